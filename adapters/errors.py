@@ -1,0 +1,65 @@
+"""The errors that adapterkit raises on purpose, and how they name what was meant.
+
+AdapterkitError            every one of these; the command line prints it in one line and exits with 2
+├── OptionError            a flag, field or config key: unknown, of the wrong type, out of range
+├── StrategyError          a strategy: not installed, not loadable, or not fitting the base
+├── TaskError              a task: unknown, or not fitting the columns or the base
+├── DataError              a file or a row of data; says file and line
+├── BaseModelError         a base: not found, not safetensors, incomplete
+├── AdapterError           an adapter: damaged, on another base, of an unknown kind
+├── RegistryError          registry.json or the store
+└── TrainingError          a run that went wrong: NaN, or no weight moved
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AdapterkitError(Exception):
+    """Say in one line what was given, what was expected and what there is."""
+
+
+class OptionError(AdapterkitError):
+    """A flag, field or config key is unknown, of the wrong type or out of range."""
+
+
+class StrategyError(AdapterkitError):
+    """A strategy is not installed, can't be loaded, or doesn't fit the base."""
+
+
+class TaskError(AdapterkitError):
+    """A task is unknown, or doesn't fit the columns or the base."""
+
+
+class DataError(AdapterkitError):
+    """A data file or one of its rows can't be used."""
+
+
+class BaseModelError(AdapterkitError):
+    """A base can't be found or loaded."""
+
+
+class AdapterError(AdapterkitError):
+    """An adapter is damaged, belongs to another base, or needs what isn't installed."""
+
+
+class RegistryError(AdapterkitError):
+    """registry.json or the store can't be read or written."""
+
+
+class TrainingError(AdapterkitError):
+    """A run saw a loss that is not finite, or moved no weight."""
+
+
+def unknown(kind: str, given: str, known: Iterable[str], *, known_as: str = "known") -> str:
+    """Say that `given` is no `kind`, list what there is, and offer the nearest spelling.
+
+    >>> unknown("strategy", "lorra", ["full", "lora"], known_as="installed")
+    "no strategy named 'lorra'; did you mean 'lora'? installed: full, lora"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(given, names, n=1)
+    hint = f" did you mean '{near[0]}'?" if near else ""
+    return f"no {kind} named '{given}';{hint} {known_as}: {', '.join(names) or 'none'}"

@@ -1,0 +1,102 @@
+"""Write files so that after a crash, or on a full disk, there is the old or the new, and never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import RegistryError
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of `data` as hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return `value` as the JSON that adapterkit writes."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, in the place of what was there: written beside, fsynced, renamed, the folder fsynced.
+
+    Raises `RegistryError` where the disk is full or may not be written.
+    """
+    with _plain_words(path):
+        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            os.fchmod(handle, 0o644)
+            _write_all(handle, data)
+            os.replace(beside, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+            raise
+        _sync_folder(path.parent)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Make `folder` with these files, all or nothing; its parents are made too. It must not exist.
+
+    Raises `RegistryError` where the disk is full or may not be written.
+    """
+    with _plain_words(folder):
+        _make_parents(folder.parent)
+        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+        try:
+            os.chmod(beside, 0o755)
+            for name, data in files.items():
+                _write_all(os.open(beside / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), data)
+            _sync_folder(beside)
+            os.rename(beside, folder)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        _sync_folder(folder.parent)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `RegistryError` where nothing can be written in `folder`; it is made where it isn't there."""
+    with _plain_words(folder):
+        _make_parents(folder)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+
+
+def _make_parents(folder: Path) -> None:
+    missing = [f for f in (folder, *folder.parents) if not f.exists()]
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        _sync_folder(new.parent)
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    with open(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _plain_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RegistryError(f"can't write '{path}': {error.strerror or error}") from error

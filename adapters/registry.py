@@ -1,0 +1,155 @@
+"""The registry: adapters by name and version in a store, and registry.json, an index that can be made from it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+from .errors import RegistryError, unknown
+from .files import check_writable, json_bytes, sha256, write_file, write_folder
+
+if TYPE_CHECKING:
+    from .adapter import Adapter
+
+SCHEMA_VERSION = 1
+ENTRY = "entry.json"
+"""What the index says of a version, kept beside it so that the index can be made again."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,95}")
+
+
+def check_name(name: str) -> str:
+    """Return an adapter's name, or raise `RegistryError` where it isn't one."""
+    if not _NAME.fullmatch(name):
+        raise RegistryError(f"'{name}' is no adapter's name: letters, digits, - and _, at most 96, a letter or digit first")
+    return name
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The adapters that a `registry.json` lists, in the folder `store` beside it."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str] | None = None) -> Registry:
+        """Return the registry at `path`, else at $ADAPT_REGISTRY, else ./registry.json."""
+        return cls(Path(path or os.environ.get("ADAPT_REGISTRY") or "registry.json"))
+
+    @property
+    def store(self) -> Path:
+        return self.path.parent / "store"
+
+    def adapters(self) -> dict[str, dict[str, Any]]:
+        """Return what is registered: name -> {"current": version, "versions": {version: entry}}.
+
+        Raises `RegistryError` where registry.json can't be read as one. Where there is no file, nothing is registered.
+        """
+        try:
+            index = json.loads(self.path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise RegistryError(f"can't read '{self.path}': {error.strerror}") from error
+        except ValueError as error:
+            raise RegistryError(f"'{self.path}' is not JSON ({error}); `adapt registry rebuild` makes it again") from error
+        if not isinstance(index, dict) or not isinstance(index.get("adapters"), dict):
+            raise RegistryError(f"'{self.path}' is JSON, but no registry: it has no object 'adapters'")
+        if index.get("schema_version") != SCHEMA_VERSION:
+            raise RegistryError(
+                f"'{self.path}' has schema version {index.get('schema_version')}; this adapterkit reads {SCHEMA_VERSION}"
+            )
+        return dict(index["adapters"])
+
+    def prepare(self) -> None:
+        """Raise `RegistryError` now where adding an adapter later would fail: a bad index, a disk that can't be written."""
+        self.adapters()
+        check_writable(self.path.parent)
+
+    def add(self, name: str, files: Mapping[str, bytes], entry: Mapping[str, Any]) -> str:
+        """Store the files of an adapter as the current version of `name` and return that version.
+
+        A version is named by the digest of its manifest, which holds the digests of the rest; the same content is the
+        same version. Raises `RegistryError`.
+        """
+        check_name(name)
+        version = sha256(files["adapter.json"])[:16]
+        with self._locked():
+            adapters = self.adapters()
+            known = adapters.setdefault(name, {"current": version, "versions": {}})
+            if version not in known["versions"] or not self.folder(name, version).is_dir():
+                number = 1 + max([v["number"] for v in known["versions"].values()], default=0)
+                full = {"number": number, **entry}
+                if not self.folder(name, version).is_dir():
+                    write_folder(self.folder(name, version), {**files, ENTRY: json_bytes(full)})
+                known["versions"][version] = full
+            known["current"] = version
+            self._write(adapters)
+        return version
+
+    def rebuild(self) -> dict[str, dict[str, Any]]:
+        """Make registry.json again from the store, the version added last being the current one, and return it."""
+        with self._locked():
+            adapters: dict[str, dict[str, Any]] = {}
+            for file in sorted(self.store.glob(f"*/*/{ENTRY}")):
+                name, version = file.parent.parent.name, file.parent.name
+                if version.startswith(".") or not _NAME.fullmatch(name):
+                    continue
+                try:
+                    entry = json.loads(file.read_bytes())
+                    number = int(entry["number"])
+                except (OSError, ValueError, KeyError, TypeError) as error:
+                    raise RegistryError(f"'{file}' can't be read: {error}") from error
+                known = adapters.setdefault(name, {"current": version, "versions": {}})
+                known["versions"][version] = entry
+                if number >= known["versions"][known["current"]]["number"]:
+                    known["current"] = version
+            self._write(adapters)
+        return adapters
+
+    def resolve(self, reference: str) -> tuple[str, str]:
+        """Return (name, version) of `name` or `name@version`, where a version may be cut short.
+
+        Raises `RegistryError`, with what there is, where there is none.
+        """
+        name, _, wanted = reference.partition("@")
+        adapters = self.adapters()
+        if name not in adapters:
+            raise RegistryError(f"{self.path}: " + unknown("adapter", check_name(name), adapters, known_as="registered"))
+        versions = adapters[name]["versions"]
+        if not wanted:
+            return name, adapters[name]["current"]
+        matching = [version for version in versions if version.startswith(wanted)]
+        if len(matching) != 1:
+            raise RegistryError(f"{self.path}: " + unknown(f"version of {name}", wanted, versions, known_as="there are"))
+        return name, matching[0]
+
+    def folder(self, name: str, version: str) -> Path:
+        """Return where a version lies."""
+        return self.store / name / version
+
+    def load(self, reference: str) -> Adapter:
+        """Read the adapter `name` or `name@version`.
+
+        Raises `RegistryError` where it isn't registered, `AdapterError` where its files are damaged.
+        """
+        from .adapter import Adapter
+
+        return Adapter.load(self.folder(*self.resolve(reference)))
+
+    def _write(self, adapters: Mapping[str, Any]) -> None:
+        write_file(self.path, json_bytes({"schema_version": SCHEMA_VERSION, "adapters": dict(sorted(adapters.items()))}))
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        check_writable(self.path.parent)
+        with filelock.FileLock(f"{self.path}.lock"):
+            yield

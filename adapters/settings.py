@@ -1,0 +1,67 @@
+"""The options of a run that belong to no strategy and no task, named as in transformers' TrainingArguments and examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from .errors import OptionError
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseOptions:
+    """Which pretrained model to stand on."""
+
+    base: Annotated[str, "a folder, a Hub id, or minilm", "--model-name-or-path"] = "minilm"
+    revision: Annotated[str | None, "branch, tag or commit of a Hub id", "--model-revision"] = None
+    trust_remote_code: Annotated[bool, "run the checkpoint's own Python code"] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Where the rows come from."""
+
+    dataset: Annotated[str | None, "demo:NAME, or one file to cut into splits", "--data", "--dataset-name"] = None
+    train_file: Annotated[str | None, "rows to learn from: csv, tsv or jsonl"] = None
+    validation_file: Annotated[str | None, "rows to choose the best epoch by", "--eval-file", "--dev-file"] = None
+    test_file: Annotated[str | None, "rows to report on at the end"] = None
+    validation_split_percentage: Annotated[int, "share of the training rows cut off where no validation is given"] = 10
+    max_train_samples: Annotated[int | None, "use no more training rows than this"] = None
+    max_eval_samples: Annotated[int | None, "use no more validation and no more test rows than this"] = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.validation_split_percentage <= 50:
+            raise OptionError(f"--validation-split-percentage={self.validation_split_percentage} is not within 1 to 50")
+        at_least(self, 1, "max_train_samples", "max_eval_samples")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How long, in what steps and how carefully to learn."""
+
+    num_train_epochs: Annotated[int, "passes over the training rows; the best one is kept", "--epochs"] = 5
+    per_device_train_batch_size: Annotated[int, "rows a step", "--batch-size", "--train-batch-size"] = 16
+    per_device_eval_batch_size: Annotated[int, "rows a step when nothing is learned", "--eval-batch-size"] = 64
+    gradient_accumulation_steps: Annotated[int, "batches a step of the optimizer"] = 1
+    warmup_ratio: Annotated[float, "share of the steps in which the rate rises"] = 0.1
+    lr_scheduler_type: Annotated[
+        Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial"], "how the rate falls after that"
+    ] = "linear"
+    weight_decay: Annotated[float, "AdamW's, on what isn't a bias or a norm"] = 0.0
+    max_grad_norm: Annotated[float, "clip the gradient at this norm; 0 for never"] = 1.0
+    seed: Annotated[int, "of the head's first values, the order of rows, and dropout"] = 42
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size")
+        at_least(self, 1, "gradient_accumulation_steps")
+        at_least(self, 0, "warmup_ratio", "weight_decay", "max_grad_norm", "seed")
+        if self.warmup_ratio > 1:
+            raise OptionError(f"--warmup-ratio={self.warmup_ratio} is not within 0 to 1")
+
+
+def at_least(instance: object, least: int, *names: str) -> None:
+    """Raise `OptionError` for the first of the fields `names` that is set and below `least`."""
+    for name in names:
+        value = getattr(instance, name)
+        if value is not None and not value >= least:  # a NaN is below everything
+            raise OptionError(f"--{name.replace('_', '-')}={value}, but it is at least {least}")

@@ -1,0 +1,234 @@
+"""A whole run: from options to an adapter that is trained, measured, saved and registered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import data
+from .errors import OptionError, unknown
+from .options import Option, build, options, plain
+from .registry import Registry, check_name
+from .settings import BaseOptions, DataOptions, TrainingOptions
+from .strategies import find, strategy_class
+from .strategy import Strategy
+from .tasks import TASKS, Task, task_class
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from .adapter import Adapter
+    from .base import Base
+
+T = TypeVar("T")
+SECTIONS = (BaseOptions, DataOptions, TrainingOptions)
+RUN_FILE, CARD = "run.yaml", "README.md"
+
+
+def run_options(strategy: str = "lora", task: str | None = None) -> dict[str, Option]:
+    """Return every option that a run with this strategy and task takes, by name."""
+    found: dict[str, Option] = {}
+    tasks = [task_class(task)] if task else list(TASKS.values())
+    for section in (*SECTIONS, *tasks, strategy_class(strategy)):
+        found = {**options(section), **found}
+    return found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do, every option resolved."""
+
+    strategy_name: str
+    strategy: Strategy
+    task: Task
+    base: BaseOptions
+    data: DataOptions
+    training: TrainingOptions
+    name: str | None = None
+
+    @classmethod
+    def resolve(cls, values: Mapping[str, Any], *, config: Mapping[str, Any] | None = None) -> Plan:
+        """Make a plan of option values by name, over those of `config`; `strategy`, `task` and `name` are options too.
+
+        Raises `OptionError` for an option that neither the run, nor its task, nor its strategy has.
+        """
+        chosen = {**(config or {}), **values}
+        strategy_name, task_name = chosen.get("strategy") or "lora", chosen.get("task")
+        known = run_options(strategy_name, task_name)
+        given = {**_spelled(config or {}, known, strategy_name), **_spelled(values, known, strategy_name)}
+        task = task_class(task_name or "text-classification")
+
+        def made(section: type[T]) -> T:
+            own = {f.name for f in fields(section)}  # type: ignore[arg-type]
+            return build(section, {key: value for key, value in given.items() if key in own})
+
+        return cls(
+            strategy_name=strategy_name,
+            strategy=made(strategy_class(strategy_name)),
+            task=made(task),
+            base=made(BaseOptions),
+            data=made(DataOptions),
+            training=made(TrainingOptions),
+            name=None if chosen.get("name") is None else check_name(str(chosen["name"])),
+        )
+
+    def values(self) -> dict[str, Any]:
+        """Return the plan as option values, those that are None or empty left out: what run.yaml holds."""
+        parts: dict[str, Any] = {"name": self.name, "task": self.task.name, "strategy": self.strategy_name}
+        for section in (self.base, self.data, self.task, self.strategy, self.training):
+            parts.update(plain(section))
+        return {key: value for key, value in parts.items() if value not in (None, [])}
+
+
+def _spelled(values: Mapping[str, Any], known: Mapping[str, Option], strategy: str) -> dict[str, Any]:
+    """Return option values by the options' own names, whichever spelling was used."""
+    names = {name: name for name in known}
+    names |= {alias.lstrip("-").replace("-", "_"): o.name for o in known.values() for alias in o.aliases}
+    found = {}
+    for key, value in values.items():
+        plain_key = key.replace("-", "_")
+        if plain_key in ("strategy", "task", "name"):
+            continue
+        if plain_key not in names:
+            raise OptionError(unknown(f"option of a run with strategy {strategy}", key, known))
+        found[names[plain_key]] = value
+    return found
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a run."""
+
+    name: str
+    version: str
+    folder: str
+    adapter: Adapter
+    metrics: dict[str, dict[str, float]]  # by split
+    history: list[dict[str, float]]
+    trained_parameters: int
+    adapter_bytes: int
+    base_bytes: int
+    seconds: float
+
+    def plain(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "adapter"}
+
+
+def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watch | None = None) -> Report:
+    """Train, measure, save and register an adapter. `base` is one that is loaded already, to share it between runs.
+
+    Raises an `AdapterkitError` that says what is wrong; then nothing was written.
+    """
+    watch = watch or Watch()
+    found = find(plan.strategy_name)
+    registry.prepare()
+    splits = data.load(plan.data)
+    name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
+    task = plan.task.with_columns(splits["train"].column_names)
+    for split, rows in splits.sets.items():
+        task.check(rows, splits.files[split])
+    task = task.fit(splits["train"])
+    if "validation" not in splits:
+        data.cut_validation(
+            splits, plan.data.validation_split_percentage, plan.training.seed, task.strata(splits["train"])
+        )
+    for split, rows in splits.sets.items():
+        task.check(rows, splits.files[split])
+    sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in splits.sets.items())
+    watch.note("data", f"{splits.name}: {sizes} rows; {task.describe_columns()}")
+    for remark in splits.notes:
+        watch.note("", remark)
+    watch.note("task", f"{task.name}: {task.summary()}")
+
+    from .adapter import TENSORS
+    from .base import Base
+    from .evaluation import evaluate
+    from .training import train
+
+    if base is None:
+        base = Base.load(plan.base.base, revision=plan.base.revision, trust_remote_code=plan.base.trust_remote_code)
+    watch.note("base", base.describe())
+    watch.note("strategy", f"{plan.strategy_name}: " + ", ".join(f"{k}={v}" for k, v in plain(plan.strategy).items() if v not in (None, [])))
+    about = {
+        "task": {"name": task.name, "options": plain(task)},
+        "strategy": {
+            "name": plan.strategy_name,
+            "distribution": found.distribution,
+            "version": found.version,
+            "options": plain(plan.strategy),
+        },
+        "training": plain(plan.training),
+        "data": {"name": splits.name, "splits": splits.describe()},
+    }
+    trained = train(base, task, plan.strategy, splits.sets, plan.training, about=about, watch=watch)
+    best = {k: v for k, v in trained.history[trained.best_epoch - 1].items() if k != "loss"}
+    metrics: dict[str, dict[str, float]] = {"validation": {**best, "n": len(splits["validation"])}}
+    if "test" in splits:
+        metrics["test"] = evaluate(
+            base, trained.adapter, splits["test"], batch_size=plan.training.per_device_eval_batch_size
+        )
+    trained.adapter.manifest |= {"parameters": trained.trained_parameters, "metrics": metrics}
+    files = trained.adapter.files()
+    resolved = replace(plan, name=name, task=task)
+    files |= {RUN_FILE: _yaml(resolved.values()), CARD: _card(name, trained.adapter)}
+    entry = {
+        "task": task.name,
+        "strategy": plan.strategy_name,
+        "base": {"name": base.name, "fingerprint": base.fingerprint},
+        "bytes": len(files[TENSORS]),
+        "metrics": metrics,
+        "seconds": round(trained.seconds, 1),
+    }
+    version = registry.add(name, files, entry)
+    return Report(
+        name=name,
+        version=version,
+        folder=str(registry.folder(name, version)),
+        adapter=trained.adapter,
+        metrics=metrics,
+        history=trained.history,
+        trained_parameters=trained.trained_parameters,
+        adapter_bytes=len(files[TENSORS]),
+        base_bytes=base.nbytes,
+        seconds=trained.seconds,
+    )
+
+
+def _default_name(data_name: str, strategy_name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", f"{data_name}-{strategy_name}").strip("-_")[:96]
+
+
+def _yaml(values: Mapping[str, Any]) -> bytes:
+    import yaml
+
+    text: str = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+    return ("# adapt run --config with this file trains the same adapter again\n" + text).encode()
+
+
+def _card(name: str, adapter: Adapter) -> bytes:
+    m = adapter.manifest
+    rows = "\n".join(
+        f"| {split} | {metric} | {value:.4f} | {int(values['n'])} |"
+        for split, values in m["metrics"].items()
+        for metric, value in values.items()
+        if metric != "n"
+    )
+    return f"""---
+library_name: adapterkit
+pipeline_tag: {m["task"]["name"]}
+base_model_relation: adapter
+---
+
+# {name}
+
+An adapter for {m["task"]["name"]} on a base of type {m["base"]["model_type"]}, trained with the strategy
+{m["strategy"]["name"]} on the data set {m["data"]["name"]}; {m["parameters"]:,} parameters learned.
+
+| split | metric | value | rows |
+|---|---|---|---|
+{rows}
+
+    adapt predict {name} "a text"
+""".encode()

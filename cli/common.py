@@ -1,0 +1,159 @@
+"""What several commands share: the flags made of options, the registry's flag, tables and bars."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from ..errors import AdapterkitError
+from ..options import Option
+from ..registry import Registry
+from ..watch import Watch
+
+
+class OptionType(click.ParamType):
+    """Convert a flag's text as the library converts the option's value."""
+
+    def __init__(self, option: Option) -> None:
+        self.option = option
+        self.name = "|".join(option.type) if isinstance(option.type, tuple) else _METAVARS[option.type]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self.option.parse(value)
+        except AdapterkitError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        if isinstance(self.option.type, tuple):
+            return [CompletionItem(choice) for choice in self.option.type if choice.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="file")] if self.option.type is str else []
+
+
+_METAVARS = {int: "integer", float: "number", bool: "boolean", str: "text", tuple: "a,b"}
+
+
+def flag(option: Option) -> click.Option:
+    """Make a click option; its value is None unless the user gives it."""
+    if option.default is dataclasses.MISSING:
+        default = "required"
+    elif option.default is None or option.default is False or option.default == ():
+        default = ""
+    else:
+        default = f"default: {option.default}"
+    text = "; ".join(part for part in (option.help, default) if part)
+    if option.type is bool:
+        negative = option.flag.replace("--", "--no-", 1)
+        return click.Option([option.name, f"{option.flag}/{negative}"], default=None, help=text)
+    return click.Option([option.name, option.flag, *option.aliases], type=OptionType(option), default=None, help=text)
+
+
+def _adapter_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    try:
+        names = Registry.at(ctx.params.get("registry")).adapters()
+    except AdapterkitError:
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def adapter_argument() -> Callable[[Any], Any]:
+    """Return the argument NAME or NAME@VERSION."""
+    return click.argument("name", shell_complete=_adapter_names)
+
+
+def registry_option() -> Callable[[Any], Any]:
+    """Return the flag --registry."""
+    return click.option(
+        "--registry",
+        type=click.Path(dir_okay=False, path_type=Path),
+        envvar="ADAPT_REGISTRY",
+        help="The registry.json to use; default: the one in this folder, or $ADAPT_REGISTRY.",
+    )
+
+
+def common_options(command: Any) -> Any:
+    """Add --json and --debug."""
+    debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(debug(command))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table as wide as it needs to be."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    wide = None if sys.stdout.isatty() else 1000
+    Console(highlight=False, markup=False, width=wide).print(table)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for reading: 303.1 kB."""
+    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= step:
+            return f"{count / step:.1f} {unit}"
+    return f"{count} B"
+
+
+def metric_text(metrics: Mapping[str, float]) -> str:
+    """Return metrics for reading: accuracy 0.933, f1_macro 0.933 (120 rows)."""
+    values = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if name != "n")
+    return f"{values} ({int(metrics['n']):,} rows)" if "n" in metrics else values
+
+
+class TerminalWatch(Watch):
+    """Print a run's remarks and draw its bars on the standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+        self.console = Console(stderr=True, highlight=False, markup=False)
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            *Progress.get_default_columns()[1:3],
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[values]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task: Any = None
+
+    def note(self, topic: str, text: str) -> None:
+        self.console.print(f"{topic:<11}{text}", soft_wrap=True)
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Watch]:
+        self.task = self.progress.add_task(title, total=total, values="")
+        self.progress.start()
+        try:
+            yield self
+        finally:
+            self.progress.remove_task(self.task)
+            self.progress.stop()
+
+    def advance(self, steps: int = 1, **values: float) -> None:
+        text = " ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self.progress.update(self.task, advance=steps, values=text)
+
+    def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
+        self.note(f"epoch {number}/{of}", metric_text(metrics))

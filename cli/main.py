@@ -1,0 +1,86 @@
+"""The group of commands: each is imported when it is used, so that `adapt --help` is quick."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import os
+import sys
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "run": "Train an adapter with a strategy, measure it, save it and register it.",
+    "predict": "Answer texts with an adapter.",
+    "eval": "Measure an adapter on labelled rows.",
+    "list": "List the adapters in the registry.",
+    "show": "Show what an adapter is, what it was trained on, and how good it is.",
+    "strategies": "List the strategies that are installed.",
+    "registry": "Look after registry.json.",
+}
+
+
+class Group(click.Group):
+    """Commands by name; errors of the library become one line and exit code 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f".{name}", __package__)
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" did you mean '{near[0]}'?" if near else ""
+            ctx.fail(f"no command '{args[0]}';{hint} there are {', '.join(COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except Exception as error:
+            from ..errors import AdapterkitError
+
+            if "--debug" in sys.argv or not isinstance(error, AdapterkitError | OSError):
+                raise
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(2)
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"adapt {importlib.metadata.version('adapterkit')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=Group,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda token: token.replace("_", "-") if token.startswith("--") else token,
+        "max_content_width": 110,
+    },
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """One shared base, a small adapter per task, pluggable strategies.
+
+    \b
+    adapt run --strategy lora              train on the demo task and base
+    adapt predict sentiment-lora "a text"  use what was trained
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,0 +1,110 @@
+"""adapt run: its flags are the options of the run, of the task and of the strategy that the command line names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from ..errors import AdapterkitError, OptionError
+from ..registry import Registry
+from ..strategies import installed
+from .common import TerminalWatch, common_options, flag, metric_text, print_json, registry_option, size
+
+
+class RunCommand(click.Command):
+    """Read --strategy, --task and --config first, then take the flags that they bring."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        chosen = _peek([a.replace("_", "-") if a.startswith("--") else a for a in args])
+        ctx.meta["flags"] = self._flags(ctx, chosen)
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        own = super().get_params(ctx)
+        return [*own[:-1], *ctx.meta.get("flags", []), own[-1]]
+
+    def _flags(self, ctx: click.Context, chosen: dict[str, str]) -> list[click.Option]:
+        from ..workflow import run_options
+
+        try:
+            config = read_config(chosen["config"]) if "config" in chosen else {}
+            strategy = chosen.get("strategy") or config.get("strategy") or "lora"
+            return [flag(option) for option in run_options(strategy, chosen.get("task") or config.get("task")).values()]
+        except AdapterkitError:
+            if ctx.resilient_parsing:
+                return []
+            raise
+
+
+def _peek(args: list[str]) -> dict[str, str]:
+    """Find the values of the flags that decide which other flags there are."""
+    found = {}
+    for i, arg in enumerate(args):
+        for name in ("strategy", "task", "config"):
+            if arg == f"--{name}" and i + 1 < len(args):
+                found[name] = args[i + 1]
+            elif arg.startswith(f"--{name}="):
+                found[name] = arg.partition("=")[2]
+    return found
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Read option values from a YAML file.
+
+    Raises `OptionError` where it isn't there, or isn't a mapping.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"--config {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise OptionError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise OptionError(f"--config {path}: option: value pairs were expected, not a {type(values).__name__}")
+    return {str(key).replace("-", "_"): value for key, value in values.items()}
+
+
+def _strategy_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(f.name, help=f.distribution) for f in installed() if f.name.startswith(incomplete)]
+
+
+@click.command(cls=RunCommand, short_help="Train an adapter.")
+@click.option("--strategy", metavar="NAME", shell_complete=_strategy_names, help="How to learn: see `adapt strategies`; default: lora.")
+@click.option("--task", metavar="NAME", help="What to learn, by transformers' name; default: told from the columns.")
+@click.option("--name", metavar="NAME", help="The adapter's name; default: the data's and the strategy's.")
+@click.option("--config", metavar="FILE", type=click.Path(), help="Options from a YAML file; flags win.")
+@registry_option()
+@common_options
+def command(
+    strategy: str | None,
+    task: str | None,
+    name: str | None,
+    config: str | None,
+    registry: Path | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Train an adapter with a strategy, measure it, save it and register it.
+
+    With nothing else, it learns the demo task on the demo base. A strategy's own flags are shown by
+    `adapt run --strategy NAME --help`.
+    """
+    from ..workflow import Plan, run
+
+    flags = {"strategy": strategy, "task": task, "name": name, **given}
+    given_flags = {key: value for key, value in flags.items() if value is not None}
+    plan = Plan.resolve(given_flags, config=read_config(config) if config else {})
+    report = run(plan, Registry.at(registry), watch=TerminalWatch())
+    if as_json:
+        print_json(report.plain())
+        return
+    for split, metrics in report.metrics.items():
+        click.echo(f"{split:<11}{metric_text(metrics)}")
+    share = report.adapter_bytes / report.base_bytes
+    click.echo(f"saved      {report.folder}: {size(report.adapter_bytes)}, {share:.2%} of the base")
+    click.echo(f'try        adapt predict {report.name} "…"')

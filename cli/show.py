@@ -1,0 +1,47 @@
+"""adapt show: what an adapter is, without loading a base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..registry import Registry
+from .common import adapter_argument, common_options, metric_text, print_json, registry_option, size
+
+
+@click.command(short_help="Show what an adapter is.")
+@adapter_argument()
+@registry_option()
+@common_options
+def command(name: str, registry: Path | None, as_json: bool) -> None:
+    """Show what an adapter is, what it was trained on, and how good it is."""
+    where = Registry.at(registry)
+    name, version = where.resolve(name)
+    adapter = where.load(f"{name}@{version}")
+    m = adapter.manifest
+    entry = where.adapters()[name]
+    if as_json:
+        print_json({"name": name, "version": version, "versions": entry["versions"], **m})
+        return
+    kinds: dict[str, int] = {}
+    for patch in m["patches"].values():
+        kinds[patch["kind"]] = kinds.get(patch["kind"], 0) + 1
+    strategy = m["strategy"]
+    options = ", ".join(f"{key}={value}" for key, value in strategy["options"].items() if value not in (None, []))
+    lines = {
+        "adapter": f"{name}@{version} (version {entry['versions'][version]['number']} of {len(entry['versions'])})",
+        "task": f"{m['task']['name']}: {adapter.task.describe_columns()}; {adapter.task.summary()}",
+        "base": f"{m['base']['name']} ({m['base']['model_type']}, {m['base']['fingerprint'][:12]})",
+        "strategy": f"{strategy['name']} of {strategy['distribution']} {strategy['version']}: {options}",
+        "learned": f"{m['parameters']:,} parameters; "
+        + ", ".join([*(f"{count} modules {kind}" for kind, count in kinds.items()), f"{len(m['head'])} head tensors"]),
+        "data": "; ".join(
+            f"{split} {s['rows']:,} rows of {s['file']}" for split, s in m["data"]["splits"].items()
+        ),
+        **{split: metric_text(metrics) for split, metrics in m["metrics"].items()},
+        "files": ", ".join(f"{file} {size(f['bytes'])}" for file, f in m["files"].items()),
+        "folder": str(where.folder(name, version)),
+    }
+    for topic, text in lines.items():
+        click.echo(f"{topic:<11}{text}")

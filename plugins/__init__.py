@@ -1,0 +1,1 @@
+"""The built-in strategies. Each imports `adapterkit` as a stranger's would, and is found as a stranger's is."""

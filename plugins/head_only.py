@@ -1,0 +1,22 @@
+"""Head-only: the base stays as it is and only the task's head learns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from adapterkit.strategy import Strategy
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadOnly(Strategy):
+    """Train the task's head on the frozen base; the smallest adapter there is."""
+
+    learning_rate: Annotated[float, "highest learning rate (AdamW)", "--lr"] = 5e-3
+
+    def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
+        return ()
