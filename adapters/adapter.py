@@ -130,10 +130,9 @@ class Adapter:
         """Raise `AdapterError` where `base` isn't the one that the adapter was trained on."""
         own = self.manifest["base"]
         if own["fingerprint"] != base.fingerprint:
-            raise AdapterError(
-                f"the adapter was trained on base '{own['name']}' ({own['model_type']}, {own['fingerprint'][:12]}), not on "
-                f"'{base.name}' ({base.model.config.model_type}, {base.fingerprint[:12]})"
-            )
+            trained_on = f"'{own['name']}' ({own['model_type']}, {own['fingerprint'][:12]})"
+            this = f"'{base.name}' ({base.model.config.model_type}, {base.fingerprint[:12]})"
+            raise AdapterError(f"the adapter was trained on base {trained_on}, and this is base {this}")
 
     @contextlib.contextmanager
     def attached(self, base: Base) -> Iterator[Any]:

@@ -28,10 +28,23 @@ INSTALLED = {
 }
 """Bases that a Python package carries: name -> (distribution, SHA-256 of its model.safetensors)."""
 
-_NOT_IDENTITY = (  # what a config says that changes nothing of what the base computes
-    "_name_or_path architectures transformers_version dtype torch_dtype use_cache id2label label2id num_labels "
-    "problem_type return_dict output_hidden_states output_attentions classifier_dropout gradient_checkpointing"
-).split()
+_NOT_IDENTITY = [
+    "_name_or_path",
+    "architectures",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "use_cache",
+    "id2label",
+    "label2id",
+    "num_labels",
+    "problem_type",
+    "return_dict",
+    "output_hidden_states",
+    "output_attentions",
+    "classifier_dropout",
+    "gradient_checkpointing",
+]
 
 
 @dataclass(eq=False)
@@ -149,7 +162,9 @@ def _installed(name: str) -> Path:
         raise BaseModelError(f"base '{name}': the package {distribution} holds no model.safetensors; install it again")
     found = hashlib.sha256(weights.read_bytes()).hexdigest()
     if found != expected:
-        raise BaseModelError(f"base '{name}': {weights.name} has SHA-256 {found}, but the published file has {expected}")
+        raise BaseModelError(
+            f"base '{name}': {weights.name} has SHA-256 {found}, but the published file has {expected}"
+        )
     return weights.parent
 
 
@@ -179,7 +194,9 @@ def _fresh_children(name: str, model: nn.Module, missing: set[str]) -> frozenset
         names = [key for key, _ in model.named_parameters() if key.partition(".")[0] == child]
         partly = sorted(set(names) & missing)
         if len(partly) < len(names):
-            raise BaseModelError(f"base '{name}': the weights lack {len(partly)} tensors of '{child}', first {partly[0]}")
+            raise BaseModelError(
+                f"base '{name}': the weights lack {len(partly)} tensors of '{child}', first {partly[0]}"
+            )
     if len(children) == len([c for c, m in model.named_children() if any(True for _ in m.parameters())]):
         raise BaseModelError(f"base '{name}': the weights hold no tensor of a {type(model).__name__}")
     return frozenset(children)

@@ -41,7 +41,11 @@ class Splits:
     def describe(self) -> dict[str, Any]:
         """Return what a manifest keeps of the data: file names, rows, and a digest of each file."""
         return {
-            split: {"file": Path(self.files[split]).name, "rows": len(self.sets[split]), "sha256": _sha256(self.files[split])}
+            split: {
+                "file": Path(self.files[split]).name,
+                "rows": len(self.sets[split]),
+                "sha256": _sha256(self.files[split]),
+            }
             for split in self.sets
         }
 
@@ -144,4 +148,6 @@ def cut_validation(splits: Splits, percentage: int, seed: int, strata: list[str]
         how = "at random"
     splits.sets["train"], splits.sets["validation"] = train.select(sorted(keep)), train.select(sorted(cut))
     splits.files["validation"] = splits.files["train"]
-    splits.notes.append(f"no validation rows given: {len(cut)} of {len(train)} training rows cut off, {how}, seed {seed}")
+    splits.notes.append(
+        f"no validation rows given: {len(cut)} of {len(train)} training rows cut off, {how}, seed {seed}"
+    )

@@ -30,6 +30,7 @@ class Option:
 
     @property
     def flag(self) -> str:
+        """The option as a flag of the command line."""
         return "--" + self.name.replace("_", "-")
 
     def parse(self, value: Any) -> Any:
@@ -45,6 +46,7 @@ class Option:
 
     @property
     def expected(self) -> str:
+        """What values the option takes, in words."""
         if isinstance(self.type, tuple):
             return "one of " + ", ".join(self.type)
         words = {int: "a whole number", float: "a number", bool: "true or false", tuple: "a list", str: "a text"}
@@ -62,7 +64,7 @@ class Option:
             if isinstance(value, bool):
                 return value
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[str(value).lower()]
-        if isinstance(value, bool) or isinstance(value, list | dict):
+        if isinstance(value, (bool, list | dict)):
             raise TypeError
         if self.type is int and isinstance(value, float):
             raise TypeError
@@ -95,7 +97,9 @@ def _option(cls: type, field: dataclasses.Field[Any], hint: Any) -> Option:
     elif origin is tuple:
         hint = tuple
     if not (isinstance(hint, tuple) or hint in (int, float, bool, str, tuple)):
-        raise OptionError(f"{cls.__name__}.{field.name}: {hint} can't be a flag; use int, float, bool, str or a Literal")
+        raise OptionError(
+            f"{cls.__name__}.{field.name}: {hint} can't be a flag; use int, float, bool, str or a Literal"
+        )
     default = field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()

@@ -29,7 +29,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,95}")
 def check_name(name: str) -> str:
     """Return an adapter's name, or raise `RegistryError` where it isn't one."""
     if not _NAME.fullmatch(name):
-        raise RegistryError(f"'{name}' is no adapter's name: letters, digits, - and _, at most 96, a letter or digit first")
+        raise RegistryError(
+            f"'{name}' is no adapter's name: letters, digits, - and _, at most 96, a letter or digit first"
+        )
     return name
 
 
@@ -46,6 +48,7 @@ class Registry:
 
     @property
     def store(self) -> Path:
+        """The folder that holds every version of every adapter."""
         return self.path.parent / "store"
 
     def adapters(self) -> dict[str, dict[str, Any]]:
@@ -60,17 +63,18 @@ class Registry:
         except OSError as error:
             raise RegistryError(f"can't read '{self.path}': {error.strerror}") from error
         except ValueError as error:
-            raise RegistryError(f"'{self.path}' is not JSON ({error}); `adapt registry rebuild` makes it again") from error
+            raise RegistryError(
+                f"'{self.path}' is not JSON ({error}); `adapt registry rebuild` makes it again"
+            ) from error
         if not isinstance(index, dict) or not isinstance(index.get("adapters"), dict):
             raise RegistryError(f"'{self.path}' is JSON, but no registry: it has no object 'adapters'")
         if index.get("schema_version") != SCHEMA_VERSION:
-            raise RegistryError(
-                f"'{self.path}' has schema version {index.get('schema_version')}; this adapterkit reads {SCHEMA_VERSION}"
-            )
+            found = index.get("schema_version")
+            raise RegistryError(f"'{self.path}' has schema version {found}; this adapterkit reads {SCHEMA_VERSION}")
         return dict(index["adapters"])
 
     def prepare(self) -> None:
-        """Raise `RegistryError` now where adding an adapter later would fail: a bad index, a disk that can't be written."""
+        """Raise `RegistryError` now where adding an adapter would fail later: a bad index, a disk that is full."""
         self.adapters()
         check_writable(self.path.parent)
 
@@ -123,13 +127,17 @@ class Registry:
         name, _, wanted = reference.partition("@")
         adapters = self.adapters()
         if name not in adapters:
-            raise RegistryError(f"{self.path}: " + unknown("adapter", check_name(name), adapters, known_as="registered"))
+            raise RegistryError(
+                f"{self.path}: " + unknown("adapter", check_name(name), adapters, known_as="registered")
+            )
         versions = adapters[name]["versions"]
         if not wanted:
             return name, adapters[name]["current"]
         matching = [version for version in versions if version.startswith(wanted)]
         if len(matching) != 1:
-            raise RegistryError(f"{self.path}: " + unknown(f"version of {name}", wanted, versions, known_as="there are"))
+            raise RegistryError(
+                f"{self.path}: " + unknown(f"version of {name}", wanted, versions, known_as="there are")
+            )
         return name, matching[0]
 
     def folder(self, name: str, version: str) -> Path:
@@ -146,7 +154,9 @@ class Registry:
         return Adapter.load(self.folder(*self.resolve(reference)))
 
     def _write(self, adapters: Mapping[str, Any]) -> None:
-        write_file(self.path, json_bytes({"schema_version": SCHEMA_VERSION, "adapters": dict(sorted(adapters.items()))}))
+        write_file(
+            self.path, json_bytes({"schema_version": SCHEMA_VERSION, "adapters": dict(sorted(adapters.items()))})
+        )
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

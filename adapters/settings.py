@@ -1,4 +1,4 @@
-"""The options of a run that belong to no strategy and no task, named as in transformers' TrainingArguments and examples."""
+"""The options of a run that belong to no strategy and no task, named as transformers names them."""
 
 from __future__ import annotations
 

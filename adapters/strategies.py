@@ -33,9 +33,8 @@ class Found:
         try:
             return self.entry_point.load()
         except Exception as error:  # a stranger's module can fail in any way
-            raise StrategyError(
-                f"'{self.name}' of {self.distribution} {self.version} can't be imported: {type(error).__name__}: {error}"
-            ) from error
+            who = f"'{self.name}' of {self.distribution} {self.version}"
+            raise StrategyError(f"{who} can't be imported: {type(error).__name__}: {error}") from error
 
 
 def installed(group: str = STRATEGIES) -> list[Found]:
@@ -57,7 +56,9 @@ def find(name: str) -> Found:
     if not named:
         raise StrategyError(unknown("strategy", name, [f.name for f in found], known_as="installed"))
     if len(named) > 1:
-        raise StrategyError(f"'{name}' is a strategy of {' and of '.join(f.distribution for f in named)}; uninstall one")
+        raise StrategyError(
+            f"'{name}' is a strategy of {' and of '.join(f.distribution for f in named)}; uninstall one"
+        )
     return named[0]
 
 
@@ -83,6 +84,8 @@ def patch_class(kind: str) -> type[Patch]:
     named = [f for f in found if f.name == kind]
     if not named:
         kinds = [f.name for f in found]
-        raise AdapterError(f"{unknown('kind of patch', kind, kinds, known_as='installed')}; its plugin is not installed")
+        raise AdapterError(
+            f"{unknown('kind of patch', kind, kinds, known_as='installed')}; its plugin is not installed"
+        )
     cls: type[Patch] = named[0].load()
     return cls

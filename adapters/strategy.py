@@ -42,5 +42,5 @@ class Strategy(ABC):
                 learned.setdefault(module, {})[own] = parameter
         return {module: Replace(tensors) for module, tensors in learned.items()}
 
-    def remove(self, base: nn.Module) -> None:
+    def remove(self, base: nn.Module) -> None:  # noqa: B027, most put nothing in
         """Take out of `base` the modules that `apply` put in; values of the base's own are restored by the core."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +73,13 @@ def train(
         start = [p.detach().clone() for p in trainable]
         history, best_epoch = _loop(base, model, task, strategy, trainable, data, options, watch)
         if all(torch.equal(p, s) for p, s in zip(trainable, start, strict=True)):
-            raise TrainingError(f"no weight moved in {options.num_train_epochs} epochs; is learning_rate={strategy.learning_rate} meant?")
-        patches = {module: _lowered(patch, base.model, module, before) for module, patch in strategy.patches(base.model).items()}
+            raise TrainingError(
+                f"no weight moved in {options.num_train_epochs} epochs at learning_rate={strategy.learning_rate}"
+            )
+        patches = {
+            module: _lowered(patch, base.model, module, before)
+            for module, patch in strategy.patches(base.model).items()
+        }
         adapter = Adapter.make(
             base,
             model,
@@ -108,7 +113,9 @@ def _fitted(base: Base, strategy: Strategy) -> Iterator[tuple[list[nn.Parameter]
         base.model.requires_grad_(False).eval()
         left = [name for name, p in base.model.named_parameters() if own.get(name) is not p]
         if left or len(own) != len(dict(base.model.named_parameters())):
-            raise StrategyError(f"{type(strategy).__name__}.remove left the base changed, first at {(left or ['?'])[0]}")
+            raise StrategyError(
+                f"{type(strategy).__name__}.remove left the base changed, first at {(left or ['?'])[0]}"
+            )
 
 
 def _lowered(patch: Patch, base: nn.Module, module: str, before: Mapping[str, Tensor]) -> Patch:
@@ -137,7 +144,7 @@ def _loop(
     options: TrainingOptions,
     watch: Watch,
 ) -> tuple[list[dict[str, float]], int]:
-    """Train `trainable` in place, leave them as they were after the best epoch; return the epochs and which was best."""
+    """Train in place, leave what learns as it was after the best epoch; return the epochs and which was best."""
     accelerator = accelerate.Accelerator(
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=options.seed),

@@ -150,7 +150,11 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
     if base is None:
         base = Base.load(plan.base.base, revision=plan.base.revision, trust_remote_code=plan.base.trust_remote_code)
     watch.note("base", base.describe())
-    watch.note("strategy", f"{plan.strategy_name}: " + ", ".join(f"{k}={v}" for k, v in plain(plan.strategy).items() if v not in (None, [])))
+    watch.note(
+        "strategy",
+        f"{plan.strategy_name}: "
+        + ", ".join(f"{k}={v}" for k, v in plain(plan.strategy).items() if v not in (None, [])),
+    )
     about = {
         "task": {"name": task.name, "options": plain(task)},
         "strategy": {

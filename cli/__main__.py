@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .main import main
+from adapterkit.cli.main import main
 
 main(prog_name="adapt")

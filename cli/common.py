@@ -13,13 +13,13 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from ..errors import AdapterkitError
-from ..options import Option
-from ..registry import Registry
-from ..watch import Watch
+from adapterkit.errors import AdapterkitError
+from adapterkit.options import Option
+from adapterkit.registry import Registry
+from adapterkit.watch import Watch
 
 
-class OptionType(click.ParamType):
+class OptionType(click.ParamType[Any]):
     """Convert a flag's text as the library converts the option's value."""
 
     def __init__(self, option: Option) -> None:

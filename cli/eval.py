@@ -7,14 +7,23 @@ from pathlib import Path
 
 import click
 
-from ..errors import DataError
-from ..registry import Registry
-from .common import TerminalWatch, adapter_argument, common_options, print_json, print_table, registry_option
+from adapterkit.cli.common import (
+    TerminalWatch,
+    adapter_argument,
+    common_options,
+    print_json,
+    print_table,
+    registry_option,
+)
+from adapterkit.errors import DataError
+from adapterkit.registry import Registry
 
 
 @click.command(short_help="Measure an adapter on labelled rows.")
 @adapter_argument()
-@click.option("--test-file", "--file", "test_file", metavar="FILE", help="Labelled rows; default: those of its own run.")
+@click.option(
+    "--test-file", "--file", "test_file", metavar="FILE", help="Labelled rows; default: those of its own run."
+)
 @click.option("--dataset", metavar="NAME", help="demo:NAME or a folder, whose test rows are used.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Which rows; default: test.")
 @click.option("--base", "base_name", metavar="NAME", help="Where the base is now; default: where it was in training.")
@@ -30,10 +39,10 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure the adapter NAME or NAME@VERSION on a file of labelled rows, or again on those of its own run."""
-    from .. import data
-    from ..settings import DataOptions
-    from ..workflow import RUN_FILE
-    from .run import read_config
+    from adapterkit import data
+    from adapterkit.cli.run import read_config
+    from adapterkit.settings import DataOptions
+    from adapterkit.workflow import RUN_FILE
 
     if test_file and dataset:
         raise DataError(f"give --test-file {test_file} or --dataset {dataset}, not both")
@@ -52,8 +61,8 @@ def command(
     rows = splits[split]
     adapter.task.check(rows, splits.files[split])
 
-    from ..base import Base
-    from ..evaluation import evaluate
+    from adapterkit.base import Base
+    from adapterkit.evaluation import evaluate
 
     stored = adapter.manifest["base"]
     base = Base.load(base_name or stored["name"], revision=stored["revision"])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from ..registry import Registry
-from .common import common_options, print_json, print_table, registry_option, size
+from adapterkit.cli.common import common_options, print_json, print_table, registry_option, size
+from adapterkit.registry import Registry
 
 
 @click.command(short_help="List the adapters in the registry.")

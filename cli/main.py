@@ -31,7 +31,7 @@ class Group(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f".{name}", __package__)
+        module = importlib.import_module(f"adapterkit.cli.{name}")
         command: click.Command = module.command
         return command
 
@@ -50,7 +50,7 @@ class Group(click.Group):
         try:
             return super().main(*args, **kwargs)
         except Exception as error:
-            from ..errors import AdapterkitError
+            from adapterkit.errors import AdapterkitError
 
             if "--debug" in sys.argv or not isinstance(error, AdapterkitError | OSError):
                 raise

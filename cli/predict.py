@@ -7,9 +7,16 @@ from pathlib import Path
 
 import click
 
-from ..errors import DataError
-from ..registry import Registry
-from .common import TerminalWatch, adapter_argument, common_options, print_json, print_table, registry_option
+from adapterkit.cli.common import (
+    TerminalWatch,
+    adapter_argument,
+    common_options,
+    print_json,
+    print_table,
+    registry_option,
+)
+from adapterkit.errors import DataError
+from adapterkit.registry import Registry
 
 
 @click.command(short_help="Answer texts with an adapter.")
@@ -28,8 +35,8 @@ def command(
     """
     lines = _texts(texts, path)
     adapter = Registry.at(registry).load(name)
-    from ..base import Base
-    from ..evaluation import predict
+    from adapterkit.base import Base
+    from adapterkit.evaluation import predict
 
     stored = adapter.manifest["base"]
     base = Base.load(base_name or stored["name"], revision=stored["revision"])
@@ -37,7 +44,10 @@ def command(
     if as_json:
         print_json([{"text": text, **answer} for text, answer in zip(lines, answers, strict=True)])
         return
-    rows = [[*(f"{v:.3f}" if isinstance(v, float) else v for v in a.values()), t] for a, t in zip(answers, lines, strict=True)]
+    rows = [
+        [*(f"{v:.3f}" if isinstance(v, float) else v for v in a.values()), t]
+        for a, t in zip(answers, lines, strict=True)
+    ]
     print_table([*answers[0], "text"], rows)
 
 
@@ -45,7 +55,9 @@ def _texts(texts: tuple[str, ...], path: Path | None) -> list[str]:
     if texts and path:
         raise DataError(f"give texts or --file {path}, not both")
     if not texts and path is None and sys.stdin.isatty():
-        raise DataError('no text given; adapt predict NAME "a text", or --file FILE, or a text a line on the standard input')
+        raise DataError(
+            'no text given; adapt predict NAME "a text", or --file FILE, or a text a line on the standard input'
+        )
     if path is not None and str(path) != "-":
         try:
             texts = tuple(path.read_text(encoding="utf-8").splitlines())

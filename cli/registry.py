@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from ..registry import Registry
-from .common import registry_option
+from adapterkit.cli.common import registry_option
+from adapterkit.registry import Registry
 
 
 @click.group(short_help="Look after registry.json.")

@@ -8,10 +8,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from ..errors import AdapterkitError, OptionError
-from ..registry import Registry
-from ..strategies import installed
-from .common import TerminalWatch, common_options, flag, metric_text, print_json, registry_option, size
+from adapterkit.cli.common import TerminalWatch, common_options, flag, metric_text, print_json, registry_option, size
+from adapterkit.errors import AdapterkitError, OptionError
+from adapterkit.registry import Registry
+from adapterkit.strategies import installed
 
 
 class RunCommand(click.Command):
@@ -27,7 +27,7 @@ class RunCommand(click.Command):
         return [*own[:-1], *ctx.meta.get("flags", []), own[-1]]
 
     def _flags(self, ctx: click.Context, chosen: dict[str, str]) -> list[click.Option]:
-        from ..workflow import run_options
+        from adapterkit.workflow import run_options
 
         try:
             config = read_config(chosen["config"]) if "config" in chosen else {}
@@ -74,7 +74,12 @@ def _strategy_names(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 @click.command(cls=RunCommand, short_help="Train an adapter.")
-@click.option("--strategy", metavar="NAME", shell_complete=_strategy_names, help="How to learn: see `adapt strategies`; default: lora.")
+@click.option(
+    "--strategy",
+    metavar="NAME",
+    shell_complete=_strategy_names,
+    help="How to learn: see `adapt strategies`; default: lora.",
+)
 @click.option("--task", metavar="NAME", help="What to learn, by transformers' name; default: told from the columns.")
 @click.option("--name", metavar="NAME", help="The adapter's name; default: the data's and the strategy's.")
 @click.option("--config", metavar="FILE", type=click.Path(), help="Options from a YAML file; flags win.")
@@ -94,7 +99,7 @@ def command(
     With nothing else, it learns the demo task on the demo base. A strategy's own flags are shown by
     `adapt run --strategy NAME --help`.
     """
-    from ..workflow import Plan, run
+    from adapterkit.workflow import Plan, run
 
     flags = {"strategy": strategy, "task": task, "name": name, **given}
     given_flags = {key: value for key, value in flags.items() if value is not None}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from ..registry import Registry
-from .common import adapter_argument, common_options, metric_text, print_json, registry_option, size
+from adapterkit.cli.common import adapter_argument, common_options, metric_text, print_json, registry_option, size
+from adapterkit.registry import Registry
 
 
 @click.command(short_help="Show what an adapter is.")
@@ -36,9 +36,7 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
         "strategy": f"{strategy['name']} of {strategy['distribution']} {strategy['version']}: {options}",
         "learned": f"{m['parameters']:,} parameters; "
         + ", ".join([*(f"{count} modules {kind}" for kind, count in kinds.items()), f"{len(m['head'])} head tensors"]),
-        "data": "; ".join(
-            f"{split} {s['rows']:,} rows of {s['file']}" for split, s in m["data"]["splits"].items()
-        ),
+        "data": "; ".join(f"{split} {s['rows']:,} rows of {s['file']}" for split, s in m["data"]["splits"].items()),
         **{split: metric_text(metrics) for split, metrics in m["metrics"].items()},
         "files": ", ".join(f"{file} {size(f['bytes'])}" for file, f in m["files"].items()),
         "folder": str(where.folder(name, version)),

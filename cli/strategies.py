@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..strategies import installed
-from .common import common_options, print_json, print_table
+from adapterkit.cli.common import common_options, print_json, print_table
+from adapterkit.strategies import installed
 
 
 @click.command(short_help="List the strategies that are installed.")
@@ -14,7 +14,9 @@ def command(as_json: bool) -> None:
     """List the strategies that are installed, and the package that each comes from."""
     found = installed()
     if as_json:
-        print_json([{"name": f.name, "distribution": f.distribution, "version": f.version, "class": f.target} for f in found])
+        print_json(
+            [{"name": f.name, "distribution": f.distribution, "version": f.version, "class": f.target} for f in found]
+        )
         return
     print_table(["name", "package", "version", "class"], [[f.name, f.distribution, f.version, f.target] for f in found])
     click.echo("adapt run --strategy NAME --help shows a strategy's options")

@@ -34,7 +34,7 @@ class LoRA(Strategy):
 
         if self.r < 1:
             raise StrategyError(f"r={self.r}, but a rank is at least 1")
-        targets = list(self.target_modules or usual.get(base.config.model_type, ["all-linear"]))
+        targets = list(self.target_modules or usual.get(getattr(base.config, "model_type", ""), ["all-linear"]))
         config = LoraConfig(
             r=self.r,
             lora_alpha=self.lora_alpha,
@@ -45,7 +45,9 @@ class LoRA(Strategy):
             inject_adapter_in_model(config, base)
         except ValueError as error:
             there = ", ".join(sorted({name.rpartition(".")[2] for name, m in base.named_modules() if _is_linear(m)}))
-            raise StrategyError(f"target_modules={','.join(targets)}; the base has these linear modules: {there}") from error
+            raise StrategyError(
+                f"target_modules={','.join(targets)}; the base has these linear modules: {there}"
+            ) from error
         return [p for _, m in _injected(base) for part in (m.lora_A, m.lora_B) for p in part.parameters()]
 
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:

@@ -6,6 +6,8 @@ from ..errors import TaskError, unknown
 from .task import Task
 from .text_classification import TextClassification
 
+__all__ = ["TASKS", "Task", "TextClassification", "task_class"]
+
 TASKS: dict[str, type[Task]] = {task.name: task for task in (TextClassification,)}
 
 

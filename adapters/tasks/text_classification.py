@@ -103,7 +103,8 @@ class TextClassification(Task):
     def collate(self, tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         from transformers import DataCollatorWithPadding
 
-        return DataCollatorWithPadding(tokenizer)
+        padding: Callable[[list[dict[str, Any]]], dict[str, Any]] = DataCollatorWithPadding(tokenizer)
+        return padding
 
     def metrics(self, logits: np.ndarray, data: Dataset) -> dict[str, float]:
         from sklearn.metrics import accuracy_score, f1_score

@@ -1,0 +1,36 @@
+# Each target builds what it needs in .venv, from nothing. PYTHON chooses the interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find adapters plugins cli -name '*.py' | sed 's/ /\\ /g')
+
+.PHONY: demo test check bench clean
+
+# the link tree of a strict editable install holds the files that there were, so a new file needs it again
+$(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing adapterkit and what it needs into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	@mkdir -p .demo
+	cd .demo && ../$(BIN)/adapt run --strategy lora
+	cd .demo && ../$(BIN)/adapt run --strategy head-only
+	cd .demo && ../$(BIN)/adapt run --strategy layerwise --top 2
+	cd .demo && ../$(BIN)/adapt list
+	cd .demo && ../$(BIN)/adapt predict sentiment-lora "The soup was cold and so was the waiter." "I'd stay here again tomorrow."
+
+test: $(VENV)/.installed
+	@$(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.installed
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	@$(BIN)/python benchmarks/strategies.py
+
+clean:
+	rm -rf $(VENV) .demo build dist *.egg-info
