@@ -41,7 +41,7 @@ class Option:
             raise OptionError(f"{self.flag} needs a value ({self.expected})")
         try:
             return self._convert(value)
-        except (TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             raise OptionError(f"{self.flag}={value!r} is not {self.expected}") from None
 
     @property

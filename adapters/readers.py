@@ -55,7 +55,7 @@ def encoding(path: str) -> str:
 
 def _nearby(path: str) -> str:
     folder = Path(path).parent
-    files = sorted(p.name for p in folder.iterdir() if p.is_file())[:8] if folder.is_dir() else []
+    files = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in READERS)[:8] if folder.is_dir() else []
     return f"; '{folder}' holds {', '.join(files)}" if files else ""
 
 

@@ -91,7 +91,7 @@ def _spelled(values: Mapping[str, Any], known: Mapping[str, Option], strategy: s
         if plain_key in ("strategy", "task", "name"):
             continue
         if plain_key not in names:
-            raise OptionError(unknown(f"option of a run with strategy {strategy}", key, known))
+            raise OptionError(unknown(f"option of a run with strategy {strategy}", key, names))
         found[names[plain_key]] = value
     return found
 

@@ -144,9 +144,8 @@ def main() -> None:
         means = {side: statistics.mean(row[side]) for side in ("ours", "Trainer")}
         each = {side: f"{means[side]:.4f} ({min(row[side]):.4f} to {max(row[side]):.4f})" for side in means}
         spread = max(row["Trainer"]) - min(row["Trainer"])
-        print(
-            f"| {row['strategy']} | {each['ours']} | {each['Trainer']} | {means['ours'] - means['Trainer']:+.4f} | {spread:.4f} |"
-        )
+        difference = means["ours"] - means["Trainer"]
+        print(f"| {row['strategy']} | {each['ours']} | {each['Trainer']} | {difference:+.4f} | {spread:.4f} |")
     if args.out:
         args.out.write_text(json.dumps({**{k: str(v) for k, v in vars(args).items()}, "rows": rows}, indent=2) + "\n")
 

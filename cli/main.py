@@ -47,12 +47,21 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().main(*args, **kwargs)
-        except Exception as error:
-            from adapterkit.errors import AdapterkitError
+        from adapterkit.errors import AdapterkitError
 
-            if "--debug" in sys.argv or not isinstance(error, AdapterkitError | OSError):
+        try:
+            sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}) or 0)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(2)
+        except click.ClickException as error:
+            click.echo(f"Error: {' '.join(error.format_message().split())}", err=True)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            click.echo("Error: interrupted", err=True)
+            sys.exit(130)
+        except AdapterkitError as error:
+            if "--debug" in sys.argv:
                 raise
             click.echo(f"Error: {error}", err=True)
             sys.exit(2)
@@ -68,7 +77,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     cls=Group,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "token_normalize_func": lambda token: token.replace("_", "-") if token.startswith("--") else token,
+        "token_normalize_func": lambda name: name.replace("_", "-"),
         "max_content_width": 110,
     },
 )

@@ -31,6 +31,7 @@ class LoRA(Strategy):
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
         from peft import LoraConfig, inject_adapter_in_model
         from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as usual
+        from transformers.pytorch_utils import Conv1D
 
         if self.r < 1:
             raise StrategyError(f"r={self.r}, but a rank is at least 1")
@@ -40,6 +41,7 @@ class LoRA(Strategy):
             lora_alpha=self.lora_alpha,
             lora_dropout=self.lora_dropout,
             target_modules="all-linear" if targets == ["all-linear"] else targets,
+            fan_in_fan_out=any(isinstance(m, Conv1D) for m in base.modules()),
         )
         try:
             inject_adapter_in_model(config, base)

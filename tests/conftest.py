@@ -1,0 +1,79 @@
+"""What the tests share: one thread, no network, tiny bases and little data."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.pop("ADAPT_REGISTRY", None)
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from click.testing import CliRunner, Result
+
+from adapterkit import Base, Registry
+from tests import tiny
+
+torch.set_num_threads(1)
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function from a family and a seed to the folder of a tiny base, made once."""
+    made: dict[tuple[str, int], Path] = {}
+
+    def folder(family: str = "bert", seed: int = 0) -> Path:
+        key = (family, seed)
+        if key not in made:
+            made[key] = tiny.make(family, tmp_path_factory.mktemp(family) / "base", seed=seed)
+        return made[key]
+
+    return folder
+
+
+@pytest.fixture
+def tiny_base(tiny_folder: Callable[..., Path]) -> Base:
+    return Base.load(str(tiny_folder()))
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Base:
+    """The small real base, loaded once; every test leaves it as it was."""
+    return Base.load("minilm")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "registry.json")
+
+
+@pytest.fixture
+def small_csv(tmp_path: Path) -> Path:
+    """Write a file of two dozen labelled rows."""
+    path = tmp_path / "rows.csv"
+    good = ["lovely food", "a fine film", "great staff", "i would come again", "perfect in every way", "so happy"]
+    bad = ["awful food", "a dull film", "rude staff", "i want my money back", "broken on arrival", "so angry"]
+    rows = [f"{text} {i},{label}" for i in range(2) for texts, label in ((good, "pos"), (bad, "neg")) for text in texts]
+    path.write_text("\n".join(["text,label", *rows]) + "\n")
+    return path
+
+
+@pytest.fixture
+def adapt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Return a function that runs the command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: object, **kwargs: object) -> Result:
+        from adapterkit.cli import main
+
+        return CliRunner().invoke(main, [str(a) for a in args], prog_name="adapt", **kwargs)
+
+    return run

@@ -1,0 +1,160 @@
+"""An adapter is what was trained, belongs to its base, and is refused when damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import transformers
+from peft import PeftModel
+from torch import nn
+
+from adapterkit import Adapter, AdapterkitError, Base, LowRank, Registry, Replace, predict, run
+from adapterkit.files import sha256
+from tests.test_strategies import plan, same, state
+
+
+@pytest.fixture
+def folder(small_csv: Path, tiny_base: Base, registry: Registry) -> Path:
+    return Path(run(plan(small_csv, tiny_base.path, "lora"), registry, base=tiny_base).folder)
+
+
+def attach(adapter: Adapter, base: Base | None) -> None:
+    assert base is not None
+    with adapter.attached(base):
+        pass
+
+
+def refused(folder: Path, base: Base | None = None) -> str:
+    with pytest.raises(AdapterkitError) as caught:
+        attach(Adapter.load(folder), base)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    manifest = json.loads((folder / "adapter.json").read_text())
+    change(manifest)
+    (folder / "adapter.json").write_text(json.dumps(manifest))
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Change the tensors and state the new digest, as one would who means harm."""
+    path = folder / "adapter_model.safetensors"
+    tensors = safetensors.torch.load(path.read_bytes())
+    change(tensors)
+    path.write_bytes(safetensors.torch.save(tensors))
+    stated = {"sha256": sha256(path.read_bytes()), "bytes": path.stat().st_size}
+    edit(folder, lambda m: m["files"].update({path.name: stated}))
+
+
+def test_an_adapter_on_another_base_is_refused(folder: Path, tiny_folder: Callable[..., Path]) -> None:
+    message = refused(folder, Base.load(str(tiny_folder("bert", 1))))
+    assert "the adapter was trained on base" in message
+
+
+def test_a_truncated_or_edited_file_is_refused(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert "is damaged or was edited" in refused(folder)
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "is damaged or was edited" in refused(folder)
+    path.unlink()
+    assert "can't read" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(format_version=99), "has format version 99; this adapterkit reads 1"),
+        (lambda m: m.pop("patches"), "is not an adapter's manifest"),
+        (lambda m: m.update(head=3), "is not an adapter's manifest"),
+        (lambda m: m["files"].update({"../evil.py": {}}), "a file named '../evil.py' is not part of an adapter"),
+        (lambda m: m["task"].update(name="text-clasification"), "no task named 'text-clasification'; did you mean"),
+        (lambda m: m["task"]["options"].update(colour="red"), "no option named 'colour'"),
+        (lambda m: next(iter(m["patches"].values())).update(kind="hack"), "no kind of patch named 'hack'"),
+        (lambda m: m["patches"].pop(next(iter(m["patches"]))), "has too many: 2 tensors"),
+    ],
+)
+def test_a_manifest_that_is_not_right_is_refused(folder: Path, tiny_base: Base, change: Any, message: str) -> None:
+    edit(folder, change)
+    assert message in refused(folder, tiny_base)
+
+
+def test_tensors_missing_too_many_or_of_another_shape_are_refused(folder: Path, tiny_base: Base) -> None:
+    key = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight"
+    rewrite(folder, lambda t: t.update(more=torch.zeros(1)))
+    assert "has too many: 1 tensors, first more" in refused(folder, tiny_base)
+    rewrite(folder, lambda t: t.pop("more"))
+    rewrite(folder, lambda t: t.update({key: t[key][:, 1:].contiguous()}))
+    assert "lora_A (8, 31) and lora_B (32, 8) don't fit a module of 32 inputs and 32 outputs" in refused(
+        folder, tiny_base
+    )
+    rewrite(folder, lambda t: t.pop(key))
+    assert "lacks: 1 tensors, first base_model.model.bert.encoder.layer.0" in refused(folder, tiny_base)
+
+
+def test_a_head_of_another_shape_is_refused(folder: Path, tiny_base: Base) -> None:
+    key = "base_model.model.classifier.weight"
+    rewrite(folder, lambda t: t.update({key: torch.zeros(3, 32)}))
+    assert "'classifier.weight' is (3, 32), but the head's is (2, 32)" in refused(folder, tiny_base)
+
+
+def test_two_adapters_at_once_are_refused_and_both_come_off(folder: Path, tiny_base: Base) -> None:
+    before = state(tiny_base)
+    adapter = Adapter.load(folder)
+    with adapter.attached(tiny_base), pytest.raises(AdapterkitError, match="is patched already"):
+        attach(adapter, tiny_base)
+    assert same(state(tiny_base), before)
+    assert not any("forward" in vars(m) for m in tiny_base.model.modules())
+
+
+def test_another_adapter_between_changes_nothing(small_csv: Path, tiny_base: Base, registry: Registry) -> None:
+    names = ["full", "lora", "layerwise", "head-only"]
+    for name in names:
+        run(plan(small_csv, tiny_base.path, name, name=name), registry, base=tiny_base)
+    texts = ["lovely food", "a dull film"]
+    alone = {name: predict(Base.load(tiny_base.path), registry.load(name), texts) for name in names}
+    for name in [*names, *reversed(names)]:
+        assert predict(tiny_base, registry.load(name), texts) == alone[name]
+    assert len({json.dumps(a) for a in alone.values()}) == len(names)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "gpt2", "llama"])
+def test_peft_loads_a_lora_adapter_and_computes_the_same(
+    family: str, small_csv: Path, tiny_folder: Callable[..., Path], registry: Registry
+) -> None:
+    base = Base.load(str(tiny_folder(family)))
+    report = run(plan(small_csv, base.path, "lora"), registry, base=base)
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(base.path, num_labels=2)
+    theirs = PeftModel.from_pretrained(plain, report.folder).eval()
+    ids = torch.arange(5, 21).reshape(2, 8)
+    with report.adapter.attached(base) as ours, torch.no_grad():
+        assert torch.allclose(ours(input_ids=ids).logits, theirs(input_ids=ids).logits, atol=1e-6)
+
+
+def test_a_replaced_tensor_is_used_wherever_the_module_is_tied() -> None:
+    embedding, out = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+    out.weight = embedding.weight
+    before = embedding.weight.detach().clone()
+    new = torch.randn(5, 3)
+    detach = Replace({"weight": new}).attach(embedding)
+    x = torch.randn(2, 3)
+    assert torch.equal(out(x), x @ new.T)
+    detach()
+    assert torch.equal(out.weight, before)
+    assert out.weight is embedding.weight
+
+
+def test_patches_compute_what_they_say() -> None:
+    linear, x = nn.Linear(4, 3), torch.randn(5, 4)
+    a, b = torch.randn(2, 4), torch.randn(3, 2)
+    torch.testing.assert_close(LowRank(a, b, 0.5).forward(linear, x), linear(x) + 0.5 * x @ a.T @ b.T)
+    weight = torch.randn(3, 4)
+    torch.testing.assert_close(Replace({"weight": weight}).forward(linear, x), x @ weight.T + linear.bias)

@@ -1,0 +1,188 @@
+"""The command line: what a user types, and what a user mistypes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import Result
+
+Adapt = Callable[..., Result]
+
+
+@pytest.fixture
+def trained(adapt: Adapt, small_csv: Path, tiny_folder: Callable[..., Path]) -> list[str]:
+    """Train an adapter named tiny, and return the flags that did it."""
+    flags = ["--base", str(tiny_folder()), "--train-file", str(small_csv), "--epochs", "1", "--name", "tiny"]
+    done = adapt("run", "--strategy", "head-only", *flags)
+    assert done.exit_code == 0, done.output
+    return flags
+
+
+def test_a_strategys_own_flags_are_shown_and_no_others(adapt: Adapt) -> None:
+    lora, layerwise = (adapt("run", "--strategy", name, "--help").output for name in ("lora", "layerwise"))
+    assert "--lora-alpha" in lora
+    assert "rank of the update" in lora
+    assert "--top" not in lora
+    assert "--top" in layerwise
+    assert "--lora-alpha" not in layerwise
+    for flag in ("--learning-rate", "--num-train-epochs", "--per-device-train-batch-size", "--epochs", "--lr"):
+        assert flag in lora
+        assert flag in layerwise
+
+
+def test_underscores_and_dashes_are_one(adapt: Adapt, trained: list[str]) -> None:
+    more = ["--num_train_epochs", "1", "--per_device_train_batch_size=8", "--label_column_name", "label"]
+    assert adapt("run", "--strategy", "head-only", *trained, *more).exit_code == 0
+
+
+def test_run_predict_eval_list_show(adapt: Adapt, trained: list[str], small_csv: Path) -> None:
+    answers = json.loads(adapt("predict", "tiny", "lovely food", "a dull film", "--json").stdout)
+    assert [sorted(a) for a in answers] == [["label", "score", "text"]] * 2
+    piped = json.loads(adapt("predict", "tiny", "--json", input="lovely food\n").stdout)[0]
+    assert piped == {**answers[0], "score": pytest.approx(answers[0]["score"], abs=1e-6)}
+    measured = json.loads(adapt("eval", "tiny", "--test-file", small_csv, "--json").stdout)
+    assert (measured["n"], measured["split"]) == (24, "test")
+    listed = json.loads(adapt("list", "--json").stdout)
+    assert listed["tiny"]["strategy"] == "head-only"
+    shown = adapt("show", "tiny").stdout
+    assert "text-classification: text -> label; 2 labels: neg, pos" in shown
+    assert json.loads(adapt("show", "tiny", "--json").stdout)["strategy"]["name"] == "head-only"
+
+
+def test_running_the_written_run_yaml_gives_the_same_adapter(adapt: Adapt, trained: list[str]) -> None:
+    first = json.loads(adapt("list", "--json").stdout)["tiny"]["version"]
+    file = f"store/tiny/{first}/run.yaml"
+    again = json.loads(adapt("run", "--config", file, "--json").stdout)
+    assert again["version"] == first
+    other = json.loads(adapt("run", "--config", file, "--json", "--seed", "3").stdout)
+    assert other["version"] != first
+    values = yaml.safe_load(Path(other["folder"], "run.yaml").read_text())
+    assert (values["seed"], values["num_train_epochs"], values["labels"]) == (3, 1, ["neg", "pos"])
+
+
+def test_predict_on_the_base_where_it_is_now(adapt: Adapt, trained: list[str], tiny_folder: Any) -> None:
+    assert adapt("predict", "tiny", "x", "--base", tiny_folder()).exit_code == 0
+    refused = adapt("predict", "tiny", "x", "--base", tiny_folder("bert", 1))
+    assert refused.exit_code == 2
+    assert "the adapter was trained on base" in refused.stderr
+
+
+MISTAKES = {
+    "strategy": (
+        ["run", "--strategy", "lorra"],
+        "no strategy named 'lorra'; did you mean 'lora'? installed: full",
+    ),
+    "task": (["run", "--task", "text-clasification"], "no task named 'text-clasification'; did you mean 'text-class"),
+    "command": (["rnu"], "no command 'rnu'; did you mean 'run'?"),
+    "flag": (["run", "--epoch", "3"], "No such option '--epoch'. Did you mean '--epochs'?"),
+    "flag of another": (["run", "--strategy", "full", "--lora-alpha", "3"], "No such option '--lora-alpha'"),
+    "value": (["run", "--epochs", "many"], "--num-train-epochs='many' is not a whole number"),
+    "range": (["run", "--epochs", "0"], "--num-train-epochs=0, but it is at least 1"),
+    "choice": (["run", "--lr-scheduler-type", "liner"], "is not one of linear, cosine"),
+    "file": (["run", "--train-file", "no.csv"], "no file 'no.csv'; '.' holds empty.csv, one.csv, rows.csv"),
+    "kind of file": (["run", "--train-file", "."], ".: files that can be read end in .csv"),
+    "demo": (["run", "--dataset", "demo:sentimant"], "did you mean 'sentiment'?"),
+    "both": (["run", "--dataset", "demo:sentiment", "--train-file", "rows.csv"], "or files of your own, not both"),
+    "column": (["run", "--train-file", "rows.csv", "--label-column", "lable"], "no column named 'lable'; did you mean"),
+    "empty": (["run", "--train-file", "empty.csv"], "empty.csv:3: label is empty"),
+    "one label": (["run", "--train-file", "one.csv"], "all 2 training rows have the label 'x' in column 'label'"),
+    "unseen": (
+        ["run", "--train-file", "rows.csv", "--validation-file", "unseen.csv"],
+        "unseen.csv:2: no label named 'poss'; did you mean 'pos'? in training: neg, pos",
+    ),
+    "base": (
+        ["run", "--train-file", "rows.csv", "--base", "./nowhere"],
+        "no folder './nowhere'; a base is a",
+    ),
+    "base by name": (
+        ["run", "--train-file", "rows.csv", "--base", "minilmm"],
+        "no base named 'minilmm'; did you",
+    ),
+    "base folder": (["run", "--train-file", "rows.csv", "--base", "."], "base '.': no config.json in that folder"),
+    "pickled base": (
+        ["run", "--train-file", "rows.csv", "--base", "pickled"],
+        "base 'pickled': no safetensors",
+    ),
+    "name with a slash": (["run", "--train-file", "rows.csv", "--name", "a/b"], "'a/b' is no adapter's name"),
+    "name with dots": (["run", "--train-file", "rows.csv", "--name", ".."], "'..' is no adapter's name"),
+    "config": (["run", "--config", "no.yaml"], "--config no.yaml: No such file or directory"),
+    "config key": (
+        ["run", "--config", "odd.yaml"],
+        "no option of a run with strategy lora named 'epoch'; did you",
+    ),
+    "config value": (["run", "--config", "bad.yaml"], "--num-train-epochs='many' is not a whole number"),
+    "config list": (["run", "--config", "list.yaml"], "option: value pairs were expected, not a list"),
+    "adapter": (["predict", "nothing", "a text"], "no adapter named 'nothing'; registered: none"),
+    "no text": (["predict", "nothing", "--file", "no.txt"], "can't read 'no.txt': No such file or directory"),
+    "registry": (["list", "--registry", "odd.json"], "'odd.json' is not JSON"),
+    "registry in a run": (["run", "--registry", "odd.json"], "'odd.json' is not JSON"),
+}
+
+
+@pytest.mark.parametrize(("args", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    args: list[str], message: str, adapt: Adapt, small_csv: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.csv").write_text("text,label\na,x\nb,\n")
+    (tmp_path / "one.csv").write_text("text,label\na,x\nb,x\n")
+    (tmp_path / "unseen.csv").write_text("text,label\na,poss\n")
+    (tmp_path / "odd.yaml").write_text("epoch: 3\n")
+    (tmp_path / "bad.yaml").write_text("epochs: many\n")
+    (tmp_path / "list.yaml").write_text("- epochs\n")
+    (tmp_path / "odd.json").write_text("{")
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    before = sorted(str(p) for p in tmp_path.rglob("*"))
+    done = adapt(*args)
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: ")
+    assert len([line for line in done.stderr.splitlines() if "rror" in line]) == 1
+    assert sorted(str(p) for p in tmp_path.rglob("*")) == before
+
+
+def test_debug_shows_the_traceback(adapt: Adapt) -> None:
+    done = adapt("run", "--strategy", "lorra", "--debug")
+    assert done.exception is not None
+    command = [sys.executable, "-m", "adapterkit.cli", "run", "--strategy", "lorra", "--debug"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert "Traceback" in shown
+    assert "StrategyError: no strategy named 'lorra'" in shown
+
+
+def test_a_registry_in_a_place_that_can_not_be_written_is_said_before_training(adapt: Adapt) -> None:
+    done = adapt("run", "--registry", "/proc/nowhere/registry.json")
+    assert done.exit_code == 2
+    assert "Error: can't write '/proc/nowhere'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("adapt ru", "run"),
+        ("adapt run --strategy la", "layerwise"),
+        ("adapt run --strategy lora --lora-a", "--lora-alpha"),
+        ("adapt run --strategy layerwise --to", "--top"),
+        ("adapt run --lr-scheduler-type cos", "cosine"),
+        ("adapt show ti", "tiny"),
+    ],
+)
+def test_the_shell_completes(words: str, expected: str, trained: list[str], tmp_path: Path) -> None:
+    env = {
+        **os.environ,
+        "_ADAPT_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    adapt = Path(sys.executable).with_name("adapt")
+    done = subprocess.run([adapt], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert expected in [line.partition(",")[2] for line in done.stdout.splitlines()]

@@ -1,0 +1,111 @@
+"""The store keeps every version, and registry.json survives what happens to it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adapterkit import Registry
+from adapterkit.errors import RegistryError
+
+ENTRY = {"task": "text-classification", "strategy": "lora", "bytes": 1}
+
+
+def add(path: Path, name: str, content: str) -> str:
+    return Registry(path).add(name, {"adapter.json": content.encode()}, ENTRY)
+
+
+def add_many(path: Path, worker: int) -> None:
+    for i in range(10):
+        add(path, f"w{worker}-{i}", f"{worker} {i}")
+
+
+def test_versions_are_named_by_content_and_the_last_added_is_current(registry: Registry) -> None:
+    first, second, again = (add(registry.path, "a", content) for content in ("1", "2", "1"))
+    assert first == again != second
+    assert registry.adapters()["a"]["current"] == first
+    assert [v["number"] for v in registry.adapters()["a"]["versions"].values()] == [1, 2]
+    assert registry.resolve(f"a@{second[:5]}") == ("a", second)
+    assert (registry.folder("a", second) / "adapter.json").read_text() == "2"
+
+
+def test_the_index_can_be_made_again_from_the_store(registry: Registry) -> None:
+    for name, content in (("a", "1"), ("a", "2"), ("b", "3")):
+        add(registry.path, name, content)
+    before = registry.adapters()
+    registry.path.write_text("{half")
+    with pytest.raises(RegistryError, match="is not JSON"):
+        registry.adapters()
+    assert registry.rebuild() == before == registry.adapters()
+
+
+def test_adds_from_many_processes_all_stand(registry: Registry) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=add_many, args=(registry.path, i)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert len(registry.adapters()) == 40
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../a", "a.b", ".a", "-a", "a b", "a" * 97, "ä"])
+def test_a_name_that_is_not_one_is_refused(registry: Registry, name: str) -> None:
+    with pytest.raises(RegistryError, match="is no adapter's name"):
+        add(registry.path, name, "1")
+    assert not registry.store.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not JSON"),
+        ("[]", "is JSON, but no registry"),
+        ('{"schema_version": 9, "adapters": {}}', "has schema version 9; this adapterkit reads 1"),
+    ],
+)
+def test_a_registry_that_is_not_one_is_refused_and_kept(registry: Registry, content: str, message: str) -> None:
+    registry.path.write_text(content)
+    for action in (registry.adapters, registry.prepare, lambda: add(registry.path, "a", "1")):
+        with pytest.raises(RegistryError, match=message):
+            action()
+    assert registry.path.read_text() == content
+    assert not registry.store.exists()
+
+
+def test_an_unknown_adapter_or_version_is_answered_with_those_there_are(registry: Registry) -> None:
+    version = add(registry.path, "sentiment", "1")
+    with pytest.raises(RegistryError, match="did you mean 'sentiment'"):
+        registry.resolve("sentimant")
+    with pytest.raises(RegistryError, match=f"no version of sentiment named 'zz'; there are: {version}"):
+        registry.resolve("sentiment@zz")
+
+
+def test_a_disk_that_is_full_leaves_what_there_was(registry: Registry) -> None:
+    """A limit on a file's size stands in for the disk's end: a write fails in its middle."""
+    add(registry.path, "a", "1")
+    before = sorted(str(p) for p in registry.path.parent.rglob("*"))
+    code = f"""
+import pathlib, resource, signal
+from adapterkit import Registry
+from adapterkit.errors import RegistryError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, {resource.RLIM_INFINITY}))
+try:
+    Registry(pathlib.Path({str(registry.path)!r})).add("b", {{"adapter.json": b"x" * 100000}}, {{}})
+except RegistryError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "can't write" in done.stdout
+    assert "File too large" in done.stdout
+    after = sorted(str(p) for p in registry.path.parent.rglob("*"))
+    assert [p for p in after if p not in before] == [str(registry.store / "b")] or after == before
+    assert list(json.loads(registry.path.read_text())["adapters"]) == ["a"]

@@ -1,0 +1,190 @@
+"""Every installed strategy keeps the contract, on a tiny base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from adapterkit import Adapter, AdapterkitError, Base, Plan, Registry, Strategy, run, training
+from adapterkit.strategies import Found, installed, strategy_class
+from tests import tiny
+
+STRATEGIES = [found.name for found in installed()]
+FAMILIES = ["bert", "roberta", "gpt2", "llama", "t5"]
+
+
+def state(base: Base) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in base.model.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def output(base: Base) -> Tensor:
+    ids = torch.arange(5, 21).reshape(2, 8)
+    extra = {"decoder_input_ids": ids} if base.model.config.is_encoder_decoder else {}
+    with torch.no_grad():
+        found: Tensor = base.model(input_ids=ids, **extra).last_hidden_state
+    return found
+
+
+@pytest.fixture(params=STRATEGIES)
+def strategy(request: pytest.FixtureRequest) -> Strategy:
+    return strategy_class(request.param)()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_applying_changes_no_output_and_removing_restores_the_base(
+    strategy: Strategy, family: str, tiny_folder: Callable[..., Path]
+) -> None:
+    base = Base.load(str(tiny_folder(family)))
+    before, values, modules = state(base), output(base), [(n, id(m)) for n, m in base.model.named_modules()]
+    learning = list(strategy.apply(base.model))
+    assert torch.equal(output(base), values)
+    assert all(isinstance(p, torch.nn.Parameter) for p in learning)
+    strategy.remove(base.model)
+    assert same(state(base), before)
+    assert [(n, id(m)) for n, m in base.model.named_modules()] == modules
+
+
+def plan(small_csv: Path, base: Path | str, strategy: str, **more: Any) -> Plan:
+    values = {"strategy": strategy, "base": str(base), "train_file": str(small_csv), "test_file": str(small_csv)}
+    return Plan.resolve({**values, "num_train_epochs": 2, "learning_rate": 1e-2, "name": "tiny", **more})
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_round_trip_gives_the_trained_models_logits_and_leaves_the_base(
+    strategy: str,
+    family: str,
+    small_csv: Path,
+    tiny_folder: Callable[..., Path],
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    live: list[Tensor] = []
+    make = Adapter.make
+    ids = torch.arange(5, 21).reshape(2, 8)
+    ids[:, -1] = tiny.EOS
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def observed(base: Base, model: Any, *args: Any) -> Adapter:
+        with torch.no_grad():
+            live.append(model.eval()(**batch).logits)
+        return make(base, model, *args)
+
+    monkeypatch.setattr(training.Adapter, "make", observed)
+    folder = tiny_folder(family)
+    base = Base.load(str(folder))
+    before = state(base)
+    run(plan(small_csv, folder, strategy), registry, base=base)
+    assert same(state(base), before)
+
+    other = Base.load(str(folder))
+    plain = output(other)
+    with registry.load("tiny").attached(other) as model, torch.no_grad():
+        assert torch.equal(model(**batch).logits, live[0])
+        assert torch.equal(output(other), plain) == (strategy == "head-only")
+    assert same(state(other), before)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_exception_in_the_middle_leaves_the_base_as_it_was(
+    strategy: str, small_csv: Path, tiny_base: Base, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = state(tiny_base)
+    clip = training.accelerate.Accelerator.clip_grad_norm_
+    steps = iter(range(3))
+
+    def fails_at_the_third_step(*args: Any, **kwargs: Any) -> Any:
+        if next(steps) == 2:
+            raise KeyboardInterrupt
+        return clip(*args, **kwargs)
+
+    monkeypatch.setattr(training.accelerate.Accelerator, "clip_grad_norm_", fails_at_the_third_step)
+    with pytest.raises(KeyboardInterrupt):
+        run(plan(small_csv, tiny_base.path, strategy, batch_size=4), registry, base=tiny_base)
+    assert same(state(tiny_base), before)
+    assert not any(p.requires_grad for p in tiny_base.model.parameters())
+    assert registry.adapters() == {}
+    assert not registry.store.exists()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_only_what_the_strategy_returned_is_saved(
+    strategy: str, small_csv: Path, tiny_base: Base, registry: Registry
+) -> None:
+    run(plan(small_csv, tiny_base.path, strategy), registry, base=tiny_base)
+    tensors = set(registry.load("tiny").tensors)
+    head = {"base_model.model.classifier.weight", "base_model.model.classifier.bias"}
+    names = {n.removeprefix("base_model.model.bert.") for n in tensors - head}
+    assert head <= tensors
+    match strategy:
+        case "head-only":
+            assert not names
+        case "layerwise":
+            assert {n.partition("layer.")[2][0] for n in names} == {"1", "2"}
+            assert all(n.startswith("encoder.layer.") for n in names)
+        case "lora":
+            assert {n.split(".")[-3] for n in names} == {"query", "value"}
+            assert {n.rpartition("lora_")[2] for n in names} == {"A.weight", "B.weight"}
+        case "full":
+            unused = {"embeddings.token_type_embeddings.weight"}
+            assert set(dict(tiny_base.model.named_parameters())) - names <= unused
+
+
+def test_the_same_run_gives_the_same_adapter_byte_for_byte(
+    small_csv: Path, tiny_base: Base, registry: Registry
+) -> None:
+    versions = {run(plan(small_csv, tiny_base.path, "lora"), registry, base=tiny_base).version for _ in range(2)}
+    other = run(plan(small_csv, tiny_base.path, "lora", seed=7), registry, base=tiny_base).version
+    assert len(versions) == 1
+    assert other not in versions
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "layerwise", "top": 9}, "top=9, but the base has 3 blocks"),
+        ({"strategy": "layerwise", "layers": "2-5"}, "layers='2-5', but the base has blocks 0 to 2"),
+        ({"strategy": "layerwise", "layers": "x"}, "layers='x' is not a list of blocks"),
+        ({"strategy": "layerwise", "top": 1, "layers": "1"}, "give top=1 or layers='1', not both"),
+        ({"strategy": "lora", "r": 0}, "r=0, but a rank is at least 1"),
+        (
+            {"strategy": "lora", "target_modules": "queri"},
+            "queri; the base has these linear modules: dense, key, query",
+        ),
+        ({"strategy": "lora", "learning_rate": 1e30}, "the loss is nan"),
+        ({"strategy": "lora", "learning_rate": 0.0}, "no weight moved"),
+    ],
+)
+def test_options_that_do_not_fit_are_said_in_a_line(
+    options: dict[str, Any], message: str, small_csv: Path, tiny_base: Base, registry: Registry
+) -> None:
+    before = state(tiny_base)
+    with pytest.raises(AdapterkitError, match=r"^[^\n]*$") as caught:
+        run(plan(small_csv, tiny_base.path, **options), registry, base=tiny_base)
+    assert message in str(caught.value)
+    assert same(state(tiny_base), before)
+    assert registry.adapters() == {}
+
+
+def test_a_strategy_that_is_not_one_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(value: str) -> list[Found]:
+        return [Found("odd", "odd-package", "1.0", value, EntryPoint("odd", value, "adapterkit.strategies"))]
+
+    for value, message in (
+        ("no_such_module:X", "'odd' of odd-package 1.0 can't be imported: ModuleNotFoundError"),
+        ("collections:OrderedDict", "'odd' of odd-package 1.0 is not a subclass of adapterkit.Strategy"),
+        ("adapterkit.strategy:Strategy", "'odd' of odd-package 1.0 lacks apply"),
+    ):
+        monkeypatch.setattr("adapterkit.strategies.installed", lambda value=value: found(value))
+        with pytest.raises(AdapterkitError, match=message):
+            strategy_class("odd")
