@@ -144,7 +144,7 @@ class Adapter:
         patches = self.patches(base)
         task = self.task
         with torch.random.fork_rng(devices=[]):
-            model = base.task_model(task.auto_class, **task.config())
+            model = base.task_model(task.auto_class, untied=self.manifest.get("untied", False), **task.config())
         self._load_head(base, model)
         with contextlib.ExitStack() as undo:
             for module, patch in patches.items():
@@ -153,9 +153,10 @@ class Adapter:
 
     def _load_head(self, base: Base, model: Any) -> None:
         own = dict(model.named_parameters())
-        expected, stored = set(base.head_names(model)), set(self.manifest["head"])
-        if expected != stored:
-            raise AdapterError(f"the head of a {type(model).__name__} is {sorted(expected)}, not {sorted(stored)}")
+        there, stored = set(base.head_names(model)), set(self.manifest["head"])
+        missing = there - stored - (set() if self.task.new_head else base.from_checkpoint(model))
+        if missing or stored - there:
+            raise AdapterError(f"the head of a {type(model).__name__} is {sorted(there)}, not {sorted(stored)}")
         for name in stored:
             tensor = self.tensors[f"{KEY_PREFIX}{name}"]
             if tensor.shape != own[name].shape:

@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from . import vectors
 from .errors import BaseModelError, TaskError, unknown
 from .modules import blocks
 
@@ -60,15 +62,24 @@ class Base:
     fresh: frozenset[str] = frozenset()  # direct children that the checkpoint has no tensors for
     pretrained_head: dict[str, Tensor] = field(default_factory=dict)  # the checkpoint's tensors outside the base
     trust_remote_code: bool = False
+    tokenizer_digest: str = field(init=False)  # SHA-256 of the tokenizer's files, before any use changes its state
+
+    def __post_init__(self) -> None:
+        self.tokenizer_digest = _tokenizer_digest(self.tokenizer)
 
     @classmethod
     def load(cls, name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Base:
-        """Load a base by folder, by the name of an installed one (`minilm`), or by Hub id, in this order.
+        """Load a base by folder, by the name of an installed one (`minilm`), by file of word vectors, or by Hub id.
 
         Reads safetensors only, and runs no code of the checkpoint unless `trust_remote_code`. HF_HUB_OFFLINE is
         honoured. Raises `BaseModelError` where there is none, or it is not whole.
         """
         path = find(name)
+        vectors.register()  # so that a folder that such a base was saved to is one too
+        if os.path.isfile(path):
+            model, tokenizer = vectors.load(path)
+            model.requires_grad_(False)
+            return cls(name, path, revision, model, tokenizer, fingerprint(model))
         common: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
         try:
             model, info = transformers.AutoModel.from_pretrained(
@@ -77,11 +88,35 @@ class Base:
             tokenizer = transformers.AutoTokenizer.from_pretrained(path, **common)
         except (OSError, ValueError, KeyError, SafetensorError, RuntimeError, ImportError) as error:
             raise BaseModelError(_why_not(name, path, error)) from error
+        if tokenizer.pad_token is None:  # masked wherever it stands, so any will do
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         fresh = _fresh_children(name, model, set(info["missing_keys"]))
         model.requires_grad_(False).eval()
         head = _read_tensors(path, set(info["unexpected_keys"]))
         digest = fingerprint(model, without=fresh)
         return cls(name, path, revision, model, tokenizer, digest, fresh, head, trust_remote_code)
+
+    @functools.cached_property
+    def is_causal(self) -> bool:
+        """Whether a token's output is independent of the tokens after it, as tried on two texts."""
+        if self.model.config.is_encoder_decoder:
+            return False
+        ids = torch.full((2, 4), self.tokenizer.pad_token_id or 0, device=self.model.device)
+        ids[:, :3] = torch.arange(3, device=ids.device)
+        ids[1, 3] = 2
+        with torch.inference_mode():
+            first, second = self.model(input_ids=ids, attention_mask=torch.ones_like(ids))[0][:, 0]
+        return bool(torch.equal(first, second))
+
+    @functools.cached_property
+    def max_length(self) -> int | None:
+        """The most tokens that the base takes, or None where it sets no limit."""
+        limits = [self.tokenizer.model_max_length] if self.tokenizer.model_max_length < 1 << 30 else []
+        limits += filter(None, [getattr(self.model.config, "max_position_embeddings", None)])
+        for name, module in self.model.named_modules():
+            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+                limits.append(module.num_embeddings - module.padding_idx - 1)  # RoBERTa counts from there
+        return min(limits, default=None)
 
     @functools.cached_property
     def nbytes(self) -> int:
@@ -94,14 +129,17 @@ class Base:
         kind = self.model.config.model_type
         return f"{self.name} ({kind}, {len(blocks(self.model))} blocks, {count / 1e6:.1f} M parameters)"
 
-    def task_model(self, auto_class: str, **config: Any) -> Any:
+    def task_model(self, auto_class: str, *, untied: bool = False, **config: Any) -> Any:
         """Return a transformers model of `auto_class` whose base is this one, shared, under a head of its own.
 
         The head is the checkpoint's where it has one of that name and shape, else initialised as transformers does,
-        from torch's global generator. `config` overrides the base's config (`num_labels`, ...). Raises `TaskError`
-        where transformers has no such head for this architecture.
+        from torch's global generator. `config` overrides the base's config (`num_labels`, ...). With `untied`, output
+        embeddings that are tied to the base's input embeddings become a copy of their own. Raises `TaskError` where
+        transformers has no such head for this architecture.
         """
         settings = copy.deepcopy(self.model.config)
+        if getattr(settings, "pad_token_id", None) is None:
+            settings.pad_token_id = self.tokenizer.pad_token_id
         for key, value in config.items():
             setattr(settings, key, value)
         auto = getattr(transformers, auto_class)
@@ -111,15 +149,24 @@ class Base:
         except ValueError as error:
             kind = self.model.config.model_type
             raise TaskError(f"transformers has no {auto_class} for '{kind}' models such as '{self.name}'") from error
+        own = dict(self.model.named_parameters(remove_duplicate=False))
         _graft(model.base_model, self.model, without=self.fresh)
         model.tie_weights()
+        if any(own[name] is not p for name, p in self.model.named_parameters(remove_duplicate=False)):
+            raise TaskError(f"a {type(model).__name__} ties the weights of '{self.name}' otherwise, and can't share it")
         _materialise(model, self.model.dtype, self.model.device)
-        head = dict(model.named_parameters())
-        for name in self.head_names(model):
-            stored = self.pretrained_head.get(name)
-            if stored is not None and stored.shape == head[name].shape:
-                head[name].data.copy_(stored)
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        for name in self.from_checkpoint(model):
+            tensors[name].data.copy_(self.pretrained_head[name])
+        if untied:
+            embeddings = model.get_output_embeddings()
+            embeddings.weight = nn.Parameter(embeddings.weight.detach().clone())
         return model.eval()
+
+    def from_checkpoint(self, model: nn.Module) -> set[str]:
+        """Return the names of the head's tensors that the checkpoint holds, and that so aren't new."""
+        own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        return {name for name, t in self.pretrained_head.items() if name in own and own[name].shape == t.shape}
 
     def head_names(self, model: nn.Module) -> list[str]:
         """Return the names of the parameters of a task model that are not the shared base's."""
@@ -133,13 +180,16 @@ class Base:
 
 
 def find(name: str) -> str:
-    """Return where a base lies: a folder, or else a Hub id for transformers to look up."""
+    """Return where a base lies: a folder, a file of word vectors, or else a Hub id for transformers to look up."""
     if os.path.isdir(name):
         return name
     if name in INSTALLED:
         return str(_installed(name))
     if os.path.exists(name):
-        raise BaseModelError(f"'{name}' is a file; a base is a folder with config.json, a Hub id, or {_names()}")
+        if what := vectors.why_not(name):
+            there = f"a folder with config.json, a Hub id, a file of word vectors, or {_names()}"
+            raise BaseModelError(f"'{name}' is a file; a base is {there}; the file {what}")
+        return name
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise BaseModelError(f"no folder '{name}'; a base is a folder, a Hub id, or {_names()}")
     return name
@@ -240,12 +290,25 @@ def _graft(target: nn.Module, source: nn.Module, *, without: frozenset[str]) -> 
 def _materialise(model: Any, dtype: torch.dtype, device: torch.device) -> None:
     """Give every parameter that is still on the meta device memory, and transformers' own initial values."""
     for name, module in model.named_modules():
-        if any(b is not None and b.is_meta for b in module._buffers.values()):
-            raise TaskError(f"the head's '{name}' has buffers, which a shared base can't supply")
-        own = [p for p in module._parameters.values() if p is not None]
-        if own and all(p.is_meta for p in own):
+        for key, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_meta:
+                if key in module._non_persistent_buffers_set:
+                    raise TaskError(f"the head's '{name}.{key}' is computed when it is made, and can't be shared")
+                module._buffers[key] = torch.zeros_like(buffer, device=device)  # or what the checkpoint holds
+        own = {key: p for key, p in module._parameters.items() if p is not None}
+        if own and all(p.is_meta for p in own.values()):
             module.to_empty(device=device, recurse=False).to(dtype)
             model._init_weights(module)
+        else:  # a bias beside a weight that is tied to the base's; the module must not be initialised as a whole
+            for key in [key for key, p in own.items() if p.is_meta]:
+                module._parameters[key] = nn.Parameter(torch.zeros_like(own[key], device=device, dtype=dtype))
+
+
+def _tokenizer_digest(tokenizer: Any) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        files = sorted(tokenizer.save_pretrained(folder))
+        digests = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if Path(file).is_file()]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def fingerprint(model: Any, *, without: frozenset[str] = frozenset()) -> str:

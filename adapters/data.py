@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections.abc import Iterator
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import DataError, unknown
-from .readers import READERS, Row, rows
+from .readers import READERS, VERSION, Bad, Found, Row, Source, open_file, opened, table_rows
 from .settings import DataOptions
+from .watch import Watch
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 SPLITS = ("train", "validation", "test")
+WORDS = {
+    "train": {"train", "training", "trn"},
+    "validation": {"validation", "valid", "val", "dev", "development", "eval"},
+    "test": {"test", "testing", "tst"},
+}
+"""How people call the splits in the names of their files."""
 LINE = "__line__"
-"""The column that says where in its file a row stands."""
+"""The column that says where in its file a row stands: its line or, in a file without lines, its number from 1."""
+HUB = "hub:"
+"""What the name of a data set from the Hub begins with where a file's path is expected."""
 
 
 @dataclass
 class Splits:
-    """The data sets of a run, each with the file it came from, and remarks on how they were made."""
+    """The data sets of a run, each with the file it came from, and remarks on how they were made.
+
+    The file of a split from the Hub is "hub:owner/name", and `fingerprints` holds what datasets knows its content by.
+    """
 
     name: str
     sets: dict[str, Dataset] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, split: str) -> Dataset:
         if split not in self.sets:
@@ -40,39 +61,44 @@ class Splits:
 
     def describe(self) -> dict[str, Any]:
         """Return what a manifest keeps of the data: file names, rows, and a digest of each file."""
-        return {
-            split: {
-                "file": Path(self.files[split]).name,
-                "rows": len(self.sets[split]),
-                "sha256": _sha256(self.files[split]),
-            }
-            for split in self.sets
-        }
+        return {split: self._described(split) for split in self.sets}
+
+    def _described(self, split: str) -> dict[str, Any]:
+        file, rows = self.files[split], len(self.sets[split])
+        if split in self.fingerprints:
+            return {"file": file, "rows": rows, "fingerprint": self.fingerprints[split]}
+        return {"file": Path(file).name, "rows": rows, "sha256": _sha256(file)}
 
 
-def load(options: DataOptions) -> Splits:
+def load(options: DataOptions, watch: Watch | None = None) -> Splits:
     """Read the splits that the options name; without any, the data set demo:sentiment.
 
     Where there is no validation split, none is cut here: `cut_validation` does it once the task knows its labels.
-    Raises `DataError` for a missing file or an unreadable row.
+    Raises `DataError` for a missing file or data set and, unless it may be skipped, an unreadable row.
     """
-    name, files = _files(options)
-    splits = Splits(name)
-    for split, path in files.items():
-        splits.sets[split] = _limited(read(path), options, split)
-        splits.files[split] = path
-    return splits
-
-
-def _files(options: DataOptions) -> tuple[str, dict[str, str]]:
     given = {"train": options.train_file, "validation": options.validation_file, "test": options.test_file}
     files = {split: path for split, path in given.items() if path}
     dataset = options.dataset or (None if files else "demo:sentiment")
-    if dataset is None:
-        first = Path(next(iter(files.values())))
-        return (first.parent.name if first.stem in SPLITS and first.parent.name else first.stem), files
-    if files:
+    if dataset and files:
         raise DataError(f"give --dataset {dataset} or files of your own, not both")
+    if dataset and _is_hub_id(dataset):
+        return _load_hub(dataset, options, watch or Watch())
+    if options.dataset_config_name:
+        where = f"--dataset {dataset}" if dataset else "files of your own"
+        raise DataError(f"--dataset-config-name={options.dataset_config_name} is for data from the Hub, not {where}")
+    name, files = _local(dataset) if dataset else (_name_of(files), files)
+    splits = Splits(name, files=files)
+    for split, path in files.items():
+        splits.sets[split] = _limited(read(path, options, watch, splits.notes), options, split)
+    return splits
+
+
+def _name_of(files: Mapping[str, str]) -> str:
+    first = Path(next(iter(files.values())))
+    return first.parent.name if first.stem in SPLITS and first.parent.name else first.stem
+
+
+def _local(dataset: str) -> tuple[str, dict[str, str]]:
     if dataset.startswith("demo:"):
         return dataset.removeprefix("demo:"), demo_files(dataset.removeprefix("demo:"))
     if Path(dataset).is_dir():
@@ -93,46 +119,133 @@ def demo_files(name: str) -> dict[str, str]:
 
 
 def _folder_files(folder: Path) -> dict[str, str]:
-    found = {p.stem: str(p) for p in sorted(folder.iterdir()) if p.suffix in READERS and p.stem in SPLITS}
-    if "train" not in found:
-        there = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-        raise DataError(f"no train file ({', '.join(sorted(READERS))}) in '{folder}'; it holds {there}")
-    return {split: found[split] for split in SPLITS if split in found}
+    names = sorted(p.name for p in folder.iterdir())
+    found = split_names({n: Path(n).stem for n in names if Path(n).suffix.lower() in READERS})
+    for split, files in found.items():
+        if len(files) > 1:
+            raise DataError(f"'{folder}' holds {' and '.join(files)}; which is the {split} file? give --{split}-file")
+    if not found:
+        there = f"it holds {', '.join(names[:8]) or 'nothing'}"
+        raise DataError(f"no train, validation or test file ({', '.join(READERS)}) in '{folder}'; {there}")
+    return {split: str(folder / files[0]) for split, files in found.items()}
 
 
-def read(path: str) -> Dataset:
-    """Return the rows of a file as a data set on disk, cached by the file's content, with each row's line."""
-    import datasets
+def split_names(stems: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return which names could be which split, going by their stems: `dev` before `dev-v2.0` and `my_dev`.
 
-    datasets.disable_progress_bars()
-    _first(path)
-    try:
-        return datasets.Dataset.from_generator(_numbered, gen_kwargs={"path": path, "sha256": _sha256(path)})
-    except datasets.exceptions.DatasetGenerationError as error:
-        if isinstance(error.__cause__, DataError):
-            raise error.__cause__ from None
-        raise DataError(f"{path}: {str(error.__cause__ or error).splitlines()[0]}") from error
-
-
-def _numbered(path: str, sha256: str) -> Iterator[Row]:
-    for line, row in rows(path):
-        yield {**row, LINE: line}
+    >>> split_names({"train.csv": "train", "train-old.csv": "train-old", "a.dev.csv": "a.dev"})
+    {'train': ['train.csv'], 'validation': ['a.dev.csv']}
+    """
+    found = {}
+    for split, words in WORDS.items():
+        exact = [name for name, stem in stems.items() if stem.lower() in words]
+        if names := exact or [name for name, stem in stems.items() if _splits_in(stem) == {split}]:
+            found[split] = names
+    return found
 
 
-def _first(path: str) -> None:
-    """Raise `DataError` where the file can't be read or holds no row."""
-    if next(rows(path), None) is None:
-        raise DataError(f"{path}: no rows")
+def _splits_in(stem: str) -> set[str]:
+    parts = set(re.split("[^a-z0-9]+", stem.lower()))
+    return {split for split, words in WORDS.items() if parts & words}
+
+
+def read(
+    path: str, options: DataOptions | None = None, watch: Watch | None = None, notes: list[str] | None = None
+) -> Dataset:
+    """Return the rows of a file as a data set on disk, each with its line.
+
+    What was read is kept by the file's content, so that the same content is met again under any name. Where the options
+    say that bad rows are skipped, `notes` gets a remark on them.
+    """
+    options = options or DataOptions()
+    with open_file(path) as file:
+        before = os.fstat(file.fileno())
+        key = {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "format": Path(path).suffix.lower()}
+
+    def check_unchanged() -> None:
+        after = os.stat(path)
+        if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+            raise DataError(f"{path} was changed while it was being read")
+
+    start = partial(opened, path, options.tag_column)
+    return _kept(path, {**key, "tag_column": options.tag_column}, start, options, watch, notes, check_unchanged)
 
 
 def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _limited(data: Dataset, options: DataOptions, split: str) -> Dataset:
     most = options.max_train_samples if split == "train" else options.max_eval_samples
     return data if most is None or len(data) <= most else data.select(range(most))
+
+
+def _is_hub_id(dataset: str) -> bool:
+    local = dataset.startswith("demo:") or Path(dataset).exists() or Path(dataset).suffix.lower() in READERS
+    return not local and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", dataset) is not None
+
+
+def _load_hub(name: str, options: DataOptions, watch: Watch) -> Splits:
+    import datasets
+
+    datasets.disable_progress_bars()
+    watch.note("data", f"'{name}' is no file and no folder: asking the Hub")
+    config = options.dataset_config_name
+    try:
+        found = datasets.load_dataset(name, config)
+    except Exception as error:  # what it raises differs with the cause, and no list of it is complete
+        raise DataError(_no_data_set(name, error)) from error
+    where = HUB + "/".join(filter(None, (name, config)))
+    splits = Splits(name.rpartition("/")[2])
+    by_split = split_names({str(n): str(n) for n in found})
+    if others := [str(n) for n in found if not any(n in names for names in by_split.values())]:
+        splits.notes.append(f"{where}: {', '.join(others)} left out, being neither train nor validation nor test")
+    for split, names in by_split.items():
+        if len(names) > 1:
+            splits.notes.append(f"{where} has {' and '.join(names)}, so none was taken for {split}")
+        elif split != "train" and _unlabelled(found[names[0]]):
+            splits.notes.append(f"{where}: the labels of {names[0]} aren't public, so it was left out")
+        else:
+            rows = _limited(found[names[0]], options, split)
+            splits.sets[split] = _kept_table(where, rows, options, watch, splits.notes)
+            splits.files[split], splits.fingerprints[split] = where, found[names[0]]._fingerprint
+    return splits
+
+
+def _no_data_set(name: str, error: Exception) -> str:
+    known = {path.name: str(path) for path in Path(".").iterdir() if path.is_dir()}
+    known |= {demo: f"demo:{demo}" for demo in demo_names()}
+    near = difflib.get_close_matches(name.rpartition("/")[2], known, n=1)
+    hint = f"did you mean '{known[near[0]]}'? " if near else ""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return (
+        f"'{name}' is no file and no folder, and can't be had from the Hub ({reason}); "
+        f"{hint}in the package, as demo:NAME: {', '.join(demo_names())}"
+    )
+
+
+def _unlabelled(data: Dataset) -> bool:
+    from datasets import ClassLabel
+
+    labels = [column for column, feature in data.features.items() if isinstance(feature, ClassLabel)]
+    return any(set(data.unique(column)) <= {-1, None} for column in labels)
+
+
+def _kept_table(where: str, data: Dataset, options: DataOptions, watch: Watch, notes: list[str]) -> Dataset:
+    """Return a table of datasets with the rows' numbers, and with names where it has the numbers of classes."""
+
+    def batches(source: Source) -> Iterator[Any]:
+        for batch in data.with_format("arrow").iter(1000):
+            yield batch
+            source.reached += len(batch)
+
+    @contextmanager
+    def start() -> Iterator[tuple[Source, Found]]:
+        source = Source(where, len(data))
+        yield source, table_rows(source, data.features, batches(source))
+
+    return _kept(where, {"fingerprint": data._fingerprint}, start, options, watch, notes)
 
 
 def cut_validation(splits: Splits, percentage: int, seed: int, strata: list[str] | None) -> None:
@@ -148,6 +261,236 @@ def cut_validation(splits: Splits, percentage: int, seed: int, strata: list[str]
         how = "at random"
     splits.sets["train"], splits.sets["validation"] = train.select(sorted(keep)), train.select(sorted(cut))
     splits.files["validation"] = splits.files["train"]
+    if "train" in splits.fingerprints:
+        splits.fingerprints["validation"] = splits.fingerprints["train"]
     splits.notes.append(
         f"no validation rows given: {len(cut)} of {len(train)} training rows cut off, {how}, seed {seed}"
     )
+
+
+Start = Callable[[], AbstractContextManager[tuple[Source, Found]]]
+
+
+@dataclass
+class _Skipped:
+    """How many rows were left out, and the first of them."""
+
+    count: int = 0
+    line: int = 0
+    reason: str = ""
+    unit: str = "line"
+
+    def note(self, name: str) -> str:
+        rows, first = ("row", "") if self.count == 1 else ("rows", "first ")
+        return f"{self.count:,} bad {rows} skipped in {name}, {first}at {self.unit} {self.line}: {self.reason}"
+
+
+def _kept(
+    name: str,
+    key: Mapping[str, Any],
+    start: Start,
+    options: DataOptions,
+    watch: Watch | None,
+    notes: list[str] | None,
+    check: Callable[[], None] = lambda: None,
+) -> Dataset:
+    """Return the rows that `start` hands out as a data set, from those kept under `key` where they are."""
+    import datasets
+
+    whole = {**key, "version": VERSION, "skip_bad_rows": options.skip_bad_rows}
+    digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    folder = Path(datasets.config.HF_DATASETS_CACHE, "adapterkit")
+    rows, skipped = folder / f"{digest}.arrow", folder / f"{digest}.json"
+    if not (rows.exists() and skipped.exists()):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".") as beside:
+                new = Path(beside, "rows"), Path(beside, "skipped")
+                new[1].write_text(json.dumps(vars(_write(start, new[0], options, watch or Watch()))))
+                check()
+                os.replace(new[1], skipped)
+                os.replace(new[0], rows)
+        except OSError as error:
+            raise DataError(f"{name} can't be kept in '{folder}': {error.strerror or error}") from error
+    left_out = _Skipped(**json.loads(skipped.read_text()))
+    if left_out.count and notes is not None:
+        notes.append(left_out.note(name))
+    return datasets.Dataset.from_file(str(rows))
+
+
+def _write(start: Start, target: Path, options: DataOptions, watch: Watch) -> _Skipped:
+    """Write rows to an Arrow file. They are read once, or twice where the first ones don't tell a column's type."""
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+    schema = pa.schema([])
+    while True:
+        with start() as (source, found), _Bar(watch, source) as bar, open(target, "wb") as out:
+            fit = _Fit(source.name, schema, options.skip_bad_rows)
+            if _stream(fit, _chunks(source, found, bar), out):
+                out.flush()
+                os.fsync(out.fileno())
+                fit.skipped.unit = source.unit
+                return fit.skipped
+            schema = fit.schema
+
+
+def _stream(fit: _Fit, chunks: Iterable[list[tuple[int, Row | Bad]]], out: Any) -> bool:
+    """Write chunks of rows as long as the types of the first chunk do for the others; return whether they did."""
+    import pyarrow as pa
+
+    writer = first = None
+    for chunk in chunks:
+        batch = fit.batch(chunk)
+        if batch is None:
+            continue
+        if writer is None:
+            writer, first = pa.ipc.new_stream(out, batch.schema), batch.schema
+        if batch.schema == first:
+            writer.write_batch(batch)
+    if writer is None:
+        if fit.skipped.count:
+            raise DataError(f"no row is left of {fit.name}: {fit.skipped.note(fit.name)}")
+        raise DataError(f"{fit.name}: no rows")
+    writer.close()
+    return bool(fit.schema == first)
+
+
+def _chunks(source: Source, found: Found, bar: _Bar) -> Iterator[list[tuple[int, Row | Bad]]]:
+    """Yield a thousand rows at a time, fewer where they are long."""
+    chunk: list[tuple[int, Row | Bad]] = []
+    for item in found:
+        chunk.append(item)
+        if len(chunk) == 1000 or source.position() - bar.reached > 1 << 24:
+            yield chunk
+            bar.move(source.position())
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+SLOW = 2.0
+"""After how many seconds a bar is worth showing."""
+
+
+class _Bar(ExitStack):
+    """Show how far the reading has come, where it takes long."""
+
+    def __init__(self, watch: Watch, source: Source) -> None:
+        super().__init__()
+        self.watch, self.source = watch, source
+        self.reached = self.shown = 0
+        self.since = time.monotonic()
+        self.bar: Watch | None = None
+
+    def move(self, reached: int) -> None:
+        self.reached = reached
+        if self.bar is None and time.monotonic() - self.since > SLOW:
+            self.bar = self.enter_context(self.watch.bar(f"reading {Path(self.source.name).name}", self.source.size))
+        if self.bar is not None:
+            self.bar.advance(reached - self.shown)
+            self.shown = reached
+
+
+class _Fit:
+    """Give rows one type a column, as wide as all of them need, and find those that don't fit the ones before."""
+
+    def __init__(self, name: str, schema: Any, skip: bool) -> None:
+        self.name, self.schema, self.skip = name, schema, skip
+        self.skipped = _Skipped()
+
+    def batch(self, chunk: list[tuple[int, Row | Bad]]) -> Any:
+        """Return the rows of a chunk as a record batch, None where none is left; `schema` grows with them."""
+        bad = [(line, row.reason) for line, row in chunk if isinstance(row, Bad)]
+        good = [(line, {**row, LINE: line}) for line, row in chunk if not isinstance(row, Bad)]
+        batch = None
+        while good and batch is None:
+            try:
+                batch = _record([row for _, row in good], self.schema)
+            except UNFIT:
+                good, unfit = self._sifted(good)
+                bad += unfit
+        if bad:
+            self._leave_out(bad)
+        if batch is not None:
+            self.schema = batch.schema
+        return batch
+
+    def _sifted(self, rows: list[tuple[int, Row]]) -> tuple[list[tuple[int, Row]], list[tuple[int, str]]]:
+        good, bad = [], []
+        for line, row in rows:
+            try:
+                self.schema = _record([row], self.schema).schema
+                good.append((line, row))
+            except UNFIT as error:
+                bad.append((line, _misfit(row, self.schema, error)))
+        return good, bad
+
+    def _leave_out(self, bad: list[tuple[int, str]]) -> None:
+        line, reason = min(bad)
+        if not self.skip:
+            raise DataError(f"{self.name}:{line}: {reason}")
+        if not self.skipped.count:
+            self.skipped.line, self.skipped.reason = line, reason
+        self.skipped.count += len(bad)
+
+
+UNFIT = (ValueError, TypeError, OverflowError, NotImplementedError)
+"""What pyarrow raises where a value is not of a column's type; its own errors are kinds of these."""
+
+
+def _record(rows: list[Row], schema: Any) -> Any:
+    """Return rows as a record batch whose types are those of `schema`, widened where these rows need it.
+
+    A whole number widens to a fraction, nothing to anything, an object to one with more keys; nothing else.
+    """
+    import pyarrow as pa
+
+    names = dict.fromkeys([*schema.names, *(name for row in rows for name in row)])
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    found = pa.RecordBatch.from_pydict(columns)
+    for name, kind in zip(found.schema.names, found.schema.types, strict=True):
+        if kind == pa.float64() and any(isinstance(value, bool) for value in columns[name]):
+            raise TypeError("true or false among numbers")  # pyarrow would make 1.0 of it
+    wide = pa.unify_schemas([schema, found.schema], promote_options="permissive")
+    return found if found.schema == wide else pa.RecordBatch.from_pydict(columns, schema=wide)
+
+
+def _misfit(row: Row, schema: Any, error: Exception) -> str:
+    """Say which column of a row doesn't fit the rows before, what it holds and what was expected."""
+    import pyarrow as pa
+
+    for name, value in row.items():
+        before = [schema.field(name)] if name in schema.names else []
+        try:
+            _record([{name: value}], pa.schema(before))
+        except UNFIT as column_error:
+            shown = json.dumps(value, default=str)
+            shown = shown if len(shown) <= 60 else shown[:57] + "..."
+            try:
+                kind = _words(pa.array([value]).type)
+            except UNFIT:
+                return f"{name} is {shown}: {_plain(column_error)}"
+            if not before or kind == _words(before[0].type):
+                return f"{name} is {shown}: {_plain(column_error)}"
+            return f"{name} is {kind}, {shown}; {_words(before[0].type)} was expected, as in the rows before"
+    return _plain(error)
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "half of a surrogate pair, which is no character"
+    if isinstance(error, OverflowError):
+        return "a whole number of more than 64 bits"
+    return str(error).splitlines()[0]
+
+
+def _words(kind: Any) -> str:
+    """Say an Arrow type in words."""
+    import pyarrow as pa
+
+    if pa.types.is_list(kind):
+        return "an empty list" if pa.types.is_null(kind.value_type) else f"a list of {_words(kind.value_type)}"
+    if pa.types.is_struct(kind):
+        return "{" + ", ".join(f"{f.name}: {_words(f.type)}" for f in kind) + "}"
+    words = {pa.string(): "text", pa.int64(): "a number", pa.float64(): "a number", pa.bool_(): "true or false"}
+    return words.get(kind, str(kind))

@@ -1,15 +1,18 @@
-"""What a task model computes for rows, and how good that is."""
+"""What a task model says of rows, and how good that is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from .adapter import Adapter
 from .base import Base
+from .errors import DataError
+from .metrics import Metrics
 from .tasks import Task
 from .watch import Watch
 
@@ -17,64 +20,157 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def encode(task: Task, data: Dataset, tokenizer: Any, *, labelled: bool) -> Dataset:
-    """Return the features of `data`, tokenised once and cached by content."""
+@dataclass(frozen=True)
+class Evaluation:
+    """An adapter's metrics on labelled rows, an answer for each row, and tables such as a confusion matrix."""
 
-    def features(rows: Any) -> dict[str, Any]:
-        return task.encode(rows, tokenizer, labelled=labelled)
+    metrics: Metrics
+    answers: list[dict[str, Any]]
+    tables: dict[str, Any]
 
-    return data.map(features, batched=True, remove_columns=data.column_names)
+
+def metrics_plain(metrics: Metrics) -> dict[str, Any]:
+    """Return metrics as JSON values: each by name, `n`, and `intervals` by name."""
+    intervals = {name: list(interval) for name, interval in metrics.intervals.items()}
+    return {**metrics.values, "n": metrics.n, "intervals": intervals}
 
 
-def logits(
-    model: Any, features: Any, collate: Callable[[list[Any]], Any], *, batch_size: int, watch: Watch | None = None
-) -> np.ndarray:
-    """Return the logits of every row, (rows, ...), in the order of `features`.
-
-    Rows of like length share a batch, so that little is spent on padding.
-    """
+def encode(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: Watch | None = None) -> Dataset:
+    """Return the features of `data`, tokenised once and cached by content, task and tokenizer."""
     watch = watch or Watch()
-    lengths = [len(ids) for ids in features["input_ids"]]
+    key = f"{data._fingerprint} {task!r} {base.tokenizer_digest} {labelled}"
+    with watch.bar("tokenising", len(data)) as bar:
+
+        def features(rows: Any, indices: list[int]) -> dict[str, Any]:
+            found = task.encode(rows, base.tokenizer, labelled=labelled)
+            if "row" in found:  # from its place in the batch to its place in the data
+                found["row"] = [indices[i] for i in found["row"]]
+            bar.advance(len(indices))
+            return found
+
+        return data.map(
+            features,
+            batched=True,
+            with_indices=True,
+            remove_columns=data.column_names,
+            new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
+        )
+
+
+def outputs(
+    task: Task, model: Any, features: Dataset, base: Base, *, batch_size: int, watch: Watch | None = None
+) -> list[Any]:
+    """Return what the model says of each feature, in order; features of like length share a batch."""
+
+    def say(batch: dict[str, Any]) -> list[Any]:
+        return task.outputs(model, batch)
+
+    collate = task.collate(base.tokenizer, model)
+    return _batched(model, features, collate, say, batch_size=batch_size, watch=watch)
+
+
+def generate(
+    task: Task, model: Any, prompts: Dataset, base: Base, *, batch_size: int, watch: Watch | None = None
+) -> list[str]:
+    """Return the text that the model generates for each prompt, in order."""
+
+    def say(batch: dict[str, Any]) -> list[Any]:
+        return task.generate(model, batch, base.tokenizer)
+
+    collate = task.collate(base.tokenizer, model)
+    return _batched(model, prompts, collate, say, batch_size=batch_size, watch=watch)
+
+
+def _batched(
+    model: Any, features: Dataset, collate: Any, say: Any, *, batch_size: int, watch: Watch | None
+) -> list[Any]:
+    lengths = [_length(ids) for ids in features["input_ids"]]
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
-    rows: list[Any] = [None] * len(order)
+    found: list[Any] = [None] * len(order)
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), watch.bar("evaluating", len(order)) as bar:
+        with torch.inference_mode(), (watch or Watch()).bar("evaluating", len(order)) as bar:
             for start in range(0, len(order), batch_size):
                 chosen = order[start : start + batch_size]
-                batch = {key: value.to(model.device) for key, value in collate([features[i] for i in chosen]).items()}
-                batch.pop("labels", None)
-                for i, row in zip(chosen, model(**batch).logits.float().cpu().numpy(), strict=True):
-                    rows[i] = row
+                batch = {key: value.to(model.device) for key, value in collate(_rows(features, chosen)).items()}
+                for i, value in zip(chosen, say(batch), strict=True):
+                    found[i] = value
                 bar.advance(len(chosen))
     finally:
         model.train(was_training)
-    return np.stack(rows)
+    return found
+
+
+def _length(ids: Sequence[Any]) -> int:
+    return max(map(len, ids)) if ids and isinstance(ids[0], list) else len(ids)
+
+
+def _rows(features: Dataset, chosen: list[int]) -> list[dict[str, Any]]:
+    columns = features[chosen]
+    return [{key: values[i] for key, values in columns.items()} for i in range(len(chosen))]
 
 
 def evaluate(
     base: Base, adapter: Adapter, data: Dataset, *, batch_size: int = 64, watch: Watch | None = None
-) -> dict[str, float]:
-    """Return the metrics of an adapter on labelled rows, and `n`, the number of rows they were measured on."""
+) -> Evaluation:
+    """Measure an adapter on labelled rows; a task that generates is measured on what it generates, too."""
     task = adapter.task
-    features = encode(task, data, base.tokenizer, labelled=False)
+    features = encode(task, data, base, labelled=False, watch=watch)
+    _check_some(features)
     with adapter.attached(base) as model:
-        found = logits(model, features, task.collate(base.tokenizer), batch_size=batch_size, watch=watch)
-    return {**task.metrics(found, data), "n": len(data)}
+        said = outputs(task, model, features, base, batch_size=batch_size, watch=watch)
+        predictions = task.predictions(said, features, data)
+        metrics = task.metrics(predictions, data)
+        references = task.references(data)
+        if not task.generates:
+            answers = task.answers(predictions, data, base.tokenizer) if task.new_head else []
+            return Evaluation(metrics, answers, task.tables(predictions, data))
+        if references is None:
+            return Evaluation(metrics, [], {})
+        prompts = _prompts(task, data[:], base)
+        texts = generate(task, model, prompts, base, batch_size=batch_size, watch=watch)
+    from .metrics import text
+
+    said_well = text(texts, references)
+    both = Metrics(metrics.values | said_well.values, metrics.intervals | said_well.intervals, said_well.n)
+    return Evaluation(both, [{"generated_text": t} for t in texts], {})
 
 
 def predict(
-    base: Base, adapter: Adapter, texts: Iterable[str], *, batch_size: int = 64, watch: Watch | None = None
+    base: Base, adapter: Adapter, texts: Sequence[Any], *, batch_size: int = 64, watch: Watch | None = None
 ) -> list[dict[str, Any]]:
-    """Return one answer for each text, such as {"label": "positive", "score": 0.98}."""
+    """Return one answer for each text, such as {"label": "positive", "score": 0.98}.
+
+    A text with several fields (a pair; question and context) has them separated by tabs, or is a dict of columns.
+    """
     import datasets
 
-    task = adapter.task
     texts = list(texts)
     if not texts:
         return []
-    features = datasets.Dataset.from_dict(dict(task.encode(task.rows(texts), base.tokenizer, labelled=False)))
+    task = adapter.task
+    rows = _columns(texts) if isinstance(texts[0], dict) else task.rows(texts)
+    features = _prompts(task, rows, base)
     with adapter.attached(base) as model:
-        found = logits(model, features, task.collate(base.tokenizer), batch_size=batch_size, watch=watch)
-    return task.answers(found)
+        if task.generates:
+            said = generate(task, model, features, base, batch_size=batch_size, watch=watch)
+            return [{"generated_text": text} for text in said]
+        data = datasets.Dataset.from_dict(dict(rows))
+        said = outputs(task, model, features, base, batch_size=batch_size, watch=watch)
+        return task.answers(task.predictions(said, features, data), data, base.tokenizer)
+
+
+def _prompts(task: Task, rows: Any, base: Base) -> Dataset:
+    import datasets
+
+    return datasets.Dataset.from_dict(dict(task.prompts(rows, base.tokenizer)))
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row.get(name) for row in rows] for name in rows[0]}
+
+
+def _check_some(features: Dataset) -> None:
+    if len(features) == 0:
+        raise DataError("nothing to measure: the rows hold no text")

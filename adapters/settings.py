@@ -12,7 +12,7 @@ from .errors import OptionError
 class BaseOptions:
     """Which pretrained model to stand on."""
 
-    base: Annotated[str, "a folder, a Hub id, or minilm", "--model-name-or-path"] = "minilm"
+    base: Annotated[str, "a folder, a Hub id, minilm, or a file of word vectors", "--model-name-or-path"] = "minilm"
     revision: Annotated[str | None, "branch, tag or commit of a Hub id", "--model-revision"] = None
     trust_remote_code: Annotated[bool, "run the checkpoint's own Python code"] = False
 
@@ -21,13 +21,20 @@ class BaseOptions:
 class DataOptions:
     """Where the rows come from."""
 
-    dataset: Annotated[str | None, "demo:NAME, or one file to cut into splits", "--data", "--dataset-name"] = None
-    train_file: Annotated[str | None, "rows to learn from: csv, tsv or jsonl"] = None
+    dataset: Annotated[
+        str | None, "demo:NAME, a folder, a Hub id, or one file to cut into splits", "--data", "--dataset-name"
+    ] = None
+    dataset_config_name: Annotated[str | None, "which part of a data set of the Hub", "--dataset-config"] = None
+    train_file: Annotated[str | None, "rows to learn from: csv, tsv, jsonl, json, parquet, arrow, conll or txt"] = None
     validation_file: Annotated[str | None, "rows to choose the best epoch by", "--eval-file", "--dev-file"] = None
     test_file: Annotated[str | None, "rows to report on at the end"] = None
     validation_split_percentage: Annotated[int, "share of the training rows cut off where no validation is given"] = 10
     max_train_samples: Annotated[int | None, "use no more training rows than this"] = None
     max_eval_samples: Annotated[int | None, "use no more validation and no more test rows than this"] = None
+    skip_bad_rows: Annotated[bool, "leave out rows that can't be read, and say how many"] = False
+    tag_column: Annotated[
+        int | None, "column of the tags in a CoNLL file, from 0, or from the end below 0; by default the last"
+    ] = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.validation_split_percentage <= 50:
@@ -48,15 +55,20 @@ class TrainingOptions:
         Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial"], "how the rate falls after that"
     ] = "linear"
     weight_decay: Annotated[float, "AdamW's, on what isn't a bias or a norm"] = 0.0
+    layer_lr_decay: Annotated[float, "each block's rate is this times that of the block above; 1 for one rate"] = 1.0
+    label_smoothing_factor: Annotated[float, "share of the label's weight that is spread over all labels"] = 0.0
+    early_stopping_patience: Annotated[int | None, "stop after this many epochs without a better one"] = None
     max_grad_norm: Annotated[float, "clip the gradient at this norm; 0 for never"] = 1.0
     seed: Annotated[int, "of the head's first values, the order of rows, and dropout"] = 42
 
     def __post_init__(self) -> None:
         at_least(self, 1, "num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size")
-        at_least(self, 1, "gradient_accumulation_steps")
+        at_least(self, 1, "gradient_accumulation_steps", "early_stopping_patience")
         at_least(self, 0, "warmup_ratio", "weight_decay", "max_grad_norm", "seed")
-        if self.warmup_ratio > 1:
-            raise OptionError(f"--warmup-ratio={self.warmup_ratio} is not within 0 to 1")
+        at_least(self, 0, "layer_lr_decay", "label_smoothing_factor")
+        for name in ("warmup_ratio", "layer_lr_decay", "label_smoothing_factor"):
+            if getattr(self, name) > 1:
+                raise OptionError(f"--{name.replace('_', '-')}={getattr(self, name)} is not within 0 to 1")
 
 
 def at_least(instance: object, least: int, *names: str) -> None:

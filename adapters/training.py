@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import accelerate
@@ -18,7 +18,10 @@ from transformers import get_scheduler
 from .adapter import Adapter
 from .base import Base
 from .errors import StrategyError, TrainingError
-from .evaluation import encode, logits
+from .evaluation import encode, outputs
+from .metrics import Metrics
+from .modules import blocks
+from .options import plain
 from .patch import Patch, Replace
 from .settings import TrainingOptions
 from .strategy import Strategy
@@ -35,10 +38,28 @@ class Trained:
     """What a training gives: an adapter, the metrics of each epoch, and what it cost."""
 
     adapter: Adapter
-    history: list[dict[str, float]]  # mean loss and validation metrics, an entry per epoch
+    validation: Metrics  # of the epoch that was kept
+    history: list[dict[str, float]]  # mean training loss and validation metrics, an entry per epoch
     best_epoch: int  # counted from 1
     trained_parameters: int
     seconds: float
+
+
+@dataclass
+class _Run:
+    """One training under way: what learns, on what, and what has been best so far."""
+
+    base: Base
+    model: Any
+    task: Task
+    strategy: Strategy
+    trainable: list[nn.Parameter]
+    data: Mapping[str, Dataset]
+    options: TrainingOptions
+    watch: Watch
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best: tuple[list[Tensor], list[Any]] | None = None  # what learns, and the validation predictions, at that epoch
 
 
 def train(
@@ -61,33 +82,31 @@ def train(
     began = time.perf_counter()
     set_seed(options.seed)
     with _fitted(base, strategy) as (learning, before):
-        model = base.task_model(task.auto_class, **task.config())
-        own = set(base.head_names(model))
-        head = {name: p for name, p in model.named_parameters() if name in own}
+        model, head, untied = _task_model(base, task, learning, len(before))
         in_use = {id(p) for p in model.parameters()}
         learning = [p for p in learning if id(p) in in_use]  # a pooler that this task has no use for doesn't learn
         trainable = [*learning, *head.values()]
-        count = sum(p.numel() for p in trainable)
-        total = sum(p.numel() for p in model.parameters())
+        count, total = (sum(p.numel() for p in ps) for ps in (trainable, model.parameters()))
         watch.note("strategy", f"{count:,} of {total:,} parameters learn ({count / total:.2%})")
         start = [p.detach().clone() for p in trainable]
-        history, best_epoch = _loop(base, model, task, strategy, trainable, data, options, watch)
+        run = _Run(base, model, task, strategy, trainable, data, options, watch)
+        _loop(run)
         if all(torch.equal(p, s) for p, s in zip(trainable, start, strict=True)):
             raise TrainingError(
-                f"no weight moved in {options.num_train_epochs} epochs at learning_rate={strategy.learning_rate}"
+                f"no weight moved in {len(run.history)} epochs at learning_rate={strategy.learning_rate}"
             )
-        patches = {
-            module: _lowered(patch, base.model, module, before)
-            for module, patch in strategy.patches(base.model).items()
-        }
+        assert run.best is not None
+        task = task.calibrate(run.best[1], data["validation"])
+        patches = {module: _moved(p, module, before) for module, p in strategy.patches(base.model).items()}
         adapter = Adapter.make(
             base,
             model,
             {module: patch for module, patch in patches.items() if patch.tensors()},
             {name: p.detach() for name, p in head.items()},
-            about or {},
+            {"task": {"name": task.name, "options": plain(task)}, "untied": untied, **(about or {})},
         )
-    return Trained(adapter, history, best_epoch, count, time.perf_counter() - began)
+        validation = task.metrics(run.best[1], data["validation"])
+    return Trained(adapter, validation, run.history, run.best_epoch, count, time.perf_counter() - began)
 
 
 @contextlib.contextmanager
@@ -111,98 +130,117 @@ def _fitted(base: Base, strategy: Strategy) -> Iterator[tuple[list[nn.Parameter]
         for p in own.values():
             p.grad = None
         base.model.requires_grad_(False).eval()
-        left = [name for name, p in base.model.named_parameters() if own.get(name) is not p]
-        if left or len(own) != len(dict(base.model.named_parameters())):
-            raise StrategyError(
-                f"{type(strategy).__name__}.remove left the base changed, first at {(left or ['?'])[0]}"
-            )
+        now = dict(base.model.named_parameters())
+        left = [name for name in {**now, **own} if now.get(name) is not own.get(name)]
+        if left:
+            raise StrategyError(f"{type(strategy).__name__}.remove left the base changed, first at {left[0]}")
 
 
-def _lowered(patch: Patch, base: nn.Module, module: str, before: Mapping[str, Tensor]) -> Patch:
+def _task_model(
+    base: Base, task: Task, learning: list[nn.Parameter], base_parameters: int
+) -> tuple[Any, dict[str, nn.Parameter], bool]:
+    """Return the model of a task, the parameters of its head that learn, and whether its output embeddings are untied.
+
+    A new head always learns. A head that came with the base learns with strategies that train all of the base, and
+    with those that train nothing of it; where it is tied to the base's embeddings, these get a copy to train.
+    """
+    model = base.task_model(task.auto_class, **task.config())
+    names = set(base.head_names(model))
+    whole = base_parameters == len(list(base.model.parameters()))
+    if not task.new_head and learning and not whole:
+        names -= base.from_checkpoint(model)
+    untied = not names and not learning
+    if untied:
+        model = base.task_model(task.auto_class, untied=True, **task.config())
+        names = set(base.head_names(model))
+    for name, p in model.named_parameters():
+        if name in base.head_names(model):
+            p.requires_grad_(name in names)
+    return model, {name: p for name, p in model.named_parameters() if name in names}, untied
+
+
+def _moved(patch: Patch, module: str, before: Mapping[str, Tensor]) -> Patch:
     """Drop from a patch of replaced tensors those that are what the base has."""
     if not isinstance(patch, Replace):
         return patch
-    moved = {
-        name: tensor
-        for name, tensor in patch.replaced.items()
-        if not _same(tensor, before.get(f"{module}.{name}" if module else name))
-    }
-    return Replace(moved)
+    was = {name: before.get(f"{module}.{name}" if module else name) for name in patch.replaced}
+    return Replace({n: t for n, t in patch.replaced.items() if was[n] is None or not torch.equal(t, was[n])})  # type: ignore[arg-type]
 
 
-def _same(tensor: Tensor, other: Tensor | None) -> bool:
-    return other is not None and torch.equal(tensor, other)
-
-
-def _loop(
-    base: Base,
-    model: Any,
-    task: Task,
-    strategy: Strategy,
-    trainable: list[nn.Parameter],
-    data: Mapping[str, Dataset],
-    options: TrainingOptions,
-    watch: Watch,
-) -> tuple[list[dict[str, float]], int]:
-    """Train in place, leave what learns as it was after the best epoch; return the epochs and which was best."""
+def _loop(run: _Run) -> None:
+    """Train in place, and leave what learns as it was after the best epoch."""
+    task, options = run.task, run.options
     accelerator = accelerate.Accelerator(
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=options.seed),
     )
-    collate = task.collate(base.tokenizer)
     features = {
-        split: encode(task, data[split], base.tokenizer, labelled=split == "train") for split in ("train", "validation")
+        split: encode(task, run.data[split], run.base, labelled=split == "train", watch=run.watch)
+        for split in ("train", "validation")
     }
+    for split, rows in features.items():
+        if not len(rows):
+            raise TrainingError(f"the {split} rows hold no text to learn from")
     loader = torch.utils.data.DataLoader(
-        features["train"], batch_size=options.per_device_train_batch_size, shuffle=True, collate_fn=collate
+        features["train"],
+        batch_size=options.per_device_train_batch_size,
+        shuffle=True,
+        collate_fn=task.collate(run.base.tokenizer, run.model),
     )
-    optimizer = torch.optim.AdamW(_groups(model, trainable, options), lr=strategy.learning_rate)
+    optimizer = torch.optim.AdamW(_groups(run), lr=run.strategy.learning_rate)
     updates = math.ceil(len(loader) / options.gradient_accumulation_steps) * options.num_train_epochs
     scheduler = get_scheduler(
         options.lr_scheduler_type, optimizer, int(updates * options.warmup_ratio), num_training_steps=updates
     )
-    prepared, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
-    history: list[dict[str, float]] = []
-    best: tuple[float, int, list[Tensor]] | None = None
+    prepared, optimizer, loader, scheduler = accelerator.prepare(run.model, optimizer, loader, scheduler)
     for epoch in range(1, options.num_train_epochs + 1):
         loader.set_epoch(epoch - 1)
-        title = f"epoch {epoch}/{options.num_train_epochs}"
-        with watch.bar(title, len(loader)) as bar:
-            loss = _epoch(accelerator, prepared, loader, optimizer, scheduler, options, strategy, bar)
-        found = logits(model, features["validation"], collate, batch_size=options.per_device_eval_batch_size)
-        metrics = task.metrics(found, data["validation"])
-        history.append({"loss": loss, **metrics})
-        watch.epoch(epoch, options.num_train_epochs, history[-1])
-        if best is None or metrics[task.best] > best[0]:
-            best = (metrics[task.best], epoch, [p.detach().clone() for p in trainable])
-    assert best is not None
+        with run.watch.bar(f"epoch {epoch}/{options.num_train_epochs}", len(loader)) as bar:
+            loss = _epoch(run, accelerator, prepared, loader, optimizer, scheduler, bar)
+        said = outputs(
+            task,
+            run.model,
+            features["validation"],
+            run.base,
+            batch_size=options.per_device_eval_batch_size,
+            watch=run.watch,
+        )
+        _note_epoch(run, epoch, loss, task.predictions(said, features["validation"], run.data["validation"]))
+        if options.early_stopping_patience and epoch - run.best_epoch >= options.early_stopping_patience:
+            run.watch.note("", f"no better epoch in {options.early_stopping_patience}: stopped early")
+            break
+    assert run.best is not None
     with torch.no_grad():
-        for p, values in zip(trainable, best[2], strict=True):
+        for p, values in zip(run.trainable, run.best[0], strict=True):
             p.copy_(values)
-    return history, best[1]
+
+
+def _note_epoch(run: _Run, epoch: int, loss: float, predictions: list[Any]) -> None:
+    """Add an epoch to the history, and keep what was learned if it is the best one yet."""
+    metrics = run.task.metrics(predictions, run.data["validation"])
+    run.history.append({"train_loss": loss, **metrics.values})
+    run.watch.epoch(epoch, run.options.num_train_epochs, run.history[-1])
+    value = metrics.values[run.task.best]
+    before = run.history[run.best_epoch - 1][run.task.best] if run.best_epoch else None
+    if before is None or (value < before if run.task.lower_is_better else value > before):
+        run.best_epoch, run.best = epoch, ([p.detach().clone() for p in run.trainable], predictions)
 
 
 def _epoch(
-    accelerator: accelerate.Accelerator,
-    model: Any,
-    loader: Any,
-    optimizer: Any,
-    scheduler: Any,
-    options: TrainingOptions,
-    strategy: Strategy,
-    bar: Watch,
+    run: _Run, accelerator: accelerate.Accelerator, model: Any, loader: Any, optimizer: Any, scheduler: Any, bar: Watch
 ) -> float:
     """Learn from every batch once and return the mean loss."""
     model.train()
+    options = run.options
     losses: list[float] = []
     for batch in loader:
         with accelerator.accumulate(model):
-            loss = model(**batch).loss
+            loss = run.task.loss(model, batch, label_smoothing=options.label_smoothing_factor)
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
                 raise TrainingError(
                     f"the loss is {losses[-1]} at step {len(losses)} of this epoch; learning_rate is "
-                    f"{strategy.learning_rate}, try a lower one"
+                    f"{run.strategy.learning_rate}, try a lower one"
                 )
             accelerator.backward(loss)
             if accelerator.sync_gradients and options.max_grad_norm:
@@ -214,9 +252,29 @@ def _epoch(
     return sum(losses) / len(losses)
 
 
-def _groups(model: nn.Module, trainable: list[nn.Parameter], options: TrainingOptions) -> list[dict[str, Any]]:
-    """Return AdamW's groups: weights decay, biases and norms (one dimension) don't, as in the BERT paper's recipe."""
-    matrices = [p for p in trainable if p.ndim > 1]
-    vectors = [p for p in trainable if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def _groups(run: _Run) -> list[dict[str, Any]]:
+    """Return AdamW's groups by rate and decay.
+
+    Weights decay, biases and norms (one dimension) don't, as in the BERT paper's recipe. With `layer_lr_decay`, a
+    block's rate is that of the block above times it, the embeddings' that of the lowest block times it (Sun et al.
+    2019, arXiv:1905.05583); heads and top blocks have the full rate.
+    """
+    depth = _depths(run.base.model)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for p in run.trainable:
+        rate = run.strategy.learning_rate * run.options.layer_lr_decay ** depth.get(id(p), 0)
+        groups.setdefault((rate, run.options.weight_decay if p.ndim > 1 else 0.0), []).append(p)
+    return [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
+
+
+def _depths(base: nn.Module) -> dict[int, int]:
+    """Return for each parameter of the base, by identity, how many blocks lie above it."""
+    found = blocks(base)
+    first = next(iter(found), "")
+    depths: dict[int, int] = {}
+    below = True  # embeddings come before the blocks, poolers and last norms after them
+    for name, p in base.named_parameters():
+        at = next((i for i, block in enumerate(found) if name.startswith(f"{block}.")), None)
+        below = below and not name.startswith(f"{first}.")
+        depths[id(p)] = len(found) - 1 - at if at is not None else (len(found) if below and found else 0)
+    return depths

@@ -14,10 +14,12 @@ from .registry import Registry, check_name
 from .settings import BaseOptions, DataOptions, TrainingOptions
 from .strategies import find, strategy_class
 from .strategy import Strategy
-from .tasks import TASKS, Task, task_class
+from .tasks import TASKS, Task, infer_task, task_class
 from .watch import Watch
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from .adapter import Adapter
     from .base import Base
 
@@ -30,9 +32,21 @@ def run_options(strategy: str = "lora", task: str | None = None) -> dict[str, Op
     """Return every option that a run with this strategy and task takes, by name."""
     found: dict[str, Option] = {}
     tasks = [task_class(task)] if task else list(TASKS.values())
-    for section in (*SECTIONS, *tasks, strategy_class(strategy)):
-        found = {**options(section), **found}
+    for section in (strategy_class(strategy), *tasks, *SECTIONS):
+        for name, option in options(section).items():
+            found[name] = _merged(found[name], option) if name in found else option
     return found
+
+
+def _merged(first: Option, second: Option) -> Option:
+    """Return an option that two tasks have in common."""
+    same = first.default == second.default
+    return replace(
+        first,
+        aliases=tuple(dict.fromkeys([*first.aliases, *second.aliases])),
+        default=first.default if same else None,
+        help=first.help if first.help == second.help else f"{first.help}, or {second.help}",
+    )
 
 
 @dataclass(frozen=True)
@@ -41,7 +55,8 @@ class Plan:
 
     strategy_name: str
     strategy: Strategy
-    task: Task
+    task_name: str | None  # None: told from the columns
+    task_options: Mapping[str, Any]
     base: BaseOptions
     data: DataOptions
     training: TrainingOptions
@@ -57,7 +72,7 @@ class Plan:
         strategy_name, task_name = chosen.get("strategy") or "lora", chosen.get("task")
         known = run_options(strategy_name, task_name)
         given = {**_spelled(config or {}, known, strategy_name), **_spelled(values, known, strategy_name)}
-        task = task_class(task_name or "text-classification")
+        sections = {f.name for section in (*SECTIONS, strategy_class(strategy_name)) for f in fields(section)}
 
         def made(section: type[T]) -> T:
             own = {f.name for f in fields(section)}  # type: ignore[arg-type]
@@ -66,7 +81,8 @@ class Plan:
         return cls(
             strategy_name=strategy_name,
             strategy=made(strategy_class(strategy_name)),
-            task=made(task),
+            task_name=task_class(task_name).name if task_name else None,
+            task_options={key: value for key, value in given.items() if key not in sections},
             base=made(BaseOptions),
             data=made(DataOptions),
             training=made(TrainingOptions),
@@ -75,9 +91,15 @@ class Plan:
 
     def values(self) -> dict[str, Any]:
         """Return the plan as option values, those that are None or empty left out: what run.yaml holds."""
-        parts: dict[str, Any] = {"name": self.name, "task": self.task.name, "strategy": self.strategy_name}
-        for section in (self.base, self.data, self.task, self.strategy, self.training):
-            parts.update(plain(section))
+        parts: dict[str, Any] = {"name": self.name, "task": self.task_name, "strategy": self.strategy_name}
+        for section in (
+            plain(self.base),
+            plain(self.data),
+            self.task_options,
+            plain(self.strategy),
+            plain(self.training),
+        ):
+            parts.update(section)
         return {key: value for key, value in parts.items() if value not in (None, [])}
 
 
@@ -104,7 +126,7 @@ class Report:
     version: str
     folder: str
     adapter: Adapter
-    metrics: dict[str, dict[str, float]]  # by split
+    metrics: dict[str, dict[str, Any]]  # by split: each metric by name, n, and intervals by name
     history: list[dict[str, float]]
     trained_parameters: int
     adapter_bytes: int
@@ -124,9 +146,9 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
     watch = watch or Watch()
     found = find(plan.strategy_name)
     registry.prepare()
-    splits = data.load(plan.data)
+    splits = data.load(plan.data, watch)
     name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
-    task = plan.task.with_columns(splits["train"].column_names)
+    task = _task(plan, splits["train"], watch).with_columns(splits["train"].column_names)
     for split, rows in splits.sets.items():
         task.check(rows, splits.files[split])
     task = task.fit(splits["train"])
@@ -140,23 +162,26 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
     watch.note("data", f"{splits.name}: {sizes} rows; {task.describe_columns()}")
     for remark in splits.notes:
         watch.note("", remark)
-    watch.note("task", f"{task.name}: {task.summary()}")
+    watch.note("task", f"{task.name}: {summary}" if (summary := task.summary()) else task.name)
 
     from .adapter import TENSORS
     from .base import Base
-    from .evaluation import evaluate
+    from .evaluation import evaluate, metrics_plain
     from .training import train
 
     if base is None:
         base = Base.load(plan.base.base, revision=plan.base.revision, trust_remote_code=plan.base.trust_remote_code)
     watch.note("base", base.describe())
+    task.check_base(base)
+    if base.max_length and task.max_seq_length > base.max_length:
+        watch.note("", f"max_seq_length={task.max_seq_length}, but the base takes {base.max_length}: that is used")
+        task = replace(task, max_seq_length=base.max_length)
     watch.note(
         "strategy",
         f"{plan.strategy_name}: "
         + ", ".join(f"{k}={v}" for k, v in plain(plan.strategy).items() if v not in (None, [])),
     )
     about = {
-        "task": {"name": task.name, "options": plain(task)},
         "strategy": {
             "name": plan.strategy_name,
             "distribution": found.distribution,
@@ -167,15 +192,19 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
         "data": {"name": splits.name, "splits": splits.describe()},
     }
     trained = train(base, task, plan.strategy, splits.sets, plan.training, about=about, watch=watch)
-    best = {k: v for k, v in trained.history[trained.best_epoch - 1].items() if k != "loss"}
-    metrics: dict[str, dict[str, float]] = {"validation": {**best, "n": len(splits["validation"])}}
+    metrics = {"validation": metrics_plain(trained.validation)}
     if "test" in splits:
-        metrics["test"] = evaluate(
-            base, trained.adapter, splits["test"], batch_size=plan.training.per_device_eval_batch_size
+        measured = evaluate(
+            base,
+            trained.adapter,
+            splits["test"],
+            batch_size=plan.training.per_device_eval_batch_size,
+            watch=watch,
         )
+        metrics["test"] = metrics_plain(measured.metrics)
     trained.adapter.manifest |= {"parameters": trained.trained_parameters, "metrics": metrics}
     files = trained.adapter.files()
-    resolved = replace(plan, name=name, task=task)
+    resolved = replace(plan, name=name, task_name=task.name, task_options=plain(task))
     files |= {RUN_FILE: _yaml(resolved.values()), CARD: _card(name, trained.adapter)}
     entry = {
         "task": task.name,
@@ -200,6 +229,20 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
     )
 
 
+def _task(plan: Plan, train: Dataset, watch: Watch) -> Task:
+    """Make the task that the plan names, or the one that fits the first row."""
+    name = plan.task_name
+    if name is None:
+        name = infer_task({key: value for key, value in train[0].items() if key != data.LINE})
+        watch.note("task", f"{name}, told from the columns; --task chooses another")
+    cls = task_class(name)
+    own = {f.name for f in fields(cls)}
+    for key in plan.task_options:
+        if key not in own:
+            raise OptionError(unknown(f"option of {name}", key, own))
+    return build(cls, plan.task_options)
+
+
 def _default_name(data_name: str, strategy_name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", f"{data_name}-{strategy_name}").strip("-_")[:96]
 
@@ -217,7 +260,7 @@ def _card(name: str, adapter: Adapter) -> bytes:
         f"| {split} | {metric} | {value:.4f} | {int(values['n'])} |"
         for split, values in m["metrics"].items()
         for metric, value in values.items()
-        if metric != "n"
+        if metric not in ("n", "intervals")
     )
     return f"""---
 library_name: adapterkit

@@ -112,10 +112,16 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
-def metric_text(metrics: Mapping[str, float]) -> str:
-    """Return metrics for reading: accuracy 0.933, f1_macro 0.933 (120 rows)."""
-    values = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if name != "n")
-    return f"{values} ({int(metrics['n']):,} rows)" if "n" in metrics else values
+def metric_text(metrics: Mapping[str, Any]) -> str:
+    """Return metrics for reading, with their 95 % intervals: accuracy 0.933 [0.883, 0.975] (120 rows)."""
+    intervals = metrics.get("intervals", {})
+    parts = []
+    for name, value in metrics.items():
+        if name not in ("n", "intervals"):
+            low, high = intervals.get(name, (None, None))
+            parts.append(f"{name} {value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else ""))
+    text = ", ".join(parts)
+    return f"{text} ({metrics['n']:,} rows)" if "n" in metrics else text
 
 
 class TerminalWatch(Watch):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,6 +30,9 @@ from adapterkit.registry import Registry
 @click.option("--dataset", metavar="NAME", help="demo:NAME or a folder, whose test rows are used.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Which rows; default: test.")
 @click.option("--base", "base_name", metavar="NAME", help="Where the base is now; default: where it was in training.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), help="Write metrics, predictions, tables here."
+)
 @registry_option()
 @common_options
 def command(
@@ -35,6 +41,7 @@ def command(
     dataset: str | None,
     split: str | None,
     base_name: str | None,
+    output: Path | None,
     registry: Path | None,
     as_json: bool,
 ) -> None:
@@ -56,18 +63,58 @@ def command(
         values = read_config(str(where.folder(*where.resolve(name)) / RUN_FILE))
         known = {f.name for f in dataclasses.fields(DataOptions)}
         options = DataOptions(**{key: value for key, value in values.items() if key in known})
-    splits = data.load(options)
+    watch = TerminalWatch()
+    splits = data.load(options, watch)
+    for remark in splits.notes:
+        watch.note("", remark)
     split = split or ("test" if "test" in splits else "validation")
     rows = splits[split]
     adapter.task.check(rows, splits.files[split])
 
     from adapterkit.base import Base
-    from adapterkit.evaluation import evaluate
+    from adapterkit.evaluation import evaluate, metrics_plain
 
     stored = adapter.manifest["base"]
     base = Base.load(base_name or stored["name"], revision=stored["revision"])
-    metrics = evaluate(base, adapter, rows, watch=TerminalWatch())
+    found = evaluate(base, adapter, rows, watch=watch)
+    metrics = {"adapter": name, "split": split, "file": splits.files[split], **metrics_plain(found.metrics)}
+    if output:
+        write_evaluation(output, metrics, rows, found)
+        click.echo(f"written to {output}: {', '.join(sorted(p.name for p in output.iterdir()))}", err=True)
     if as_json:
-        print_json({"adapter": name, "split": split, "file": splits.files[split], **metrics})
+        print_json({**metrics, **found.tables})
         return
-    print_table(["split", *metrics], [[split, *(f"{v:.4f}" if isinstance(v, float) else v for v in metrics.values())]])
+    intervals = found.metrics.intervals
+    lines = [[n, f"{v:.4f}", "{:.4f} to {:.4f}".format(*intervals[n])] for n, v in found.metrics.values.items()]
+    print_table([f"{split}, {found.metrics.n:,} rows", "value", "95 % interval"], lines)
+    for title in ("per_label", "per_type"):
+        table = found.tables.get(title)
+        if table:
+            click.echo()
+            print_table(
+                list(table[0]), [[f"{c:.4f}" if isinstance(c, float) else c for c in r.values()] for r in table]
+            )
+
+
+def write_evaluation(output: Path, metrics: dict[str, Any], rows: Any, found: Any) -> None:
+    """Write metrics.json, predictions.jsonl and, for classification, confusion_matrix.csv into a folder."""
+    from adapterkit.data import LINE
+    from adapterkit.files import json_bytes, write_file
+
+    output.mkdir(parents=True, exist_ok=True)
+    write_file(output / "metrics.json", json_bytes({**metrics, **found.tables}))
+    if found.answers:
+        given = rows.remove_columns([LINE])
+        lines = [
+            json.dumps({**row, "prediction": answer}, ensure_ascii=False, default=str)
+            for row, answer in zip(given, found.answers, strict=True)
+        ]
+        write_file(output / "predictions.jsonl", ("\n".join(lines) + "\n").encode())
+    if "confusion_matrix" in found.tables:
+        labels = found.tables["labels"]
+        with (output / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["true \\ predicted", *labels])
+            table.writerows(
+                [label, *counts] for label, counts in zip(labels, found.tables["confusion_matrix"], strict=True)
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -44,11 +45,19 @@ def command(
     if as_json:
         print_json([{"text": text, **answer} for text, answer in zip(lines, answers, strict=True)])
         return
-    rows = [
-        [*(f"{v:.3f}" if isinstance(v, float) else v for v in a.values()), t]
-        for a, t in zip(answers, lines, strict=True)
-    ]
+    rows = [[*map(_cell, a.values()), _cell(t)] for a, t in zip(answers, lines, strict=True)]
     print_table([*answers[0], "text"], rows)
+
+
+def _cell(value: Any) -> str:
+    """Return an answer's value for reading, in one line."""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_cell(v)}" for key, v in value.items()) or "-"
+    if isinstance(value, list):
+        return "; ".join(" ".join(map(_cell, v.values())) if isinstance(v, dict) else _cell(v) for v in value) or "-"
+    return "-" if value is None or value == "" else str(value)
 
 
 def _texts(texts: tuple[str, ...], path: Path | None) -> list[str]:

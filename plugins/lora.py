@@ -46,10 +46,17 @@ class LoRA(Strategy):
         try:
             inject_adapter_in_model(config, base)
         except ValueError as error:
+            if not any(_is_linear(m) for m in base.modules()):
+                raise StrategyError(
+                    "lora needs linear modules, and this base has none; use head-only or full"
+                ) from error
             there = ", ".join(sorted({name.rpartition(".")[2] for name, m in base.named_modules() if _is_linear(m)}))
             raise StrategyError(
                 f"target_modules={','.join(targets)}; the base has these linear modules: {there}"
             ) from error
+        odd = [name for name, m in _injected(base) if not _is_linear(m.base_layer)]
+        if odd:
+            raise StrategyError(f"target_modules={','.join(targets)}: '{odd[0]}' is not a linear module")
         return [p for _, m in _injected(base) for part in (m.lora_A, m.lora_B) for p in part.parameters()]
 
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:

@@ -14,6 +14,9 @@ import pytest
 import yaml
 from click.testing import Result
 
+from adapterkit.strategies import installed
+from adapterkit.workflow import run_options
+
 Adapt = Callable[..., Result]
 
 
@@ -30,12 +33,18 @@ def test_a_strategys_own_flags_are_shown_and_no_others(adapt: Adapt) -> None:
     lora, layerwise = (adapt("run", "--strategy", name, "--help").output for name in ("lora", "layerwise"))
     assert "--lora-alpha" in lora
     assert "rank of the update" in lora
-    assert "--top" not in lora
+    assert "--top " not in lora
     assert "--top" in layerwise
     assert "--lora-alpha" not in layerwise
     for flag in ("--learning-rate", "--num-train-epochs", "--per-device-train-batch-size", "--epochs", "--lr"):
         assert flag in lora
         assert flag in layerwise
+
+
+def test_no_two_options_of_a_run_share_a_spelling() -> None:
+    for strategy in (found.name for found in installed()):
+        spellings = [s for o in run_options(strategy).values() for s in (o.flag, *o.aliases)]
+        assert len(set(spellings)) == len(spellings)
 
 
 def test_underscores_and_dashes_are_one(adapt: Adapt, trained: list[str]) -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 from adapterkit import data
@@ -14,6 +21,17 @@ from adapterkit.errors import DataError
 from adapterkit.readers import rows
 from adapterkit.settings import DataOptions
 from adapterkit.tasks import TextClassification
+from adapterkit.watch import Watch
+
+SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep what is read in a folder of the test's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder))
+    return folder
 
 
 def write(path: Path, content: str | bytes) -> str:
@@ -117,10 +135,380 @@ def test_a_validation_split_is_cut_seeded_and_stratified(tmp_path: Path) -> None
     assert "16 of 80 training rows cut off, stratified, seed 1" in first.notes[0]
 
 
+LATE = 1500  # rows, more than are looked at in one go
+
+
+@pytest.mark.parametrize("many", [1, LATE])
+@pytest.mark.parametrize(
+    ("first", "then", "expected"),
+    [
+        ({"a": 1}, {"a": 2.5}, ("float64", 1.0, 2.5)),
+        ({"a": 2.5}, {"a": 1}, ("float64", 2.5, 1.0)),
+        ({"a": []}, {"a": ["x"]}, ("List(Value('string'))", [], ["x"])),
+        ({"a": None}, {"a": ["x"]}, ("List(Value('string'))", None, ["x"])),
+        ({"a": ["x"]}, {"a": None}, ("List(Value('string'))", ["x"], None)),
+        ({"b": 1}, {"a": "x"}, ("string", None, "x")),
+        ({"a": "x"}, {"b": 1}, ("string", "x", None)),
+        ({"a": {}}, {"a": {"en": "x"}}, ("{'en': Value('string')}", {"en": None}, {"en": "x"})),
+        (
+            {"a": {"en": "x"}},
+            {"a": {"sv": ["y"]}},
+            (
+                "{'en': Value('string'), 'sv': List(Value('string'))}",
+                {"en": "x", "sv": None},
+                {"en": None, "sv": ["y"]},
+            ),
+        ),
+        (
+            {"a": [{"role": "user", "content": "hi"}]},
+            {"a": []},
+            (
+                "List({'role': Value('string'), 'content': Value('string')})",
+                [{"role": "user", "content": "hi"}],
+                [],
+            ),
+        ),
+        ({"a": None}, {"a": None}, ("null", None, None)),
+    ],
+)
+def test_a_column_has_the_type_that_all_its_rows_need(
+    first: dict[str, Any], then: dict[str, Any], expected: Any, many: int, tmp_path: Path
+) -> None:
+    lines = [json.dumps(first)] * many + [json.dumps(then)]
+    read = data.read(write(tmp_path / "a.jsonl", "\n".join(lines)))
+    assert (len(read), read[data.LINE][-1]) == (many + 1, many + 1)
+    assert expected[0] in str(read.features["a"])
+    assert (read[0]["a"], read[-1]["a"]) == expected[1:]
+
+
+@pytest.mark.parametrize("many", [1, LATE])
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        ("x", 1, "a is a number, 1; text was expected, as in the rows before"),
+        (1, "1", 'a is text, "1"; a number was expected, as in the rows before'),
+        (1, True, "a is true or false, true; a number was expected, as in the rows before"),
+        (1.5, True, "a is true or false, true; a number was expected, as in the rows before"),
+        (True, 1, "a is a number, 1; true or false was expected, as in the rows before"),
+        (["x"], "x", 'a is text, "x"; a list of text was expected, as in the rows before'),
+        (["x"], [1], "a is a list of a number, [1]; a list of text was expected, as in the rows before"),
+        ({"b": 1}, {"b": "x"}, 'a is {b: text}, {"b": "x"}; {b: a number} was expected, as in the rows before'),
+        (["x"], ["x", 1], 'a is ["x", 1]: '),
+        ("x", "\ud800", 'a is "\\ud800": half of a surrogate pair, which is no character'),
+        (1, 2**64, "a is 18446744073709551616: a whole number of more than 64 bits"),
+        (0.5, 2**53 + 1, "a is 9007199254740993: Integer value 9007199254740993 is outside of the range"),
+    ],
+)
+def test_a_value_of_another_type_is_named(first: Any, then: Any, message: str, many: int, tmp_path: Path) -> None:
+    lines = [json.dumps({"a": first})] * many + [json.dumps({"a": then})] * 2
+    path = write(tmp_path / "a.jsonl", "\n".join(lines))
+    with pytest.raises(DataError) as caught:
+        data.read(path)
+    assert str(caught.value).startswith(f"{path}:{many + 1}: {message}")
+    assert "\n" not in str(caught.value)
+    notes: list[str] = []
+    read = data.read(path, DataOptions(skip_bad_rows=True), notes=notes)
+    assert (len(read), read[-1]["a"]) == (many, first)
+    assert notes[0].startswith(f"2 bad rows skipped in {path}, first at line {many + 1}: {message}")
+
+
+def test_a_number_too_exact_for_the_fractions_after_it_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", f'{{"a": {2**53 + 1}}}\n{{"a": 0.5}}\n')
+    with pytest.raises(DataError, match=r"a.jsonl:1: a is 9007199254740993: Integer value 9007199254740993 is outside"):
+        data.read(path)
+
+
+def test_bad_rows_are_skipped_when_told_so_and_counted(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "train.conll", "a\tO\n\nb\t\n\nc\tO\n\nd\n\n")
+    options = DataOptions(train_file=path, skip_bad_rows=True)
+    for _ in range(2):  # the second time from what is kept
+        splits = data.load(options)
+        assert splits["train"]["tokens"][:] == [["a"], ["c"]]
+        assert splits["train"][data.LINE][:] == [1, 5]
+        assert splits.notes == [f"2 bad rows skipped in {path}, first at line 3: empty tag"]
+    with pytest.raises(DataError, match=r"train.conll:3: empty tag"):
+        data.load(DataOptions(train_file=path))
+
+
+def test_one_bad_row_of_a_file_without_lines_is_a_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", '[{"a": 1}, 2]')
+    splits = data.load(DataOptions(train_file=path, skip_bad_rows=True))
+    assert splits.notes == [
+        f"1 bad row skipped in {path}, at row 2: a JSON object was expected, not a int",
+    ]
+
+
+def test_a_file_of_bad_rows_alone_is_an_error_all_the_same(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", "x\ny\n")
+    with pytest.raises(
+        DataError, match=r"no row is left of .*a.jsonl: 2 bad rows skipped in .*, first at line 1: not J"
+    ):
+        data.read(path, DataOptions(skip_bad_rows=True))
+
+
+def test_the_first_bad_row_is_the_one_named_whatever_is_wrong_with_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"a": 1}\n{"a": "x"}\nnot JSON\n')
+    with pytest.raises(DataError, match=r"a.jsonl:2: a is text"):
+        data.read(path)
+
+
 def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "text,label\nold,x\n")
     assert data.read(path)["text"][:] == ["old"]
     assert data.read(write(Path(path), "text,label\nnew,x\n"))["text"][:] == ["new"]
+
+
+def test_content_that_was_read_is_not_read_again_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    writes: list[Path] = []
+    really = data._write
+    monkeypatch.setattr(
+        data, "_write", lambda start, target, *more: writes.append(target) or really(start, target, *more)
+    )
+    content = "a O\n\nb x O\n"
+    bad = DataOptions(skip_bad_rows=True)
+    data.read(write(tmp_path / "a.conll", content), bad)
+    notes: list[str] = []
+    read = data.read(write(tmp_path / "moved.conll", content), bad, notes=notes)
+    assert read["tokens"][:] == [["a"]]
+    assert notes[0].startswith(f"1 bad row skipped in {tmp_path / 'moved.conll'}, at line 3: 3 columns")
+    assert len(writes) == 1
+    data.read(write(tmp_path / "a.txt", content), bad)  # the same bytes, of another kind
+    assert len(writes) == 2
+    monkeypatch.setattr(data, "VERSION", data.VERSION + 1)
+    data.read(str(tmp_path / "a.txt"), bad)
+    assert len(writes) == 3
+    options = [DataOptions(), DataOptions(tag_column=1)]
+    path = write(tmp_path / "b.conll", "a x O\n")
+    assert [data.read(path, o)["tags"][0] for o in options] == [["O"], ["x"]]
+    assert [p.suffix for p in (cache / "adapterkit").iterdir()].count(".arrow") == 5
+    assert {p.suffix for p in (cache / "adapterkit").iterdir()} == {".arrow", ".json"}  # nothing half done
+
+
+def test_nothing_is_kept_of_a_file_that_changes_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    path = write(tmp_path / "a.csv", "text,label\nold,x\n")
+    really = data._write
+
+    def late(*given: Any) -> Any:
+        os.utime(write(Path(path), "text,label\nnew,x\n"), ns=(0, 0))
+        return really(*given)
+
+    monkeypatch.setattr(data, "_write", late)
+    with pytest.raises(DataError, match=r"a.csv was changed while it was being read"):
+        data.read(path)
+    assert list((cache / "adapterkit").iterdir()) == []
+
+
+def test_a_cache_that_can_not_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", "/proc/nowhere")
+    with pytest.raises(DataError, match=r"a.csv can't be kept in '/proc/nowhere/adapterkit': "):
+        data.read(write(tmp_path / "a.csv", "a\n1\n"))
+
+
+class Listening(Watch):
+    """Keep what a watch hears."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.bars: list[tuple[str, int]] = []
+        self.done = 0
+
+    def note(self, topic: str, text: str) -> None:
+        self.notes.append(text)
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Watch]:
+        self.bars.append((title, total))
+        yield self
+
+    def advance(self, steps: int = 1, **values: float) -> None:
+        assert steps >= 0
+        self.done += steps
+
+
+def test_a_bar_is_shown_only_where_reading_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "train.csv", "a,b\n" + "x,y\n" * 5000)
+    quick, slow = Listening(), Listening()
+    data.load(DataOptions(train_file=path), quick)
+    assert quick.bars == []
+    monkeypatch.setattr(data, "SLOW", 0.0)
+    data.load(DataOptions(train_file=write(tmp_path / "train.csv", "a,b\n" + "x,z\n" * 5000)), slow)
+    assert slow.bars == [("reading train.csv", 20004)]
+    assert 0 < slow.done <= 20004
+
+
+def folder(path: Path, *names: str) -> Path:
+    path.mkdir(exist_ok=True)
+    for name in names:
+        write(path / name, f"text\n{name}\n" if name.endswith(".csv") else '[{"text": "x"}]')
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train.csv", "validation.csv", "test.csv"], {"train": 0, "validation": 1, "test": 2}),
+        (["Training.CSV", "dev.json", "tst.csv"], {"train": 0, "validation": 1, "test": 2}),
+        (["sentiment-train.csv", "dev-v2.0.json"], {"train": 0, "validation": 1}),
+        (["train.0.csv", "my.eval.csv", "README.csv"], {"train": 0, "validation": 1}),
+        (["train.csv", "train-old.csv", "valid.csv", "dev-v2.json"], {"train": 0, "validation": 2}),
+        (["trn.csv", "train-dev.csv", "latest.csv", "notes.md"], {"train": 0}),
+        (["test.csv"], {"test": 0}),
+    ],
+)
+def test_the_files_of_a_folder_are_found_by_their_names(
+    names: list[str], expected: dict[str, int], tmp_path: Path
+) -> None:
+    where = folder(tmp_path / "mine", *[name.replace(".CSV", ".csv") for name in names])
+    splits = data.load(DataOptions(dataset=str(where)))
+    found = {split: Path(file).name.lower() for split, file in splits.files.items()}
+    assert found == {split: names[i].lower() for split, i in expected.items()}
+    assert list(splits.sets) == list(expected)
+    assert splits.name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train.csv", "train.json"], "holds train.csv and train.json; which is the train file? give --train-file"),
+        (["a-train.csv", "b-train.csv"], "holds a-train.csv and b-train.csv; which is the train file?"),
+        (
+            ["train.csv", "dev.csv", "val.csv"],
+            "holds dev.csv and val.csv; which is the validation file? give --validat",
+        ),
+        (["reviews.csv"], "it holds reviews.csv"),
+        ([], "it holds nothing"),
+    ],
+)
+def test_a_folder_that_does_not_say_which_file_is_which_is_an_error(
+    names: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as caught:
+        data.load(DataOptions(dataset=str(folder(tmp_path / "mine", *names))))
+    assert message in str(caught.value)
+
+
+def test_a_folder_without_train_rows_can_be_measured_on(tmp_path: Path) -> None:
+    splits = data.load(DataOptions(dataset=str(folder(tmp_path / "mine", "test.csv"))))
+    with pytest.raises(DataError, match="no train rows in 'mine'; there is test"):
+        splits["train"]
+
+
+@pytest.mark.parametrize("name", ["squad", "sentiment", "ner", "translation", "multilabel"])
+def test_real_folders_are_data_sets(name: str) -> None:
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"{SHARED / name} is not there")
+    splits = data.load(DataOptions(dataset=str(SHARED / name), max_eval_samples=50))
+    assert {"train", "validation"} <= splits.sets.keys()
+    assert len(splits["validation"]) == 50
+    assert splits.files["validation"].rpartition("/")[2].startswith("validation.")
+    assert set(splits.describe()["train"]) == {"file", "rows", "sha256"}
+
+
+def hub(monkeypatch: pytest.MonkeyPatch, **splits: datasets.Dataset) -> list[Any]:
+    asked: list[Any] = []
+
+    def load_dataset(*given: Any) -> datasets.DatasetDict:
+        asked.append(given)
+        return datasets.DatasetDict(splits)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return asked
+
+
+def labelled(*labels: int) -> datasets.Dataset:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    return datasets.Dataset.from_dict({"text": [f"t{i}" for i in labels], "label": list(labels)}, features=features)
+
+
+def test_a_data_set_of_the_hub_has_names_for_labels_and_numbers_for_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = {"train": labelled(1, 0, 1), "dev": labelled(0), "test": labelled(-1, -1), "unsupervised": labelled(-1)}
+    asked = hub(monkeypatch, **sets)
+    watch = Listening()
+    splits = data.load(DataOptions(dataset="owner/name", dataset_config_name="part", max_train_samples=2), watch)
+    assert asked == [("owner/name", "part")]
+    assert splits["train"][:] == {"text": ["t1", "t0"], "label": ["yes", "no"], data.LINE: [1, 2]}
+    assert splits["validation"]["label"][:] == ["no"]
+    assert splits.files == {"train": "hub:owner/name/part", "validation": "hub:owner/name/part"}
+    assert splits.name == "name"
+    assert splits.notes == [
+        "hub:owner/name/part: unsupervised left out, being neither train nor validation nor test",
+        "hub:owner/name/part: the labels of test aren't public, so it was left out",
+    ]
+    assert watch.notes == ["'owner/name' is no file and no folder: asking the Hub"]
+    fingerprint = sets["train"]._fingerprint
+    assert splits.describe()["train"] == {"file": "hub:owner/name/part", "rows": 2, "fingerprint": fingerprint}
+
+
+def test_two_splits_of_the_hub_for_one_of_ours_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub(monkeypatch, train=labelled(*[0, 1] * 10), validation_a=labelled(0), validation_b=labelled(1))
+    splits = data.load(DataOptions(dataset="glue"))
+    assert splits.notes == ["hub:glue has validation_a and validation_b, so none was taken for validation"]
+    data.cut_validation(splits, 10, 1, None)
+    assert splits.describe()["validation"]["fingerprint"] == splits.describe()["train"]["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataset": "sentimnt"}, "'sentimnt' is no file and no folder, and can't be had from the Hub ("),
+        ({"dataset": "owner/sentimnt"}, "did you mean 'demo:sentiment'?"),
+        ({"dataset": "bankng"}, "did you mean 'banking'?"),
+        ({"dataset": "no/such"}, "in the package, as demo:NAME: chat, choice, ner, nli, qa, requests, sentiment, sim"),
+        ({"dataset": "no.csv"}, "no file 'no.csv'"),
+        ({"dataset": "./no"}, "./no: files that can be read end in .csv, .jsonl, .tsv, "),
+        (
+            {"dataset": "demo:qa", "dataset_config_name": "x"},
+            "--dataset-config-name=x is for data from the Hub, not --d",
+        ),
+        ({"train_file": "a.csv", "dataset_config_name": "x"}, "is for data from the Hub, not files of your own"),
+        ({"train_file": "a.csv", "dataset": "owner/name"}, "give --dataset owner/name or files of your own, not both"),
+    ],
+)
+def test_a_data_set_that_is_nowhere_is_one_line(
+    options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "banking").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        data.load(DataOptions(**options))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from adapterkit import data
+rows = len(data.read(sys.argv[1]))
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(rows, int(peak.split()[1]) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc tells the memory of a process")
+def test_a_big_file_does_not_need_its_size_in_memory(tmp_path: Path, cache: Path) -> None:
+    row = json.dumps({"text": "so it goes " * 180, "labels": ["a", "b"]}) + "\n"
+    count = 200_000_000 // len(row)
+    write(tmp_path / "small.jsonl", row)
+    with open(tmp_path / "big.jsonl", "w") as file:
+        for _ in range(count - 1):
+            file.write(row)
+        file.write(json.dumps({"text": None, "score": 1.5}))  # a new column at the end: it is read twice
+
+    def peak(name: str) -> list[int]:
+        env = {**os.environ, "HF_DATASETS_CACHE": str(cache)}
+        command = [sys.executable, "-c", PEAK, str(tmp_path / name)]
+        return [int(n) for n in subprocess.run(command, env=env, check=True, capture_output=True).stdout.split()]
+
+    (one, small), (many, big) = peak("small.jsonl"), peak("big.jsonl")
+    (tmp_path / "big.jsonl").unlink()
+    assert (one, many) == (1, count)
+    assert big - small < 150
 
 
 def test_the_demo_sentences_are_balanced_and_all_different() -> None:
@@ -137,7 +525,14 @@ def test_the_demo_sentences_are_balanced_and_all_different() -> None:
     assert openings.most_common(1)[0][1] <= 6
 
 
-def test_every_demo_file_can_be_read() -> None:
-    for name in ("sentiment", "topics", "nli", "similarity", "requests", "choice"):
-        for file in data.demo_files(name).values():
-            assert sum(1 for _ in rows(file)) > 0, file
+@pytest.mark.parametrize("name", data.demo_names())
+def test_every_demo_data_set_can_be_loaded(name: str) -> None:
+    splits = data.load(DataOptions(dataset=f"demo:{name}"))
+    assert {"train", "validation"} <= splits.sets.keys()
+    assert all(len(rows) >= 8 for rows in splits.sets.values())
+    assert splits.notes == []
+
+
+def test_the_demo_data_sets_are_of_every_task() -> None:
+    names = "chat choice ner nli qa requests sentiment similarity stories summaries topics translation"
+    assert set(names.split()) <= set(data.demo_names())

@@ -13,13 +13,14 @@ import adapterkit
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"errors", "options", "settings", "modules", "patch", "strategy", "watch", "files", "readers", "peft_format"},
+    {"errors", "options", "settings", "modules", "patch", "strategy", "watch", "files", "readers"}
+    | {"peft_format", "metrics", "vectors"},
     {"base", "data", "strategies", "tasks"},
     {"adapter", "registry"},
     {"training", "evaluation"},
     {"workflow"},
 ]
-SIDEWAYS = {("patch", "modules"), ("strategy", "modules"), ("strategy", "patch"), ("tasks", "data")}
+SIDEWAYS = {("patch", "modules"), ("strategy", "modules"), ("strategy", "patch"), ("tasks", "data"), ("tasks", "base")}
 ACROSS = {"errors", "options", "watch", "files", "adapter", "evaluation", "strategy", "settings"}
 
 

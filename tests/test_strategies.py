@@ -20,7 +20,9 @@ FAMILIES = ["bert", "roberta", "gpt2", "llama", "t5"]
 
 
 def state(base: Base) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in base.model.state_dict().items()}
+    """Copy the base's tensors, without modules that the checkpoint doesn't hold, which are random at each load."""
+    tensors = base.model.state_dict().items()
+    return {name: t.detach().clone() for name, t in tensors if name.partition(".")[0] not in base.fresh}
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

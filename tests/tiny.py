@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -82,10 +83,21 @@ CONFIGS = {
 }
 
 
-def make(family: str, folder: Path, *, seed: int = 0) -> Path:
-    """Save a random base of a family, with its tokenizer, into `folder`."""
+HEADS = {
+    "text-generation": "AutoModelForCausalLM",
+    "text2text-generation": "AutoModelForSeq2SeqLM",
+    "fill-mask": "AutoModelForMaskedLM",
+}
+"""Which head a pretrained checkpoint has, by task."""
+
+
+def make(family: str, folder: Path, *, seed: int = 0, head: str = "AutoModel", **config: Any) -> Path:
+    """Save a random base of a family, with its tokenizer, into `folder`; with `head`, a language model's too."""
     torch.manual_seed(seed)
-    model = transformers.AutoModel.from_config(CONFIGS[family]())
+    settings = CONFIGS[family]()
+    for key, value in config.items():
+        setattr(settings, key, value)
+    model = getattr(transformers, head).from_config(settings)
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1:  # wider than transformers' own 0.02, so that texts differ
             torch.nn.init.normal_(parameter, std=0.2)

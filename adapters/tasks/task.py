@@ -1,4 +1,4 @@
-"""What a task is: from rows to features, from logits to metrics and to answers that a person can read."""
+"""What a task is: from rows to features, from a model's outputs to metrics and to answers that a person can read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 if TYPE_CHECKING:
-    import numpy as np
     from datasets import Dataset
+    from torch import Tensor
+
+    from ..base import Base
+    from ..metrics import Metrics
 
 Rows = Mapping[str, Sequence[Any]]
 """A batch of rows, column by column."""
@@ -23,9 +26,21 @@ class Task(ABC):
     auto_class: ClassVar[str]
     """The class of transformers that builds the head."""
     best: ClassVar[str]
-    """The metric by which the best epoch is chosen; higher is better."""
+    """The metric by which the best epoch is chosen."""
+    lower_is_better: ClassVar[bool] = False
+    new_head: ClassVar[bool] = True
+    """Whether the head is the task's own, and so always learns; a language model's came with the base."""
+    generates: ClassVar[bool] = False
+    """Whether answers are texts that `generate` makes."""
 
-    max_seq_length: Annotated[int, "cut texts after this many tokens", "--max-length"] = 128
+    max_seq_length: Annotated[int, "cut inputs after this many tokens", "--max-length"] = 128
+
+    # ---- columns and rows
+
+    @classmethod
+    @abstractmethod
+    def fits(cls, first: Mapping[str, Any]) -> bool:
+        """Tell from the columns and values of a first row whether it is a row of this task."""
 
     @abstractmethod
     def with_columns(self, names: Sequence[str]) -> Self:
@@ -38,45 +53,111 @@ class Task(ABC):
     def describe_columns(self) -> str:
         """Say which columns are read as what: `text -> label`."""
 
-    @abstractmethod
     def summary(self) -> str:
-        """Say in a line what there is to tell apart: the labels."""
+        """Say in a few words what there is to tell apart, such as the labels."""
+        return ""
 
-    @abstractmethod
     def fit(self, train: Dataset) -> Self:
-        """Return the task with what it must know of the training rows: its labels."""
+        """Return the task with what it must know of the training rows, such as the labels."""
+        return self
 
     @abstractmethod
     def check(self, data: Dataset, file: str) -> None:
         """Raise `DataError`, with file and line, for the first row that the task can't use."""
 
-    @abstractmethod
-    def config(self) -> dict[str, Any]:
-        """Return what the head needs in the model's config."""
-
-    @abstractmethod
-    def encode(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
-        """Return the features of a batch of rows, unpadded."""
-
-    @abstractmethod
-    def collate(self, tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        """Return what pads a list of features to one batch of tensors."""
-
-    @abstractmethod
-    def metrics(self, logits: np.ndarray, data: Dataset) -> dict[str, float]:
-        """Return the metrics of logits, (rows, ...), against the labels of `data`."""
-
-    @abstractmethod
-    def answers(self, logits: np.ndarray) -> list[dict[str, Any]]:
-        """Return one readable answer for each row of logits."""
+    def strata(self, data: Dataset) -> list[str] | None:
+        """Return what a split should be stratified by, a value a row, or None."""
+        return None
 
     @abstractmethod
     def rows(self, texts: Sequence[str]) -> Rows:
-        """Return plain texts as a batch of rows.
+        """Return plain texts, as typed, as a batch of rows without labels.
 
         Raises `DataError` where a text doesn't hold what the task needs.
         """
 
-    def strata(self, data: Dataset) -> list[str] | None:
-        """Return what a split should be stratified by, a value a row, or None."""
+    # ---- features
+
+    def check_base(self, base: Base) -> None:  # noqa: B027, most tasks run on any base that has a head for them
+        """Raise `TaskError` where a base isn't made for the task."""
+
+    def config(self) -> dict[str, Any]:
+        """Return what the head needs in the model's config."""
+        return {}
+
+    @abstractmethod
+    def encode(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
+        """Return the features of a batch of rows, unpadded.
+
+        Where a row may become several features, or rows are packed, a feature names its row in the batch in `row`.
+        Keys that `collate` doesn't hand to the model are kept for `predictions`.
+        """
+
+    @abstractmethod
+    def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+        """Return what pads a list of features to one batch of tensors, all of which the model takes."""
+
+    # ---- what the model says
+
+    def loss(self, model: Any, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0) -> Tensor:
+        """Return the mean loss of a batch; the model's own unless something else is asked for."""
+        if not label_smoothing:
+            loss: Tensor = model(**batch).loss
+            return loss
+        return weighted_loss(model, batch, None, label_smoothing)
+
+    def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
+        """Return what the model says of each feature of a batch, as numpy values: by default its logits."""
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        return list(model(**inputs).logits.float().cpu().numpy())
+
+    def predictions(self, outputs: Sequence[Any], features: Dataset, data: Dataset | None) -> list[Any]:
+        """Return one prediction for each row (for each feature, where rows are packed) from what `outputs` gave."""
+        return list(outputs)
+
+    def calibrate(self, predictions: Sequence[Any], data: Dataset) -> Self:
+        """Return the task with what is chosen on the validation rows once training is over, such as a threshold."""
+        return self
+
+    @abstractmethod
+    def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
+        """Return how good predictions are against the labels of `data`."""
+
+    def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
+        """Return one readable answer for each row of `data`."""
+        raise NotImplementedError
+
+    def prompts(self, rows: Rows, tokenizer: Any) -> dict[str, Any]:
+        """Return the features from which to answer rows without labels."""
+        return self.encode(rows, tokenizer, labelled=False)
+
+    # ---- generation
+
+    def generate(self, model: Any, batch: Mapping[str, Tensor], tokenizer: Any) -> list[str]:
+        """Return a text for each prompt of a padded batch."""
+        raise NotImplementedError
+
+    def references(self, data: Dataset) -> list[str] | None:
+        """Return the text that should have been generated for each row, or None where there is no such thing."""
         return None
+
+    def tables(self, predictions: Sequence[Any], data: Dataset) -> dict[str, Any]:
+        """Return further tables of an evaluation, such as a confusion matrix."""
+        return {}
+
+
+def weighted_loss(
+    model: Any, batch: Mapping[str, Tensor], weight: Sequence[float] | None, label_smoothing: float
+) -> Tensor:
+    """Return the cross-entropy of (..., labels) logits against (...) labels, with class weights and label smoothing."""
+    import torch
+
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    labels = batch["labels"]
+    logits = model(**inputs).logits
+    return torch.nn.functional.cross_entropy(
+        logits.flatten(0, -2),
+        labels.flatten().to(logits.device),
+        weight=None if weight is None else torch.tensor(weight, dtype=logits.dtype, device=logits.device),
+        label_smoothing=label_smoothing,
+    )

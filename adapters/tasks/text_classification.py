@@ -1,149 +1,218 @@
-"""Text classification: one label for a text or a pair of texts."""
+"""Text classification: one label, several labels or a number for a text or a pair of texts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from ..data import LINE
-from ..errors import DataError, unknown
-from .task import Rows, Task
+from ..errors import DataError
+from .columns import (
+    LABELS,
+    PAIRS,
+    TEXTS,
+    check_filled,
+    check_labels,
+    choose,
+    first_of,
+    labels_of,
+    require,
+    shown,
+    split_fields,
+    visible,
+)
+from .task import Rows, Task, weighted_loss
 
 if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
+    from torch import Tensor
 
-PAIRS = (
-    ("sentence1", "sentence2"),
-    ("premise", "hypothesis"),
-    ("question", "sentence"),
-    ("question1", "question2"),
-    ("text", "text_pair"),
-)
-TEXTS = ("text", "sentence", "review", "utterance", "content", "query", "message", "tweet", "comment")
-LABELS = ("label", "labels", "category", "intent", "class", "topic", "target", "sentiment", "gold_label")
+    from ..metrics import Metrics
+
+SINGLE, MULTI, NUMBER = "single_label_classification", "multi_label_classification", "regression"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextClassification(Task):
-    """Choose one of several labels for a text or a pair of texts."""
+    """Choose a label, or several, or a number, for a text or a pair of texts."""
 
     name: ClassVar[str] = "text-classification"
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    best: ClassVar[str] = "accuracy"
 
     text_column_name: Annotated[
         tuple[str, ...], "column of the text, or two separated by a comma", "--text-column", "--text-column-names"
     ] = ()
     label_column_name: Annotated[str | None, "column of the label", "--label-column"] = None
     labels: Annotated[tuple[str, ...], "the labels in order; by default those of the training rows, sorted"] = ()
+    problem_type: Annotated[
+        Literal["single_label_classification", "multi_label_classification", "regression"] | None,
+        "by default told from the labels: texts or whole numbers, lists, or numbers with a point",
+    ] = None
+    threshold: Annotated[float, "a label of several is given from this probability on"] = 0.5
+    class_weight: Annotated[Literal["balanced", "none"], "weigh rare labels more, as scikit-learn does"] = "none"
+    label_weights: Annotated[tuple[str, ...], "a weight for each label; set by --class-weight"] = ()
+
+    @property
+    def best(self) -> str:  # type: ignore[override]
+        """The metric by which the best epoch is chosen."""
+        return {SINGLE: "accuracy", MULTI: "f1_micro", NUMBER: "pearson"}[self.problem_type or SINGLE]
+
+    @classmethod
+    def fits(cls, first: Mapping[str, Any]) -> bool:
+        names = list(first)
+        label = first_of(LABELS, names)
+        return bool(_guess_texts([n for n in names if n != label])) or (label is not None and len(names) == 2)
 
     def with_columns(self, names: Sequence[str]) -> Self:
-        names = [name for name in names if name != LINE]
-        for name in (*self.text_column_name, *filter(None, [self.label_column_name])):
-            if name not in names:
-                raise DataError(unknown("column", name, names, known_as="there are"))
-        label = self.label_column_name or _first(LABELS, names, without=self.text_column_name)
+        names = visible(names)
+        require(names, *self.text_column_name, self.label_column_name)
+        label = self.label_column_name or first_of(LABELS, names, without=self.text_column_name)
         texts = self.text_column_name or _guess_texts([name for name in names if name != label])
         if label is None and len(names) == len(texts) + 1:
             label = next(name for name in names if name not in texts)
         if not texts:
             raise DataError(f"which column is the text? give --text-column-name; there are {', '.join(names)}")
-        if label is None:
-            raise DataError(f"which column is the label? give --label-column-name; there are {', '.join(names)}")
+        label = choose("the label", "--label-column-name", label, names, ())
         return replace(self, text_column_name=tuple(texts), label_column_name=label)
 
     def describe_columns(self) -> str:
         return f"{' + '.join(self.text_column_name)} -> {self.label_column_name}"
 
     def summary(self) -> str:
-        shown = ", ".join(self.labels[:6]) + (", …" if len(self.labels) > 6 else "")
-        return f"{len(self.labels)} labels: {shown}"
+        if self.problem_type == NUMBER:
+            return "a number"
+        return shown(self.labels) + (", any number of them a text" if self.problem_type == MULTI else "")
 
     def fit(self, train: Dataset) -> Self:
-        if self.labels:
-            return self
-        found = sorted({str(value) for value in train[self.label_column_name]}, key=_natural)
-        if len(found) < 2:
+        values = train[self._label]
+        kind = self.problem_type or _kind(values)
+        if kind == NUMBER:
+            return replace(self, problem_type=NUMBER)
+        rows = [value if kind == MULTI else [value] for value in values]
+        labels = self.labels or labels_of(label for row in rows for label in row)
+        if len(labels) < 2 and kind == SINGLE:
             raise DataError(
-                f"all {len(train)} training rows have the label '{found[0]}' in column '{self.label_column_name}'; "
+                f"all {len(rows)} training rows have the label '{labels[0]}' in column '{self._label}'; "
                 "to learn anything, two are needed"
             )
-        return replace(self, labels=tuple(found))
+        if not labels:
+            raise DataError(f"no training row has a label in column '{self._label}'")
+        weights: tuple[str, ...] = ()
+        if self.class_weight == "balanced":
+            from sklearn.utils.class_weight import compute_class_weight
+
+            flat = [str(label) for row in rows for label in row]
+            there = sorted(set(flat))
+            found = dict(zip(there, compute_class_weight("balanced", classes=there, y=flat), strict=True))
+            weights = tuple(f"{found.get(label, 1.0):.6g}" for label in labels)
+        return replace(self, problem_type=kind, labels=labels, label_weights=weights)
+
+    @property
+    def _label(self) -> str:
+        return str(self.label_column_name)
 
     def check(self, data: Dataset, file: str) -> None:
-        for column in (*self.text_column_name, self.label_column_name):
-            if column not in data.column_names:
-                raise DataError(f"{file}: " + unknown("column", str(column), _visible(data), known_as="there are"))
-            for line, value in zip(data[LINE], data[column], strict=True):
-                if value is None or not str(value).strip():
-                    raise DataError(f"{file}:{line}: {column} is empty")
-        known = set(self.labels)
-        for line, value in zip(data[LINE], data[self.label_column_name], strict=True):
-            if known and str(value) not in known:
-                raise DataError(f"{file}:{line}: " + unknown("label", str(value), known, known_as="in training"))
+        check_filled(data, file, *self.text_column_name, self._label)
+        if self.problem_type == NUMBER:
+            from ..data import LINE
+
+            for line, value in zip(data[LINE], data[self._label], strict=True):
+                if _number(value) is None:
+                    raise DataError(f"{file}:{line}: {self._label} is '{value}', but a number was expected")
+        elif self.labels:
+            values = data[self._label]
+            check_labels(data, file, values if self.problem_type == MULTI else ([v] for v in values), self.labels)
 
     def config(self) -> dict[str, Any]:
+        if self.problem_type == NUMBER:
+            return {"num_labels": 1, "problem_type": NUMBER}
         return {
             "num_labels": len(self.labels),
             "id2label": dict(enumerate(self.labels)),
             "label2id": {label: i for i, label in enumerate(self.labels)},
-            "problem_type": "single_label_classification",
+            "problem_type": self.problem_type,
         }
 
     def encode(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         texts = [list(map(str, rows[column])) for column in self.text_column_name]
         features = dict(tokenizer(*texts, truncation=True, max_length=self.max_seq_length))
         if labelled:
-            index = {label: i for i, label in enumerate(self.labels)}
-            features["labels"] = [index[str(value)] for value in rows[str(self.label_column_name)]]
+            features["labels"] = self._targets(rows[self._label])
         return features
 
-    def collate(self, tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    def _targets(self, values: Sequence[Any]) -> list[Any]:
+        if self.problem_type == NUMBER:
+            return [float(value) for value in values]
+        index = {label: i for i, label in enumerate(self.labels)}
+        if self.problem_type == MULTI:
+            chosen = [{index[str(label)] for label in row} for row in values]
+            return [[float(i in row) for i in range(len(self.labels))] for row in chosen]
+        return [index[str(value)] for value in values]
+
+    def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         from transformers import DataCollatorWithPadding
 
         padding: Callable[[list[dict[str, Any]]], dict[str, Any]] = DataCollatorWithPadding(tokenizer)
         return padding
 
-    def metrics(self, logits: np.ndarray, data: Dataset) -> dict[str, float]:
-        from sklearn.metrics import accuracy_score, f1_score
+    def loss(self, model: Any, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0) -> Tensor:
+        if self.problem_type != SINGLE or not (label_smoothing or self.label_weights):
+            loss: Tensor = model(**batch).loss
+            return loss
+        return weighted_loss(model, batch, [float(w) for w in self.label_weights] or None, label_smoothing)
 
-        index = {label: i for i, label in enumerate(self.labels)}
-        truth = [index[str(value)] for value in data[self.label_column_name]]
-        guess = logits.argmax(-1)
+    def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
+        import numpy as np
+
+        from ..metrics import classification, multilabel, regression
+
+        logits = np.stack(predictions)
+        truth = self._targets(data[self._label])
+        if self.problem_type == NUMBER:
+            return regression(truth, logits[:, 0].tolist())
+        if self.problem_type == MULTI:
+            return multilabel(np.array(truth, dtype=bool), self._chosen(logits))
+        return classification(truth, logits.argmax(-1).tolist(), len(self.labels))
+
+    def _chosen(self, logits: np.ndarray) -> np.ndarray:
+        from scipy.special import expit
+
+        chosen: np.ndarray = expit(logits.astype("float64")) >= self.threshold
+        return chosen
+
+    def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
+        import numpy as np
+        from scipy.special import expit, softmax
+
+        logits = np.stack(predictions).astype("float64")
+        if self.problem_type == NUMBER:
+            return [{"value": float(row[0])} for row in logits]
+        if self.problem_type == MULTI:
+            return [
+                {"labels": {self.labels[i]: float(p) for i, p in enumerate(row) if p >= self.threshold}}
+                for row in expit(logits)
+            ]
+        return [{"label": self.labels[row.argmax()], "score": float(row.max())} for row in softmax(logits, axis=-1)]
+
+    def tables(self, predictions: Sequence[Any], data: Dataset) -> dict[str, Any]:
+        if self.problem_type != SINGLE:
+            return {}
+        from ..metrics import confusion_matrix, label_table
+
+        truth = self._targets(data[self._label])
+        guess = [int(row.argmax()) for row in predictions]
         return {
-            "accuracy": float(accuracy_score(truth, guess)),
-            "f1_macro": float(f1_score(truth, guess, average="macro", zero_division=0.0)),
+            "labels": list(self.labels),
+            "confusion_matrix": confusion_matrix(truth, guess, len(self.labels)),
+            "per_label": label_table(truth, guess, list(self.labels)),
         }
 
-    def answers(self, logits: np.ndarray) -> list[dict[str, Any]]:
-        from scipy.special import softmax
-
-        shares = softmax(logits.astype("float64"), axis=-1)
-        return [{"label": self.labels[row.argmax()], "score": float(row.max())} for row in shares]
-
     def rows(self, texts: Sequence[str]) -> Rows:
-        parts = [text.split("\t") for text in texts]
-        columns = self.text_column_name
-        for text, part in zip(texts, parts, strict=True):
-            if len(columns) > 1 and len(part) != len(columns):
-                raise DataError(f"'{text}': {' and '.join(columns)} were expected, separated by a tab")
-        if len(columns) == 1:
-            return {columns[0]: list(texts)}
-        return {column: [part[i] for part in parts] for i, column in enumerate(columns)}
+        return split_fields(texts, self.text_column_name)
 
     def strata(self, data: Dataset) -> list[str] | None:
-        return [str(value) for value in data[self.label_column_name]]
-
-
-def _visible(data: Dataset) -> list[str]:
-    return [name for name in data.column_names if name != LINE]
-
-
-def _first(wanted: Sequence[str], names: Sequence[str], without: Sequence[str]) -> str | None:
-    by_lower = {name.lower(): name for name in names if name not in without}
-    return next((by_lower[name] for name in wanted if name in by_lower), None)
+        return [str(value) for value in data[self._label]] if self.problem_type == SINGLE else None
 
 
 def _guess_texts(names: Sequence[str]) -> tuple[str, ...]:
@@ -151,10 +220,23 @@ def _guess_texts(names: Sequence[str]) -> tuple[str, ...]:
     for pair in PAIRS:
         if all(name in by_lower for name in pair):
             return tuple(by_lower[name] for name in pair)
-    one = _first(TEXTS, names, without=()) or (names[0] if len(names) == 1 else None)
+    one = first_of(TEXTS, names) or (names[0] if len(names) == 1 else None)
     return (one,) if one else ()
 
 
-def _natural(label: str) -> tuple[bool, int, str]:
-    """Sort 2 before 10, and numbers before words."""
-    return (not label.isdigit(), int(label) if label.isdigit() else 0, label)
+def _kind(values: Sequence[Any]) -> Literal["single_label_classification", "multi_label_classification", "regression"]:
+    if any(isinstance(value, list | tuple) for value in values):
+        return MULTI  # type: ignore[return-value]
+    numbers = [_number(value) for value in values]
+    if all(number is not None for number in numbers):
+        pointed = any(isinstance(value, float) or "." in str(value) for value in values)
+        if pointed:
+            return NUMBER  # type: ignore[return-value]
+    return SINGLE  # type: ignore[return-value]
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

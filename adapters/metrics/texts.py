@@ -1,0 +1,110 @@
+"""Metrics of written texts, such as translations and summaries: overlap with a reference."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+
+from .bootstrap import Metrics, check_pairs, measure, ratio
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CHRF_ORDER = 6
+CHRF_BETA = 2
+
+
+def text(predictions: Sequence[str], references: Sequence[str]) -> Metrics:
+    """Measure texts: exact_match, sacrebleu, chrf, rouge1, rouge2 and rougeL, all from 0 to 100.
+
+    exact_match ignores space around a text. sacrebleu is sacreBLEU's corpus BLEU with its 13a tokens, chrf its chrF2,
+    and both are of the corpus as a whole. rouge is the mean F1 of the rows as the rouge-score package has it, without
+    stems; it sees a-z and 0-9 only, so it is meant for English.
+    """
+    import numpy as np
+
+    check_pairs(references, predictions)
+    pairs = list(zip(predictions, references, strict=True))
+    means = np.array([[p.strip() == r.strip(), *_rouge(p, r)] for p, r in pairs], dtype=float).reshape(-1, 4)
+    bleu = np.array(_bleu_counts(pairs), dtype=float).reshape(-1, 10)
+    chrf = np.array([_chrf_counts(*pair) for pair in pairs], dtype=float).reshape(-1, 3, CHRF_ORDER)
+
+    def scores(weights: np.ndarray) -> dict[str, np.ndarray]:
+        exact, rouge1, rouge2, rouge_l = 100 * (weights @ means).T / len(means)
+        return {
+            "exact_match": exact,
+            "sacrebleu": _bleu(weights @ bleu),
+            "chrf": _chrf(np.tensordot(weights, chrf, 1)),
+            "rouge1": rouge1,
+            "rouge2": rouge2,
+            "rougeL": rouge_l,
+        }
+
+    return measure(len(pairs), scores)
+
+
+def _bleu_counts(pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+    """Return for each row the tokens predicted and expected, the n-grams right, and the n-grams in all."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    bleu = BLEU(effective_order=True)  # else it warns that a sentence is no corpus; the counts are the same
+    rows = [bleu.sentence_score(prediction, [reference]) for prediction, reference in pairs]
+    return [[row.sys_len, row.ref_len, *row.counts, *row.totals] for row in rows]
+
+
+def _bleu(counts: np.ndarray) -> np.ndarray:
+    """Return BLEU from summed counts, (draws, 10)."""
+    import numpy as np
+    from sacrebleu.metrics.bleu import BLEU
+
+    rows = counts.astype(int).tolist()
+    return np.array([BLEU.compute_bleu(row[2:6], row[6:], row[0], row[1], smooth_method="exp").score for row in rows])
+
+
+def _chrf_counts(prediction: str, reference: str) -> list[list[int]]:
+    """Return the character n-grams predicted, expected and right, by order."""
+    prediction, reference = "".join(prediction.split()), "".join(reference.split())
+    orders = range(1, CHRF_ORDER + 1)
+    found, wanted = ([_ngrams(characters, n) for n in orders] for characters in (prediction, reference))
+    return [
+        # an order that the reference is too short for doesn't count against the prediction
+        [f.total() if w else 0 for f, w in zip(found, wanted, strict=True)],
+        [w.total() for w in wanted],
+        [(f & w).total() for f, w in zip(found, wanted, strict=True)],
+    ]
+
+
+def _chrf(counts: np.ndarray) -> np.ndarray:
+    """Return chrF (Popović 2015) from summed counts, (draws, 3, orders)."""
+    found, wanted, right = counts[:, 0], counts[:, 1], counts[:, 2]
+    orders = ((found > 0) & (wanted > 0)).sum(-1)
+    precision, recall = (ratio(ratio(right, whole).sum(-1), orders) for whole in (found, wanted))
+    return 100 * ratio((1 + CHRF_BETA**2) * precision * recall, CHRF_BETA**2 * precision + recall)
+
+
+def _rouge(prediction: str, reference: str) -> list[float]:
+    """Return the F1 of words, of pairs of words, and of the longest common subsequence (Lin 2004)."""
+    found, wanted = (re.findall("[a-z0-9]+", text.lower()) for text in (prediction, reference))
+    scores = []
+    for n in (1, 2):
+        f, w = _ngrams(tuple(found), n), _ngrams(tuple(wanted), n)
+        scores.append(2 * (f & w).total() / max(f.total() + w.total(), 1))
+    return [*scores, 2 * _common(found, wanted) / max(len(found) + len(wanted), 1)]
+
+
+def _ngrams(items: str | tuple[str, ...], n: int) -> Counter[Hashable]:
+    return Counter(items[i : i + n] for i in range(len(items) - n + 1))
+
+
+def _common(a: list[str], b: list[str]) -> int:
+    """Return the length of the longest common subsequence, a row of its table at a time as bits (Hyyrö 2004)."""
+    where: dict[str, int] = {}
+    for i, word in enumerate(a):
+        where[word] = where.get(word, 0) | 1 << i
+    full = row = (1 << len(a)) - 1
+    for word in b:
+        match = row & where.get(word, 0)
+        row = (row + match | row - match) & full
+    return (full ^ row).bit_count()

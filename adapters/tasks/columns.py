@@ -1,0 +1,102 @@
+"""Guess what a file's columns hold, from the names that people give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..data import LINE
+from ..errors import DataError, unknown
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+PAIRS = (
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+    ("question1", "question2"),
+    ("text", "text_pair"),
+    ("text1", "text2"),
+)
+TEXTS = ("text", "sentence", "review", "utterance", "content", "query", "message", "tweet", "comment")
+LABELS = ("label", "labels", "category", "intent", "class", "topic", "target", "sentiment", "gold_label", "score")
+TAGS = ("ner_tags", "tags", "slots", "pos_tags", "chunk_tags", "labels", "bio_tags")
+
+
+def first_of(wanted: Iterable[str], names: Sequence[str], without: Iterable[str] = ()) -> str | None:
+    """Return the first of `wanted` among `names`, whatever its case, or None."""
+    by_lower = {name.lower(): name for name in names if name not in set(without)}
+    return next((by_lower[name] for name in wanted if name in by_lower), None)
+
+
+def visible(names: Iterable[str]) -> list[str]:
+    """Return the columns that the file has."""
+    return [name for name in names if name != LINE]
+
+
+def require(names: Sequence[str], *columns: str | None) -> None:
+    """Raise `DataError` for the first column that is not among `names`."""
+    for column in columns:
+        if column is not None and column not in names:
+            raise DataError(unknown("column", column, visible(names), known_as="there are"))
+
+
+def choose(what: str, flag: str, given: str | None, names: Sequence[str], wanted: Iterable[str]) -> str:
+    """Return the column that is given, or the first of `wanted` that is there.
+
+    Raises `DataError` that asks for `flag` where neither is.
+    """
+    require(names, given)
+    found = given or first_of(wanted, names)
+    if found is None:
+        raise DataError(f"which column is {what}? give {flag}; there are {', '.join(visible(names))}")
+    return found
+
+
+def check_filled(data: Dataset, file: str, *columns: str) -> None:
+    """Raise `DataError`, with file and line, where a column is missing or a row has nothing in it."""
+    for column in columns:
+        if column not in data.column_names:
+            raise DataError(f"{file}: " + unknown("column", column, visible(data.column_names), known_as="there are"))
+        for line, value in zip(data[LINE], data[column], strict=True):
+            if value is None or (isinstance(value, str) and not value.strip()):
+                raise DataError(f"{file}:{line}: {column} is empty")
+
+
+def labels_of(values: Iterable[Any]) -> tuple[str, ...]:
+    """Return the different values as texts, numbers in their order and before words."""
+    return tuple(sorted({str(value) for value in values}, key=_natural))
+
+
+def check_labels(data: Dataset, file: str, values: Iterable[Iterable[Any]], known: Sequence[str]) -> None:
+    """Raise `DataError`, with file and line, for the first row with a label that is not among `known`."""
+    names = set(known)
+    for line, row in zip(data[LINE], values, strict=True):
+        for value in row:
+            if str(value) not in names:
+                raise DataError(f"{file}:{line}: " + unknown("label", str(value), names, known_as="in training"))
+
+
+def shown(labels: Sequence[str]) -> str:
+    """Say how many labels there are, and the first of them."""
+    return f"{len(labels)} labels: " + ", ".join(labels[:6]) + (", …" if len(labels) > 6 else "")
+
+
+def split_fields(texts: Sequence[str], columns: Sequence[str]) -> dict[str, list[str]]:
+    """Return texts whose fields are separated by tabs as rows of `columns`.
+
+    Raises `DataError` where a text has another number of fields.
+    """
+    if len(columns) == 1:
+        return {columns[0]: list(texts)}
+    parts = [text.split("\t") for text in texts]
+    for text, part in zip(texts, parts, strict=True):
+        if len(part) != len(columns):
+            raise DataError(f"'{text}': {' and '.join(columns)} were expected, separated by a tab")
+    return {column: [part[i] for part in parts] for i, column in enumerate(columns)}
+
+
+def _natural(label: str) -> tuple[bool, int, str]:
+    """Sort 2 before 10, and numbers before words."""
+    return (not label.isdigit(), int(label) if label.isdigit() else 0, label)

@@ -1,0 +1,232 @@
+"""Extractive question answering: the span of a context that answers a question, or that there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+from ..data import LINE
+from ..errors import DataError
+from .columns import check_filled, choose, split_fields, visible
+from .task import Rows, Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+
+    from ..metrics import Metrics
+
+Span = dict[str, Any]
+"""A predicted answer: text, start, end (characters), score, and null_score, how much better no answer scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionAnswering(Task):
+    """Find the span that answers a question; long contexts are read in windows that overlap."""
+
+    name: ClassVar[str] = "question-answering"
+    auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
+    best: ClassVar[str] = "f1"
+
+    max_seq_length: Annotated[int, "tokens of a question and a window of its context", "--max-length"] = 384
+    doc_stride: Annotated[int, "tokens by which the windows of a long context overlap"] = 128
+    n_best_size: Annotated[int, "how many starts and ends of each window are paired"] = 20
+    max_answer_length: Annotated[int, "longest answer, in tokens"] = 30
+    question_column_name: Annotated[str | None, "column of the question", "--question-column"] = None
+    context_column_name: Annotated[str | None, "column of the context", "--context-column"] = None
+    answer_column_name: Annotated[str | None, "column of the answers", "--answer-column"] = None
+    version_2_with_negative: Annotated[bool, "some questions have no answer; told from the training rows"] = False
+    null_score_diff_threshold: Annotated[
+        float, "no answer is given where it scores better by more than this; chosen on the validation rows"
+    ] = 0.0
+
+    @classmethod
+    def fits(cls, first: Mapping[str, Any]) -> bool:
+        return "question" in first and "context" in first and bool({"answers", "answer"} & set(first))
+
+    def with_columns(self, names: Sequence[str]) -> Self:
+        names = visible(names)
+        answers = ("answers", "answer", "answer_text")
+        return replace(
+            self,
+            question_column_name=choose(
+                "the question", "--question-column-name", self.question_column_name, names, ("question", "query")
+            ),
+            context_column_name=choose(
+                "the context",
+                "--context-column-name",
+                self.context_column_name,
+                names,
+                ("context", "passage", "paragraph"),
+            ),
+            answer_column_name=choose("the answer", "--answer-column-name", self.answer_column_name, names, answers),
+        )
+
+    @property
+    def _columns(self) -> tuple[str, str, str]:
+        return str(self.question_column_name), str(self.context_column_name), str(self.answer_column_name)
+
+    def describe_columns(self) -> str:
+        return "{} + {} -> {}".format(*self._columns)
+
+    def summary(self) -> str:
+        return "some questions have no answer" if self.version_2_with_negative else "every question has an answer"
+
+    def fit(self, train: Dataset) -> Self:
+        negative = any(not _spans(value, "")[0] for value in train[self._columns[2]])
+        return replace(self, version_2_with_negative=self.version_2_with_negative or negative)
+
+    def check(self, data: Dataset, file: str) -> None:
+        question, context, answer = self._columns
+        check_filled(data, file, question, context)
+        if answer not in data.column_names:
+            raise DataError(f"{file}: no column '{answer}'; there are {', '.join(visible(data.column_names))}")
+        for line, text, value in zip(data[LINE], data[context], data[answer], strict=True):
+            for found, start in zip(*_spans(value, text), strict=True):
+                if start < 0 or text[start : start + len(found)] != found:
+                    raise DataError(
+                        f"{file}:{line}: the answer '{found[:40]}' does not stand in the context at {start}"
+                    )
+
+    def encode(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
+        """Return a feature for each window; `row` is its row in the batch, `offsets` its tokens' places in the context.
+
+        A token outside the context has the place (-1, -1). The label of a window without the answer is its first token.
+        """
+        question, context, answer = self._columns
+        encoded = tokenizer(
+            [str(q).strip() for q in rows[question]],
+            list(rows[context]),
+            truncation="only_second",
+            max_length=self.max_seq_length,
+            stride=min(self.doc_stride, self.max_seq_length // 3),
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        features = dict(encoded)
+        features["row"] = features.pop("overflow_to_sample_mapping")
+        offsets = features.pop("offset_mapping")
+        features["offsets"] = [
+            [
+                list(place) if part == 1 else [-1, -1]
+                for place, part in zip(places, encoded.sequence_ids(i), strict=True)
+            ]
+            for i, places in enumerate(offsets)
+        ]
+        if labelled:
+            spans = [_spans(value, text) for value, text in zip(rows[answer], rows[context], strict=True)]
+            windows = zip(features["offsets"], features["row"], strict=True)
+            labels = [_window_label(offsets, *spans[row]) for offsets, row in windows]
+            features["start_positions"] = [start for start, _ in labels]
+            features["end_positions"] = [end for _, end in labels]
+        return features
+
+    def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+        from transformers import DataCollatorWithPadding
+
+        pad = DataCollatorWithPadding(tokenizer)
+
+        def padded(features: list[dict[str, Any]]) -> dict[str, Any]:
+            batch: dict[str, Any] = pad([{k: v for k, v in f.items() if k not in ("row", "offsets")} for f in features])
+            return batch
+
+        return padded
+
+    def loss(self, model: Any, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0) -> Tensor:
+        loss: Tensor = model(**batch).loss  # a position is no class, so there is nothing to smooth
+        return loss
+
+    def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
+        inputs = {key: value for key, value in batch.items() if not key.endswith("_positions")}
+        found = model(**inputs)
+        starts, ends = found.start_logits.float().cpu().numpy(), found.end_logits.float().cpu().numpy()
+        return list(zip(starts, ends, strict=True))
+
+    def predictions(self, outputs: Sequence[Any], features: Dataset, data: Dataset | None) -> list[Any]:
+        assert data is not None
+        best: list[Span | None] = [None] * len(data)
+        null = [float("inf")] * len(data)
+        contexts = data[self._columns[1]]
+        for (starts, ends), row, offsets in zip(outputs, features["row"], features["offsets"], strict=True):
+            null[row] = min(null[row], float(starts[0] + ends[0]))
+            span = self._best_span(starts, ends, offsets)
+            before = best[row]
+            if span and (before is None or span["score"] > before["score"]):
+                best[row] = {**span, "text": contexts[row][span["start"] : span["end"]]}
+        empty: Span = {"text": "", "start": 0, "end": 0, "score": -1e4}
+        return [
+            {**(span or empty), "null_score": n - (span or empty)["score"]} for span, n in zip(best, null, strict=True)
+        ]
+
+    def _best_span(self, starts: Any, ends: Any, offsets: Sequence[Sequence[int]]) -> Span | None:
+        inside = [i for i, (begin, _) in enumerate(offsets) if begin >= 0]
+        firsts = sorted(inside, key=lambda i: -starts[i])[: self.n_best_size]
+        lasts = sorted(inside, key=lambda i: -ends[i])[: self.n_best_size]
+        pairs = [(starts[i] + ends[j], i, j) for i in firsts for j in lasts if i <= j < i + self.max_answer_length]
+        if not pairs:
+            return None
+        score, i, j = max(pairs)
+        return {"start": offsets[i][0], "end": offsets[j][1], "score": float(score)}
+
+    def _text(self, span: Span) -> str:
+        nothing = self.version_2_with_negative and span["null_score"] > self.null_score_diff_threshold
+        return "" if nothing else str(span["text"])
+
+    def calibrate(self, predictions: Sequence[Any], data: Dataset) -> Self:
+        if not self.version_2_with_negative:
+            return self
+        from ..metrics import best_threshold
+
+        references = [_spans(value, "")[0] for value in data[self._columns[2]]]
+        scores, texts = [span["null_score"] for span in predictions], [span["text"] for span in predictions]
+        threshold, _ = best_threshold(scores, texts, references)
+        return replace(self, null_score_diff_threshold=float(threshold))
+
+    def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
+        from ..metrics import squad
+
+        references = [_spans(value, "")[0] for value in data[self._columns[2]]]
+        return squad([self._text(span) for span in predictions], references)
+
+    def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
+        from scipy.special import expit
+
+        found = []
+        for span in predictions:
+            text = self._text(span)
+            place = {"start": span["start"], "end": span["end"]} if text else {"start": None, "end": None}
+            surplus = self.null_score_diff_threshold - span["null_score"]  # of this span over no answer
+            found.append({"answer": text, **place, "score": float(expit(surplus if text else -surplus))})
+        return found
+
+    def rows(self, texts: Sequence[str]) -> Rows:
+        question, context, _ = self._columns
+        return split_fields(texts, (question, context))
+
+
+def _spans(value: Any, context: str) -> tuple[list[str], list[int]]:
+    """Return the answers of a row and where each starts, from SQuAD's form or a plain text; empty for no answer."""
+    if isinstance(value, Mapping):
+        texts = value.get("text") or []
+        starts = value.get("answer_start")
+    else:
+        texts, starts = value or [], None
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    texts = [text for text in texts if text]
+    if starts is None:
+        starts = [context.find(text) for text in texts]
+    starts = [starts] if isinstance(starts, int) else list(starts)
+    return texts, starts
+
+
+def _window_label(offsets: Sequence[Sequence[int]], texts: Sequence[str], starts: Sequence[int]) -> tuple[int, int]:
+    """Return the first and last token of the first answer in a window, or (0, 0) where it isn't whole in there."""
+    if not texts:
+        return 0, 0
+    begin, end = starts[0], starts[0] + len(texts[0])
+    inside = [i for i, (start, stop) in enumerate(offsets) if start >= 0 and stop > begin and start < end]
+    places = [place for place in offsets if place[0] >= 0]
+    if not inside or places[0][0] > begin or places[-1][1] < end:
+        return 0, 0
+    return inside[0], inside[-1]

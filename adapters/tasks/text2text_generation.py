@@ -1,0 +1,133 @@
+"""Text-to-text generation: translation, summarization and the like, by an encoder-decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+from ..data import LINE
+from ..errors import DataError, TaskError
+from .columns import check_filled, choose, first_of, visible
+from .language_modeling import IGNORED, generated, pad_id, padded, token_losses
+from .task import Rows, Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+
+    from ..base import Base
+    from ..metrics import Metrics
+
+SOURCES = ("source", "document", "article", "input", "text", "src", "dialogue")
+TARGETS = ("target", "summary", "highlights", "output", "translation", "tgt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text2TextGeneration(Task):
+    """Turn one text into another: translate, summarize, rewrite."""
+
+    name: ClassVar[str] = "text2text-generation"
+    auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
+    best: ClassVar[str] = "loss"
+    lower_is_better: ClassVar[bool] = True
+    new_head: ClassVar[bool] = False
+    generates: ClassVar[bool] = True
+
+    max_seq_length: Annotated[int, "cut sources after this many tokens", "--max-source-length", "--max-length"] = 256
+    max_target_length: Annotated[int, "cut targets after this many tokens, and generate no more"] = 128
+    source_column_name: Annotated[str | None, "column of the source", "--source-column"] = None
+    target_column_name: Annotated[str | None, "column of the target", "--target-column", "--summary-column"] = None
+    source_lang: Annotated[str | None, "language to translate from, in rows of {translation: {en: …, de: …}}"] = None
+    target_lang: Annotated[str | None, "language to translate to"] = None
+    source_prefix: Annotated[str, "put before each source, as T5 wants it: 'translate English to German: '"] = ""
+    num_beams: Annotated[int, "beams of the search; 1 takes the likeliest token"] = 1
+
+    @classmethod
+    def fits(cls, first: Mapping[str, Any]) -> bool:
+        names = list(first)
+        return isinstance(first.get("translation"), Mapping) or (
+            first_of(SOURCES, names) is not None
+            and isinstance(first.get(first_of(TARGETS, names) or ""), str)
+            and first_of(("summary", "highlights", "target", "tgt"), names) is not None
+            and first_of(("source", "document", "article", "src", "dialogue"), names) is not None
+        )
+
+    def with_columns(self, names: Sequence[str]) -> Self:
+        names = visible(names)
+        if "translation" in names and not self.source_column_name:
+            return replace(self, source_column_name="translation", target_column_name="translation")
+        source = choose("the source", "--source-column-name", self.source_column_name, names, SOURCES)
+        others = [name for name in names if name != source]
+        target = choose("the target", "--target-column-name", self.target_column_name, others, TARGETS)
+        return replace(self, source_column_name=source, target_column_name=target)
+
+    @property
+    def _translates(self) -> bool:
+        return self.source_column_name == self.target_column_name
+
+    def describe_columns(self) -> str:
+        if self._translates:
+            return f"translation.{self.source_lang} -> translation.{self.target_lang}"
+        return f"{self.source_column_name} -> {self.target_column_name}"
+
+    def fit(self, train: Dataset) -> Self:
+        if not self._translates or (self.source_lang and self.target_lang):
+            return self
+        there = list(train[str(self.source_column_name)][0])
+        source = self.source_lang or next(lang for lang in there if lang != self.target_lang)
+        target = self.target_lang or next((lang for lang in there if lang != source), None)
+        if target is None:
+            raise DataError(f"a translation has two languages; the first row has {', '.join(there)}")
+        return replace(self, source_lang=source, target_lang=target)
+
+    def _texts(self, rows: Rows | Dataset, column: str | None, language: str | None) -> list[str]:
+        values = rows[str(column)]
+        return [str(value[language]) if self._translates else str(value) for value in values]
+
+    def check(self, data: Dataset, file: str) -> None:
+        check_filled(data, file, str(self.source_column_name), str(self.target_column_name))
+        for language in filter(None, (self.source_lang, self.target_lang)) if self._translates else ():
+            for line, value in zip(data[LINE], data["translation"], strict=True):
+                if not (value.get(language) or "").strip():
+                    raise DataError(f"{file}:{line}: translation has no '{language}'; it has {', '.join(value)}")
+
+    def check_base(self, base: Base) -> None:
+        if not base.model.config.is_encoder_decoder:
+            raise TaskError(f"'{base.name}' is no encoder-decoder such as T5; text-generation is for causal bases")
+
+    def encode(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
+        features = self.prompts(rows, tokenizer)
+        targets = self._texts(rows, self.target_column_name, self.target_lang)
+        encoded = tokenizer(text_target=targets, truncation=True, max_length=self.max_target_length)
+        return {**features, "labels": encoded["input_ids"]}
+
+    def prompts(self, rows: Rows, tokenizer: Any) -> dict[str, Any]:
+        sources = [self.source_prefix + text for text in self._texts(rows, self.source_column_name, self.source_lang)]
+        encoded = tokenizer(sources, truncation=True, max_length=self.max_seq_length)
+        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+
+    def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+        fill = {"input_ids": pad_id(tokenizer), "attention_mask": 0, "labels": IGNORED}
+        return lambda features: padded(features, fill)
+
+    def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
+        """Return for each feature the summed negative log-likelihood of its labels, and how many there are."""
+        return token_losses(model(**batch).logits, batch["labels"])
+
+    def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
+        from ..metrics import perplexity
+
+        return perplexity([loss for loss, _ in predictions], [count for _, count in predictions])
+
+    def generate(self, model: Any, batch: Mapping[str, Tensor], tokenizer: Any) -> list[str]:
+        options = {"max_new_tokens": self.max_target_length, "num_beams": self.num_beams, "do_sample": False}
+        return generated(model, batch, tokenizer, **options)
+
+    def references(self, data: Dataset) -> list[str] | None:
+        return self._texts(data, self.target_column_name, self.target_lang)
+
+    def rows(self, texts: Sequence[str]) -> Rows:
+        if self._translates:
+            return {"translation": [{self.source_lang: text, self.target_lang: ""} for text in texts]}
+        return {str(self.source_column_name): list(texts)}

@@ -1,0 +1,233 @@
+"""Token classification: a tag for each word; entities as spans with character offsets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from ..data import LINE
+from ..errors import DataError
+from .columns import TAGS, check_labels, choose, labels_of, shown, visible
+from .task import Rows, Task, weighted_loss
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+
+    from ..metrics import Metrics
+
+IGNORED = -100  # what cross_entropy passes over
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenClassification(Task):
+    """Tag each word; the label stands on the word's first sub-token, and the others are passed over."""
+
+    name: ClassVar[str] = "token-classification"
+    auto_class: ClassVar[str] = "AutoModelForTokenClassification"
+    text_column_name: Annotated[tuple[str, ...], "column of the words, or of the text", "--text-column"] = ()
+    label_column_name: Annotated[str | None, "column of the tags", "--label-column", "--tags-column"] = None
+    labels: Annotated[tuple[str, ...], "the tags in order; by default those of the training rows, sorted"] = ()
+    class_weight: Annotated[Literal["balanced", "none"], "weigh rare tags more, as scikit-learn does"] = "none"
+    label_weights: Annotated[tuple[str, ...], "a weight for each tag; set by --class-weight"] = ()
+
+    @classmethod
+    def fits(cls, first: Mapping[str, Any]) -> bool:
+        words = first.get("tokens", first.get("words"))
+        return isinstance(words, list) and any(
+            isinstance(first.get(name), list) and len(first[name]) == len(words) for name in TAGS
+        )
+
+    def with_columns(self, names: Sequence[str]) -> Self:
+        names = visible(names)
+        words = choose(
+            "the words", "--text-column-name", next(iter(self.text_column_name), None), names, ("tokens", "words")
+        )
+        tags = choose("the tags", "--label-column-name", self.label_column_name, names, TAGS)
+        return replace(self, text_column_name=(words,), label_column_name=tags)
+
+    @property
+    def _words(self) -> str:
+        return self.text_column_name[0]
+
+    @property
+    def _tags(self) -> str:
+        return str(self.label_column_name)
+
+    def describe_columns(self) -> str:
+        return f"{self._words} -> {self._tags}"
+
+    def summary(self) -> str:
+        types = {label.partition("-")[2] for label in self.labels} - {""}
+        return f"{len(types)} types of entity: {', '.join(sorted(types))}" if types else shown(self.labels)
+
+    def fit(self, train: Dataset) -> Self:
+        labels = self.labels or labels_of(tag for row in train[self._tags] for tag in row)
+        if len(labels) < 2:
+            raise DataError(f"all words of the training rows have the tag '{labels[0]}' in column '{self._tags}'")
+        weights: tuple[str, ...] = ()
+        if self.class_weight == "balanced":
+            flat = [str(tag) for row in train[self._tags] for tag in row]
+            weights = tuple(f"{len(flat) / (len(labels) * max(flat.count(tag), 1)):.6g}" for tag in labels)
+        return replace(self, labels=labels, label_weights=weights)
+
+    def check(self, data: Dataset, file: str) -> None:
+        for column in (self._words, self._tags):
+            if column not in data.column_names:
+                raise DataError(f"{file}: no column '{column}'; there are {', '.join(visible(data.column_names))}")
+        for line, words, tags in zip(data[LINE], data[self._words], data[self._tags], strict=True):
+            if not words or tags is None or len(words) != len(tags):
+                raise DataError(f"{file}:{line}: {len(words or [])} words, but {len(tags or [])} tags")
+        if self.labels:
+            check_labels(data, file, data[self._tags], self.labels)
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "num_labels": len(self.labels),
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {label: i for i, label in enumerate(self.labels)},
+        }
+
+    def encode(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
+        """Return the features of a batch; `first` holds, for each word, the position of its first sub-token, or -1."""
+        texts, starts = zip(*(_joined(words) for words in rows[self._words]), strict=True)
+        features = dict(
+            tokenizer(list(texts), truncation=True, max_length=self.max_seq_length, return_offsets_mapping=True)
+        )
+        offsets = features.pop("offset_mapping")
+        features["first"] = [_first_tokens(o, s, t) for o, s, t in zip(offsets, starts, texts, strict=True)]
+        if labelled:
+            index = {label: i for i, label in enumerate(self.labels)}
+            features["labels"] = []
+            for ids, first, tags in zip(features["input_ids"], features["first"], rows[self._tags], strict=True):
+                labels = [IGNORED] * len(ids)
+                for position, tag in zip(first, tags, strict=True):
+                    if position >= 0:
+                        labels[position] = index[str(tag)]
+                features["labels"].append(labels)
+        return features
+
+    def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+        from transformers import DataCollatorForTokenClassification
+
+        pad = DataCollatorForTokenClassification(tokenizer)
+
+        def padded(features: list[dict[str, Any]]) -> dict[str, Any]:
+            batch: dict[str, Any] = pad([{k: v for k, v in f.items() if k != "first"} for f in features])
+            return batch
+
+        return padded
+
+    def loss(self, model: Any, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0) -> Tensor:
+        if not (label_smoothing or self.label_weights):
+            return super().loss(model, batch)
+        return weighted_loss(model, batch, [float(w) for w in self.label_weights] or None, label_smoothing)
+
+    def predictions(self, outputs: Sequence[Any], features: Dataset, data: Dataset | None) -> list[Any]:
+        """Return the logits of each row's words, (words, labels); a word that was cut off has none and is outside."""
+        import numpy as np
+
+        outside = self.labels.index("O") if "O" in self.labels else 0
+        nothing = np.where(np.arange(len(self.labels)) == outside, 0.0, -1e4)
+        return [
+            np.stack([logits[position] if position >= 0 else nothing for position in first])
+            for logits, first in zip(outputs, features["first"], strict=True)
+        ]
+
+    def _tagged(self, predictions: Sequence[Any]) -> list[list[str]]:
+        return [[self.labels[i] for i in logits.argmax(-1)] for logits in predictions]
+
+    @property
+    def _has_entities(self) -> bool:
+        return all(label == "O" or label[:2] in ("B-", "I-", "E-", "S-", "L-", "U-") for label in self.labels)
+
+    @property
+    def best(self) -> str:  # type: ignore[override]
+        """The metric by which the best epoch is chosen: of entities, or of words where tags are parts of speech."""
+        return "f1" if self._has_entities else "accuracy"
+
+    def _flat(self, predictions: Sequence[Any], data: Dataset) -> tuple[list[int], list[int]]:
+        index = {label: i for i, label in enumerate(self.labels)}
+        truth = [index[str(tag)] for row in data[self._tags] for tag in row]
+        return truth, [int(i) for logits in predictions for i in logits.argmax(-1)]
+
+    def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
+        from ..metrics import classification, entities
+
+        if not self._has_entities:
+            return classification(*self._flat(predictions, data), len(self.labels))
+        truth = [[str(tag) for tag in row] for row in data[self._tags]]
+        return entities(truth, self._tagged(predictions))
+
+    def tables(self, predictions: Sequence[Any], data: Dataset) -> dict[str, Any]:
+        from ..metrics import entity_table, label_table
+
+        if not self._has_entities:
+            return {"per_label": label_table(*self._flat(predictions, data), list(self.labels))}
+        truth = [[str(tag) for tag in row] for row in data[self._tags]]
+        return {"per_type": entity_table(truth, self._tagged(predictions))}
+
+    def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
+        """Return the entities of each row, with character offsets in the text (in the words joined by spaces)."""
+        from scipy.special import softmax
+
+        from ..metrics import entity_spans
+
+        found: list[dict[str, Any]] = []
+        if not self._has_entities:
+            rows = zip(data[self._words], self._tagged(predictions), strict=True)
+            return [{"tags": [f"{word}/{tag}" for word, tag in zip(*row, strict=True)]} for row in rows]
+        texts = data["text"] if "text" in data.column_names else [_joined(words)[0] for words in data[self._words]]
+        for text, words, logits in zip(texts, data[self._words], predictions, strict=True):
+            shares = softmax(logits.astype("float64"), axis=-1)
+            places = _places(text, words)
+            spans = entity_spans([self.labels[i] for i in logits.argmax(-1)])
+            found.append({"entities": [_entity(text, places, shares, span) for span in spans]})
+        return found
+
+    def rows(self, texts: Sequence[str]) -> Rows:
+        return {"text": list(texts), self._words: [re.findall(r"\w+|[^\w\s]", text) for text in texts]}
+
+
+def _joined(words: Sequence[str]) -> tuple[str, list[int]]:
+    """Return the words joined by spaces, and where each begins."""
+    starts, at = [], 0
+    for word in words:
+        starts.append(at)
+        at += len(str(word)) + 1
+    return " ".join(map(str, words)), starts
+
+
+def _first_tokens(offsets: Sequence[tuple[int, int]], starts: Sequence[int], text: str) -> list[int]:
+    """Return for each word the position of the first token that covers any of it, or -1 where it was cut off."""
+    found = [-1] * len(starts)
+    word = 0
+    for position, (start, end) in enumerate(offsets):
+        while start < end and text[start].isspace():  # some tokenizers count the space before a word to its token
+            start += 1
+        if start >= end:
+            continue
+        while word + 1 < len(starts) and starts[word + 1] <= start:
+            word += 1
+        if found[word] < 0:
+            found[word] = position
+    return found
+
+
+def _places(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
+    """Return where each word stands in the text."""
+    places, at = [], 0
+    for word in words:
+        start = text.index(str(word), at)
+        at = start + len(str(word))
+        places.append((start, at))
+    return places
+
+
+def _entity(text: str, places: Sequence[tuple[int, int]], shares: Any, span: tuple[str, int, int]) -> dict[str, Any]:
+    kind, first, last = span
+    start, end = places[first][0], places[last - 1][1]
+    score = float(shares[first:last].max(-1).mean())
+    return {"entity": kind, "text": text[start:end], "start": start, "end": end, "score": score}

@@ -1,0 +1,190 @@
+"""Every task with every strategy on every family: it trains, saves, reloads with equal outputs, and predicts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapterkit import Base, Plan, Registry, predict, run
+from adapterkit.errors import TaskError
+from adapterkit.evaluation import evaluate
+from adapterkit.strategies import installed
+from adapterkit.tasks import TASKS, infer_task, task_class
+from tests import tiny
+from tests.test_strategies import same, state
+
+STRATEGIES = [found.name for found in installed()]
+WORDS = [
+    "lovely",
+    "food",
+    "awful",
+    "film",
+    "great",
+    "staff",
+    "dull",
+    "hotel",
+    "rude",
+    "waiter",
+    "fine",
+    "train",
+    "broken",
+    "phone",
+    "perfect",
+    "evening",
+]
+
+
+def sentence(i: int) -> list[str]:
+    return [WORDS[(i * 7 + j * 3) % len(WORDS)] for j in range(3 + i % 4)]
+
+
+ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "text-classification": lambda i: {"text": " ".join(sentence(i)), "label": "ab"[i % 2]},
+    "token-classification": lambda i: {
+        "tokens": sentence(i),
+        "ner_tags": [("O", "B-X", "I-X", "B-Y")[(i + j) % 4] for j in range(len(sentence(i)))],
+    },
+    "question-answering": lambda i: {
+        "question": "what is it?",
+        "context": " ".join(sentence(i) * 3),
+        "answers": {"text": [sentence(i)[1]], "answer_start": [len(sentence(i)[0]) + 1]}
+        if i % 4
+        else {"text": [], "answer_start": []},
+    },
+    "text2text-generation": lambda i: {"source": " ".join(sentence(i)), "target": " ".join(reversed(sentence(i)))},
+    "text-generation": lambda i: {"prompt": " ".join(sentence(i)), "completion": sentence(i + 1)[0]},
+    "fill-mask": lambda i: {"text": " ".join(sentence(i))},
+    "multiple-choice": lambda i: {
+        "context": " ".join(sentence(i)),
+        "endings": [" ".join(sentence(i + k)) for k in range(3)],
+        "label": i % 3,
+    },
+}
+ASK: dict[str, Any] = {
+    "text-classification": "lovely film",
+    "token-classification": "a lovely film",
+    "question-answering": "what is it?\tlovely food awful film",
+    "text2text-generation": "lovely film",
+    "text-generation": "lovely film",
+    "fill-mask": "lovely <mask> film",
+    "multiple-choice": "lovely film\tgreat staff\tdull hotel\trude waiter",
+}
+MORE: dict[str, dict[str, Any]] = {
+    "text2text-generation": {"max_target_length": 8},
+    "text-generation": {"max_new_tokens": 4},
+    "question-answering": {"max_seq_length": 32, "doc_stride": 8},
+}
+
+
+@pytest.fixture
+def rows_of(tmp_path: Path) -> Callable[..., Path]:
+    def write(task: str, count: int = 16, row: Callable[[int], dict[str, Any]] | None = None) -> Path:
+        path = tmp_path / f"{task}.jsonl"
+        make = row or ROWS[task]
+        path.write_text("".join(json.dumps(make(i)) + "\n" for i in range(count)))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def base_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Base]:
+    """Return a function from a family and a task to a tiny base, made once, with the head that it comes with."""
+    made: dict[tuple[str, str], Base] = {}
+
+    def base(family: str, task: str) -> Base:
+        head = tiny.HEADS.get(task, "AutoModel")
+        if (family, head) not in made:
+            try:
+                folder = tiny.make(family, tmp_path_factory.mktemp(family) / "base", head=head)
+            except ValueError:
+                pytest.skip(f"transformers has no {head} for {family}")
+            made[family, head] = Base.load(str(folder))
+        return made[family, head]
+
+    return base
+
+
+def plan(task: str, file: Path, strategy: str, **more: Any) -> Plan:
+    values = {"task": task, "strategy": strategy, "train_file": str(file), "validation_file": str(file)}
+    options = {"num_train_epochs": 1, "learning_rate": 1e-2, "name": "tiny", **MORE.get(task, {}), **more}
+    return Plan.resolve({**values, **options})
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("family", tiny.CONFIGS)
+def test_every_task_and_strategy_trains_saves_reloads_and_predicts(
+    family: str,
+    task: str,
+    strategy: str,
+    rows_of: Callable[..., Path],
+    base_for: Callable[[str, str], Base],
+    registry: Registry,
+) -> None:
+    base = base_for(family, task)
+    before = state(base)
+    file = rows_of(task)
+    try:
+        report = run(plan(task, file, strategy), registry, base=base)
+    except TaskError as error:
+        pytest.skip(str(error))
+    assert same(state(base), before)
+    assert report.trained_parameters > 0
+
+    here = predict(base, report.adapter, [ASK[task]])
+    there = Base.load(base.path)
+    adapter = registry.load("tiny")
+    assert set(adapter.tensors) == set(report.adapter.tensors)
+    assert predict(there, adapter, [ASK[task]]) == here
+    found = evaluate(there, adapter, _data(file))
+    again = evaluate(base, report.adapter, _data(file))
+    assert found.metrics.values == again.metrics.values
+    validation = report.metrics["validation"]
+    for name, value in found.metrics.values.items():
+        if name in validation:
+            assert value == pytest.approx(validation[name], abs=1e-4), name
+    assert same(state(there), before)
+
+
+def _data(file: Path) -> Any:
+    from adapterkit import data
+
+    return data.read(str(file))
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if task != "fill-mask"])
+def test_the_task_is_told_from_the_columns(task: str) -> None:
+    assert infer_task(ROWS[task](1)) == task
+
+
+@pytest.mark.parametrize(
+    ("row", "task"),
+    [
+        ({"premise": "a", "hypothesis": "b", "label": "x"}, "text-classification"),
+        ({"question": "a", "sentence": "b", "label": 0}, "text-classification"),
+        ({"text": "a", "labels": ["x"]}, "text-classification"),
+        ({"tokens": ["a"], "slots": ["O"], "intent": "x"}, "token-classification"),
+        ({"translation": {"en": "a", "sv": "b"}}, "text2text-generation"),
+        ({"document": "a", "summary": "b"}, "text2text-generation"),
+        ({"messages": [{"role": "user", "content": "a"}]}, "text-generation"),
+        ({"text": "a"}, "text-generation"),
+        ({"sent1": "a", "ending0": "b", "ending1": "c", "label": 0}, "multiple-choice"),
+    ],
+)
+def test_the_task_is_told_from_usual_columns(row: dict[str, Any], task: str) -> None:
+    assert infer_task(row) == task
+
+
+def test_columns_of_no_task_are_an_error() -> None:
+    with pytest.raises(TaskError, match="no task fits the columns a, b, c; give --task, one of fill-mask"):
+        infer_task({"a": 1, "b": 2, "c": 3})
+
+
+def test_other_names_of_tasks_are_known() -> None:
+    assert task_class("ner").name == "token-classification"
+    assert task_class("summarization").name == "text2text-generation"
