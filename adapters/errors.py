@@ -17,6 +17,10 @@ import difflib
 from collections.abc import Iterable
 
 
+MOST = 40
+"""How many names an error lists."""
+
+
 class AdapterkitError(Exception):
     """Say in one line what was given, what was expected and what there is."""
 
@@ -62,4 +66,5 @@ def unknown(kind: str, given: str, known: Iterable[str], *, known_as: str = "kno
     names = sorted(known)
     near = difflib.get_close_matches(given, names, n=1)
     hint = f" did you mean '{near[0]}'?" if near else ""
-    return f"no {kind} named '{given}';{hint} {known_as}: {', '.join(names) or 'none'}"
+    more = f", and {len(names) - MOST} more" if len(names) > MOST else ""
+    return f"no {kind} named '{given}';{hint} {known_as}: {', '.join(names[:MOST]) or 'none'}{more}"

@@ -37,6 +37,9 @@ def metrics_plain(metrics: Metrics) -> dict[str, Any]:
 
 def encode(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: Watch | None = None) -> Dataset:
     """Return the features of `data`, tokenised once and cached by content, task and tokenizer."""
+    import datasets
+
+    datasets.disable_progress_bars()  # ours is drawn instead
     watch = watch or Watch()
     key = f"{data._fingerprint} {task!r} {base.tokenizer_digest} {labelled}"
     with watch.bar("tokenising", len(data)) as bar:

@@ -31,7 +31,7 @@ RUN_FILE, CARD = "run.yaml", "README.md"
 def run_options(strategy: str = "lora", task: str | None = None) -> dict[str, Option]:
     """Return every option that a run with this strategy and task takes, by name."""
     found: dict[str, Option] = {}
-    tasks = [task_class(task)] if task else list(TASKS.values())
+    tasks = [task_class(task)] if task else [Task, TASKS["text-classification"], *TASKS.values()]
     for section in (strategy_class(strategy), *tasks, *SECTIONS):
         for name, option in options(section).items():
             found[name] = _merged(found[name], option) if name in found else option
@@ -45,7 +45,7 @@ def _merged(first: Option, second: Option) -> Option:
         first,
         aliases=tuple(dict.fromkeys([*first.aliases, *second.aliases])),
         default=first.default if same else None,
-        help=first.help if first.help == second.help else f"{first.help}, or {second.help}",
+        help=first.help or second.help,
     )
 
 

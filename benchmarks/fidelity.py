@@ -1,44 +1,201 @@
 """Does a strategy here reach what transformers' Trainer (with PEFT for LoRA) reaches with the same settings?
 
 Both sides get the same base, rows, epochs, batch size, rate, schedule and seeds, keep the epoch that is best on the
-validation rows, and are measured on the same test rows.
+validation rows, and are measured on the same test rows. The reference side shares no code with adapterkit but the
+reading of files: it tokenises, trains and measures as transformers' own examples do.
 
-    python benchmarks/fidelity.py --data ../shared/data/sentiment --limit 2000 --epochs 2 --seeds 3
+    python benchmarks/fidelity.py sentiment --data ../shared/data --limit 2000 --epochs 2
+    python benchmarks/fidelity.py sentiment nli banking77 ner squad snips-intent snips-slots multilabel --limit 1000
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import statistics
 import tempfile
 import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 import transformers
-from sklearn.metrics import accuracy_score
 
-from adapterkit import Base, Plan, Registry, run
-from adapterkit.evaluation import encode
+from adapterkit import Base, Plan, Registry, data, run
+from adapterkit.data import LINE
 
-STRATEGIES = {
-    "lora": {"strategy": "lora", "learning_rate": 1e-3},
-    "layerwise --top 2": {"strategy": "layerwise", "top": 2, "learning_rate": 2e-4},
+
+@dataclass
+class Problem:
+    """A data set, what is asked of it, and how the reference does it."""
+
+    folder: str
+    metric: str
+    reference: Callable[..., Any]  # (tokenizer, splits, columns, seed settings) -> what Trainer needs
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def text_reference(base: Base, splits: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Single or multi label classification as in transformers' run_classification example."""
+    from sklearn.metrics import accuracy_score, f1_score
+
+    names = [n for n in splits["train"].column_names if n != LINE]
+    label = options.get("label_column_name") or next(n for n in ("label", "labels", "category") if n in names)
+    texts = [n for n in ("premise", "hypothesis", "text") if n in names]
+    if options.get("text_column_name"):
+        texts = [options["text_column_name"]]
+    several = isinstance(splits["train"][0][label], list)
+    flat = [v for row in splits["train"][label] for v in (row if several else [row])]
+    index = {name: i for i, name in enumerate(sorted(set(map(str, flat))))}
+
+    def features(rows: Any) -> Any:
+        found = base.tokenizer(*[rows[n] for n in texts], truncation=True, max_length=128)
+        if several:
+            found["labels"] = [[float(n in row) for n in index] for row in rows[label]]
+        else:
+            found["labels"] = [index[str(value)] for value in rows[label]]
+        return found
+
+    def measure(logits: Any, truth: Any) -> float:
+        if several:
+            return float(f1_score(truth, logits > 0, average="micro", zero_division=0))
+        return float(accuracy_score(truth, logits.argmax(-1)))
+
+    config = {"num_labels": len(index)} | ({"problem_type": "multi_label_classification"} if several else {})
+    return {
+        "model": transformers.AutoModelForSequenceClassification.from_pretrained(base.path, **config),
+        "features": {s: d.map(features, batched=True, remove_columns=d.column_names) for s, d in splits.items()},
+        "collator": transformers.DataCollatorWithPadding(base.tokenizer),
+        "measure": measure,
+        "task_type": "SEQ_CLS",
+    }
+
+
+def token_reference(base: Base, splits: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Entities as in transformers' run_ner example, measured by seqeval."""
+    from seqeval.metrics import f1_score
+
+    tag = options.get("label_column_name", "tags")
+    names = sorted({t for rows in splits.values() for row in rows[tag] for t in row})
+    index = {name: i for i, name in enumerate(names)}
+
+    def features(rows: Any) -> Any:
+        found = base.tokenizer(rows["tokens"], is_split_into_words=True, truncation=True, max_length=128)
+        found["labels"] = []
+        for i, tags in enumerate(rows[tag]):
+            before, labels = None, []
+            for word in found.word_ids(i):
+                labels.append(-100 if word is None or word == before else index[tags[word]])
+                before = word
+            found["labels"].append(labels)
+        return found
+
+    def measure(logits: Any, truth: Any) -> float:
+        rows = [([names[t] for t in row if t != -100], row != -100) for row in truth]
+        guesses = [[names[i] for i in row[keep]] for row, (_, keep) in zip(logits.argmax(-1), rows, strict=True)]
+        return float(f1_score([tags for tags, _ in rows], guesses))
+
+    return {
+        "model": transformers.AutoModelForTokenClassification.from_pretrained(base.path, num_labels=len(names)),
+        "features": {s: d.map(features, batched=True, remove_columns=d.column_names) for s, d in splits.items()},
+        "collator": transformers.DataCollatorForTokenClassification(base.tokenizer),
+        "measure": measure,
+        "task_type": "TOKEN_CLS",
+    }
+
+
+def answer_reference(base: Base, splits: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Extractive answers as in transformers' run_qa example, measured by torchmetrics' SQuAD."""
+    from torchmetrics.functional.text import squad
+
+    windows: dict[str, Any] = {}
+
+    def features(rows: Any) -> Any:
+        found = base.tokenizer(
+            rows["question"],
+            rows["context"],
+            truncation="only_second",
+            max_length=384,
+            stride=128,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        rows_of, offsets = found.pop("overflow_to_sample_mapping"), found["offset_mapping"]
+        found["row"], found["start_positions"], found["end_positions"] = rows_of, [], []
+        for i, row in enumerate(rows_of):
+            inside = [j for j, part in enumerate(found.sequence_ids(i)) if part == 1]
+            answer, first = rows["answers"][row]["text"][0], rows["answers"][row]["answer_start"][0]
+            start = next((j for j in inside if offsets[i][j][0] <= first < offsets[i][j][1]), None)
+            end = next((j for j in inside if offsets[i][j][0] < first + len(answer) <= offsets[i][j][1]), None)
+            whole = start is not None and end is not None
+            found["start_positions"].append(start if whole else 0)
+            found["end_positions"].append(end if whole else 0)
+            found["offset_mapping"][i] = [o if j in set(inside) else (-1, -1) for j, o in enumerate(offsets[i])]
+        return found
+
+    def made(split: str) -> Any:
+        rows = splits[split]
+        found = rows.map(features, batched=True, batch_size=len(rows), remove_columns=rows.column_names)
+        windows[split] = (rows, found["row"][:], found["offset_mapping"][:])
+        return found.remove_columns(["row", "offset_mapping"])
+
+    def measure(logits: Any, truth: Any, split: str) -> float:
+        rows, rows_of, offsets = windows[split]
+        best: dict[int, tuple[float, str]] = {}
+        for starts, ends, row, places in zip(*logits, rows_of, offsets, strict=True):
+            for i in np.argsort(starts[: len(places)])[-20:]:
+                for j in np.argsort(ends[: len(places)])[-20:]:
+                    if places[i][0] >= 0 and places[j][0] >= 0 and i <= j < i + 30:
+                        text = rows[row]["context"][places[i][0] : places[j][1]]
+                        best[row] = max(best.get(row, (-1e9, "")), (float(starts[i] + ends[j]), text))
+        said = [{"prediction_text": best.get(i, (0, ""))[1], "id": str(i)} for i in range(len(rows))]
+        wanted = [{"answers": row["answers"], "id": str(i)} for i, row in enumerate(rows)]
+        return float(squad(said, wanted)["f1"])
+
+    return {
+        "model": transformers.AutoModelForQuestionAnswering.from_pretrained(base.path),
+        "features": {split: made(split) for split in splits},
+        "collator": transformers.DataCollatorWithPadding(base.tokenizer),
+        "measure": measure,
+        "task_type": "QUESTION_ANS",
+    }
+
+
+PROBLEMS = {
+    "sentiment": Problem("sentiment", "accuracy", text_reference),
+    "nli": Problem("nli", "accuracy", text_reference),
+    "banking77": Problem("banking77", "accuracy", text_reference),
+    "ner": Problem("ner", "f1", token_reference),
+    "squad": Problem("squad", "f1", answer_reference),
+    "snips-intent": Problem(
+        "snips",
+        "accuracy",
+        text_reference,
+        {"task": "text-classification", "text_column_name": "text", "label_column_name": "intent"},
+    ),
+    "snips-slots": Problem("snips", "f1", token_reference, {"label_column_name": "slots"}),
+    "multilabel": Problem("multilabel", "f1_micro", text_reference),
+}
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "lora": {"strategy": "lora", "learning_rate": 2e-3},
+    "layerwise": {"strategy": "layerwise", "top": 2, "learning_rate": 3e-4},
     "full": {"strategy": "full", "learning_rate": 1e-4},
 }
 
 
-def plan(args: argparse.Namespace, strategy: str, seed: int) -> Plan:
-    files = {f"{split}_file": str(find(args.data, split)) for split in ("train", "validation", "test")}
+def plan(args: argparse.Namespace, problem: Problem, strategy: str, seed: int, folder: Path) -> Plan:
+    """Make the plan; where a split is missing, both sides get the same one, cut from the training rows."""
     return Plan.resolve(
         {
-            **files,
+            **{f"{split}_file": str(next(folder.glob(f"{split}.*"))) for split in ("train", "validation", "test")},
+            **problem.options,
             **STRATEGIES[strategy],
             "base": args.base,
-            "max_train_samples": args.limit,
-            "max_eval_samples": args.limit_eval,
             "num_train_epochs": args.epochs,
             "per_device_train_batch_size": args.batch_size,
             "seed": seed,
@@ -47,34 +204,50 @@ def plan(args: argparse.Namespace, strategy: str, seed: int) -> Plan:
     )
 
 
-def find(folder: Path, split: str) -> Path:
-    return next(p for p in sorted(folder.iterdir()) if p.stem == split)
+def prepared(args: argparse.Namespace, problem: Problem, folder: Path) -> None:
+    """Write the rows that both sides read: `limit` to train on, `limit_eval` each to validate and to test on."""
+    source = args.data / problem.folder
+    suffix = next(source.glob("train.*")).suffix
+    suffix = ".jsonl" if suffix in (".json", ".conll") else suffix
+    train = data.read(str(next(source.glob("train.*")))).shuffle(seed=0)
+    others = {split: next(source.glob(f"{split}.*"), None) for split in ("validation", "test")}
+    sets = {split: data.read(str(file)).shuffle(seed=0) for split, file in others.items() if file}
+    rest = train.select(range(min(args.limit, len(train)), min(args.limit + 2 * args.limit_eval, len(train))))
+    sets.setdefault("validation", rest)
+    sets.setdefault("test", rest.select(range(len(rest) // 2, len(rest))))
+    sets["train"] = train.select(range(min(args.limit, len(train))))
+    for split, rows in sets.items():
+        kept = rows if split == "train" else rows.select(range(min(args.limit_eval, len(rows))))
+        lines = [json.dumps({k: v for k, v in row.items() if k != LINE}) for row in kept]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
 
 
-def ours(plan: Plan, base: Base) -> float:
+def ours(plan: Plan, problem: Problem, base: Base) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        return run(plan, Registry(Path(folder) / "registry.json"), base=base).metrics["test"]["accuracy"]
+        return float(run(plan, Registry(Path(folder) / "registry.json"), base=base).metrics["test"][problem.metric])
 
 
-def trainer(plan: Plan, base: Base) -> float:
-    """Do the same with transformers' own model and Trainer, as its text-classification example does."""
-    from adapterkit import data
-
-    splits = data.load(plan.data)
-    task = plan.task.with_columns(splits["train"].column_names).fit(splits["train"])
-    features = {s: encode(task, rows, base.tokenizer, labelled=True) for s, rows in splits.sets.items()}
+def trainer(plan: Plan, problem: Problem, base: Base) -> float:
+    """Do the same with transformers' own model and Trainer."""
+    splits = data.load(plan.data).sets
     transformers.set_seed(plan.training.seed)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(base.path, num_labels=len(task.labels))
+    made = problem.reference(base, splits, problem.options)
+    model = made["model"]
     match plan.strategy_name:
         case "lora":
             from peft import LoraConfig, get_peft_model
 
-            targets = ["query", "value"]
-            model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules=targets))
+            config = LoraConfig(task_type=made["task_type"], r=8, lora_alpha=16, target_modules=["query", "value"])
+            model = get_peft_model(model, config)
         case "layerwise":
             model.base_model.requires_grad_(False)
             for block in model.base_model.encoder.layer[-2:]:
                 block.requires_grad_(True)
+    spans = problem.reference is answer_reference
+
+    def measure(found: Any, split: str) -> float:
+        return made["measure"](*found, split) if spans else made["measure"](*found)
+
     with tempfile.TemporaryDirectory() as folder:
         loop = transformers.Trainer(
             model=model,
@@ -91,63 +264,90 @@ def trainer(plan: Plan, base: Base) -> float:
                 eval_strategy="epoch",
                 save_strategy="epoch",
                 load_best_model_at_end=True,
-                metric_for_best_model="accuracy",
+                metric_for_best_model="best",
+                greater_is_better=True,
                 save_total_limit=1,
                 report_to="none",
                 disable_tqdm=True,
                 logging_strategy="no",
+                label_names=["start_positions", "end_positions"] if spans else ["labels"],
             ),
-            train_dataset=features["train"],
-            eval_dataset=features["validation"],
+            train_dataset=made["features"]["train"],
+            eval_dataset=made["features"]["validation"],
             processing_class=base.tokenizer,
-            data_collator=transformers.DataCollatorWithPadding(base.tokenizer),
-            compute_metrics=lambda p: {"accuracy": accuracy_score(p.label_ids, np.argmax(p.predictions, -1))},
+            data_collator=made["collator"],
+            compute_metrics=lambda p: {"best": measure((p.predictions, p.label_ids), "validation")},
         )
         loop.train()
-        return float(loop.predict(features["test"]).metrics["test_accuracy"])
+        loop.compute_metrics = None
+        found = loop.predict(made["features"]["test"])
+        return measure((found.predictions, found.label_ids), "test")
+
+
+def quietly(function: Callable[..., float], *args: Any) -> float:
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        return function(*args)
+
+
+def row(name: str, strategy: str, found: dict[str, list[float]], metric: str) -> str:
+    means = {side: statistics.mean(values) for side, values in found.items()}
+    each = {s: f"{means[s]:.4g} ({min(found[s]):.4g} to {max(found[s]):.4g})" for s in found}
+    low, high = (f(found["Trainer"]) for f in (min, max))
+    width = max(high - low, max(found["ours"]) - min(found["ours"]))
+    difference = means["ours"] - means["Trainer"]
+    verdict = "yes" if difference >= -width else f"no, by {-difference - width:.4g}"
+    return f"| {name} | {metric} | {strategy} | {each['ours']} | {each['Trainer']} | {difference:+.4g} | {verdict} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="a folder with train, validation and test files")
+    parser.add_argument("problems", nargs="+", choices=list(PROBLEMS))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the folder of the data sets")
     parser.add_argument("--base", default="minilm")
-    parser.add_argument("--limit", type=int, default=2000, help="training rows; 0 for all")
-    parser.add_argument("--limit-eval", type=int, default=1000, help="validation and test rows")
+    parser.add_argument("--limit", type=int, default=1000, help="training rows")
+    parser.add_argument("--limit-eval", type=int, default=500, help="validation rows, and as many test rows")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    parser.add_argument("--strategies", default="lora,full")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
-    args.limit = args.limit or None
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     base = Base.load(args.base)
-    rows = []
-    for name in args.strategies.split(","):
-        found: dict[str, list[float]] = {"ours": [], "Trainer": []}
-        for seed in range(args.seeds):
-            for side, measure in (("ours", ours), ("Trainer", trainer)):
-                began = time.perf_counter()
-                found[side].append(measure(plan(args, name, seed), base))
-                print(
-                    f"# {name} seed {seed} {side}: {found[side][-1]:.4f} in {time.perf_counter() - began:.0f} s",
-                    flush=True,
-                )
-        rows.append({"strategy": name, **found})
-    print(
-        f"\n{args.data.name}, {args.base}: {args.limit} training rows, {args.epochs} epochs, batch {args.batch_size}, ",
-        end="",
-    )
-    print(f"{args.seeds} seeds, accuracy on {args.limit_eval} test rows, {torch.get_num_threads()} threads\n")
-    print("| strategy | adapterkit | Trainer | difference | spread of Trainer |\n|---|---|---|---|---|")
-    for row in rows:
-        means = {side: statistics.mean(row[side]) for side in ("ours", "Trainer")}
-        each = {side: f"{means[side]:.4f} ({min(row[side]):.4f} to {max(row[side]):.4f})" for side in means}
-        spread = max(row["Trainer"]) - min(row["Trainer"])
-        difference = means["ours"] - means["Trainer"]
-        print(f"| {row['strategy']} | {each['ours']} | {each['Trainer']} | {difference:+.4f} | {spread:.4f} |")
-    if args.out:
-        args.out.write_text(json.dumps({**{k: str(v) for k, v in vars(args).items()}, "rows": rows}, indent=2) + "\n")
+    results, lines = [], []
+    for name in args.problems:
+        problem = PROBLEMS[name]
+        with tempfile.TemporaryDirectory() as folder:
+            prepared(args, problem, Path(folder))
+            for strategy in args.strategies.split(","):
+                found: dict[str, list[float]] = {"ours": [], "Trainer": []}
+                for seed in range(args.seeds):
+                    for side, function in (("ours", ours), ("Trainer", trainer)):
+                        began = time.perf_counter()
+                        chosen = plan(args, problem, strategy, seed, Path(folder))
+                        found[side].append(quietly(function, chosen, problem, base))
+                        spent = time.perf_counter() - began
+                        print(
+                            f"# {name} {strategy} seed {seed} {side}: {found[side][-1]:.4f} in {spent:.0f} s",
+                            flush=True,
+                        )
+                results.append({"problem": name, "strategy": strategy, "metric": problem.metric, **found})
+                lines.append(row(name, strategy, found, problem.metric))
+                print(lines[-1], flush=True)
+        if args.out:
+            about = {key: str(value) for key, value in vars(args).items()}
+            args.out.write_text(json.dumps({**about, "rows": results}, indent=2) + "\n")
+    cut = f"cut to {args.limit} training rows and {args.limit_eval} test rows"
+    print(f"\nBase {args.base}; {cut}; {args.epochs} epochs, batch {args.batch_size}, {args.seeds} seeds, fp32.\n")
+    print("| data | metric | strategy | adapterkit | Trainer | difference | within the spread |")
+    print("|---|---|---|---|---|---|---|")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

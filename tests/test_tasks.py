@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 
 from adapterkit import Base, Plan, Registry, predict, run
 from adapterkit.errors import TaskError
-from adapterkit.evaluation import evaluate
+from adapterkit.evaluation import encode, evaluate
 from adapterkit.strategies import installed
 from adapterkit.tasks import TASKS, infer_task, task_class
 from tests import tiny
@@ -188,3 +192,65 @@ def test_columns_of_no_task_are_an_error() -> None:
 def test_other_names_of_tasks_are_known() -> None:
     assert task_class("ner").name == "token-classification"
     assert task_class("summarization").name == "text2text-generation"
+
+
+@pytest.mark.slow
+def test_a_small_t5_learns_to_copy_and_reverse(
+    tmp_path: Path, rows_of: Callable[..., Path], registry: Registry
+) -> None:
+    letters = random.Random(0)
+    drawn = {tuple(letters.choices("abcdefgh", k=letters.randint(2, 4))) for _ in range(6000)}
+    texts = sorted(drawn)
+    letters.shuffle(texts)
+
+    def row(i: int) -> dict[str, Any]:
+        return {"source": " ".join(texts[i]), "target": " ".join([*texts[i], *reversed(texts[i])])}
+
+    train = rows_of("train", 1500, row)
+    held_out = rows_of("held-out", 150, lambda i: row(1500 + i))
+    size = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2, "dropout_rate": 0.0}
+    base = tiny.make("t5", tmp_path / "base", head="AutoModelForSeq2SeqLM", wide=False, **size)
+    files = {"train_file": str(train), "validation_file": str(held_out), "test_file": str(held_out), "base": str(base)}
+    options = {"learning_rate": 3e-3, "num_train_epochs": 20, "per_device_train_batch_size": 32}
+    report = run(Plan.resolve({**files, **options, "strategy": "full", "max_target_length": 16}), registry)
+    assert report.metrics["test"]["exact_match"] > 95
+    assert report.metrics["test"]["n"] == 150
+    beams = run(Plan.resolve({**files, **options, "strategy": "full", "num_beams": 2, "num_train_epochs": 1}), registry)
+    assert len(predict(Base.load(str(base)), beams.adapter, ["a b c"])) == 1
+
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / "bases" / "stories260K").is_dir(), reason="stories260K is not here")
+@pytest.mark.parametrize(("strategy", "rate"), [("lora", 1e-2), ("full", 2e-3)])
+def test_a_real_language_model_gets_better_at_shakespeare(
+    strategy: str, rate: float, tmp_path: Path, registry: Registry
+) -> None:
+    lines = (SHARED / "data" / "text" / "tinyshakespeare.txt").read_text().splitlines()
+    (tmp_path / "train.txt").write_text("\n".join(lines[:3000]))
+    (tmp_path / "held-out.txt").write_text("\n".join(lines[-600:]))
+    base = Base.load(str(SHARED / "bases" / "stories260K"))
+    files = {"train_file": str(tmp_path / "train.txt"), "validation_file": str(tmp_path / "held-out.txt")}
+    values = {**files, "strategy": strategy, "learning_rate": rate, "num_train_epochs": 2, "base": base.path}
+    report = run(Plan.resolve({**values, "max_new_tokens": 20}), registry, base=base)
+
+    before = _perplexity(base, report.adapter, tmp_path / "held-out.txt")
+    after = report.metrics["validation"]["perplexity"]
+    assert after < 0.5 * before, (before, after)
+    said = predict(base, report.adapter, ["ROMEO: O, she doth"])[0]["generated_text"]
+    assert said.strip()
+
+
+def _perplexity(base: Base, adapter: Any, file: Path) -> float:
+    """Measure the base itself with transformers' own model, on the same blocks."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(base.path)
+    blocks = encode(adapter.task, _data(file), base, labelled=False)
+    total, count = 0.0, 0
+    for block in blocks["input_ids"]:
+        ids = torch.tensor([block])
+        with torch.no_grad():
+            total += model(input_ids=ids, labels=ids).loss.item() * (len(block) - 1)
+        count += len(block) - 1
+    return math.exp(total / count)

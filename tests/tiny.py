@@ -91,15 +91,22 @@ HEADS = {
 """Which head a pretrained checkpoint has, by task."""
 
 
-def make(family: str, folder: Path, *, seed: int = 0, head: str = "AutoModel", **config: Any) -> Path:
-    """Save a random base of a family, with its tokenizer, into `folder`; with `head`, a language model's too."""
+def make(
+    family: str, folder: Path, *, seed: int = 0, head: str = "AutoModel", wide: bool = True, **config: Any
+) -> Path:
+    """Save a random base of a family, with its tokenizer, into `folder`; with `head`, a language model's too.
+
+    With `wide`, its weights are ten times transformers' own, so that texts differ.
+    """
     torch.manual_seed(seed)
     settings = CONFIGS[family]()
     for key, value in config.items():
         setattr(settings, key, value)
     model = getattr(transformers, head).from_config(settings)
     for name, parameter in model.named_parameters():
-        if parameter.ndim > 1:  # wider than transformers' own 0.02, so that texts differ
+        if not wide:
+            break
+        if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.2)
         elif name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.05)

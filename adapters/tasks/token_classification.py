@@ -64,7 +64,7 @@ class TokenClassification(Task):
         return f"{len(types)} types of entity: {', '.join(sorted(types))}" if types else shown(self.labels)
 
     def fit(self, train: Dataset) -> Self:
-        labels = self.labels or labels_of(tag for row in train[self._tags] for tag in row)
+        labels = self.labels or _closed(labels_of(tag for row in train[self._tags] for tag in row))
         if len(labels) < 2:
             raise DataError(f"all words of the training rows have the tag '{labels[0]}' in column '{self._tags}'")
         weights: tuple[str, ...] = ()
@@ -189,6 +189,15 @@ class TokenClassification(Task):
 
     def rows(self, texts: Sequence[str]) -> Rows:
         return {"text": list(texts), self._words: [re.findall(r"\w+|[^\w\s]", text) for text in texts]}
+
+
+def _closed(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Add to the tags of entities what rare types lack: each type takes every prefix that any of them has."""
+    parts = [label.split("-", 1) for label in labels if label != "O"]
+    if not all(len(part) == 2 and len(part[0]) == 1 for part in parts):
+        return labels
+    prefixes, types = {prefix for prefix, _ in parts}, {kind for _, kind in parts}
+    return labels_of([*(f"{prefix}-{kind}" for prefix in prefixes for kind in types), *({"O"} & set(labels))])
 
 
 def _joined(words: Sequence[str]) -> tuple[str, list[int]]:
