@@ -19,6 +19,8 @@ COMMANDS = {
     "show": "Show what an adapter is, what it was trained on, and how good it is.",
     "strategies": "List the strategies that are installed.",
     "registry": "Look after registry.json.",
+    "demo": "List the data sets that come with the package, or copy one.",
+    "base": "Print where a base lies, to use it with other tools.",
 }
 
 

@@ -90,7 +90,7 @@ MISTAKES = {
         "no strategy named 'lorra'; did you mean 'lora'? installed: full",
     ),
     "task": (["run", "--task", "text-clasification"], "no task named 'text-clasification'; did you mean 'text-class"),
-    "command": (["rnu"], "no command 'rnu'; did you mean 'run'?"),
+    "command": (["rnu"], "no command 'rnu'; did you mean 'run'? there are run, predict"),
     "flag": (["run", "--epoch", "3"], "No such option '--epoch'. Did you mean '--epochs'?"),
     "flag of another": (["run", "--strategy", "full", "--lora-alpha", "3"], "No such option '--lora-alpha'"),
     "value": (["run", "--epochs", "many"], "--num-train-epochs='many' is not a whole number"),
@@ -157,6 +157,17 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert done.stderr.splitlines()[-1].startswith("Error: ")
     assert len([line for line in done.stderr.splitlines() if "rror" in line]) == 1
     assert sorted(str(p) for p in tmp_path.rglob("*")) == before
+
+
+def test_demo_data_is_listed_and_copied(adapt: Adapt, tmp_path: Path) -> None:
+    assert json.loads(adapt("demo", "--json").stdout)["sentiment"] == {"train": 400, "validation": 80, "test": 120}
+    assert adapt("demo", "nli", "--out", "there").stdout == "there: test.tsv, train.tsv, validation.tsv\n"
+    assert (tmp_path / "there" / "train.tsv").read_text().startswith("premise\thypothesis\tlabel\n")
+
+
+def test_base_says_where_a_base_lies(adapt: Adapt, tiny_folder: Callable[..., Path]) -> None:
+    assert adapt("base", tiny_folder()).stdout == f"{tiny_folder()}\n"
+    assert (Path(adapt("base", "minilm").stdout.strip()) / "model.safetensors").is_file()
 
 
 def test_debug_shows_the_traceback(adapt: Adapt) -> None:

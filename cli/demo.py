@@ -1,0 +1,41 @@
+"""adapt demo: the small data sets that come with the package."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from adapterkit.cli.common import common_options, print_json, print_table
+
+
+@click.command(short_help="List the data sets in the package, or copy one.")
+@click.argument("name", required=False)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Copy the files of NAME into this folder."
+)
+@common_options
+def command(name: str | None, out: Path | None, as_json: bool) -> None:
+    """List the data sets that come with the package, as in --dataset demo:NAME, or copy the files of one."""
+    from adapterkit.data import demo_files, demo_names
+    from adapterkit.readers import rows
+
+    files = {each: demo_files(each) for each in ([name] if name else demo_names())}
+    if name and out:
+        out.mkdir(parents=True, exist_ok=True)
+        for file in files[name].values():
+            shutil.copyfile(file, out / Path(file).name)
+        click.echo(f"{out}: {', '.join(sorted(Path(file).name for file in files[name].values()))}")
+        return
+    counts = {each: {s: sum(1 for _ in rows(file)) for s, file in splits.items()} for each, splits in files.items()}
+    if as_json:
+        print_json(counts)
+        return
+    print_table(
+        ["name", "rows", "file"],
+        [
+            [f"demo:{each}", ", ".join(f"{s} {n}" for s, n in counts[each].items()), Path(splits["train"]).name]
+            for each, splits in files.items()
+        ],
+    )

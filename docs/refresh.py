@@ -1,0 +1,78 @@
+"""Run the commands in the pages' `console` blocks again and put what they print under them.
+
+    python docs/refresh.py docs/four-tasks.md README.md
+
+A block's lines that begin with `$ ` are commands; the rest is what they printed. They run in `.docs/`, a folder that
+git ignores, in order; `--data` names a folder whose subfolders are linked there, for pages on data that isn't ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"(```console\n)(.*?)(```)", re.DOTALL)
+
+
+def commands(block: str) -> list[str]:
+    """Return the commands of a block, continued lines and all."""
+    found: list[str] = []
+    going_on = False
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            found.append(line)
+        elif going_on:
+            found[-1] += "\n" + line
+        going_on = (line.startswith("$ ") or going_on) and line.endswith("\\")
+    return found
+
+
+def output(command: str, folder: Path) -> str:
+    """Run a command and return what it printed; stop where it fails and the page doesn't say so."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "COLUMNS": "110", "PYTHONWARNINGS": "ignore"}
+    text = command.removeprefix("$ ")
+    done = subprocess.run(
+        text, shell=True, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode not in (0, 2):
+        sys.exit(f"{text}\n{done.stdout}")
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    return "\n".join([command, *lines]) + "\n"
+
+
+def refresh(page: Path, folder: Path) -> None:
+    """Put fresh output into every block of a page."""
+
+    def fresh(block: re.Match[str]) -> str:
+        return block[1] + "".join(output(command, folder) for command in commands(block[2])) + block[3]
+
+    page.write_text(BLOCK.sub(fresh, page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pages", nargs="+", type=Path)
+    parser.add_argument("--data", type=Path, help="link the folders in here into the working folder")
+    args = parser.parse_args()
+    folder = ROOT / ".docs"
+    folder.mkdir(exist_ok=True)
+    for source in args.data.resolve().iterdir() if args.data else ():
+        link = folder / source.name
+        if source.is_dir() and not link.exists():
+            link.symlink_to(source)
+    for name in ("examples",):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    for page in args.pages:
+        refresh(page.resolve(), folder)
+        print(f"{page}: refreshed")
+
+
+if __name__ == "__main__":
+    main()
