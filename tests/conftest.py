@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("ADAPT_REGISTRY", None)
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="adapterkit-tests-")  # a cache of before would hide faults
+atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 from collections.abc import Callable
 from pathlib import Path

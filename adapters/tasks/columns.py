@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..data import LINE
@@ -22,6 +22,17 @@ PAIRS = (
 TEXTS = ("text", "sentence", "review", "utterance", "content", "query", "message", "tweet", "comment")
 LABELS = ("label", "labels", "category", "intent", "class", "topic", "target", "sentiment", "gold_label", "score")
 TAGS = ("ner_tags", "tags", "slots", "pos_tags", "chunk_tags", "labels", "bio_tags")
+
+
+def stream(column: Sequence[Any]) -> Iterator[Any]:
+    """Yield the values of a data set's column, read in slices, which is far quicker than one by one."""
+    for start in range(0, len(column), 10_000):
+        yield from column[start : start + 10_000]
+
+
+def each(data: Dataset, *names: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of some columns, row by row."""
+    return zip(*(stream(data[name]) for name in names), strict=True)
 
 
 def first_of(wanted: Iterable[str], names: Sequence[str], without: Iterable[str] = ()) -> str | None:
@@ -59,7 +70,7 @@ def check_filled(data: Dataset, file: str, *columns: str) -> None:
     for column in columns:
         if column not in data.column_names:
             raise DataError(f"{file}: " + unknown("column", column, visible(data.column_names), known_as="there are"))
-        for line, value in zip(data[LINE], data[column], strict=True):
+        for line, value in each(data, LINE, column):
             if value is None or (isinstance(value, str) and not value.strip()):
                 raise DataError(f"{file}:{line}: {column} is empty")
 
@@ -72,7 +83,7 @@ def labels_of(values: Iterable[Any]) -> tuple[str, ...]:
 def check_labels(data: Dataset, file: str, values: Iterable[Iterable[Any]], known: Sequence[str]) -> None:
     """Raise `DataError`, with file and line, for the first row with a label that is not among `known`."""
     names = set(known)
-    for line, row in zip(data[LINE], values, strict=True):
+    for line, row in zip(stream(data[LINE]), values, strict=True):
         for value in row:
             if str(value) not in names:
                 raise DataError(f"{file}:{line}: " + unknown("label", str(value), names, known_as="in training"))

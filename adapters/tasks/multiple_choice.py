@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from ..data import LINE
 from ..errors import DataError
-from .columns import check_filled, choose, first_of, require, visible
+from .columns import check_filled, choose, each, first_of, require, stream, visible
 from .language_modeling import pad_id, padded
 from .task import Rows, Task
 
@@ -61,15 +61,15 @@ class MultipleChoice(Task):
         return f"{' + '.join(str(name) for name in asked if name)} -> {self.label_column_name}"
 
     def _choices(self, rows: Rows | Dataset) -> list[list[str]]:
-        columns = [rows[name] for name in self.endings_column_name]
+        columns = [stream(rows[name]) for name in self.endings_column_name]
         if len(columns) == 1:
             return [list(endings) for endings in columns[0]]
         return [list(endings) for endings in zip(*columns, strict=True)]
 
     def check(self, data: Dataset, file: str) -> None:
         check_filled(data, file, str(self.context_column_name), str(self.label_column_name), *self.endings_column_name)
-        rows = zip(data[LINE], self._choices(data), data[str(self.label_column_name)], strict=True)
-        for line, endings, label in rows:
+        rows = zip(each(data, LINE, str(self.label_column_name)), self._choices(data), strict=True)
+        for (line, label), endings in rows:
             if not re.fullmatch(r"\d+", str(label)) or int(label) >= len(endings):
                 raise DataError(f"{file}:{line}: the label is '{label}', but there are endings 0 to {len(endings) - 1}")
 
@@ -106,7 +106,7 @@ class MultipleChoice(Task):
     def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
         from ..metrics import classification
 
-        truth = [int(label) for label in data[str(self.label_column_name)]]
+        truth = [int(label) for label in stream(data[str(self.label_column_name)])]
         return classification(truth, [int(row.argmax()) for row in predictions], max(len(row) for row in predictions))
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from ..data import LINE
 from ..errors import DataError
-from .columns import check_filled, choose, split_fields, visible
+from .columns import check_filled, choose, each, split_fields, stream, visible
 from .task import Rows, Task
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class QuestionAnswering(Task):
         return "some questions have no answer" if self.version_2_with_negative else "every question has an answer"
 
     def fit(self, train: Dataset) -> Self:
-        negative = any(not _spans(value, "")[0] for value in train[self._columns[2]])
+        negative = any(not _spans(value, "")[0] for value in stream(train[self._columns[2]]))
         return replace(self, version_2_with_negative=self.version_2_with_negative or negative)
 
     def check(self, data: Dataset, file: str) -> None:
@@ -82,7 +82,7 @@ class QuestionAnswering(Task):
         check_filled(data, file, question, context)
         if answer not in data.column_names:
             raise DataError(f"{file}: no column '{answer}'; there are {', '.join(visible(data.column_names))}")
-        for line, text, value in zip(data[LINE], data[context], data[answer], strict=True):
+        for line, text, value in each(data, LINE, context, answer):
             for found, start in zip(*_spans(value, text), strict=True):
                 if start < 0 or text[start : start + len(found)] != found:
                     raise DataError(
@@ -147,7 +147,7 @@ class QuestionAnswering(Task):
         assert data is not None
         best: list[Span | None] = [None] * len(data)
         null = [float("inf")] * len(data)
-        contexts = data[self._columns[1]]
+        contexts = data[self._columns[1]][:]
         for (starts, ends), row, offsets in zip(outputs, features["row"], features["offsets"], strict=True):
             null[row] = min(null[row], float(starts[0] + ends[0]))
             span = self._best_span(starts, ends, offsets)
@@ -178,7 +178,7 @@ class QuestionAnswering(Task):
             return self
         from ..metrics import best_threshold
 
-        references = [_spans(value, "")[0] for value in data[self._columns[2]]]
+        references = [_spans(value, "")[0] for value in stream(data[self._columns[2]])]
         scores, texts = [span["null_score"] for span in predictions], [span["text"] for span in predictions]
         threshold, _ = best_threshold(scores, texts, references)
         return replace(self, null_score_diff_threshold=float(threshold))
@@ -186,7 +186,7 @@ class QuestionAnswering(Task):
     def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
         from ..metrics import squad
 
-        references = [_spans(value, "")[0] for value in data[self._columns[2]]]
+        references = [_spans(value, "")[0] for value in stream(data[self._columns[2]])]
         return squad([self._text(span) for span in predictions], references)
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:

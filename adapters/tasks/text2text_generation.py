@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from ..data import LINE
 from ..errors import DataError, TaskError
-from .columns import check_filled, choose, first_of, visible
+from .columns import check_filled, choose, each, first_of, stream, visible
 from .language_modeling import IGNORED, generated, pad_id, padded, token_losses
 from .task import Rows, Task
 
@@ -82,13 +82,13 @@ class Text2TextGeneration(Task):
         return replace(self, source_lang=source, target_lang=target)
 
     def _texts(self, rows: Rows | Dataset, column: str | None, language: str | None) -> list[str]:
-        values = rows[str(column)]
+        values = stream(rows[str(column)])
         return [str(value[language]) if self._translates else str(value) for value in values]
 
     def check(self, data: Dataset, file: str) -> None:
         check_filled(data, file, str(self.source_column_name), str(self.target_column_name))
         for language in filter(None, (self.source_lang, self.target_lang)) if self._translates else ():
-            for line, value in zip(data[LINE], data["translation"], strict=True):
+            for line, value in each(data, LINE, "translation"):
                 if not (value.get(language) or "").strip():
                     raise DataError(f"{file}:{line}: translation has no '{language}'; it has {', '.join(value)}")
 

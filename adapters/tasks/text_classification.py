@@ -14,11 +14,13 @@ from .columns import (
     check_filled,
     check_labels,
     choose,
+    each,
     first_of,
     labels_of,
     require,
     shown,
     split_fields,
+    stream,
     visible,
 )
 from .task import Rows, Task, weighted_loss
@@ -85,7 +87,7 @@ class TextClassification(Task):
         return shown(self.labels) + (", any number of them a text" if self.problem_type == MULTI else "")
 
     def fit(self, train: Dataset) -> Self:
-        values = train[self._label]
+        values = list(stream(train[self._label]))
         kind = self.problem_type or _kind(values)
         if kind == NUMBER:
             return replace(self, problem_type=NUMBER)
@@ -117,11 +119,11 @@ class TextClassification(Task):
         if self.problem_type == NUMBER:
             from ..data import LINE
 
-            for line, value in zip(data[LINE], data[self._label], strict=True):
+            for line, value in each(data, LINE, self._label):
                 if _number(value) is None:
                     raise DataError(f"{file}:{line}: {self._label} is '{value}', but a number was expected")
         elif self.labels:
-            values = data[self._label]
+            values = stream(data[self._label])
             check_labels(data, file, values if self.problem_type == MULTI else ([v] for v in values), self.labels)
 
     def config(self) -> dict[str, Any]:
@@ -168,7 +170,7 @@ class TextClassification(Task):
         from ..metrics import classification, multilabel, regression
 
         logits = np.stack(predictions)
-        truth = self._targets(data[self._label])
+        truth = self._targets(list(stream(data[self._label])))
         if self.problem_type == NUMBER:
             return regression(truth, logits[:, 0].tolist())
         if self.problem_type == MULTI:
@@ -200,7 +202,7 @@ class TextClassification(Task):
             return {}
         from ..metrics import confusion_matrix, label_table
 
-        truth = self._targets(data[self._label])
+        truth = self._targets(list(stream(data[self._label])))
         guess = [int(row.argmax()) for row in predictions]
         return {
             "labels": list(self.labels),
@@ -212,7 +214,7 @@ class TextClassification(Task):
         return split_fields(texts, self.text_column_name)
 
     def strata(self, data: Dataset) -> list[str] | None:
-        return [str(value) for value in data[self._label]] if self.problem_type == SINGLE else None
+        return [str(value) for value in stream(data[self._label])] if self.problem_type == SINGLE else None
 
 
 def _guess_texts(names: Sequence[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from ..data import LINE
 from ..errors import DataError, TaskError
-from .columns import check_filled, choose, first_of, visible
+from .columns import check_filled, choose, each, first_of, stream, visible
 from .language_modeling import IGNORED, generated, packed, pad_id, padded, token_losses, with_ends
 from .task import Rows, Task
 
@@ -71,7 +71,7 @@ class TextGeneration(Task):
             check_filled(data, file, self.prompt_column_name, str(self.completion_column_name))
             return
         check_filled(data, file, self._text)
-        for line, value in zip(data[LINE], data[self._text], strict=True):
+        for line, value in each(data, LINE, self._text):
             if not isinstance(value, str):
                 problem = _chat_problem(value)
                 if problem:
@@ -147,10 +147,10 @@ class TextGeneration(Task):
 
     def references(self, data: Dataset) -> list[str] | None:
         if self.prompt_column_name:
-            return [str(text) for text in data[str(self.completion_column_name)]]
+            return [str(text) for text in stream(data[str(self.completion_column_name)])]
         values = data[self._text]
         chats = len(values) > 0 and not isinstance(values[0], str)
-        return [str(messages[-1]["content"]) for messages in values] if chats else None
+        return [str(messages[-1]["content"]) for messages in stream(values)] if chats else None
 
     def rows(self, texts: Sequence[str]) -> Rows:
         return {self.prompt_column_name or self._text: list(texts)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..data import LINE
 from ..errors import DataError
-from .columns import TAGS, check_labels, choose, labels_of, shown, visible
+from .columns import TAGS, check_labels, choose, labels_of, shown, stream, visible
 from .task import Rows, Task, weighted_loss
 
 if TYPE_CHECKING:
@@ -64,12 +64,12 @@ class TokenClassification(Task):
         return f"{len(types)} types of entity: {', '.join(sorted(types))}" if types else shown(self.labels)
 
     def fit(self, train: Dataset) -> Self:
-        labels = self.labels or _closed(labels_of(tag for row in train[self._tags] for tag in row))
+        labels = self.labels or _closed(labels_of(tag for row in stream(train[self._tags]) for tag in row))
         if len(labels) < 2:
             raise DataError(f"all words of the training rows have the tag '{labels[0]}' in column '{self._tags}'")
         weights: tuple[str, ...] = ()
         if self.class_weight == "balanced":
-            flat = [str(tag) for row in train[self._tags] for tag in row]
+            flat = [str(tag) for row in stream(train[self._tags]) for tag in row]
             weights = tuple(f"{len(flat) / (len(labels) * max(flat.count(tag), 1)):.6g}" for tag in labels)
         return replace(self, labels=labels, label_weights=weights)
 
@@ -77,11 +77,13 @@ class TokenClassification(Task):
         for column in (self._words, self._tags):
             if column not in data.column_names:
                 raise DataError(f"{file}: no column '{column}'; there are {', '.join(visible(data.column_names))}")
-        for line, words, tags in zip(data[LINE], data[self._words], data[self._tags], strict=True):
+        for line, words, tags in zip(
+            stream(data[LINE]), stream(data[self._words]), stream(data[self._tags]), strict=True
+        ):
             if not words or tags is None or len(words) != len(tags):
                 raise DataError(f"{file}:{line}: {len(words or [])} words, but {len(tags or [])} tags")
         if self.labels:
-            check_labels(data, file, data[self._tags], self.labels)
+            check_labels(data, file, stream(data[self._tags]), self.labels)
 
     def config(self) -> dict[str, Any]:
         return {
@@ -150,7 +152,7 @@ class TokenClassification(Task):
 
     def _flat(self, predictions: Sequence[Any], data: Dataset) -> tuple[list[int], list[int]]:
         index = {label: i for i, label in enumerate(self.labels)}
-        truth = [index[str(tag)] for row in data[self._tags] for tag in row]
+        truth = [index[str(tag)] for row in stream(data[self._tags]) for tag in row]
         return truth, [int(i) for logits in predictions for i in logits.argmax(-1)]
 
     def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
@@ -158,7 +160,7 @@ class TokenClassification(Task):
 
         if not self._has_entities:
             return classification(*self._flat(predictions, data), len(self.labels))
-        truth = [[str(tag) for tag in row] for row in data[self._tags]]
+        truth = [[str(tag) for tag in row] for row in stream(data[self._tags])]
         return entities(truth, self._tagged(predictions))
 
     def tables(self, predictions: Sequence[Any], data: Dataset) -> dict[str, Any]:
@@ -166,7 +168,7 @@ class TokenClassification(Task):
 
         if not self._has_entities:
             return {"per_label": label_table(*self._flat(predictions, data), list(self.labels))}
-        truth = [[str(tag) for tag in row] for row in data[self._tags]]
+        truth = [[str(tag) for tag in row] for row in stream(data[self._tags])]
         return {"per_type": entity_table(truth, self._tagged(predictions))}
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
@@ -177,10 +179,12 @@ class TokenClassification(Task):
 
         found: list[dict[str, Any]] = []
         if not self._has_entities:
-            rows = zip(data[self._words], self._tagged(predictions), strict=True)
+            rows = zip(stream(data[self._words]), self._tagged(predictions), strict=True)
             return [{"tags": [f"{word}/{tag}" for word, tag in zip(*row, strict=True)]} for row in rows]
-        texts = data["text"] if "text" in data.column_names else [_joined(words)[0] for words in data[self._words]]
-        for text, words, logits in zip(texts, data[self._words], predictions, strict=True):
+        texts = (
+            stream(data["text"]) if "text" in data.column_names else [_joined(w)[0] for w in stream(data[self._words])]
+        )
+        for text, words, logits in zip(texts, stream(data[self._words]), predictions, strict=True):
             shares = softmax(logits.astype("float64"), axis=-1)
             places = _places(text, words)
             spans = entity_spans([self.labels[i] for i in logits.argmax(-1)])
