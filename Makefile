@@ -15,9 +15,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
 
 demo: $(VENV)/.installed
 	@mkdir -p .demo
-	cd .demo && ../$(BIN)/adapt run --strategy lora
-	cd .demo && ../$(BIN)/adapt run --strategy head-only
-	cd .demo && ../$(BIN)/adapt run --strategy layerwise --top 2
+	cd .demo && ../$(BIN)/adapt run --strategy lora --epochs 4
+	cd .demo && ../$(BIN)/adapt run --strategy head-only --epochs 3
+	cd .demo && ../$(BIN)/adapt run --strategy layerwise --top 2 --epochs 2
 	cd .demo && ../$(BIN)/adapt list
 	cd .demo && ../$(BIN)/adapt predict sentiment-lora "The soup was cold and so was the waiter." "I'd stay here again tomorrow."
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .base import Base
 from .errors import AdapterError
-from .files import json_bytes, sha256
+from .files import json_bytes, sha256, version_of
 from .options import build
 from .patch import Patch
 from .peft_format import KEY_PREFIX, peft_config
@@ -77,13 +77,19 @@ class Adapter:
         return {MANIFEST: json_bytes({**self.manifest, "files": digests}), **files}
 
     @classmethod
-    def load(cls, folder: str | Path) -> Adapter:
+    def load(cls, folder: str | Path, *, version: str | None = None) -> Adapter:
         """Read an adapter from its folder: every file whole, hashed, and parsed from the same bytes.
 
-        Raises `AdapterError` where one is missing, damaged, or not what the manifest says.
+        Raises `AdapterError` where one is missing, damaged, not what the manifest says, or the manifest is not that of
+        `version`.
         """
         folder = Path(folder)
-        manifest = _parse(folder / MANIFEST, _read(folder / MANIFEST))
+        data = _read(folder / MANIFEST)
+        if version is not None and version != version_of(data):
+            raise AdapterError(
+                f"{folder / MANIFEST} is damaged or was edited: it is version {version_of(data)}, expected {version}"
+            )
+        manifest = _parse(folder / MANIFEST, data)
         contents = {}
         for name, stated in manifest["files"].items():
             if name not in (TENSORS, PEFT_CONFIG):
@@ -100,6 +106,9 @@ class Adapter:
             raise AdapterError(f"{folder / TENSORS}: not a safetensors file: {error}") from error
         adapter = cls(manifest, tensors)
         adapter._check_names(folder)
+        for name, tensor in tensors.items():
+            if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+                raise AdapterError(f"{folder / TENSORS}: '{name}' holds what is no finite number")
         return adapter
 
     def _check_names(self, folder: Path) -> None:
@@ -140,13 +149,13 @@ class Adapter:
 
         Raises `AdapterError` where the adapter belongs to another base, or another adapter is attached.
         """
-        self.check_base(base)
-        patches = self.patches(base)
-        task = self.task
-        with torch.random.fork_rng(devices=[]):
-            model = base.task_model(task.auto_class, untied=self.manifest.get("untied", False), **task.config())
-        self._load_head(base, model)
-        with contextlib.ExitStack() as undo:
+        with base.held(), contextlib.ExitStack() as undo:
+            self.check_base(base)
+            patches = self.patches(base)
+            task = self.task
+            with torch.random.fork_rng(devices=[]):
+                model = base.task_model(task.auto_class, untied=self.manifest.get("untied", False), **task.config())
+            self._load_head(base, model)
             for module, patch in patches.items():
                 undo.callback(patch.attach(base.model.get_submodule(module)))
             yield model
@@ -180,14 +189,26 @@ def _read(path: Path) -> bytes:
 
 
 def _parse(path: Path, data: bytes) -> dict[str, Any]:
+    """Return a manifest, its parts of the right types, or raise `AdapterError`."""
     try:
         manifest = json.loads(data)
-        version = manifest["format_version"]
-        shape = {"base": dict, "task": dict, "strategy": dict, "patches": dict, "head": list, "files": dict}
-        if not isinstance(manifest, dict) or any(not isinstance(manifest[key], kind) for key, kind in shape.items()):
-            raise TypeError
-    except (ValueError, KeyError, TypeError) as error:
+        if manifest["format_version"] != FORMAT_VERSION:
+            found = manifest["format_version"]
+            raise AdapterError(f"{path} has format version {found}; this adapterkit reads {FORMAT_VERSION}")
+        parts = {"base": dict, "task": dict, "strategy": dict, "patches": dict, "head": list, "files": dict}
+        base, task = manifest["base"], manifest["task"]
+        right = all(isinstance(manifest[key], kind) for key, kind in parts.items())
+        right = right and all(isinstance(base[key], str) for key in ("name", "model_type", "fingerprint", "prefix"))
+        right = right and isinstance(task["name"], str) and isinstance(task["options"], dict)
+        right = right and isinstance(base["revision"], str | None) and all(isinstance(n, str) for n in manifest["head"])
+        for patch in manifest["patches"].values():
+            right = right and isinstance(patch["kind"], str) and isinstance(patch["options"], dict)
+            right = right and all(isinstance(name, str) for name in patch["tensors"])
+        for file in manifest["files"].values():
+            right = right and isinstance(file["sha256"], str) and isinstance(file["bytes"], int)
+        if not right or TENSORS not in manifest["files"]:
+            raise TypeError("a part of it is of another type than it should be")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AdapterError(f"{path} is not an adapter's manifest: {str(error) or type(error).__name__}") from error
-    if version != FORMAT_VERSION:
-        raise AdapterError(f"{path} has format version {version}; this adapterkit reads {FORMAT_VERSION}")
-    return manifest
+    whole: dict[str, Any] = manifest
+    return whole

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import hashlib
 import importlib.metadata
 import json
 import os
-import tempfile
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,14 +60,48 @@ class Base:
     revision: str | None
     model: Any  # transformers.PreTrainedModel
     tokenizer: Any  # transformers.PreTrainedTokenizerBase
-    fingerprint: str  # SHA-256 over the config and every tensor, as hex: what an adapter was trained on
+    digests: dict[str, str]  # SHA-256 of each tensor by name, as hex
     fresh: frozenset[str] = frozenset()  # direct children that the checkpoint has no tensors for
     pretrained_head: dict[str, Tensor] = field(default_factory=dict)  # the checkpoint's tensors outside the base
     trust_remote_code: bool = False
-    tokenizer_digest: str = field(init=False)  # SHA-256 of the tokenizer's files, before any use changes its state
+    fingerprint: str = field(init=False)  # SHA-256 over config and tensors, as hex: what an adapter was trained on
+    tokenizer_digest: str = field(init=False)  # SHA-256 of the tokenizer, before any use changes its state
+    _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
+    _holder: int | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
+        self.fingerprint = _fingerprint(self.model.config, self.digests)
         self.tokenizer_digest = _tokenizer_digest(self.tokenizer)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the base to oneself: other threads wait.
+
+        Raises `BaseModelError` where this thread has it already, in a training or with an adapter attached.
+        """
+        if self._holder == threading.get_ident():
+            raise BaseModelError(
+                f"base '{self.name}' is in use: an adapter is attached to it, or it is being trained on"
+            )
+        with self._lock:
+            self._holder = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._holder = None
+
+    def altered(self) -> list[str]:
+        """Return the names of the tensors whose values are not those that were loaded."""
+        now = tensor_digests(self.model, without=self.fresh)
+        return [name for name in {**self.digests, **now} if self.digests.get(name) != now.get(name)]
+
+    def reload(self) -> None:
+        """Read the tensors' values again from where the base came from."""
+        other = type(self).load(self.name, revision=self.revision, trust_remote_code=self.trust_remote_code)
+        values = dict(other.model.named_parameters())
+        with torch.no_grad():
+            for name, p in self.model.named_parameters():
+                p.data = values[name].data.to(p.device)
 
     @classmethod
     def load(cls, name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Base:
@@ -79,7 +115,7 @@ class Base:
         if os.path.isfile(path):
             model, tokenizer = vectors.load(path)
             model.requires_grad_(False)
-            return cls(name, path, revision, model, tokenizer, fingerprint(model))
+            return cls(name, path, revision, model, tokenizer, tensor_digests(model))
         common: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
         try:
             model, info = transformers.AutoModel.from_pretrained(
@@ -93,8 +129,8 @@ class Base:
         fresh = _fresh_children(name, model, set(info["missing_keys"]))
         model.requires_grad_(False).eval()
         head = _read_tensors(path, set(info["unexpected_keys"]))
-        digest = fingerprint(model, without=fresh)
-        return cls(name, path, revision, model, tokenizer, digest, fresh, head, trust_remote_code)
+        digests = tensor_digests(model, without=fresh)
+        return cls(name, path, revision, model, tokenizer, digests, fresh, head, trust_remote_code)
 
     @functools.cached_property
     def is_causal(self) -> bool:
@@ -305,18 +341,23 @@ def _materialise(model: Any, dtype: torch.dtype, device: torch.device) -> None:
 
 
 def _tokenizer_digest(tokenizer: Any) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        files = sorted(tokenizer.save_pretrained(folder))
-        digests = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if Path(file).is_file()]
-    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return hashlib.sha256(f"{type(tokenizer).__name__} {tokenizer.special_tokens_map} {text}".encode()).hexdigest()
 
 
-def fingerprint(model: Any, *, without: frozenset[str] = frozenset()) -> str:
-    """Return the SHA-256 of a base's config and tensors; `without` names children that don't count."""
-    config = {key: value for key, value in model.config.to_dict().items() if key not in _NOT_IDENTITY}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(model.named_parameters()):
+def tensor_digests(model: nn.Module, *, without: frozenset[str] = frozenset()) -> dict[str, str]:
+    """Return the SHA-256 of each parameter's dtype, shape and values; `without` names children that don't count."""
+    found = {}
+    for name, tensor in model.named_parameters():
         if name.partition(".")[0] not in without:
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))
-    return digest.hexdigest()
+            digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            found[name] = digest.hexdigest()
+    return found
+
+
+def _fingerprint(config: Any, digests: Mapping[str, str]) -> str:
+    settings = {key: value for key, value in config.to_dict().items() if key not in _NOT_IDENTITY}
+    text = json.dumps([settings, sorted(digests.items())], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

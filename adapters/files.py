@@ -20,6 +20,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def version_of(manifest: bytes) -> str:
+    """Return the version that a manifest's bytes make: part of their SHA-256, since they hold the other digests."""
+    return sha256(manifest)[:16]
+
+
 def json_bytes(value: Any) -> bytes:
     """Return `value` as the JSON that adapterkit writes."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
@@ -44,7 +49,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Make `folder` with these files, all or nothing; its parents are made too. It must not exist.
+    """Make `folder` with these files, all or nothing; its parents are made too. One that is there makes way.
 
     Raises `RegistryError` where the disk is full or may not be written.
     """
@@ -56,7 +61,13 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
             for name, data in files.items():
                 _write_all(os.open(beside / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), data)
             _sync_folder(beside)
-            os.rename(beside, folder)
+            if folder.exists():
+                damaged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".old"))
+                os.rename(folder, damaged / "was")
+                os.rename(beside, folder)
+                shutil.rmtree(damaged, ignore_errors=True)
+            else:
+                os.rename(beside, folder)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise

@@ -39,6 +39,8 @@ class Option:
             if self.optional:
                 return None
             raise OptionError(f"{self.flag} needs a value ({self.expected})")
+        if value == "" and self.default != "":
+            raise OptionError(f"{self.flag} is empty, and {self.expected} was expected")
         try:
             return self._convert(value)
         except (KeyError, TypeError, ValueError):

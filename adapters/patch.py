@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -111,7 +112,11 @@ class LowRank(Patch):
                 f"lora_A {tuple(a.shape)} and lora_B {tuple(b.shape)} don't fit a module of {inner} inputs and {outer} "
                 "outputs: expected (r, inputs) and (outputs, r)"
             )
-        return cls(a, b, float(options["scale"]))
+        scale = options["scale"]
+        if not isinstance(scale, int | float) or not math.isfinite(scale):
+            raise AdapterError(f"the scale of a low-rank patch is {scale!r}, and a finite number was expected")
+        dtype = module.get_parameter("weight").dtype
+        return cls(a.to(dtype), b.to(dtype), float(scale))
 
     def forward(self, module: nn.Module, x: Tensor) -> Tensor:
         base: Tensor = type(module).forward(module, x)

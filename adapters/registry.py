@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from .errors import RegistryError, unknown
-from .files import check_writable, json_bytes, sha256, write_file, write_folder
+from .files import check_writable, json_bytes, version_of, write_file, write_folder
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -24,6 +24,8 @@ ENTRY = "entry.json"
 """What the index says of a version, kept beside it so that the index can be made again."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,95}")
+_VERSION = re.compile(r"[0-9a-f]{16}")
+_ENTRY_KEYS = {"number": int, "task": str, "strategy": str, "base": dict, "bytes": int, "metrics": dict}
 
 
 def check_name(name: str) -> str:
@@ -62,7 +64,7 @@ class Registry:
             return {}
         except OSError as error:
             raise RegistryError(f"can't read '{self.path}': {error.strerror}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RegistryError(
                 f"'{self.path}' is not JSON ({error}); `adapt registry rebuild` makes it again"
             ) from error
@@ -71,6 +73,9 @@ class Registry:
         if index.get("schema_version") != SCHEMA_VERSION:
             found = index.get("schema_version")
             raise RegistryError(f"'{self.path}' has schema version {found}; this adapterkit reads {SCHEMA_VERSION}")
+        for name, known in index["adapters"].items():
+            if not _is_entry(name, known):
+                raise RegistryError(f"'{self.path}': '{name}' is no entry; `adapt registry rebuild` makes it again")
         return dict(index["adapters"])
 
     def prepare(self) -> None:
@@ -85,39 +90,50 @@ class Registry:
         same version. Raises `RegistryError`.
         """
         check_name(name)
-        version = sha256(files["adapter.json"])[:16]
+        version = version_of(files["adapter.json"])
         with self._locked():
             adapters = self.adapters()
             known = adapters.setdefault(name, {"current": version, "versions": {}})
             if version not in known["versions"] or not self.folder(name, version).is_dir():
                 number = 1 + max([v["number"] for v in known["versions"].values()], default=0)
                 full = {"number": number, **entry}
-                if not self.folder(name, version).is_dir():
-                    write_folder(self.folder(name, version), {**files, ENTRY: json_bytes(full)})
                 known["versions"][version] = full
+            if not self._is_whole(name, version, files):
+                write_folder(self.folder(name, version), {**files, ENTRY: json_bytes(known["versions"][version])})
             known["current"] = version
             self._write(adapters)
         return version
 
-    def rebuild(self) -> dict[str, dict[str, Any]]:
-        """Make registry.json again from the store, the version added last being the current one, and return it."""
+    def _is_whole(self, name: str, version: str, files: Mapping[str, bytes]) -> bool:
+        """Tell whether a version lies in the store with just these bytes."""
+        try:
+            return all((self.folder(name, version) / file).read_bytes() == data for file, data in files.items())
+        except OSError:
+            return False
+
+    def rebuild(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
+        """Make registry.json again from the store, the version added last being the current one.
+
+        Returns the index, and why folders were left out: those whose manifest is damaged.
+        """
         with self._locked():
             adapters: dict[str, dict[str, Any]] = {}
-            for file in sorted(self.store.glob(f"*/*/{ENTRY}")):
-                name, version = file.parent.parent.name, file.parent.name
-                if version.startswith(".") or not _NAME.fullmatch(name):
+            left_out: list[str] = []
+            for folder in sorted(self.store.glob("*/*")):
+                name, version = folder.parent.name, folder.name
+                if not (_NAME.fullmatch(name) and _VERSION.fullmatch(version)):
                     continue
                 try:
-                    entry = json.loads(file.read_bytes())
-                    number = int(entry["number"])
-                except (OSError, ValueError, KeyError, TypeError) as error:
-                    raise RegistryError(f"'{file}' can't be read: {error}") from error
+                    entry = _entry_again(folder, version)
+                except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+                    left_out.append(f"{folder}: {error}")
+                    continue
                 known = adapters.setdefault(name, {"current": version, "versions": {}})
                 known["versions"][version] = entry
-                if number >= known["versions"][known["current"]]["number"]:
+                if entry["number"] >= known["versions"][known["current"]]["number"]:
                     known["current"] = version
             self._write(adapters)
-        return adapters
+        return adapters, left_out
 
     def resolve(self, reference: str) -> tuple[str, str]:
         """Return (name, version) of `name` or `name@version`, where a version may be cut short.
@@ -151,7 +167,13 @@ class Registry:
         """
         from .adapter import Adapter
 
-        return Adapter.load(self.folder(*self.resolve(reference)))
+        name, version = self.resolve(reference)
+        return Adapter.load(self.folder(name, version), version=version)
+
+    def locate(self, path: str) -> str:
+        """Return a path as it is, or from the registry's own folder, where it is there and not here."""
+        there = self.path.parent / path
+        return str(there) if not os.path.exists(path) and there.exists() else path
 
     def _write(self, adapters: Mapping[str, Any]) -> None:
         write_file(
@@ -163,3 +185,37 @@ class Registry:
         check_writable(self.path.parent)
         with filelock.FileLock(f"{self.path}.lock"):
             yield
+
+
+def _is_entry(name: str, known: Any) -> bool:
+    versions = known.get("versions") if isinstance(known, dict) else None
+    return (
+        bool(_NAME.fullmatch(name))
+        and isinstance(versions, dict)
+        and known.get("current") in versions
+        and all(_VERSION.fullmatch(version) for version in versions)
+        and all(
+            isinstance(e, dict) and isinstance(e.get(k), t) for e in versions.values() for k, t in _ENTRY_KEYS.items()
+        )
+    )
+
+
+def _entry_again(folder: Path, version: str) -> dict[str, Any]:
+    """Return the entry of a version: the one beside it, or, where that is damaged, one made from the manifest."""
+    data = (folder / "adapter.json").read_bytes()
+    if version_of(data) != version:
+        raise ValueError("adapter.json is damaged or was edited")
+    manifest = json.loads(data)
+    entry = {
+        "number": 1,
+        "task": manifest["task"]["name"],
+        "strategy": manifest["strategy"]["name"],
+        "base": {key: manifest["base"][key] for key in ("name", "fingerprint")},
+        "bytes": manifest["files"]["adapter_model.safetensors"]["bytes"],
+        "metrics": manifest["metrics"],
+    }
+    try:
+        entry |= json.loads((folder / ENTRY).read_bytes())
+    except (OSError, ValueError, TypeError, RecursionError):
+        entry["number"] = 1 + sum(1 for _ in folder.parent.iterdir())  # its place is lost; after all the others
+    return entry

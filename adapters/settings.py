@@ -66,6 +66,8 @@ class TrainingOptions:
         at_least(self, 1, "gradient_accumulation_steps", "early_stopping_patience")
         at_least(self, 0, "warmup_ratio", "weight_decay", "max_grad_norm", "seed")
         at_least(self, 0, "layer_lr_decay", "label_smoothing_factor")
+        if self.seed >= 1 << 32:
+            raise OptionError(f"--seed={self.seed}, but it is below {1 << 32}")
         for name in ("warmup_ratio", "layer_lr_decay", "label_smoothing_factor"):
             if getattr(self, name) > 1:
                 raise OptionError(f"--{name.replace('_', '-')}={getattr(self, name)} is not within 0 to 1")

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+from .errors import OptionError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -22,6 +24,10 @@ class Strategy(ABC):
     """
 
     learning_rate: Annotated[float, "highest learning rate (AdamW)", "--lr"]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.learning_rate < float("inf"):  # nor a NaN
+            raise OptionError(f"--learning-rate={self.learning_rate} is no rate; expected a number from 0 on")
 
     @abstractmethod
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import accelerate
+import numpy as np
 import torch
 from accelerate.utils import DataLoaderConfiguration, set_seed
 from torch import Tensor, nn
@@ -17,13 +18,14 @@ from transformers import get_scheduler
 
 from .adapter import Adapter
 from .base import Base
-from .errors import StrategyError, TrainingError
+from .errors import AdapterkitError, StrategyError, TrainingError
 from .evaluation import encode, outputs
 from .metrics import Metrics
 from .modules import blocks
 from .options import plain
 from .patch import Patch, Replace
 from .settings import TrainingOptions
+from .snapshot import Snapshot
 from .strategy import Strategy
 from .watch import Watch
 
@@ -81,7 +83,7 @@ def train(
     watch = watch or Watch()
     began = time.perf_counter()
     set_seed(options.seed)
-    with _fitted(base, strategy) as (learning, before):
+    with base.held(), _fitted(base, strategy) as (learning, before):
         model, head, untied = _task_model(base, task, learning, len(before))
         in_use = {id(p) for p in model.parameters()}
         learning = [p for p in learning if id(p) in in_use]  # a pooler that this task has no use for doesn't learn
@@ -97,7 +99,8 @@ def train(
             )
         assert run.best is not None
         task = task.calibrate(run.best[1], data["validation"])
-        patches = {module: _moved(p, module, before) for module, p in strategy.patches(base.model).items()}
+        with _named(f"{type(strategy).__name__}.patches"):
+            patches = {module: _moved(p, module, before) for module, p in strategy.patches(base.model).items()}
         adapter = Adapter.make(
             base,
             model,
@@ -106,34 +109,91 @@ def train(
             {"task": {"name": task.name, "options": plain(task)}, "untied": untied, **(about or {})},
         )
         validation = task.metrics(run.best[1], data["validation"])
+        few = encode(task, data["validation"].select(range(min(8, len(data["validation"])))), base, labelled=False)
+        live = outputs(task, model, few, base, batch_size=8)
+    _check_saved(adapter, strategy, base, few, live)
     return Trained(adapter, validation, run.history, run.best_epoch, count, time.perf_counter() - began)
+
+
+def _check_saved(adapter: Adapter, strategy: Strategy, base: Base, few: Dataset, live: list[Any]) -> None:
+    """Raise `StrategyError` where the adapter doesn't say of a few rows what the trained model said."""
+    with adapter.attached(base) as model:
+        saved = outputs(adapter.task, model, few, base, batch_size=8)
+    difference = _apart(live, saved)
+    if not difference <= 1e-4:  # a NaN is no less
+        raise StrategyError(
+            f"{type(strategy).__name__}.patches doesn't hold what was learned: outputs differ by {difference:.2g}"
+        )
+
+
+def _apart(a: Any, b: Any) -> float:
+    """Return the largest difference between two nests of numbers."""
+    if isinstance(a, list | tuple):
+        return max([_apart(x, y) for x, y in zip(a, b, strict=True)], default=0.0)
+    return float(np.abs(np.asarray(a, dtype=float) - np.asarray(b, dtype=float)).max(initial=0.0))
 
 
 @contextlib.contextmanager
 def _fitted(base: Base, strategy: Strategy) -> Iterator[tuple[list[nn.Parameter], dict[str, Tensor]]]:
-    """Apply a strategy; yield what learns, and copies of the base's own tensors among it; put all back at the end."""
-    own = dict(base.model.named_parameters())
+    """Apply a strategy; yield what learns, and copies of the base's own tensors among it; put all back at the end.
+
+    Modules, hooks and storages are put back whatever the strategy did; values changed behind our back are found by
+    their digests and read again from where the base came from.
+    """
+    who = type(strategy).__name__
+    snapshot, own = Snapshot(base.model), dict(base.model.named_parameters())
     before: dict[str, Tensor] = {}
     try:
-        learning = list({id(p): p for p in strategy.apply(base.model)}.values())
+        learning = _applied(base, strategy)
         chosen = {id(p) for p in learning}
         before.update({name: p.detach().clone() for name, p in own.items() if id(p) in chosen})
-        base.model.requires_grad_(False)
-        for p in learning:
-            p.requires_grad_(True)
         yield learning, before
+        with _named(f"{who}.remove"):
+            strategy.remove(base.model)
+        if left := snapshot.changed(base.model):
+            raise StrategyError(f"{who}.remove left the base changed, first at {left[0].strip()}")
     finally:
-        strategy.remove(base.model)
+        snapshot.restore()
         with torch.no_grad():
             for name, values in before.items():
                 own[name].copy_(values)
-        for p in own.values():
-            p.grad = None
         base.model.requires_grad_(False).eval()
-        now = dict(base.model.named_parameters())
-        left = [name for name in {**now, **own} if now.get(name) is not own.get(name)]
-        if left:
-            raise StrategyError(f"{type(strategy).__name__}.remove left the base changed, first at {left[0]}")
+        if base.altered():
+            base.reload()
+
+
+def _applied(base: Base, strategy: Strategy) -> list[nn.Parameter]:
+    """Apply a strategy, make only what it returned learn, and return that.
+
+    Raises `StrategyError` where it returned what the base doesn't have, or changed the base's values.
+    """
+    who = f"{type(strategy).__name__}.apply"
+    own = dict(base.model.named_parameters())
+    with _named(who):
+        learning = list({id(p): p for p in strategy.apply(base.model)}.values())
+    there = {id(p) for p in base.model.parameters()}
+    for p in learning:
+        if not isinstance(p, nn.Parameter) or id(p) not in there:
+            raise StrategyError(f"{who} returned what is no parameter of the base: {type(p).__name__}")
+    now = dict(base.model.named_parameters())
+    altered = [name for name in base.altered() if name in own and now.get(name) is own[name]]
+    if altered:
+        raise StrategyError(f"{who} changed the values of '{altered[0]}'; a new adapter starts as the base itself")
+    base.model.requires_grad_(False)
+    for p in learning:
+        p.requires_grad_(True)
+    return learning
+
+
+@contextlib.contextmanager
+def _named(who: str) -> Iterator[None]:
+    """Say whose error it is, where a plugin's is not one of ours."""
+    try:
+        yield
+    except AdapterkitError:
+        raise
+    except Exception as error:
+        raise StrategyError(f"{who} failed: {type(error).__name__}: {error}") from error
 
 
 def _task_model(

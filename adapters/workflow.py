@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import data
+from .data import Splits
 from .errors import OptionError, unknown
 from .options import Option, build, options, plain
 from .registry import Registry, check_name
@@ -31,7 +32,7 @@ RUN_FILE, CARD = "run.yaml", "README.md"
 def run_options(strategy: str = "lora", task: str | None = None) -> dict[str, Option]:
     """Return every option that a run with this strategy and task takes, by name."""
     found: dict[str, Option] = {}
-    tasks = [task_class(task)] if task else [Task, TASKS["text-classification"], *TASKS.values()]
+    tasks = [task_class(task)] if task is not None else [Task, TASKS["text-classification"], *TASKS.values()]
     for section in (strategy_class(strategy), *tasks, *SECTIONS):
         for name, option in options(section).items():
             found[name] = _merged(found[name], option) if name in found else option
@@ -69,7 +70,10 @@ class Plan:
         Raises `OptionError` for an option that neither the run, nor its task, nor its strategy has.
         """
         chosen = {**(config or {}), **values}
-        strategy_name, task_name = chosen.get("strategy") or "lora", chosen.get("task")
+        strategy_name, task_name = chosen.get("strategy", "lora"), chosen.get("task")
+        for key, value in (("strategy", strategy_name), ("task", task_name)):
+            if value is not None and not isinstance(value, str):
+                raise OptionError(f"--{key}={value!r} is not a name")
         known = run_options(strategy_name, task_name)
         given = {**_spelled(config or {}, known, strategy_name), **_spelled(values, known, strategy_name)}
         sections = {f.name for section in (*SECTIONS, strategy_class(strategy_name)) for f in fields(section)}
@@ -81,7 +85,7 @@ class Plan:
         return cls(
             strategy_name=strategy_name,
             strategy=made(strategy_class(strategy_name)),
-            task_name=task_class(task_name).name if task_name else None,
+            task_name=None if task_name is None else task_class(task_name).name,
             task_options={key: value for key, value in given.items() if key not in sections},
             base=made(BaseOptions),
             data=made(DataOptions),
@@ -152,10 +156,7 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
     for split, rows in splits.sets.items():
         task.check(rows, splits.files[split])
     task = task.fit(splits["train"])
-    if "validation" not in splits:
-        data.cut_validation(
-            splits, plan.data.validation_split_percentage, plan.training.seed, task.strata(splits["train"])
-        )
+    _cut(splits, plan, task)
     for split, rows in splits.sets.items():
         task.check(rows, splits.files[split])
     sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in splits.sets.items())
@@ -227,6 +228,19 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
         base_bytes=base.nbytes,
         seconds=trained.seconds,
     )
+
+
+def own_splits(plan: Plan, task: Task, watch: Watch | None = None) -> Splits:
+    """Return the rows of a run again, as `run` split them."""
+    splits = data.load(plan.data, watch)
+    _cut(splits, plan, task)
+    return splits
+
+
+def _cut(splits: Splits, plan: Plan, task: Task) -> None:
+    if "validation" not in splits:
+        strata = task.strata(splits["train"])
+        data.cut_validation(splits, plan.data.validation_split_percentage, plan.training.seed, strata)
 
 
 def _task(plan: Plan, train: Dataset, watch: Watch) -> Task:

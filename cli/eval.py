@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -47,24 +46,20 @@ def command(
 ) -> None:
     """Measure the adapter NAME or NAME@VERSION on a file of labelled rows, or again on those of its own run."""
     from adapterkit import data
-    from adapterkit.cli.run import read_config
     from adapterkit.settings import DataOptions
-    from adapterkit.workflow import RUN_FILE
+    from adapterkit.workflow import own_splits
 
     if test_file and dataset:
         raise DataError(f"give --test-file {test_file} or --dataset {dataset}, not both")
     where = Registry.at(registry)
     adapter = where.load(name)
-    if test_file:
-        options, split = DataOptions(test_file=test_file), "test"
-    elif dataset:
-        options = DataOptions(dataset=dataset)
-    else:
-        values = read_config(str(where.folder(*where.resolve(name)) / RUN_FILE))
-        known = {f.name for f in dataclasses.fields(DataOptions)}
-        options = DataOptions(**{key: value for key, value in values.items() if key in known})
     watch = TerminalWatch()
-    splits = data.load(options, watch)
+    if test_file:
+        splits, split = data.load(DataOptions(test_file=test_file), watch), "test"
+    elif dataset:
+        splits = data.load(DataOptions(dataset=dataset), watch)
+    else:
+        splits = own_splits(_plan(where, name), adapter.task, watch)
     for remark in splits.notes:
         watch.note("", remark)
     split = split or ("test" if "test" in splits else "validation")
@@ -75,7 +70,7 @@ def command(
     from adapterkit.evaluation import evaluate, metrics_plain
 
     stored = adapter.manifest["base"]
-    base = Base.load(base_name or stored["name"], revision=stored["revision"])
+    base = Base.load(where.locate(stored["name"]) if base_name is None else base_name, revision=stored["revision"])
     found = evaluate(base, adapter, rows, watch=watch)
     metrics = {"adapter": name, "split": split, "file": splits.files[split], **metrics_plain(found.metrics)}
     if output:
@@ -94,6 +89,16 @@ def command(
             print_table(
                 list(table[0]), [[f"{c:.4f}" if isinstance(c, float) else c for c in r.values()] for r in table]
             )
+
+
+def _plan(where: Registry, name: str) -> Any:
+    """Return the plan of an adapter's own run, its files found from here or from the registry's folder."""
+    from adapterkit.cli.run import read_config
+    from adapterkit.workflow import RUN_FILE, Plan
+
+    values = read_config(str(where.folder(*where.resolve(name)) / RUN_FILE))
+    files = ("dataset", "train_file", "validation_file", "test_file")
+    return Plan.resolve({k: where.locate(v) if k in files else v for k, v in values.items()})
 
 
 def write_evaluation(output: Path, metrics: dict[str, Any], rows: Any, found: Any) -> None:

@@ -35,12 +35,13 @@ def command(
     The two texts of a pair are separated by a tab.
     """
     lines = _texts(texts, path)
-    adapter = Registry.at(registry).load(name)
+    where = Registry.at(registry)
+    adapter = where.load(name)
     from adapterkit.base import Base
     from adapterkit.evaluation import predict
 
     stored = adapter.manifest["base"]
-    base = Base.load(base_name or stored["name"], revision=stored["revision"])
+    base = Base.load(where.locate(stored["name"]) if base_name is None else base_name, revision=stored["revision"])
     answers = predict(base, adapter, lines, watch=TerminalWatch())
     if as_json:
         print_json([{"text": text, **answer} for text, answer in zip(lines, answers, strict=True)])

@@ -20,6 +20,8 @@ def command() -> None:
 def rebuild(registry: Path | None) -> None:
     """Make registry.json again from the store."""
     where = Registry.at(registry)
-    adapters = where.rebuild()
+    adapters, left_out = where.rebuild()
+    for reason in left_out:
+        click.echo(f"left out   {reason}", err=True)
     versions = sum(len(a["versions"]) for a in adapters.values())
     click.echo(f"{where.path}: {len(adapters)} adapters, {versions} versions")

@@ -31,8 +31,8 @@ class RunCommand(click.Command):
 
         try:
             config = read_config(chosen["config"]) if "config" in chosen else {}
-            strategy = chosen.get("strategy") or config.get("strategy") or "lora"
-            return [flag(option) for option in run_options(strategy, chosen.get("task") or config.get("task")).values()]
+            both = {"strategy": "lora", "task": None, **config, **chosen}
+            return [flag(option) for option in run_options(str(both["strategy"]), both["task"]).values()]
         except AdapterkitError:
             if ctx.resilient_parsing:
                 return []

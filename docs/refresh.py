@@ -37,6 +37,7 @@ def output(command: str, folder: Path) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "COLUMNS": "110", "PYTHONWARNINGS": "ignore"}
     text = command.removeprefix("$ ")
+    folder = ROOT if text.startswith("make ") else folder
     done = subprocess.run(
         text, shell=True, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )

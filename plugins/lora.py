@@ -35,6 +35,10 @@ class LoRA(Strategy):
 
         if self.r < 1:
             raise StrategyError(f"r={self.r}, but a rank is at least 1")
+        if self.lora_alpha <= 0:
+            raise StrategyError(f"lora_alpha={self.lora_alpha}, and the update would be nothing")
+        if not 0 <= self.lora_dropout < 1:
+            raise StrategyError(f"lora_dropout={self.lora_dropout} is not a share from 0 to below 1")
         targets = list(self.target_modules or usual.get(getattr(base.config, "model_type", ""), ["all-linear"]))
         config = LoraConfig(
             r=self.r,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,46 @@ def test_a_truncated_or_edited_file_is_refused(folder: Path) -> None:
     assert "can't read" in refused(folder)
 
 
+def test_an_edited_manifest_is_refused_by_the_registry(folder: Path, registry: Registry) -> None:
+    edit(folder, lambda m: m["task"]["options"]["labels"].reverse())
+    with pytest.raises(AdapterkitError, match=r"adapter\.json is damaged or was edited"):
+        registry.load("tiny")
+
+
+def test_what_is_no_finite_number_is_refused(folder: Path) -> None:
+    rewrite(folder, lambda t: t["base_model.model.classifier.bias"].fill_(float("nan")))
+    assert "'base_model.model.classifier.bias' holds what is no finite number" in refused(folder)
+
+
+def test_threads_on_one_base_wait_for_each_other(small_csv: Path, tiny_base: Base, registry: Registry) -> None:
+    for name in ("full", "lora"):
+        run(plan(small_csv, tiny_base.path, name, name=name), registry, base=tiny_base)
+    adapters = {name: registry.load(name) for name in ("full", "lora")}
+    texts = ["lovely food", "a dull film"]
+    alone = {name: predict(tiny_base, adapter, texts) for name, adapter in adapters.items()}
+    with ThreadPoolExecutor(4) as pool:
+        asked = ["full", "lora"] * 6
+        found = list(pool.map(lambda name: predict(tiny_base, adapters[name], texts), asked))
+    assert found == [alone[name] for name in asked]
+
+
+def test_training_while_an_adapter_is_attached_is_refused(
+    small_csv: Path, folder: Path, tiny_base: Base, registry: Registry
+) -> None:
+    with Adapter.load(folder).attached(tiny_base), pytest.raises(AdapterkitError, match="is in use"):
+        run(plan(small_csv, tiny_base.path, "full"), registry, base=tiny_base)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda m: m.update(format_version=99), "has format version 99; this adapterkit reads 1"),
         (lambda m: m.pop("patches"), "is not an adapter's manifest"),
         (lambda m: m.update(head=3), "is not an adapter's manifest"),
-        (lambda m: m["files"].update({"../evil.py": {}}), "a file named '../evil.py' is not part of an adapter"),
+        (
+            lambda m: m["files"].update({"../evil.py": {"sha256": "", "bytes": 0}}),
+            "a file named '../evil.py' is not part of an adapter",
+        ),
         (lambda m: m["task"].update(name="text-clasification"), "no task named 'text-clasification'; did you mean"),
         (lambda m: m["task"]["options"].update(colour="red"), "no option named 'colour'"),
         (lambda m: next(iter(m["patches"].values())).update(kind="hack"), "no kind of patch named 'hack'"),
@@ -109,7 +143,7 @@ def test_a_head_of_another_shape_is_refused(folder: Path, tiny_base: Base) -> No
 def test_two_adapters_at_once_are_refused_and_both_come_off(folder: Path, tiny_base: Base) -> None:
     before = state(tiny_base)
     adapter = Adapter.load(folder)
-    with adapter.attached(tiny_base), pytest.raises(AdapterkitError, match="is patched already"):
+    with adapter.attached(tiny_base), pytest.raises(AdapterkitError, match="is in use: an adapter is attached to it"):
         attach(adapter, tiny_base)
     assert same(state(tiny_base), before)
     assert not any("forward" in vars(m) for m in tiny_base.model.modules())

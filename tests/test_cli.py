@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,6 +78,25 @@ def test_running_the_written_run_yaml_gives_the_same_adapter(adapt: Adapt, train
     assert (values["seed"], values["num_train_epochs"], values["labels"]) == (3, 1, ["neg", "pos"])
 
 
+def test_a_run_is_measured_again_on_its_own_rows(adapt: Adapt, trained: list[str]) -> None:
+    reported = json.loads(adapt("show", "tiny", "--json").stdout)["metrics"]["validation"]
+    again = json.loads(adapt("eval", "tiny", "--json").stdout)
+    assert again["split"] == "validation"
+    assert {key: again[key] for key in reported} == reported
+
+
+def test_an_adapter_is_used_from_another_folder(
+    adapt: Adapt, small_csv: Path, tiny_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_folder(), tmp_path / "here")
+    flags = ["--train-file", "rows.csv", "--base", "here", "--name", "near", "--epochs", "1"]
+    assert adapt("run", *flags).exit_code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert adapt("predict", "near", "x", "--registry", "../registry.json").exit_code == 0
+    assert adapt("eval", "near", "--registry", "../registry.json").exit_code == 0
+
+
 def test_predict_on_the_base_where_it_is_now(adapt: Adapt, trained: list[str], tiny_folder: Any) -> None:
     assert adapt("predict", "tiny", "x", "--base", tiny_folder()).exit_code == 0
     refused = adapt("predict", "tiny", "x", "--base", tiny_folder("bert", 1))
@@ -95,6 +115,26 @@ MISTAKES = {
     "flag of another": (["run", "--strategy", "full", "--lora-alpha", "3"], "No such option '--lora-alpha'"),
     "value": (["run", "--epochs", "many"], "--num-train-epochs='many' is not a whole number"),
     "range": (["run", "--epochs", "0"], "--num-train-epochs=0, but it is at least 1"),
+    "nan": (["run", "--lr", "nan"], "--learning-rate=nan is no rate"),
+    "negative": (["run", "--lr", "-1"], "--learning-rate=-1.0 is no rate"),
+    "seed": (["run", "--seed", "5000000000"], "--seed=5000000000, but it is below"),
+    "length": (["run", "--max-seq-length", "0"], "--max-seq-length=0, but it is at least 8"),
+    "empty strategy": (["run", "--strategy", ""], "no strategy named ''"),
+    "empty file": (["run", "--train-file", ""], "--train-file is empty"),
+    "dropout": (
+        ["run", "--train-file", "rows.csv", "--base", "TINY", "--lora-dropout", "2"],
+        "lora_dropout=2.0 is not a share from 0 to below 1",
+    ),
+    "text is label": (
+        ["run", "--train-file", "rows.csv", "--text-column", "label", "--label-column", "label"],
+        "column 'label' can't be both the text and the label",
+    ),
+    "lists of letters": (
+        ["run", "--train-file", "rows.csv", "--problem-type", "multi_label_classification"],
+        "rows.csv:2: label is pos, but a list of labels was expected",
+    ),
+    "label twice": (["run", "--train-file", "rows.csv", "--labels", "pos,neg,neg"], "names a label twice"),
+    "weights": (["run", "--train-file", "rows.csv", "--label-weights", "1,x"], "2 positive numbers were expected"),
     "choice": (["run", "--lr-scheduler-type", "liner"], "is not one of linear, cosine"),
     "file": (["run", "--train-file", "no.csv"], "no file 'no.csv'; '.' holds empty.csv, one.csv, rows.csv"),
     "kind of file": (["run", "--train-file", "."], ".: files that can be read end in .csv"),
@@ -138,7 +178,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("args", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line_and_exit_code_2(
-    args: list[str], message: str, adapt: Adapt, small_csv: Path, tmp_path: Path
+    args: list[str], message: str, adapt: Adapt, small_csv: Path, tmp_path: Path, tiny_folder: Callable[..., Path]
 ) -> None:
     (tmp_path / "empty.csv").write_text("text,label\na,x\nb,\n")
     (tmp_path / "one.csv").write_text("text,label\na,x\nb,x\n")
@@ -151,7 +191,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     (tmp_path / "pickled" / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04")
     before = sorted(str(p) for p in tmp_path.rglob("*"))
-    done = adapt(*args)
+    done = adapt(*(str(tiny_folder()) if arg == "TINY" else arg for arg in args))
     assert done.exit_code == 2, done.output
     assert message in done.stderr
     assert done.stderr.splitlines()[-1].startswith("Error: ")

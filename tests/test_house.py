@@ -14,7 +14,7 @@ import adapterkit
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "options", "settings", "modules", "patch", "strategy", "watch", "files", "readers"}
-    | {"peft_format", "metrics", "vectors"},
+    | {"peft_format", "metrics", "vectors", "snapshot"},
     {"base", "data", "strategies", "tasks"},
     {"adapter", "registry"},
     {"training", "evaluation"},

@@ -14,11 +14,22 @@ import pytest
 from adapterkit import Registry
 from adapterkit.errors import RegistryError
 
-ENTRY = {"task": "text-classification", "strategy": "lora", "bytes": 1}
+ENTRY = {"task": "text-classification", "strategy": "lora", "base": {}, "bytes": 1, "metrics": {}}
+MANIFEST = {
+    "task": {"name": "text-classification"},
+    "strategy": {"name": "lora"},
+    "base": {"name": "tiny", "fingerprint": "0"},
+    "files": {"adapter_model.safetensors": {"bytes": 1}},
+    "metrics": {},
+}
 
 
 def add(path: Path, name: str, content: str) -> str:
-    return Registry(path).add(name, {"adapter.json": content.encode()}, ENTRY)
+    return Registry(path).add(name, {"adapter.json": manifest(content)}, ENTRY)
+
+
+def manifest(content: str) -> bytes:
+    return json.dumps({**MANIFEST, "note": content}).encode()
 
 
 def add_many(path: Path, worker: int) -> None:
@@ -32,7 +43,7 @@ def test_versions_are_named_by_content_and_the_last_added_is_current(registry: R
     assert registry.adapters()["a"]["current"] == first
     assert [v["number"] for v in registry.adapters()["a"]["versions"].values()] == [1, 2]
     assert registry.resolve(f"a@{second[:5]}") == ("a", second)
-    assert (registry.folder("a", second) / "adapter.json").read_text() == "2"
+    assert (registry.folder("a", second) / "adapter.json").read_bytes() == manifest("2")
 
 
 def test_the_index_can_be_made_again_from_the_store(registry: Registry) -> None:
@@ -42,7 +53,27 @@ def test_the_index_can_be_made_again_from_the_store(registry: Registry) -> None:
     registry.path.write_text("{half")
     with pytest.raises(RegistryError, match="is not JSON"):
         registry.adapters()
-    assert registry.rebuild() == before == registry.adapters()
+    assert registry.rebuild() == (before, [])
+    assert registry.adapters() == before
+
+
+def test_a_rebuild_makes_lost_entries_again_and_leaves_damage_out(registry: Registry) -> None:
+    first, second, third = (add(registry.path, "a", content) for content in ("1", "2", "3"))
+    (registry.folder("a", first) / "entry.json").write_text("{half")
+    (registry.folder("a", second) / "adapter.json").write_bytes(manifest("2, but edited"))
+    index, left_out = registry.rebuild()
+    assert set(index["a"]["versions"]) == {first, third}
+    assert index["a"]["versions"][first]["strategy"] == "lora"
+    assert len(left_out) == 1
+    assert "adapter.json is damaged or was edited" in left_out[0]
+
+
+def test_adding_a_damaged_version_again_repairs_it(registry: Registry) -> None:
+    version = add(registry.path, "a", "1")
+    (registry.folder("a", version) / "adapter.json").write_bytes(b"edited")
+    assert add(registry.path, "a", "1") == version
+    assert (registry.folder("a", version) / "adapter.json").read_bytes() == manifest("1")
+    assert [p.name for p in registry.folder("a", version).parent.iterdir()] == [version]
 
 
 def test_adds_from_many_processes_all_stand(registry: Registry) -> None:
@@ -69,6 +100,9 @@ def test_a_name_that_is_not_one_is_refused(registry: Registry, name: str) -> Non
         ("", "is not JSON"),
         ("[]", "is JSON, but no registry"),
         ('{"schema_version": 9, "adapters": {}}', "has schema version 9; this adapterkit reads 1"),
+        ('{"schema_version": 1, "adapters": {"a": 3}}', "'a' is no entry"),
+        ('{"schema_version": 1, "adapters": {"a": {"current": "x", "versions": {}}}}', "'a' is no entry"),
+        ("[" * 100000, "is not JSON"),
     ],
 )
 def test_a_registry_that_is_not_one_is_refused_and_kept(registry: Registry, content: str, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,87 @@ def test_a_strategy_that_is_not_one_is_named_with_its_package(monkeypatch: pytes
         monkeypatch.setattr("adapterkit.strategies.installed", lambda value=value: found(value))
         with pytest.raises(AdapterkitError, match=message):
             strategy_class("odd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Odd(Strategy):
+    """A strategy that breaks a rule: the fields say which."""
+
+    learning_rate: float = 1e-2
+    rule: str = ""
+
+    def apply(self, base: Any) -> Any:
+        query = base.encoder.layer[0].attention.self.query
+        if self.rule == "changes a value":
+            query.weight.data.mul_(-3)
+        if self.rule == "starts elsewhere":
+            torch.nn.init.normal_(query.weight)
+        if self.rule == "exchanges a tensor":
+            query.weight.data = query.weight.data * 2
+        if self.rule == "raises half-way":
+            base.encoder.layer[1] = torch.nn.Identity()
+            query.weight.data.zero_()
+            raise ValueError("boom")
+        if self.rule == "returns a stranger":
+            return [torch.nn.Parameter(torch.zeros(3))]
+        if self.rule == "returns nothing":
+            return None
+        if self.rule == "leaves a hook":
+            query.register_forward_hook(lambda *_: None)
+            base.config.hidden_act = "relu"
+        return [query.weight]
+
+    def patches(self, base: Any) -> Any:
+        if self.rule == "forgets":
+            return {}
+        if self.rule == "names nothing":
+            return {"no.such.module": next(iter(super().patches(base).values()))}
+        return super().patches(base)
+
+    def remove(self, base: Any) -> None:
+        if self.rule == "removes too much":
+            base.encoder.layer[2] = torch.nn.Identity()
+        if self.rule == "fails to remove":
+            raise RuntimeError("stuck")
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("changes a value", "Odd.apply changed the values of 'encoder.layer.0.attention.self.query.weight'"),
+        ("starts elsewhere", "Odd.apply changed the values of 'encoder.layer.0.attention.self.query.weight'"),
+        ("exchanges a tensor", "Odd.apply changed the values of 'encoder.layer.0.attention.self.query.weight'"),
+        ("raises half-way", "Odd.apply failed: ValueError: boom"),
+        ("returns a stranger", "Odd.apply returned what is no parameter of the base: Parameter"),
+        ("returns nothing", "Odd.apply failed: TypeError"),
+        ("forgets", "Odd.patches doesn't hold what was learned: outputs differ by"),
+        ("names nothing", "the adapter changes a module 'no.such.module', which base"),
+        ("removes too much", "Odd.remove left the base changed, first at encoder.layer.2"),
+        ("fails to remove", "Odd.remove failed: RuntimeError: stuck"),
+        ("leaves a hook", None),
+    ],
+)
+def test_a_strategy_that_breaks_a_rule_is_told_which_and_the_base_is_whole(
+    rule: str,
+    message: str | None,
+    small_csv: Path,
+    tiny_base: Base,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, modules = state(tiny_base), [(n, id(m)) for n, m in tiny_base.model.named_modules()]
+    config = tiny_base.model.config.to_dict()
+    good = plan(small_csv, tiny_base.path, "full", learning_rate=0.5)
+    odd = replace(good, strategy=Odd(rule=rule, learning_rate=0.5))
+    if message is None:
+        run(odd, registry, base=tiny_base)
+    else:
+        with pytest.raises(AdapterkitError) as caught:
+            run(odd, registry, base=tiny_base)
+        assert message in str(caught.value)
+        assert registry.adapters() == {}
+    assert same(state(tiny_base), before)
+    assert [(n, id(m)) for n, m in tiny_base.model.named_modules()] == modules
+    assert tiny_base.model.config.to_dict() == config
+    assert not tiny_base.altered()
+    assert not any(m._forward_hooks for m in tiny_base.model.modules())

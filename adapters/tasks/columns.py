@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..data import LINE
-from ..errors import DataError, unknown
+from ..errors import DataError, OptionError, unknown
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -80,6 +80,15 @@ def labels_of(values: Iterable[Any]) -> tuple[str, ...]:
     return tuple(sorted({str(value) for value in values}, key=_natural))
 
 
+def check_weights(weights: tuple[str, ...], labels: Sequence[str]) -> tuple[str, ...]:
+    """Return weights of labels, or raise `OptionError` where they aren't a positive number for each."""
+    good = [w for w in weights if w.replace(".", "", 1).isdecimal() and float(w) > 0]
+    if len(good) < len(weights) or len(weights) not in (0, len(labels)):
+        given = ",".join(weights)
+        raise OptionError(f"--label-weights={given}: {len(labels)} positive numbers were expected, one for each label")
+    return weights
+
+
 def check_labels(data: Dataset, file: str, values: Iterable[Iterable[Any]], known: Sequence[str]) -> None:
     """Raise `DataError`, with file and line, for the first row with a label that is not among `known`."""
     names = set(known)
@@ -110,4 +119,4 @@ def split_fields(texts: Sequence[str], columns: Sequence[str]) -> dict[str, list
 
 def _natural(label: str) -> tuple[bool, int, str]:
     """Sort 2 before 10, and numbers before words."""
-    return (not label.isdigit(), int(label) if label.isdigit() else 0, label)
+    return (not label.isdecimal(), int(label) if label.isdecimal() else 0, label)

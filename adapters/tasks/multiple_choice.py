@@ -69,7 +69,14 @@ class MultipleChoice(Task):
     def check(self, data: Dataset, file: str) -> None:
         check_filled(data, file, str(self.context_column_name), str(self.label_column_name), *self.endings_column_name)
         rows = zip(each(data, LINE, str(self.label_column_name)), self._choices(data), strict=True)
+        count = None
         for (line, label), endings in rows:
+            count = count or len(endings)
+            if len(endings) != count or count < 2:
+                wanted = f"{count}, as in the first row" if count > 1 else "at least 2"
+                raise DataError(f"{file}:{line}: {len(endings)} endings, but {wanted}, were expected")
+            if any(not isinstance(ending, str) or not ending.strip() for ending in endings):
+                raise DataError(f"{file}:{line}: an ending is empty or no text")
             if not re.fullmatch(r"\d+", str(label)) or int(label) >= len(endings):
                 raise DataError(f"{file}:{line}: the label is '{label}', but there are endings 0 to {len(endings) - 1}")
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
+from ..settings import at_least
+
 if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
@@ -34,6 +36,9 @@ class Task(ABC):
     """Whether answers are texts that `generate` makes."""
 
     max_seq_length: Annotated[int, "cut inputs after this many tokens", "--max-length"] = 128
+
+    def __post_init__(self) -> None:
+        at_least(self, 8, "max_seq_length")
 
     # ---- columns and rows
 

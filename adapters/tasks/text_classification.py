@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from ..errors import DataError
+from ..data import LINE
+from ..errors import DataError, OptionError
 from .columns import (
     LABELS,
     PAIRS,
     TEXTS,
     check_filled,
     check_labels,
+    check_weights,
     choose,
     each,
     first_of,
@@ -53,7 +56,7 @@ class TextClassification(Task):
     ] = None
     threshold: Annotated[float, "a label of several is given from this probability on"] = 0.5
     class_weight: Annotated[Literal["balanced", "none"], "weigh rare labels more, as scikit-learn does"] = "none"
-    label_weights: Annotated[tuple[str, ...], "a weight for each label; set by --class-weight"] = ()
+    label_weights: Annotated[tuple[str, ...], "a weight for each label, in their order; or --class-weight"] = ()
 
     @property
     def best(self) -> str:  # type: ignore[override]
@@ -69,6 +72,8 @@ class TextClassification(Task):
     def with_columns(self, names: Sequence[str]) -> Self:
         names = visible(names)
         require(names, *self.text_column_name, self.label_column_name)
+        if self.label_column_name in self.text_column_name:
+            raise DataError(f"column '{self.label_column_name}' can't be both the text and the label")
         label = self.label_column_name or first_of(LABELS, names, without=self.text_column_name)
         texts = self.text_column_name or _guess_texts([name for name in names if name != label])
         if label is None and len(names) == len(texts) + 1:
@@ -89,6 +94,8 @@ class TextClassification(Task):
     def fit(self, train: Dataset) -> Self:
         values = list(stream(train[self._label]))
         kind = self.problem_type or _kind(values)
+        if len(set(self.labels)) < len(self.labels):
+            raise OptionError(f"--labels={','.join(self.labels)} names a label twice")
         if kind == NUMBER:
             return replace(self, problem_type=NUMBER)
         rows = [value if kind == MULTI else [value] for value in values]
@@ -100,7 +107,7 @@ class TextClassification(Task):
             )
         if not labels:
             raise DataError(f"no training row has a label in column '{self._label}'")
-        weights: tuple[str, ...] = ()
+        weights = check_weights(self.label_weights, labels)
         if self.class_weight == "balanced":
             from sklearn.utils.class_weight import compute_class_weight
 
@@ -116,9 +123,13 @@ class TextClassification(Task):
 
     def check(self, data: Dataset, file: str) -> None:
         check_filled(data, file, *self.text_column_name, self._label)
+        several = (self.problem_type or _kind(list(stream(data[self._label])))) == MULTI
+        for line, value in each(data, LINE, self._label):
+            labels = value if several and isinstance(value, list) else [value]
+            if several != isinstance(value, list) or not all(isinstance(v, str | int | float) for v in labels):
+                wanted = "a list of labels" if several else "a label"
+                raise DataError(f"{file}:{line}: {self._label} is {str(value)[:60]}, but {wanted} was expected")
         if self.problem_type == NUMBER:
-            from ..data import LINE
-
             for line, value in each(data, LINE, self._label):
                 if _number(value) is None:
                     raise DataError(f"{file}:{line}: {self._label} is '{value}', but a number was expected")
@@ -239,6 +250,7 @@ def _kind(values: Sequence[Any]) -> Literal["single_label_classification", "mult
 
 def _number(value: Any) -> float | None:
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         return None
+    return number if math.isfinite(number) else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..data import LINE
 from ..errors import DataError
-from .columns import TAGS, check_labels, choose, labels_of, shown, stream, visible
+from .columns import TAGS, check_labels, check_weights, choose, labels_of, shown, stream, visible
 from .task import Rows, Task, weighted_loss
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class TokenClassification(Task):
     label_column_name: Annotated[str | None, "column of the tags", "--label-column", "--tags-column"] = None
     labels: Annotated[tuple[str, ...], "the tags in order; by default those of the training rows, sorted"] = ()
     class_weight: Annotated[Literal["balanced", "none"], "weigh rare tags more, as scikit-learn does"] = "none"
-    label_weights: Annotated[tuple[str, ...], "a weight for each tag; set by --class-weight"] = ()
+    label_weights: Annotated[tuple[str, ...], "a weight for each tag, in their order; or --class-weight"] = ()
 
     @classmethod
     def fits(cls, first: Mapping[str, Any]) -> bool:
@@ -67,7 +67,7 @@ class TokenClassification(Task):
         labels = self.labels or _closed(labels_of(tag for row in stream(train[self._tags]) for tag in row))
         if len(labels) < 2:
             raise DataError(f"all words of the training rows have the tag '{labels[0]}' in column '{self._tags}'")
-        weights: tuple[str, ...] = ()
+        weights = check_weights(self.label_weights, labels)
         if self.class_weight == "balanced":
             flat = [str(tag) for row in stream(train[self._tags]) for tag in row]
             weights = tuple(f"{len(flat) / (len(labels) * max(flat.count(tag), 1)):.6g}" for tag in labels)
@@ -80,6 +80,8 @@ class TokenClassification(Task):
         for line, words, tags in zip(
             stream(data[LINE]), stream(data[self._words]), stream(data[self._tags]), strict=True
         ):
+            if words is not None and any(not isinstance(w, str) or not w for w in words):
+                raise DataError(f"{file}:{line}: a word is empty or no text")
             if not words or tags is None or len(words) != len(tags):
                 raise DataError(f"{file}:{line}: {len(words or [])} words, but {len(tags or [])} tags")
         if self.labels:
