@@ -5,7 +5,7 @@ validation rows, and are measured on the same test rows. The reference side shar
 reading of files: it tokenises, trains and measures as transformers' own examples do.
 
     python benchmarks/fidelity.py sentiment --data ../shared/data --limit 2000 --epochs 2
-    python benchmarks/fidelity.py sentiment nli banking77 ner squad snips-intent snips-slots multilabel --limit 1000
+    python benchmarks/fidelity.py multilabel --limit 600 --epochs 8
 """
 
 from __future__ import annotations
@@ -294,14 +294,15 @@ def quietly(function: Callable[..., float], *args: Any) -> float:
         return function(*args)
 
 
-def row(name: str, strategy: str, found: dict[str, list[float]], metric: str) -> str:
+def row(name: str, strategy: str, found: dict[str, list[float]], metric: str, args: argparse.Namespace) -> str:
     means = {side: statistics.mean(values) for side, values in found.items()}
     each = {s: f"{means[s]:.4g} ({min(found[s]):.4g} to {max(found[s]):.4g})" for s in found}
     low, high = (f(found["Trainer"]) for f in (min, max))
     width = max(high - low, max(found["ours"]) - min(found["ours"]))
     difference = means["ours"] - means["Trainer"]
     verdict = "yes" if difference >= -width else f"no, by {-difference - width:.4g}"
-    return f"| {name} | {metric} | {strategy} | {each['ours']} | {each['Trainer']} | {difference:+.4g} | {verdict} |"
+    cells = [name, f"{args.limit} x {args.epochs}", metric, strategy, each["ours"], each["Trainer"]]
+    return f"| {' | '.join(cells)} | {difference:+.4g} | {verdict} |"
 
 
 def main() -> None:
@@ -338,15 +339,15 @@ def main() -> None:
                             flush=True,
                         )
                 results.append({"problem": name, "strategy": strategy, "metric": problem.metric, **found})
-                lines.append(row(name, strategy, found, problem.metric))
+                lines.append(row(name, strategy, found, problem.metric, args))
                 print(lines[-1], flush=True)
         if args.out:
             about = {key: str(value) for key, value in vars(args).items()}
             args.out.write_text(json.dumps({**about, "rows": results}, indent=2) + "\n")
     cut = f"cut to {args.limit} training rows and {args.limit_eval} test rows"
     print(f"\nBase {args.base}; {cut}; {args.epochs} epochs, batch {args.batch_size}, {args.seeds} seeds, fp32.\n")
-    print("| data | metric | strategy | adapterkit | Trainer | difference | within the spread |")
-    print("|---|---|---|---|---|---|---|")
+    print("| data | rows x epochs | metric | strategy | adapterkit | Trainer | difference | within the spread |")
+    print("|---|---|---|---|---|---|---|---|")
     print("\n".join(lines))
 
 

@@ -145,7 +145,7 @@ class TerminalWatch(Watch):
         self.task: Any = None
 
     def note(self, topic: str, text: str) -> None:
-        self.console.print(f"{topic:<11}{text}", soft_wrap=True)
+        self.console.print(f"{topic:<10} {text}", soft_wrap=True)
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Watch]:
