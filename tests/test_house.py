@@ -15,12 +15,19 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "options", "settings", "modules", "patch", "strategy", "watch", "files", "readers"}
     | {"peft_format", "metrics", "vectors", "snapshot"},
-    {"base", "data", "strategies", "tasks"},
+    {"base", "data", "kept", "strategies", "tasks"},
     {"adapter", "registry"},
     {"training", "evaluation"},
     {"workflow"},
 ]
-SIDEWAYS = {("patch", "modules"), ("strategy", "modules"), ("strategy", "patch"), ("tasks", "data"), ("tasks", "base")}
+SIDEWAYS = {
+    ("patch", "modules"),
+    ("strategy", "modules"),
+    ("strategy", "patch"),
+    ("tasks", "data"),
+    ("tasks", "base"),
+    ("data", "kept"),
+}
 ACROSS = {"errors", "options", "watch", "files", "adapter", "evaluation", "strategy", "settings"}
 
 
