@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import random
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -174,8 +175,11 @@ def _sha256(path: str) -> str:
 
 
 def _limited(data: Dataset, options: DataOptions, split: str) -> Dataset:
+    """Cut a split to the most rows that were asked for: drawn at random, since files are often sorted by label."""
     most = options.max_train_samples if split == "train" else options.max_eval_samples
-    return data if most is None or len(data) <= most else data.select(range(most))
+    if most is None or len(data) <= most:
+        return data
+    return data.select(sorted(random.Random(0).sample(range(len(data)), most)))
 
 
 def _is_hub_id(dataset: str) -> bool:

@@ -29,8 +29,8 @@ class DataOptions:
     validation_file: Annotated[str | None, "rows to choose the best epoch by", "--eval-file", "--dev-file"] = None
     test_file: Annotated[str | None, "rows to report on at the end"] = None
     validation_split_percentage: Annotated[int, "share of the training rows cut off where no validation is given"] = 10
-    max_train_samples: Annotated[int | None, "use no more training rows than this"] = None
-    max_eval_samples: Annotated[int | None, "use no more validation and no more test rows than this"] = None
+    max_train_samples: Annotated[int | None, "use no more training rows than this, drawn at random"] = None
+    max_eval_samples: Annotated[int | None, "use no more validation and test rows than this, drawn at random"] = None
     skip_bad_rows: Annotated[bool, "leave out rows that can't be read, and say how many"] = False
     tag_column: Annotated[
         int | None, "column of the tags in a CoNLL file, from 0, or from the end below 0; by default the last"

@@ -212,6 +212,7 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
         "strategy": plan.strategy_name,
         "base": {"name": base.name, "fingerprint": base.fingerprint},
         "bytes": len(files[TENSORS]),
+        "best": task.best,
         "metrics": metrics,
         "seconds": round(trained.seconds, 1),
     }

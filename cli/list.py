@@ -25,13 +25,22 @@ def command(registry: Path | None, as_json: bool) -> None:
         click.echo(f"no adapters in {where.path}; `adapt run` makes one")
         return
     rows = [
-        [name, e["task"], e["strategy"], e["base"]["name"], size(e["bytes"]), _best(e["metrics"]), e["version"]]
+        [
+            name,
+            e["task"],
+            e["strategy"],
+            e["base"]["name"],
+            size(e["bytes"]),
+            _best(e["metrics"], e.get("best")),
+            e["version"],
+        ]
         for name, e in current.items()
     ]
     print_table(["name", "task", "strategy", "base", "size", "measured", "version"], rows)
 
 
-def _best(metrics: dict[str, dict[str, float]]) -> str:
+def _best(metrics: dict[str, dict[str, float]], best: str | None) -> str:
     split = "test" if "test" in metrics else "validation"
-    name, value = next(iter(metrics[split].items()))
+    name = best if best in metrics[split] else next(iter(metrics[split]))
+    value = metrics[split][name]
     return f"{name} {value:.3f} ({split}, {int(metrics[split]['n'])})"

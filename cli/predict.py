@@ -58,7 +58,7 @@ def _cell(value: Any) -> str:
         return ", ".join(f"{key} {_cell(v)}" for key, v in value.items()) or "-"
     if isinstance(value, list):
         return "; ".join(" ".join(map(_cell, v.values())) if isinstance(v, dict) else _cell(v) for v in value) or "-"
-    return "-" if value is None or value == "" else str(value)
+    return "-" if value is None or value == "" else str(value).replace("\t", " | ")
 
 
 def _texts(texts: tuple[str, ...], path: Path | None) -> list[str]:

@@ -26,6 +26,7 @@ inner.post_processor = processors.TemplateProcessing(single="$A </s>", special_t
 tokenizer = transformers.PreTrainedTokenizerFast(
     tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=256
 )
+transformers.logging.disable_progress_bar()
 torch.manual_seed(0)
 config = transformers.T5Config(
     vocab_size=len(tokenizer),

@@ -536,3 +536,12 @@ def test_every_demo_data_set_can_be_loaded(name: str) -> None:
 def test_the_demo_data_sets_are_of_every_task() -> None:
     names = "chat choice ner nli qa requests sentiment similarity stories summaries topics translation"
     assert set(names.split()) <= set(data.demo_names())
+
+
+def test_a_limit_draws_rows_at_random_and_the_same_again(tmp_path: Path) -> None:
+    lines = [f"t{i},{'a' if i < 50 else 'b'}" for i in range(100)]  # sorted by label, as files are
+    options = DataOptions(train_file=write(tmp_path / "a.csv", "\n".join(["text,label", *lines])), max_train_samples=20)
+    first, again = (data.load(options)["train"] for _ in range(2))
+    assert len(first) == 20
+    assert set(first["label"]) == {"a", "b"}
+    assert first["text"][:] == again["text"][:]
