@@ -208,8 +208,8 @@ def _load_hub(name: str, options: DataOptions, watch: Watch) -> Splits:
         elif split != "train" and _unlabelled(found[names[0]]):
             splits.notes.append(f"{where}: the labels of {names[0]} aren't public, so it was left out")
         else:
-            rows = _limited(found[names[0]], options, split)
-            splits.sets[split] = _kept_table(where, rows, options, watch, splits.notes)
+            rows = _kept_table(where, found[names[0]], options, watch, splits.notes)
+            splits.sets[split] = _limited(rows, options, split)
             splits.files[split], splits.fingerprints[split] = where, found[names[0]]._fingerprint
     return splits
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from adapterkit.cli.common import common_options, print_json, print_table
+from adapterkit.errors import DataError
 
 
 @click.command(short_help="List the data sets in the package, or copy one.")
@@ -23,6 +24,9 @@ def command(name: str | None, out: Path | None, as_json: bool) -> None:
 
     files = {each: demo_files(each) for each in ([name] if name else demo_names())}
     if name and out:
+        there = [out / Path(file).name for file in files[name].values() if (out / Path(file).name).exists()]
+        if there:
+            raise DataError(f"'{there[0]}' is there already; choose another folder")
         out.mkdir(parents=True, exist_ok=True)
         for file in files[name].values():
             shutil.copyfile(file, out / Path(file).name)

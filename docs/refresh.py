@@ -1,9 +1,10 @@
 """Run the commands in the pages' `console` blocks again and put what they print under them.
 
     python docs/refresh.py docs/four-tasks.md README.md
+    python docs/refresh.py docs/translation.md --data ../shared/data/translation
 
-A block's lines that begin with `$ ` are commands; the rest is what they printed. They run in `.docs/`, a folder that
-git ignores, in order; `--data` names a folder whose subfolders are linked there, for pages on data that isn't ours.
+A block's lines that begin with `$ ` are commands; the rest is what they printed. They run in order, in a new
+folder for each page in `.docs/`, which git ignores; folders named by `--data` are copied there first, for pages on data that isn't ours.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,18 +61,15 @@ def refresh(page: Path, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="+", type=Path)
-    parser.add_argument("--data", type=Path, help="link the folders in here into the working folder")
+    parser.add_argument("--data", nargs="*", default=[], type=Path, help="copy these folders into the working folder")
     args = parser.parse_args()
-    folder = ROOT / ".docs"
-    folder.mkdir(exist_ok=True)
-    for source in args.data.resolve().iterdir() if args.data else ():
-        link = folder / source.name
-        if source.is_dir() and not link.exists():
-            link.symlink_to(source)
-    for name in ("examples",):
-        if not (folder / name).exists():
-            (folder / name).symlink_to(ROOT / name)
     for page in args.pages:
+        folder = ROOT / ".docs" / page.stem
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for source in args.data:
+            shutil.copytree(source, folder / source.name)
+        (folder / "examples").symlink_to(ROOT / "examples")
         refresh(page.resolve(), folder)
         print(f"{page}: refreshed")
 

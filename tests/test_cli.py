@@ -205,6 +205,15 @@ def test_demo_data_is_listed_and_copied(adapt: Adapt, tmp_path: Path) -> None:
     assert (tmp_path / "there" / "train.tsv").read_text().startswith("premise\thypothesis\tlabel\n")
 
 
+def test_demo_data_never_takes_a_files_place(adapt: Adapt, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "test.csv").write_text("mine")
+    done = adapt("demo", "sentiment", "--out", "mine")
+    assert (done.exit_code, "'mine/test.csv' is there already" in done.stderr) == (2, True)
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["test.csv"]
+    assert (tmp_path / "mine" / "test.csv").read_text() == "mine"
+
+
 def test_base_says_where_a_base_lies(adapt: Adapt, tiny_folder: Callable[..., Path]) -> None:
     assert adapt("base", tiny_folder()).stdout == f"{tiny_folder()}\n"
     assert (Path(adapt("base", "minilm").stdout.strip()) / "model.safetensors").is_file()

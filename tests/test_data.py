@@ -430,7 +430,7 @@ def test_a_data_set_of_the_hub_has_names_for_labels_and_numbers_for_lines(monkey
     watch = Listening()
     splits = data.load(DataOptions(dataset="owner/name", dataset_config_name="part", max_train_samples=2), watch)
     assert asked == [("owner/name", "part")]
-    assert splits["train"][:] == {"text": ["t1", "t0"], "label": ["yes", "no"], data.LINE: [1, 2]}
+    assert splits["train"][:] == {"text": ["t0", "t1"], "label": ["no", "yes"], data.LINE: [2, 3]}
     assert splits["validation"]["label"][:] == ["no"]
     assert splits.files == {"train": "hub:owner/name/part", "validation": "hub:owner/name/part"}
     assert splits.name == "name"
