@@ -3,8 +3,8 @@
     python docs/refresh.py docs/four-tasks.md README.md
     python docs/refresh.py docs/translation.md --data ../shared/data/translation
 
-A block's lines that begin with `$ ` are commands; the rest is what they printed. They run in order, in a new
-folder for each page in `.docs/`, which git ignores; folders named by `--data` are copied there first, for pages on data that isn't ours.
+A block's lines that begin with `$ ` are commands; the rest is what they printed. They run in order, in a new folder for
+each page in `.docs/`, which git ignores; folders named by `--data` are copied there first, for data that isn't ours.
 """
 
 from __future__ import annotations
