@@ -182,8 +182,8 @@ PROBLEMS = {
     "multilabel": Problem("multilabel", "f1_micro", text_reference),
 }
 STRATEGIES: dict[str, dict[str, Any]] = {
-    "lora": {"strategy": "lora", "learning_rate": 2e-3},
-    "layerwise": {"strategy": "layerwise", "top": 2, "learning_rate": 3e-4},
+    "lora": {"strategy": "lora", "learning_rate": 1e-3},
+    "layerwise": {"strategy": "layerwise", "top": 2, "learning_rate": 2e-4},
     "full": {"strategy": "full", "learning_rate": 1e-4},
 }
 
