@@ -4,8 +4,8 @@ Both sides get the same base, rows, epochs, batch size, rate, schedule and seeds
 validation rows, and are measured on the same test rows. The reference side shares no code with adapterkit but the
 reading of files: it tokenises, trains and measures as transformers' own examples do.
 
-    python benchmarks/fidelity.py sentiment --data ../shared/data --limit 2000 --epochs 2
-    python benchmarks/fidelity.py multilabel --limit 600 --epochs 8
+    python benchmarks/fidelity.py sentiment --data DATA --limit 2000 --epochs 2
+    python benchmarks/fidelity.py multilabel --data DATA --limit 600 --epochs 8
 """
 
 from __future__ import annotations
@@ -308,7 +308,7 @@ def row(name: str, strategy: str, found: dict[str, list[float]], metric: str, ar
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("problems", nargs="+", choices=list(PROBLEMS))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the folder of the data sets")
+    parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets, one folder each")
     parser.add_argument("--base", default="minilm")
     parser.add_argument("--limit", type=int, default=1000, help="training rows")
     parser.add_argument("--limit-eval", type=int, default=500, help="validation rows, and as many test rows")

@@ -1,7 +1,7 @@
 """Run the commands in the pages' `console` blocks again and put what they print under them.
 
     python docs/refresh.py docs/four-tasks.md README.md
-    python docs/refresh.py docs/translation.md --data ../shared/data/translation
+    python docs/refresh.py docs/translation.md --data DATA/translation
 
 A block's lines that begin with `$ ` are commands; the rest is what they printed. They run in order, in a new folder for
 each page in `.docs/`, which git ignores; folders named by `--data` are copied there first, for data that isn't ours.
