@@ -128,7 +128,7 @@ class Base:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         fresh = _fresh_children(name, model, set(info["missing_keys"]))
         model.requires_grad_(False).eval()
-        head = _read_tensors(path, set(info["unexpected_keys"]))
+        head = _read_tensors(path, common["revision"], set(info["unexpected_keys"]))
         digests = tensor_digests(model, without=fresh)
         return cls(name, path, revision, model, tokenizer, digests, fresh, head, trust_remote_code)
 
@@ -288,26 +288,28 @@ def _fresh_children(name: str, model: nn.Module, missing: set[str]) -> frozenset
     return frozenset(children)
 
 
-def _read_tensors(path: str, names: set[str]) -> dict[str, Tensor]:
+def _read_tensors(path: str, revision: str, names: set[str]) -> dict[str, Tensor]:
     """Read some tensors of the checkpoint, from a folder or the Hub's cache."""
     if not names:
         return {}
     tensors = {}
-    for file in _weight_files(path):
+    for file in _weight_files(path, revision):
         with safe_open(file, framework="pt") as stored:
             tensors.update({name: stored.get_tensor(name) for name in names & set(stored.keys())})
     return tensors
 
 
-def _weight_files(path: str) -> list[str]:
+def _weight_files(path: str, revision: str) -> list[str]:
     from transformers.utils import cached_file
 
-    index = cached_file(path, "model.safetensors.index.json", _raise_exceptions_for_missing_entries=False)
+    index = cached_file(
+        path, "model.safetensors.index.json", revision=revision, _raise_exceptions_for_missing_entries=False
+    )
     if index is None:
-        single = cached_file(path, "model.safetensors", _raise_exceptions_for_missing_entries=False)
+        single = cached_file(path, "model.safetensors", revision=revision, _raise_exceptions_for_missing_entries=False)
         return [single] if single else []
     shards = set(json.loads(Path(index).read_text())["weight_map"].values())
-    return [file for shard in sorted(shards) if (file := cached_file(path, shard))]
+    return [file for shard in sorted(shards) if (file := cached_file(path, shard, revision=revision))]
 
 
 def _graft(target: nn.Module, source: nn.Module, *, without: frozenset[str]) -> None:

@@ -70,7 +70,8 @@ class Plan:
         Raises `OptionError` for an option that neither the run, nor its task, nor its strategy has.
         """
         chosen = {**(config or {}), **values}
-        strategy_name, task_name = chosen.get("strategy", "lora"), chosen.get("task")
+        strategy_name = "lora" if chosen.get("strategy") is None else chosen["strategy"]
+        task_name = chosen.get("task")
         for key, value in (("strategy", strategy_name), ("task", task_name)):
             if value is not None and not isinstance(value, str):
                 raise OptionError(f"--{key}={value!r} is not a name")

@@ -31,8 +31,9 @@ class RunCommand(click.Command):
 
         try:
             config = read_config(chosen["config"]) if "config" in chosen else {}
-            both = {"strategy": "lora", "task": None, **config, **chosen}
-            return [flag(option) for option in run_options(str(both["strategy"]), both["task"]).values()]
+            both = {**config, **chosen}
+            strategy = "lora" if both.get("strategy") is None else str(both["strategy"])
+            return [flag(option) for option in run_options(strategy, both.get("task")).values()]
         except AdapterkitError:
             if ctx.resilient_parsing:
                 return []

@@ -167,6 +167,7 @@ MISTAKES = {
         ["run", "--config", "odd.yaml"],
         "no option of a run with strategy lora named 'epoch'; did you",
     ),
+    "config without a strategy": (["run", "--config", "blank.yaml"], "no file 'no.csv'"),
     "config value": (["run", "--config", "bad.yaml"], "--num-train-epochs='many' is not a whole number"),
     "config list": (["run", "--config", "list.yaml"], "option: value pairs were expected, not a list"),
     "adapter": (["predict", "nothing", "a text"], "no adapter named 'nothing'; registered: none"),
@@ -185,6 +186,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     (tmp_path / "unseen.csv").write_text("text,label\na,poss\n")
     (tmp_path / "odd.yaml").write_text("epoch: 3\n")
     (tmp_path / "bad.yaml").write_text("epochs: many\n")
+    (tmp_path / "blank.yaml").write_text("strategy:\ntrain_file: no.csv\n")
     (tmp_path / "list.yaml").write_text("- epochs\n")
     (tmp_path / "odd.json").write_text("{")
     (tmp_path / "pickled").mkdir()
