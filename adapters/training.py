@@ -269,6 +269,7 @@ def _loop(run: _Run) -> None:
         if options.early_stopping_patience and epoch - run.best_epoch >= options.early_stopping_patience:
             run.watch.note("", f"no better epoch in {options.early_stopping_patience}: stopped early")
             break
+    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)  # autocast was for training alone
     assert run.best is not None
     with torch.no_grad():
         for p, values in zip(run.trainable, run.best[0], strict=True):

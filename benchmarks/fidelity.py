@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import transformers
 
 from adapterkit import Base, Plan, Registry, data, run
@@ -182,7 +184,7 @@ PROBLEMS = {
     "multilabel": Problem("multilabel", "f1_micro", text_reference),
 }
 STRATEGIES: dict[str, dict[str, Any]] = {
-    "lora": {"strategy": "lora", "learning_rate": 1e-3},
+    "lora": {"strategy": "lora", "learning_rate": 2e-3},
     "layerwise": {"strategy": "layerwise", "top": 2, "learning_rate": 2e-4},
     "full": {"strategy": "full", "learning_rate": 1e-4},
 }
@@ -260,6 +262,8 @@ def trainer(plan: Plan, problem: Problem, base: Base) -> float:
                 warmup_steps=plan.training.warmup_ratio,
                 lr_scheduler_type=plan.training.lr_scheduler_type,
                 weight_decay=plan.training.weight_decay,
+                bf16=os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16",
+                use_cpu=not torch.cuda.is_available(),
                 seed=plan.training.seed,
                 eval_strategy="epoch",
                 save_strategy="epoch",
@@ -316,8 +320,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--strategies", default="lora,full")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="Accelerate's, on both sides")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
+    os.environ["ACCELERATE_MIXED_PRECISION"] = args.precision
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     base = Base.load(args.base)
@@ -344,8 +350,9 @@ def main() -> None:
         if args.out:
             about = {key: str(value) for key, value in vars(args).items()}
             args.out.write_text(json.dumps({**about, "rows": results}, indent=2) + "\n")
+    precision = "fp32" if args.precision == "no" else "bf16 autocast"
     cut = f"cut to {args.limit} training rows and {args.limit_eval} test rows"
-    print(f"\nBase {args.base}; {cut}; {args.epochs} epochs, batch {args.batch_size}, {args.seeds} seeds, fp32.\n")
+    print(f"\nBase {args.base}; {cut}; {args.epochs} epochs, batch {args.batch_size}, {args.seeds} seeds, {precision}.\n")
     print("| data | rows x epochs | metric | strategy | adapterkit | Trainer | difference | within the spread |")
     print("|---|---|---|---|---|---|---|---|")
     print("\n".join(lines))
