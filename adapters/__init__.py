@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from .base import Base
     from .errors import AdapterkitError
     from .evaluation import evaluate, predict
-    from .patch import LowRank, Patch, Replace
+    from .patch import Bias, LowRank, Patch, Replace, Scale, Update
+    from .pool import Pool
     from .registry import Registry
     from .strategy import Strategy
     from .training import train
@@ -24,13 +25,17 @@ _HOMES = {
     "Adapter": "adapter",
     "AdapterkitError": "errors",
     "Base": "base",
+    "Bias": "patch",
     "LowRank": "patch",
     "Patch": "patch",
     "Plan": "workflow",
+    "Pool": "pool",
     "Registry": "registry",
     "Replace": "patch",
     "Report": "workflow",
+    "Scale": "patch",
     "Strategy": "strategy",
+    "Update": "patch",
     "Watch": "watch",
     "evaluate": "evaluation",
     "predict": "evaluation",
@@ -42,13 +47,17 @@ __all__ = [
     "Adapter",
     "AdapterkitError",
     "Base",
+    "Bias",
     "LowRank",
     "Patch",
     "Plan",
+    "Pool",
     "Registry",
     "Replace",
     "Report",
+    "Scale",
     "Strategy",
+    "Update",
     "Watch",
     "evaluate",
     "predict",

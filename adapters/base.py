@@ -66,6 +66,7 @@ class Base:
     trust_remote_code: bool = False
     fingerprint: str = field(init=False)  # SHA-256 over config and tensors, as hex: what an adapter was trained on
     tokenizer_digest: str = field(init=False)  # SHA-256 of the tokenizer, before any use changes its state
+    serving: int = field(init=False, default=0)  # how many open pools answer from these tensors
     _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
     _holder: int | None = field(init=False, repr=False, default=None)
 

@@ -52,6 +52,10 @@ class RegistryError(AdapterkitError):
     """registry.json or the store can't be read or written."""
 
 
+class PoolError(AdapterkitError):
+    """A pool is asked for what it doesn't have or can't hold."""
+
+
 class TrainingError(AdapterkitError):
     """A run saw a loss that is not finite, or moved no weight."""
 

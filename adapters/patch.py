@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,10 @@ class Patch(ABC):
     def forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Return what the patched `module` computes: the reference for every faster path."""
 
+    def fold(self, module: nn.Module) -> Mapping[str, Tensor] | None:
+        """Return the tensors of `module` with which it computes the same by itself, or None where there are none."""
+        return None
+
     def attach(self, module: nn.Module) -> Callable[[], None]:
         """Make `module` compute `forward` until the returned function is called."""
         if "forward" in vars(module):
@@ -72,6 +76,9 @@ class Replace(Patch):
     def forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return torch.func.functional_call(module, dict(self.replaced), args, kwargs)
 
+    def fold(self, module: nn.Module) -> Mapping[str, Tensor]:
+        return self.replaced
+
     def attach(self, module: nn.Module) -> Callable[[], None]:
         # by exchanging the parameters' storage, so that weights tied to them, or read past forward(), follow
         own = {name: module.get_parameter(name) for name in self.replaced}
@@ -86,13 +93,37 @@ class Replace(Patch):
         return detach
 
 
+class Update(Patch):
+    """A patch of a linear map or a norm that leaves its product alone and changes what goes in or what comes out.
+
+    Rows of many such patches share one product. An update of many rows is an update whose tensors have a dimension
+    more, that of the rows, which `stack` gives.
+    """
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return what goes into the module instead of `x`, (rows, ..., features)."""
+        return x
+
+    def outputs(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return what comes out instead of `y`, what the module made of `inputs(x)`; may change `y` in place."""
+        return y
+
+    @classmethod
+    @abstractmethod
+    def stack(cls, patches: Sequence[Self]) -> Self:
+        """Return one update for a batch whose row i has `patches[i]`; all of the same shapes and options."""
+
+    def forward(self, module: nn.Module, x: Tensor) -> Tensor:
+        return self.outputs(x, type(module).forward(module, self.inputs(x)))
+
+
 @dataclass(frozen=True, eq=False)
-class LowRank(Patch):
+class LowRank(Update):
     """Add a low-rank update, `x -> module(x) + scale * B(A(x))` (LoRA, Hu et al. 2021, arXiv:2106.09685)."""
 
     kind: ClassVar[str] = "low-rank"
-    A: Tensor  # (r, in_features)
-    B: Tensor  # (out_features, r)
+    A: Tensor  # (r, in_features), or (rows, r, in_features)
+    B: Tensor  # (out_features, r), or (rows, out_features, r)
     scale: float
 
     def tensors(self) -> Mapping[str, Tensor]:
@@ -118,11 +149,101 @@ class LowRank(Patch):
         dtype = module.get_parameter("weight").dtype
         return cls(a.to(dtype), b.to(dtype), float(scale))
 
-    def forward(self, module: nn.Module, x: Tensor) -> Tensor:
-        base: Tensor = type(module).forward(module, x)
-        # in the order in which PEFT computes it, so that what was trained is what runs, to the bit
-        update: Tensor = nn.functional.linear(nn.functional.linear(x.to(self.A.dtype), self.A), self.B) * self.scale
-        return (base + update).to(base.dtype)
+    @classmethod
+    def stack(cls, patches: Sequence[LowRank]) -> LowRank:
+        return cls(torch.stack([p.A for p in patches]), torch.stack([p.B for p in patches]), patches[0].scale)
+
+    def outputs(self, x: Tensor, y: Tensor) -> Tensor:
+        x = x.to(self.A.dtype)
+        if self.A.ndim == 2:
+            # in the order in which PEFT computes it, so that what was trained is what runs, to the bit
+            update: Tensor = nn.functional.linear(nn.functional.linear(x, self.A), self.B) * self.scale
+            return (y + update).to(y.dtype)
+        rows = x.shape[0]
+        inner = torch.bmm(x.reshape(rows, -1, x.shape[-1]), self.A.mT)
+        flat = y.reshape(rows, -1, y.shape[-1])
+        return torch.baddbmm(flat, inner.to(flat.dtype), self.B.mT.to(flat.dtype), alpha=self.scale).view_as(y)
+
+    def fold(self, module: nn.Module) -> Mapping[str, Tensor]:
+        weight = module.get_parameter("weight").detach()
+        # in float64, so that merging adds no error of its own beyond the one of rounding the sum
+        delta = (self.B.double() @ self.A.double()) * self.scale
+        delta = delta if isinstance(module, nn.Linear) else delta.mT
+        return {"weight": (weight.double() + delta).to(weight.dtype)}
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Update):
+    """Multiply what goes into a module, or what comes out, by a number a feature (IA3, arXiv:2205.05638)."""
+
+    kind: ClassVar[str] = "scale"
+    by: Tensor  # (features,), or (rows, features)
+    of: Literal["inputs", "outputs"]
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {"scale": self.by}
+
+    def options(self) -> Mapping[str, Any]:
+        return {"of": self.of}
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor], options: Mapping[str, Any], module: nn.Module) -> Scale:
+        if set(tensors) != {"scale"} or options.get("of") not in ("inputs", "outputs") or len(options) != 1:
+            raise AdapterError(f"a scale patch is scale, of inputs or outputs, not {sorted(tensors)} {dict(options)}")
+        inner, outer = features(module)
+        size = inner if options["of"] == "inputs" else outer
+        _check_vector("scale", tensors["scale"], size)
+        return cls(tensors["scale"].to(module.get_parameter("weight").dtype), options["of"])
+
+    @classmethod
+    def stack(cls, patches: Sequence[Scale]) -> Scale:
+        return cls(torch.stack([p.by for p in patches]), patches[0].of)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        return x * _beside(self.by, x) if self.of == "inputs" else x
+
+    def outputs(self, x: Tensor, y: Tensor) -> Tensor:
+        return y * _beside(self.by, y) if self.of == "outputs" else y
+
+    def fold(self, module: nn.Module) -> Mapping[str, Tensor]:
+        weight = module.get_parameter("weight").detach()
+        outward = self.of == "outputs"
+        rows_first = isinstance(module, nn.Linear)  # a Linear's weight is (outputs, inputs), a Conv1D's the reverse
+        by = self.by.to(weight.dtype)
+        folded = {"weight": weight * (by[:, None] if outward == rows_first else by[None])}
+        if outward and module.bias is not None:
+            folded["bias"] = module.get_parameter("bias").detach() * by
+        return folded
+
+
+@dataclass(frozen=True, eq=False)
+class Bias(Update):
+    """Add a number a feature to what comes out of a module."""
+
+    kind: ClassVar[str] = "bias"
+    add: Tensor  # (features,), or (rows, features)
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {"bias": self.add}
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor], options: Mapping[str, Any], module: nn.Module) -> Bias:
+        if set(tensors) != {"bias"} or options:
+            raise AdapterError(f"a bias patch is bias, not {sorted(tensors)} {dict(options)}")
+        _check_vector("bias", tensors["bias"], features(module)[1])
+        return cls(tensors["bias"].to(module.get_parameter("weight").dtype))
+
+    @classmethod
+    def stack(cls, patches: Sequence[Bias]) -> Bias:
+        return cls(torch.stack([p.add for p in patches]))
+
+    def outputs(self, x: Tensor, y: Tensor) -> Tensor:
+        return y + _beside(self.add, y)
+
+    def fold(self, module: nn.Module) -> Mapping[str, Tensor] | None:
+        if module.bias is None:
+            return None
+        return {"bias": module.get_parameter("bias").detach() + self.add}
 
 
 def features(module: nn.Module) -> tuple[int, int]:
@@ -135,4 +256,16 @@ def features(module: nn.Module) -> tuple[int, int]:
     if type(module).__name__ == "Conv1D":  # transformers' own, whose weight is (inputs, outputs)
         inner, outer = module.get_parameter("weight").shape
         return inner, outer
-    raise AdapterError(f"a low-rank patch needs a linear module, not {type(module).__name__}")
+    raise AdapterError(f"this kind of patch needs a linear module, not {type(module).__name__}")
+
+
+def _check_vector(name: str, tensor: Tensor, size: int) -> None:
+    if tensor.shape != (size,):
+        raise AdapterError(f"'{name}' is {tuple(tensor.shape)}, but ({size},) was expected")
+
+
+def _beside(vector: Tensor, x: Tensor) -> Tensor:
+    """Return (features,) or (rows, features) so that it broadcasts over `x`, (rows, ..., features)."""
+    return (
+        vector.to(x.dtype).view(-1, *[1] * (x.ndim - 2), vector.shape[-1]) if vector.ndim == 2 else vector.to(x.dtype)
+    )

@@ -18,7 +18,7 @@ from transformers import get_scheduler
 
 from .adapter import Adapter
 from .base import Base
-from .errors import AdapterkitError, StrategyError, TrainingError
+from .errors import AdapterkitError, BaseModelError, StrategyError, TrainingError
 from .evaluation import encode, outputs
 from .metrics import Metrics
 from .modules import blocks
@@ -140,6 +140,8 @@ def _fitted(base: Base, strategy: Strategy) -> Iterator[tuple[list[nn.Parameter]
     Modules, hooks and storages are put back whatever the strategy did; values changed behind our back are found by
     their digests and read again from where the base came from.
     """
+    if base.serving:
+        raise BaseModelError(f"an open pool answers from base '{base.name}'; close it, or train on another copy")
     who = type(strategy).__name__
     snapshot, own = Snapshot(base.model), dict(base.model.named_parameters())
     before: dict[str, Tensor] = {}

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "options", "settings", "modules", "patch", "strategy", "watch", "files", "readers"}
     | {"peft_format", "metrics", "vectors", "snapshot"},
-    {"base", "data", "kept", "strategies", "tasks"},
+    {"base", "anatomy", "data", "kept", "strategies", "tasks"},
     {"adapter", "registry"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "pool", "merge"},
     {"workflow"},
 ]
 SIDEWAYS = {

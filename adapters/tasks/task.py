@@ -138,8 +138,13 @@ class Task(ABC):
 
     # ---- generation
 
-    def generate(self, model: Any, batch: Mapping[str, Tensor], tokenizer: Any) -> list[str]:
-        """Return a text for each prompt of a padded batch."""
+    @property
+    def generation(self) -> dict[str, Any]:
+        """What `generate` asks of transformers by default, such as the number of beams."""
+        return {}
+
+    def generate(self, model: Any, batch: Mapping[str, Tensor], tokenizer: Any, **options: Any) -> list[str]:
+        """Return a text for each prompt of a padded batch; `options` over those of `generation`."""
         raise NotImplementedError
 
     def references(self, data: Dataset) -> list[str] | None:

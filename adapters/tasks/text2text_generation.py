@@ -120,9 +120,12 @@ class Text2TextGeneration(Task):
 
         return perplexity([loss for loss, _ in predictions], [count for _, count in predictions])
 
-    def generate(self, model: Any, batch: Mapping[str, Tensor], tokenizer: Any) -> list[str]:
-        options = {"max_new_tokens": self.max_target_length, "num_beams": self.num_beams, "do_sample": False}
-        return generated(model, batch, tokenizer, **options)
+    @property
+    def generation(self) -> dict[str, Any]:
+        return {"max_new_tokens": self.max_target_length, "num_beams": self.num_beams, "do_sample": False}
+
+    def generate(self, model: Any, batch: Mapping[str, Tensor], tokenizer: Any, **options: Any) -> list[str]:
+        return generated(model, batch, tokenizer, **{**self.generation, **options})
 
     def references(self, data: Dataset) -> list[str] | None:
         return self._texts(data, self.target_column_name, self.target_lang)

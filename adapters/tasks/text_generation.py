@@ -141,9 +141,12 @@ class TextGeneration(Task):
             return {"input_ids": [[t for part, _ in _chat_parts(tokenizer, m, ask=True) for t in part] for m in asked]}
         return {"input_ids": _starts(tokenizer, values)}
 
-    def generate(self, model: Any, batch: Mapping[str, Tensor], tokenizer: Any) -> list[str]:
-        options = {"max_new_tokens": self.max_new_tokens, "num_beams": self.num_beams, "do_sample": False}
-        return generated(model, batch, tokenizer, **options)
+    @property
+    def generation(self) -> dict[str, Any]:
+        return {"max_new_tokens": self.max_new_tokens, "num_beams": self.num_beams, "do_sample": False}
+
+    def generate(self, model: Any, batch: Mapping[str, Tensor], tokenizer: Any, **options: Any) -> list[str]:
+        return generated(model, batch, tokenizer, **{**self.generation, **options})
 
     def references(self, data: Dataset) -> list[str] | None:
         if self.prompt_column_name:

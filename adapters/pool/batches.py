@@ -1,0 +1,210 @@
+"""From requests to batches and back: texts tokenised once, passes of a size, each row's answer in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..tasks.columns import Columns
+from .passes import Expansion
+from .resident import Resident
+from .rows import Rows, running
+from .served import Served, say
+
+Text = tuple[tuple[int, ...], tuple[int, ...]]
+"""What the base reads: token ids, and token type ids where there are any."""
+
+
+@dataclass
+class Asked:
+    """Rows that one adapter is asked about."""
+
+    resident: Resident
+    rows: list[Any]
+
+
+@dataclass
+class Item:
+    """One feature of a request."""
+
+    resident: Resident
+    feature: dict[str, Any]
+    at: tuple[int, int]  # which request, and which of its features
+    texts: tuple[Text, ...]  # one; for a choice among endings, one for each
+
+
+@dataclass
+class _Request:
+    """What one adapter is asked, as columns and as features, and what its model says of each feature."""
+
+    resident: Resident
+    rows: Columns
+    features: Columns
+    said: list[Any]
+
+
+def answers(served: Served, asked: Sequence[Asked], batch_size: int, **options: Any) -> list[list[dict[str, Any]]]:
+    """Return for each request an answer for each of its rows."""
+    found = []
+    for r in _said(served, asked, batch_size, options):
+        task = r.resident.task
+        if task.generates:
+            found.append([{"generated_text": text} for text in r.said])
+        else:
+            found.append(task.answers(task.predictions(r.said, r.features, r.rows), r.rows, served.tokenizer))
+    return found
+
+
+def outputs(served: Served, asked: Sequence[Asked], batch_size: int) -> list[list[Any]]:
+    """Return for each request what its model says of each row."""
+    found = []
+    for r in _said(served, asked, batch_size, {}):
+        if "row" not in r.features.column_names:
+            found.append(list(r.said))
+            continue
+        rows: list[list[Any]] = [[] for _ in range(len(r.rows))]
+        for row, value in zip(r.features["row"], r.said, strict=True):
+            rows[row].append(value)
+        found.append(rows)
+    return found
+
+
+def _said(served: Served, asked: Sequence[Asked], batch_size: int, options: Mapping[str, Any]) -> list[_Request]:
+    requests = [_request(served, one) for one in asked]
+    items = [
+        Item(r.resident, feature, (n, i), _texts(feature))
+        for n, r in enumerate(requests)
+        for i, feature in enumerate(_rows(r.features))
+    ]
+    whole = [item for item in items if item.resident.template.whole]
+    with torch.inference_mode():
+        for item, value in (
+            *_through_trunk(served, [item for item in items if not item.resident.template.whole], batch_size),
+            *_through_whole(served, whole, batch_size, options),
+        ):
+            request, feature = item.at
+            requests[request].said[feature] = value
+    return requests
+
+
+def _request(served: Served, asked: Asked) -> _Request:
+    task, rows = asked.resident.task, asked.rows
+    if isinstance(rows[0], Mapping):
+        columns = Columns({name: [row.get(name) for row in rows] for name in rows[0]})
+    else:
+        columns = Columns(task.rows(rows))
+    with served.tokenizing:
+        features = Columns(task.prompts(columns.values, served.tokenizer))
+    return _Request(asked.resident, columns, features, [None] * len(features))
+
+
+def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
+    for i in range(len(columns)):
+        yield {name: values[i] for name, values in columns.values.items()}
+
+
+def _texts(feature: Mapping[str, Any]) -> tuple[Text, ...]:
+    ids, types = feature["input_ids"], feature.get("token_type_ids")
+    if ids and isinstance(ids[0], list):
+        kinds = types or [()] * len(ids)
+        return tuple((tuple(i), tuple(t)) for i, t in zip(ids, kinds, strict=True))
+    return ((tuple(ids), tuple(types or ())),)
+
+
+def _chunks(items: Iterable[Item], batch_size: int) -> Iterator[list[Item]]:
+    """Yield items of like length, those of one text together, in batches."""
+    ordered = sorted(items, key=lambda item: (max(len(ids) for ids, _ in item.texts), item.texts))
+    chunk: list[Item] = []
+    for item in ordered:
+        full = len(chunk) >= batch_size and item.texts != chunk[-1].texts
+        if full or len(chunk) >= 4 * batch_size:
+            yield chunk
+            chunk = []
+        chunk.append(item)
+    if chunk:
+        yield chunk
+
+
+def _through_trunk(served: Served, items: list[Item], batch_size: int) -> Iterator[tuple[Item, Any]]:
+    """Yield what the heads say of what the base says, the base run once for all that can share it."""
+    alone: dict[Resident | None, list[Item]] = {}
+    for item in items:
+        alone.setdefault(item.resident if item.resident.alone else None, []).append(item)
+    for resident, own in alone.items():
+        for chunk in _chunks(own, batch_size):
+            texts = {text: i for i, text in enumerate(dict.fromkeys(t for item in chunk for t in item.texts))}
+            by = [None if resident else r if (r := item.resident).changes_base else None for item in chunk]
+            entries = [(texts[text], r) for item, r in zip(chunk, by, strict=True) for text in item.texts]
+            expansion = Expansion(entries, served.anatomy, served.device)
+            by_place = list(texts)
+            ids, others = _padded(served, [by_place[i] for i in expansion.texts])
+            model = served.model if resident is None else resident.by_itself(served)
+            said = expansion.run(model, ids, **others)
+            places = [
+                [expansion.place[texts[text], r] for text in item.texts] for item, r in zip(chunk, by, strict=True)
+            ]
+            yield from _heads(served, chunk, places, said)
+
+
+def _padded(served: Served, texts: Sequence[Text]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return token ids, (texts, longest), and mask and token types as further arguments."""
+    longest = max(len(ids) for ids, _ in texts)
+    pad = served.tokenizer.pad_token_id or 0
+
+    def filled(rows: Iterable[Sequence[int]], value: int) -> Tensor:
+        return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], device=served.device)
+
+    others = {"mask": filled(([1] * len(ids) for ids, _ in texts), 0)}
+    if any(types for _, types in texts):
+        others["token_type_ids"] = filled((types or [0] * len(ids) for ids, types in texts), 0)
+    return filled((ids for ids, _ in texts), pad), others
+
+
+def _heads(served: Served, chunk: list[Item], places: list[list[int]], said: Any) -> Iterator[tuple[Item, Any]]:
+    groups: dict[Any, list[int]] = {}
+    for i, item in enumerate(chunk):
+        key = (item.resident.template, type(item.resident.task), len(item.texts))
+        groups.setdefault(key, []).append(i)
+    for (template, _, _), indices in groups.items():
+        items = [chunk[i] for i in indices]
+        task = items[0].resident.task
+        batch = task.collate(served.tokenizer, template.model)([dict(item.feature) for item in items])
+        batch = {key: value.to(served.device) for key, value in batch.items()}
+        where = torch.tensor([p for i in indices for p in places[i]], device=served.device)
+        width = batch["input_ids"].shape[-1]
+        given = {
+            key: value.index_select(0, where)[:, :width] if value.ndim == 3 else value.index_select(0, where)
+            for key, value in said.items()
+            if isinstance(value, Tensor)
+        }
+        rows = Rows([item.resident for item in items], served.device)
+        yield from zip(items, say(template, task, batch, rows, type(said)(**given)), strict=True)
+
+
+def _through_whole(
+    served: Served, items: list[Item], batch_size: int, options: Mapping[str, Any]
+) -> Iterator[tuple[Item, Any]]:
+    """Yield what whole models say or generate: encoder-decoders, and whatever generates."""
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        r = item.resident
+        how = tuple({**r.task.generation, **options}.items()) if r.task.generates else None
+        groups.setdefault((r.template, type(r.task), how, r if r.alone else None), []).append(item)
+    for (template, _, how, resident), own in groups.items():
+        model = template.model if resident is None else resident.by_itself(served)
+        task = own[0].resident.task
+        for chunk in _chunks(own, batch_size):
+            batch = task.collate(served.tokenizer, model)([dict(item.feature) for item in chunk])
+            batch = {key: value.to(served.device) for key, value in batch.items()}
+            rows = Rows([None if resident else item.resident for item in chunk], served.device)
+            with running(rows):
+                if how is None:
+                    said = task.outputs(model, batch)
+                else:
+                    with template.generating:
+                        said = task.generate(model, batch, served.tokenizer, **dict(how))
+            yield from zip(chunk, said, strict=True)

@@ -1,0 +1,144 @@
+"""One pass of the base for many adapters: rows part where their weights do, and not before."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..anatomy import Anatomy, inputs, over
+from .rows import Rows, current, joined, route, running, some_of, take
+
+if TYPE_CHECKING:
+    from .resident import Resident
+
+Entry = tuple[int, "Resident | None"]
+"""A text, by its place in the batch, and the adapter whose weights it needs in the base, None for the base's own."""
+
+
+@dataclass
+class Step:
+    """The rows from a stage on."""
+
+    rows: Rows
+    before: Tensor  # where each row comes from in the step before
+    start: Tensor  # and in the first step
+
+
+class Expansion:
+    """A batch of entries on their way through the base: texts share their rows until their weights differ.
+
+    The order of rows is that of the entries, sorted by adapter, each text where it first appears: so where a step has
+    as many rows as the first one, they are the same rows in the same order.
+    """
+
+    def __init__(self, entries: Sequence[Entry], anatomy: Anatomy, device: torch.device, last: int | None = None):
+        self.anatomy, self.device = anatomy, device
+        self.last = len(anatomy.blocks) if last is None else last
+        order = {r: i for i, r in enumerate(dict.fromkeys(r for _, r in entries))}
+        final = sorted(set(entries), key=lambda e: (order[e[1]], e[0]))
+        stages = sorted({0, *(r.first for r in order if r is not None)})
+        self.steps: dict[int, Step] = {}
+        keys: list[list[Entry]] = []
+        for stage in stages:
+            seen = [(text, r if r is not None and r.first <= stage else None) for text, r in final]
+            keys.append(list(dict.fromkeys(seen)))
+            places = [{key: i for i, key in enumerate(k)} for k in (keys[max(0, len(keys) - 2)], keys[0])]
+            self.steps[stage] = Step(
+                Rows([r for _, r in keys[-1]], device),
+                *(torch.tensor([_origin(key, place) for key in keys[-1]], device=device) for place in places),
+            )
+        self.texts = [text for text, _ in keys[0]]  # in the order of the rows that go in
+        place = {key: i for i, key in enumerate(keys[-1])}
+        self.place = {entry: place[entry] for entry in final}
+        """Where each entry's row lies in what comes out."""
+        self.now = self.steps[0]
+        self._mapped: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def run(self, model: Any, ids: Tensor, mask: Tensor, **others: Tensor) -> Any:
+        """Return what the base says, a row for each place; `ids` and the others are those of `texts`, in order."""
+        with running(self.now.rows, self):
+            return model(**inputs(model, ids, mask), **others)
+
+    def block(self, index: int, module: nn.Module, own: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Compute block `index` for the rows that there are from it on."""
+        if index >= self.last:
+            hidden = args[0] if args else next(iter(kwargs.values()))
+            return self._as_block(index, hidden)
+        args, kwargs = self._advance(index, args, kwargs)
+        result = self._grouped(index, module, own, args, kwargs)
+        if index + 1 == len(self.anatomy.blocks) and (step := self.steps.get(index + 2)):
+            count = len(self.now.rows)
+            result = over(result, lambda _, t: take(t, step.before) if t.ndim and len(t) == count else t)
+            self._enter(step)
+        return result
+
+    def _as_block(self, index: int, hidden: Tensor) -> Any:
+        return (hidden, None) if self.anatomy.blocks[index] in self.anatomy.gives_tuple else hidden
+
+    def _advance(self, index: int, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Return a block's arguments for the rows that there are now, taken from those of the rows before."""
+        before, step = self.now, self.steps.get(index + 1)
+        if step is not None and step is not before:
+            self._enter(step)
+        start = len(self.steps[0].rows)
+        if len(self.now.rows) == start:
+            return args, kwargs
+        follows = self.anatomy.follows[self.anatomy.blocks[index]]
+
+        def mapped(path: Any, t: Tensor) -> Tensor:
+            if path[1:] not in follows:
+                return t
+            if len(t) == len(before.rows) and self.now is not before:
+                return take(t, self.now.before)
+            if len(t) == start:
+                key = (id(t), id(self.now))
+                if key not in self._mapped:
+                    self._mapped[key] = (t, take(t, self.now.start))  # t is kept, so that its id stays its own
+                return self._mapped[key][1]
+            return t
+
+        given = over([list(args), kwargs], mapped)
+        return given[0], given[1]
+
+    def _enter(self, step: Step) -> None:
+        self.now = step
+        current.rows = step.rows
+
+    def _grouped(self, index: int, module: nn.Module, own: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Run a block at once, or, where its modules can't tell rows apart, group by group."""
+        name, rows = self.anatomy.blocks[index], self.now.rows
+        groups: dict[Any, list[int]] = {}
+        for i, r in enumerate(rows.of):
+            groups.setdefault(r if r is not None and name in r.by_group else None, []).append(i)
+        follows = self.anatomy.follows[name]
+        if len(groups) == 1:
+            return route(module, own, follows, *args, **kwargs)
+        made = []
+        for indices in groups.values():
+            where = rows.select(indices)
+            taken = some_of(where, follows, args, kwargs)
+            with running(rows.at(indices)):
+                made.append((where, route(module, own, follows, *taken[0], **taken[1])))
+        return joined(made, len(rows))
+
+
+def _origin(key: Entry, place: dict[Entry, int]) -> int:
+    return place[key] if key in place else place[key[0], None]
+
+
+def block_forward(index: int, module: nn.Module, own: nn.Module, follows: frozenset[Any]) -> Callable[..., Any]:
+    """Return what stands in the place of a block's forward."""
+
+    @functools.wraps(type(module).forward)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        expansion: Expansion | None = getattr(current, "expansion", None)
+        if expansion is None:
+            return route(module, own, follows, *args, **kwargs)
+        return expansion.block(index, module, own, args, kwargs)
+
+    return forward

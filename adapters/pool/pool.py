@@ -1,0 +1,350 @@
+"""The pool: one base in memory and many adapters on it, answering requests that each name their adapter."""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from ..adapter import Adapter
+from ..base import Base
+from ..errors import AdapterkitError, PoolError, unknown
+from ..registry import Registry
+from ..watch import Watch
+from .batches import Asked, answers, outputs
+from .resident import Resident
+from .served import Served
+
+Texts = Sequence[Any]
+"""Texts, or rows as dicts of columns."""
+
+
+@dataclass
+class Stats:
+    """What a pool has done: adapters found in memory and not, read and dropped, and rows by adapter."""
+
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    resident: int = 0
+    bytes: int = 0
+    max_bytes: int | None = None
+    rows: dict[str, int] = field(default_factory=dict)
+
+
+class Pool:
+    """One base and many adapters on it.
+
+    A request names its adapter, or one for each row; rows of different adapters, tasks and head shapes share a batch,
+    and texts share the trunk below the lowest block that their adapters change. Adapters are read when they are first
+    asked for, and the least recently used are dropped where `max_bytes` would be passed. Threads may share a pool. The
+    base itself is never changed; it can't be trained on while a pool stands on it.
+    """
+
+    def __init__(
+        self,
+        base: Base | str,
+        adapters: Mapping[str, Adapter | str | os.PathLike[str]] | Iterable[str | os.PathLike[str]] = (),
+        *,
+        registry: Registry | None = None,
+        max_bytes: int | None = None,
+        batch_size: int = 64,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Open a pool on `base` with `adapters`: by name in memory or in a folder, or folders, named as they are.
+
+        Those of `registry` are there by name, `name@version` too. `dtype` and `device` are by default the base's;
+        another costs a copy of it. `batch_size` is the most rows of a pass. Raises an `AdapterkitError` where an
+        adapter that is given in memory is another base's.
+        """
+        self.base = base if isinstance(base, Base) else Base.load(base)
+        self.registry, self.max_bytes, self.batch_size = registry, max_bytes, batch_size
+        model = self.base.model
+        self._served: Served | None = Served(
+            self.base, torch.device(device) if device is not None else model.device, dtype or model.dtype
+        )
+        if self._served.shares:
+            self.base.serving += 1
+        self._lock, self._reading = threading.RLock(), threading.Lock()
+        self._sources: dict[str, Adapter | Path] = {}
+        self._resident: OrderedDict[str, Resident] = OrderedDict()
+        self._pinned: set[str] = set()
+        self._stats = Stats(max_bytes=max_bytes)
+        self._rows: Counter[str] = Counter()
+        given = adapters.items() if isinstance(adapters, Mapping) else ((Path(a).name, a) for a in adapters)
+        try:
+            for name, source in given:
+                self._sources[name] = source if isinstance(source, Adapter) else Path(source)
+                if isinstance(source, Adapter):
+                    self.load(name)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def from_registry(
+        cls, path: str | os.PathLike[str] | None = None, *, base: Base | str | None = None, **options: Any
+    ) -> Pool:
+        """Open a pool with all adapters of a registry.json, on the base that they name, or on `base`.
+
+        Raises `PoolError` where they have several bases and none is given.
+        """
+        registry = Registry.at(path)
+        if base is None:
+            known = [entry["versions"][entry["current"]]["base"] for entry in registry.adapters().values()]
+            names = {b["fingerprint"]: b["name"] for b in known}
+            if len(names) != 1:
+                there = ", ".join(sorted(names.values())) or "none"
+                raise PoolError(f"{registry.path}: a pool has one base, and the adapters' are: {there}; give base=")
+            base = registry.locate(next(iter(names.values())))
+        return cls(base, registry=registry, **options)
+
+    # ---- asking
+
+    def predict(
+        self, texts: Texts | str, adapter: str | Sequence[str] | None = None, *, watch: Watch | None = None
+    ) -> Any:
+        """Return an answer for each text from the adapter `adapter`, or from that of its row.
+
+        A text alone gives its answer alone. Answers are those of `adapterkit.predict`; an adapter that generates says
+        {"generated_text": ...}. Raises `PoolError` for an adapter that isn't there, and what the task raises for a text
+        that doesn't hold what it needs.
+        """
+        one = isinstance(texts, str | Mapping)
+        rows = [texts] if one else list(texts)
+        found = self._each(rows, self._names(adapter, len(rows)), answers, watch)
+        return found[0] if one else found
+
+    def outputs(self, texts: Texts, adapter: str | Sequence[str] | None = None) -> list[Any]:
+        """Return for each text what its task's model says, such as logits, as numpy values; not for generating tasks.
+
+        A text that is cut into several features, as a long context is, has a list of them.
+        """
+        rows = list(texts)
+        return self._each(rows, self._names(adapter, len(rows)), outputs, None)
+
+    def annotate(
+        self, texts: Texts | str, adapters: Sequence[str] | None = None, *, watch: Watch | None = None
+    ) -> dict[str, Any]:
+        """Return the answers of each of `adapters` (by default all) to each text, by adapter; the trunk is run once."""
+        one = isinstance(texts, str | Mapping)
+        rows = [texts] if one else list(texts)
+        names = list(dict.fromkeys(self.names() if adapters is None else adapters))
+        found = self._each([r for r in rows for _ in names], names * len(rows), answers, watch)
+        by_name = {name: found[i :: len(names)] for i, name in enumerate(names)}
+        return {name: said[0] for name, said in by_name.items()} if one else by_name
+
+    def generate(
+        self,
+        texts: Texts | str,
+        adapter: str | Sequence[str] | None = None,
+        *,
+        watch: Watch | None = None,
+        **options: Any,
+    ) -> Any:
+        """Return the text that each row's adapter generates; `options` are generate's, such as num_beams.
+
+        Raises `PoolError` where an adapter's task doesn't generate.
+        """
+        one = isinstance(texts, str | Mapping)
+        rows = [texts] if one else list(texts)
+        names = self._names(adapter, len(rows))
+        for name in dict.fromkeys(names):
+            task = self._acquire([name])[0].task
+            if not task.generates:
+                raise PoolError(f"adapter '{name}' is for {task.name}, which generates nothing; use predict")
+        found = [a["generated_text"] for a in self._each(rows, names, answers, watch, **options)]
+        return found[0] if one else found
+
+    def _names(self, adapter: str | Sequence[str] | None, count: int) -> list[str]:
+        if adapter is None:
+            names = self.names()
+            if len(names) != 1:
+                raise PoolError(f"which adapter? there are {', '.join(names) or 'none'}")
+            adapter = names[0]
+        if isinstance(adapter, str):
+            return [adapter] * count
+        if len(adapter) != count:
+            raise PoolError(f"{len(adapter)} adapters for {count} texts; one for all, or one for each, was expected")
+        return list(adapter)
+
+    def _each(self, rows: list[Any], names: list[str], ask: Any, watch: Watch | None, **options: Any) -> list[Any]:
+        by_name: dict[str, list[int]] = {}
+        for i, name in enumerate(names):
+            by_name.setdefault(name, []).append(i)
+        found: list[Any] = [None] * len(rows)
+        served = self._open()
+        with (watch or Watch()).bar("answering", len(rows)) as bar:
+            for wave in self._waves(list(by_name)):
+                asked = [
+                    Asked(resident, [rows[i] for i in by_name[name]])
+                    for name, resident in zip(wave, self._acquire(wave), strict=True)
+                ]
+                for name, said in zip(wave, ask(served, asked, self.batch_size, **options), strict=True):
+                    for i, value in zip(by_name[name], said, strict=True):
+                        found[i] = value
+                    bar.advance(len(said))
+        with self._lock:
+            self._rows.update({name: len(indices) for name, indices in by_name.items()})
+        return found
+
+    def _waves(self, names: list[str]) -> Iterator[list[str]]:
+        """Yield the names in groups whose adapters fit into `max_bytes` together."""
+        if self.max_bytes is None:
+            yield names
+            return
+        with self._lock:
+            there = [name for name in names if self._key(name)[0] in self._resident]
+        names = [*there, *(name for name in names if name not in set(there))]
+        wave: list[str] = []
+        room, used = self.max_bytes, 0
+        with self._lock:
+            room -= sum(self._resident[key].nbytes for key in self._pinned if key in self._resident)
+        for name in names:
+            size = self._size(name)
+            if wave and used + size > room:
+                yield wave
+                wave, used = [], 0
+            wave.append(name)
+            used += size
+        if wave:
+            yield wave
+
+    # ---- adapters
+
+    def names(self) -> list[str]:
+        """Return the names of the adapters that can be asked for."""
+        known = {} if self.registry is None else self.registry.adapters()
+        return sorted({*self._sources, *known})
+
+    def load(self, name: str) -> None:
+        """Read an adapter now rather than when it is first asked for."""
+        self._acquire([name])
+
+    def unload(self, name: str) -> None:
+        """Drop an adapter from memory; the next request reads it again. What is being answered is not disturbed."""
+        key, _ = self._key(name)
+        with self._lock:
+            self._pinned.discard(key)
+            self._resident.pop(key, None)
+
+    def pin(self, name: str, pinned: bool = True) -> None:
+        """Read an adapter and keep it in memory whatever else is asked for; or, with pinned=False, no longer."""
+        key, _ = self._key(name)
+        if not pinned:
+            with self._lock:
+                self._pinned.discard(key)
+            return
+        resident = self._acquire([name])[0]
+        with self._lock:
+            there = [self._resident[k] for k in self._pinned if k in self._resident and k != key]
+            held = sum(r.nbytes for r in there) + resident.nbytes
+            if self.max_bytes is not None and held > self.max_bytes:
+                raise PoolError(f"pinned adapters would take {held:,} bytes, and the pool holds {self.max_bytes:,}")
+            self._pinned.add(key)
+            self._resident[key] = resident
+
+    def stats(self) -> Stats:
+        """Return the pool's counts up to now."""
+        with self._lock:
+            found = copy.copy(self._stats)
+            found.resident = len(self._resident)
+            found.bytes = sum(r.nbytes for r in self._resident.values())
+            found.rows = dict(self._rows)
+        return found
+
+    def _key(self, name: str) -> tuple[str, Adapter | Path]:
+        """Return what stands for an adapter's content, and where that is."""
+        if name in self._sources:
+            return name, self._sources[name]
+        if self.registry is None:
+            raise PoolError(unknown("adapter", name, self._sources, known_as="in the pool"))
+        named, version = self.registry.resolve(name)
+        return f"{named}@{version}", self.registry.folder(named, version)
+
+    def _size(self, name: str) -> int:
+        key, source = self._key(name)
+        with self._lock:
+            if key in self._resident:
+                return self._resident[key].nbytes
+        if isinstance(source, Adapter):
+            return 0
+        try:
+            return (source / "adapter_model.safetensors").stat().st_size
+        except OSError:
+            return 0
+
+    def _acquire(self, names: Sequence[str]) -> list[Resident]:
+        """Return adapters, read where they aren't in memory, and drop others where there are too many."""
+        self._open()
+        keys = [self._key(name) for name in names]
+        found = []
+        for (key, source), name in zip(keys, names, strict=True):
+            with self._lock:
+                resident = self._resident.get(key)
+                if resident is not None:
+                    self._resident.move_to_end(key)
+                    self._stats.hits += 1
+            found.append(resident if resident is not None else self._read(key, source, name))
+        with self._lock:
+            self._drop({key for key, _ in keys})
+        return found
+
+    def _read(self, key: str, source: Adapter | Path, name: str) -> Resident:
+        with self._reading:
+            with self._lock:
+                if key in self._resident:  # another thread was quicker
+                    self._stats.hits += 1
+                    return self._resident[key]
+            try:
+                version = key.partition("@")[2] or None
+                adapter = source if isinstance(source, Adapter) else Adapter.load(source, version=version)
+                resident = Resident(name, adapter, self._open())
+            except AdapterkitError as error:
+                raise type(error)(f"adapter '{name}': {error}") from error
+            if self.max_bytes is not None and resident.nbytes > self.max_bytes:
+                raise PoolError(f"adapter '{name}' has {resident.nbytes:,} bytes; the pool holds {self.max_bytes:,}")
+            with self._lock:
+                self._stats.misses += 1
+                self._resident[key] = resident
+        return resident
+
+    def _drop(self, wanted: set[str]) -> None:
+        if self.max_bytes is None:
+            return
+        total = sum(r.nbytes for r in self._resident.values())
+        for key in [k for k in self._resident if k not in self._pinned and k not in wanted]:
+            if total <= self.max_bytes:
+                return
+            if not isinstance(self._sources.get(key), Adapter):
+                total -= self._resident.pop(key).nbytes
+                self._stats.evictions += 1
+
+    # ---- its end
+
+    def _open(self) -> Served:
+        if self._served is None:
+            raise PoolError("the pool is closed")
+        return self._served
+
+    def close(self) -> None:
+        """Let go of the base and of all adapters."""
+        with self._lock:
+            if self._served is not None and self._served.shares:
+                self.base.serving -= 1
+            self._served = None
+            self._resident.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
