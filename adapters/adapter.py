@@ -122,15 +122,18 @@ class Adapter:
 
     def patches(self, base: Base) -> dict[str, Patch]:
         """Return the patches by module of `base`, their shapes checked against it."""
-        modules = dict(base.model.named_modules())
         prefix = self.manifest["base"]["prefix"]
         made = {}
         for module, stated in self.manifest["patches"].items():
-            if module not in modules:
-                raise AdapterError(f"the adapter changes a module '{module}', which base '{base.name}' doesn't have")
+            try:
+                own = base.model.get_submodule(module)
+            except AttributeError:
+                raise AdapterError(
+                    f"the adapter changes a module '{module}', which base '{base.name}' doesn't have"
+                ) from None
             tensors = {name: self.tensors[_key(prefix, module, name)] for name in stated["tensors"]}
             try:
-                made[module] = patch_class(stated["kind"]).load(tensors, stated["options"], modules[module])
+                made[module] = patch_class(stated["kind"]).load(tensors, stated["options"], own)
             except AdapterError as error:
                 raise AdapterError(f"{module}: {error}") from error
         return made

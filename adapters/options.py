@@ -7,6 +7,7 @@ further spellings (`"--epochs"`), the other string is the help.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -73,7 +74,8 @@ class Option:
         return self.type(value)
 
 
-def options(cls: type) -> dict[str, Option]:
+@functools.cache
+def options(cls: type) -> Mapping[str, Option]:
     """Return the options of a dataclass by field name, in order.
 
     Raises `OptionError` where a field's type can't be a flag: int, float, bool, str, Literal of strings, a tuple of
@@ -120,7 +122,7 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
 
     Raises `OptionError` for a key that is no field, a value of the wrong type, and a missing one.
     """
-    known = options(cls)
+    known = options(cls)  # type: ignore[arg-type]
     prefix = f"{where}: " if where else ""
     for key in values:
         if key not in known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -78,6 +79,7 @@ def strategy_class(name: str) -> type[Strategy]:
     return cls
 
 
+@functools.cache  # what was found stays; what wasn't is looked for again
 def patch_class(kind: str) -> type[Patch]:
     """Return the class of an installed kind of patch, or raise `AdapterError` with the kinds there are."""
     found = installed(PATCHES)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import PoolError, unknown
 from ..tasks.columns import Columns
 from .passes import Expansion
 from .resident import Resident
@@ -148,6 +149,43 @@ def _through_trunk(served: Served, items: list[Item], batch_size: int) -> Iterat
                 [expansion.place[texts[text], r] for text in item.texts] for item, r in zip(chunk, by, strict=True)
             ]
             yield from _heads(served, chunk, places, said)
+
+
+def embeddings(
+    served: Served, texts: Sequence[str], batch_size: int, layer: int, pooling: str, max_length: int | None
+) -> Tensor:
+    """Return the base's own hidden states of a layer, pooled over each text's tokens, (texts, features)."""
+    with served.tokenizing:
+        features = served.tokenizer(list(texts), truncation=max_length is not None, max_length=max_length)
+    found: dict[Text, Tensor] = {}
+    wanted = list(dict.fromkeys(_texts(f)[0] for f in _rows(Columns(features))))
+    ordered = sorted(wanted, key=lambda text: len(text[0]))
+    with torch.inference_mode():
+        for start in range(0, len(ordered), batch_size):
+            some = ordered[start : start + batch_size]
+            top = layer == len(served.anatomy.blocks)
+            layers = None if top else frozenset({layer})
+            expansion = Expansion([(i, None) for i in range(len(some))], served.anatomy, served.device, layers)
+            ids, others = _padded(served, some)
+            said = expansion.run(served.model, ids, **others)
+            hidden = said[0] if top else expansion.hidden[layer][0]
+            found |= dict(zip(some, pooled(hidden, others["mask"], pooling), strict=True))
+    return torch.stack([found[_texts(f)[0]] for f in _rows(Columns(features))])
+
+
+def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Return (rows, tokens, features) as (rows, features): the mean or the largest over a text's tokens, or the first.
+
+    Raises `PoolError` for another `pooling`.
+    """
+    here = mask.bool().unsqueeze(-1)
+    if pooling == "mean":
+        return (hidden * here).sum(1) / here.sum(1)
+    if pooling == "max":
+        return hidden.masked_fill(~here, float("-inf")).amax(1)
+    if pooling == "cls":
+        return hidden[:, 0]
+    raise PoolError(unknown("pooling", pooling, ("mean", "max", "cls"), known_as="there are"))
 
 
 def _padded(served: Served, texts: Sequence[Text]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -25,6 +25,8 @@ class Step:
     """The rows from a stage on."""
 
     rows: Rows
+    place: dict[Entry, int]
+    """Where the row of a text and an adapter lies."""
     before: Tensor  # where each row comes from in the step before
     start: Tensor  # and in the first step
 
@@ -36,25 +38,34 @@ class Expansion:
     as many rows as the first one, they are the same rows in the same order.
     """
 
-    def __init__(self, entries: Sequence[Entry], anatomy: Anatomy, device: torch.device, last: int | None = None):
+    def __init__(
+        self, entries: Sequence[Entry], anatomy: Anatomy, device: torch.device, layers: frozenset[int] | None = None
+    ) -> None:
+        """Take `entries`, and the `layers` whose hidden states alone are wanted, 0 being the lowest block's input.
+
+        Without `layers`, the whole base runs.
+        """
         self.anatomy, self.device = anatomy, device
-        self.last = len(anatomy.blocks) if last is None else last
+        self.last = len(anatomy.blocks) if layers is None else max(layers)
+        self.hidden: dict[int, tuple[Tensor, Step]] = {}
+        """The hidden states of layers that were wanted, with the rows there were."""
+        self._wanted = layers or frozenset()
         order = {r: i for i, r in enumerate(dict.fromkeys(r for _, r in entries))}
         final = sorted(set(entries), key=lambda e: (order[e[1]], e[0]))
         stages = sorted({0, *(r.first for r in order if r is not None)})
         self.steps: dict[int, Step] = {}
-        keys: list[list[Entry]] = []
+        step: Step | None = None
         for stage in stages:
-            seen = [(text, r if r is not None and r.first <= stage else None) for text, r in final]
-            keys.append(list(dict.fromkeys(seen)))
-            places = [{key: i for i, key in enumerate(k)} for k in (keys[max(0, len(keys) - 2)], keys[0])]
-            self.steps[stage] = Step(
-                Rows([r for _, r in keys[-1]], device),
-                *(torch.tensor([_origin(key, place) for key in keys[-1]], device=device) for place in places),
-            )
-        self.texts = [text for text, _ in keys[0]]  # in the order of the rows that go in
-        place = {key: i for i, key in enumerate(keys[-1])}
-        self.place = {entry: place[entry] for entry in final}
+            keys = dict.fromkeys((text, r if r is not None and r.first <= stage else None) for text, r in final)
+            place = {key: i for i, key in enumerate(keys)}
+            rows = Rows([r for _, r in keys], device)
+            whence = [p.place if p is not None else place for p in (step, self.steps.get(0))]
+            step = Step(rows, place, *(torch.tensor([_origin(k, w) for k in keys], device=device) for w in whence))
+            self.steps[stage] = step
+        assert step is not None
+        self.texts = [text for text, _ in self.steps[0].place]
+        """The texts, in the order of the rows that go in."""
+        self.place = {entry: step.place[entry] for entry in final}
         """Where each entry's row lies in what comes out."""
         self.now = self.steps[0]
         self._mapped: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
@@ -66,19 +77,20 @@ class Expansion:
 
     def block(self, index: int, module: nn.Module, own: nn.Module, args: Any, kwargs: Any) -> Any:
         """Compute block `index` for the rows that there are from it on."""
+        hidden = args[0] if args else next(iter(kwargs.values()))
+        if index == 0 and 0 in self._wanted:
+            self.hidden[0] = (hidden, self.now)
         if index >= self.last:
-            hidden = args[0] if args else next(iter(kwargs.values()))
-            return self._as_block(index, hidden)
+            return (hidden, None) if self.anatomy.blocks[index] in self.anatomy.gives_tuple else hidden
         args, kwargs = self._advance(index, args, kwargs)
         result = self._grouped(index, module, own, args, kwargs)
+        if index + 1 in self._wanted:
+            self.hidden[index + 1] = (result[0] if isinstance(result, tuple) else result, self.now)
         if index + 1 == len(self.anatomy.blocks) and (step := self.steps.get(index + 2)):
             count = len(self.now.rows)
             result = over(result, lambda _, t: take(t, step.before) if t.ndim and len(t) == count else t)
             self._enter(step)
         return result
-
-    def _as_block(self, index: int, hidden: Tensor) -> Any:
-        return (hidden, None) if self.anatomy.blocks[index] in self.anatomy.gives_tuple else hidden
 
     def _advance(self, index: int, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Return a block's arguments for the rows that there are now, taken from those of the rows before."""

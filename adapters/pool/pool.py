@@ -18,7 +18,7 @@ from ..base import Base
 from ..errors import AdapterkitError, PoolError, unknown
 from ..registry import Registry
 from ..watch import Watch
-from .batches import Asked, answers, outputs
+from .batches import Asked, answers, embeddings, outputs
 from .resident import Resident
 from .served import Served
 
@@ -163,6 +163,21 @@ class Pool:
                 raise PoolError(f"adapter '{name}' is for {task.name}, which generates nothing; use predict")
         found = [a["generated_text"] for a in self._each(rows, names, answers, watch, **options)]
         return found[0] if one else found
+
+    def embed(self, texts: Sequence[str] | str, *, layer: int | None = None, pooling: str = "mean") -> torch.Tensor:
+        """Return what the base itself makes of texts, (texts, features): no adapter, pooled by mean, max or cls.
+
+        `layer` counts blocks, 0 being the embeddings; by default the last, after the base's own last norm. Blocks above
+        it aren't run. Raises `PoolError` where there is no such layer or pooling.
+        """
+        served = self._open()
+        blocks = len(served.anatomy.blocks)
+        if (layer is not None and not 0 <= layer <= blocks) or served.base.model.config.is_encoder_decoder:
+            raise PoolError(f"layer={layer}, but the base has layers 0 to {blocks}, and needs to be no encoder-decoder")
+        rows = [texts] if isinstance(texts, str) else list(texts)
+        wanted = blocks if layer is None else layer
+        found = embeddings(served, rows, self.batch_size, wanted, pooling, self.base.max_length)
+        return found[0] if isinstance(texts, str) else found
 
     def _names(self, adapter: str | Sequence[str] | None, count: int) -> list[str]:
         if adapter is None:

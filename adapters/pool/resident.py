@@ -36,7 +36,7 @@ class Resident:
             for name, t in patch.replaced.items()
         }
         others = {module: patch for module, patch in patches.items() if not isinstance(patch, Replace)}
-        own = dict(served.model.named_parameters(remove_duplicate=False))
+        own = served.parameters
         replaced = {id(own[name]): t for name, t in by_name.items()}
 
         touched = set(others)
