@@ -70,7 +70,7 @@ class Parts:
     shared: Selection | None  # the rows that take the module's own product; None for all
     none_shared: bool
     updates: list[tuple[Selection | None, Update]]  # within the shared ones
-    others: list[tuple[Selection, Callable[..., Any], Rows]]
+    others: list[tuple[Selection, Callable[..., Any] | None, Rows]]  # None for the module's own forward
 
 
 class Rows:
@@ -111,7 +111,7 @@ class Rows:
         shared = [i for i, one in enumerate(of) if one is None or isinstance(one.patch, Update)]
         place = {row: i for i, row in enumerate(shared)}
         kinds: dict[Hashable, list[tuple[Lowered, list[int]]]] = {}
-        others: list[tuple[Selection, Callable[..., Any], Rows]] = []
+        others: list[tuple[Selection, Callable[..., Any] | None, Rows]] = []
         replaced: list[tuple[Lowered, list[int]]] = []
         for one, indices in groups.values():
             if one is None:
@@ -128,12 +128,15 @@ class Rows:
             for same in kinds.values()
             for where, update in _updates(same)
         ]
+        if module._modules and shared:  # what is inside must know which rows it is given
+            others.append((self.select(shared), None, self.at(shared)))
+            shared = []
         some = self.select(shared) if 0 < len(shared) < len(of) else None
         return Parts(None, some, not shared, updates, others)
 
     def _linear(
         self, module: nn.Module, replaced: list[tuple[Lowered, list[int]]]
-    ) -> list[tuple[Selection, Callable[..., Any], Rows]]:
+    ) -> list[tuple[Selection, Callable[..., Any] | None, Rows]]:
         """Return the parts of a linear map's replaced rows: small maps, such as heads, in one product."""
         rows = sum(len(indices) for _, indices in replaced)
         size = sum(t.numel() for t in module._parameters.values() if t is not None)
@@ -141,8 +144,9 @@ class Rows:
             return [(self.select(indices), one.run, self.at(indices)) for one, indices in replaced]
         if not replaced:
             return []
-        indices = [i for _, where in replaced for i in where]
-        twins = [one.twin for one, where in replaced for _ in where]  # type: ignore[attr-defined]
+        pairs = sorted((i, k) for k, (_, where) in enumerate(replaced) for i in where)
+        indices = [i for i, _ in pairs]
+        twins = [replaced[k][0].twin for _, k in pairs]  # type: ignore[attr-defined]
         weight = torch.stack([t.weight for t in twins])
         bias = None if module.bias is None else torch.stack([t.bias for t in twins])
 
@@ -205,8 +209,8 @@ def route(module: nn.Module, own: nn.Module, follows: frozenset[Path], *args: An
     for where, run, some in parts.others:
         taken = some_of(where, follows, args, kwargs)
         with running(some):
-            made.append((where, run(*taken[0], **taken[1])))
-    return made[0][1] if len(made) == 1 else joined(made, len(rows))
+            made.append((where, (run or own)(*taken[0], **taken[1])))
+    return made[0][1] if len(made) == 1 else joined(made, len(rows))  # one part has all rows, in their order
 
 
 def some_of(where: Selection, follows: frozenset[Path], args: Any, kwargs: Any) -> tuple[Any, Any]:
