@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .data import LINE, read
 from .errors import AdapterkitError, DataError, OptionError, PoolError, unknown
-from .readers import READERS, Bad, Found, Row, Source
+from .readers import READERS, Bad, Found, Row, Source, opened
 from .registry import Registry
 from .tasks import Task
 from .tasks.columns import LABELS, TEXTS
-from .watch import Watch
+from .tasks.multiple_choice import MultipleChoice
+from .tasks.text2text_generation import Text2TextGeneration
+from .tasks.text_generation import TextGeneration
+from .tasks.token_classification import TokenClassification
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -34,12 +37,12 @@ QUESTIONS, CHARACTERS = 2_048, 1 << 20
 
 @dataclass(frozen=True)
 class Given:
-    """Rows to answer, each with its line; those without a `total` are a stream, which can be read once."""
+    """Rows to answer, each with its line."""
 
     name: str  # of the file; empty for texts that were typed
     rows: Iterable[tuple[int, Row]]
-    total: int | None = None
-    plain: bool = False  # the rows are texts, whose fields are separated by tabs
+    again: bool = False  # whether they can be read more than once
+    plain: bool = False  # whether they are texts, whose fields are separated by tabs
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
         for number, (line, row) in enumerate(self.rows, start=1):
@@ -49,7 +52,7 @@ class Given:
 
     def at(self, line: int) -> str:
         """Say where a row stands."""
-        return f"{self.name}:{line}" if self.name else f"text {line} of {self.total}"
+        return f"{self.name}:{line}" if self.name else f"text {line}"
 
     def error(self, text: str) -> DataError:
         """Return an error about all of the rows."""
@@ -58,13 +61,12 @@ class Given:
 
 def from_texts(texts: Sequence[str]) -> Given:
     """Return texts as rows."""
-    return Given("", [(i, {TEXT: text}) for i, text in enumerate(texts, start=1)], len(texts), plain=True)
+    return Given("", [(i, {TEXT: text}) for i, text in enumerate(texts, start=1)], again=True, plain=True)
 
 
-def from_file(path: str, watch: Watch | None = None) -> Given:
-    """Return the rows of a file; a .txt has a text on each line. Raises `DataError` for a row that can't be read."""
-    data = read(path, watch=watch)
-    return Given(path, _Rows(data), len(data), plain=path.lower().endswith(".txt"))
+def from_file(path: str) -> Given:
+    """Return the rows of a file, as they stand in it; a .txt has a text on each line."""
+    return Given(path, _File(path), again=True, plain=path.lower().endswith(".txt"))
 
 
 def from_stream(name: str, file: BinaryIO, kind: str | None = None) -> Given:
@@ -75,18 +77,21 @@ def from_stream(name: str, file: BinaryIO, kind: str | None = None) -> Given:
     return Given(name, _sound(source, READERS[f".{kind}"](source)), plain=kind == "txt")
 
 
-class _Rows:
-    """The rows of a data set, read in slices, as often as they are wanted."""
+class _File:
+    """The rows of a file, the same ones each time."""
 
-    def __init__(self, data: Any) -> None:
-        self.data = data
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.seen: tuple[int, int] | None = None
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
-        for start in range(0, len(self.data), 1_000):
-            columns = self.data[start : start + 1_000]
-            lines = columns.pop(LINE)
-            for line, *values in zip(lines, *columns.values(), strict=True):
-                yield line, dict(zip(columns, values, strict=True))
+        with opened(self.path) as (source, found):
+            state = os.fstat(source.file.fileno())
+            now = state.st_mtime_ns, state.st_size
+            if self.seen not in (None, now):
+                raise DataError(f"{self.path} was changed while it was being read")
+            self.seen = now
+            yield from _sound(source, found)
 
 
 @dataclass
@@ -135,7 +140,7 @@ class _Asked:
 
     def question(self, row: Row, where: str, *, plain: bool) -> Row:
         """Return a row as the task reads it. Raises `DataError` where it doesn't hold what the task needs."""
-        columns = {TEXT: TEXT} if plain else self.columns
+        columns = {"": TEXT} if plain else self.columns
         found = {own: self._value(own, given, row.get(given), where) for own, given in columns.items()}
         if len(found) > 1:
             return found
@@ -158,8 +163,8 @@ class _Asked:
 
     def _value(self, own: str, column: str, value: Any, where: str) -> Any:
         """Return a value as the task takes it; numbers as texts."""
-        if own == getattr(self.task, "question_column_name", None) and self.task.name == "multiple-choice":
-            value = value or " "  # an ending may stand by itself
+        if isinstance(self.task, MultipleChoice) and own == self.task.question_column_name:
+            value = value or ""  # an ending may stand by itself
         elif value is None or value in ([], {}) or (isinstance(value, str) and not value.strip()):
             raise DataError(f"{where}: {column} is empty")
         if isinstance(value, int | float):
@@ -175,13 +180,13 @@ class _Asked:
         """Return what is expected of a value, in words, and whether it is so."""
         text, task = isinstance(value, str), self.task
         several = isinstance(value, list) and all(isinstance(v, str) and v for v in value)
-        if task.name == "token-classification":
+        if isinstance(task, TokenClassification):
             return "a text or a list of words", text or several
-        if getattr(task, "endings_column_name", ()) == (own,):
+        if isinstance(task, MultipleChoice) and task.endings_column_name == (own,):
             return "a list of at least 2 endings", several and len(value) > 1
-        if language := getattr(task, "source_lang", None):
-            return f"a text or an object with '{language}'", text or _holds(value, language)
-        if task.name == "text-generation":
+        if isinstance(task, Text2TextGeneration) and task.source_lang:
+            return f"a text or an object with '{task.source_lang}'", text or _holds(value, task.source_lang)
+        if isinstance(task, TextGeneration) and not task.prompt_column_name:
             messages = isinstance(value, list) and all(_holds(v, "role", "content") for v in value)
             return "a text or a list of messages", text or messages
         return "a text", text
@@ -221,17 +226,22 @@ class Answering:
         self._first = list(itertools.islice(rows, QUESTIONS))
         if not self._first:
             raise given.error("no rows")
-        self.columns = list(dict.fromkeys(name for _, row in self._first for name in row))
+        self.columns = dict.fromkeys(name for _, row in self._first for name in row)
+        """In their order: those of all rows, or of the first ones of a stream."""
         if not names and ROUTE not in self.columns:
             there = ", ".join(registry.adapters()) or "none"
             columns = "" if given.plain else f", or in a column '{ROUTE}', and there are {', '.join(self.columns)}"
             raise given.error(f"which adapter? name one before the texts{columns}; registered: {there}")
         if text_columns and given.plain:
             raise OptionError(f"--text-column-name={','.join(text_columns)}, but these are texts without columns")
-        whole = itertools.chain(self._first, rows)
-        self._rows: Iterable[tuple[int, Row]] = whole if given.total is None else given
-        for line, row in self._first if given.total is None else whole:
+        count = 0
+        for line, row in itertools.chain(self._first, rows) if given.again else self._first:
             self._questions(line, row)
+            self.columns.update(dict.fromkeys(row))
+            count += 1
+        self.total = count if given.again else None
+        """How many rows there are, where that can be known."""
+        self._rows: Iterable[tuple[int, Row]] = given if given.again else itertools.chain(self._first, rows)
 
     def chunks(
         self, *, base: str | None = None, batch_size: int = 64, max_bytes: int | None = None
@@ -264,53 +274,49 @@ class Answering:
         """Return the adapters that a row is put to, and how each reads it."""
         where = self.given.at(line)
         if self.names:
-            asked = [self._adapter(name) for name in self.names]
+            asked = [self._adapter(name, self._first, self.given.name) for name in self.names]
         else:
             name = row.get(ROUTE)
             if not name or not isinstance(name, str):
                 raise DataError(f"{where}: {ROUTE} is {'no name' if name else 'empty'}")
-            try:
-                asked = [self._adapter(name)]
-            except AdapterkitError as error:
-                raise type(error)(f"{where}: {error}") from error
+            asked = [self._adapter(name, [(line, row)], where)]
         return [(one, one.question(row, where, plain=self.given.plain)) for one in asked]
 
     # ---- adapters and their base
 
-    def _adapter(self, name: str) -> _Asked:
+    def _adapter(self, name: str, put: Sequence[tuple[int, Row]], where: str) -> _Asked:
+        """Return an adapter, found now if `put` are the first rows that are put to it; `where` is where they stand."""
         if name not in self._asked:
-            reference = "@".join(self.registry.resolve(name))
-            adapter = replace(self.registry.load(reference), tensors={})
-            if self._base is not None:
-                _check_base(name, adapter, self._base)
-            columns = {} if self.given.plain else self._columns(name, inputs(adapter.task))
+            try:
+                reference = "@".join(self.registry.resolve(name))
+                adapter = replace(self.registry.load(reference), tensors={})
+                if self._base is not None:
+                    _check_base(name, adapter, self._base)
+            except AdapterkitError as error:
+                if self.names:
+                    raise
+                raise type(error)(f"{where}: {error}") from error
+            columns = {} if self.given.plain else self._columns(name, adapter.task, [row for _, row in put], where)
             self._asked[name] = _Asked(name, reference, adapter, adapter.task, columns)
         return self._asked[name]
 
-    def _columns(self, name: str, wanted: list[str]) -> dict[str, str]:
-        """Return where the rows have what a task reads."""
-        there = self.columns
-        for column in self.text_columns:
-            if column not in there:
-                raise self.given.error(unknown("column", column, there, known_as="there are"))
+    def _columns(self, name: str, task: Task, put: list[Row], where: str) -> dict[str, str]:
+        """Return where rows have what a task reads."""
+        wanted, there = inputs(task), list(dict.fromkeys(column for row in put for column in row))
         reads = f"adapter '{name}' reads {' + '.join(wanted)}"
-        if self.text_columns and len(self.text_columns) != len(wanted):
-            raise OptionError(f"--text-column-name={','.join(self.text_columns)}, but {reads}: {len(wanted)} expected")
-        if self.text_columns:
-            return dict(zip(wanted, self.text_columns, strict=True))
+        if chosen := self.text_columns:
+            for column in chosen:
+                if column not in there:
+                    raise DataError(f"{where}: " + unknown("column", column, there, known_as="there are"))
+            if len(chosen) != len(wanted):
+                raise OptionError(f"--text-column-name={','.join(chosen)}, but {reads}: {len(wanted)} expected")
+            return dict(zip(wanted, chosen, strict=True))
         if set(wanted) <= set(there):
             return {column: column for column in wanted}
-        text = self._text_column() if len(wanted) == 1 else None
+        text = _text_column(put, there) if len(wanted) == 1 else None
         if text is None:
-            raise self.given.error(f"{reads}; there are {', '.join(there)}; give --text-column-name")
+            raise DataError(f"{where}: {reads}; there are {', '.join(there)}; give --text-column-name")
         return {wanted[0]: text}
-
-    def _text_column(self) -> str | None:
-        """Return the one column that holds texts or, where several do, the one that is named like it."""
-        others = {ROUTE, *LABELS}
-        texts = [c for c in self.columns if c not in others and any(isinstance(r.get(c), str) for _, r in self._first)]
-        named = [column for column in texts if column.lower() in TEXTS]
-        return next((found[0] for found in (texts, named) if len(found) == 1), None)
 
     def _load(self, name: str | None) -> Base:
         from .base import Base
@@ -330,6 +336,14 @@ class Answering:
         for one in asked:
             _check_base(one.name, one.adapter, base)
         return base
+
+
+def _text_column(put: list[Row], there: list[str]) -> str | None:
+    """Return the one column that holds texts or, where several do, the one that is named like it."""
+    filled = {c for row in put for c, value in row.items() if isinstance(value, str) and value.strip()}
+    texts = [column for column in there if column in filled - {ROUTE, *LABELS}]
+    named = [column for column in texts if column.lower() in TEXTS]
+    return next((found[0] for found in (texts, named) if len(found) == 1), None)
 
 
 def _check_base(name: str, adapter: Adapter, base: Base) -> None:

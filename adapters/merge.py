@@ -345,7 +345,7 @@ def _about(parts: Sequence[_Part], combination_type: str, patches: Mapping[str, 
         version = version or version_of(part.adapter.files()[MANIFEST])
         merged_from.append({"name": name, "version": version, "weight": part.weight})
     return {
-        "base": first["base"],
+        "base": first["base"],  # by the name that the adapters know it by
         "task": first["task"],
         "untied": first.get("untied", False),
         "strategy": {

@@ -249,7 +249,7 @@ def _loop(run: _Run) -> None:
         shuffle=True,
         collate_fn=task.collate(run.base.tokenizer, run.model),
     )
-    optimizer = torch.optim.AdamW(_groups(run), lr=run.strategy.learning_rate)
+    optimizer = torch.optim.AdamW(_groups(run), lr=run.strategy.learning_rate, fused=True)
     updates = math.ceil(len(loader) / options.gradient_accumulation_steps) * options.num_train_epochs
     scheduler = get_scheduler(
         options.lr_scheduler_type, optimizer, int(updates * options.warmup_ratio), num_training_steps=updates

@@ -197,6 +197,7 @@ def plan(args: argparse.Namespace, problem: Problem, strategy: str, seed: int, f
             **{f"{split}_file": str(next(folder.glob(f"{split}.*"))) for split in ("train", "validation", "test")},
             **problem.options,
             **STRATEGIES[strategy],
+            "learning_rate": STRATEGIES[strategy]["learning_rate"] * args.rate_factor,
             "base": args.base,
             "num_train_epochs": args.epochs,
             "per_device_train_batch_size": args.batch_size,
@@ -319,6 +320,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rate-factor", type=float, default=1.0, help="of the learning rates, on both sides")
     parser.add_argument("--strategies", default="lora,full")
     parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="Accelerate's, on both sides")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
@@ -352,7 +354,9 @@ def main() -> None:
             args.out.write_text(json.dumps({**about, "rows": results}, indent=2) + "\n")
     precision = "fp32" if args.precision == "no" else "bf16 autocast"
     cut = f"cut to {args.limit} training rows and {args.limit_eval} test rows"
-    print(f"\nBase {args.base}; {cut}; {args.epochs} epochs, batch {args.batch_size}, {args.seeds} seeds, {precision}.\n")
+    print(
+        f"\nBase {args.base}; {cut}; {args.epochs} epochs, batch {args.batch_size}, {args.seeds} seeds, {precision}.\n"
+    )
     print("| data | rows x epochs | metric | strategy | adapterkit | Trainer | difference | within the spread |")
     print("|---|---|---|---|---|---|---|---|")
     print("\n".join(lines))

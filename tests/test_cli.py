@@ -171,7 +171,8 @@ MISTAKES = {
     "config value": (["run", "--config", "bad.yaml"], "--num-train-epochs='many' is not a whole number"),
     "config list": (["run", "--config", "list.yaml"], "option: value pairs were expected, not a list"),
     "adapter": (["predict", "nothing", "a text"], "no adapter named 'nothing'; registered: none"),
-    "no text": (["predict", "nothing", "--file", "no.txt"], "can't read 'no.txt': No such file or directory"),
+    "no adapter": (["predict", "--file", "rows.csv"], "rows.csv: which adapter? name one before the texts, or in"),
+    "no text": (["predict", "--file", "no.txt"], "no file 'no.txt'; '.' holds empty.csv, odd.json, one.csv"),
     "registry": (["list", "--registry", "odd.json"], "'odd.json' is not JSON"),
     "registry in a run": (["run", "--registry", "odd.json"], "'odd.json' is not JSON"),
 }

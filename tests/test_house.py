@@ -18,7 +18,7 @@ FLOORS = [
     {"base", "anatomy", "data", "kept", "strategies", "tasks"},
     {"adapter", "registry"},
     {"training", "evaluation", "pool", "merge"},
-    {"workflow"},
+    {"workflow", "answering"},
 ]
 SIDEWAYS = {
     ("patch", "modules"),

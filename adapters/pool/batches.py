@@ -13,7 +13,7 @@ from ..errors import PoolError, unknown
 from ..tasks.columns import Columns
 from .passes import Expansion
 from .resident import Resident
-from .rows import Rows, running
+from .rows import Rows, running, take
 from .served import Served, say
 
 Text = tuple[tuple[int, ...], tuple[int, ...]]
@@ -75,7 +75,7 @@ def outputs(served: Served, asked: Sequence[Asked], batch_size: int) -> list[lis
 
 
 def _said(served: Served, asked: Sequence[Asked], batch_size: int, options: Mapping[str, Any]) -> list[_Request]:
-    requests = [_request(served, one) for one in asked]
+    requests = _read(served, asked)
     items = [
         Item(r.resident, feature, (n, i), _texts(feature))
         for n, r in enumerate(requests)
@@ -92,15 +92,21 @@ def _said(served: Served, asked: Sequence[Asked], batch_size: int, options: Mapp
     return requests
 
 
-def _request(served: Served, asked: Asked) -> _Request:
-    task, rows = asked.resident.task, asked.rows
-    if isinstance(rows[0], Mapping):
-        columns = Columns({name: [row.get(name) for row in rows] for name in rows[0]})
-    else:
-        columns = Columns(task.rows(rows))
-    with served.tokenizing:
-        features = Columns(task.prompts(columns.values, served.tokenizer))
-    return _Request(asked.resident, columns, features, [None] * len(features))
+def _read(served: Served, asked: Sequence[Asked]) -> list[_Request]:
+    """Return requests with their rows tokenised; tasks that read alike share the work where they are asked the same."""
+    known: dict[Any, tuple[Columns, Columns]] = {}
+    requests = []
+    for one in asked:
+        task, rows = one.resident.task, one.rows
+        plain = not isinstance(rows[0], Mapping)
+        key = (task.reading, tuple(rows)) if plain else id(one)
+        if key not in known:
+            columns = Columns(task.rows(rows) if plain else {n: [row.get(n) for row in rows] for n in rows[0]})
+            with served.tokenizing:
+                known[key] = (columns, Columns(task.prompts(columns.values, served.tokenizer)))
+        columns, features = known[key]
+        requests.append(_Request(one.resident, columns, features, [None] * len(features)))
+    return requests
 
 
 def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
@@ -110,7 +116,7 @@ def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
 
 def _texts(feature: Mapping[str, Any]) -> tuple[Text, ...]:
     ids, types = feature["input_ids"], feature.get("token_type_ids")
-    if ids and isinstance(ids[0], list):
+    if _is_choice(feature):
         kinds = types or [()] * len(ids)
         return tuple((tuple(i), tuple(t)) for i, t in zip(ids, kinds, strict=True))
     return ((tuple(ids), tuple(types or ())),)
@@ -145,10 +151,12 @@ def _through_trunk(served: Served, items: list[Item], batch_size: int) -> Iterat
             ids, others = _padded(served, [by_place[i] for i in expansion.texts])
             model = served.model if resident is None else resident.by_itself(served)
             said = expansion.run(model, ids, **others)
+            row_of = {text: i for i, text in enumerate(expansion.texts)}
             places = [
-                [expansion.place[texts[text], r] for text in item.texts] for item, r in zip(chunk, by, strict=True)
+                [(expansion.place[texts[text], r], row_of[texts[text]]) for text in item.texts]
+                for item, r in zip(chunk, by, strict=True)
             ]
-            yield from _heads(served, chunk, places, said)
+            yield from _heads(served, chunk, places, said, {"input_ids": ids, **others})
 
 
 def embeddings(
@@ -169,7 +177,7 @@ def embeddings(
             ids, others = _padded(served, some)
             said = expansion.run(served.model, ids, **others)
             hidden = said[0] if top else expansion.hidden[layer][0]
-            found |= dict(zip(some, pooled(hidden, others["mask"], pooling), strict=True))
+            found |= dict(zip(some, pooled(hidden, others["attention_mask"], pooling), strict=True))
     return torch.stack([found[_texts(f)[0]] for f in _rows(Columns(features))])
 
 
@@ -196,31 +204,34 @@ def _padded(served: Served, texts: Sequence[Text]) -> tuple[Tensor, dict[str, Te
     def filled(rows: Iterable[Sequence[int]], value: int) -> Tensor:
         return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], device=served.device)
 
-    others = {"mask": filled(([1] * len(ids) for ids, _ in texts), 0)}
+    others = {"attention_mask": filled(([1] * len(ids) for ids, _ in texts), 0)}
     if any(types for _, types in texts):
         others["token_type_ids"] = filled((types or [0] * len(ids) for ids, types in texts), 0)
     return filled((ids for ids, _ in texts), pad), others
 
 
-def _heads(served: Served, chunk: list[Item], places: list[list[int]], said: Any) -> Iterator[tuple[Item, Any]]:
+def _heads(
+    served: Served, chunk: list[Item], places: list[list[tuple[int, int]]], said: Any, read: Mapping[str, Tensor]
+) -> Iterator[tuple[Item, Any]]:
+    """Yield what each item's head makes of what the base said; `read` is what the base read, text by text."""
     groups: dict[Any, list[int]] = {}
     for i, item in enumerate(chunk):
-        key = (item.resident.template, type(item.resident.task), len(item.texts))
+        key = (item.resident.template, type(item.resident.task), len(item.texts), _is_choice(item.feature))
         groups.setdefault(key, []).append(i)
-    for (template, _, _), indices in groups.items():
+    for (template, _, choices, is_choice), indices in groups.items():
         items = [chunk[i] for i in indices]
-        task = items[0].resident.task
-        batch = task.collate(served.tokenizer, template.model)([dict(item.feature) for item in items])
-        batch = {key: value.to(served.device) for key, value in batch.items()}
-        where = torch.tensor([p for i in indices for p in places[i]], device=served.device)
-        width = batch["input_ids"].shape[-1]
-        given = {
-            key: value.index_select(0, where)[:, :width] if value.ndim == 3 else value.index_select(0, where)
-            for key, value in said.items()
-            if isinstance(value, Tensor)
-        }
         rows = Rows([item.resident for item in items], served.device)
-        yield from zip(items, say(template, task, batch, rows, type(said)(**given)), strict=True)
+        where = rows.select([place for i in indices for place, _ in places[i]])
+        text = rows.select([row for i in indices for _, row in places[i]])
+        given = {key: take(value, where) for key, value in said.items() if isinstance(value, Tensor)}
+        batch = {key: take(value, text) for key, value in read.items()}
+        if is_choice:
+            batch = {key: value.view(len(items), choices, -1) for key, value in batch.items()}
+        yield from zip(items, say(template, items[0].resident.task, batch, rows, type(said)(**given)), strict=True)
+
+
+def _is_choice(feature: Mapping[str, Any]) -> bool:
+    return bool(feature["input_ids"]) and isinstance(feature["input_ids"][0], list)
 
 
 def _through_whole(

@@ -70,10 +70,10 @@ class Expansion:
         self.now = self.steps[0]
         self._mapped: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
-    def run(self, model: Any, ids: Tensor, mask: Tensor, **others: Tensor) -> Any:
-        """Return what the base says, a row for each place; `ids` and the others are those of `texts`, in order."""
+    def run(self, model: Any, input_ids: Tensor, attention_mask: Tensor, **others: Tensor) -> Any:
+        """Return what the base says, a row for each place; what it is given is that of `texts`, in order."""
         with running(self.now.rows, self):
-            return model(**inputs(model, ids, mask), **others)
+            return model(**inputs(model, input_ids, attention_mask), **others)
 
     def block(self, index: int, module: nn.Module, own: nn.Module, args: Any, kwargs: Any) -> Any:
         """Compute block `index` for the rows that there are from it on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -49,8 +51,8 @@ class Resident:
 
         odd = {name for name in touched if name in anatomy.stage and name not in anatomy.rowwise}
         in_blocks = {name: block for name in odd for block in anatomy.blocks if name.startswith(f"{block}.")}
-        self.by_group = frozenset(in_blocks.values())
-        """The blocks in which rows of other adapters can't run beside this one's."""
+        self.by_group = frozenset(in_blocks.values()) | self._mostly_own(served, by_name)
+        """The blocks in which rows of other adapters can't run beside this one's, or would gain nothing by it."""
         past = {id(own[name]) for name in anatomy.read_past}
         alone = bool(past & set(replaced)) or any(name not in in_blocks for name in odd)
         untied = adapter.manifest.get("untied", False)
@@ -66,6 +68,16 @@ class Resident:
         )
         self._model: Any = None
         self._own = (others, by_name, heads, untied)
+
+    @staticmethod
+    def _mostly_own(served: Served, replaced: Mapping[str, Tensor]) -> set[str]:
+        """Return the blocks of which most is replaced."""
+        own: Counter[str] = Counter()
+        for name, tensor in replaced.items():
+            block = next((b for b in served.anatomy.blocks if name.startswith(f"{b}.")), None)
+            if block is not None:
+                own[block] += tensor.numel()
+        return {block for block, count in own.items() if 2 * count > served.sizes[block]}
 
     def _heads(self, adapter: Adapter, tensors: dict[str, Tensor]) -> dict[tuple[nn.Module, str], Tensor]:
         template = self.template

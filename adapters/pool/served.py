@@ -42,6 +42,7 @@ class Served:
         self.tokenizer.padding_side = "right"  # a row says the same whatever stands beside it
         self.names = {id(module): name for name, module in self.model.named_modules()}
         self.modules = dict(self.model.named_modules())
+        self.sizes = {b: sum(p.numel() for p in self.modules[b].parameters()) for b in self.anatomy.blocks}
         self.parameters = dict(self.model.named_parameters(remove_duplicate=False))
         self.owners: dict[int, list[tuple[nn.Module, str]]] = {}
         self._bare: dict[int, nn.Module] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from ..settings import at_least
@@ -35,10 +35,20 @@ class Task(ABC):
     generates: ClassVar[bool] = False
     """Whether answers are texts that `generate` makes."""
 
+    of_labels: ClassVar[frozenset[str]] = frozenset(
+        {"labels", "label_column_name", "label_weights", "class_weight", "problem_type", "threshold"}
+    )
+    """The fields that say what answers there are, and nothing of how a text is read."""
+
     max_seq_length: Annotated[int, "cut inputs after this many tokens", "--max-length"] = 128
 
     def __post_init__(self) -> None:
         at_least(self, 8, "max_seq_length")
+
+    @property
+    def reading(self) -> tuple[Any, ...]:
+        """What `rows` and `prompts` depend on: tasks with the same value read the same text in the same way."""
+        return type(self), *(getattr(self, f.name) for f in fields(self) if f.name not in self.of_labels)
 
     # ---- columns and rows
 
