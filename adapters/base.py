@@ -192,13 +192,23 @@ class Base:
         if any(own[name] is not p for name, p in self.model.named_parameters(remove_duplicate=False)):
             raise TaskError(f"a {type(model).__name__} ties the weights of '{self.name}' otherwise, and can't share it")
         _materialise(model, self.model.dtype, self.model.device)
+        model.tie_weights()  # what is tied within the head was made apart
+        self._untie(model, always=untied)
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         for name in self.from_checkpoint(model):
             tensors[name].data.copy_(self.pretrained_head[name])
-        if untied:
-            embeddings = model.get_output_embeddings()
-            embeddings.weight = nn.Parameter(embeddings.weight.detach().clone())
         return model.eval()
+
+    def _untie(self, model: Any, *, always: bool) -> None:
+        """Give output embeddings a weight of their own, if asked to or if the checkpoint has one (T5 1.1)."""
+        output = model.get_output_embeddings()
+        if output is None or getattr(output, "weight", None) is None:
+            return
+        name = next(f"{path}.weight" for path, module in model.named_modules() if module is output)
+        stored = self.pretrained_head.get(name)
+        apart = stored is not None and stored.shape == output.weight.shape and not torch.equal(stored, output.weight)
+        if always or apart:
+            output.weight = nn.Parameter(output.weight.detach().clone())
 
     def from_checkpoint(self, model: nn.Module) -> set[str]:
         """Return the names of the head's tensors that the checkpoint holds, and that so aren't new."""

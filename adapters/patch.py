@@ -53,7 +53,7 @@ class Patch(ABC):
         return lambda: vars(module).pop("forward", None)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Replace(Patch):
     """Put other tensors in the place of some of the module's own."""
 
@@ -117,7 +117,7 @@ class Update(Patch):
         return self.outputs(x, type(module).forward(module, self.inputs(x)))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class LowRank(Update):
     """Add a low-rank update, `x -> module(x) + scale * B(A(x))` (LoRA, Hu et al. 2021, arXiv:2106.09685)."""
 
@@ -172,7 +172,7 @@ class LowRank(Update):
         return {"weight": (weight.double() + delta).to(weight.dtype)}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Scale(Update):
     """Multiply what goes into a module, or what comes out, by a number a feature (IA3, arXiv:2205.05638)."""
 
@@ -216,7 +216,7 @@ class Scale(Update):
         return folded
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Bias(Update):
     """Add a number a feature to what comes out of a module."""
 

@@ -407,7 +407,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--table", type=Path, help="write the table as Markdown")
     parser.add_argument("--chart", type=Path, help="draw the passes as PNG")
+    parser.add_argument("--again", type=Path, help="make table and chart of figures that --out wrote")
     args = parser.parse_args()
+    if args.again:
+        finish(json.loads(args.again.read_text()), args)
+        return
     torch.set_num_threads(args.threads)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -442,6 +446,10 @@ def main() -> None:
             print(f"# {name}: {json.dumps(found[name])[:400]}", flush=True)
     if args.out:
         args.out.write_text(json.dumps(found, indent=2) + "\n")
+    finish(found, args)
+
+
+def finish(found: dict[str, Any], args: argparse.Namespace) -> None:
     text = table(found)
     if args.table:
         args.table.write_text(text + "\n")

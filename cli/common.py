@@ -56,7 +56,8 @@ def flag(option: Option) -> click.Option:
     return click.Option([option.name, option.flag, *option.aliases], type=OptionType(option), default=None, help=text)
 
 
-def _adapter_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def adapter_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of an adapter in the registry."""
     try:
         names = Registry.at(ctx.params.get("registry")).adapters()
     except AdapterkitError:
@@ -66,7 +67,7 @@ def _adapter_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def adapter_argument() -> Callable[[Any], Any]:
     """Return the argument NAME or NAME@VERSION."""
-    return click.argument("name", shell_complete=_adapter_names)
+    return click.argument("name", shell_complete=adapter_names)
 
 
 def registry_option() -> Callable[[Any], Any]:

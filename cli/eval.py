@@ -96,7 +96,10 @@ def _plan(where: Registry, name: str) -> Any:
     from adapterkit.cli.run import read_config
     from adapterkit.workflow import RUN_FILE, Plan
 
-    values = read_config(str(where.folder(*where.resolve(name)) / RUN_FILE))
+    run_file = where.folder(*where.resolve(name)) / RUN_FILE
+    if not run_file.exists():
+        raise DataError(f"'{name}' comes from no run that names its data; give --test-file or --dataset")
+    values = read_config(str(run_file))
     files = ("dataset", "train_file", "validation_file", "test_file")
     return Plan.resolve({k: where.locate(v) if k in files else v for k, v in values.items()})
 

@@ -41,6 +41,8 @@ def command(registry: Path | None, as_json: bool) -> None:
 
 def _best(metrics: dict[str, dict[str, float]], best: str | None) -> str:
     split = "test" if "test" in metrics else "validation"
+    if not metrics.get(split, {}).get("n"):
+        return "-"  # a merged adapter was measured on nothing
     name = best if best in metrics[split] else next(iter(metrics[split]))
     value = metrics[split][name]
     return f"{name} {value:.3f} ({split}, {int(metrics[split]['n'])})"

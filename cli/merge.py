@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from adapterkit.cli.common import _adapter_names, common_options, print_json, registry_option, size
+from adapterkit.cli.common import adapter_names, common_options, print_json, registry_option, size
 from adapterkit.errors import AdapterError
 from adapterkit.registry import Registry, check_name
 
 
 @click.command(short_help="Make one model of an adapter and its base, or one adapter of several.")
-@click.argument("adapters", nargs=-1, required=True, metavar="NAME[:WEIGHT]...", shell_complete=_adapter_names)
+@click.argument("adapters", nargs=-1, required=True, metavar="NAME[:WEIGHT]...", shell_complete=adapter_names)
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Write a plain transformers model here.")
 @click.option("--name", metavar="NAME", help="Register the weighted sum of the adapters by this name.")
 @click.option(

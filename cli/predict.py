@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import click
 
 from adapterkit.answering import STREAMED, Answered, Answering, Given, from_file, from_stream, from_texts
-from adapterkit.cli.common import TerminalWatch, _adapter_names, common_options, print_table, registry_option
+from adapterkit.cli.common import TerminalWatch, adapter_names, common_options, print_table, registry_option
 from adapterkit.errors import DataError, OptionError
 from adapterkit.registry import Registry
 from adapterkit.watch import Watch
@@ -51,7 +51,7 @@ class Bytes(click.ParamType[int]):
 
 
 @click.command(cls=Words, short_help="Answer texts with an adapter, or with several.")
-@click.argument("words", nargs=-1, metavar="[NAME]... [TEXT]...", shell_complete=_adapter_names)
+@click.argument("words", nargs=-1, metavar="[NAME]... [TEXT]...", shell_complete=adapter_names)
 @click.option("--file", "--input-file", "-f", "path", metavar="FILE", help="Rows to answer; - for the standard input.")
 @click.option("--input-format", type=click.Choice(STREAMED), help="Of the standard input; default: jsonl or txt.")
 @click.option(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..adapter import Adapter
@@ -23,10 +24,7 @@ class Resident:
         adapter.check_base(served.base)
         self.name = name
         self.task = adapter.task
-        tensors = {
-            key: t.to(served.device, served.dtype) if t.is_floating_point() else t.to(served.device)
-            for key, t in adapter.tensors.items()
-        }
+        tensors = _together(adapter.tensors, served)
         self.nbytes = sum(t.numel() * t.element_size() for t in tensors.values())
         moved = Adapter(adapter.manifest, tensors)
         patches = moved.patches(served.base)
@@ -111,3 +109,16 @@ class Resident:
                 model = made.model
             self._model = model
         return self._model
+
+
+def _together(tensors: Mapping[str, Tensor], served: Served) -> dict[str, Tensor]:
+    """Return tensors in the pool's dtype and on its device, side by side in one piece of memory, each on 64 bytes."""
+    dtypes = {key: served.dtype if t.is_floating_point() else t.dtype for key, t in tensors.items()}
+    sizes = {key: -(-t.numel() * dtypes[key].itemsize // 64) * 64 for key, t in tensors.items()}
+    whole = torch.empty(sum(sizes.values()), dtype=torch.uint8, device=served.device)
+    placed, at = {}, 0
+    for key, tensor in tensors.items():
+        own = whole[at : at + tensor.numel() * dtypes[key].itemsize].view(dtypes[key]).view(tensor.shape)
+        placed[key] = own.copy_(tensor)
+        at += sizes[key]
+    return placed

@@ -25,14 +25,22 @@ current = threading.local()
 """What this thread computes: `rows`, a `Rows`, and `expansion`, an `Expansion`; None outside a pass."""
 
 
+_KEYS: dict[Hashable, Hashable] = {}
+
+
 class Lowered:
     """One adapter's patch of one module, ready to run."""
 
+    __slots__ = ("bare", "key", "patch")
+
     def __init__(self, patch: Patch, bare: nn.Module) -> None:
         self.patch, self.bare = patch, bare
+        self.key: Hashable = None
+        """What patches that can be stacked have in common."""
         if isinstance(patch, Update):
             shapes = tuple(t.shape for t in patch.tensors().values())
-            self.key: Hashable = (type(patch), shapes, tuple(patch.options().items()))
+            key = (type(patch), shapes, tuple(patch.options().items()))
+            self.key = _KEYS.setdefault(key, key)  # kept once, however many adapters there are
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the patched module computes for rows that all have this patch."""
@@ -42,9 +50,10 @@ class Lowered:
 class Replaced(Lowered):
     """Other tensors for a module, as a twin of it that shares all but them."""
 
+    __slots__ = ("twin",)
+
     def __init__(self, tensors: dict[str, Tensor], bare: nn.Module) -> None:
-        self.patch = Replace(tensors)
-        self.bare = bare
+        super().__init__(Replace(tensors), bare)
         twin = copy.copy(bare)
         own = {name: nn.Parameter(t, requires_grad=False) for name, t in tensors.items()}
         twin.__dict__["_parameters"] = {**bare._parameters, **own}

@@ -131,8 +131,8 @@ class MultipleChoice(Task):
         parts = [text.split("\t") for text in texts]
         lead = 2 if self.question_column_name else 1
         for text, part in zip(texts, parts, strict=True):
-            if len(part) < lead + 2:
-                raise DataError(f"'{text}': a context and at least two endings were expected, separated by tabs")
+            if len(part) < lead + max(2, len(self.endings_column_name)):
+                raise DataError(f"'{text}': a context and its endings, at least two, were expected, separated by tabs")
         rows: dict[str, Any] = {str(self.context_column_name): [part[0] for part in parts]}
         if self.question_column_name:
             rows[self.question_column_name] = [part[1] for part in parts]
