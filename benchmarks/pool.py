@@ -407,6 +407,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--table", type=Path, help="write the table as Markdown")
     parser.add_argument("--chart", type=Path, help="draw the passes as PNG")
+    parser.add_argument("--update", type=Path, nargs="*", default=[], help="pages to put table and summary into")
     parser.add_argument("--again", type=Path, help="make table and chart of figures that --out wrote")
     args = parser.parse_args()
     if args.again:
@@ -455,7 +456,37 @@ def finish(found: dict[str, Any], args: argparse.Namespace) -> None:
         args.table.write_text(text + "\n")
     if args.chart:
         chart(found, args.chart)
+    for page in args.update:
+        whole = page.read_text(encoding="utf-8")
+        for mark, fresh in (("pool", text), ("pool-short", short(found))):
+            begin, end = f"<!-- {mark}:begin -->\n", f"<!-- {mark}:end -->"
+            if begin in whole:
+                before, _, rest = whole.partition(begin)
+                whole = before + begin + fresh + "\n" + end + rest.partition(end)[2]
+        page.write_text(whole, encoding="utf-8")
     print(text)
+
+
+def short(found: dict[str, Any]) -> str:
+    """Say the figures that matter most in a few lines."""
+
+    def passes(step: str, side: str) -> str:
+        return f"{found[step][side]['median'] / found[step]['bare base']['median']:.2f}"
+
+    load = found["load"]
+    less = load["PEFT load_adapter, the last 8 of 64"]["median"] / load["pool, the first 50"]["median"]
+    mixed = f"32 LoRA adapters in a batch of 32 rows: {passes('mixed', 'pool')} passes of the bare base"
+    heads = f"8 head-only adapters on the same texts: {passes('heads', 'pool')} passes"
+    top = f"8 adapters of the top quarter of the blocks on the same texts: {passes('top', 'pool')} passes"
+    peft = "adapter_names"
+    return "\n".join(
+        [
+            f"- {mixed} (PEFT's mixed batch: {passes('mixed', f'PEFT {peft}')}).",
+            f"- {heads} (8 LoRA adapters in PEFT's mixed batch: {passes('heads', f'PEFT {peft}')}).",
+            f"- {top} (the same in PEFT: {passes('top', f'PEFT {peft}')}).",
+            f"- Reading one more adapter with 64 loaded: {less:.0f} times quicker than PEFT's `load_adapter`.",
+        ]
+    )
 
 
 def chart(found: dict[str, Any], path: Path) -> None:

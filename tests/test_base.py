@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 
 from adapterkit import Base
 from tests import tiny
@@ -53,3 +55,36 @@ def test_a_base_in_the_hubs_cache_is_loaded_at_its_revision_with_its_head(tmp_pa
     assert "no base named 'owner/other'" in missing
     assert "HF_HUB_OFFLINE is set" in missing
     assert "\n" not in missing
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "deberta-v2", "modernbert", "electra"])
+def test_the_checkpoints_own_masked_language_head_is_read_whole(family: str, tmp_path: Path) -> None:
+    folder = tiny.make(family, tmp_path / "base", head="AutoModelForMaskedLM")
+    assert_same_logits(folder, "AutoModelForMaskedLM")
+
+
+@pytest.mark.parametrize(("family", "task"), [("t5", "text2text-generation"), ("gpt2", "text-generation")])
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_output_weight_of_the_checkpoints_own_is_used(family: str, task: str, apart: bool, tmp_path: Path) -> None:
+    folder = tiny.make(family, tmp_path / "base", head=tiny.HEADS[task])
+    if apart:  # as T5 1.1 has it
+        model = getattr(transformers, tiny.HEADS[task]).from_pretrained(folder)
+        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+        model.config.tie_word_embeddings = False
+        model.save_pretrained(folder)
+        tiny.tokenizer().save_pretrained(folder)
+    assert_same_logits(folder, tiny.HEADS[task])
+
+
+def assert_same_logits(folder: Path, auto_class: str) -> None:
+    """Compare our task model on the shared base with transformers' own of the same checkpoint."""
+    base = Base.load(str(folder))
+    ours = base.task_model(auto_class)
+    theirs = getattr(transformers, auto_class).from_pretrained(folder).eval()
+    batch = base.tokenizer(["a fine film", "rude staff"], padding=True, return_tensors="pt")
+    batch = {key: value for key, value in batch.items() if key != "token_type_ids"}
+    if base.model.config.is_encoder_decoder:
+        batch["decoder_input_ids"] = batch["input_ids"]
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(**batch).logits, theirs(**batch).logits, rtol=0, atol=1e-6)
+    assert base.altered() == []
