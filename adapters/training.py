@@ -98,6 +98,9 @@ def train(
                 f"no weight moved in {len(run.history)} epochs at learning_rate={strategy.learning_rate}"
             )
         assert run.best is not None
+        with torch.no_grad():
+            for p, values in zip(trainable, run.best[0], strict=True):
+                p.copy_(values)
         task = task.calibrate(run.best[1], data["validation"])
         with _named(f"{type(strategy).__name__}.patches"):
             patches = {module: _moved(p, module, before) for module, p in strategy.patches(base.model).items()}
@@ -230,7 +233,7 @@ def _moved(patch: Patch, module: str, before: Mapping[str, Tensor]) -> Patch:
 
 
 def _loop(run: _Run) -> None:
-    """Train in place, and leave what learns as it was after the best epoch."""
+    """Train in place, and note what learns as it was after the best epoch."""
     task, options = run.task, run.options
     accelerator = accelerate.Accelerator(
         gradient_accumulation_steps=options.gradient_accumulation_steps,
@@ -272,10 +275,6 @@ def _loop(run: _Run) -> None:
             run.watch.note("", f"no better epoch in {options.early_stopping_patience}: stopped early")
             break
     accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)  # autocast was for training alone
-    assert run.best is not None
-    with torch.no_grad():
-        for p, values in zip(run.trainable, run.best[0], strict=True):
-            p.copy_(values)
 
 
 def _note_epoch(run: _Run, epoch: int, loss: float, predictions: list[Any]) -> None:
