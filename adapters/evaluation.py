@@ -14,6 +14,7 @@ from .base import Base
 from .errors import DataError
 from .metrics import Metrics
 from .tasks import Task
+from .tasks.columns import gathered
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -87,15 +88,18 @@ def generate(
 def _batched(
     model: Any, features: Dataset, collate: Any, say: Any, *, batch_size: int, watch: Watch | None
 ) -> list[Any]:
-    lengths = [_length(ids) for ids in features["input_ids"]]
-    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    shapes = [_shape(ids) for ids in features["input_ids"]]
+    order = sorted(range(len(shapes)), key=lambda i: (shapes[i], i))
     found: list[Any] = [None] * len(order)
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode(), (watch or Watch()).bar("evaluating", len(order)) as bar:
-            for start in range(0, len(order), batch_size):
+            start = 0
+            while start < len(order):
                 chosen = order[start : start + batch_size]
+                chosen = [i for i in chosen if shapes[i][0] == shapes[chosen[0]][0]]
+                start += len(chosen)
                 batch = {key: value.to(model.device) for key, value in collate(_rows(features, chosen)).items()}
                 for i, value in zip(chosen, say(batch), strict=True):
                     found[i] = value
@@ -105,8 +109,9 @@ def _batched(
     return found
 
 
-def _length(ids: Sequence[Any]) -> int:
-    return max(map(len, ids)) if ids and isinstance(ids[0], list) else len(ids)
+def _shape(ids: Sequence[Any]) -> tuple[int, int]:
+    """Return how many texts a feature has (choices, or 1) and the tokens of the longest."""
+    return (len(ids), max(map(len, ids))) if ids and isinstance(ids[0], list) else (1, len(ids))
 
 
 def _rows(features: Dataset, chosen: list[int]) -> list[dict[str, Any]]:
@@ -153,7 +158,7 @@ def predict(
     if not texts:
         return []
     task = adapter.task
-    rows = _columns(texts) if isinstance(texts[0], dict) else task.rows(texts)
+    rows = gathered(task, texts).values
     features = _prompts(task, rows, base)
     with adapter.attached(base) as model:
         if task.generates:
@@ -168,10 +173,6 @@ def _prompts(task: Task, rows: Any, base: Base) -> Dataset:
     import datasets
 
     return datasets.Dataset.from_dict(dict(task.prompts(rows, base.tokenizer)))
-
-
-def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [row.get(name) for row in rows] for name in rows[0]}
 
 
 def _check_some(features: Dataset) -> None:

@@ -605,3 +605,108 @@ def test_transformers_own_model_is_what_is_compared_with(tiny_base: Base) -> Non
     with Pool(tiny_base, {"a": adapter, "b": made.adapter(tiny_base, classes(2), "lora")}) as pool:
         found = pool.outputs([*TEXTS, *TEXTS], [*["a"] * 5, *["b"] * 5])[:5]
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+# ---- what people try
+
+
+def test_closing_waits_for_what_is_being_answered(tiny_base: Base) -> None:
+    adapter = made.adapter(tiny_base, classes(), "lora")
+    texts = [f"a fine film {i}" for i in range(400)]
+    wanted = predict(tiny_base, adapter, texts)
+    pool = Pool(tiny_base, {"a": adapter}, batch_size=4)
+    found: list[Any] = []
+    asking = threading.Thread(target=lambda: found.extend(pool.predict(texts, "a")))
+    asking.start()
+    while not pool._asking and asking.is_alive():
+        pass
+    pool.close()
+    assert tiny_base.serving == 1 or not asking.is_alive()  # still read from: no training yet
+    asking.join()
+    assert tiny_base.serving == 0
+    same(found, wanted)
+
+
+def test_the_budget_holds_while_adapters_are_read(
+    stocked: tuple[Base, Registry, dict[str, Adapter]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, registry, adapters = stocked
+    size = max(sum(t.nbytes for t in a.tensors.values()) for a in adapters.values())
+    with Pool(base, registry=registry, max_bytes=3 * size) as pool:
+        held: list[int] = []
+        read = Pool._read
+        monkeypatch.setattr(Pool, "_read", lambda self, *args: (read(self, *args), held.append(self.stats().bytes))[0])
+        for names in (["a0", "a1", "a2"], ["a3", "a4", "a5", "a6", "a7"], ["a0", "a7"]):
+            pool.annotate(TEXTS, names)
+        assert max(held) <= 3 * size
+        pool.pin("a0")
+        pool.pin("a1")
+        pool.pin("a2")
+        with pytest.raises(PoolError, match=r"'a3' has [\d,]+ bytes; the pool holds [\d,]+ beside"):
+            pool.predict(TEXTS, "a3")
+        add(registry, "a0", adapters["a5"])
+        pool.pin("a0", pinned=False)  # of whatever version
+        pool.predict(TEXTS, "a3")
+    with pytest.raises(PoolError, match=r"'a[12]' has [\d,]+ bytes; the pool holds [\d,]+ beside [\d,]+ that stay"):
+        Pool(base, adapters, max_bytes=size + 100)
+    assert base.serving == 0
+
+
+def test_rows_that_lack_something_are_named(tiny_base: Base, tmp_path: Path) -> None:
+    words = task_class("token-classification")(
+        text_column_name=("tokens",), label_column_name="tags", labels=("O", "B-a")
+    )
+    choices = task_class("multiple-choice")(
+        context_column_name="c", endings_column_name=("e",), label_column_name="label"
+    )
+    adapters = {
+        "a": made.adapter(tiny_base, classes()),
+        "w": made.adapter(tiny_base, words),
+        "c": made.adapter(tiny_base, choices),
+    }
+    with Pool(tiny_base, adapters) as pool:
+        for rows, said in (
+            ([{"text": "x"}, {"other": "y"}], "row 2 has no 'text'; it has other"),
+            ([{"other": "y"}, {"text": "x"}], "row 1 has no 'text'; it has other"),
+            ([{"text": None}], "row 1 has no 'text'; it has text"),
+            (["x", {"text": "y"}], "a text among rows"),
+            ([3], "texts, or rows as dicts of columns, were expected, not int"),
+        ):
+            for ask in (pool.predict, lambda rows, name: predict(tiny_base, adapters[name], rows)):
+                with pytest.raises(AdapterkitError, match=said):
+                    ask(rows, "a")
+        assert pool.predict(["", "so so"], ["w", "a"])[0] == {"entities": []}
+        uneven = ["a film\tfine\tdull", "staff\trude\tkind\tabsent\thelpful"]
+        same(pool.predict(uneven, "c"), predict(tiny_base, adapters["c"], uneven))
+        same(pool.predict(uneven[1], "c"), predict(tiny_base, adapters["c"], uneven)[1])
+    for wrong, said in (
+        (adapters["a"], "not as Adapter"),
+        ([adapters["a"]], "an adapter or its folder was expected, not Adapter"),
+        ({"a": None}, "'a': an adapter or its folder was expected, not NoneType"),
+        ([tmp_path / "x" / "a", tmp_path / "y" / "a"], "two adapters are named 'a'"),
+    ):
+        with pytest.raises(PoolError, match=said):
+            Pool(tiny_base, wrong)  # type: ignore[arg-type]
+    with pytest.raises(PoolError, match="batch_size=0"):
+        Pool(tiny_base, batch_size=0)
+    assert tiny_base.serving == 0
+
+
+def test_options_of_generation_are_checked(tmp_path: Path) -> None:
+    base = Base.load(str(tiny.make("gpt2", tmp_path / "base", head="AutoModelForCausalLM")))
+    task = task_class("text-generation")(text_column_name=("text",), max_new_tokens=8)
+    with Pool(base, {"a": made.adapter(base, task)}) as pool:
+        for options, said in (
+            ({"num_beam": 2}, "no option of generate named 'num_beam'; did you mean 'num_beams'"),
+            ({"num_beams": 0}, "num_beams=0, but a whole number from 1 on"),
+            ({"num_return_sequences": 2}, "one text for each row"),
+            ({"max_length": 5}, "give max_new_tokens"),
+            ({"temperature": "hot", "do_sample": True}, "can't generate with temperature='hot'"),
+        ):
+            with pytest.raises(PoolError, match=said):
+                pool.generate(TEXTS, "a", **options)
+        assert len(pool.generate(TEXTS, "a", eos_token_id=[tiny.EOS, 7], bad_words_ids=[[9]])) == len(TEXTS)
+        with pytest.raises(AdapterkitError, match=r"\d+ tokens and 8 new ones is more than the 64"):
+            pool.generate(" ".join(TEXTS * 4), "a")
+        with pytest.raises(PoolError, match="generates texts; use generate"):
+            pool.outputs(TEXTS, "a")

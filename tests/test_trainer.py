@@ -77,7 +77,7 @@ def both(
     collator: Any,
     accumulate: int,
 ) -> None:
-    """Run both sides, an epoch being one step, or its two halves accumulated, so that the order of rows is no matter."""
+    """Run both sides, an epoch being one step, or its two halves accumulated: the order of rows is no matter."""
     base = Base.load(str(folder))
     size = len(rows) // accumulate
     plan = Plan.resolve(

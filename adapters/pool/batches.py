@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import PoolError, unknown
-from ..tasks.columns import Columns
+from ..errors import AdapterkitError, DataError, PoolError, unknown
+from ..tasks import Task
+from ..tasks.columns import Columns, gathered
 from .passes import Expansion
 from .resident import Resident
 from .rows import Rows, running, take
-from .served import Served, say
+from .served import Served, Template, say
 
 Text = tuple[tuple[int, ...], tuple[int, ...]]
 """What the base reads: token ids, and token type ids where there are any."""
@@ -48,7 +49,9 @@ class _Request:
     said: list[Any]
 
 
-def answers(served: Served, asked: Sequence[Asked], batch_size: int, **options: Any) -> list[list[dict[str, Any]]]:
+def answers(
+    served: Served, asked: Sequence[Asked], batch_size: int, options: Mapping[str, Any]
+) -> list[list[dict[str, Any]]]:
     """Return for each request an answer for each of its rows."""
     found = []
     for r in _said(served, asked, batch_size, options):
@@ -60,10 +63,10 @@ def answers(served: Served, asked: Sequence[Asked], batch_size: int, **options: 
     return found
 
 
-def outputs(served: Served, asked: Sequence[Asked], batch_size: int) -> list[list[Any]]:
+def outputs(served: Served, asked: Sequence[Asked], batch_size: int, options: Mapping[str, Any]) -> list[list[Any]]:
     """Return for each request what its model says of each row."""
     found = []
-    for r in _said(served, asked, batch_size, {}):
+    for r in _said(served, asked, batch_size, options):
         if "row" not in r.features.column_names:
             found.append(list(r.said))
             continue
@@ -98,15 +101,23 @@ def _read(served: Served, asked: Sequence[Asked]) -> list[_Request]:
     requests = []
     for one in asked:
         task, rows = one.resident.task, one.rows
-        plain = not isinstance(rows[0], Mapping)
-        key = (task.reading, tuple(rows)) if plain else id(one)
+        key = (task.reading, tuple(rows)) if all(isinstance(row, str) for row in rows) else id(one)
         if key not in known:
-            columns = Columns(task.rows(rows) if plain else {n: [row.get(n) for row in rows] for n in rows[0]})
+            columns = gathered(task, rows)
             with served.tokenizing:
-                known[key] = (columns, Columns(task.prompts(columns.values, served.tokenizer)))
+                known[key] = (columns, _features(task, columns, served.tokenizer))
         columns, features = known[key]
         requests.append(_Request(one.resident, columns, features, [None] * len(features)))
     return requests
+
+
+def _features(task: Task, columns: Columns, tokenizer: Any) -> Columns:
+    try:
+        return Columns(task.prompts(columns.values, tokenizer))
+    except AdapterkitError:
+        raise
+    except Exception as error:  # a tokenizer says what it can't cut with an Exception
+        raise DataError(f"{task.name} can't read these rows: {type(error).__name__}: {error}") from error
 
 
 def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
@@ -187,18 +198,18 @@ def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
     Raises `PoolError` for another `pooling`.
     """
     here = mask.bool().unsqueeze(-1)
-    if pooling == "mean":
-        return (hidden * here).sum(1) / here.sum(1)
+    if pooling == "mean":  # a text without tokens is nothing: zeros
+        return hidden.masked_fill(~here, 0.0).sum(1) / here.sum(1).clamp(min=1)
     if pooling == "max":
-        return hidden.masked_fill(~here, float("-inf")).amax(1)
+        return hidden.masked_fill(~here, float("-inf")).amax(1).where(here.any(1), 0.0)
     if pooling == "cls":
-        return hidden[:, 0]
+        return hidden[:, 0].where(here.any(1), 0.0)
     raise PoolError(unknown("pooling", pooling, ("mean", "max", "cls"), known_as="there are"))
 
 
 def _padded(served: Served, texts: Sequence[Text]) -> tuple[Tensor, dict[str, Tensor]]:
     """Return token ids, (texts, longest), and mask and token types as further arguments."""
-    longest = max(len(ids) for ids, _ in texts)
+    longest = max(1, *(len(ids) for ids, _ in texts))
     pad = served.tokenizer.pad_token_id or 0
 
     def filled(rows: Iterable[Sequence[int]], value: int) -> Tensor:
@@ -241,9 +252,9 @@ def _through_whole(
     groups: dict[Any, list[Item]] = {}
     for item in items:
         r = item.resident
-        how = tuple({**r.task.generation, **options}.items()) if r.task.generates else None
-        groups.setdefault((r.template, type(r.task), how, r if r.alone else None), []).append(item)
-    for (template, _, how, resident), own in groups.items():
+        how = {**r.task.generation, **options} if r.task.generates else {}
+        groups.setdefault((r.template, type(r.task), repr(how), r if r.alone else None), []).append(item)
+    for (template, *_, resident), own in groups.items():
         model = template.model if resident is None else resident.by_itself(served)
         task = own[0].resident.task
         for chunk in _chunks(own, batch_size):
@@ -251,9 +262,49 @@ def _through_whole(
             batch = {key: value.to(served.device) for key, value in batch.items()}
             rows = Rows([None if resident else item.resident for item in chunk], served.device)
             with running(rows):
-                if how is None:
-                    said = task.outputs(model, batch)
+                if task.generates:
+                    _check_room(served, task, batch, options)
+                    said = _generated(template, model, task, batch, served.tokenizer, options)
                 else:
-                    with template.generating:
-                        said = task.generate(model, batch, served.tokenizer, **dict(how))
+                    said = task.outputs(model, batch)
             yield from zip(chunk, said, strict=True)
+
+
+def _check_room(served: Served, task: Task, batch: Mapping[str, Tensor], options: Mapping[str, Any]) -> None:
+    """Raise `DataError` where a prompt and what is to follow it are more than a causal base takes."""
+    most, tokens = served.base.max_length, batch["input_ids"].shape[-1]
+    if most is None:
+        return
+    room = 0 if served.base.model.config.is_encoder_decoder else {**task.generation, **options}["max_new_tokens"]
+    if tokens + room > most:
+        wanted = f" and {room} new ones" if room else ""
+        raise DataError(f"a text of {tokens} tokens{wanted} is more than the {most} that the base takes")
+
+
+def _generated(
+    template: Template, model: Any, task: Task, batch: Mapping[str, Tensor], tokenizer: Any, options: Mapping[str, Any]
+) -> list[str]:
+    with template.generating:
+        try:
+            return task.generate(model, batch, tokenizer, **options)
+        except (ValueError, TypeError, ZeroDivisionError) as error:
+            if not options:
+                raise
+            given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+            raise PoolError(f"can't generate with {given}: {' '.join(str(error).split())[:200]}") from error
+
+
+def check_generation(options: Mapping[str, Any]) -> None:
+    """Raise `PoolError` for what is no option of transformers' generation, or gives no one text for each row."""
+    from transformers import GenerationConfig
+
+    known = vars(GenerationConfig())
+    for name, value in options.items():
+        if name not in known:
+            raise PoolError(unknown("option of generate", name, known))
+        if name == "max_length":
+            raise PoolError(f"max_length={value}: give max_new_tokens, the tokens to generate")
+        if (name == "num_return_sequences" and value != 1) or (name == "return_dict_in_generate" and value):
+            raise PoolError(f"{name}={value}: generate gives one text for each row")
+        if name in ("max_new_tokens", "num_beams") and (not isinstance(value, int) or value < 1):
+            raise PoolError(f"{name}={value!r}, but a whole number from 1 on was expected")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import threading
@@ -18,7 +19,7 @@ from ..base import Base
 from ..errors import AdapterkitError, PoolError, unknown
 from ..registry import Registry
 from ..watch import Watch
-from .batches import Asked, answers, embeddings, outputs
+from .batches import Asked, answers, check_generation, embeddings, outputs
 from .resident import Resident
 from .served import Served
 
@@ -65,24 +66,29 @@ class Pool:
         another costs a copy of it. `batch_size` is the most rows of a pass. Raises an `AdapterkitError` where an
         adapter that is given in memory is another base's.
         """
+        if batch_size < 1 or (max_bytes is not None and max_bytes < 1):
+            raise PoolError(f"batch_size={batch_size} and max_bytes={max_bytes}, but both are at least 1")
+        given = _named(adapters)
         self.base = base if isinstance(base, Base) else Base.load(base)
         self.registry, self.max_bytes, self.batch_size = registry, max_bytes, batch_size
         model = self.base.model
         self._served: Served | None = Served(
             self.base, torch.device(device) if device is not None else model.device, dtype or model.dtype
         )
-        if self._served.shares:
+        self._holds = self._served.shares
+        if self._holds:
             self.base.serving += 1
         self._lock, self._reading = threading.RLock(), threading.Lock()
+        self._asking = 0
         self._sources: dict[str, Adapter | Path] = {}
         self._resident: OrderedDict[str, Resident] = OrderedDict()
         self._pinned: set[str] = set()
+        self._sizes: dict[str, int] = {}
         self._stats = Stats(max_bytes=max_bytes)
         self._rows: Counter[str] = Counter()
-        given = adapters.items() if isinstance(adapters, Mapping) else ((Path(a).name, a) for a in adapters)
         try:
-            for name, source in given:
-                self._sources[name] = source if isinstance(source, Adapter) else Path(source)
+            for name, source in given.items():
+                self._sources[name] = source
                 if isinstance(source, Adapter):
                     self.load(name)
         except BaseException:
@@ -129,7 +135,11 @@ class Pool:
         A text that is cut into several features, as a long context is, has a list of them.
         """
         rows = list(texts)
-        return self._each(rows, self._names(adapter, len(rows)), outputs, None)
+        names = self._names(adapter, len(rows))
+        for name in dict.fromkeys(names):
+            if self._acquire([name])[0].task.generates:
+                raise PoolError(f"adapter '{name}' generates texts; use generate")
+        return self._each(rows, names, outputs, None)
 
     def annotate(
         self, texts: Texts | str, adapters: Sequence[str] | None = None, *, watch: Watch | None = None
@@ -137,6 +147,7 @@ class Pool:
         """Return the answers of each of `adapters` (by default all) to each text, by adapter; the trunk is run once."""
         one = isinstance(texts, str | Mapping)
         rows = [texts] if one else list(texts)
+        adapters = [adapters] if isinstance(adapters, str) else adapters
         names = list(dict.fromkeys(self.names() if adapters is None else adapters))
         found = self._each([r for r in rows for _ in names], names * len(rows), answers, watch)
         by_name = {name: found[i :: len(names)] for i, name in enumerate(names)}
@@ -156,12 +167,13 @@ class Pool:
         """
         one = isinstance(texts, str | Mapping)
         rows = [texts] if one else list(texts)
+        check_generation(options)
         names = self._names(adapter, len(rows))
         for name in dict.fromkeys(names):
             task = self._acquire([name])[0].task
             if not task.generates:
                 raise PoolError(f"adapter '{name}' is for {task.name}, which generates nothing; use predict")
-        found = [a["generated_text"] for a in self._each(rows, names, answers, watch, **options)]
+        found = [a["generated_text"] for a in self._each(rows, names, answers, watch, options)]
         return found[0] if one else found
 
     def embed(self, texts: Sequence[str] | str, *, layer: int | None = None, pooling: str = "mean") -> torch.Tensor:
@@ -172,11 +184,16 @@ class Pool:
         """
         served = self._open()
         blocks = len(served.anatomy.blocks)
-        if (layer is not None and not 0 <= layer <= blocks) or served.base.model.config.is_encoder_decoder:
-            raise PoolError(f"layer={layer}, but the base has layers 0 to {blocks}, and needs to be no encoder-decoder")
+        if served.base.model.config.is_encoder_decoder:
+            raise PoolError(f"base '{self.base.name}' is an encoder-decoder, which has no one hidden state of a text")
+        if layer is not None and not (isinstance(layer, int) and 0 <= layer <= blocks):
+            raise PoolError(f"layer={layer!r}, but the base has layers 0 to {blocks}")
         rows = [texts] if isinstance(texts, str) else list(texts)
+        if not rows or not all(isinstance(row, str) for row in rows):
+            raise PoolError(f"embed takes texts, at least one, not {type(rows[0]).__name__ if rows else 'none'}")
         wanted = blocks if layer is None else layer
-        found = embeddings(served, rows, self.batch_size, wanted, pooling, self.base.max_length)
+        with self._answering():
+            found = embeddings(served, rows, self.batch_size, wanted, pooling, self.base.max_length)
         return found[0] if isinstance(texts, str) else found
 
     def _names(self, adapter: str | Sequence[str] | None, count: int) -> list[str]:
@@ -187,23 +204,25 @@ class Pool:
             adapter = names[0]
         if isinstance(adapter, str):
             return [adapter] * count
-        if len(adapter) != count:
-            raise PoolError(f"{len(adapter)} adapters for {count} texts; one for all, or one for each, was expected")
-        return list(adapter)
+        listed = list(adapter)
+        if len(listed) != count or not all(isinstance(name, str) for name in listed):
+            raise PoolError(f"{len(listed)} adapters for {count} texts; a name for all, or one for each, was expected")
+        return listed
 
-    def _each(self, rows: list[Any], names: list[str], ask: Any, watch: Watch | None, **options: Any) -> list[Any]:
+    def _each(
+        self, rows: list[Any], names: list[str], ask: Any, watch: Watch | None, options: Mapping[str, Any] | None = None
+    ) -> list[Any]:
         by_name: dict[str, list[int]] = {}
         for i, name in enumerate(names):
             by_name.setdefault(name, []).append(i)
         found: list[Any] = [None] * len(rows)
-        served = self._open()
-        with (watch or Watch()).bar("answering", len(rows)) as bar:
+        with self._answering() as served, (watch or Watch()).bar("answering", len(rows)) as bar:
             for wave in self._waves(list(by_name)):
                 asked = [
                     Asked(resident, [rows[i] for i in by_name[name]])
                     for name, resident in zip(wave, self._acquire(wave), strict=True)
                 ]
-                for name, said in zip(wave, ask(served, asked, self.batch_size, **options), strict=True):
+                for name, said in zip(wave, ask(served, asked, self.batch_size, options or {}), strict=True):
                     for i, value in zip(by_name[name], said, strict=True):
                         found[i] = value
                     bar.advance(len(said))
@@ -222,7 +241,7 @@ class Pool:
         wave: list[str] = []
         room, used = self.max_bytes, 0
         with self._lock:
-            room -= sum(self._resident[key].nbytes for key in self._pinned if key in self._resident)
+            room -= sum(r.nbytes for key, r in self._resident.items() if self._stays(key))
         for name in names:
             size = self._size(name)
             if wave and used + size > room:
@@ -246,24 +265,20 @@ class Pool:
 
     def unload(self, name: str) -> None:
         """Drop an adapter from memory; the next request reads it again. What is being answered is not disturbed."""
-        key, _ = self._key(name)
         with self._lock:
-            self._pinned.discard(key)
-            self._resident.pop(key, None)
+            for key in self._keys(name):
+                self._pinned.discard(key)
+                self._resident.pop(key, None)
 
     def pin(self, name: str, pinned: bool = True) -> None:
         """Read an adapter and keep it in memory whatever else is asked for; or, with pinned=False, no longer."""
-        key, _ = self._key(name)
         if not pinned:
             with self._lock:
-                self._pinned.discard(key)
+                self._pinned.difference_update(self._keys(name))
             return
         resident = self._acquire([name])[0]
+        key, _ = self._key(name)
         with self._lock:
-            there = [self._resident[k] for k in self._pinned if k in self._resident and k != key]
-            held = sum(r.nbytes for r in there) + resident.nbytes
-            if self.max_bytes is not None and held > self.max_bytes:
-                raise PoolError(f"pinned adapters would take {held:,} bytes, and the pool holds {self.max_bytes:,}")
             self._pinned.add(key)
             self._resident[key] = resident
 
@@ -276,6 +291,11 @@ class Pool:
             found.rows = dict(self._rows)
         return found
 
+    def _keys(self, name: str) -> list[str]:
+        """Return the keys of an adapter in memory: of that version, or of all where none is named."""
+        key, _ = self._key(name)
+        return [k for k in self._resident if k == key or ("@" not in name and k.startswith(f"{name}@"))]
+
     def _key(self, name: str) -> tuple[str, Adapter | Path]:
         """Return what stands for an adapter's content, and where that is."""
         if name in self._sources:
@@ -286,16 +306,19 @@ class Pool:
         return f"{named}@{version}", self.registry.folder(named, version)
 
     def _size(self, name: str) -> int:
+        """Return the bytes that an adapter's tensors take in the pool, as its file's first bytes say."""
         key, source = self._key(name)
-        with self._lock:
-            if key in self._resident:
-                return self._resident[key].nbytes
         if isinstance(source, Adapter):
             return 0
-        try:
-            return (source / "adapter_model.safetensors").stat().st_size
-        except OSError:
-            return 0
+        if key not in self._sizes:
+            own: int = self.base.model.dtype.itemsize
+            try:
+                with (source / "adapter_model.safetensors").open("rb") as file:
+                    header = int.from_bytes(file.read(8), "little") + 8
+                    self._sizes[key] = (os.fstat(file.fileno()).st_size - header) * self._open().dtype.itemsize // own
+            except OSError:
+                return 0  # reading it says what is wrong
+        return self._sizes[key]
 
     def _acquire(self, names: Sequence[str]) -> list[Resident]:
         """Return adapters, read where they aren't in memory, and drop others where there are too many."""
@@ -308,40 +331,52 @@ class Pool:
                 if resident is not None:
                     self._resident.move_to_end(key)
                     self._stats.hits += 1
-            found.append(resident if resident is not None else self._read(key, source, name))
-        with self._lock:
-            self._drop({key for key, _ in keys})
+            if resident is None:
+                resident = self._read(key, source, name, {key for key, _ in keys})
+            found.append(resident)
         return found
 
-    def _read(self, key: str, source: Adapter | Path, name: str) -> Resident:
+    def _read(self, key: str, source: Adapter | Path, name: str, wanted: set[str]) -> Resident:
+        """Read an adapter, others dropped before where it would be too many; those that are `wanted` stay."""
         with self._reading:
             with self._lock:
                 if key in self._resident:  # another thread was quicker
                     self._stats.hits += 1
                     return self._resident[key]
+            if not isinstance(source, Adapter):
+                with self._lock:
+                    self._drop(wanted, self._size(name))
             try:
-                version = key.partition("@")[2] or None
+                version = None if name in self._sources else key.partition("@")[2]
                 adapter = source if isinstance(source, Adapter) else Adapter.load(source, version=version)
                 resident = Resident(name, adapter, self._open())
             except AdapterkitError as error:
                 raise type(error)(f"adapter '{name}': {error}") from error
-            if self.max_bytes is not None and resident.nbytes > self.max_bytes:
-                raise PoolError(f"adapter '{name}' has {resident.nbytes:,} bytes; the pool holds {self.max_bytes:,}")
             with self._lock:
+                fixed = [r.nbytes for k, r in self._resident.items() if self._stays(k)]
+                if self.max_bytes is not None and resident.nbytes + sum(fixed) > self.max_bytes:
+                    beside = f" beside {sum(fixed):,} that stay" if fixed else ""
+                    raise PoolError(
+                        f"adapter '{name}' has {resident.nbytes:,} bytes; the pool holds {self.max_bytes:,}{beside}"
+                    )
                 self._stats.misses += 1
                 self._resident[key] = resident
         return resident
 
-    def _drop(self, wanted: set[str]) -> None:
+    def _stays(self, key: str) -> bool:
+        """Tell whether an adapter is pinned, or was given in memory and can't be read again."""
+        return key in self._pinned or isinstance(self._sources.get(key), Adapter)
+
+    def _drop(self, wanted: set[str], coming: int) -> None:
+        """Drop the least recently used adapters until `coming` bytes have room."""
         if self.max_bytes is None:
             return
-        total = sum(r.nbytes for r in self._resident.values())
-        for key in [k for k in self._resident if k not in self._pinned and k not in wanted]:
+        total = sum(r.nbytes for r in self._resident.values()) + coming
+        for key in [k for k in self._resident if not self._stays(k) and k not in wanted]:
             if total <= self.max_bytes:
                 return
-            if not isinstance(self._sources.get(key), Adapter):
-                total -= self._resident.pop(key).nbytes
-                self._stats.evictions += 1
+            total -= self._resident.pop(key).nbytes
+            self._stats.evictions += 1
 
     # ---- its end
 
@@ -350,16 +385,55 @@ class Pool:
             raise PoolError("the pool is closed")
         return self._served
 
-    def close(self) -> None:
-        """Let go of the base and of all adapters."""
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[Served]:
+        """Have the base in use; it is let go of when the last answer is given, even if the pool is closed before."""
         with self._lock:
-            if self._served is not None and self._served.shares:
-                self.base.serving -= 1
-            self._served = None
+            served = self._open()
+            self._asking += 1
+        try:
+            yield served
+        finally:
+            with self._lock:
+                self._asking -= 1
+                self._let_go(served)
+
+    def close(self) -> None:
+        """Let go of all adapters, and of the base as soon as what is being answered is."""
+        with self._lock:
+            served, self._served = self._served, None
             self._resident.clear()
+            if served is not None:
+                self._let_go(served)
+
+    def _let_go(self, served: Served) -> None:
+        if self._served is None and not self._asking and self._holds:
+            self._holds = False
+            self.base.serving -= 1
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _named(adapters: Any) -> dict[str, Adapter | Path]:
+    """Return adapters by name: a mapping as it is, folders by their own names.
+
+    Raises `PoolError` where something is neither an adapter nor a folder, or two have one name.
+    """
+    if isinstance(adapters, str | os.PathLike):
+        adapters = [adapters]
+    if isinstance(adapters, Adapter) or not isinstance(adapters, Iterable):
+        raise PoolError(f"adapters are given by name, or as folders, not as {type(adapters).__name__}")
+    pairs = list(adapters.items()) if isinstance(adapters, Mapping) else [(None, a) for a in adapters]
+    named: dict[str, Adapter | Path] = {}
+    for name, source in pairs:
+        if not isinstance(source, str | os.PathLike) and not (isinstance(source, Adapter) and name is not None):
+            raise PoolError(f"'{name}': an adapter or its folder was expected, not {type(source).__name__}")
+        own = Path(source).name if name is None else name  # type: ignore[arg-type]
+        if own in named:
+            raise PoolError(f"two adapters are named '{own}'; give them by name: {{'{own}': folder, ...}}")
+        named[own] = source if isinstance(source, Adapter) else Path(source)
+    return named

@@ -11,6 +11,8 @@ from ..errors import DataError, OptionError, unknown
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from .task import Task
+
 PAIRS = (
     ("sentence1", "sentence2"),
     ("premise", "hypothesis"),
@@ -40,6 +42,25 @@ class Columns:
 
     def __getitem__(self, name: str) -> Sequence[Any]:
         return self.values[name]
+
+
+def gathered(task: Task, rows: Sequence[Any]) -> Columns:
+    """Return texts, or rows as dicts, as the columns that a task reads.
+
+    Raises `DataError` where they are of both kinds, of neither, or a row lacks what the task reads.
+    """
+    if all(isinstance(row, str) for row in rows):
+        return Columns(task.rows(rows))
+    for row in rows:
+        if not isinstance(row, Mapping):
+            kind = "a text among rows" if isinstance(row, str) else type(row).__name__
+            raise DataError(f"texts, or rows as dicts of columns, were expected, not {kind}: {str(row)[:40]!r}")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in task.asked:
+        for i, row in enumerate(rows):
+            if row.get(name) is None:
+                raise DataError(f"row {i + 1} has no '{name}'; it has {', '.join(map(str, row)) or 'nothing'}")
+    return Columns({name: [row.get(name) for row in rows] for name in names})
 
 
 def stream(column: Sequence[Any]) -> Iterator[Any]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..base import Base
     from ..metrics import Metrics
 
+_ANSWERS = {"answer_column_name", "completion_column_name", "target_column_name"}
+
 Rows = Mapping[str, Sequence[Any]]
 """A batch of rows, column by column."""
 
@@ -44,6 +46,16 @@ class Task(ABC):
 
     def __post_init__(self) -> None:
         at_least(self, 8, "max_seq_length")
+
+    @property
+    def asked(self) -> list[str]:
+        """The columns that a row must have to be answered."""
+        names: list[str] = []
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name.endswith("column_name") and f.name not in self.of_labels and f.name not in _ANSWERS and value:
+                names += [value] if isinstance(value, str) else value
+        return names
 
     @property
     def reading(self) -> tuple[Any, ...]:

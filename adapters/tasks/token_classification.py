@@ -135,8 +135,9 @@ class TokenClassification(Task):
 
         outside = self.labels.index("O") if "O" in self.labels else 0
         nothing = np.where(np.arange(len(self.labels)) == outside, 0.0, -1e4)
+        empty = np.zeros((0, len(self.labels)))
         return [
-            np.stack([logits[position] if position >= 0 else nothing for position in first])
+            np.stack([logits[position] if position >= 0 else nothing for position in first]) if first else empty
             for logits, first in zip(outputs, features["first"], strict=True)
         ]
 
