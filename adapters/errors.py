@@ -8,6 +8,7 @@ AdapterkitError            every one of these; the command line prints it in one
 ├── BaseModelError         a base: not found, not safetensors, incomplete
 ├── AdapterError           an adapter: damaged, on another base, of an unknown kind
 ├── RegistryError          registry.json or the store
+├── PoolError              a pool: asked for what it doesn't have or can't hold
 └── TrainingError          a run that went wrong: NaN, or no weight moved
 """
 

@@ -13,7 +13,7 @@ import click
 
 COMMANDS = {
     "run": "Train an adapter with a strategy, measure it, save it and register it.",
-    "predict": "Answer texts with an adapter.",
+    "predict": "Answer texts, files or streams with one adapter or several.",
     "eval": "Measure an adapter on labelled rows.",
     "list": "List the adapters in the registry.",
     "show": "Show what an adapter is, what it was trained on, and how good it is.",
