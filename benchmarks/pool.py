@@ -331,8 +331,9 @@ def impossible(base: Base, folders: list[Path], folder: Path, peft: Peft) -> dic
             lambda: hotswap_adapter(Peft(base, folders[:1]).model, str(folders[1]), adapter_name="a0")
         ),
     }
-    with Pool(base, [folders[0], other]) as pool:
-        pool.outputs(texts, [folders[0].name, other.name])
+    with Pool(base, {"two": folders[0], "three": other}) as pool:
+        found = pool.outputs(texts, ["two", "three"])
+    said["here, the labels of each row of that batch"] = ", ".join(str(len(logits)) for logits in found)
     return said
 
 
@@ -393,8 +394,10 @@ def table(found: dict[str, Any]) -> str:
     line(f"working set of 4x the slots (hit rate {z['hit rate']:.2f}), throughput", "0.9", f"{kept:.2f}", "")
     m = found["memory"]
     line(f"bytes for each of {m['adapters']:.0f} resident adapters / of its tensors", "1.1", f"{m['ratio']:.2f}", "")
-    for what, said in found["impossible"].items():
-        line(what, "", "answers", f"`{said}`")
+    said = dict(found["impossible"])
+    labels = said.pop("here, the labels of each row of that batch")
+    for what, theirs in said.items():
+        line(what, "", f"rows of {labels} labels" if "labels" in what or "label " in what else "", f"`{theirs}`")
     return "\n".join(lines)
 
 
