@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import AdapterkitError, DataError, OptionError, PoolError, unknown
@@ -118,15 +118,6 @@ def _sound(source: Source, found: Found) -> Iterator[tuple[int, Row]]:
 # ---- rows as questions
 
 
-def inputs(task: Task) -> list[str]:
-    """Return the columns that a task answers from."""
-    if prompt := getattr(task, "prompt_column_name", None):
-        return [prompt]
-    learned = {f"{what}_column_name" for what in ("label", "answer", "completion", "target")}
-    values = [getattr(task, f.name) for f in fields(task) if f.name.endswith("_column_name") and f.name not in learned]
-    return [name for value in values if value for name in ([value] if isinstance(value, str) else value)]
-
-
 @dataclass
 class _Asked:
     """An adapter that rows are put to, and where it finds in them what its task reads."""
@@ -158,7 +149,7 @@ class _Asked:
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
         except IndexError:
-            wanted = " and ".join(inputs(self.task))
+            wanted = " and ".join(self.task.asked)
             raise DataError(f"{where}: '{text}': {wanted} were expected, separated by tabs") from None
 
     def _value(self, own: str, column: str, value: Any, where: str) -> Any:
@@ -302,7 +293,7 @@ class Answering:
 
     def _columns(self, name: str, task: Task, put: list[Row], where: str) -> dict[str, str]:
         """Return where rows have what a task reads."""
-        wanted, there = inputs(task), list(dict.fromkeys(column for row in put for column in row))
+        wanted, there = task.asked, list(dict.fromkeys(column for row in put for column in row))
         reads = f"adapter '{name}' reads {' + '.join(wanted)}"
         if chosen := self.text_columns:
             for column in chosen:

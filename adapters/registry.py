@@ -27,6 +27,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,95}")
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _ENTRY_KEYS = {"number": int, "task": str, "strategy": str, "base": dict, "bytes": int, "metrics": dict}
 
+_INDEXES: dict[Path, tuple[Any, dict[str, dict[str, Any]]]] = {}
+"""Each registry.json as it was last read, with inode, time and size: writes go beside and are renamed."""
+
 
 def check_name(name: str) -> str:
     """Return an adapter's name, or raise `RegistryError` where it isn't one."""
@@ -77,6 +80,17 @@ class Registry:
             if not _is_entry(name, known):
                 raise RegistryError(f"'{self.path}': '{name}' is no entry; `adapt registry rebuild` makes it again")
         return dict(index["adapters"])
+
+    def _known(self) -> Mapping[str, dict[str, Any]]:
+        """Return what is registered, read again only where the file is another one; not to be changed."""
+        try:
+            state = os.stat(self.path)
+        except OSError:
+            return self.adapters()
+        signature = (state.st_ino, state.st_mtime_ns, state.st_size)
+        if _INDEXES.get(self.path, (None,))[0] != signature:
+            _INDEXES[self.path] = (signature, self.adapters())
+        return _INDEXES[self.path][1]
 
     def prepare(self) -> None:
         """Raise `RegistryError` now where adding an adapter would fail later: a bad index, a disk that is full."""
@@ -141,7 +155,7 @@ class Registry:
         Raises `RegistryError`, with what there is, where there is none.
         """
         name, _, wanted = reference.partition("@")
-        adapters = self.adapters()
+        adapters = self._known()
         if name not in adapters:
             raise RegistryError(
                 f"{self.path}: " + unknown("adapter", check_name(name), adapters, known_as="registered")

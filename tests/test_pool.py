@@ -710,3 +710,16 @@ def test_options_of_generation_are_checked(tmp_path: Path) -> None:
             pool.generate(" ".join(TEXTS * 4), "a")
         with pytest.raises(PoolError, match="generates texts; use generate"):
             pool.outputs(TEXTS, "a")
+
+
+def test_the_registry_is_read_once_however_often_it_is_asked(
+    stocked: tuple[Base, Registry, dict[str, Adapter]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, registry, adapters = stocked
+    read: list[int] = []
+    whole = Registry.adapters
+    monkeypatch.setattr(Registry, "adapters", lambda self: (read.append(1), whole(self))[1])
+    with Pool(base, registry=registry) as pool:
+        for _ in range(3):
+            pool.predict([TEXTS[0]] * len(adapters), list(adapters))
+        assert len(read) <= 1

@@ -396,17 +396,16 @@ class Pool:
         finally:
             with self._lock:
                 self._asking -= 1
-                self._let_go(served)
+                self._let_go()
 
     def close(self) -> None:
         """Let go of all adapters, and of the base as soon as what is being answered is."""
         with self._lock:
-            served, self._served = self._served, None
+            self._served = None
             self._resident.clear()
-            if served is not None:
-                self._let_go(served)
+            self._let_go()
 
-    def _let_go(self, served: Served) -> None:
+    def _let_go(self) -> None:
         if self._served is None and not self._asking and self._holds:
             self._holds = False
             self.base.serving -= 1
