@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from .adapter import Adapter
 from .base import Base
 from .errors import DataError
+from .feed import Feed
 from .metrics import Metrics
 from .tasks import Task
 from .tasks.columns import gathered
@@ -62,15 +64,15 @@ def encode(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: Watc
 
 
 def outputs(
-    task: Task, model: Any, features: Dataset, base: Base, *, batch_size: int, watch: Watch | None = None
+    task: Task, model: Any, features: Dataset | Feed, base: Base, *, batch_size: int, watch: Watch | None = None
 ) -> list[Any]:
     """Return what the model says of each feature, in order; features of like length share a batch."""
 
     def say(batch: dict[str, Any]) -> list[Any]:
         return task.outputs(model, batch)
 
-    collate = task.collate(base.tokenizer, model)
-    return _batched(model, features, collate, say, batch_size=batch_size, watch=watch)
+    feed = features if isinstance(features, Feed) else Feed(features, task.collate(base.tokenizer, model))
+    return _batched(model, feed, say, batch_size=batch_size, watch=watch)
 
 
 def generate(
@@ -81,14 +83,21 @@ def generate(
     def say(batch: dict[str, Any]) -> list[Any]:
         return task.generate(model, batch, base.tokenizer)
 
-    collate = task.collate(base.tokenizer, model)
-    return _batched(model, prompts, collate, say, batch_size=batch_size, watch=watch)
+    feed = Feed(prompts, task.collate(base.tokenizer, model))
+    return _batched(model, feed, say, batch_size=batch_size, watch=watch)
 
 
-def _batched(
-    model: Any, features: Dataset, collate: Any, say: Any, *, batch_size: int, watch: Watch | None
-) -> list[Any]:
-    shapes = [_shape(ids) for ids in features["input_ids"]]
+def apart(a: Any, b: Any) -> float:
+    """Return the largest difference between two nests of numbers; NaN where one of them holds one."""
+    if isinstance(a, list | tuple):
+        found = [apart(x, y) for x, y in zip(a, b, strict=True)]
+        return float(np.max(found)) if found else 0.0
+    difference = np.abs(np.asarray(a, dtype=float) - np.asarray(b, dtype=float))
+    return float(difference.max()) if difference.size else 0.0
+
+
+def _batched(model: Any, feed: Feed, say: Any, *, batch_size: int, watch: Watch | None) -> list[Any]:
+    shapes = feed.shapes
     order = sorted(range(len(shapes)), key=lambda i: (shapes[i], i))
     found: list[Any] = [None] * len(order)
     was_training = model.training
@@ -100,23 +109,15 @@ def _batched(
                 chosen = order[start : start + batch_size]
                 chosen = [i for i in chosen if shapes[i][0] == shapes[chosen[0]][0]]
                 start += len(chosen)
-                batch = {key: value.to(model.device) for key, value in collate(_rows(features, chosen)).items()}
-                for i, value in zip(chosen, say(batch), strict=True):
+                batch = {key: value.to(model.device) for key, value in feed.batch(chosen).items()}
+                with feed.using(chosen, batch):
+                    said = say(batch)
+                for i, value in zip(chosen, said, strict=True):
                     found[i] = value
                 bar.advance(len(chosen))
     finally:
         model.train(was_training)
     return found
-
-
-def _shape(ids: Sequence[Any]) -> tuple[int, int]:
-    """Return how many texts a feature has (choices, or 1) and the tokens of the longest."""
-    return (len(ids), max(map(len, ids))) if ids and isinstance(ids[0], list) else (1, len(ids))
-
-
-def _rows(features: Dataset, chosen: list[int]) -> list[dict[str, Any]]:
-    columns = features[chosen]
-    return [{key: values[i] for key, values in columns.items()} for i in range(len(chosen))]
 
 
 def evaluate(

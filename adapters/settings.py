@@ -59,13 +59,28 @@ class TrainingOptions:
     label_smoothing_factor: Annotated[float, "share of the label's weight that is spread over all labels"] = 0.0
     early_stopping_patience: Annotated[int | None, "stop after this many epochs without a better one"] = None
     max_grad_norm: Annotated[float, "clip the gradient at this norm; 0 for never"] = 1.0
+    group_by_length: Annotated[bool, "put rows of like length into a batch"] = True
+    max_tokens_per_batch: Annotated[int | None, "fewer rows a step where padded they hold more tokens"] = None
+    mixed_precision: Annotated[
+        Literal["auto", "no", "bf16", "fp16"], "autocast; auto is bf16 where the hardware has it, else no (fp32)"
+    ] = "auto"
+    cache_trunk: Annotated[
+        Literal["auto", "on", "off"], "run what lies below all that learns once, and keep what it says"
+    ] = "auto"
+    cache_memory: Annotated[
+        float | None, "GiB of memory for what is kept, beyond that a file; by default a quarter of what is free"
+    ] = None
+    keep_features: Annotated[bool, "keep what the trunk said on disk for later runs on the same base and data"] = False
+    gradient_checkpointing: Annotated[bool, "compute activations again instead of keeping them"] = False
+    torch_compile: Annotated[bool, "compile the model; pays for long trainings alone"] = False
     seed: Annotated[int, "of the head's first values, the order of rows, and dropout"] = 42
 
     def __post_init__(self) -> None:
         at_least(self, 1, "num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size")
         at_least(self, 1, "gradient_accumulation_steps", "early_stopping_patience")
         at_least(self, 0, "warmup_ratio", "weight_decay", "max_grad_norm", "seed")
-        at_least(self, 0, "layer_lr_decay", "label_smoothing_factor")
+        at_least(self, 0, "layer_lr_decay", "label_smoothing_factor", "cache_memory")
+        at_least(self, 1, "max_tokens_per_batch")
         if self.seed >= 1 << 32:
             raise OptionError(f"--seed={self.seed}, but it is below {1 << 32}")
         for name in ("warmup_ratio", "layer_lr_decay", "label_smoothing_factor"):

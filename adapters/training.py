@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import accelerate
-import numpy as np
 import torch
 from accelerate.utils import DataLoaderConfiguration, set_seed
 from torch import Tensor, nn
@@ -18,15 +17,18 @@ from transformers import get_scheduler
 
 from .adapter import Adapter
 from .base import Base
-from .errors import AdapterkitError, BaseModelError, StrategyError, TrainingError
-from .evaluation import encode, outputs
+from .batching import Batches
+from .errors import StrategyError, TrainingError
+from .evaluation import apart, encode, outputs
+from .feed import Feed
+from .fitting import Fitted, fitted, moved, named, task_model
 from .metrics import Metrics
 from .modules import blocks
 from .options import plain
-from .patch import Patch, Replace
+from .precision import precision
 from .settings import TrainingOptions
-from .snapshot import Snapshot
 from .strategy import Strategy
+from .trunk import Trunk, cached
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -40,8 +42,9 @@ class Trained:
     """What a training gives: an adapter, the metrics of each epoch, and what it cost."""
 
     adapter: Adapter
-    validation: Metrics  # of the epoch that was kept
+    validation: Metrics  # of the adapter, from the epoch that was kept
     history: list[dict[str, float]]  # mean training loss and validation metrics, an entry per epoch
+    losses: list[float]  # step by step
     best_epoch: int  # counted from 1
     trained_parameters: int
     seconds: float
@@ -59,6 +62,9 @@ class _Run:
     data: Mapping[str, Dataset]
     options: TrainingOptions
     watch: Watch
+    features: dict[str, Dataset] = field(default_factory=dict)
+    trunk: Trunk | None = None
+    losses: list[float] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best: tuple[list[Tensor], list[Any]] | None = None  # what learns, and the validation predictions, at that epoch
@@ -83,16 +89,16 @@ def train(
     watch = watch or Watch()
     began = time.perf_counter()
     set_seed(options.seed)
-    with base.held(), _fitted(base, strategy) as (learning, before):
-        model, head, untied = _task_model(base, task, learning, len(before))
+    with base.held(), fitted(base, strategy) as fit:
+        model, head, untied = task_model(base, task, fit.learning, len(fit.before))
         in_use = {id(p) for p in model.parameters()}
-        learning = [p for p in learning if id(p) in in_use]  # a pooler that this task has no use for doesn't learn
+        learning = [p for p in fit.learning if id(p) in in_use]  # a pooler that this task has no use for doesn't learn
         trainable = [*learning, *head.values()]
         count, total = (sum(p.numel() for p in ps) for ps in (trainable, model.parameters()))
         watch.note("strategy", f"{count:,} of {total:,} parameters learn ({count / total:.2%})")
         start = [p.detach().clone() for p in trainable]
         run = _Run(base, model, task, strategy, trainable, data, options, watch)
-        _loop(run)
+        exactly = _loop(run, fit)
         if all(torch.equal(p, s) for p, s in zip(trainable, start, strict=True)):
             raise TrainingError(
                 f"no weight moved in {len(run.history)} epochs at learning_rate={strategy.learning_rate}"
@@ -101,9 +107,10 @@ def train(
         with torch.no_grad():
             for p, values in zip(trainable, run.best[0], strict=True):
                 p.copy_(values)
-        task = task.calibrate(run.best[1], data["validation"])
-        with _named(f"{type(strategy).__name__}.patches"):
-            patches = {module: _moved(p, module, before) for module, p in strategy.patches(base.model).items()}
+        predictions = run.best[1] if exactly else _predictions(run, run.features["validation"])
+        task = task.calibrate(predictions, data["validation"])
+        with named(f"{type(strategy).__name__}.patches"):
+            patches = {m: moved(p, m, fit.before) for m, p in strategy.patches(base.model).items()}
         adapter = Adapter.make(
             base,
             model,
@@ -111,170 +118,105 @@ def train(
             {name: p.detach() for name, p in head.items()},
             {"task": {"name": task.name, "options": plain(task)}, "untied": untied, **(about or {})},
         )
-        validation = task.metrics(run.best[1], data["validation"])
+        validation = task.metrics(predictions, data["validation"])
         few = encode(task, data["validation"].select(range(min(8, len(data["validation"])))), base, labelled=False)
         live = outputs(task, model, few, base, batch_size=8)
     _check_saved(adapter, strategy, base, few, live)
-    return Trained(adapter, validation, run.history, run.best_epoch, count, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return Trained(adapter, validation, run.history, run.losses, run.best_epoch, count, seconds)
 
 
 def _check_saved(adapter: Adapter, strategy: Strategy, base: Base, few: Dataset, live: list[Any]) -> None:
     """Raise `StrategyError` where the adapter doesn't say of a few rows what the trained model said."""
     with adapter.attached(base) as model:
         saved = outputs(adapter.task, model, few, base, batch_size=8)
-    difference = _apart(live, saved)
+    difference = apart(live, saved)
     if not difference <= 1e-4:  # a NaN is no less
         raise StrategyError(
             f"{type(strategy).__name__}.patches doesn't hold what was learned: outputs differ by {difference:.2g}"
         )
 
 
-def _apart(a: Any, b: Any) -> float:
-    """Return the largest difference between two nests of numbers."""
-    if isinstance(a, list | tuple):
-        return max([_apart(x, y) for x, y in zip(a, b, strict=True)], default=0.0)
-    return float(np.abs(np.asarray(a, dtype=float) - np.asarray(b, dtype=float)).max(initial=0.0))
+def _predictions(run: _Run, features: Dataset | Feed) -> list[Any]:
+    size = run.options.per_device_eval_batch_size
+    said = outputs(run.task, run.model, features, run.base, batch_size=size, watch=run.watch)
+    return run.task.predictions(said, run.features["validation"], run.data["validation"])
 
 
-@contextlib.contextmanager
-def _fitted(base: Base, strategy: Strategy) -> Iterator[tuple[list[nn.Parameter], dict[str, Tensor]]]:
-    """Apply a strategy; yield what learns, and copies of the base's own tensors among it; put all back at the end.
+def _loop(run: _Run, fit: Fitted) -> bool:
+    """Train in place, and note what learns as it was after the best epoch.
 
-    Modules, hooks and storages are put back whatever the strategy did; values changed behind our back are found by
-    their digests and read again from where the base came from.
+    Returns whether the validation predictions are those of the finished model, in fp32 and without a cache.
     """
-    if base.serving:
-        raise BaseModelError(f"an open pool answers from base '{base.name}'; close it, or train on another copy")
-    who = type(strategy).__name__
-    snapshot, own = Snapshot(base.model), dict(base.model.named_parameters())
-    before: dict[str, Tensor] = {}
-    try:
-        learning = _applied(base, strategy)
-        chosen = {id(p) for p in learning}
-        before.update({name: p.detach().clone() for name, p in own.items() if id(p) in chosen})
-        yield learning, before
-        with _named(f"{who}.remove"):
-            strategy.remove(base.model)
-        if left := snapshot.changed(base.model):
-            raise StrategyError(f"{who}.remove left the base changed, first at {left[0].strip()}")
-    finally:
-        snapshot.restore()
-        with torch.no_grad():
-            for name, values in before.items():
-                own[name].copy_(values)
-        base.model.requires_grad_(False).eval()
-        if base.altered():
-            base.reload()
-
-
-def _applied(base: Base, strategy: Strategy) -> list[nn.Parameter]:
-    """Apply a strategy, make only what it returned learn, and return that.
-
-    Raises `StrategyError` where it returned what the base doesn't have, or changed the base's values.
-    """
-    who = f"{type(strategy).__name__}.apply"
-    own = dict(base.model.named_parameters())
-    with _named(who):
-        learning = list({id(p): p for p in strategy.apply(base.model)}.values())
-    there = {id(p) for p in base.model.parameters()}
-    for p in learning:
-        if not isinstance(p, nn.Parameter) or id(p) not in there:
-            raise StrategyError(f"{who} returned what is no parameter of the base: {type(p).__name__}")
-    now = dict(base.model.named_parameters())
-    altered = [name for name in base.altered() if name in own and now.get(name) is own[name]]
-    if altered:
-        raise StrategyError(f"{who} changed the values of '{altered[0]}'; a new adapter starts as the base itself")
-    base.model.requires_grad_(False)
-    for p in learning:
-        p.requires_grad_(True)
-    return learning
-
-
-@contextlib.contextmanager
-def _named(who: str) -> Iterator[None]:
-    """Say whose error it is, where a plugin's is not one of ours."""
-    try:
-        yield
-    except AdapterkitError:
-        raise
-    except Exception as error:
-        raise StrategyError(f"{who} failed: {type(error).__name__}: {error}") from error
-
-
-def _task_model(
-    base: Base, task: Task, learning: list[nn.Parameter], base_parameters: int
-) -> tuple[Any, dict[str, nn.Parameter], bool]:
-    """Return the model of a task, the parameters of its head that learn, and whether its output embeddings are untied.
-
-    A new head always learns. A head that came with the base learns with strategies that train all of the base, and
-    with those that train nothing of it; where it is tied to the base's embeddings, these get a copy to train.
-    """
-    model = base.task_model(task.auto_class, **task.config())
-    names = set(base.head_names(model))
-    whole = base_parameters == len(list(base.model.parameters()))
-    if not task.new_head and learning and not whole:
-        names -= base.from_checkpoint(model)
-    untied = not names and not learning
-    if untied:
-        model = base.task_model(task.auto_class, untied=True, **task.config())
-        names = set(base.head_names(model))
-    for name, p in model.named_parameters():
-        if name in base.head_names(model):
-            p.requires_grad_(name in names)
-    return model, {name: p for name, p in model.named_parameters() if name in names}, untied
-
-
-def _moved(patch: Patch, module: str, before: Mapping[str, Tensor]) -> Patch:
-    """Drop from a patch of replaced tensors those that are what the base has."""
-    if not isinstance(patch, Replace):
-        return patch
-    was = {name: before.get(f"{module}.{name}" if module else name) for name in patch.replaced}
-    return Replace({n: t for n, t in patch.replaced.items() if was[n] is None or not torch.equal(t, was[n])})  # type: ignore[arg-type]
-
-
-def _loop(run: _Run) -> None:
-    """Train in place, and note what learns as it was after the best epoch."""
-    task, options = run.task, run.options
+    task, options, watch = run.task, run.options, run.watch
+    mixed = precision(options.mixed_precision)
+    watch.note("precision", mixed.why)
+    accelerate.state.AcceleratorState._reset_state()  # it keeps the precision of the process's first run
     accelerator = accelerate.Accelerator(
+        mixed_precision=mixed.name,
         gradient_accumulation_steps=options.gradient_accumulation_steps,
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=options.seed),
+        dataloader_config=DataLoaderConfiguration(even_batches=False),
     )
-    features = {
-        split: encode(task, run.data[split], run.base, labelled=split == "train", watch=run.watch)
+    run.features = {
+        split: encode(task, run.data[split], run.base, labelled=split == "train", watch=watch)
         for split in ("train", "validation")
     }
-    for split, rows in features.items():
+    for split, rows in run.features.items():
         if not len(rows):
             raise TrainingError(f"the {split} rows hold no text to learn from")
-    loader = torch.utils.data.DataLoader(
-        features["train"],
-        batch_size=options.per_device_train_batch_size,
-        shuffle=True,
-        collate_fn=task.collate(run.base.tokenizer, run.model),
+    collate = task.collate(run.base.tokenizer, run.model)
+    feeds = {split: Feed(rows, collate) for split, rows in run.features.items()}
+    batches = Batches(
+        [count * longest for count, longest in feeds["train"].shapes],
+        options.per_device_train_batch_size,
+        seed=options.seed,
+        by_length=options.group_by_length,
+        max_tokens=options.max_tokens_per_batch,
+        processes=accelerator.num_processes,
     )
     optimizer = torch.optim.AdamW(_groups(run), lr=run.strategy.learning_rate, fused=True)
-    updates = math.ceil(len(loader) / options.gradient_accumulation_steps) * options.num_train_epochs
+    each = accelerator.num_processes * options.gradient_accumulation_steps
+    updates = sum(math.ceil(batches.count(epoch) / each) for epoch in range(options.num_train_epochs))
     scheduler = get_scheduler(
         options.lr_scheduler_type, optimizer, int(updates * options.warmup_ratio), num_training_steps=updates
     )
-    prepared, optimizer, loader, scheduler = accelerator.prepare(run.model, optimizer, loader, scheduler)
-    for epoch in range(1, options.num_train_epochs + 1):
-        loader.set_epoch(epoch - 1)
-        with run.watch.bar(f"epoch {epoch}/{options.num_train_epochs}", len(loader)) as bar:
-            loss = _epoch(run, accelerator, prepared, loader, optimizer, scheduler, bar)
-        said = outputs(
-            task,
-            run.model,
-            features["validation"],
-            run.base,
-            batch_size=options.per_device_eval_batch_size,
-            watch=run.watch,
-        )
-        _note_epoch(run, epoch, loss, task.predictions(said, features["validation"], run.data["validation"]))
-        if options.early_stopping_patience and epoch - run.best_epoch >= options.early_stopping_patience:
-            run.watch.note("", f"no better epoch in {options.early_stopping_patience}: stopped early")
-            break
-    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)  # autocast was for training alone
+    with _memory_saved(run), contextlib.ExitStack() as undo:
+        prepared, optimizer, scheduler = accelerator.prepare(run.model, optimizer, scheduler)
+        undo.callback(accelerator.unwrap_model, prepared, keep_fp32_wrapper=False)  # autocast was for training alone
+        run.trunk, feeds = cached(run.base, run.model, task, fit, feeds, options, watch)
+        if run.trunk is not None:
+            undo.enter_context(run.trunk.exchanged())
+        loader = torch.utils.data.DataLoader(feeds["train"], batch_sampler=batches, collate_fn=_as_it_is)  # type: ignore[arg-type]
+        loader = accelerator.prepare(loader)
+        run_model = torch.compile(prepared) if options.torch_compile else prepared
+        for epoch in range(1, options.num_train_epochs + 1):
+            batches.set_epoch(epoch - 1)
+            with watch.bar(f"epoch {epoch}/{options.num_train_epochs}", len(loader)) as bar:
+                loss = _epoch(run, accelerator, run_model, loader, feeds["train"], optimizer, scheduler, bar)
+            _note_epoch(run, epoch, loss, _predictions(run, feeds["validation"]))
+            if options.early_stopping_patience and epoch - run.best_epoch >= options.early_stopping_patience:
+                watch.note("", f"no better epoch in {options.early_stopping_patience}: stopped early")
+                break
+    return run.trunk is None and mixed.name == "no"
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+@contextlib.contextmanager
+def _memory_saved(run: _Run) -> Iterator[None]:
+    """Compute activations again instead of keeping them, where that is asked for."""
+    if not run.options.gradient_checkpointing:
+        yield
+        return
+    if not run.model.supports_gradient_checkpointing:
+        raise TrainingError(f"a {type(run.model).__name__} has no gradient checkpointing")
+    run.model.gradient_checkpointing_enable({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        run.model.gradient_checkpointing_disable()
 
 
 def _note_epoch(run: _Run, epoch: int, loss: float, predictions: list[Any]) -> None:
@@ -289,14 +231,23 @@ def _note_epoch(run: _Run, epoch: int, loss: float, predictions: list[Any]) -> N
 
 
 def _epoch(
-    run: _Run, accelerator: accelerate.Accelerator, model: Any, loader: Any, optimizer: Any, scheduler: Any, bar: Watch
+    run: _Run,
+    accelerator: accelerate.Accelerator,
+    model: Any,
+    loader: Any,
+    feed: Feed,
+    optimizer: Any,
+    scheduler: Any,
+    bar: Watch,
 ) -> float:
     """Learn from every batch once and return the mean loss."""
     model.train()
+    if run.trunk is not None:
+        run.trunk.still()
     options = run.options
     losses: list[float] = []
-    for batch in loader:
-        with accelerator.accumulate(model):
+    for rows, batch in loader:
+        with accelerator.accumulate(model), feed.using(rows, batch):
             loss = run.task.loss(model, batch, label_smoothing=options.label_smoothing_factor)
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
@@ -306,11 +257,12 @@ def _epoch(
                 )
             accelerator.backward(loss)
             if accelerator.sync_gradients and options.max_grad_norm:
-                accelerator.clip_grad_norm_(model.parameters(), options.max_grad_norm)
+                accelerator.clip_grad_norm_(run.trainable, options.max_grad_norm)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
         bar.advance(loss=losses[-1], learning_rate=scheduler.get_last_lr()[0])
+    run.losses += losses
     return sum(losses) / len(losses)
 
 

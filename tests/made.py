@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from adapterkit import Adapter, Base, Replace, Strategy
+from adapterkit.fitting import fitted, task_model
 from adapterkit.options import plain
 from adapterkit.strategies import strategy_class
 from adapterkit.tasks import Task
-from adapterkit.training import _fitted, _task_model
 
 
 def adapter(
@@ -19,8 +19,9 @@ def adapter(
     """Return an adapter whose weights are the strategy's own, each moved at random."""
     made = strategy_class(strategy)(**options) if isinstance(strategy, str) else strategy
     torch.manual_seed(seed)
-    with base.held(), _fitted(base, made) as (learning, before):
-        model, head, untied = _task_model(base, task, learning, len(before))
+    with base.held(), fitted(base, made) as fit:
+        learning = fit.learning
+        model, head, untied = task_model(base, task, learning, len(fit.before))
         in_use = {id(p) for p in model.parameters()}
         with torch.no_grad():
             for p in [*(p for p in learning if id(p) in in_use), *head.values()]:

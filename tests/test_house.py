@@ -14,10 +14,11 @@ import adapterkit
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "options", "settings", "modules", "patch", "strategy", "watch", "files", "readers"}
-    | {"peft_format", "metrics", "vectors", "snapshot"},
+    | {"peft_format", "metrics", "vectors", "snapshot"}
+    | {"batching", "feed", "given", "precision", "states"},
     {"base", "anatomy", "data", "kept", "strategies", "tasks"},
-    {"adapter", "registry"},
-    {"training", "evaluation", "pool", "merge"},
+    {"adapter", "registry", "fitting"},
+    {"training", "trunk", "evaluation", "pool", "merge"},
     {"workflow", "answering"},
 ]
 SIDEWAYS = {
@@ -27,6 +28,7 @@ SIDEWAYS = {
     ("tasks", "data"),
     ("tasks", "base"),
     ("data", "kept"),
+    ("training", "trunk"),
 }
 ACROSS = {"errors", "options", "watch", "files", "adapter", "evaluation", "strategy", "settings"}
 

@@ -28,6 +28,7 @@ class FillMask(Task):
     best: ClassVar[str] = "loss"
     lower_is_better: ClassVar[bool] = True
     new_head: ClassVar[bool] = False
+    steady: ClassVar[bool] = False
 
     max_seq_length: Annotated[int, "tokens of a block", "--block-size", "--max-length"] = 128
     text_column_name: Annotated[tuple[str, ...], "column of plain texts", "--text-column"] = ()

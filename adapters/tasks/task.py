@@ -34,6 +34,8 @@ class Task(ABC):
     lower_is_better: ClassVar[bool] = False
     new_head: ClassVar[bool] = True
     """Whether the head is the task's own, and so always learns; a language model's came with the base."""
+    steady: ClassVar[bool] = True
+    """Whether a row has the same features in every epoch; masks are drawn anew."""
     generates: ClassVar[bool] = False
     """Whether answers are texts that `generate` makes."""
 

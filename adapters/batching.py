@@ -1,0 +1,82 @@
+"""Which rows learn together: rows of like length, so that little is padded, in an order that seed and epoch give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+_WINDOW = 50
+"""How many batches' rows are sorted by length together; with all of them, every epoch would have the same batches."""
+
+
+class Batches:
+    """The batches of an epoch, as lists of row numbers: what `DataLoader` takes as a batch sampler.
+
+    Rows are shuffled, sorted by length within windows of some fifty batches, cut, and the batches shuffled again, as
+    transformers' `group_by_length` does. Their order depends on seed and epoch alone. With several processes, each
+    batch is dealt out in as many lists that follow one another, one for each.
+    """
+
+    batch_size = None  # they differ, as Accelerate wants to know
+    drop_last = False
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        rows: int,
+        *,
+        seed: int,
+        by_length: bool = True,
+        max_tokens: int | None = None,
+        processes: int = 1,
+    ) -> None:
+        """Make batches of `rows` for each process, fewer where padded they hold more than `max_tokens` tokens."""
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+        self.rows, self.seed, self.by_length = rows, seed, by_length
+        self.max_tokens, self.processes = max_tokens, processes
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from 0 on."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count(self.epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self._batches(self.epoch):
+            for process in range(self.processes):
+                yield batch[process :: self.processes].tolist()
+
+    def count(self, epoch: int) -> int:
+        """Return how many lists of rows an epoch has, those of all processes together."""
+        return len(self._batches(epoch)) * self.processes
+
+    def _batches(self, epoch: int) -> list[np.ndarray]:
+        order = np.random.default_rng([self.seed, epoch])
+        rows = order.permutation(len(self.lengths))
+        size = self.rows * self.processes
+        if not self.by_length:
+            return self._cut(rows, size)
+        window = size * _WINDOW
+        batches = []
+        for start in range(0, len(rows), window):
+            some = rows[start : start + window]
+            batches += self._cut(some[np.argsort(-self.lengths[some], kind="stable")], size)
+        return [batches[i] for i in order.permutation(len(batches))]
+
+    def _cut(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
+        """Cut rows, in their order, into batches of `size`, or of fewer within the budget of tokens."""
+        if self.max_tokens is None:
+            found = [rows[start : start + size] for start in range(0, len(rows), size)]
+        else:
+            found, start, budget = [], 0, self.max_tokens * self.processes
+            while start < len(rows):
+                longest = np.maximum.accumulate(self.lengths[rows[start : start + size]])
+                fit = int(np.searchsorted(longest * np.arange(1, len(longest) + 1), budget, side="right"))
+                found.append(rows[start : start + max(fit, self.processes)])
+                start += len(found[-1])
+        if len(found) > 1 and len(found[-1]) < self.processes:  # too few for each process to have one
+            found[-2:] = [np.concatenate(found[-2:])]
+        return found

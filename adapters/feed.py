@@ -1,0 +1,55 @@
+"""Features as batches of tensors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
+
+
+class Feed:
+    """The features of a split, read from where they lie and padded batch by batch; what `DataLoader` draws from."""
+
+    def __init__(self, features: Dataset, collate: Collate) -> None:
+        self.features, self.collate = features, collate
+        self.shapes = shapes(features)
+        """For each feature, how many texts it has (choices, or 1) and the tokens of the longest."""
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[list[int], dict[str, Any]]:
+        return list(indices), self.batch(indices)
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Return some features as one batch, padded to the longest of them."""
+        return self.collate(rows(self.features, indices))
+
+    def using(self, indices: Sequence[int], batch: Mapping[str, Tensor]) -> contextlib.AbstractContextManager[Any]:
+        """Let models know, inside, which features a batch is made of."""
+        return contextlib.nullcontext()
+
+
+def shapes(features: Dataset) -> list[tuple[int, int]]:
+    """Return for each feature how many texts it has (choices, or 1) and the tokens of the longest."""
+    found = []
+    for start in range(0, len(features), 10_000):
+        found += [_shape(ids) for ids in features["input_ids"][start : start + 10_000]]
+    return found
+
+
+def _shape(ids: Sequence[Any]) -> tuple[int, int]:
+    return (len(ids), max(map(len, ids))) if ids and isinstance(ids[0], list) else (1, len(ids))
+
+
+def rows(features: Dataset, indices: Sequence[int]) -> list[dict[str, Any]]:
+    """Return some rows of a data set, each as a dict."""
+    columns = features[list(indices)]
+    return [{key: values[i] for key, values in columns.items()} for i in range(len(indices))]
