@@ -156,12 +156,19 @@ class Adapter:
             self.check_base(base)
             patches = self.patches(base)
             task = self.task
-            with torch.random.fork_rng(devices=[]):
-                model = base.task_model(task.auto_class, untied=self.manifest.get("untied", False), **task.config())
+            model = self._model(base, task)
             self._load_head(base, model)
             for module, patch in patches.items():
                 undo.callback(patch.attach(base.model.get_submodule(module)))
             yield model
+
+    def _model(self, base: Base, task: Task) -> Any:
+        if (form := self.manifest.get("probe")) is not None:
+            from .probe import Form, ProbeModel
+
+            return ProbeModel(base, task.auto_class, Form.of(form), **task.config())
+        with torch.random.fork_rng(devices=[]):
+            return base.task_model(task.auto_class, untied=self.manifest.get("untied", False), **task.config())
 
     def _load_head(self, base: Base, model: Any) -> None:
         own = dict(model.named_parameters())

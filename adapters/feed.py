@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+_TOKENS, _ROWS = 8192, 64  # of a batch when nothing is learned
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
 
@@ -49,7 +51,21 @@ def _shape(ids: Sequence[Any]) -> tuple[int, int]:
     return (len(ids), max(map(len, ids))) if ids and isinstance(ids[0], list) else (1, len(ids))
 
 
-def rows(features: Dataset, indices: Sequence[int]) -> list[dict[str, Any]]:
+def rows(features: Dataset, indices: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
     """Return some rows of a data set, each as a dict."""
     columns = features[list(indices)]
     return [{key: values[i] for key, values in columns.items()} for i in range(len(indices))]
+
+
+def chunks(order: Sequence[int], shapes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
+    """Yield features in batches of as many texts each, within a budget of tokens."""
+    chunk: list[int] = []
+    for i in order:
+        choices, longest = shapes[i]
+        full = (len(chunk) + 1) * choices > _ROWS or (len(chunk) + 1) * choices * longest > _TOKENS
+        if chunk and (full or shapes[chunk[0]][0] != choices):
+            yield chunk
+            chunk = []
+        chunk.append(i)
+    if chunk:
+        yield chunk

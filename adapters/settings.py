@@ -59,6 +59,10 @@ class TrainingOptions:
     label_smoothing_factor: Annotated[float, "share of the label's weight that is spread over all labels"] = 0.0
     early_stopping_patience: Annotated[int | None, "stop after this many epochs without a better one"] = None
     max_grad_norm: Annotated[float, "clip the gradient at this norm; 0 for never"] = 1.0
+    head: Annotated[
+        Literal["auto", "probe", "model"],
+        "auto is a probe, solved on the frozen base, where the strategy leaves that alone; model is transformers' own",
+    ] = "auto"
     group_by_length: Annotated[bool, "put rows of like length into a batch"] = True
     max_tokens_per_batch: Annotated[int | None, "fewer rows a step where padded they hold more tokens"] = None
     mixed_precision: Annotated[

@@ -19,7 +19,9 @@ class States:
     gone when nobody uses it any more, however the process ends.
     """
 
-    def __init__(self, counts: Sequence[int], width: int, dtype: torch.dtype, folder: str | Path | None = None) -> None:
+    def __init__(
+        self, counts: Sequence[int] | np.ndarray, width: int, dtype: torch.dtype, folder: str | Path | None = None
+    ) -> None:
         """Make room for `counts[i]` vectors of `width` numbers for text i, in memory, or in a file in `folder`."""
         self.counts = np.asarray(counts, dtype=np.int64)
         self.starts = np.zeros(len(self.counts), dtype=np.int64)
@@ -28,6 +30,15 @@ class States:
         self._file = None if folder is None else tempfile.TemporaryFile(dir=folder, prefix=".trunk-")  # noqa: SIM115
         size = 0 if folder is not None else int(self.counts.sum())
         self._values = torch.empty(size, width, dtype=dtype)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what `put_back` needs, once all texts are in."""
+        return {"values": self._values[: self._end], "starts": torch.from_numpy(self.starts)}
+
+    def put_back(self, tensors: dict[str, Tensor]) -> None:
+        """Keep what `tensors` gave."""
+        self._values, self.starts = tensors["values"], tensors["starts"].numpy()
+        self._end = len(self._values)
 
     @property
     def nbytes(self) -> int:

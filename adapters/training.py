@@ -15,6 +15,7 @@ from accelerate.utils import DataLoaderConfiguration, set_seed
 from torch import Tensor, nn
 from transformers import get_scheduler
 
+from . import solving
 from .adapter import Adapter
 from .base import Base
 from .batching import Batches
@@ -25,7 +26,7 @@ from .fitting import Fitted, fitted, moved, named, task_model
 from .metrics import Metrics
 from .modules import blocks
 from .options import plain
-from .precision import precision
+from .precision import Precision, precision
 from .settings import TrainingOptions
 from .strategy import Strategy
 from .trunk import Trunk, cached
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from .tasks import Task
+
+
+SPLITS = ("train", "validation")
+LABELS = ("labels", "start_positions", "end_positions")
 
 
 @dataclass(frozen=True)
@@ -55,19 +60,28 @@ class _Run:
     """One training under way: what learns, on what, and what has been best so far."""
 
     base: Base
-    model: Any
     task: Task
     strategy: Strategy
-    trainable: list[nn.Parameter]
+    fit: Fitted
     data: Mapping[str, Dataset]
     options: TrainingOptions
     watch: Watch
+    model: Any = None
+    head: dict[str, nn.Parameter] = field(default_factory=dict)
+    trainable: list[nn.Parameter] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)  # what the manifest says of the head
     features: dict[str, Dataset] = field(default_factory=dict)
     trunk: Trunk | None = None
     losses: list[float] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best: tuple[list[Tensor], list[Any]] | None = None  # what learns, and the validation predictions, at that epoch
+
+    def check_features(self) -> None:
+        """Raise `TrainingError` where a split has nothing to learn from."""
+        for split, rows in self.features.items():
+            if not len(rows):
+                raise TrainingError(f"the {split} rows hold no text to learn from")
 
 
 def train(
@@ -90,24 +104,11 @@ def train(
     began = time.perf_counter()
     set_seed(options.seed)
     with base.held(), fitted(base, strategy) as fit:
-        model, head, untied = task_model(base, task, fit.learning, len(fit.before))
-        in_use = {id(p) for p in model.parameters()}
-        learning = [p for p in fit.learning if id(p) in in_use]  # a pooler that this task has no use for doesn't learn
-        trainable = [*learning, *head.values()]
-        count, total = (sum(p.numel() for p in ps) for ps in (trainable, model.parameters()))
-        watch.note("strategy", f"{count:,} of {total:,} parameters learn ({count / total:.2%})")
-        start = [p.detach().clone() for p in trainable]
-        run = _Run(base, model, task, strategy, trainable, data, options, watch)
-        exactly = _loop(run, fit)
-        if all(torch.equal(p, s) for p, s in zip(trainable, start, strict=True)):
-            raise TrainingError(
-                f"no weight moved in {len(run.history)} epochs at learning_rate={strategy.learning_rate}"
-            )
-        assert run.best is not None
-        with torch.no_grad():
-            for p, values in zip(trainable, run.best[0], strict=True):
-                p.copy_(values)
-        predictions = run.best[1] if exactly else _predictions(run, run.features["validation"])
+        run = _Run(base, task, strategy, fit, data, options, watch)
+        mixed = precision(options.mixed_precision)
+        watch.note("precision", mixed.why)
+        predictions = _solved(run, mixed) if _probes(run) else _learned(run, mixed)
+        model, head, about = run.model, run.head, {**run.about, **(about or {})}
         task = task.calibrate(predictions, data["validation"])
         with named(f"{type(strategy).__name__}.patches"):
             patches = {m: moved(p, m, fit.before) for m, p in strategy.patches(base.model).items()}
@@ -116,14 +117,66 @@ def train(
             model,
             {module: patch for module, patch in patches.items() if patch.tensors()},
             {name: p.detach() for name, p in head.items()},
-            {"task": {"name": task.name, "options": plain(task)}, "untied": untied, **(about or {})},
+            {"task": {"name": task.name, "options": plain(task)}, **about},
         )
         validation = task.metrics(predictions, data["validation"])
         few = encode(task, data["validation"].select(range(min(8, len(data["validation"])))), base, labelled=False)
         live = outputs(task, model, few, base, batch_size=8)
     _check_saved(adapter, strategy, base, few, live)
     seconds = time.perf_counter() - began
+    count = sum(p.numel() for p in run.trainable)
     return Trained(adapter, validation, run.history, run.losses, run.best_epoch, count, seconds)
+
+
+def _probes(run: _Run) -> bool:
+    """Tell whether the head is to be solved; raises `TrainingError` where that is asked for and can't be."""
+    wanted = run.options.head
+    fits = not run.fit.learning and solving.applies(run.base, run.task)
+    if wanted == "probe" and not fits:
+        why = "the strategy changes the base" if run.fit.learning else f"{run.task.name} on this base has none"
+        raise TrainingError(f"--head probe: {why}; --head model takes transformers' own")
+    return fits and wanted != "model"
+
+
+def _solved(run: _Run, mixed: Precision) -> list[Any]:
+    """Solve a probe on what the frozen base says; return the validation predictions."""
+    run.features = {s: encode(run.task, run.data[s], run.base, labelled=True, watch=run.watch) for s in SPLITS}
+    run.check_features()
+    smoothing = run.options.label_smoothing_factor
+    run.model, found = solving.probe(
+        run.base, run.task, run.features, run.data, mixed=mixed.name, smoothing=smoothing, watch=run.watch
+    )
+    run.head = {name: p for name, p in run.model.named_parameters() if name.startswith("probe.")}
+    run.trainable = list(run.head.values())
+    run.about = {"probe": run.model.probe.form.plain()}
+    run.watch.note("probe", f"{run.model.probe.form}, {sum(p.numel() for p in run.trainable):,} parameters")
+    features = run.features["validation"]
+    predictions = _predictions(run, features.remove_columns([c for c in features.column_names if c in LABELS]))
+    run.best_epoch = 1
+    run.history.append({"train_loss": found.loss, **run.task.metrics(predictions, run.data["validation"]).values})
+    run.watch.epoch(1, 1, run.history[-1])
+    return predictions
+
+
+def _learned(run: _Run, mixed: Precision) -> list[Any]:
+    """Train the model of the task by gradient descent; return the validation predictions of its best epoch."""
+    run.model, run.head, untied = task_model(run.base, run.task, run.fit.learning, len(run.fit.before))
+    run.about = {"untied": untied}
+    in_use = {id(p) for p in run.model.parameters()}  # a pooler that this task has no use for doesn't learn
+    run.trainable = [*(p for p in run.fit.learning if id(p) in in_use), *run.head.values()]
+    count, total = (sum(p.numel() for p in ps) for ps in (run.trainable, run.model.parameters()))
+    run.watch.note("strategy", f"{count:,} of {total:,} parameters learn ({count / total:.2%})")
+    start = [p.detach().clone() for p in run.trainable]
+    exactly = _loop(run, mixed)
+    if all(torch.equal(p, s) for p, s in zip(run.trainable, start, strict=True)):
+        raise TrainingError(
+            f"no weight moved in {len(run.history)} epochs at learning_rate={run.strategy.learning_rate}"
+        )
+    assert run.best is not None
+    with torch.no_grad():
+        for p, values in zip(run.trainable, run.best[0], strict=True):
+            p.copy_(values)
+    return run.best[1] if exactly else _predictions(run, run.features["validation"])
 
 
 def _check_saved(adapter: Adapter, strategy: Strategy, base: Base, few: Dataset, live: list[Any]) -> None:
@@ -143,14 +196,12 @@ def _predictions(run: _Run, features: Dataset | Feed) -> list[Any]:
     return run.task.predictions(said, run.features["validation"], run.data["validation"])
 
 
-def _loop(run: _Run, fit: Fitted) -> bool:
+def _loop(run: _Run, mixed: Precision) -> bool:
     """Train in place, and note what learns as it was after the best epoch.
 
     Returns whether the validation predictions are those of the finished model, in fp32 and without a cache.
     """
     task, options, watch = run.task, run.options, run.watch
-    mixed = precision(options.mixed_precision)
-    watch.note("precision", mixed.why)
     accelerate.state.AcceleratorState._reset_state()  # it keeps the precision of the process's first run
     accelerator = accelerate.Accelerator(
         mixed_precision=mixed.name,
@@ -158,12 +209,9 @@ def _loop(run: _Run, fit: Fitted) -> bool:
         dataloader_config=DataLoaderConfiguration(even_batches=False),
     )
     run.features = {
-        split: encode(task, run.data[split], run.base, labelled=split == "train", watch=watch)
-        for split in ("train", "validation")
+        split: encode(task, run.data[split], run.base, labelled=split == "train", watch=watch) for split in SPLITS
     }
-    for split, rows in run.features.items():
-        if not len(rows):
-            raise TrainingError(f"the {split} rows hold no text to learn from")
+    run.check_features()
     collate = task.collate(run.base.tokenizer, run.model)
     feeds = {split: Feed(rows, collate) for split, rows in run.features.items()}
     batches = Batches(
@@ -183,10 +231,10 @@ def _loop(run: _Run, fit: Fitted) -> bool:
     with _memory_saved(run), contextlib.ExitStack() as undo:
         prepared, optimizer, scheduler = accelerator.prepare(run.model, optimizer, scheduler)
         undo.callback(accelerator.unwrap_model, prepared, keep_fp32_wrapper=False)  # autocast was for training alone
-        run.trunk, feeds = cached(run.base, run.model, task, fit, feeds, options, watch)
+        run.trunk, feeds = cached(run.base, run.model, task, run.fit, feeds, options, watch)
         if run.trunk is not None:
             undo.enter_context(run.trunk.exchanged())
-        loader = torch.utils.data.DataLoader(feeds["train"], batch_sampler=batches, collate_fn=_as_it_is)  # type: ignore[arg-type]
+        loader: Any = torch.utils.data.DataLoader(feeds["train"], batch_sampler=batches, collate_fn=_as_it_is)  # type: ignore[arg-type]
         loader = accelerator.prepare(loader)
         run_model = torch.compile(prepared) if options.torch_compile else prepared
         for epoch in range(1, options.num_train_epochs + 1):

@@ -16,13 +16,15 @@ import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
+from . import remembered
 from .anatomy import Anatomy, study
 from .base import Base
 from .errors import TrainingError
 from .evaluation import apart
-from .feed import Feed, rows
+from .feed import Feed, chunks, rows
 from .fitting import Fitted
 from .given import Given
+from .precision import precision
 from .settings import TrainingOptions
 from .states import States
 from .watch import Watch
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
     from .tasks import Task
 
-_TOKENS, _ROWS = 8192, 64  # of a batch while filling
+
+_PARTS = ("values", "starts")
 
 
 class _Reached(Exception):
@@ -72,7 +75,7 @@ class Trunk:
         for name in anatomy.blocks[: self.frozen]:
             stacks.setdefault(name.rpartition(".")[0], []).append(name)
         self.stacks = {"": []} if self.whole else stacks
-        self._generates = decodes and task.generates
+        self.generates = decodes and task.generates
         self._modules = dict(base.model.named_modules())
         self._extras: dict[str, tuple[Any, ...]] = {}
         self._hands_on = False  # whether the first block of a stack makes something that the others are given
@@ -84,7 +87,7 @@ class Trunk:
         """Return for each stack how many vectors each text has."""
         found: dict[str, list[int]] = {}
         for i, stack in enumerate(self.stacks):
-            column = "labels" if i and self._generates else "input_ids"
+            column = "labels" if i and self.generates else "input_ids"
             counts: list[int] = []
             for start in range(0, len(features), 10_000):
                 for ids in features[column][start : start + 10_000]:
@@ -92,10 +95,10 @@ class Trunk:
             found[stack] = counts
         return found
 
-    def fill(self, feed: Feed, room: float, watch: Watch) -> Kept:
+    def fill(self, feed: Feed, room: float, watch: Watch, *, mixed: str = "no", store: bool = False) -> Kept:
         """Run the trunk over a split and keep what it says: in memory where it takes no more than `room` bytes.
 
-        Raises `OSError` where it takes a file and the disk is full.
+        With `store`, what was kept by an earlier run is taken, and what is computed is kept for later ones. Raises `OSError` where it takes a file and the disk is full.
         """
         kept = Kept(feed, self)
         counts = self.counts(feed.features)
@@ -104,18 +107,22 @@ class Trunk:
         self.model.eval()
         try:
             with torch.no_grad(), watch.bar("running the trunk", len(order)) as bar:
-                for chosen in _chunks(order, feed.shapes):
+                for chosen in chunks(order, feed.shapes):
                     batch = _on(feed.batch(chosen), self.model.device)
                     said = self._watched(batch)
                     if not kept.states:
                         kept.level = self._level(feed, chosen, said)
                         kept.made(counts, said, room)
+                        if store and kept.recalled(mixed):
+                            return kept
                     kept.put(chosen, batch, said)
                     bar.advance(len(chosen))
         finally:
             self.model.train(was_training)
         for states in kept.states.values():
             states.done()
+        if store:
+            kept.remember(mixed)
         return kept
 
     def _watched(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -204,7 +211,7 @@ class Trunk:
         finally:
             for names in self.stacks.values():
                 for name in names:
-                    vars(self._modules[name]).pop("forward", None)
+                    self._modules[name].__dict__.pop("forward", None)
 
     def still(self) -> None:
         """Put what the trunk consists of in eval mode, as it was when it was run."""
@@ -232,7 +239,7 @@ class Trunk:
     def masks(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return for each stack where in a padded batch its texts' vectors belong, (texts, tokens)."""
         here = batch["attention_mask"].flatten(0, -2).bool()
-        below = batch["labels"] != -100 if self._generates else here
+        below = batch["labels"] != -100 if self.generates else here
         return {stack: below if i else here for i, stack in enumerate(self.stacks)}
 
 
@@ -245,6 +252,7 @@ class Kept(Feed):
     level: str = "all"
     states: dict[str, States] = field(default_factory=dict)
     in_memory: bool = True
+    was_stored: bool = False  # by an earlier run
 
     def __post_init__(self) -> None:
         self.shapes = self.feed.shapes
@@ -291,6 +299,28 @@ class Kept(Feed):
                 states.put(texts, hidden[:, 0] if self.level == "first" else hidden[masks[""]])
             else:
                 states.put(texts, said[name][masks[name]])
+
+    def recalled(self, mixed: str) -> bool:
+        """Take what an earlier run kept of the same texts, base and cut; return whether there was any."""
+        tensors = remembered.recall(self._file(mixed))
+        if tensors is None or set(tensors) != {f"{name}.{part}" for name in self.states for part in _PARTS}:
+            return False
+        for name, states in self.states.items():
+            states.put_back({part: tensors[f"{name}.{part}"] for part in _PARTS})
+        self.in_memory, self.was_stored = False, True
+        return True
+
+    def remember(self, mixed: str) -> None:
+        """Keep it all for later runs."""
+        parts = {f"{name}.{part}": t for name, s in self.states.items() for part, t in s.tensors().items()}
+        remembered.remember(self._file(mixed), parts)
+
+    def _file(self, mixed: str) -> Path:
+        trunk = self.trunk
+        read = remembered.digest(self.feed.features, labels=trunk.generates)
+        cut = [trunk.whole, trunk.frozen, list(trunk.stacks), self.level]
+        kinds = [str(s.dtype) for s in self.states.values()]
+        return remembered.place(trunk.base.fingerprint, trunk.base.revision, cut, kinds, mixed, read)
 
     # ---- batches
 
@@ -387,7 +417,8 @@ def cached(
         kept: dict[str, Feed] = {}
         room = _room(options)
         for split, feed in feeds.items():
-            kept[split] = found = trunk.fill(feed, room, watch)
+            mixed, store = precision(options.mixed_precision).name, options.keep_features
+            kept[split] = found = trunk.fill(feed, room, watch, mixed=mixed, store=store)
             room -= found.nbytes if found.in_memory else 0
         first = next(iter(kept.values()))
         assert isinstance(first, Kept)
@@ -401,6 +432,9 @@ def cached(
         return None, dict(feeds)
     rows = sum(map(len, kept.values()))
     size = sum(k.nbytes for k in kept.values() if isinstance(k, Kept))
+    if all(k.was_stored for k in kept.values() if isinstance(k, Kept)):
+        watch.note("trunk", f"{trunk.depth}: kept of {rows:,} texts by an earlier run, {size / 1e6:,.1f} MB")
+        return trunk, kept
     where = "memory" if all(k.in_memory for k in kept.values() if isinstance(k, Kept)) else "a file"
     watch.note("trunk", f"{trunk.depth} run once over {rows:,} texts and kept: {size / 1e6:,.1f} MB in {where}")
     return trunk, kept
@@ -425,7 +459,7 @@ def _room(options: TrainingOptions) -> float:
     """Return how many bytes of memory what is kept may take."""
     if options.cache_memory is not None:
         return options.cache_memory * (1 << 30)
-    return psutil.virtual_memory().available / 4
+    return float(psutil.virtual_memory().available / 4)
 
 
 def _difference(trunk: Trunk, kept: Kept) -> float:
@@ -466,20 +500,6 @@ def _largest(value: Any) -> float:
     if isinstance(value, list | tuple):
         return max(map(_largest, value), default=0.0)
     return float(np.abs(np.asarray(value, dtype=float)).max(initial=0.0))
-
-
-def _chunks(order: Sequence[int], shapes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
-    """Yield features in batches of as many texts each, within a budget of tokens."""
-    chunk: list[int] = []
-    for i in order:
-        choices, longest = shapes[i]
-        full = (len(chunk) + 1) * choices > _ROWS or (len(chunk) + 1) * choices * longest > _TOKENS
-        if chunk and (full or shapes[chunk[0]][0] != choices):
-            yield chunk
-            chunk = []
-        chunk.append(i)
-    if chunk:
-        yield chunk
 
 
 def _on(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

@@ -1,0 +1,292 @@
+"""Solve a linear head to convergence on hidden states that are computed once, and choose what it reads by validation.
+
+Layers and poolings are compared by ridge regression, whose solution is in closed form; of the best, the task's own loss
+with a penalty on the weights is minimised by L-BFGS (scipy's), from a strong penalty to a weak one, each from where the
+one before ended. Features are standardised, and that is folded into the weights in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor, nn
+
+from .base import Base
+from .feed import Feed, chunks
+from .modules import blocks
+from .probe import BY_TOKEN, POOLED, POOLINGS, Form, ProbeHead, ProbeModel, layers_of, pooled
+from .states import States
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from .tasks import Task
+
+PENALTIES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5)
+_FINALISTS = 3  # forms that are solved, of all that are screened
+_SCREENED = 60_000  # vectors of a split that are looked at to screen layers, where each token is asked
+_ROUNDS = 500
+
+
+@dataclass
+class Examples:
+    """A split as a linear map sees it: a vector a text, or one a token."""
+
+    x: Tensor  # (units, features)
+    counts: np.ndarray  # how many units each text has
+    choices: int | None  # texts a row, in multiple choice
+    labels: dict[str, Tensor]  # as the task's loss wants them; token by token where units are tokens
+
+    def standardised(self, mean: Tensor, scale: Tensor) -> Examples:
+        """Return the same with features shifted and scaled."""
+        return Examples((self.x - mean) / scale, self.counts, self.choices, self.labels)
+
+
+@dataclass
+class Solved:
+    """A head's weights, for features as they come, and how good they are."""
+
+    weight: Tensor  # (outputs, features)
+    bias: Tensor
+    penalty: float
+    value: float  # the task's best metric on the validation rows
+    loss: float  # on the training rows, the penalty included
+
+
+class _Scored:
+    """Stands for a model whose head has given `scores` already, as the task's loss and outputs call one."""
+
+    def __init__(self, head: ProbeHead, examples: Examples, scores: Tensor) -> None:
+        self.head, self.examples, self.scores = head, examples, scores
+
+    def __call__(self, **labels: Any) -> Any:
+        scores, e = self.scores, self.examples
+        mask = torch.ones(len(scores), 1, dtype=torch.bool)
+        if self.head.auto_class == "AutoModelForQuestionAnswering" or (
+            self.head.auto_class in BY_TOKEN and "labels" not in labels
+        ):
+            mask = torch.arange(int(e.counts.max())) < torch.from_numpy(e.counts)[:, None]
+            whole = scores.new_zeros(*mask.shape, scores.shape[-1])
+            whole[mask] = scores
+            scores = whole
+        return self.head.said(scores, mask, e.choices, **labels)
+
+
+def loss_of(task: Task, head: ProbeHead, examples: Examples, scores: Tensor, smoothing: float) -> Tensor:
+    """Return the task's mean loss of scores, (units, outputs)."""
+    return task.loss(_Scored(head, examples, scores), examples.labels, label_smoothing=smoothing)
+
+
+def minimised(task: Task, head: ProbeHead, e: Examples, start: np.ndarray, penalty: float, smoothing: float) -> Any:
+    """Minimise the task's loss plus `penalty` / 2 times the squared weights over a linear map of `e.x`, by L-BFGS.
+
+    Weights are (outputs, features + 1), flat; the last column is the bias, which isn't penalised.
+    """
+    outs = head.score.out_features
+    width = e.x.shape[-1]
+
+    def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        w = torch.from_numpy(flat).float().view(outs, width + 1).requires_grad_()
+        scores = torch.addmm(w[:, -1], e.x, w[:, :-1].T)
+        loss = loss_of(task, head, e, scores, smoothing) + penalty / 2 * (w[:, :-1] ** 2).sum()
+        torch.autograd.backward(loss)
+        assert w.grad is not None
+        return float(loss.detach()), w.grad.double().numpy().ravel()
+
+    return minimize(value, start, jac=True, method="L-BFGS-B", options={"maxiter": _ROUNDS, "ftol": 1e-7})
+
+
+def solved(
+    task: Task, head: ProbeHead, train: Examples, validation: Examples, judge: Any, *, smoothing: float = 0.0
+) -> Solved:
+    """Solve for each of `PENALTIES` and return what `judge` finds best on the validation rows."""
+    mean, scale = train.x.mean(0), train.x.std(0, unbiased=False).clamp(min=1e-6)
+    inner, outer = train.standardised(mean, scale), validation.standardised(mean, scale)
+    outs = head.score.out_features
+    flat = np.zeros(outs * (train.x.shape[-1] + 1))
+    best: Solved | None = None
+    with torch.enable_grad():
+        for penalty in PENALTIES:
+            end = minimised(task, head, inner, flat, penalty, smoothing)
+            flat = end.x
+            w = torch.from_numpy(flat).float().view(outs, -1)
+            value = judge(head, outer, torch.addmm(w[:, -1], outer.x, w[:, :-1].T))
+            if best is None or (value < best.value if task.lower_is_better else value > best.value):
+                weight = w[:, :-1] / scale
+                best = Solved(weight, w[:, -1] - weight @ mean, penalty, value, float(end.fun))
+    assert best is not None
+    return best
+
+
+def applies(base: Base, task: Task) -> bool:
+    """Tell whether a probe can do the task on the base."""
+    encodes = not base.model.config.is_encoder_decoder
+    return encodes and task.new_head and task.auto_class in (*POOLED, *BY_TOKEN)
+
+
+def probe(
+    base: Base,
+    task: Task,
+    features: Mapping[str, Dataset],
+    data: Mapping[str, Dataset],
+    *,
+    mixed: str = "no",
+    smoothing: float = 0.0,
+    watch: Watch | None = None,
+) -> tuple[ProbeModel, Solved]:
+    """Return the model of a task with the probe that does best on the validation rows, and how good that is.
+
+    `features` have labels, those of validation too; `mixed` is the precision in which the base runs. It runs over each
+    split once; where each token is asked, over a part of them for all layers, then over all for the chosen one.
+    """
+    watch = watch or Watch()
+    collate = task.collate(base.tokenizer, base.model)
+    feeds = {split: Feed(rows, collate) for split, rows in features.items()}
+    layers = tuple(range(len(blocks(base.model)) + 1))
+    by_token = task.auto_class in BY_TOKEN
+    forms = [Form((k,), p) for k in layers for p in ((None,) if by_token else POOLINGS)]
+    some = {split: _some(feed) if by_token else list(range(len(feed))) for split, feed in feeds.items()}
+    seen = {split: _seen(base, feed, forms, some[split], mixed, watch) for split, feed in feeds.items()}
+    ranked = sorted(forms, key=lambda form: -_screened(task, *(seen[s][form] for s in ("train", "validation"))))
+    watch.note("probe", f"of {len(forms)} forms, the best at first sight: " + "; ".join(map(str, ranked[:_FINALISTS])))
+    chosen = ranked[:1] if by_token else ranked[:_FINALISTS]
+    if any(len(some[split]) < len(feed) for split, feed in feeds.items()):
+        seen = {s: _seen(base, feed, chosen, list(range(len(feed))), mixed, watch) for s, feed in feeds.items()}
+
+    def judge(head: ProbeHead, examples: Examples, scores: Tensor) -> float:
+        said = task.outputs(_Scored(head, examples, scores), {})
+        found = task.metrics(task.predictions(said, features["validation"], data["validation"]), data["validation"])
+        return found.values[task.best]
+
+    best: tuple[Form, Solved] | None = None
+    for form in chosen:
+        head = ProbeHead(task.auto_class, form, _config(base, task), width=base.model.config.hidden_size)
+        found = solved(
+            task, head, _asked(seen["train"][form], by_token), seen["validation"][form], judge, smoothing=smoothing
+        )
+        watch.note("", f"{form}: {task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
+        if best is None or (found.value < best[1].value if task.lower_is_better else found.value > best[1].value):
+            best = form, found
+    assert best is not None
+    form, weights = best
+    model = ProbeModel(base, task.auto_class, form, **task.config())
+    with torch.no_grad():
+        model.probe.score.weight.copy_(weights.weight)
+        model.probe.score.bias.copy_(weights.bias)
+    return model, weights
+
+
+def _config(base: Base, task: Task) -> Any:
+    return ProbeModel(base, task.auto_class, Form((0,), None), **task.config()).config
+
+
+def _some(feed: Feed) -> list[int]:
+    """Return features drawn at random, of so many tokens as are screened."""
+    order = np.random.default_rng(0).permutation(len(feed))
+    tokens = np.cumsum([feed.shapes[i][0] * feed.shapes[i][1] for i in order])
+    return sorted(order[: int(np.searchsorted(tokens, _SCREENED)) + 1].tolist())
+
+
+def _seen(
+    base: Base, feed: Feed, forms: Sequence[Form], some: Sequence[int], mixed: str, watch: Watch
+) -> dict[Form, Examples]:
+    """Run the base over some features, and return them as each form sees them."""
+    shapes = [feed.shapes[i] for i in some]
+    first = np.cumsum([0, *(choices for choices, _ in shapes)])
+    by_token = forms[0].pooling is None
+    width, device = base.model.config.hidden_size, base.model.device
+    layers = frozenset(k for form in forms for k in form.layers)
+    counts = np.array([longest for choices, longest in shapes for _ in range(choices)]) if by_token else None
+    states: dict[Form, States] = {}
+    labels: list[dict[str, Tensor]] = [{} for _ in some]
+    order = sorted(range(len(some)), key=lambda i: (shapes[i], i))
+    half = torch.autocast(device.type, torch.bfloat16, enabled=mixed == "bf16")
+    with torch.no_grad(), watch.bar("running the base", len(order)) as bar:
+        for chosen in chunks(order, shapes):
+            batch = feed.batch([some[i] for i in chosen])
+            asked = {k: batch.pop(k) for k in ("labels", "start_positions", "end_positions") if k in batch}
+            flat = {k: v.flatten(0, -2).to(device) for k, v in batch.items()}
+            mask = flat["attention_mask"].bool()
+            with half:
+                hidden = layers_of(base.model, flat.pop("input_ids"), layers, **flat)
+            texts = np.concatenate([np.arange(first[i], first[i + 1]) for i in chosen])
+            for form in forms:
+                h = hidden[form.layers[0]]
+                x = h[mask] if form.pooling is None else pooled(h.float(), mask, form.pooling)
+                if form not in states:
+                    size = counts if counts is not None else np.ones(first[-1], dtype=np.int64)
+                    states[form] = States(size, width, torch.float32)
+                states[form].put(texts, x)
+            for row, i in enumerate(chosen):
+                here = mask[row].cpu() if by_token else None
+                labels[i] = {k: v[row][here] if v.ndim > 1 and here is not None else v[row] for k, v in asked.items()}
+            bar.advance(len(chosen))
+    each = counts if counts is not None else np.ones(first[-1], dtype=np.int64)
+    gathered = {
+        k: torch.cat([row[k] for row in labels])[None] if labels[0][k].ndim and by_token else _stack(labels, k)
+        for k in labels[0]
+    }
+    choices = shapes[0][0] if shapes[0][0] > 1 else None
+    everything = np.arange(first[-1])
+    return {form: Examples(s.take(everything), each, choices, gathered) for form, s in states.items()}
+
+
+def _stack(labels: Sequence[Mapping[str, Tensor]], key: str) -> Tensor:
+    return torch.stack([row[key] for row in labels])
+
+
+def _asked(e: Examples, by_token: bool) -> Examples:
+    """Return the units that have a label, where tokens have one each."""
+    if not by_token or "labels" not in e.labels:
+        return e
+    here = e.labels["labels"][0] != -100
+    return Examples(e.x[here], np.array([int(here.sum())]), None, {"labels": e.labels["labels"][:, here]})
+
+
+def _screened(task: Task, train: Examples, validation: Examples) -> float:
+    """Return what share of the labels' variance on the validation rows ridge regression explains."""
+    train, validation = (_asked(e, task.auto_class in BY_TOKEN) for e in (train, validation))
+    mean, scale = train.x.mean(0), train.x.std(0, unbiased=False).clamp(min=1e-6)
+    x, other = ((e.x - mean) / scale for e in (train, validation))
+    outs = max(_outputs(task, train), _outputs(task, validation))
+    y, truth = _targets(task, train, outs), _targets(task, validation, outs)
+    level = y.mean(0)
+    values, vectors = torch.linalg.eigh((x.T @ x).double() / len(x))
+    values, vectors = values.float(), vectors.float()
+    inner = vectors.T @ (x.T @ (y - level)) / len(x)
+    spread = ((truth - level) ** 2).sum(0).clamp(min=1e-6)
+    found = []
+    for penalty in (1e-3, 1e-2, 1e-1, 1.0):
+        guess = (other @ vectors) @ (inner / (values.clamp(min=0) + penalty)[:, None]) + level
+        found.append(float((1 - ((truth - guess) ** 2).sum(0) / spread).mean()))
+    return max(found)
+
+
+def _outputs(task: Task, e: Examples) -> int:
+    target = e.labels.get("labels")
+    if task.auto_class == "AutoModelForTokenClassification" or (target is not None and not target.is_floating_point()):
+        assert target is not None
+        return 1 if e.choices else int(target.max()) + 1
+    return 2 if target is None else (1 if target.ndim == 1 else target.shape[-1])
+
+
+def _targets(task: Task, e: Examples, outs: int) -> Tensor:
+    """Return the labels as numbers to regress on, (units, outputs)."""
+    if "start_positions" in e.labels:
+        starts = torch.from_numpy(np.cumsum(e.counts) - e.counts)
+        y = torch.zeros(len(e.x), 2)
+        for i, key in enumerate(("start_positions", "end_positions")):
+            y[starts + e.labels[key], i] = 1.0
+        return y
+    target = e.labels["labels"]
+    if e.choices:
+        return nn.functional.one_hot(target, e.choices).float().view(-1, 1)
+    if target.is_floating_point():
+        return target.float().view(len(e.x), -1)
+    return nn.functional.one_hot(target.flatten(), outs).float()
