@@ -50,7 +50,8 @@ def recall(file: Path) -> dict[str, Tensor] | None:
     from safetensors.torch import load_file
 
     try:
-        return load_file(file)
+        found: dict[str, Tensor] = load_file(file)
+        return found
     except (OSError, SafetensorError):
         return None
 

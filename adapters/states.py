@@ -64,6 +64,12 @@ class States:
             if self._end:
                 flat = torch.from_numpy(np.memmap(self._file, np.uint8, "c"))  # as its name is gone, by the file
                 self._values = flat.view(self.dtype).view(-1, self.width)
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file; what is mapped of it stays."""
+        if self._file is not None:
+            self._file.close()
 
     def take(self, texts: np.ndarray) -> Tensor:
         """Return the vectors of some texts, one text's after another's, (vectors, width)."""

@@ -98,7 +98,8 @@ class Trunk:
     def fill(self, feed: Feed, room: float, watch: Watch, *, mixed: str = "no", store: bool = False) -> Kept:
         """Run the trunk over a split and keep what it says: in memory where it takes no more than `room` bytes.
 
-        With `store`, what was kept by an earlier run is taken, and what is computed is kept for later ones. Raises `OSError` where it takes a file and the disk is full.
+        With `store`, what an earlier run kept is taken, and what is computed is kept for later ones. Raises `OSError`
+        where it takes a file and the disk is full.
         """
         kept = Kept(feed, self)
         counts = self.counts(feed.features)
@@ -106,7 +107,7 @@ class Trunk:
         was_training = self.model.training
         self.model.eval()
         try:
-            with torch.no_grad(), watch.bar("running the trunk", len(order)) as bar:
+            with contextlib.closing(kept), torch.no_grad(), watch.bar("running the trunk", len(order)) as bar:
                 for chosen in chunks(order, feed.shapes):
                     batch = _on(feed.batch(chosen), self.model.device)
                     said = self._watched(batch)
@@ -117,10 +118,10 @@ class Trunk:
                             return kept
                     kept.put(chosen, batch, said)
                     bar.advance(len(chosen))
+                for states in kept.states.values():
+                    states.done()
         finally:
             self.model.train(was_training)
-        for states in kept.states.values():
-            states.done()
         if store:
             kept.remember(mixed)
         return kept
@@ -300,6 +301,11 @@ class Kept(Feed):
             else:
                 states.put(texts, said[name][masks[name]])
 
+    def close(self) -> None:
+        """Let go of the files; what is mapped of them stays."""
+        for states in self.states.values():
+            states.close()
+
     def recalled(self, mixed: str) -> bool:
         """Take what an earlier run kept of the same texts, base and cut; return whether there was any."""
         tensors = remembered.recall(self._file(mixed))
@@ -389,14 +395,22 @@ def find(base: Base, model: Any, task: Task, fit: Fitted) -> Trunk | str:
         return "what learns is read in several places"
     stages = []
     for name, module in base.model.named_modules():
-        own = id(module) not in fit.modules or "forward" in vars(module)
-        own = own or bool(module._forward_hooks or module._forward_pre_hooks)
-        if own or any(id(p) in learning for p in module._parameters.values()):
-            stages.append(anatomy.stage.get(name, 0))
+        new = id(module) not in fit.modules or "forward" in vars(module)
+        new = new or bool(module._forward_hooks or module._forward_pre_hooks)
+        learns = any(id(p) in learning for p in module._parameters.values())
+        if learns or (new and name in anatomy.stage):
+            stages.append(_stage(name, anatomy))
     trunk = Trunk(base, model, task, anatomy, min(stages, default=len(anatomy.blocks) + 2) - 1)
     if trunk.frozen < 1 and not trunk.whole:
         return "the lowest block, or what lies below it, learns"
     return trunk
+
+
+def _stage(name: str, anatomy: Anatomy) -> int:
+    """Return the stage in which a module, or what it lies in where nobody calls it, is first called."""
+    while name and name not in anatomy.stage:
+        name = name.rpartition(".")[0]
+    return anatomy.stage[name] if name else 0
 
 
 def cached(

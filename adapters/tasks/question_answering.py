@@ -134,7 +134,19 @@ class QuestionAnswering(Task):
         return padded
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0) -> Tensor:
-        loss: Tensor = model(**batch).loss  # a position is no class, so there is nothing to smooth
+        """Return the mean of the two cross-entropies over positions; unlike in transformers, padding is no candidate.
+
+        A position is no class, so there is nothing to smooth.
+        """
+        from torch.nn.functional import cross_entropy
+
+        places = [batch["start_positions"], batch["end_positions"]]
+        found = model(**{key: value for key, value in batch.items() if not key.endswith("_positions")})
+        nothing = batch["attention_mask"] == 0 if "attention_mask" in batch else None
+        loss = found.start_logits.new_zeros(())
+        for logits, place in zip((found.start_logits, found.end_logits), places, strict=True):
+            asked = logits if nothing is None else logits.masked_fill(nothing, -1e4)
+            loss = loss + cross_entropy(asked, place) / 2
         return loss
 
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:

@@ -1,0 +1,381 @@
+"""The cached trunk: the same losses as without, from memory, from a file, and kept between runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from adapterkit import Base, Plan, Registry, remembered, run, training, trunk
+from adapterkit.batching import Batches
+from adapterkit.errors import TrainingError
+from adapterkit.states import States
+from adapterkit.tasks import TASKS
+from adapterkit.watch import Watch
+from tests import tiny
+from tests.test_strategies import same, state
+from tests.test_tasks import base_for, plan, rows_of  # noqa: F401, fixtures
+
+CUTS = {"head-only": {"head": "model"}, "layerwise": {"top": 1}}
+
+
+class Notes(Watch):
+    """Remembers what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: dict[str, str] = {}
+
+    def note(self, topic: str, text: str) -> None:
+        self.heard[topic] = text
+
+
+@pytest.fixture
+def losses(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[float], Notes]]:
+    """Return a function that trains and returns the losses step by step, and what was said."""
+
+    def of(chosen: Plan, base: Base, folder: Path) -> tuple[list[float], Notes]:
+        found: list[list[float]] = []
+        train = training.train
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            trained = train(*args, **kwargs)
+            found.append(trained.losses)
+            return trained
+
+        notes = Notes()
+        with monkeypatch.context() as patched:
+            patched.setattr(training, "train", watched)
+            run(chosen, Registry(folder / "registry.json"), base=base, watch=notes)
+        return found[0], notes
+
+    return of
+
+
+def computed(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Have the trunk be computed at every step, in eval mode as it is when it is kept."""
+
+    def cached(base: Base, model: Any, task: Any, fit: Any, feeds: Any, *_: Any) -> Any:
+        found = trunk.find(base, model, task, fit)
+        return (None if isinstance(found, str) else found), feeds
+
+    monkeypatch.setattr(training, "cached", cached)
+
+
+@pytest.mark.parametrize("strategy", CUTS)
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("family", tiny.CONFIGS)
+def test_losses_are_those_of_a_trunk_that_is_computed_at_every_step(
+    family: str,
+    task: str,
+    strategy: str,
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    losses: Callable[..., tuple[list[float], Notes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = base_for(family, task)
+    before = state(base)
+    chosen = plan(task, rows_of(task), strategy, num_train_epochs=2, batch_size=5, **CUTS[strategy])
+    try:
+        kept, notes = losses(chosen, base, tmp_path)
+    except training.TrainingError:
+        raise
+    except Exception as error:
+        if type(error).__name__ != "TaskError":
+            raise
+        pytest.skip(str(error))
+    if task == "fill-mask":
+        assert notes.heard["trunk"] == "not cached: fill-mask draws its inputs anew in every epoch"
+        return
+    assert "run once over" in notes.heard["trunk"], notes.heard["trunk"]
+    with monkeypatch.context() as patched:
+        computed(patched)
+        own, _ = losses(chosen, base, tmp_path)
+    assert len(kept) == len(own) >= 8
+    assert kept == pytest.approx(own, rel=1e-5, abs=1e-5)
+    assert same(state(base), before)
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2", "gpt2", "t5"])
+def test_blocks_of_the_trunk_run_once_over_the_rows(
+    family: str,
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = base_for(family, "text-classification")
+    names = list(trunk.study(base.model).blocks)
+    seen: dict[str, int] = dict.fromkeys(names, 0)
+    epoch = training._epoch
+    handles = []
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        for name in names:  # what lies in a block is called where the block runs, and not where it is stood in for
+            inner = next(base.model.get_submodule(name).children())
+            inner = next(inner.children(), inner) if isinstance(inner, torch.nn.ModuleList) else inner
+
+            def called(module: Any, args: Any, output: Any, name: str = name) -> None:
+                seen[name] += 1
+
+            handles.append(inner.register_forward_hook(called))
+        try:
+            return epoch(*args, **kwargs)
+        finally:
+            while handles:
+                handles.pop().remove()
+
+    monkeypatch.setattr(training, "_epoch", watched)
+    top = f"{len(names) - 1}"
+    chosen = plan("text-classification", rows_of("text-classification"), "layerwise", num_train_epochs=2, layers=top)
+    run(chosen, Registry(tmp_path / "registry.json"), base=base)
+    firsts = {names[0], next((n for n in names if n.startswith("decoder")), names[0])} if family == "t5" else set()
+    assert {name for name, count in seen.items() if count} == {names[-1], *firsts}
+
+
+def test_a_lora_in_upper_blocks_alone_leaves_a_trunk(
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    losses: Callable[..., tuple[list[float], Notes]],
+    tmp_path: Path,
+) -> None:
+    base = base_for("bert", "text-classification")
+    modules = "encoder.layer.2.attention.self.query"
+    chosen = plan("text-classification", rows_of("text-classification"), "lora", num_train_epochs=2)
+    _, notes = losses(chosen, base, tmp_path)
+    assert notes.heard["trunk"] == "not cached: the lowest block, or what lies below it, learns"
+    upper = plan(
+        "text-classification", rows_of("text-classification"), "lora", num_train_epochs=2, target_modules=modules
+    )
+    _, notes = losses(upper, base, tmp_path)
+    assert notes.heard["trunk"].startswith("2 of 3 blocks run once over 32 texts")
+
+
+@pytest.mark.parametrize(("epochs", "more", "reason"), [(1, {}, "in one epoch"), (2, {"cache_trunk": "off"}, "off")])
+def test_it_says_why_it_keeps_nothing(
+    epochs: int,
+    more: dict[str, Any],
+    reason: str,
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    losses: Callable[..., tuple[list[float], Notes]],
+    tmp_path: Path,
+) -> None:
+    chosen = plan("text-classification", rows_of("text-classification"), "layerwise", num_train_epochs=epochs, **more)
+    _, notes = losses(chosen, base_for("bert", "text-classification"), tmp_path)
+    assert reason in notes.heard["trunk"]
+
+
+def test_asked_for_where_there_is_none_it_is_an_error(
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    registry: Registry,
+) -> None:
+    chosen = plan("text-classification", rows_of("text-classification"), "full", cache_trunk="on")
+    with pytest.raises(TrainingError, match="--cache-trunk on: the lowest block, or what lies below it, learns"):
+        run(chosen, registry, base=base_for("bert", "text-classification"))
+    assert registry.adapters() == {}
+
+
+# ---- where it is kept
+
+
+def test_beyond_its_memory_it_is_kept_in_a_file_that_has_no_name(
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    losses: Callable[..., tuple[list[float], Notes]],
+    tmp_path: Path,
+) -> None:
+    import datasets
+
+    base = base_for("bert", "token-classification")
+    file = rows_of("token-classification")
+    chosen = [plan("token-classification", file, "layerwise", num_train_epochs=2, cache_memory=m) for m in (1.0, 0.0)]
+    (inside, said), (outside, other) = (losses(c, base, tmp_path) for c in chosen)
+    assert said.heard["trunk"].endswith("in memory")
+    assert other.heard["trunk"].endswith("in a file")
+    assert inside == outside
+    assert not list(Path(datasets.config.HF_DATASETS_CACHE, "adapterkit").glob(".trunk-*"))
+
+
+def test_on_a_full_disk_it_goes_on_without(
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    losses: Callable[..., tuple[list[float], Notes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = plan(
+        "token-classification", rows_of("token-classification"), "layerwise", num_train_epochs=2, cache_memory=0
+    )
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    found, notes = losses(chosen, base_for("bert", "token-classification"), tmp_path)
+    assert notes.heard["trunk"].startswith("not cached: can't keep it: ")
+    assert len(found) > 0
+
+
+def test_a_disk_that_fills_up_while_writing_is_an_os_error() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    states = States([4], 8, torch.float32, "/tmp")
+    states.close()
+    with open("/dev/full", "wb", buffering=0) as states._file, pytest.raises(OSError, match="No space"):
+        states.put(np.array([0]), torch.zeros(4, 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_states_come_back_as_they_went_in(in_file: bool, dtype: torch.dtype, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.randint(0, 5, (40,), generator=generator).tolist()
+    values = [torch.randn(n, 6, generator=generator).to(dtype) for n in counts]
+    states = States(counts, 6, dtype, tmp_path if in_file else None)
+    order = torch.randperm(40, generator=generator).numpy()
+    for some in np.array_split(order, 7):
+        states.put(some, torch.cat([values[i] for i in some]))
+    states.done()
+    assert states.nbytes == sum(counts) * 6 * dtype.itemsize
+    asked = np.array([5, 3, 39, 5])
+    assert torch.equal(states.take(asked), torch.cat([values[i] for i in asked]))
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- kept between runs
+
+
+def test_kept_features_are_taken_by_later_runs_with_another_seed_and_head(
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    losses: Callable[..., tuple[list[float], Notes]],
+    tmp_path: Path,
+) -> None:
+    base = base_for("bert", "token-classification")
+    file = rows_of("token-classification")
+    common = {"num_train_epochs": 2, "keep_features": True, "top": 1}
+    first, notes = losses(plan("token-classification", file, "layerwise", **common), base, tmp_path)
+    assert "run once over 32 texts" in notes.heard["trunk"]
+    again, notes = losses(plan("token-classification", file, "layerwise", **common), base, tmp_path)
+    assert "by an earlier run" in notes.heard["trunk"]
+    assert again == first
+    _, notes = losses(plan("token-classification", file, "layerwise", **common, seed=7, batch_size=4), base, tmp_path)
+    assert "by an earlier run" in notes.heard["trunk"]
+    _, notes = losses(plan("token-classification", file, "layerwise", **{**common, "top": 2}), base, tmp_path)
+    assert "run once over" in notes.heard["trunk"]
+
+
+def test_other_texts_another_tokenizer_or_another_base_never_meet_what_was_kept(tmp_path: Path) -> None:
+    import datasets
+
+    made = datasets.Dataset.from_dict
+    ids = [[1, 2, 3], [4, 5]]
+    same_ids = remembered.digest(made({"input_ids": ids}))
+    assert same_ids == remembered.digest(made({"input_ids": ids, "labels": [0, 1]}))
+    assert same_ids == remembered.digest(made({"input_ids": [[9], *ids]}).select([1, 2]))
+    others = [[[1, 2, 3], [4, 6]], [[1, 2], [3, 4, 5]], [[4, 5], [1, 2, 3]], [[1, 2, 3]]]
+    found = {remembered.digest(made({"input_ids": other})) for other in others}
+    assert len(found | {same_ids}) == 5
+    bases = [Base.load(str(tiny.make("bert", tmp_path / str(seed), seed=seed))) for seed in (0, 1)]
+    assert remembered.place(bases[0].fingerprint, same_ids) != remembered.place(bases[1].fingerprint, same_ids)
+
+
+def test_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
+    file = tmp_path / "kept.safetensors"
+    remembered.remember(file, {"a": torch.arange(100.0)})
+    whole = file.read_bytes()
+    assert remembered.recall(file) is not None
+    file.write_bytes(whole[:-8])
+    assert remembered.recall(file) is None
+    assert remembered.recall(tmp_path / "none") is None
+    assert [p.name for p in tmp_path.iterdir()] == [file.name]
+
+
+# ---- what a head reads
+
+
+@pytest.mark.parametrize(
+    ("family", "level"),
+    [
+        ("bert", "pooled"),
+        ("roberta", "first"),
+        ("distilbert", "first"),
+        ("electra", "first"),
+        ("modernbert", "first"),
+        ("gpt2", "all"),
+        ("llama", "all"),
+    ],
+)
+def test_no_more_is_kept_than_the_head_reads(
+    family: str,
+    level: str,
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    levels: list[str] = []
+    fill = trunk.Trunk.fill
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        kept = fill(*args, **kwargs)
+        levels.append(kept.level)
+        return kept
+
+    monkeypatch.setattr(trunk.Trunk, "fill", watched)
+    chosen = plan("text-classification", rows_of("text-classification"), "head-only", num_train_epochs=2, head="model")
+    run(chosen, Registry(tmp_path / "registry.json"), base=base_for(family, "text-classification"))
+    assert levels == [level, level]
+
+
+# ---- batches
+
+
+def test_every_row_is_in_one_batch_and_the_order_is_that_of_seed_and_epoch() -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, 333)
+    batches = Batches(lengths, 8, seed=3)
+    epochs = []
+    for epoch in (0, 1, 0):
+        batches.set_epoch(epoch)
+        epochs.append(list(batches))
+        assert sorted(i for batch in epochs[-1] for i in batch) == list(range(333))
+        assert len(epochs[-1]) == len(batches) == batches.count(epoch)
+    assert epochs[0] == epochs[2] != epochs[1]
+    other = Batches(lengths, 8, seed=4)
+    assert list(other) != epochs[0]
+
+
+def test_rows_of_like_length_share_a_batch() -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, 2000)
+
+    def padded(batches: Batches) -> int:
+        return sum(len(b) * int(lengths[b].max()) for b in batches)
+
+    at_random, alike = (padded(Batches(lengths, 16, seed=0, by_length=by)) for by in (False, True))
+    assert alike < 1.1 * lengths.sum() < 1.5 * lengths.sum() < at_random
+
+
+def test_a_batch_holds_no_more_tokens_than_the_budget() -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, 500)
+    batches = list(Batches(lengths, 64, seed=0, max_tokens=256))
+    assert sorted(i for b in batches for i in b) == list(range(500))
+    assert all(len(b) * lengths[b].max() <= 256 for b in batches)
+    assert any(len(b) > 16 for b in batches)
+    assert sorted(map(len, Batches([100, 90, 3], 8, seed=0, max_tokens=50))) == [1, 1, 1]  # longer than the budget
+
+
+@pytest.mark.parametrize("count", [1, 7, 64, 65, 66])
+def test_processes_share_each_batch_evenly(count: int) -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, max(count, 2))
+    batches = list(Batches(lengths, 4, seed=1, processes=2))
+    assert len(batches) % 2 == 0
+    assert sorted(i for b in batches for i in b) == list(range(len(lengths)))
+    one = list(Batches(lengths, 8, seed=1))
+    assert all(b for b in batches)
+    if len(lengths) % 8 != 1:
+        assert [sorted(a + b) for a, b in zip(batches[::2], batches[1::2], strict=True)] == [sorted(b) for b in one]
