@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from .errors import AdapterkitError, DataError, OptionError, PoolError, unknown
-from .readers import READERS, Bad, Found, Row, Source, opened
-from .registry import Registry
+from .incoming import TEXT, Given
+from .readers import Row
+from .registry import Registry, check_name
 from .tasks import Task
 from .tasks.columns import LABELS, TEXTS
 from .tasks.multiple_choice import MultipleChoice
@@ -23,99 +24,12 @@ if TYPE_CHECKING:
     from .adapter import Adapter
     from .base import Base
 
-TEXT = "text"
-"""The column of texts that came without one."""
 ROUTE = "adapter"
 """The column that names the adapter of a row."""
-STREAMED = ("txt", "jsonl", "csv", "tsv")
-"""What a stream can hold."""
 QUESTIONS, CHARACTERS = 2_048, 1 << 20
 """How many questions (a row put to one adapter is one), or characters of them, are answered at once."""
-
-# ---- rows
-
-
-@dataclass(frozen=True)
-class Given:
-    """Rows to answer, each with its line."""
-
-    name: str  # of the file; empty for texts that were typed
-    rows: Iterable[tuple[int, Row]]
-    again: bool = False  # whether they can be read more than once
-    plain: bool = False  # whether they are texts, whose fields are separated by tabs
-
-    def __iter__(self) -> Iterator[tuple[int, Row]]:
-        for number, (line, row) in enumerate(self.rows, start=1):
-            if self.plain and line != number:  # readers pass over blank lines, and the answers would slip
-                raise DataError(f"{self.at(number)}: the line is empty")
-            yield line, row
-
-    def at(self, line: int) -> str:
-        """Say where a row stands."""
-        return f"{self.name}:{line}" if self.name else f"text {line}"
-
-    def error(self, text: str) -> DataError:
-        """Return an error about all of the rows."""
-        return DataError(f"{self.name}: {text}" if self.name else text)
-
-
-def from_texts(texts: Sequence[str]) -> Given:
-    """Return texts as rows."""
-    return Given("", [(i, {TEXT: text}) for i, text in enumerate(texts, start=1)], again=True, plain=True)
-
-
-def from_file(path: str) -> Given:
-    """Return the rows of a file, as they stand in it; a .txt has a text on each line."""
-    return Given(path, _File(path), again=True, plain=path.lower().endswith(".txt"))
-
-
-def from_stream(name: str, file: BinaryIO, kind: str | None = None) -> Given:
-    """Return the rows of a stream of a kind of `STREAMED`: by default JSON where it begins with {, else texts."""
-    first = file.readline().removeprefix(b"\xef\xbb\xbf")
-    kind = kind or ("jsonl" if first.lstrip().startswith(b"{") else "txt")
-    source = _Stream(name, 0, file, first=first)
-    return Given(name, _sound(source, READERS[f".{kind}"](source)), plain=kind == "txt")
-
-
-class _File:
-    """The rows of a file, the same ones each time."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.seen: tuple[int, int] | None = None
-
-    def __iter__(self) -> Iterator[tuple[int, Row]]:
-        with opened(self.path) as (source, found):
-            state = os.fstat(source.file.fileno())
-            now = state.st_mtime_ns, state.st_size
-            if self.seen not in (None, now):
-                raise DataError(f"{self.path} was changed while it was being read")
-            self.seen = now
-            yield from _sound(source, found)
-
-
-@dataclass
-class _Stream(Source):
-    """A source that can't be read twice, so that its encoding is found line by line."""
-
-    first: bytes = b""
-
-    def lines(self) -> Iterator[str]:
-        for line in itertools.chain([self.first] if self.first else [], self.file):
-            try:
-                yield line.decode()
-            except UnicodeDecodeError:
-                yield line.decode("cp1252", "surrogateescape")
-
-
-def _sound(source: Source, found: Found) -> Iterator[tuple[int, Row]]:
-    for line, row in found:
-        if isinstance(row, Bad):
-            source.fail(line, row.reason)
-        yield line, row
-
-
-# ---- rows as questions
+FIRST_SECONDS = 1.0
+"""How long the first rows of a stream, which set the columns, are waited for."""
 
 
 @dataclass
@@ -214,7 +128,7 @@ class Answering:
         self._asked: dict[str, _Asked] = {}
         self._base: Base | None = None
         rows = iter(given)
-        self._first = list(itertools.islice(rows, QUESTIONS))
+        self._first = _first(rows, given)
         if not self._first:
             raise given.error("no rows")
         self.columns = dict.fromkeys(name for _, row in self._first for name in row)
@@ -249,13 +163,14 @@ class Answering:
 
     def _chunks(self, batch_size: int) -> Iterator[list[tuple[int, Row, list[tuple[_Asked, Row]]]]]:
         chunk, count, size = [], 0, 0
-        for line, row in self._rows:
+        for number, (line, row) in enumerate(self._rows, start=1):
             questions = self._questions(line, row)
             chunk.append((line, row, questions))
             count += len(questions)
             size += sum(len(v) if isinstance(v, str) else len(str(v)) for _, q in questions for v in q.values())
             slow = any(one.task.generates for one, _ in questions)
-            if count >= (4 * batch_size if slow else max(QUESTIONS, batch_size)) or size >= CHARACTERS:
+            full = count >= (4 * batch_size if slow else max(QUESTIONS, batch_size)) or size >= CHARACTERS
+            if full or (number >= len(self._first) and not self.given.more(0)):  # nobody waits for a row to come
                 yield chunk
                 chunk, count, size = [], 0, 0
         if chunk:
@@ -279,6 +194,8 @@ class Answering:
         """Return an adapter, found now if `put` are the first rows that are put to it; `where` is where they stand."""
         if name not in self._asked:
             try:
+                if name.endswith("@"):  # no version is named
+                    check_name(name)
                 reference = "@".join(self.registry.resolve(name))
                 adapter = replace(self.registry.load(reference), tensors={})
                 if self._base is not None:
@@ -327,6 +244,17 @@ class Answering:
         for one in asked:
             _check_base(one.name, one.adapter, base)
         return base
+
+
+def _first(rows: Iterator[tuple[int, Row]], given: Given) -> list[tuple[int, Row]]:
+    """Return the first rows, of a stream those that come within `FIRST_SECONDS`."""
+    found: list[tuple[int, Row]] = []
+    until = time.monotonic() + FIRST_SECONDS
+    for one in itertools.islice(rows, QUESTIONS):
+        found.append(one)
+        if not given.more(max(0.0, until - time.monotonic())):
+            break
+    return found
 
 
 def _text_column(put: list[Row], there: list[str]) -> str | None:

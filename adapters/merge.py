@@ -42,6 +42,10 @@ def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
     patch can't be folded, or the base isn't the adapter's or no architecture of transformers.
     """
     place = check_folder(folder)
+    if "probe" in adapter.manifest:
+        raise AdapterError(
+            "the adapter's head is a probe, which transformers has no class for; train with --head model"
+        )
     if isinstance(base.model.config, WordVectorsConfig):
         raise AdapterError(f"base '{base.name}' is word vectors, which transformers can't load without adapterkit")
     with base.held():  # as the base is itself, before any patch is attached

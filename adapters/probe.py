@@ -1,4 +1,4 @@
-"""A probe: a linear map of the hidden states of chosen layers, for tasks that leave the base as it is."""
+"""A probe: a linear map of the hidden states of one layer, for tasks that leave the base as it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers.loss import loss_utils
 
 from .anatomy import inputs
 from .base import Base
-from .errors import AdapterError
+from .errors import AdapterError, PoolError, unknown
 from .modules import blocks
 
 POOLINGS = ("cls", "mean", "max")
@@ -24,31 +24,30 @@ BY_TOKEN = ("AutoModelForTokenClassification", "AutoModelForQuestionAnswering")
 
 @dataclass(frozen=True)
 class Form:
-    """Which hidden states a probe reads: the mean of some layers', weighted, and how a text's tokens become one."""
+    """Which hidden states a probe reads, and how a text's tokens become one vector."""
 
-    layers: tuple[int, ...]
+    layer: int
     """0 is what the lowest block is given, k what block k gives, counted from 1; the last is what the base gives."""
     pooling: str | None  # None where each token is asked
 
     def plain(self) -> dict[str, Any]:
         """Return the form as JSON values."""
-        return {"layers": list(self.layers), "pooling": self.pooling}
+        return {"layer": self.layer, "pooling": self.pooling}
 
     @classmethod
     def of(cls, stored: Any) -> Form:
         """Read what `plain` gave; raises `AdapterError` where it is something else."""
-        right = isinstance(stored, Mapping) and set(stored) == {"layers", "pooling"}
-        if not right or not isinstance(stored["layers"], list) or not stored["layers"]:
-            raise AdapterError(f"a probe has layers and pooling, not {str(stored)[:60]}")
-        if not all(isinstance(k, int) and k >= 0 for k in stored["layers"]):
-            raise AdapterError(f"the layers of a probe are numbers from 0 on, not {str(stored['layers'])[:60]}")
-        if stored["pooling"] not in (None, *POOLINGS):
-            raise AdapterError(f"the pooling of a probe is {', '.join(POOLINGS)}, or none, not {stored['pooling']!r}")
-        return cls(tuple(stored["layers"]), stored["pooling"])
+        if not isinstance(stored, Mapping) or set(stored) != {"layer", "pooling"}:
+            raise AdapterError(f"a probe has a layer and a pooling, not {str(stored)[:60]}")
+        layer, pooling = stored["layer"], stored["pooling"]
+        if not isinstance(layer, int) or layer < 0:
+            raise AdapterError(f"the layer of a probe is a number from 0 on, not {str(layer)[:60]}")
+        if pooling is not None and pooling not in POOLINGS:
+            raise AdapterError(f"the pooling of a probe is {', '.join(POOLINGS)}, or none, not {str(pooling)[:60]}")
+        return cls(layer, pooling)
 
     def __str__(self) -> str:
-        layers = f"layer {self.layers[0]}" if len(self.layers) == 1 else f"a mix of layers {self.layers}"
-        return f"{self.pooling} of {layers}" if self.pooling else f"each token of {layers}"
+        return f"{self.pooling or 'each token'} of layer {self.layer}"
 
 
 class ProbeHead(nn.Module):
@@ -59,23 +58,13 @@ class ProbeHead(nn.Module):
         self.auto_class, self.form, self.config = auto_class, form, config
         outs = {"AutoModelForQuestionAnswering": 2, "AutoModelForMultipleChoice": 1}.get(auto_class, config.num_labels)
         self.score = nn.Linear(width, outs)
-        if len(form.layers) > 1:
-            self.mix = nn.Parameter(torch.full((len(form.layers),), 1 / len(form.layers)))
 
-    def mixed(self, hidden: Mapping[int, Tensor]) -> Tensor:
-        """Return one of the hidden states of several layers."""
-        if len(self.form.layers) == 1:
-            return hidden[self.form.layers[0]]
-        mixed: Tensor = sum(w * hidden[k] for w, k in zip(self.mix, self.form.layers, strict=True))
-        return mixed
-
-    def forward(self, hidden: Mapping[int, Tensor], mask: Tensor, choices: int | None, **labels: Tensor) -> Any:
-        """Return what is said of hidden states by layer, (texts, tokens, features), where `mask` says which are there.
+    def forward(self, hidden: Tensor, mask: Tensor, choices: int | None, **labels: Tensor) -> Any:
+        """Return what is said of hidden states, (texts, tokens, features), where `mask` says which are there.
 
         `choices` is the number of endings a row has in multiple choice.
         """
-        x = self.mixed(hidden)
-        scores = self.score(x if self.form.pooling is None else pooled(x, mask, self.form.pooling))
+        scores = self.score(hidden if self.form.pooling is None else pooled(hidden, mask, self.form.pooling))
         return self.said(scores, mask, choices, **labels)
 
     def said(self, scores: Tensor, mask: Tensor, choices: int | None, **labels: Any) -> Any:
@@ -99,7 +88,7 @@ class ProbeHead(nn.Module):
 
 
 class ProbeModel(nn.Module):
-    """A shared base up to the highest layer that a probe reads, and the probe, called as a transformers model is."""
+    """A shared base up to the layer that a probe reads, and the probe, called as a transformers model is."""
 
     base_model_prefix = "base"
     supports_gradient_checkpointing = False
@@ -112,8 +101,8 @@ class ProbeModel(nn.Module):
             setattr(self.config, key, value)
         self.base = base.model
         count = len(blocks(base.model))
-        if max(form.layers) > count:
-            raise AdapterError(f"the probe reads layer {max(form.layers)}; base '{base.name}' has {count} blocks")
+        if form.layer > count:
+            raise AdapterError(f"the probe reads layer {form.layer}; base '{base.name}' has {count} blocks")
         self.probe = ProbeHead(auto_class, form, self.config, width=base.model.config.hidden_size)
         self.probe.to(base.model.device, base.model.dtype).requires_grad_(True)
         self.eval()
@@ -130,12 +119,13 @@ class ProbeModel(nn.Module):
         return found
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **others: Any) -> Any:
-        """Return the task's outputs; the blocks above the highest layer that is read don't run."""
+        """Return the task's outputs; the blocks above the layer that is read don't run."""
         labels = {k: others.pop(k) for k in ("labels", "start_positions", "end_positions") if k in others}
         choices = input_ids.shape[1] if input_ids.ndim == 3 else None
         flat = {k: v.flatten(0, -2) for k, v in {"attention_mask": attention_mask, **others}.items()}
-        hidden = layers_of(self.base, input_ids.flatten(0, -2), frozenset(self.probe.form.layers), **flat)
-        return self.probe(hidden, flat["attention_mask"], choices, **labels)
+        layer = self.probe.form.layer
+        hidden = layers_of(self.base, input_ids.flatten(0, -2), frozenset({layer}), **flat)
+        return self.probe(hidden[layer], flat["attention_mask"], choices, **labels)
 
 
 class _Reached(Exception):
@@ -179,7 +169,7 @@ def layers_of(
 def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """Return (rows, tokens, features) as (rows, features): the mean or the largest over a text's tokens, or the first.
 
-    Raises `AdapterError` for another `pooling`.
+    Raises `PoolError` for another `pooling`.
     """
     here = mask.bool().unsqueeze(-1)
     if pooling == "mean":  # a text without tokens is nothing: zeros
@@ -188,4 +178,4 @@ def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
         return hidden.masked_fill(~here, float("-inf")).amax(1).where(here.any(1), 0.0)
     if pooling == "cls":
         return hidden[:, 0].where(here.any(1), 0.0)
-    raise AdapterError(f"pooling '{pooling}'; there are {', '.join(POOLINGS)}")
+    raise PoolError(unknown("pooling", pooling, POOLINGS, known_as="there are"))

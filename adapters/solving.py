@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PENALTIES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5)
 _FINALISTS = 3  # forms that are solved, of all that are screened
-_SCREENED = 60_000  # vectors of a split that are looked at to screen layers, where each token is asked
+SCREENED = 60_000  # vectors of a split that are looked at to screen layers, where each token is asked
 _ROUNDS = 500
 
 
@@ -150,7 +150,7 @@ def probe(
     feeds = {split: Feed(rows, collate) for split, rows in features.items()}
     layers = tuple(range(len(blocks(base.model)) + 1))
     by_token = task.auto_class in BY_TOKEN
-    forms = [Form((k,), p) for k in layers for p in ((None,) if by_token else POOLINGS)]
+    forms = [Form(k, p) for k in layers for p in ((None,) if by_token else POOLINGS)]
     some = {split: _some(feed) if by_token else list(range(len(feed))) for split, feed in feeds.items()}
     seen = {split: _seen(base, feed, forms, some[split], mixed, watch) for split, feed in feeds.items()}
     ranked = sorted(forms, key=lambda form: -_screened(task, *(seen[s][form] for s in ("train", "validation"))))
@@ -183,14 +183,14 @@ def probe(
 
 
 def _config(base: Base, task: Task) -> Any:
-    return ProbeModel(base, task.auto_class, Form((0,), None), **task.config()).config
+    return ProbeModel(base, task.auto_class, Form(0, None), **task.config()).config
 
 
 def _some(feed: Feed) -> list[int]:
     """Return features drawn at random, of so many tokens as are screened."""
     order = np.random.default_rng(0).permutation(len(feed))
     tokens = np.cumsum([feed.shapes[i][0] * feed.shapes[i][1] for i in order])
-    return sorted(order[: int(np.searchsorted(tokens, _SCREENED)) + 1].tolist())
+    return sorted(order[: int(np.searchsorted(tokens, SCREENED)) + 1].tolist())
 
 
 def _seen(
@@ -201,7 +201,7 @@ def _seen(
     first = np.cumsum([0, *(choices for choices, _ in shapes)])
     by_token = forms[0].pooling is None
     width, device = base.model.config.hidden_size, base.model.device
-    layers = frozenset(k for form in forms for k in form.layers)
+    layers = frozenset(form.layer for form in forms)
     counts = np.array([longest for choices, longest in shapes for _ in range(choices)]) if by_token else None
     states: dict[Form, States] = {}
     labels: list[dict[str, Tensor]] = [{} for _ in some]
@@ -217,7 +217,7 @@ def _seen(
                 hidden = layers_of(base.model, flat.pop("input_ids"), layers, **flat)
             texts = np.concatenate([np.arange(first[i], first[i + 1]) for i in chosen])
             for form in forms:
-                h = hidden[form.layers[0]]
+                h = hidden[form.layer]
                 x = h[mask] if form.pooling is None else pooled(h.float(), mask, form.pooling)
                 if form not in states:
                     size = counts if counts is not None else np.ones(first[-1], dtype=np.int64)

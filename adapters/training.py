@@ -56,7 +56,7 @@ class Trained:
 
 
 @dataclass
-class _Run:
+class Run:
     """One training under way: what learns, on what, and what has been best so far."""
 
     base: Base
@@ -104,31 +104,35 @@ def train(
     began = time.perf_counter()
     set_seed(options.seed)
     with base.held(), fitted(base, strategy) as fit:
-        run = _Run(base, task, strategy, fit, data, options, watch)
+        run = Run(base, task, strategy, fit, data, options, watch)
         mixed = precision(options.mixed_precision)
         watch.note("precision", mixed.why)
-        predictions = _solved(run, mixed) if _probes(run) else _learned(run, mixed)
-        model, head, about = run.model, run.head, {**run.about, **(about or {})}
+        predictions = solve(run, mixed) if probes(run) else learn(run, mixed)
         task = task.calibrate(predictions, data["validation"])
-        with named(f"{type(strategy).__name__}.patches"):
-            patches = {m: moved(p, m, fit.before) for m, p in strategy.patches(base.model).items()}
-        adapter = Adapter.make(
-            base,
-            model,
-            {module: patch for module, patch in patches.items() if patch.tensors()},
-            {name: p.detach() for name, p in head.items()},
-            {"task": {"name": task.name, "options": plain(task)}, **about},
-        )
+        adapter = adapter_of(run, task, about)
         validation = task.metrics(predictions, data["validation"])
         few = encode(task, data["validation"].select(range(min(8, len(data["validation"])))), base, labelled=False)
-        live = outputs(task, model, few, base, batch_size=8)
+        live = outputs(task, run.model, few, base, batch_size=8)
     _check_saved(adapter, strategy, base, few, live)
     seconds = time.perf_counter() - began
     count = sum(p.numel() for p in run.trainable)
     return Trained(adapter, validation, run.history, run.losses, run.best_epoch, count, seconds)
 
 
-def _probes(run: _Run) -> bool:
+def adapter_of(run: Run, task: Task, about: Mapping[str, Any] | None = None) -> Adapter:
+    """Return what learned so far as an adapter; of the base's own tensors, those that moved."""
+    with named(f"{type(run.strategy).__name__}.patches"):
+        patches = {m: moved(p, m, run.fit.before) for m, p in run.strategy.patches(run.base.model).items()}
+    return Adapter.make(
+        run.base,
+        run.model,
+        {module: patch for module, patch in patches.items() if patch.tensors()},
+        {name: p.detach() for name, p in run.head.items()},
+        {"task": {"name": task.name, "options": plain(task)}, **run.about, **(about or {})},
+    )
+
+
+def probes(run: Run) -> bool:
     """Tell whether the head is to be solved; raises `TrainingError` where that is asked for and can't be."""
     wanted = run.options.head
     fits = not run.fit.learning and solving.applies(run.base, run.task)
@@ -138,7 +142,7 @@ def _probes(run: _Run) -> bool:
     return fits and wanted != "model"
 
 
-def _solved(run: _Run, mixed: Precision) -> list[Any]:
+def solve(run: Run, mixed: Precision) -> list[Any]:
     """Solve a probe on what the frozen base says; return the validation predictions."""
     run.features = {s: encode(run.task, run.data[s], run.base, labelled=True, watch=run.watch) for s in SPLITS}
     run.check_features()
@@ -158,14 +162,9 @@ def _solved(run: _Run, mixed: Precision) -> list[Any]:
     return predictions
 
 
-def _learned(run: _Run, mixed: Precision) -> list[Any]:
+def learn(run: Run, mixed: Precision) -> list[Any]:
     """Train the model of the task by gradient descent; return the validation predictions of its best epoch."""
-    run.model, run.head, untied = task_model(run.base, run.task, run.fit.learning, len(run.fit.before))
-    run.about = {"untied": untied}
-    in_use = {id(p) for p in run.model.parameters()}  # a pooler that this task has no use for doesn't learn
-    run.trainable = [*(p for p in run.fit.learning if id(p) in in_use), *run.head.values()]
-    count, total = (sum(p.numel() for p in ps) for ps in (run.trainable, run.model.parameters()))
-    run.watch.note("strategy", f"{count:,} of {total:,} parameters learn ({count / total:.2%})")
+    make_model(run)
     start = [p.detach().clone() for p in run.trainable]
     exactly = _loop(run, mixed)
     if all(torch.equal(p, s) for p, s in zip(run.trainable, start, strict=True)):
@@ -179,6 +178,16 @@ def _learned(run: _Run, mixed: Precision) -> list[Any]:
     return run.best[1] if exactly else _predictions(run, run.features["validation"])
 
 
+def make_model(run: Run) -> None:
+    """Give a run the task's model, and tell what of it learns."""
+    run.model, run.head, untied = task_model(run.base, run.task, run.fit.learning, len(run.fit.before))
+    run.about = {"untied": untied}
+    in_use = {id(p) for p in run.model.parameters()}  # a pooler that this task has no use for doesn't learn
+    run.trainable = [*(p for p in run.fit.learning if id(p) in in_use), *run.head.values()]
+    count, total = (sum(p.numel() for p in ps) for ps in (run.trainable, run.model.parameters()))
+    run.watch.note("strategy", f"{count:,} of {total:,} parameters learn ({count / total:.2%})")
+
+
 def _check_saved(adapter: Adapter, strategy: Strategy, base: Base, few: Dataset, live: list[Any]) -> None:
     """Raise `StrategyError` where the adapter doesn't say of a few rows what the trained model said."""
     with adapter.attached(base) as model:
@@ -190,62 +199,109 @@ def _check_saved(adapter: Adapter, strategy: Strategy, base: Base, few: Dataset,
         )
 
 
-def _predictions(run: _Run, features: Dataset | Feed) -> list[Any]:
+def _predictions(run: Run, features: Dataset | Feed) -> list[Any]:
     size = run.options.per_device_eval_batch_size
     said = outputs(run.task, run.model, features, run.base, batch_size=size, watch=run.watch)
     return run.task.predictions(said, run.features["validation"], run.data["validation"])
 
 
-def _loop(run: _Run, mixed: Precision) -> bool:
+def _loop(run: Run, mixed: Precision) -> bool:
     """Train in place, and note what learns as it was after the best epoch.
 
     Returns whether the validation predictions are those of the finished model, in fp32 and without a cache.
     """
-    task, options, watch = run.task, run.options, run.watch
-    accelerate.state.AcceleratorState._reset_state()  # it keeps the precision of the process's first run
-    accelerator = accelerate.Accelerator(
-        mixed_precision=mixed.name,
-        gradient_accumulation_steps=options.gradient_accumulation_steps,
-        dataloader_config=DataLoaderConfiguration(even_batches=False),
-    )
-    run.features = {
-        split: encode(task, run.data[split], run.base, labelled=split == "train", watch=watch) for split in SPLITS
-    }
-    run.check_features()
-    collate = task.collate(run.base.tokenizer, run.model)
-    feeds = {split: Feed(rows, collate) for split, rows in run.features.items()}
-    batches = Batches(
-        [count * longest for count, longest in feeds["train"].shapes],
-        options.per_device_train_batch_size,
-        seed=options.seed,
-        by_length=options.group_by_length,
-        max_tokens=options.max_tokens_per_batch,
-        processes=accelerator.num_processes,
-    )
-    optimizer = torch.optim.AdamW(_groups(run), lr=run.strategy.learning_rate, fused=True)
+    options, watch = run.options, run.watch
+    accelerator = accelerated(options, mixed)
+    whole = encoded(run)
+    batches = batches_of(whole["train"], options, accelerator.num_processes)
     each = accelerator.num_processes * options.gradient_accumulation_steps
     updates = sum(math.ceil(batches.count(epoch) / each) for epoch in range(options.num_train_epochs))
-    scheduler = get_scheduler(
-        options.lr_scheduler_type, optimizer, int(updates * options.warmup_ratio), num_training_steps=updates
-    )
-    with _memory_saved(run), contextlib.ExitStack() as undo:
-        prepared, optimizer, scheduler = accelerator.prepare(run.model, optimizer, scheduler)
-        undo.callback(accelerator.unwrap_model, prepared, keep_fp32_wrapper=False)  # autocast was for training alone
-        run.trunk, feeds = cached(run.base, run.model, task, run.fit, feeds, options, watch)
-        if run.trunk is not None:
-            undo.enter_context(run.trunk.exchanged())
-        loader: Any = torch.utils.data.DataLoader(feeds["train"], batch_sampler=batches, collate_fn=_as_it_is)  # type: ignore[arg-type]
+    with stepping(run, accelerator, whole) as steps:
+        loader: Any = torch.utils.data.DataLoader(steps.feeds["train"], batch_sampler=batches, collate_fn=_as_it_is)  # type: ignore[arg-type]
         loader = accelerator.prepare(loader)
-        run_model = torch.compile(prepared) if options.torch_compile else prepared
+        optimizer, scheduler = steps.optimizer(updates)
         for epoch in range(1, options.num_train_epochs + 1):
             batches.set_epoch(epoch - 1)
             with watch.bar(f"epoch {epoch}/{options.num_train_epochs}", len(loader)) as bar:
-                loss = _epoch(run, accelerator, run_model, loader, feeds["train"], optimizer, scheduler, bar)
-            _note_epoch(run, epoch, loss, _predictions(run, feeds["validation"]))
+                loss = steps.learn(loader, optimizer, scheduler, bar)
+            _note_epoch(run, epoch, loss, _predictions(run, steps.feeds["validation"]))
             if options.early_stopping_patience and epoch - run.best_epoch >= options.early_stopping_patience:
                 watch.note("", f"no better epoch in {options.early_stopping_patience}: stopped early")
                 break
     return run.trunk is None and mixed.name == "no"
+
+
+def accelerated(options: TrainingOptions, mixed: Precision) -> accelerate.Accelerator:
+    """Return what runs steps on the hardware there is, in a precision."""
+    accelerate.state.AcceleratorState._reset_state()  # it keeps the precision of the process's first run
+    return accelerate.Accelerator(
+        mixed_precision=mixed.name,
+        gradient_accumulation_steps=options.gradient_accumulation_steps,
+        dataloader_config=DataLoaderConfiguration(even_batches=False),
+    )
+
+
+def encoded(run: Run) -> dict[str, Feed]:
+    """Tokenise the rows of a run; return each split's features as its model takes them."""
+    run.features = {
+        split: encode(run.task, run.data[split], run.base, labelled=split == "train", watch=run.watch)
+        for split in SPLITS
+    }
+    run.check_features()
+    collate = run.task.collate(run.base.tokenizer, run.model)
+    return {split: Feed(rows, collate) for split, rows in run.features.items()}
+
+
+def batches_of(feed: Feed, options: TrainingOptions, processes: int) -> Batches:
+    """Return the batches of a run's training rows."""
+    return Batches(
+        [count * longest for count, longest in feed.shapes],
+        options.per_device_train_batch_size,
+        seed=options.seed,
+        by_length=options.group_by_length,
+        max_tokens=options.max_tokens_per_batch,
+        processes=processes,
+    )
+
+
+@dataclass
+class Steps:
+    """A run whose model can learn step by step, and what it is fed: features, or what the trunk said of them."""
+
+    run: Run
+    accelerator: accelerate.Accelerator
+    model: Any  # as it is called
+    feeds: Mapping[str, Feed]
+    _optimizer: Any = None
+
+    def optimizer(self, updates: int) -> tuple[Any, Any]:
+        """Return AdamW as new, at the strategy's rate, and its schedule over so many updates."""
+        options, groups = self.run.options, _groups(self.run)
+        if self._optimizer is None:
+            self._optimizer = self.accelerator.prepare(torch.optim.AdamW(groups, fused=True))
+        inner = self._optimizer.optimizer
+        inner.state.clear()
+        for group, new in zip(inner.param_groups, groups, strict=True):
+            group["lr"] = group["initial_lr"] = new["lr"]
+        warmup = int(updates * options.warmup_ratio)
+        scheduler = get_scheduler(options.lr_scheduler_type, inner, warmup, num_training_steps=updates)
+        return self._optimizer, self.accelerator.prepare(scheduler)
+
+    def learn(self, loader: Any, optimizer: Any, scheduler: Any, bar: Watch) -> float:
+        """Learn from every batch of a loader once and return the mean loss."""
+        return _epoch(self.run, self.accelerator, self.model, loader, self.feeds["train"], optimizer, scheduler, bar)
+
+
+@contextlib.contextmanager
+def stepping(run: Run, accelerator: accelerate.Accelerator, feeds: Mapping[str, Feed]) -> Iterator[Steps]:
+    """Make the model of a run ready to learn from feeds, with the trunk kept where that pays, and undo it all."""
+    with _memory_saved(run), contextlib.ExitStack() as undo:
+        prepared = accelerator.prepare(run.model)
+        undo.callback(accelerator.unwrap_model, prepared, keep_fp32_wrapper=False)  # autocast was for training alone
+        run.trunk, feeds = cached(run.base, run.model, run.task, run.fit, feeds, run.options, run.watch)
+        if run.trunk is not None:
+            undo.enter_context(run.trunk.exchanged())
+        yield Steps(run, accelerator, torch.compile(prepared) if run.options.torch_compile else prepared, feeds)
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -253,7 +309,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _memory_saved(run: _Run) -> Iterator[None]:
+def _memory_saved(run: Run) -> Iterator[None]:
     """Compute activations again instead of keeping them, where that is asked for."""
     if not run.options.gradient_checkpointing:
         yield
@@ -267,7 +323,7 @@ def _memory_saved(run: _Run) -> Iterator[None]:
         run.model.gradient_checkpointing_disable()
 
 
-def _note_epoch(run: _Run, epoch: int, loss: float, predictions: list[Any]) -> None:
+def _note_epoch(run: Run, epoch: int, loss: float, predictions: list[Any]) -> None:
     """Add an epoch to the history, and keep what was learned if it is the best one yet."""
     metrics = run.task.metrics(predictions, run.data["validation"])
     run.history.append({"train_loss": loss, **metrics.values})
@@ -279,7 +335,7 @@ def _note_epoch(run: _Run, epoch: int, loss: float, predictions: list[Any]) -> N
 
 
 def _epoch(
-    run: _Run,
+    run: Run,
     accelerator: accelerate.Accelerator,
     model: Any,
     loader: Any,
@@ -314,7 +370,7 @@ def _epoch(
     return sum(losses) / len(losses)
 
 
-def _groups(run: _Run) -> list[dict[str, Any]]:
+def _groups(run: Run) -> list[dict[str, Any]]:
     """Return AdamW's groups by rate and decay.
 
     Weights decay, biases and norms (one dimension) don't, as in the BERT paper's recipe. With `layer_lr_decay`, a

@@ -429,7 +429,7 @@ def cached(
     try:
         trunk = _worth_it(base, model, task, fit, options)
         kept: dict[str, Feed] = {}
-        room = _room(options)
+        room = room_for(options)
         for split, feed in feeds.items():
             mixed, store = precision(options.mixed_precision).name, options.keep_features
             kept[split] = found = trunk.fill(feed, room, watch, mixed=mixed, store=store)
@@ -469,7 +469,7 @@ def _worth_it(base: Base, model: Any, task: Task, fit: Fitted, options: Training
     return found
 
 
-def _room(options: TrainingOptions) -> float:
+def room_for(options: TrainingOptions) -> float:
     """Return how many bytes of memory what is kept may take."""
     if options.cache_memory is not None:
         return options.cache_memory * (1 << 30)

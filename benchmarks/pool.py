@@ -1,6 +1,7 @@
 """What asking one of many adapters costs, here and with PEFT, in one interleaved run.
 
-The same LoRA adapters lie on disk once; the pool and PEFT both read those folders. Each figure is the median of
+The same LoRA adapters lie on disk once; the pool and PEFT both read those folders, and a registry has links to them
+in its store. Each figure is the median of
 several turns, the sides taking turns, with the quartiles beside it; a figure of PEFT that can't be had is the exception
 that it raises.
 
@@ -30,6 +31,7 @@ import torch
 import transformers
 
 from adapterkit import Adapter, Base, Plan, Pool, Registry, run
+from adapterkit.files import version_of
 
 SENTENCES = [
     "The film takes its time, and by the end every slow minute has been worth it for the last scene alone.",
@@ -97,6 +99,18 @@ def variants(adapter: Adapter, count: int, folder: Path) -> list[Path]:
     return folders
 
 
+def registered(folders: list[Path], where: Path) -> Registry:
+    """Return a registry of adapters that lie elsewhere: links in its store, its index made from what is there."""
+    for folder in folders:
+        version = version_of((folder / "adapter.json").read_bytes())
+        own = where / "store" / folder.name
+        own.mkdir(parents=True)
+        (own / version).symlink_to(folder, target_is_directory=True)
+    registry = Registry(where / "registry.json")
+    registry.rebuild()
+    return registry
+
+
 class Peft:
     """PEFT with the same adapters on a model of its own."""
 
@@ -145,12 +159,17 @@ def texts_of(count: int) -> list[str]:
 
 def exactness(base: Base, folder: Path) -> dict[str, float]:
     """Return the largest difference between a mixed batch of all strategies and each adapter run alone."""
-    from adapterkit.evaluation import _prompts, outputs
-
     options = {"layerwise": {"top": 2}}
     adapters = {
         s: trained(base, folder / s, s, **options.get(s, {})) for s in ("lora", "head-only", "full", "layerwise")
     }
+    return {**differences(base, adapters), "base tensors changed": float(len(base.altered()))}
+
+
+def differences(base: Base, adapters: dict[str, Adapter]) -> dict[str, float]:
+    """Return the largest difference of each adapter's rows in a mixed batch to what it says alone, text by text."""
+    from adapterkit.evaluation import _prompts, outputs
+
     texts = texts_of(8)
     wanted = {}
     for name, adapter in adapters.items():
@@ -163,15 +182,19 @@ def exactness(base: Base, folder: Path) -> dict[str, float]:
     for i, logits in enumerate(found):
         name = [*adapters][i % len(adapters)]
         worst[name] = max(worst[name], float(abs(logits - wanted[name][i // len(adapters)]).max()))
-    return {**worst, "base tensors changed": float(len(base.altered()))}
+    return worst
 
 
-def switching(base: Base, folders: list[Path], peft: Peft, count: int) -> dict[str, Any]:
+def switching(base: Base, folders: list[Path], listed: Registry, peft: Peft, count: int) -> dict[str, Any]:
     """A warm switch: finding the adapter that a request names, and asking it rather than the one before."""
     found: dict[str, Any] = {}
     for many in (2, 64, len(folders)):
-        found[f"pool, {many} resident"], requests = switched(base, folders[:many], count)
-    found["pool, a whole request to the same adapter"], found["pool, a whole request to another one"] = requests
+        names = [folder.name for folder in folders[:many]]
+        with Pool(base, folders[:many]) as plain, Pool.from_registry(listed.path, base=base) as of_registry:
+            for title, spent in switched({"pool": plain, "pool of a registry": of_registry}, names, count).items():
+                found[f"{title}, {many} resident"] = spent
+            requests = requested(plain, names, count)
+    found |= {f"pool, a whole request to {which}": spent for which, spent in requests.items()}
     for many in (2, len(peft.names)):
         found[f"PEFT set_adapter, {many} of {len(peft.names)} loaded"] = switched_by_peft(
             peft, peft.names[:many], count
@@ -179,18 +202,24 @@ def switching(base: Base, folders: list[Path], peft: Peft, count: int) -> dict[s
     return found
 
 
-def switched(base: Base, folders: list[Path], count: int) -> tuple[Any, list[Any]]:
-    """Return the time to find another resident adapter, and those of a whole request to the same one and another."""
-    text, names, dice = texts_of(1), [folder.name for folder in folders], random.Random(0)
-    with Pool(base, folders) as pool:
+def switched(pools: dict[str, Pool], names: list[str], count: int) -> dict[str, Any]:
+    """Return the time to find another resident adapter in each pool."""
+    dice = random.Random(0)
+    for pool in pools.values():
         for name in names:
             pool.load(name)
-        alone = turns({"": lambda: pool._acquire([dice.choice(names)])}, 20 * count)[""]
-        sides = {
-            "same": lambda: pool.predict(text, names[0]),
-            "other": lambda: pool.predict(text, dice.choice(names)),
-        }
-        return alone, list(turns(sides, 3 * count).values())
+    sides = {title: lambda pool=pool: pool._acquire([dice.choice(names)]) for title, pool in pools.items()}
+    return turns(sides, 20 * count)
+
+
+def requested(pool: Pool, names: list[str], count: int) -> dict[str, Any]:
+    """Return the time of a whole request to the adapter of the one before, and to any other."""
+    text, dice = texts_of(1), random.Random(0)
+    sides = {
+        "the same adapter": lambda: pool.predict(text, names[0]),
+        "another one": lambda: pool.predict(text, dice.choice(names)),
+    }
+    return turns(sides, 3 * count)
 
 
 def switched_by_peft(peft: Peft, names: list[str], count: int) -> Any:
@@ -198,20 +227,22 @@ def switched_by_peft(peft: Peft, names: list[str], count: int) -> Any:
     return turns({"": lambda: peft.model.set_adapter(dice.choice(names))}, count)[""]
 
 
-def loading(base: Base, folders: list[Path], peft: Peft) -> dict[str, Any]:
+def loading(base: Base, folders: list[Path], listed: Registry, peft: Peft) -> dict[str, Any]:
     """A cold load: manifest, digests, shapes and all; the files are in the page cache on both sides."""
     with Pool(base, [folders[-1]]) as pool:
         pool.load(folders[-1].name)  # the head's shape is made once
-    with Pool(base, folders) as pool:
-        pool.load(folders[-1].name)
-        times = []
-        for folder in folders[:-1]:
-            began = time.perf_counter()
-            pool.load(folder.name)
-            times.append((time.perf_counter() - began) * 1e3)
-    return {
-        "pool, the first 50": spread(times[:50]),
-        "pool, around the 500th": spread(times[475:525]) if len(times) > 525 else spread(times[-50:]),
+    with Pool(base, folders) as plain, Pool.from_registry(listed.path, base=base) as of_registry:
+        times: dict[str, list[float]] = {"pool": [], "pool of a registry": []}
+        for folder in [folders[-1], *folders[:-1]]:
+            for own, pool in zip(times.values(), (plain, of_registry), strict=True):
+                began = time.perf_counter()
+                pool.load(folder.name)
+                own.append((time.perf_counter() - began) * 1e3)
+    found = {}
+    for title, (_, *own) in times.items():
+        found[f"{title}, the first 50"] = spread(own[:50])
+        found[f"{title}, around the 500th"] = spread(own[475:525] if len(own) > 525 else own[-50:])
+    return found | {
         "PEFT load_adapter, the first 8": spread(peft.times[:8]),
         "PEFT load_adapter, the last 8 of 64": spread(peft.times[-8:]),
     }
@@ -316,25 +347,49 @@ def rss() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def impossible(base: Base, folders: list[Path], folder: Path, peft: Peft) -> dict[str, str]:
-    """What PEFT says to what the pool does."""
+def impossible(base: Base, folders: list[Path], folder: Path, peft: Peft) -> dict[str, dict[str, str]]:
+    """What the pool says, and PEFT, where PEFT can't do what the pool does."""
     from peft.utils.hotswap import hotswap_adapter
 
     three = trained(base, folder / "three", "lora", dataset="demo:topics")
     other = variants(three, 1, folder / "three-labels")[0]
     texts = texts_of(2)
-    said = {
-        "a batch of two label counts": raised(
-            lambda: (peft.model.load_adapter(other, adapter_name="three"), peft.mixed(texts, ["a0", "three"]))
-        ),
-        "hot swap of an adapter with a head": raised(
-            lambda: hotswap_adapter(Peft(base, folders[:1]).model, str(folders[1]), adapter_name="a0")
-        ),
-    }
     with Pool(base, {"two": folders[0], "three": other}) as pool:
-        found = pool.outputs(texts, ["two", "three"])
-    said["here, the labels of each row of that batch"] = ", ".join(str(len(logits)) for logits in found)
-    return said
+        labels = ", ".join(str(len(logits)) for logits in pool.outputs(texts, ["two", "three"]))
+    return {
+        "a batch of two label counts": {
+            "pool": f"rows of {labels} labels",
+            "PEFT": raised(
+                lambda: (peft.model.load_adapter(other, adapter_name="three"), peft.mixed(texts, ["a0", "three"]))
+            ),
+        },
+        "a batch of two adapters with heads on RoBERTa": roberta(base, folder / "roberta"),
+        "hot swap of an adapter with a head": {
+            "pool": "",
+            "PEFT": raised(lambda: hotswap_adapter(Peft(base, folders[:1]).model, str(folders[1]), adapter_name="a0")),
+        },
+    }
+
+
+def roberta(base: Base, folder: Path) -> dict[str, str]:
+    """Ask two LoRA adapters with heads in one batch, on a small RoBERTa, whose head is more than one linear map."""
+    config = transformers.RobertaConfig(
+        vocab_size=len(base.tokenizer),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+    )
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)
+    small = Base.load(str(folder))
+    folders = variants(trained(small, folder / "lora", "lora"), 2, folder / "many")
+    worst = max(differences(small, {one.name: Adapter.load(one) for one in folders}).values())
+    peft = Peft(small, folders)
+    return {
+        "pool": f"within {worst:.1e} of each alone",
+        "PEFT": raised(lambda: peft.mixed(texts_of(2), peft.names)),
+    }
 
 
 def larger(base: Base, layers: int, folder: Path) -> Base:
@@ -361,8 +416,8 @@ def table(found: dict[str, Any]) -> str:
     s = found["switch"]
     peft64 = next(v for k, v in s.items() if k.startswith("PEFT set_adapter, 64"))
     for key, value in s.items():
-        if key.startswith("pool, ") and "resident" in key:
-            line(f"warm switch, {key[6:]}, ms", "0.1", ms(value), "")
+        if "resident" in key:
+            line(f"warm switch, {key.removeprefix('pool, ')}, ms", "0.1", ms(value), "")
     pool64 = s["pool, 64 resident"]["median"]
     line(
         "warm switch, PEFT set_adapter with 64 loaded, ms", "100x", f"{peft64['median'] / pool64:.0f}x less", ms(peft64)
@@ -374,11 +429,14 @@ def table(found: dict[str, Any]) -> str:
         "",
     )
     c = found["load"]
-    first, late = c["pool, the first 50"], c["pool, around the 500th"]
     p64 = c["PEFT load_adapter, the last 8 of 64"]
-    line("cold load, first, ms", "3", ms(first), ms(c["PEFT load_adapter, the first 8"]))
-    ratio = late["median"] / first["median"]
-    line("cold load, the 500th, ms", "1.2x the first", f"{ms(late)}: {ratio:.2f}x", "")
+    for kind, theirs in (("pool", ms(c["PEFT load_adapter, the first 8"])), ("pool of a registry", "")):
+        first, late = c[f"{kind}, the first 50"], c[f"{kind}, around the 500th"]
+        what = f"cold load, {kind}".removesuffix(", pool")
+        line(f"{what}, first, ms", "3", ms(first), theirs)
+        ratio = late["median"] / first["median"]
+        line(f"{what}, the 500th, ms", "1.2x the first", f"{ms(late)}: {ratio:.2f}x", "")
+    late = c["pool, around the 500th"]
     line("cold load with 64 loaded, ms", "30x less", f"{p64['median'] / late['median']:.0f}x less", ms(p64))
     for key, what, wanted in (
         ("mixed", "32 LoRA adapters in a batch of 32, passes of the bare base", "1.10"),
@@ -394,10 +452,8 @@ def table(found: dict[str, Any]) -> str:
     line(f"working set of 4x the slots (hit rate {z['hit rate']:.2f}), throughput", "0.9", f"{kept:.2f}", "")
     m = found["memory"]
     line(f"bytes for each of {m['adapters']:.0f} resident adapters / of its tensors", "1.1", f"{m['ratio']:.2f}", "")
-    said = dict(found["impossible"])
-    labels = said.pop("here, the labels of each row of that batch")
-    for what, theirs in said.items():
-        line(what, "", f"rows of {labels} labels" if "labels" in what or "label " in what else "", f"`{theirs}`")
+    for what, said in found["impossible"].items():
+        line(what, "", said["pool"], f"`{said['PEFT']}`")
     return "\n".join(lines)
 
 
@@ -428,14 +484,15 @@ def main() -> None:
         folder = Path(where)
         lora = trained(base, folder / "lora", "lora")
         folders = variants(lora, args.adapters, folder / "many")
+        listed = registered(folders, folder / "listed")
         peft = Peft(base, folders[:64])
         big = larger(base, 12, folder / "big")
         quarter = trained(big, folder / "top", "layerwise", top=3)
         own = Peft(big, variants(trained(big, folder / "big-lora", "lora"), 8, folder / "big-many"))
         steps: dict[str, Callable[[], Any]] = {
             "exact": lambda: exactness(base, folder / "exact"),
-            "switch": lambda: switching(base, folders, peft, 10 * args.turns),
-            "load": lambda: loading(base, folders, peft),
+            "switch": lambda: switching(base, folders, listed, peft, 10 * args.turns),
+            "load": lambda: loading(base, folders, listed, peft),
             "mixed": lambda: mixing(base, folders, peft, args.turns),
             "heads": lambda: sharing(
                 base, trained(base, folder / "head", "head-only"), peft, folder / "heads", args.turns

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import difflib
-import json
-import os
 import re
 import sys
-import tempfile
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
-from adapterkit.answering import STREAMED, Answered, Answering, Given, from_file, from_stream, from_texts
-from adapterkit.cli.common import TerminalWatch, adapter_names, common_options, print_table, registry_option
+from adapterkit.answering import Answering
+from adapterkit.cli.common import TerminalWatch, adapter_names, common_options, registry_option
+from adapterkit.cli.writing import WRITERS, new_file, print_tables, records
 from adapterkit.errors import DataError, OptionError
+from adapterkit.incoming import STREAMED, Given, from_file, from_stream, from_texts
 from adapterkit.registry import Registry
 from adapterkit.watch import Watch
 
-Records = Iterator[list[dict[str, Any]]]
-"""What is written, a chunk at a time."""
 ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 """How a file is written, by the end of its name."""
 
@@ -101,16 +96,16 @@ def command(
     given = _given(texts, path, input_format)
     form = form or ("table" if not given.name or sys.stdout.isatty() else "jsonl")
     columns = tuple(text_columns.split(",")) if text_columns else ()
-    with nullcontext() if out is None else _new(out) as file:
+    with nullcontext() if out is None else new_file(out) as file:
         answering = Answering(given, where, names, text_columns=columns)
         chunks = answering.chunks(base=base_name, batch_size=batch_size, max_bytes=max_bytes)
         to: BinaryIO = file or sys.stdout.buffer  # found now: a bar takes the place of sys.stdout
         with _bar(watch, answering.total, file) as bar:
-            records = _records(answering, chunks, form, bar)
+            found = records(answering, chunks, form, bar)
             if form == "table":
-                _print(records)
+                print_tables(found)
                 return
-            for text in WRITERS[form](records):
+            for text in WRITERS[form](found):
                 to.write(text.encode("utf-8", "backslashreplace"))  # half of a surrogate pair, as JSON writes it
                 to.flush()
 
@@ -165,141 +160,6 @@ def _given(texts: tuple[str, ...], path: str | None, kind: str | None) -> Given:
             'no text given; adapt predict NAME "a text", or --file FILE, or a text a line on the standard input'
         )
     return from_stream("standard input", sys.stdin.buffer, kind)
-
-
-# ---- what is written
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """How rows and answers become records."""
-
-    given: Given
-    columns: Collection[str]
-    several: bool
-    routed: bool
-    flat: bool  # every record has the same fields, one value each
-
-    def record(self, one: Answered, *, answers_first: bool) -> dict[str, Any]:
-        """Return a row and its answers."""
-        said: dict[str, Any] = one.said
-        if self.several:
-            said = {name: _headline(answer) for name, answer in said.items()} if self.flat else said
-        else:
-            (said,) = one.said.values()
-            if self.routed and self.flat:
-                said = {"answer": _headline(said), "score": said.get("score")}
-        fields: dict[str, Any] = {}
-        for name, value in said.items():
-            while name in self.columns or name in fields:
-                name = f"predicted_{name}"
-            fields[name] = value
-        for name in one.row.keys() - set(self.columns):
-            if self.flat or name in fields:
-                raise DataError(
-                    f"{self.given.at(one.line)}: column '{name}' is not in the first rows, which set the columns"
-                )
-        row = {name: one.row.get(name) for name in self.columns} if self.flat else one.row
-        return {**fields, **row} if answers_first else {**row, **fields}
-
-
-def _headline(answer: dict[str, Any]) -> Any:
-    """Return what an answer says first: the label, the value, the text, the entities."""
-    return next(iter(answer.values()))
-
-
-def _records(answering: Answering, chunks: Iterator[list[Answered]], form: str, bar: Watch) -> Records:
-    layout = _Layout(
-        given=answering.given,
-        columns=answering.columns,
-        several=len(answering.names) > 1,
-        routed=not answering.names,
-        flat=form in ("table", "csv", "tsv"),
-    )
-    for chunk in chunks:
-        yield [layout.record(one, answers_first=form == "table") for one in chunk]
-        bar.advance(len(chunk))
-
-
-def _print(records: Records) -> None:
-    """Print a table of each chunk."""
-    for chunk in records:
-        print_table(list(chunk[0]), [[_cell(value) for value in record.values()] for record in chunk])
-
-
-def _cell(value: Any) -> str:
-    """Return a value for reading, in one line."""
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_cell(v)}" for key, v in value.items()) or "-"
-    if isinstance(value, list):
-        return "; ".join(" ".join(map(_cell, v.values())) if isinstance(v, dict) else _cell(v) for v in value) or "-"
-    return "-" if value is None or value == "" else str(value).replace("\t", " | ")
-
-
-def _json(value: Any, **how: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str, **how)
-
-
-def _lines(records: Records) -> Iterator[str]:
-    for chunk in records:
-        yield "".join(f"{_json(record)}\n" for record in chunk)
-
-
-def _list(records: Records) -> Iterator[str]:
-    """Write one JSON list, indented as a whole would be."""
-    before = "["
-    for chunk in records:
-        yield before + ",".join("\n  " + _json(record, indent=2).replace("\n", "\n  ") for record in chunk)
-        before = ","
-    yield "\n]\n"
-
-
-def _separated(records: Records, by: str) -> Iterator[str]:
-    header = True
-    for chunk in records:
-        rows = ([chunk[0]] if header else []) + [record.values() for record in chunk]
-        yield "".join(by.join(map(_quoted, row)) + "\n" for row in rows)
-        header = False
-
-
-def _quoted(value: Any) -> str:
-    """Return a cell, in quotes where it has to be; lists and objects as JSON."""
-    json_value = isinstance(value, list | dict | bool | int | float)
-    text = _json(value) if json_value else "" if value is None else str(value)
-    return '"' + text.replace('"', '""') + '"' if re.search('[",\t\r\n]', text) else text
-
-
-WRITERS: dict[str, Callable[[Records], Iterator[str]]] = {
-    "jsonl": _lines,
-    "json": _list,
-    "csv": lambda records: _separated(records, ","),
-    "tsv": lambda records: _separated(records, "\t"),
-}
-
-
-@contextmanager
-def _new(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file that takes the place of `path` once it is whole; where anything goes wrong, it is gone."""
-    if path.is_dir():
-        raise OptionError(f"--out {path} is a folder, and a file was expected")
-    try:
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise DataError(f"can't write '{path}': {error.strerror}") from error
-    try:
-        os.fchmod(handle, 0o644)
-        with open(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(handle)
-        os.replace(beside, path)
-    except BaseException as error:
-        os.unlink(beside)
-        if isinstance(error, OSError):
-            raise DataError(f"can't write '{path}': {error.strerror or error}") from error
-        raise
 
 
 def _bar(watch: Watch, total: int | None, file: BinaryIO | None) -> AbstractContextManager[Watch]:

@@ -15,11 +15,12 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "options", "settings", "modules", "patch", "strategy", "watch", "files", "readers"}
     | {"peft_format", "metrics", "vectors", "snapshot"}
-    | {"batching", "feed", "given", "precision", "states"},
-    {"base", "anatomy", "data", "kept", "strategies", "tasks"},
+    | {"batching", "feed", "given", "precision", "states", "remembered"},
+    {"base", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe"},
     {"adapter", "registry", "fitting"},
-    {"training", "trunk", "evaluation", "pool", "merge"},
+    {"training", "trunk", "solving", "evaluation", "pool", "merge"},
     {"workflow", "answering"},
+    {"planning", "tuning"},
 ]
 SIDEWAYS = {
     ("patch", "modules"),
@@ -29,6 +30,9 @@ SIDEWAYS = {
     ("tasks", "base"),
     ("data", "kept"),
     ("training", "trunk"),
+    ("training", "solving"),
+    ("probe", "base"),
+    ("probe", "anatomy"),
 }
 ACROSS = {"errors", "options", "watch", "files", "adapter", "evaluation", "strategy", "settings"}
 

@@ -322,7 +322,7 @@ def wave(monkeypatch: pytest.MonkeyPatch) -> None:
 
 PATCHES: dict[str, dict[str, Callable[[], Patch]]] = {
     "block": {"encoder.layer.1": lambda: Wave(torch.randn(32))},
-    "two blocks": {"encoder.layer.0": lambda: Wave(torch.randn(32)), "encoder.layer.2": lambda: Wave(torch.randn(32))},
+    "two-blocks": {"encoder.layer.0": lambda: Wave(torch.randn(32)), "encoder.layer.2": lambda: Wave(torch.randn(32))},
     "attention": {"encoder.layer.1.attention": lambda: Wave(torch.randn(32))},
     "linear": {"encoder.layer.1.attention.self.query": lambda: Wave(torch.randn(32))},
     "ia3": {
@@ -334,7 +334,7 @@ PATCHES: dict[str, dict[str, Callable[[], Patch]]] = {
         "encoder.layer.0.attention.self.key": lambda: LowRank(torch.randn(3, 32), torch.randn(32, 3), 0.3),
         "encoder.layer.0.output.dense": lambda: LowRank(torch.randn(3, 48), torch.randn(32, 3), 0.7),
     },
-    "other rank": {"encoder.layer.0.attention.self.key": lambda: LowRank(torch.randn(2, 32), torch.randn(32, 2), 0.1)},
+    "other-rank": {"encoder.layer.0.attention.self.key": lambda: LowRank(torch.randn(2, 32), torch.randn(32, 2), 0.1)},
     "norm": {"encoder.layer.1.output.LayerNorm": lambda: Replace({"bias": torch.randn(32)})},
     "words": {"embeddings.word_embeddings": lambda: Replace({"weight": torch.randn(300, 32)})},
     "pooler": {"pooler.dense": lambda: Replace({"bias": torch.randn(32)})},
@@ -349,7 +349,7 @@ def test_patches_of_every_kind_share_a_batch(tiny_base: Base) -> None:
         for i in range(3):
             head = made.adapter(tiny_base, task, "head-only", seed=len(adapters))
             torch.manual_seed(len(adapters))
-            adapters[f"{name} {i}"] = Adapter.make(
+            adapters[f"{name}-{i}"] = Adapter.make(
                 tiny_base,
                 tiny_base.task_model(task.auto_class, **task.config()),
                 {module: patch() for module, patch in patches.items()},
@@ -687,9 +687,54 @@ def test_rows_that_lack_something_are_named(tiny_base: Base, tmp_path: Path) -> 
     ):
         with pytest.raises(PoolError, match=said):
             Pool(tiny_base, wrong)  # type: ignore[arg-type]
-    with pytest.raises(PoolError, match="batch_size=0"):
-        Pool(tiny_base, batch_size=0)
+    for options, said in (
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"device": "zzz"}, "^no device named 'zzz'; there are: cpu"),
+        ({"device": "meta"}, "^no device named 'meta'; there are: cpu"),
+        ({"device": f"cuda:{torch.cuda.device_count()}"}, "^no device named 'cuda:"),
+        (
+            {"dtype": "bfloat61"},
+            "^no dtype named 'bfloat61'; did you mean 'bfloat16'. a pool computes in: bfloat16",
+        ),
+        ({"dtype": torch.int8}, "^no dtype named 'int8'; a pool computes in: bfloat16, float16, float32, float64$"),
+    ):
+        with pytest.raises(PoolError, match=said):
+            Pool(tiny_base, **options)
     assert tiny_base.serving == 0
+
+
+def test_a_dtype_is_given_by_its_name_too(tiny_base: Base) -> None:
+    adapters = {"a": made.adapter(tiny_base, classes())}
+    with Pool(tiny_base, adapters, dtype="float64", device="cpu") as named, Pool(tiny_base, adapters) as plain:
+        assert named._open().dtype == torch.float64
+        np.testing.assert_allclose(named.outputs(TEXTS, "a"), plain.outputs(TEXTS, "a"), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["a0@", "a@b", "", "two words", "-a"])
+def test_a_name_is_one_that_could_be_registered(name: str, stocked: tuple[Base, Registry, dict[str, Adapter]]) -> None:
+    base, registry, adapters = stocked
+    with pytest.raises(AdapterkitError, match=f"'{name}' is no adapter's name: letters, digits, - and _"):
+        Pool(base, {name: adapters["a0"]})
+    assert base.serving == 0
+    if name != "a@b":  # a version that isn't there
+        with Pool(base, registry=registry) as pool, pytest.raises(AdapterkitError, match=f"'{name}' is no adapter's"):
+            pool.predict(TEXTS, name)
+
+
+def test_an_adapter_is_counted_once_a_request(tiny_base: Base, tmp_path: Path) -> None:
+    base = Base.load(str(tiny.make("gpt2", tmp_path / "base", head="AutoModelForCausalLM")))
+    task = task_class("text-generation")(text_column_name=("text",), max_new_tokens=2)
+    with Pool(base, {"a": made.adapter(base, task)}) as words, Pool(tiny_base, mix(tiny_base)) as others:
+        names = others.names()
+        for pool, ask, expected in (
+            (words, lambda: words.generate(TEXTS, "a"), 1),
+            (others, lambda: others.outputs(TEXTS, names[:5]), 5),
+            (others, lambda: others.predict(TEXTS, names[0]), 1),
+        ):
+            before = pool.stats()
+            ask()
+            after = pool.stats()
+            assert (after.hits - before.hits, after.misses - before.misses) == (expected, 0)
 
 
 def test_options_of_generation_are_checked(tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 import random
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,7 @@ import pyarrow.parquet
 import pytest
 from click.testing import Result
 
-from adapterkit import Adapter, Base, Pool, Registry, answering, predict
+from adapterkit import Adapter, Base, Pool, Registry, answering, incoming, predict
 from adapterkit.errors import DataError
 from adapterkit.tasks import Task, task_class
 from tests import made, tiny
@@ -400,7 +404,7 @@ def test_a_version_that_is_registered_meanwhile_has_no_part_in_the_answers(
 ) -> None:
     shop.add("moving", shop.base, classes("x", "y"), "lora", seed=1)
     monkeypatch.setattr(answering, "QUESTIONS", 3)
-    chunks = answering.Answering(answering.from_texts(TEXTS), shop.registry, ["moving"]).chunks(batch_size=1)
+    chunks = answering.Answering(incoming.from_texts(TEXTS), shop.registry, ["moving"]).chunks(batch_size=1)
     found, said = next(chunks), shop.say("moving", TEXTS)
     shop.add("moving", shop.base, classes("x", "y"), "lora", seed=2)
     found += next(chunks)
@@ -528,6 +532,7 @@ FILES = {
 MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     "adapter": (["mod", "a text"], None, "no adapter named 'mod'; did you mean 'mood'? registered: answers"),
     "no name": (["a text"], None, "'a text' is no adapter's name"),
+    "no version": (["mood@", "a"], None, "'mood@' is no adapter's name: letters, digits, - and _, at most 96, a"),
     "second": (["mood", "topic,nmes", "a"], None, "no adapter named 'nmes'; did you mean 'names'?"),
     "version": (["mood", "topic@00", "a"], None, "no version of topic named '00'"),
     "no adapter": (["--", "a"], None, "which adapter? name one before the texts; registered: answers, chat"),
@@ -659,7 +664,7 @@ def test_a_base_that_comes_late_is_an_error(adapt: Adapt, shop: Shop, monkeypatc
 def test_a_file_that_is_changed_meanwhile_is_an_error(shop: Shop, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(FILES["rows.jsonl"])
-    asked = answering.Answering(answering.from_file(str(path)), shop.registry, ["mood"])
+    asked = answering.Answering(incoming.from_file(str(path)), shop.registry, ["mood"])
     assert (asked.total, list(asked.columns)) == (2, ["text", "id"])
     path.write_text(FILES["rows.jsonl"] * 2)
     with pytest.raises(DataError, match="was changed while it was being read"):
@@ -707,8 +712,58 @@ def test_a_reader_that_goes_away_ends_it_quietly(shop: Shop, tmp_path: Path) -> 
     assert process.returncode == 1
 
 
+def test_a_slow_stream_is_answered_as_it_comes(shop: Shop, tmp_path: Path) -> None:
+    said = shop.say("topic", TEXTS)
+    with subprocess.Popen(
+        [ADAPT, "predict", "topic"], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        guard = threading.Timer(120, process.kill)  # rather than wait for ever
+        guard.start()
+        for i in (0, 1):
+            process.stdin.write(f"{TEXTS[i]}\n")
+            process.stdin.flush()
+            close(json.loads(process.stdout.readline()), {"text": TEXTS[i], **said[i]})  # before the next one is asked
+        process.stdin.write(f"{TEXTS[2]}\n{TEXTS[3][:5]}")
+        process.stdin.flush()
+        close(json.loads(process.stdout.readline()), {"text": TEXTS[2], **said[2]})
+        process.stdin.write(f"{TEXTS[3][5:]}\n{TEXTS[4]}")
+        process.stdin.close()
+        close(lines(process.stdout.read()), [{"text": t, **a} for t, a in list(zip(TEXTS, said, strict=True))[3:]])
+    guard.cancel()
+    assert process.returncode == 0
+
+
+def test_what_has_come_of_a_stream_is_a_chunk(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "QUESTIONS", 4)
+    reading, writing = os.pipe()
+    with open(reading, "rb") as there, open(writing, "wb", buffering=0) as file:
+        file.write(b'{"text": "a"}\n{"text": "b"}\n\n')
+        began = time.monotonic()
+        asked = answering.Answering(incoming.from_stream("it", there), shop.registry, ["mood"])
+        assert answering.FIRST_SECONDS <= time.monotonic() - began < 5 * answering.FIRST_SECONDS
+        assert list(asked.columns) == ["text"]
+        chunks = asked.chunks(batch_size=4)
+        assert [one.row["text"] for one in next(chunks)] == ["a", "b"]
+        file.write(b'{"text": "c"}\r\n{"text": "d", "n": 1}\n{"text"')
+        assert [one.row["text"] for one in next(chunks)] == ["c", "d"]
+        file.write(b': "e"}\n' + b"".join(b'{"text": "%d"}\n' % i for i in range(6)))
+        assert [[one.row["text"] for one in next(chunks)] for _ in range(2)] == [["e", "0", "1", "2"], ["3", "4", "5"]]
+        file.write(b'{"text": "end"}')
+        file.close()
+        assert [(one.line, one.row["text"]) for one in next(chunks)] == [(13, "end")]
+        assert list(chunks) == []
+
+
+def test_a_long_line_comes_in_pieces(shop: Shop) -> None:
+    given = incoming.from_stream("it", io.BytesIO(b"x" * 200_000 + b"\n" + "é".encode("cp1252") * 3))
+    assert list(given) == [(1, {"text": "x" * 200_000}), (2, {"text": "ééé"})]
+
+
 MEMORY = """
 import sys
+import threading
 from pathlib import Path
 from adapterkit.cli import common, main
 def advance(self, steps=1, **values):

@@ -59,6 +59,7 @@ def test_applying_changes_no_output_and_removing_restores_the_base(
 
 def plan(small_csv: Path, base: Path | str, strategy: str, **more: Any) -> Plan:
     values = {"strategy": strategy, "base": str(base), "train_file": str(small_csv), "test_file": str(small_csv)}
+    values |= {"head": "model"} if strategy == "head-only" else {}
     return Plan.resolve({**values, "num_train_epochs": 2, "learning_rate": 1e-2, "name": "tiny", **more})
 
 

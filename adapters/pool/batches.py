@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import AdapterkitError, DataError, PoolError, unknown
+from ..probe import pooled
 from ..tasks import Task
 from ..tasks.columns import Columns, gathered
 from .passes import Expansion
@@ -64,7 +65,10 @@ def answers(
 
 
 def outputs(served: Served, asked: Sequence[Asked], batch_size: int, options: Mapping[str, Any]) -> list[list[Any]]:
-    """Return for each request what its model says of each row."""
+    """Return for each request what its model says of each row. Raises `PoolError` for an adapter that generates."""
+    for one in asked:
+        if one.resident.task.generates:
+            raise PoolError(f"adapter '{one.resident.name}' generates texts; use generate")
     found = []
     for r in _said(served, asked, batch_size, options):
         if "row" not in r.features.column_names:
@@ -75,6 +79,16 @@ def outputs(served: Served, asked: Sequence[Asked], batch_size: int, options: Ma
             rows[row].append(value)
         found.append(rows)
     return found
+
+
+def texts_generated(
+    served: Served, asked: Sequence[Asked], batch_size: int, options: Mapping[str, Any]
+) -> list[list[str]]:
+    """Return for each request the text that its adapter generates. Raises `PoolError` for one that doesn't."""
+    for one in asked:
+        if not (task := one.resident.task).generates:
+            raise PoolError(f"adapter '{one.resident.name}' is for {task.name}, which generates nothing; use predict")
+    return [r.said for r in _said(served, asked, batch_size, options)]
 
 
 def _said(served: Served, asked: Sequence[Asked], batch_size: int, options: Mapping[str, Any]) -> list[_Request]:
@@ -157,7 +171,11 @@ def _through_trunk(served: Served, items: list[Item], batch_size: int) -> Iterat
             texts = {text: i for i, text in enumerate(dict.fromkeys(t for item in chunk for t in item.texts))}
             by = [None if resident else r if (r := item.resident).changes_base else None for item in chunk]
             entries = [(texts[text], r) for item, r in zip(chunk, by, strict=True) for text in item.texts]
-            expansion = Expansion(entries, served.anatomy, served.device)
+            count = len(served.anatomy.blocks)
+            read = [item.resident.template.layer for item in chunk]
+            layers = frozenset(k for k in read if k is not None and k < count)
+            whole = any(k is None or k == count for k in read)
+            expansion = Expansion(entries, served.anatomy, served.device, layers, whole=whole)
             by_place = list(texts)
             ids, others = _padded(served, [by_place[i] for i in expansion.texts])
             model = served.model if resident is None else resident.by_itself(served)
@@ -167,7 +185,14 @@ def _through_trunk(served: Served, items: list[Item], batch_size: int) -> Iterat
                 [(expansion.place[texts[text], r], row_of[texts[text]]) for text in item.texts]
                 for item, r in zip(chunk, by, strict=True)
             ]
-            yield from _heads(served, chunk, places, said, {"input_ids": ids, **others})
+            batch = {"input_ids": ids, **others}
+            heads = [i for i, layer in enumerate(read) if layer is None]
+            yield from _heads(served, [chunk[i] for i in heads], [places[i] for i in heads], said, batch)
+            probes = [i for i, layer in enumerate(read) if layer is not None]
+            asked = [
+                [(texts[text], row) for text, (_, row) in zip(chunk[i].texts, places[i], strict=True)] for i in probes
+            ]
+            yield from _probes(served, [chunk[i] for i in probes], asked, expansion, said, batch)
 
 
 def embeddings(
@@ -183,28 +208,14 @@ def embeddings(
         for start in range(0, len(ordered), batch_size):
             some = ordered[start : start + batch_size]
             top = layer == len(served.anatomy.blocks)
-            layers = None if top else frozenset({layer})
-            expansion = Expansion([(i, None) for i in range(len(some))], served.anatomy, served.device, layers)
+            layers = frozenset() if top else frozenset({layer})
+            entries = [(i, None) for i in range(len(some))]
+            expansion = Expansion(entries, served.anatomy, served.device, layers, whole=top)
             ids, others = _padded(served, some)
             said = expansion.run(served.model, ids, **others)
             hidden = said[0] if top else expansion.hidden[layer][0]
             found |= dict(zip(some, pooled(hidden, others["attention_mask"], pooling), strict=True))
     return torch.stack([found[_texts(f)[0]] for f in _rows(Columns(features))])
-
-
-def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """Return (rows, tokens, features) as (rows, features): the mean or the largest over a text's tokens, or the first.
-
-    Raises `PoolError` for another `pooling`.
-    """
-    here = mask.bool().unsqueeze(-1)
-    if pooling == "mean":  # a text without tokens is nothing: zeros
-        return hidden.masked_fill(~here, 0.0).sum(1) / here.sum(1).clamp(min=1)
-    if pooling == "max":
-        return hidden.masked_fill(~here, float("-inf")).amax(1).where(here.any(1), 0.0)
-    if pooling == "cls":
-        return hidden[:, 0].where(here.any(1), 0.0)
-    raise PoolError(unknown("pooling", pooling, ("mean", "max", "cls"), known_as="there are"))
 
 
 def _padded(served: Served, texts: Sequence[Text]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -239,6 +250,31 @@ def _heads(
         if is_choice:
             batch = {key: value.view(len(items), choices, -1) for key, value in batch.items()}
         yield from zip(items, say(template, items[0].resident.task, batch, rows, type(said)(**given)), strict=True)
+
+
+def _probes(
+    served: Served,
+    chunk: list[Item],
+    asked: list[list[tuple[int, int]]],
+    expansion: Expansion,
+    said: Any,
+    read: Mapping[str, Tensor],
+) -> Iterator[tuple[Item, Any]]:
+    """Yield what each item's probe makes of hidden states; `asked` is, for each, its texts and their rows in `read`."""
+    groups: dict[Any, list[int]] = {}
+    for i, item in enumerate(chunk):
+        groups.setdefault((item.resident.template, type(item.resident.task), len(item.texts)), []).append(i)
+    for (template, _, choices), indices in groups.items():
+        items = [chunk[i] for i in indices]
+        rows = Rows([item.resident for item in items], served.device)
+        values, place = said[0], expansion.place
+        if template.layer in expansion.hidden:
+            values, step = expansion.hidden[template.layer]
+            place = step.place
+        hidden = take(values, rows.select([place[text, None] for i in indices for text, _ in asked[i]]))
+        mask = take(read["attention_mask"], rows.select([row for i in indices for _, row in asked[i]]))
+        several = choices if _is_choice(items[0].feature) else None
+        yield from zip(items, template.say(items[0].resident.task, hidden, mask, several, rows), strict=True)
 
 
 def _is_choice(feature: Mapping[str, Any]) -> bool:

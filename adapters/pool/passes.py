@@ -39,17 +39,23 @@ class Expansion:
     """
 
     def __init__(
-        self, entries: Sequence[Entry], anatomy: Anatomy, device: torch.device, layers: frozenset[int] | None = None
+        self,
+        entries: Sequence[Entry],
+        anatomy: Anatomy,
+        device: torch.device,
+        layers: frozenset[int] = frozenset(),
+        *,
+        whole: bool = True,
     ) -> None:
-        """Take `entries`, and the `layers` whose hidden states alone are wanted, 0 being the lowest block's input.
+        """Take `entries`, and the `layers` whose hidden states are wanted, 0 being the lowest block's input.
 
-        Without `layers`, the whole base runs.
+        Unless the `whole` base is to run, it ends at the highest of them.
         """
         self.anatomy, self.device = anatomy, device
-        self.last = len(anatomy.blocks) if layers is None else max(layers)
+        self.last = len(anatomy.blocks) if whole else max(layers)
         self.hidden: dict[int, tuple[Tensor, Step]] = {}
         """The hidden states of layers that were wanted, with the rows there were."""
-        self._wanted = layers or frozenset()
+        self._wanted = layers
         order = {r: i for i, r in enumerate(dict.fromkeys(r for _, r in entries))}
         final = sorted(set(entries), key=lambda e: (order[e[1]], e[0]))
         stages = sorted({0, *(r.first for r in order if r is not None)})

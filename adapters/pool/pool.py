@@ -17,11 +17,11 @@ import torch
 from ..adapter import Adapter
 from ..base import Base
 from ..errors import AdapterkitError, PoolError, unknown
-from ..registry import Registry
+from ..registry import Registry, check_name
 from ..watch import Watch
-from .batches import Asked, answers, check_generation, embeddings, outputs
+from .batches import Asked, answers, check_generation, embeddings, outputs, texts_generated
 from .resident import Resident
-from .served import Served
+from .served import Served, device_of, dtype_of
 
 Texts = Sequence[Any]
 """Texts, or rows as dicts of columns."""
@@ -58,7 +58,7 @@ class Pool:
         max_bytes: int | None = None,
         batch_size: int = 64,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: str | torch.dtype | None = None,
     ) -> None:
         """Open a pool on `base` with `adapters`: by name in memory or in a folder, or folders, named as they are.
 
@@ -69,12 +69,12 @@ class Pool:
         if batch_size < 1 or (max_bytes is not None and max_bytes < 1):
             raise PoolError(f"batch_size={batch_size} and max_bytes={max_bytes}, but both are at least 1")
         given = _named(adapters)
+        where = None if device is None else device_of(device)
+        precision = None if dtype is None else dtype_of(dtype)
         self.base = base if isinstance(base, Base) else Base.load(base)
         self.registry, self.max_bytes, self.batch_size = registry, max_bytes, batch_size
         model = self.base.model
-        self._served: Served | None = Served(
-            self.base, torch.device(device) if device is not None else model.device, dtype or model.dtype
-        )
+        self._served: Served | None = Served(self.base, where or model.device, precision or model.dtype)
         self._holds = self._served.shares
         if self._holds:
             self.base.serving += 1
@@ -135,11 +135,7 @@ class Pool:
         A text that is cut into several features, as a long context is, has a list of them.
         """
         rows = list(texts)
-        names = self._names(adapter, len(rows))
-        for name in dict.fromkeys(names):
-            if self._acquire([name])[0].task.generates:
-                raise PoolError(f"adapter '{name}' generates texts; use generate")
-        return self._each(rows, names, outputs, None)
+        return self._each(rows, self._names(adapter, len(rows)), outputs, None)
 
     def annotate(
         self, texts: Texts | str, adapters: Sequence[str] | None = None, *, watch: Watch | None = None
@@ -168,12 +164,7 @@ class Pool:
         one = isinstance(texts, str | Mapping)
         rows = [texts] if one else list(texts)
         check_generation(options)
-        names = self._names(adapter, len(rows))
-        for name in dict.fromkeys(names):
-            task = self._acquire([name])[0].task
-            if not task.generates:
-                raise PoolError(f"adapter '{name}' is for {task.name}, which generates nothing; use predict")
-        found = [a["generated_text"] for a in self._each(rows, names, answers, watch, options)]
+        found = self._each(rows, self._names(adapter, len(rows)), texts_generated, watch, options)
         return found[0] if one else found
 
     def embed(self, texts: Sequence[str] | str, *, layer: int | None = None, pooling: str = "mean") -> torch.Tensor:
@@ -302,6 +293,8 @@ class Pool:
             return name, self._sources[name]
         if self.registry is None:
             raise PoolError(unknown("adapter", name, self._sources, known_as="in the pool"))
+        if name.endswith("@"):  # no version is named
+            check_name(name)
         named, version = self.registry.resolve(name)
         return f"{named}@{version}", self.registry.folder(named, version)
 
@@ -420,7 +413,8 @@ class Pool:
 def _named(adapters: Any) -> dict[str, Adapter | Path]:
     """Return adapters by name: a mapping as it is, folders by their own names.
 
-    Raises `PoolError` where something is neither an adapter nor a folder, or two have one name.
+    Raises `PoolError` where something is neither an adapter nor a folder, or two have one name, `RegistryError` for
+    what is no name.
     """
     if isinstance(adapters, str | os.PathLike):
         adapters = [adapters]
@@ -431,7 +425,7 @@ def _named(adapters: Any) -> dict[str, Adapter | Path]:
     for name, source in pairs:
         if not isinstance(source, str | os.PathLike) and not (isinstance(source, Adapter) and name is not None):
             raise PoolError(f"'{name}': an adapter or its folder was expected, not {type(source).__name__}")
-        own = Path(source).name if name is None else name  # type: ignore[arg-type]
+        own = check_name(Path(source).name if name is None else str(name))  # type: ignore[arg-type]
         if own in named:
             raise PoolError(f"two adapters are named '{own}'; give them by name: {{'{own}': folder, ...}}")
         named[own] = source if isinstance(source, Adapter) else Path(source)

@@ -13,8 +13,9 @@ from ..adapter import Adapter
 from ..errors import AdapterError
 from ..patch import Replace
 from ..peft_format import KEY_PREFIX
+from ..probe import Form
 from .rows import Lowered
-from .served import Served
+from .served import Served, Template
 
 
 class Resident:
@@ -54,7 +55,14 @@ class Resident:
         past = {id(own[name]) for name in anatomy.read_past}
         alone = bool(past & set(replaced)) or any(name not in in_blocks for name in odd)
         untied = adapter.manifest.get("untied", False)
-        self.template = served.template(self.task, untied=untied, whole=self.task.generates)
+        form = adapter.manifest.get("probe")
+        if form is not None and touched:
+            raise AdapterError(f"a probe reads the base as it is, but the adapter changes '{min(touched)}'")
+        self.template: Template = (
+            served.template(self.task, untied=untied, whole=self.task.generates)
+            if form is None
+            else served.probe(self.task, Form.of(form))
+        )
         heads = self._heads(adapter, tensors)
         if self.template.whole:  # where what is kept for the next token would be of all rows, and not of a group
             alone = alone or bool(odd) or any(served.modules[name]._modules for name in others)

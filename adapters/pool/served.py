@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from ..anatomy import replicate, study
 from ..base import Base
+from ..errors import AdapterError, PoolError, unknown
 from ..patch import Patch
+from ..probe import Form, ProbeHead
 from .passes import block_forward
 from .rows import Lowered, Replaced, Rows, bare, current, route, running
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 _NAMES = ("id2label", "label2id")
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
+"""What a pool computes in, by name."""
 
 
 class Served:
@@ -96,6 +100,18 @@ class Served:
             patch.attach(model.get_submodule(name))
         return model
 
+    def probe(self, task: Task, form: Form) -> Probe:
+        """Return the head of a probe of that form, made once for each shape."""
+        config = {key: value for key, value in task.config().items() if key not in _NAMES}
+        key = json.dumps([task.auto_class, config, form.plain()], sort_keys=True, default=str)
+        with self._lock:
+            made = self._templates.get(key)
+            if not isinstance(made, Probe):
+                made = Probe(task, form, self)
+                self._own(made.model)
+                self._templates[key] = made
+            return made
+
     def template(self, task: Task, *, untied: bool, whole: bool, over: Any = None) -> Template:
         """Return the model of a task with a head of that shape, made once; `over` another base than the routed one."""
         config = {key: value for key, value in task.config().items() if key not in _NAMES}
@@ -116,12 +132,35 @@ class Served:
             return self._templates[key]
 
 
+def device_of(given: str | torch.device) -> torch.device:
+    """Return a device by its name. Raises `PoolError` where there is no such device."""
+    try:
+        tried = torch.zeros(1, device=given)
+        tried.tolist()  # meta tensors have no values
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
+        kind = torch.accelerator.current_accelerator(check_available=True)
+        others = [f"{kind.type}:{i}" for i in range(torch.accelerator.device_count())] if kind else []
+        raise PoolError(unknown("device", str(given), ["cpu", *others], known_as="there are")) from error
+    return tried.device
+
+
+def dtype_of(given: str | torch.dtype) -> torch.dtype:
+    """Return a dtype by its name. Raises `PoolError` where a pool doesn't compute in it."""
+    name = str(given).removeprefix("torch.")
+    if name not in DTYPES:
+        raise PoolError(unknown("dtype", name, DTYPES, known_as="a pool computes in"))
+    return DTYPES[name]
+
+
 def _at(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     return tensor.to(device, dtype) if tensor.is_floating_point() else tensor.to(device)
 
 
 class Template:
     """A transformers model of one task and head shape. Unless it is `whole`, it takes what the base says as given."""
+
+    layer: int | None = None
+    """Whose hidden states a probe reads; None for transformers' own heads, which read what the base says."""
 
     def __init__(self, model: Any, base: Base, *, whole: bool) -> None:
         self.model = model
@@ -154,6 +193,30 @@ class _Given(nn.Module):
         if self.pooler_of_head is not None:
             output = type(output)(**{**output, "pooler_output": self.pooler_of_head(output[0])})
         return output
+
+
+class Probe(Template):
+    """A probe's head, which reads hidden states."""
+
+    def __init__(self, task: Task, form: Form, served: Served) -> None:
+        if form.layer > (count := len(served.anatomy.blocks)):
+            raise AdapterError(f"the probe reads layer {form.layer}, and the base has {count} blocks")
+        self.whole, self.given, self.layer = False, set(), form.layer
+        config = copy.deepcopy(served.model.config)
+        for key, value in task.config().items():
+            setattr(config, key, value)
+        self.model = ProbeHead(task.auto_class, form, config, width=config.hidden_size)
+        self.model.to(served.device, served.dtype).requires_grad_(False).eval()
+        self.heads = {f"probe.{name}": _owner(self.model, name) for name, _ in self.model.named_parameters()}
+
+    def say(self, task: Task, hidden: Tensor, mask: Tensor, choices: int | None, rows: Rows) -> list[Any]:
+        """Return what `task` makes of hidden states, (texts, tokens, features), with each row's own probe."""
+
+        def model(**_: Any) -> Any:
+            return self.model(hidden, mask, choices)
+
+        with running(rows):
+            return task.outputs(model, {})
 
 
 def say(template: Template, task: Task, batch: Mapping[str, Tensor], rows: Rows, given: Any) -> list[Any]:

@@ -143,7 +143,7 @@ class QuestionAnswering(Task):
         places = [batch["start_positions"], batch["end_positions"]]
         found = model(**{key: value for key, value in batch.items() if not key.endswith("_positions")})
         nothing = batch["attention_mask"] == 0 if "attention_mask" in batch else None
-        loss = found.start_logits.new_zeros(())
+        loss: Tensor = found.start_logits.new_zeros(())
         for logits, place in zip((found.start_logits, found.end_logits), places, strict=True):
             asked = logits if nothing is None else logits.masked_fill(nothing, -1e4)
             loss = loss + cross_entropy(asked, place) / 2

@@ -1,0 +1,542 @@
+"""How long training takes, here and with transformers' Trainer (and PEFT), in one interleaved run.
+
+All sides get the same base, rows, epochs, batch sizes, rate, schedule, rank, frozen blocks, seeds and threads, measure
+the validation rows after each epoch and keep the best one. Each measurement has a process of its own, which loads the
+base, trains once on a few rows (untimed, so that imports and kernels are there), and then is timed: tokenising,
+training, validating, keeping. Test rows are measured afterwards. The sides:
+
+- ours: `adapterkit.run` with its defaults, at the precision of --precision; it writes the adapter, too.
+- tutorial: Trainer as its tutorials write it: DataCollatorWithPadding, the precision of --precision.
+- best: bf16 whatever --precision says, dynamic padding, batches by length, checkpoints without optimizer states.
+- defaults: fp32, otherwise as the tutorial; the collator is the one that Trainer takes for a tokenizer.
+- full: the tutorial's Trainer, training every parameter.
+
+AdamW is fused on all sides (transformers 5 has it as its default) and holds only what learns. Trainer saves to /dev/shm
+where there is one. Seconds, CPU seconds and memory are medians (smallest to largest); a ratio is one of medians; an
+accuracy is the mean. Memory is the peak of the process (VmHWM of Linux) above what it held once the base was loaded.
+
+    python benchmarks/training.py --data DATA --out training.json --update docs/training.md --chart training.png
+    python benchmarks/training.py --data DATA --cases lora-3,full-3 --precision no --turns 5
+    python benchmarks/training.py --data DATA --options '{"lora-3": {"group_by_length": false}}'
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import gc
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+
+from adapterkit import Base, Plan, Registry, data, evaluate, run
+from adapterkit.base import find
+
+Found = dict[str, Any]  # one measurement
+MARKS = "<!-- training -->\n", "<!-- /training -->"
+COLUMNS = ("tutorial", "best", "defaults")
+PROBE_DATA = "sentiment,snips,banking77,nli,long-reviews"
+READ = {"snips": {"text_column_name": "text", "label_column_name": "intent"}}  # where the columns don't say it
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained, how many times faster than each side ours is to be, and options that ours alone has."""
+
+    strategy: str
+    epochs: int
+    targets: dict[str, float] = field(default_factory=dict)
+    top: int | None = None
+    ours: dict[str, Any] = field(default_factory=dict)
+
+
+CASES = {
+    "head-only-10": Case("head-only", 10, {"tutorial": 10}, ours={"head": "model"}),
+    "probe": Case("head-only", 3, {"tutorial": 5}, ours={"head": "probe"}),  # is to be more accurate, too
+    "layerwise-3": Case("layerwise", 3, {"tutorial": 1.5, "full": 2.5}, top=2),
+    "layerwise-10": Case("layerwise", 10, {"tutorial": 2, "full": 3.5}, top=2),
+    "lora-3": Case("lora", 3, {"tutorial": 1.25, "best": 1, "defaults": 2}),
+    "full-3": Case("full", 3, {"tutorial": 1.1, "best": 1, "defaults": 1.7}),
+}
+MEMORY: dict[str, tuple[Case, float | None]] = {  # of ours alone: what peak is asked for, as a share of full's
+    "full": (Case("full", 3), None),
+    "lora": (Case("lora", 3), 0.6),
+    "layerwise --top 1, cached": (Case("layerwise", 3, top=1, ours={"cache_trunk": "on"}), 0.4),
+    "layerwise --top 2, cached": (Case("layerwise", 3, top=2, ours={"cache_trunk": "on"}), 0.4),
+}
+SCALING: dict[str, tuple[Case, int]] = {  # of ours alone: on how many rows at most
+    "lora": (Case("lora", 1), 10_000),
+    "head-only": (Case("head-only", 3, ours={"head": "model"}), 100_000),
+    "probe": (Case("head-only", 3, ours={"head": "probe"}), 100_000),
+}
+FLAT = 1.1  # what time per example may grow by
+Side = tuple[str, Case, int | None]  # who trains, what, and on how many rows if not on --limit
+Training = Callable[[], Callable[[], float]]  # trains, and returns what then measures the test rows
+
+
+# One measurement, in a process of its own.
+
+
+def child(job: dict[str, Any]) -> Found:
+    """Measure one side of a job, with imports made and kernels chosen by a training on a few rows before."""
+    torch.set_num_threads(job["threads"])
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.simplefilter("ignore")
+    made = (ours if job["side"] == "ours" else trainer)(job)
+    made("warm", "warm")()
+    train = made("train", "validation")
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # give back what the warm-up left, so that it is not counted as the base's
+    loaded = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    began, used = time.perf_counter(), sum(os.times()[:4])
+    accuracy = train()
+    seconds, cpu = time.perf_counter() - began, sum(os.times()[:4]) - used
+    peak = status("VmHWM") - loaded
+    return {"seconds": seconds, "cpu": cpu, "loaded": loaded, "peak": peak, "accuracy": accuracy()}
+
+
+def status(name: str) -> int:
+    """Return a figure of this process in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def planned(job: dict[str, Any], train: str, validation: str, **options: Any) -> tuple[Plan, dict[str, Any]]:
+    """Return the plan and its rows. Both sides have their files read before they are timed."""
+    files = {"train_file": f"{job['folder']}/{train}.jsonl", "validation_file": f"{job['folder']}/{validation}.jsonl"}
+    plan = Plan.resolve({**job["values"], **files, **options})
+    return plan, data.load(plan.data).sets
+
+
+def tested(job: dict[str, Any]) -> Any:
+    return data.read(f"{job['folder']}/test.jsonl")
+
+
+def ours(job: dict[str, Any]) -> Callable[[str, str], Training]:
+    """Return what makes a training from the names of its training and validation rows."""
+    base = Base.load(job["base"])
+
+    def made(train: str, validation: str) -> Training:
+        plan, _ = planned(job, train, validation, **job["options"])
+
+        def go() -> Callable[[], float]:
+            report = run(plan, Registry(Path(job["scratch"]) / train / "registry.json"), base=base)
+            return lambda: float(evaluate(base, report.adapter, tested(job)).metrics.values["accuracy"])
+
+        return go
+
+    return made
+
+
+def trainer(job: dict[str, Any]) -> Callable[[str, str], Training]:
+    """Return the same for transformers' own model and Trainer, written as transformers' examples are."""
+    path = find(job["base"])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+
+    def made(train: str, validation: str) -> Training:
+        plan, sets = planned(job, train, validation)
+        texts, label = columns_of(sets["train"].column_names, job["values"])
+        index = {name: i for i, name in enumerate(sorted(set(map(str, sets["train"][label]))))}
+        transformers.set_seed(plan.training.seed)
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(path, num_labels=len(index))
+        for p in model.parameters():
+            p.sum()  # read it from the mapped file, so that it counts as loaded
+
+        def features(rows: Any) -> Any:
+            found = tokenizer(*[rows[n] for n in texts], truncation=True, max_length=job["values"]["max_seq_length"])
+            return {**found, "labels": [index[str(value)] for value in rows[label]]}
+
+        def encoded(rows: Any) -> Any:
+            return rows.map(features, batched=True, remove_columns=rows.column_names)
+
+        def go() -> Callable[[], float]:
+            made = {split: encoded(rows) for split, rows in sets.items()}
+            loop = looped(job, plan, fitted(plan, model), tokenizer, made)
+            loop.train()
+            return lambda: float(loop.predict(encoded(tested(job))).metrics["test_accuracy"])
+
+        return go
+
+    return made
+
+
+def fitted(plan: Plan, model: Any) -> Any:
+    """Freeze what the strategy freezes, and put PEFT's LoRA in where it is what learns."""
+    strategy: Any = plan.strategy
+    if plan.strategy_name == "lora":
+        scale = {"r": strategy.r, "lora_alpha": strategy.lora_alpha}
+        return get_peft_model(model, LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"], **scale))
+    if plan.strategy_name in ("head-only", "layerwise"):
+        model.base_model.requires_grad_(False)
+    if plan.strategy_name == "layerwise":
+        for block in model.base_model.encoder.layer[-strategy.top :]:
+            block.requires_grad_(True)
+    return model
+
+
+def looped(job: dict[str, Any], plan: Plan, model: Any, tokenizer: Any, features: dict[str, Any]) -> Any:
+    """Return a Trainer, set up as its column says."""
+    side, options = job["side"], plan.training
+    best = side == "best"
+    return transformers.Trainer(
+        model=model,
+        args=transformers.TrainingArguments(
+            output_dir=tempfile.mkdtemp(dir=job["scratch"]),
+            num_train_epochs=options.num_train_epochs,
+            per_device_train_batch_size=options.per_device_train_batch_size,
+            per_device_eval_batch_size=options.per_device_eval_batch_size,
+            learning_rate=plan.strategy.learning_rate,
+            warmup_steps=options.warmup_ratio,
+            lr_scheduler_type=options.lr_scheduler_type,
+            weight_decay=options.weight_decay,
+            max_grad_norm=options.max_grad_norm,
+            seed=options.seed,
+            bf16=best or (side != "defaults" and job["precision"] == "bf16"),
+            train_sampling_strategy="group_by_length" if best else "random",
+            optim="adamw_torch_fused",
+            use_cpu=not torch.cuda.is_available(),
+            eval_strategy="epoch",
+            save_strategy="no" if job["no_best"] else "epoch",
+            save_only_model=best,
+            save_total_limit=1,
+            load_best_model_at_end=not job["no_best"],
+            metric_for_best_model="accuracy",
+            report_to="none",
+            disable_tqdm=True,
+            logging_strategy="no",
+            label_names=["labels"],
+        ),
+        train_dataset=features["train"],
+        eval_dataset=features["validation"],
+        processing_class=tokenizer,
+        data_collator=None if side == "defaults" else transformers.DataCollatorWithPadding(tokenizer),
+        compute_metrics=lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())},
+    )
+
+
+def columns_of(names: list[str], options: dict[str, Any]) -> tuple[list[str], str]:
+    """Return the columns of the texts and of the label."""
+    if "text_column_name" in options:
+        return [options["text_column_name"]], options["label_column_name"]
+    texts: list[str] = [name for name in ("premise", "hypothesis", "text") if name in names]
+    label: str = next(name for name in ("label", "category") if name in names)
+    return texts, label
+
+
+# What is measured, and in what order.
+
+
+def sides_of(args: argparse.Namespace, name: str) -> dict[str, Side]:
+    """Return who trains what in a case, in the order of a turn."""
+    if name == "memory":
+        return {side: ("ours", case, None) for side, (case, _) in MEMORY.items()}
+    if name == "scaling":
+        each = [(side, case, size) for side, (case, most) in SCALING.items() for size in args.sizes if size <= most]
+        return {f"{side} {size}": ("ours", case, size) for side, case, size in each}
+    case = CASES[name]
+    full = {"full": replace(case, strategy="full", top=None)} if "full" in case.targets else {}
+    return {side: (side, full.get(side, case), None) for side in ("ours", *args.columns, *full)}
+
+
+def job_of(args: argparse.Namespace, name: str, problem: str, what: Side, folder: Path) -> dict[str, Any]:
+    """Return what a child is to do, as JSON values; options of ours that are None are left to their defaults."""
+    side, case, size = what
+    values = {
+        **READ.get(problem, {}),
+        "task": "text-classification",
+        "name": "measured",
+        "strategy": case.strategy,
+        "num_train_epochs": case.epochs,
+        "per_device_train_batch_size": args.batch_size,
+        "max_seq_length": args.max_length,
+    }
+    given = [args.options.get(key, {}) for key in ("all", name)]
+    options = {"mixed_precision": args.precision, **case.ours, **given[0], **given[1]}
+    return {
+        "side": side,
+        "base": args.base,
+        "values": values | ({} if case.top is None else {"top": case.top}),
+        "options": {key: value for key, value in options.items() if value is not None},
+        "precision": args.precision,
+        "threads": args.threads,
+        "no_best": args.no_best,
+        "folder": str(rows_of(args, problem, folder, size)),
+    }
+
+
+def rows_of(args: argparse.Namespace, name: str, folder: Path, size: int | None) -> Path:
+    """Write the rows of a data set; for `size` training rows, repeat them, numbered so that no two are the same."""
+    where = folder / name / str(size or "all")
+    if where.exists():
+        return where
+    where.mkdir(parents=True)
+    files = {split: list((args.data / name).glob(f"{split}.*")) for split in data.SPLITS}
+    sets = {split: data.read(str(found[0])).shuffle(seed=0) for split, found in files.items() if found}
+    if "validation" not in sets:
+        cut = len(sets["train"]) - args.limit_eval
+        sets["validation"] = sets["train"].select(range(cut, cut + args.limit_eval))
+        sets["train"] = sets["train"].select(range(cut))
+    for split, rows in sets.items():
+        most = args.limit if split == "train" else args.limit_eval
+        kept = [{k: v for k, v in row.items() if k != data.LINE} for row in rows.select(range(min(most, len(rows))))]
+        if split == "train":
+            write(where / "warm.jsonl", kept[:64])
+        if split == "train" and size is not None:
+            text = columns_of(rows.column_names, READ.get(name, {}))[0][0]
+            kept = [{**(row := kept[i % len(kept)]), text: f"{row[text]} {i}"} for i in range(size)]
+        write(where / f"{split}.jsonl", kept)
+    return where
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def measured(job: dict[str, Any], seed: int) -> Found:
+    """Run a job in a process of its own, with caches of its own, so that nothing is met again."""
+    shm = "/dev/shm"
+    with tempfile.TemporaryDirectory(dir=shm if os.access(shm, os.W_OK) else None) as scratch:
+        whole = {**job, "values": {**job["values"], "seed": seed}, "scratch": scratch}
+        env = {key: value for key, value in os.environ.items() if not key.startswith("ACCELERATE_")}
+        env |= {"HF_DATASETS_CACHE": f"{scratch}/datasets", "OMP_NUM_THREADS": str(job["threads"])}
+        said = subprocess.run(
+            [sys.executable, __file__, "--child", json.dumps(whole)], env=env, capture_output=True, text=True
+        )
+    if said.returncode:
+        raise SystemExit(f"{job['side']} with {job['values']} failed:\n{said.stderr[-3000:]}")
+    found: Found = json.loads(said.stdout.splitlines()[-1])
+    return found
+
+
+def all_measured(args: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Measure every case, the sides taking turns; a turn has its seed."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.cases:
+            for problem in args.probe_data if name == "probe" else [args.problem]:
+                sides = sides_of(args, name).items()
+                jobs = {side: job_of(args, name, problem, what, Path(folder)) for side, what in sides}
+                for seed in (turn % args.seeds for turn in range(args.turns)):
+                    for side, job in jobs.items():
+                        about = {"case": name, "data": problem, "side": side, "seed": seed}
+                        found["rows"].append({**about, **measured(job, seed)})
+                        print(f"# {json.dumps(found['rows'][-1])}", flush=True)
+                    if args.out:  # after each turn, so that what was measured is not lost
+                        args.out.write_text(json.dumps(found, indent=2) + "\n")
+
+
+# Tables and the chart.
+
+
+def measured_of(found: dict[str, Any], name: str) -> dict[str, dict[str, list[Found]]]:
+    """Return the measurements of a case by data set and side."""
+    sets: dict[str, dict[str, list[Found]]] = {}
+    for row in found["rows"]:
+        if row["case"] == name:
+            sets.setdefault(row["data"], {}).setdefault(row["side"], []).append(row)
+    return sets
+
+
+def middle(rows: list[Found], key: str) -> float:
+    return float(statistics.median(row[key] for row in rows))
+
+
+def mean(rows: list[Found], key: str) -> float:
+    return float(statistics.mean(row[key] for row in rows))
+
+
+def spread(rows: list[Found], key: str, scale: float = 1.0, digits: str = ".3g") -> str:
+    values = [row[key] * scale for row in rows]
+    return f"{statistics.median(values):{digits}} ({min(values):{digits}} to {max(values):{digits}})"
+
+
+def met(ratio: float, wanted: float) -> str:
+    return "yes" if ratio >= wanted else f"no, {1 - ratio / wanted:.0%} short"
+
+
+def speed(found: dict[str, Any]) -> Iterator[list[str]]:
+    """Yield a row for each side that ours is compared with."""
+    compared = [
+        (name, problem, side, sides["ours"], theirs)
+        for name in CASES
+        for problem, sides in measured_of(found, name).items()
+        for side, theirs in sides.items()
+        if side != "ours"
+    ]
+    for name, problem, side, mine, theirs in compared:
+        ratio, wanted = middle(theirs, "seconds") / middle(mine, "seconds"), CASES[name].targets.get(side)
+        more = mean(mine, "accuracy") - mean(theirs, "accuracy")
+        verdict = met(ratio, wanted) if wanted else ""
+        if wanted and name == "probe":
+            verdict += "; more accurate" if more > 0 else f"; no, accuracy {more:+.3f}"
+        yield [
+            f"{name}, {problem}",
+            side,
+            spread(mine, "seconds"),
+            spread(theirs, "seconds"),
+            f"{ratio:.2f}",
+            f"{wanted:g}" if wanted else "",
+            verdict,
+            f"{middle(theirs, 'cpu') / middle(mine, 'cpu'):.2f}",
+            f"{middle(mine, 'peak') / 1e6:.0f}, {middle(theirs, 'peak') / 1e6:.0f}",
+            f"{mean(mine, 'accuracy'):.3f}, {mean(theirs, 'accuracy'):.3f}",
+        ]
+
+
+def memory(found: dict[str, Any]) -> Iterator[list[str]]:
+    for sides in measured_of(found, "memory").values():
+        for side, rows in sides.items():
+            share, wanted = middle(rows, "peak") / middle(sides["full"], "peak"), MEMORY[side][1]
+            asked = [f"{wanted:g}", met(wanted / share, 1)] if wanted else ["", ""]
+            yield [side, spread(rows, "peak", 1e-6, ".0f"), f"{share:.2f}", *asked]
+
+
+def scaling(found: dict[str, Any]) -> Iterator[list[str]]:
+    for sides in measured_of(found, "scaling").values():
+        fewest: dict[str, float] = {}  # seconds an example
+        for side, rows in sides.items():
+            name, _, size = side.rpartition(" ")
+            each = middle(rows, "seconds") / int(size)
+            grown = each / fewest.setdefault(name, each)
+            asked = [f"{FLAT:g}", met(FLAT / grown, 1)]
+            yield [name, f"{int(size):,}", spread(rows, "seconds"), f"{each * 1e6:,.0f}", f"{grown:.2f}", *asked]
+
+
+def markdown(titles: str, rows: Iterable[list[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([f"| {titles} |", "|---" * (titles.count("|") + 1) + "|", *lines]) if lines else ""
+
+
+def table(found: dict[str, Any]) -> str:
+    about = found["about"]
+    first = "case | against Trainer | ours, s | Trainer, s | times faster | asked for | met | times less CPU"
+    parts = [
+        markdown(f"{first} | peak above the model, MB: ours, Trainer | accuracy: ours, Trainer", speed(found)),
+        markdown("ours | peak above the loaded model, MB | of full | at most | met", memory(found)),
+        markdown(
+            "ours | training rows | seconds | ms for 1,000 rows | of that with the fewest | at most | met",
+            scaling(found),
+        ),
+        f"Base {about['base']}; {about['limit']:,} training rows and {about['limit_eval']:,} validation and test rows "
+        f"at most, {about['max_length']} tokens a text; batches of {about['batch_size']}; {about['turns']} turns of "
+        f"{min(about['seeds'], about['turns'])} seeds; ours and the tutorial in "
+        f"{'fp32' if about['precision'] == 'no' else 'bf16 autocast'}{'; Trainer saves nothing' * about['no_best']}; "
+        f"{about['threads']} threads; torch {about['torch']}, transformers {about['transformers']}.",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def chart(found: dict[str, Any], path: Path) -> None:
+    """Draw how many times faster ours is; of a case with several data sets, the one where it is least."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    cases = [name for name in CASES if measured_of(found, name)]
+    figure, axes = pyplot.subplots(1, len(cases), figsize=(2.4 * len(cases), 2.8), squeeze=False)
+    for axis, name in zip(axes[0], cases, strict=True):
+        ratios: dict[str, float] = {}
+        for sides in measured_of(found, name).values():
+            for side, rows in sides.items():
+                ratio = middle(rows, "seconds") / middle(sides["ours"], "seconds")
+                if side != "ours":
+                    ratios[side] = min(ratio, ratios.get(side, ratio))
+        bars = axis.bar(list(ratios), list(ratios.values()), color=["#2a6f97", "#8c8c8c", "#bcbcbc", "#d9d9d9"])
+        axis.bar_label(bars, fmt="%.2f", fontsize=8)
+        for i, side in enumerate(ratios):
+            if wanted := CASES[name].targets.get(side):
+                axis.hlines(wanted, i - 0.4, i + 0.4, color="black", linewidth=1.2)  # what is asked for
+        axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
+        axis.set_title(name, fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("times faster than Trainer\n(lines: asked for)", fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+
+
+def finish(found: dict[str, Any], args: argparse.Namespace) -> None:
+    text = table(found)
+    print(f"\n{text}")
+    if args.chart:
+        chart(found, args.chart)
+    begin, end = MARKS
+    for page in args.update:
+        whole = page.read_text(encoding="utf-8")
+        if begin not in whole:
+            raise SystemExit(f"{page} has no line {begin.strip()}")
+        before, _, rest = whole.partition(begin)
+        page.write_text(before + begin + text + "\n" + end + rest.partition(end)[2], encoding="utf-8")
+
+
+def names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="the folder of the data sets, one folder each")
+    parser.add_argument("--base", default="minilm")
+    parser.add_argument("--cases", type=names, default=[*CASES, "memory", "scaling"], help="by default all")
+    parser.add_argument("--columns", type=names, default=list(COLUMNS), help="Trainers to compare with; by default all")
+    parser.add_argument("--problem", default="sentiment", help="data set of all cases but the probe")
+    parser.add_argument("--probe-data", type=names, default=names(PROBE_DATA), help="data sets of the probe")
+    parser.add_argument("--limit", type=int, default=2000, help="training rows")
+    parser.add_argument("--limit-eval", type=int, default=500, help="validation rows, and as many test rows")
+    parser.add_argument("--sizes", type=lambda s: [int(n) for n in names(s)], default=[1000, 10_000, 100_000])
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--max-length", type=int, default=128, help="tokens of a text")
+    parser.add_argument("--turns", type=int, default=3, help="measurements of each side")
+    parser.add_argument("--seeds", type=int, default=3, help="turns have this many seeds, one after the other")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="bf16", help="of ours and the tutorial")
+    parser.add_argument("--no-best", action="store_true", help="Trainer saves nothing and ends with its last epoch")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--options", type=json.loads, default={}, help="JSON: case or all -> options of ours; null for its default"
+    )
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--chart", type=Path, help="draw the ratios as PNG")
+    parser.add_argument("--update", type=Path, nargs="*", default=[], help="pages to put the tables into")
+    parser.add_argument("--again", type=Path, help="make tables and chart of figures that --out wrote")
+    parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        with contextlib.redirect_stdout(io.StringIO()):
+            figures = child(args.child)
+        print(json.dumps(figures))
+        return
+    if args.again:
+        finish(json.loads(args.again.read_text()), args)
+        return
+    for given, known in ((args.cases, [*CASES, "memory", "scaling"]), (args.columns, COLUMNS)):
+        if wrong := [name for name in given if name not in known]:
+            parser.error(f"no '{wrong[0]}'; there is {', '.join(known)}")
+    if args.data is None:
+        parser.error("--data is needed")
+    kept = ("base", "limit", "limit_eval", "max_length", "batch_size", "turns", "seeds", "precision", "threads")
+    about = {key: getattr(args, key) for key in (*kept, "no_best", "options")}
+    about |= {"torch": torch.__version__, "transformers": transformers.__version__}
+    found: dict[str, Any] = {"about": about, "rows": []}
+    all_measured(args, found)
+    finish(found, args)
+
+
+if __name__ == "__main__":
+    main()

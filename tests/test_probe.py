@@ -1,0 +1,230 @@
+"""The probe: what scikit-learn solves, chosen on validation, saved, and run no higher than it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from adapterkit import Adapter, Base, Plan, Pool, Registry, predict, run, solving
+from adapterkit.errors import AdapterError, TaskError, TrainingError
+from adapterkit.evaluation import evaluate
+from adapterkit.merge import merge
+from adapterkit.modules import blocks
+from adapterkit.probe import Form, ProbeHead, layers_of
+from adapterkit.solving import Examples
+from adapterkit.tasks import Task, task_class
+from tests import made, tiny
+from tests.test_strategies import same, state
+from tests.test_tasks import ASK, base_for, plan, rows_of  # noqa: F401, fixtures
+
+PROBED = ("text-classification", "token-classification", "question-answering", "multiple-choice")
+
+
+def task_of(name: str = "text-classification", **options: Any) -> Task:
+    values = {
+        "text_column_name": ("text",),
+        "label_column_name": "label",
+        "problem_type": "single_label_classification",
+    }
+    return task_class(name)(**{**values, **options})
+
+
+@pytest.mark.parametrize("task", PROBED)
+@pytest.mark.parametrize("family", tiny.CONFIGS)
+def test_it_is_solved_saved_and_says_the_same_again(
+    family: str,
+    task: str,
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    registry: Registry,
+) -> None:
+    base = base_for(family, task)
+    before = state(base)
+    try:
+        report = run(plan(task, rows_of(task, 24), "head-only"), registry, base=base)
+    except TaskError as error:
+        pytest.skip(str(error))
+    encoder_decoder = base.model.config.is_encoder_decoder
+    assert ("probe" in report.adapter.manifest) == (not encoder_decoder)
+    assert same(state(base), before)
+    if encoder_decoder:
+        return
+    adapter = registry.load("tiny")
+    assert set(adapter.tensors) == {"base_model.model.probe.score.weight", "base_model.model.probe.score.bias"}
+    alone = predict(base, adapter, [ASK[task]])
+    with Pool(base, {"tiny": adapter}) as pool:
+        assert pool.predict([ASK[task]], adapter="tiny") == [
+            pytest.approx(row) if task != "token-classification" else row for row in alone
+        ]
+
+
+@pytest.mark.parametrize("penalty", [1e-1, 1e-3])
+def test_weights_are_scikit_learns(penalty: float) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(300, 12)).astype("float32")
+    y = (x @ generator.normal(size=(12, 3)) + generator.normal(size=(300, 3))).argmax(-1)
+    task = task_of(labels=("a", "b", "c"))
+    head = ProbeHead(task.auto_class, Form(0, "mean"), made_config(3, task), width=12)
+    examples = Examples(torch.from_numpy(x), np.ones(300, dtype=int), None, {"labels": torch.from_numpy(y)})
+    flat = solving.minimised(task, head, examples, np.zeros(39), penalty, 0.0).x.reshape(3, 13)
+    reference = LogisticRegression(C=1 / (penalty * 300), tol=1e-8, max_iter=10_000).fit(x, y)
+    shares = np.exp(x @ flat[:, :-1].T + flat[:, -1])
+    shares /= shares.sum(-1, keepdims=True)
+    np.testing.assert_allclose(shares, reference.predict_proba(x), atol=2e-3)
+    np.testing.assert_allclose(flat[:, :-1], reference.coef_, atol=2e-2)
+
+
+def test_a_number_is_ridge_regression() -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(200, 5)).astype("float32")
+    y = (x @ generator.normal(size=5) + 3 + 0.1 * generator.normal(size=200)).astype("float32")
+    task = task_of(problem_type="regression")
+    head = ProbeHead(task.auto_class, Form(0, "mean"), made_config(1, task), width=5)
+    examples = Examples(torch.from_numpy(x), np.ones(200, dtype=int), None, {"labels": torch.from_numpy(y)})
+    flat = solving.minimised(task, head, examples, np.zeros(6), 1e-2, 0.0).x
+    reference = Ridge(alpha=1e-2 / 2 * 200).fit(x, y)
+    np.testing.assert_allclose(flat[:-1], reference.coef_, atol=1e-3)
+    assert flat[-1] == pytest.approx(reference.intercept_, abs=1e-3)
+
+
+def made_config(labels: int, task: Task) -> Any:
+    import transformers
+
+    return transformers.BertConfig(num_labels=labels, problem_type=getattr(task, "problem_type", None))
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "deberta-v2", "modernbert"])
+def test_layers_are_transformers_hidden_states_and_no_block_above_runs(
+    family: str, tiny_folder: Callable[..., Path]
+) -> None:
+    base = Base.load(str(tiny_folder(family)))
+    ids = torch.arange(10).view(2, 5) + 5
+    mask = torch.ones_like(ids)
+    wanted = base.model(ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    above = list(blocks(base.model).values())
+    seen: list[int] = []
+    handles = [b.register_forward_hook(lambda m, a, o, i=i: seen.append(i)) for i, b in enumerate(above)]
+    for k in range(len(above) + 1):
+        seen.clear()
+        found = layers_of(base.model, ids, frozenset({k}), mask)[k]
+        assert seen == list(range(k))
+        torch.testing.assert_close(found, wanted[k] if k < len(above) else base.model(ids, attention_mask=mask)[0])
+    for handle in handles:
+        handle.remove()
+
+
+def test_in_a_pool_the_base_runs_no_higher_than_the_highest_probe(
+    minilm: Base, registry: Registry, small_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.models.bert.modeling_bert import BertLayer
+
+    adapters = {f"layer-{k}": probed(minilm, k, seed=k) for k in (2, 4, 6)}
+    adapters["lora"] = made.adapter(minilm, task_of(labels=("a", "b", "c")), "lora", seed=1)
+    texts = ["a fine film", "rude staff and awful food", "the train was late again"]
+    wanted = {name: alone(minilm, adapter, texts) for name, adapter in adapters.items()}
+    seen: list[int] = []
+    forward = BertLayer.forward
+
+    def counting(self: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        seen.append(len(hidden_states))
+        return forward(self, hidden_states, *args, **kwargs)
+
+    monkeypatch.setattr(BertLayer, "forward", counting)
+    with Pool(minilm, adapters) as pool:
+        for names, rows in (
+            (["layer-4"], [3, 3, 3, 3]),
+            (["layer-2", "layer-4"], [3, 3, 3, 3]),
+            (["layer-2", "layer-6"], [3] * 6),
+            (["layer-2", "lora"], [6] * 6),
+        ):
+            seen.clear()
+            asked = [(text, name) for text in texts for name in names]
+            found = pool.outputs([text for text, _ in asked], [name for _, name in asked])
+            for (text, name), logits in zip(asked, found, strict=True):
+                np.testing.assert_allclose(logits, wanted[name][texts.index(text)], atol=1e-5)
+            assert seen == rows
+    assert minilm.altered() == []
+
+
+def probed(base: Base, layer: int, seed: int) -> Adapter:
+    """Return an adapter with a random probe of a layer."""
+    from adapterkit.options import plain
+    from adapterkit.probe import ProbeModel
+
+    task = task_of(labels=tuple("abcdefgh"[: 2 + layer // 2]))
+    torch.manual_seed(seed)
+    model = ProbeModel(base, task.auto_class, Form(layer, "mean"), **task.config())
+    head = {name: p.detach() for name, p in model.named_parameters() if name.startswith("probe.")}
+    about = {
+        "task": {"name": task.name, "options": plain(task)},
+        "strategy": {"name": "head-only", "distribution": "adapterkit", "version": "0", "options": {}},
+        "probe": {"layer": layer, "pooling": "mean"},
+        "metrics": {},
+    }
+    return Adapter.make(base, model, {}, head, about)
+
+
+def alone(base: Base, adapter: Adapter, texts: list[str]) -> list[np.ndarray]:
+    with adapter.attached(base) as model, torch.no_grad():
+        return [model(**base.tokenizer([text], return_tensors="pt")).logits[0].numpy() for text in texts]
+
+
+def test_the_reported_metric_is_that_of_the_saved_adapter(small_csv: Path, tiny_base: Base, registry: Registry) -> None:
+    chosen = Plan.resolve({"strategy": "head-only", "train_file": str(small_csv), "name": "a", "base": tiny_base.path})
+    chosen = Plan.resolve({**chosen.values(), "validation_file": str(small_csv)})
+    report = run(chosen, registry, base=tiny_base)
+    from adapterkit import data
+
+    measured = evaluate(tiny_base, registry.load("a"), data.read(str(small_csv)))
+    assert measured.metrics.values["accuracy"] == report.metrics["validation"]["accuracy"]
+    assert report.trained_parameters == 2 * 32 + 2
+
+
+def test_a_strategy_that_changes_the_base_has_no_probe(small_csv: Path, tiny_base: Base, registry: Registry) -> None:
+    values = {"train_file": str(small_csv), "base": tiny_base.path, "head": "probe", "strategy": "lora"}
+    with pytest.raises(TrainingError, match="--head probe: the strategy changes the base; --head model"):
+        run(Plan.resolve(values), registry, base=tiny_base)
+    assert registry.adapters() == {}
+
+
+def test_it_cannot_be_merged(tiny_base: Base, tmp_path: Path) -> None:
+    with pytest.raises(
+        AdapterError, match="head is a probe, which transformers has no class for; train with --head model"
+    ):
+        merge(tiny_base, probed(tiny_base, 1, 0), tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        ([], "a probe has a layer and a pooling, not"),
+        ({"layer": 1}, "a probe has a layer and a pooling, not"),
+        ({"layer": -1, "pooling": "mean"}, "the layer of a probe is a number from 0 on, not -1"),
+        ({"layer": "1", "pooling": "mean"}, "the layer of a probe is a number from 0 on, not 1"),
+        ({"layer": 1, "pooling": "median"}, "the pooling of a probe is cls, mean, max, or none, not median"),
+        ({"layer": 9, "pooling": "mean"}, "the probe reads layer 9"),
+    ],
+)
+def test_an_odd_probe_is_refused(stored: Any, message: str, tiny_base: Base) -> None:
+    adapter = probed(tiny_base, 1, 0)
+    adapter.manifest["probe"] = stored
+    with pytest.raises(AdapterError, match=message), adapter.attached(tiny_base):
+        pass
+    with pytest.raises(AdapterError, match=message), Pool(tiny_base, {"a": adapter}) as pool:
+        pool.predict("x", adapter="a")
+
+
+@pytest.mark.slow
+def test_on_the_real_base_it_beats_transformers_head(minilm: Base, registry: Registry) -> None:
+    values = {"strategy": "head-only", "dataset": "demo:sentiment", "epochs": 3}
+    reports = [run(Plan.resolve({**values, "head": h, "name": h}), registry, base=minilm) for h in ("probe", "model")]
+    first, second = (r.metrics["test"]["accuracy"] for r in reports)
+    assert first > second + 0.1
+    assert reports[0].adapter_bytes < 10_000
