@@ -28,6 +28,7 @@ class Option:
     default: Any  # dataclasses.MISSING where there is none
     help: str
     aliases: tuple[str, ...]
+    words: tuple[str, ...] = ()  # taken as they are, beside values of the type
 
     @property
     def flag(self) -> str:
@@ -40,6 +41,8 @@ class Option:
             if self.optional:
                 return None
             raise OptionError(f"{self.flag} needs a value ({self.expected})")
+        if value in self.words:
+            return value
         if value == "" and self.default != "":
             raise OptionError(f"{self.flag} is empty, and {self.expected} was expected")
         try:
@@ -53,7 +56,7 @@ class Option:
         if isinstance(self.type, tuple):
             return "one of " + ", ".join(self.type)
         words = {int: "a whole number", float: "a number", bool: "true or false", tuple: "a list", str: "a text"}
-        return words[self.type]
+        return " or ".join((words[self.type], *self.words))
 
     def _convert(self, value: Any) -> Any:
         if isinstance(self.type, tuple):

@@ -7,9 +7,9 @@ one before ended. Features are standardised, and that is folded into the weights
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from .tasks import Task
 
+K = TypeVar("K", bound=Hashable)
+Judge = Callable[[ProbeHead, "Examples", Tensor], float]
+LABELS = ("labels", "start_positions", "end_positions")
 PENALTIES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5)
 _FINALISTS = 3  # forms that are solved, of all that are screened
 SCREENED = 60_000  # vectors of a split that are looked at to screen layers, where each token is asked
@@ -103,7 +106,7 @@ def minimised(task: Task, head: ProbeHead, e: Examples, start: np.ndarray, penal
 
 
 def solved(
-    task: Task, head: ProbeHead, train: Examples, validation: Examples, judge: Any, *, smoothing: float = 0.0
+    task: Task, head: ProbeHead, train: Examples, validation: Examples, judge: Judge, *, smoothing: float = 0.0
 ) -> Solved:
     """Solve for each of `PENALTIES` and return what `judge` finds best on the validation rows."""
     mean, scale = train.x.mean(0), train.x.std(0, unbiased=False).clamp(min=1e-6)
@@ -128,6 +131,85 @@ def applies(base: Base, task: Task) -> bool:
     """Tell whether a probe can do the task on the base."""
     encodes = not base.model.config.is_encoder_decoder
     return encodes and task.new_head and task.auto_class in (*POOLED, *BY_TOKEN)
+
+
+def judge_of(task: Task, features: Dataset, data: Dataset) -> Judge:
+    """Return what tells how good scores of validation rows are, by the task's best metric."""
+
+    def judge(head: ProbeHead, examples: Examples, scores: Tensor) -> float:
+        said = task.outputs(_Scored(head, examples, scores), {})
+        return task.metrics(task.predictions(said, features, data), data).values[task.best]
+
+    return judge
+
+
+def start(
+    base: Base,
+    model: Any,
+    task: Task,
+    features: Mapping[str, Dataset],
+    data: Mapping[str, Dataset],
+    *,
+    mixed: str = "no",
+    smoothing: float = 0.0,
+    watch: Watch | None = None,
+) -> Solved | str:
+    """Solve the last linear map of a model's head on what goes into it, in place, or say why it can't be solved.
+
+    A fine-tuning then starts from a head that fits the base as it is, and needn't distort it to meet a random one
+    (Kumar et al. 2022, arXiv:2202.10054).
+    """
+    if task.auto_class not in (*POOLED, *BY_TOKEN):
+        return f"{task.name} has no head of its own"
+    by_token = task.auto_class in BY_TOKEN
+    collate = task.collate(base.tokenizer, model)
+    feeds = {split: Feed(rows, collate) for split, rows in features.items()}
+    last = _last_linear(base, model, feeds["train"], by_token=by_token)
+    if last is None:
+        return f"a {type(model).__name__} has no linear map at its end, one vector a {'token' if by_token else 'text'}"
+    seen: dict[str, Tensor] = {}
+    handle = last.register_forward_pre_hook(lambda module, args: seen.update(x=args[0]))
+
+    def read(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        model(**batch)
+        return {"x": seen["x"]}
+
+    device = base.model.device
+    try:
+        train, validation = (
+            examples(feed, range(len(feed)), read, device, by_token=by_token, mixed=mixed, watch=watch or Watch())["x"]
+            for feed in feeds.values()
+        )
+    finally:
+        handle.remove()
+    head = ProbeHead(task.auto_class, Form(0, None), model.config, width=last.in_features)
+    judge = judge_of(task, features["validation"], data["validation"])
+    found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=smoothing)
+    with torch.no_grad():
+        last.weight.copy_(found.weight)
+        if last.bias is not None:
+            last.bias.copy_(found.bias)
+    return found
+
+
+def _last_linear(base: Base, model: Any, feed: Feed, *, by_token: bool) -> nn.Linear | None:
+    """Return the linear map of the head that is called last, where it is given one vector a text or a token."""
+    called: list[tuple[nn.Linear, int]] = []
+    own = {id(m) for m in base.model.modules()}
+    handles = [
+        m.register_forward_pre_hook(lambda module, args: called.append((module, args[0].ndim)))
+        for m in model.modules()
+        if isinstance(m, nn.Linear) and id(m) not in own
+    ]
+    batch = {k: v.to(base.model.device) for k, v in feed.batch([0]).items() if k not in LABELS}
+    try:
+        with torch.no_grad():
+            model(**batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    wanted = 3 if by_token else 2
+    return called[-1][0] if called and called[-1][1] == wanted else None
 
 
 def probe(
@@ -159,11 +241,7 @@ def probe(
     if any(len(some[split]) < len(feed) for split, feed in feeds.items()):
         seen = {s: _seen(base, feed, chosen, list(range(len(feed))), mixed, watch) for s, feed in feeds.items()}
 
-    def judge(head: ProbeHead, examples: Examples, scores: Tensor) -> float:
-        said = task.outputs(_Scored(head, examples, scores), {})
-        found = task.metrics(task.predictions(said, features["validation"], data["validation"]), data["validation"])
-        return found.values[task.best]
-
+    judge = judge_of(task, features["validation"], data["validation"])
     best: tuple[Form, Solved] | None = None
     for form in chosen:
         head = ProbeHead(task.auto_class, form, _config(base, task), width=base.model.config.hidden_size)
@@ -197,44 +275,62 @@ def _seen(
     base: Base, feed: Feed, forms: Sequence[Form], some: Sequence[int], mixed: str, watch: Watch
 ) -> dict[Form, Examples]:
     """Run the base over some features, and return them as each form sees them."""
+    layers = frozenset(form.layer for form in forms)
+
+    def read(batch: dict[str, Tensor]) -> dict[Form, Tensor]:
+        flat = {k: v.flatten(0, -2) for k, v in batch.items()}
+        hidden = layers_of(base.model, flat.pop("input_ids"), layers, **flat)
+        mask = flat["attention_mask"]
+        return {
+            f: hidden[f.layer] if f.pooling is None else pooled(hidden[f.layer].float(), mask, f.pooling) for f in forms
+        }
+
+    return examples(feed, some, read, base.model.device, by_token=forms[0].pooling is None, mixed=mixed, watch=watch)
+
+
+def examples(
+    feed: Feed,
+    some: Sequence[int],
+    read: Callable[[dict[str, Tensor]], Mapping[K, Tensor]],
+    device: torch.device,
+    *,
+    by_token: bool,
+    mixed: str,
+    watch: Watch,
+) -> dict[K, Examples]:
+    """Return some features as `read` sees them: a batch of texts as (texts, features), or token by token.
+
+    Where it is `by_token`, `read` returns (texts, tokens, features), of which padding is left out.
+    """
     shapes = [feed.shapes[i] for i in some]
     first = np.cumsum([0, *(choices for choices, _ in shapes)])
-    by_token = forms[0].pooling is None
-    width, device = base.model.config.hidden_size, base.model.device
-    layers = frozenset(form.layer for form in forms)
-    counts = np.array([longest for choices, longest in shapes for _ in range(choices)]) if by_token else None
-    states: dict[Form, States] = {}
+    counts = np.array([longest if by_token else 1 for choices, longest in shapes for _ in range(choices)])
+    states: dict[K, States] = {}
     labels: list[dict[str, Tensor]] = [{} for _ in some]
     order = sorted(range(len(some)), key=lambda i: (shapes[i], i))
     half = torch.autocast(device.type, torch.bfloat16, enabled=mixed == "bf16")
     with torch.no_grad(), watch.bar("running the base", len(order)) as bar:
         for chosen in chunks(order, shapes):
             batch = feed.batch([some[i] for i in chosen])
-            asked = {k: batch.pop(k) for k in ("labels", "start_positions", "end_positions") if k in batch}
-            flat = {k: v.flatten(0, -2).to(device) for k, v in batch.items()}
-            mask = flat["attention_mask"].bool()
+            asked = {k: batch.pop(k) for k in LABELS if k in batch}
             with half:
-                hidden = layers_of(base.model, flat.pop("input_ids"), layers, **flat)
+                found = read({k: v.to(device) for k, v in batch.items()})
+            mask = batch["attention_mask"].flatten(0, -2).bool()
             texts = np.concatenate([np.arange(first[i], first[i + 1]) for i in chosen])
-            for form in forms:
-                h = hidden[form.layer]
-                x = h[mask] if form.pooling is None else pooled(h.float(), mask, form.pooling)
-                if form not in states:
-                    size = counts if counts is not None else np.ones(first[-1], dtype=np.int64)
-                    states[form] = States(size, width, torch.float32)
-                states[form].put(texts, x)
+            for key, x in found.items():
+                if key not in states:
+                    states[key] = States(counts, x.shape[-1], torch.float32)
+                states[key].put(texts, x[mask.to(x.device)] if by_token else x)
             for row, i in enumerate(chosen):
-                here = mask[row].cpu() if by_token else None
-                labels[i] = {k: v[row][here] if v.ndim > 1 and here is not None else v[row] for k, v in asked.items()}
+                labels[i] = {k: v[row][mask[row]] if v.ndim > 1 and by_token else v[row] for k, v in asked.items()}
             bar.advance(len(chosen))
-    each = counts if counts is not None else np.ones(first[-1], dtype=np.int64)
     gathered = {
         k: torch.cat([row[k] for row in labels])[None] if labels[0][k].ndim and by_token else _stack(labels, k)
         for k in labels[0]
     }
     choices = shapes[0][0] if shapes[0][0] > 1 else None
     everything = np.arange(first[-1])
-    return {form: Examples(s.take(everything), each, choices, gathered) for form, s in states.items()}
+    return {key: Examples(s.take(everything), counts, choices, gathered) for key, s in states.items()}
 
 
 def _stack(labels: Sequence[Mapping[str, Tensor]], key: str) -> Tensor:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
+import random
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import accelerate
+import numpy as np
 import torch
 from accelerate.utils import DataLoaderConfiguration, set_seed
 from torch import Tensor, nn
 from transformers import get_scheduler
 
-from . import solving
+from . import rate, solving
 from .adapter import Adapter
 from .base import Base
 from .batching import Batches
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
 
 
 SPLITS = ("train", "validation")
-LABELS = ("labels", "start_positions", "end_positions")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Trained:
     best_epoch: int  # counted from 1
     trained_parameters: int
     seconds: float
+    learning_rate: float  # the strategy's, or the one that was found
 
 
 @dataclass
@@ -66,6 +69,7 @@ class Run:
     data: Mapping[str, Dataset]
     options: TrainingOptions
     watch: Watch
+    auto_rate: bool = False
     model: Any = None
     head: dict[str, nn.Parameter] = field(default_factory=dict)
     trainable: list[nn.Parameter] = field(default_factory=list)
@@ -92,19 +96,20 @@ def train(
     options: TrainingOptions,
     *,
     about: Mapping[str, Any] | None = None,
+    auto_rate: bool = False,
     watch: Watch | None = None,
 ) -> Trained:
     """Train `strategy` and the head of `task` on `data["train"]`; keep the epoch that is best on `data["validation"]`.
 
-    The base is bit for bit itself again when this returns or raises. `about` goes into the adapter's manifest. Raises
-    `StrategyError` where the strategy doesn't fit the base, and `TrainingError` where the loss isn't finite or no
-    weight moved.
+    The base is bit for bit itself again when this returns or raises. `about` goes into the adapter's manifest. With
+    `auto_rate`, a good learning rate is searched first, around the strategy's. Raises `StrategyError` where the
+    strategy doesn't fit the base, and `TrainingError` where the loss isn't finite or no weight moved.
     """
     watch = watch or Watch()
     began = time.perf_counter()
     set_seed(options.seed)
     with base.held(), fitted(base, strategy) as fit:
-        run = Run(base, task, strategy, fit, data, options, watch)
+        run = Run(base, task, strategy, fit, data, options, watch, auto_rate)
         mixed = precision(options.mixed_precision)
         watch.note("precision", mixed.why)
         predictions = solve(run, mixed) if probes(run) else learn(run, mixed)
@@ -115,8 +120,8 @@ def train(
         live = outputs(task, run.model, few, base, batch_size=8)
     _check_saved(adapter, strategy, base, few, live)
     seconds = time.perf_counter() - began
-    count = sum(p.numel() for p in run.trainable)
-    return Trained(adapter, validation, run.history, run.losses, run.best_epoch, count, seconds)
+    count, used = sum(p.numel() for p in run.trainable), run.strategy.learning_rate
+    return Trained(adapter, validation, run.history, run.losses, run.best_epoch, count, seconds, used)
 
 
 def adapter_of(run: Run, task: Task, about: Mapping[str, Any] | None = None) -> Adapter:
@@ -155,16 +160,30 @@ def solve(run: Run, mixed: Precision) -> list[Any]:
     run.about = {"probe": run.model.probe.form.plain()}
     run.watch.note("probe", f"{run.model.probe.form}, {sum(p.numel() for p in run.trainable):,} parameters")
     features = run.features["validation"]
-    predictions = _predictions(run, features.remove_columns([c for c in features.column_names if c in LABELS]))
+    predictions = _predictions(run, features.remove_columns([c for c in features.column_names if c in solving.LABELS]))
     run.best_epoch = 1
     run.history.append({"train_loss": found.loss, **run.task.metrics(predictions, run.data["validation"]).values})
     run.watch.epoch(1, 1, run.history[-1])
     return predictions
 
 
+def _started(run: Run, mixed: Precision) -> None:
+    """Solve the last linear map of the head before anything else learns."""
+    features = {s: encode(run.task, run.data[s], run.base, labelled=True, watch=run.watch) for s in SPLITS}
+    smoothing = run.options.label_smoothing_factor
+    found = solving.start(
+        run.base, run.model, run.task, features, run.data, mixed=mixed.name, smoothing=smoothing, watch=run.watch
+    )
+    if isinstance(found, str):
+        raise TrainingError(f"--head-init probe: {found}; leave it out")
+    run.watch.note("head", f"starts solved: {run.task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
+
+
 def learn(run: Run, mixed: Precision) -> list[Any]:
     """Train the model of the task by gradient descent; return the validation predictions of its best epoch."""
     make_model(run)
+    if run.options.head_init == "probe":
+        _started(run, mixed)
     start = [p.detach().clone() for p in run.trainable]
     exactly = _loop(run, mixed)
     if all(torch.equal(p, s) for p, s in zip(run.trainable, start, strict=True)):
@@ -219,6 +238,8 @@ def _loop(run: Run, mixed: Precision) -> bool:
     with stepping(run, accelerator, whole) as steps:
         loader: Any = torch.utils.data.DataLoader(steps.feeds["train"], batch_sampler=batches, collate_fn=_as_it_is)  # type: ignore[arg-type]
         loader = accelerator.prepare(loader)
+        if run.auto_rate:
+            _find_rate(steps, batches, updates)
         optimizer, scheduler = steps.optimizer(updates)
         for epoch in range(1, options.num_train_epochs + 1):
             batches.set_epoch(epoch - 1)
@@ -291,6 +312,22 @@ class Steps:
         """Learn from every batch of a loader once and return the mean loss."""
         return _epoch(self.run, self.accelerator, self.model, loader, self.feeds["train"], optimizer, scheduler, bar)
 
+    def batch(self, rows: list[int]) -> tuple[list[int], dict[str, Tensor]]:
+        """Return some training rows as a loader does."""
+        batch = self.feeds["train"].batch(rows)
+        return rows, {key: value.to(self.accelerator.device) for key, value in batch.items()}
+
+    def losses(self, batches: Sequence[list[int]]) -> list[float]:
+        """Return the loss of each batch, the mean of all processes'; nothing is learned from them."""
+        run, found = self.run, []
+        run.model.eval()
+        with torch.no_grad():
+            for rows, batch in map(self.batch, batches):
+                with self.feeds["train"].using(rows, batch):
+                    loss = run.task.loss(self.model, batch, label_smoothing=run.options.label_smoothing_factor)
+                found.append(float(self.accelerator.gather(loss.detach()).float().mean()))
+        return found
+
 
 @contextlib.contextmanager
 def stepping(run: Run, accelerator: accelerate.Accelerator, feeds: Mapping[str, Feed]) -> Iterator[Steps]:
@@ -302,6 +339,59 @@ def stepping(run: Run, accelerator: accelerate.Accelerator, feeds: Mapping[str, 
         if run.trunk is not None:
             undo.enter_context(run.trunk.exchanged())
         yield Steps(run, accelerator, torch.compile(prepared) if run.options.torch_compile else prepared, feeds)
+
+
+def _find_rate(steps: Steps, batches: Batches, updates: int) -> None:
+    """Give a run's strategy a good learning rate; all else, random numbers among it, is then as it was before."""
+    run, accelerator = steps.run, steps.accelerator
+    strategy, options = run.strategy, run.options
+    batches.set_epoch(options.num_train_epochs)  # an order that the run doesn't see
+    mine = list(batches)[accelerator.process_index :: accelerator.num_processes]
+    if len(mine) < 2:
+        run.watch.note("rate", f"{strategy.learning_rate:.3g}, the strategy's own: there is one batch alone")
+        return
+    some = min(rate.HELD_OUT, len(mine) // 2)
+    held_out, seen = mine[:some], mine[some:]
+    start = [p.detach().clone() for p in run.trainable]
+
+    def put_back() -> None:
+        run.losses.clear()
+        accelerator.step = 0  # of those that accumulate
+        with torch.no_grad():
+            for p, values in zip(run.trainable, start, strict=True):
+                p.copy_(values)
+                p.grad = None
+
+    def trial(at: float, count: int) -> list[float] | None:
+        put_back()
+        set_seed(options.seed)
+        run.strategy = replace(strategy, learning_rate=at)
+        order = itertools.islice(itertools.cycle(seen), count * options.gradient_accumulation_steps)
+        try:
+            steps.learn(map(steps.batch, order), *steps.optimizer(count), Watch())
+            losses = steps.losses(held_out)
+        except TrainingError:
+            return None
+        return losses if all(map(math.isfinite, losses)) else None
+
+    run.options = replace(options, lr_scheduler_type="constant_with_warmup")
+    try:
+        with _random_kept(accelerator.device):
+            found = rate.search(strategy.learning_rate, updates, trial, run.watch)
+    finally:
+        put_back()
+        run.options = options
+    run.strategy = replace(strategy, learning_rate=found)
+
+
+@contextlib.contextmanager
+def _random_kept(device: torch.device) -> Iterator[None]:
+    """Have random numbers go on afterwards as if none had been drawn."""
+    ours, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+    random.setstate(ours)
+    np.random.set_state(numpy)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SECTIONS = (BaseOptions, DataOptions, TrainingOptions)
 RUN_FILE, CARD = "run.yaml", "README.md"
+RATE, AUTO = "learning_rate", "auto"
 
 
 def run_options(strategy: str = "lora", task: str | None = None) -> dict[str, Option]:
@@ -36,7 +37,8 @@ def run_options(strategy: str = "lora", task: str | None = None) -> dict[str, Op
     for section in (strategy_class(strategy), *tasks, *SECTIONS):
         for name, option in options(section).items():
             found[name] = _merged(found[name], option) if name in found else option
-    return found
+    rate = found[RATE]
+    return {**found, RATE: replace(rate, help=f"{rate.help}; {AUTO} searches for a good one", words=(AUTO,))}
 
 
 def _merged(first: Option, second: Option) -> Option:
@@ -62,6 +64,7 @@ class Plan:
     data: DataOptions
     training: TrainingOptions
     name: str | None = None
+    auto_rate: bool = False  # search for a learning rate around the strategy's
 
     @classmethod
     def resolve(cls, values: Mapping[str, Any], *, config: Mapping[str, Any] | None = None) -> Plan:
@@ -76,7 +79,10 @@ class Plan:
             if value is not None and not isinstance(value, str):
                 raise OptionError(f"--{key}={value!r} is not a name")
         known = run_options(strategy_name, task_name)
-        given = {**_spelled(config or {}, known, strategy_name), **_spelled(values, known, strategy_name)}
+        given = {**spelled(config or {}, known, strategy_name), **spelled(values, known, strategy_name)}
+        auto_rate = given.get(RATE) == AUTO
+        if auto_rate:
+            del given[RATE]
         sections = {f.name for section in (*SECTIONS, strategy_class(strategy_name)) for f in fields(section)}
 
         def made(section: type[T]) -> T:
@@ -92,6 +98,7 @@ class Plan:
             data=made(DataOptions),
             training=made(TrainingOptions),
             name=None if chosen.get("name") is None else check_name(str(chosen["name"])),
+            auto_rate=auto_rate,
         )
 
     def values(self) -> dict[str, Any]:
@@ -105,10 +112,12 @@ class Plan:
             plain(self.training),
         ):
             parts.update(section)
+        if self.auto_rate:
+            parts[RATE] = AUTO
         return {key: value for key, value in parts.items() if value not in (None, [])}
 
 
-def _spelled(values: Mapping[str, Any], known: Mapping[str, Option], strategy: str) -> dict[str, Any]:
+def spelled(values: Mapping[str, Any], known: Mapping[str, Option], strategy: str) -> dict[str, Any]:
     """Return option values by the options' own names, whichever spelling was used."""
     names = {name: name for name in known}
     names |= {alias.lstrip("-").replace("-", "_"): o.name for o in known.values() for alias in o.aliases}
@@ -137,20 +146,26 @@ class Report:
     adapter_bytes: int
     base_bytes: int
     seconds: float
+    learning_rate: float  # given, or found
 
     def plain(self) -> dict[str, Any]:
         """Return the report as JSON values."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "adapter"}
 
 
-def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watch | None = None) -> Report:
-    """Train, measure, save and register an adapter. `base` is one that is loaded already, to share it between runs.
+@dataclass(frozen=True)
+class Ready:
+    """What a plan is carried out on: rows, the task as it fits them, and the base."""
 
-    Raises an `AdapterkitError` that says what is wrong; then nothing was written.
-    """
+    name: str
+    splits: Splits
+    task: Task
+    base: Base
+
+
+def ready(plan: Plan, *, base: Base | None = None, watch: Watch | None = None) -> Ready:
+    """Read the rows of a plan, fit its task to them, and load its base, unless it is given."""
     watch = watch or Watch()
-    found = find(plan.strategy_name)
-    registry.prepare()
     splits = data.load(plan.data, watch)
     name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
     task = _task(plan, splits["train"], watch).with_columns(splits["train"].column_names)
@@ -166,10 +181,7 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
         watch.note("", remark)
     watch.note("task", f"{task.name}: {summary}" if (summary := task.summary()) else task.name)
 
-    from .adapter import TENSORS
     from .base import Base
-    from .evaluation import evaluate, metrics_plain
-    from .training import train
 
     if base is None:
         base = Base.load(plan.base.base, revision=plan.base.revision, trust_remote_code=plan.base.trust_remote_code)
@@ -178,11 +190,27 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
     if base.max_length and task.max_seq_length > base.max_length:
         watch.note("", f"max_seq_length={task.max_seq_length}, but the base takes {base.max_length}: that is used")
         task = replace(task, max_seq_length=base.max_length)
-    watch.note(
-        "strategy",
-        f"{plan.strategy_name}: "
-        + ", ".join(f"{k}={v}" for k, v in plain(plan.strategy).items() if v not in (None, [])),
-    )
+    shown = {k: v for k, v in plain(plan.strategy).items() if v not in (None, [])}
+    shown |= {RATE: AUTO} if plan.auto_rate else {}
+    watch.note("strategy", f"{plan.strategy_name}: " + ", ".join(f"{k}={v}" for k, v in shown.items()))
+    return Ready(name, splits, task, base)
+
+
+def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watch | None = None) -> Report:
+    """Train, measure, save and register an adapter. `base` is one that is loaded already, to share it between runs.
+
+    Raises an `AdapterkitError` that says what is wrong; then nothing was written.
+    """
+    watch = watch or Watch()
+    found = find(plan.strategy_name)
+    registry.prepare()
+    on = ready(plan, base=base, watch=watch)
+    name, splits, task, base = on.name, on.splits, on.task, on.base
+
+    from .adapter import TENSORS
+    from .evaluation import evaluate, metrics_plain
+    from .training import train
+
     about = {
         "strategy": {
             "name": plan.strategy_name,
@@ -193,7 +221,10 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
         "training": plain(plan.training),
         "data": {"name": splits.name, "splits": splits.describe()},
     }
-    trained = train(base, task, plan.strategy, splits.sets, plan.training, about=about, watch=watch)
+    trained = train(
+        base, task, plan.strategy, splits.sets, plan.training, about=about, auto_rate=plan.auto_rate, watch=watch
+    )
+    plan = replace(plan, strategy=replace(plan.strategy, learning_rate=trained.learning_rate), auto_rate=False)
     metrics = {"validation": metrics_plain(trained.validation)}
     if "test" in splits:
         measured = evaluate(
@@ -204,10 +235,11 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
             watch=watch,
         )
         metrics["test"] = metrics_plain(measured.metrics)
+    trained.adapter.manifest["strategy"]["options"] = plain(plan.strategy)
     trained.adapter.manifest |= {"parameters": trained.trained_parameters, "metrics": metrics}
     files = trained.adapter.files()
     resolved = replace(plan, name=name, task_name=task.name, task_options=plain(task))
-    files |= {RUN_FILE: _yaml(resolved.values()), CARD: _card(name, trained.adapter)}
+    files |= {RUN_FILE: run_yaml(resolved.values()), CARD: _card(name, trained.adapter)}
     entry = {
         "task": task.name,
         "strategy": plan.strategy_name,
@@ -229,6 +261,7 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
         adapter_bytes=len(files[TENSORS]),
         base_bytes=base.nbytes,
         seconds=trained.seconds,
+        learning_rate=trained.learning_rate,
     )
 
 
@@ -263,7 +296,8 @@ def _default_name(data_name: str, strategy_name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", f"{data_name}-{strategy_name}").strip("-_")[:96]
 
 
-def _yaml(values: Mapping[str, Any]) -> bytes:
+def run_yaml(values: Mapping[str, Any]) -> bytes:
+    """Return option values as a file for --config."""
     import yaml
 
     text: str = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)

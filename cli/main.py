@@ -13,6 +13,8 @@ import click
 
 COMMANDS = {
     "run": "Train an adapter with a strategy, measure it, save it and register it.",
+    "plan": "Say what a run would train and take, from a few of its steps; write nothing.",
+    "tune": "Search a strategy's options and rates.",
     "predict": "Answer texts, files or streams with one adapter or several.",
     "eval": "Measure an adapter on labelled rows.",
     "list": "List the adapters in the registry.",

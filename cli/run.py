@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -12,6 +13,9 @@ from adapterkit.cli.common import TerminalWatch, common_options, flag, metric_te
 from adapterkit.errors import AdapterkitError, OptionError
 from adapterkit.registry import Registry
 from adapterkit.strategies import installed
+
+if TYPE_CHECKING:
+    from adapterkit.workflow import Plan
 
 
 class RunCommand(click.Command):
@@ -74,37 +78,48 @@ def _strategy_names(ctx: click.Context, param: click.Parameter, incomplete: str)
     return [CompletionItem(f.name, help=f.distribution) for f in installed() if f.name.startswith(incomplete)]
 
 
+def run_options(command: Any) -> Any:
+    """Add the flags that choose a run's strategy, task, name and config."""
+    for option in reversed(
+        (
+            click.option(
+                "--strategy",
+                metavar="NAME",
+                shell_complete=_strategy_names,
+                help="How to learn: see `adapt strategies`; default: lora.",
+            ),
+            click.option(
+                "--task", metavar="NAME", help="What to learn, by transformers' name; default: told from the columns."
+            ),
+            click.option("--name", metavar="NAME", help="The adapter's name; default: the data's and the strategy's."),
+            click.option("--config", metavar="FILE", type=click.Path(), help="Options from a YAML file; flags win."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def resolved(config: str | None, flags: Mapping[str, Any]) -> Plan:
+    """Return the plan that the flags of a command line make, over those of a config file."""
+    from adapterkit.workflow import Plan
+
+    given = {key: value for key, value in flags.items() if value is not None}
+    return Plan.resolve(given, config=read_config(config) if config else {})
+
+
 @click.command(cls=RunCommand, short_help="Train an adapter.")
-@click.option(
-    "--strategy",
-    metavar="NAME",
-    shell_complete=_strategy_names,
-    help="How to learn: see `adapt strategies`; default: lora.",
-)
-@click.option("--task", metavar="NAME", help="What to learn, by transformers' name; default: told from the columns.")
-@click.option("--name", metavar="NAME", help="The adapter's name; default: the data's and the strategy's.")
-@click.option("--config", metavar="FILE", type=click.Path(), help="Options from a YAML file; flags win.")
+@run_options
 @registry_option()
 @common_options
-def command(
-    strategy: str | None,
-    task: str | None,
-    name: str | None,
-    config: str | None,
-    registry: Path | None,
-    as_json: bool,
-    **given: Any,
-) -> None:
+def command(config: str | None, registry: Path | None, as_json: bool, **flags: Any) -> None:
     """Train an adapter with a strategy, measure it, save it and register it.
 
     With nothing else, it learns the demo task on the demo base. A strategy's own flags are shown by
     `adapt run --strategy NAME --help`.
     """
-    from adapterkit.workflow import Plan, run
+    from adapterkit.workflow import run
 
-    flags = {"strategy": strategy, "task": task, "name": name, **given}
-    given_flags = {key: value for key, value in flags.items() if value is not None}
-    plan = Plan.resolve(given_flags, config=read_config(config) if config else {})
+    plan = resolved(config, flags)
     report = run(plan, Registry.at(registry), watch=TerminalWatch())
     if as_json:
         print_json(report.plain())

@@ -22,6 +22,7 @@ from adapterkit.tasks import Task, task_class
 from tests import made, tiny
 from tests.test_strategies import same, state
 from tests.test_tasks import ASK, base_for, plan, rows_of  # noqa: F401, fixtures
+from tests.test_trunk import Notes
 
 PROBED = ("text-classification", "token-classification", "question-answering", "multiple-choice")
 
@@ -219,6 +220,37 @@ def test_an_odd_probe_is_refused(stored: Any, message: str, tiny_base: Base) -> 
         pass
     with pytest.raises(AdapterError, match=message), Pool(tiny_base, {"a": adapter}) as pool:
         pool.predict("x", adapter="a")
+
+
+@pytest.mark.parametrize("task", PROBED)
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "gpt2"])
+def test_a_fine_tuning_can_start_from_the_solved_head(
+    family: str,
+    task: str,
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    base = base_for(family, task)
+    common = {"learning_rate": 1e-6, "num_train_epochs": 1}
+    random, probe = (plan(task, rows_of(task, 24), "lora", head_init=s, **common) for s in ("random", "probe"))
+    registries = [Registry(tmp_path / name / "registry.json") for name in ("random", "probe")]
+    try:
+        before = run(random, registries[0], base=base)
+    except TaskError as error:
+        pytest.skip(str(error))
+    if family == "gpt2" and task in ("text-classification", "multiple-choice"):
+        # its classifier asks every token and takes the last one's answer
+        with pytest.raises(TrainingError, match="no linear map at its end, one vector a text"):
+            run(probe, registries[1], base=base)
+    else:
+        notes = Notes()
+        report = run(probe, registries[1], base=base, watch=notes)
+        best = report.adapter.task.best  # the validation rows are the very rows that it was solved on
+        solved = float(notes.heard["head"].split()[3])
+        assert report.history[0][best] == pytest.approx(solved, rel=0.01)
+        if task != "question-answering":  # a span of a dozen random words is met by chance
+            assert solved > before.metrics["validation"][best]
 
 
 @pytest.mark.slow

@@ -1,0 +1,73 @@
+"""adapt plan: what adapt run would do with the same flags, and what it would take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adapterkit.cli.common import TerminalWatch, common_options, print_json, print_table, size
+from adapterkit.cli.run import RunCommand, resolved, run_options
+
+if TYPE_CHECKING:
+    from adapterkit.planning import Outlook
+
+
+@click.command(cls=RunCommand, short_help="Say what a run would train and take.")
+@run_options
+@common_options
+def command(config: str | None, as_json: bool, **flags: Any) -> None:
+    """Say what `adapt run` with the same flags would train, and what time and memory that would take.
+
+    A few real steps are made on batches of the run, and the base is put back; no adapter and no registry is written.
+    """
+    from adapterkit.planning import outlook
+
+    found = outlook(resolved(config, flags), watch=TerminalWatch())
+    if as_json:
+        print_json(found.plain())
+    else:
+        _show(found)
+
+
+def _show(found: Outlook) -> None:
+    rows = [[p.name, " x ".join(map(str, p.shape)), p.tensors, f"{p.parameters:,}"] for p in found.parts]
+    print_table(["learns", "shape", "tensors", "parameters"], rows)
+    share = found.trained_parameters / found.model_parameters
+    lines = {
+        "learns": f"{found.trained_parameters:,} of {found.model_parameters:,} parameters, {share:.2%}",
+        "adapter": f"{found.adapter_bytes:,} bytes, {found.adapter_bytes / found.base_bytes:.2%} of the base",
+        "trunk": _trunk(found),
+        "batches": _batches(found),
+        "time": _time(found),
+        "memory": f"{size(found.memory)} of {found.on} memory above the loaded base",
+    }
+    for topic, text in lines.items():
+        click.echo(f"{topic:<10} {text}")
+
+
+def _trunk(found: Outlook) -> str:
+    trunk = found.trunk
+    if not trunk.kept:
+        return f"not cached: {trunk.what}"
+    return f"{trunk.what} run once and kept: {size(trunk.bytes)} in {'memory' if trunk.in_memory else 'a file'}"
+
+
+def _batches(found: Outlook) -> str:
+    of = found.batches
+    if of is None:
+        return "none: a probe is solved on all rows at once"
+    tried = ", ".join(f"{name} {k.rows} x {k.tokens} tokens {k.seconds:.3f} s" for name, k in of.tried.items())
+    return (
+        f"{found.seconds.epochs} x {of.steps:,} steps of {of.rows:,} rows, {of.tokens:,} tokens and "
+        f"{of.padding:.1%} padding; {tried}"
+    )
+
+
+def _time(found: Outlook) -> str:
+    of = found.seconds
+    steps = (
+        f"{of.training:.1f} s {'for steps' if found.batches else 'for solving'} and {of.validation:.1f} s of validation"
+    )
+    once = f"; {of.trunk:.1f} s for running the {'trunk' if found.batches else 'base'} once" if of.trunk else ""
+    return f"{of.epoch:.1f} s an epoch, {steps}{once}; {of.total:.1f} s in all"

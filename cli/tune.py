@@ -1,0 +1,100 @@
+"""adapt tune: try values of a strategy's options, and say which did best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adapterkit.cli.common import TerminalWatch, common_options, print_json, print_table
+from adapterkit.cli.run import RunCommand, read_config, resolved, run_options
+from adapterkit.errors import OptionError
+
+if TYPE_CHECKING:
+    from adapterkit.tuning import Tuned
+
+
+@click.command(cls=RunCommand, short_help="Search a strategy's options and rates.")
+@run_options
+@click.option(
+    "--search",
+    metavar="NAME=VALUES",
+    multiple=True,
+    help="Choices (r=4,8,16) or a range (learning_rate=1e-4..1e-2) for an option of the strategy or the training; "
+    "again for another. Default: the rate, and the strategy's whole numbers.",
+)
+@click.option("--trials", type=int, default=20, help="How many trials the study has in the end; default: 20.")
+@click.option("--resume", is_flag=True, help="Go on with the study --name as it was begun.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("tuning"),
+    help="The folder for studies; default: tuning.",
+)
+@common_options
+def command(
+    config: str | None,
+    search: tuple[str, ...],
+    trials: int,
+    resume: bool,
+    out: Path,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Try values of a strategy's options and rates on the validation rows, and say which did best.
+
+    Each trial is a training on the same base and rows, and the lower blocks' features are shared between them. A study
+    that was stopped goes on when it is called again with the same flags, or with --resume and its --name.
+    """
+    from adapterkit.tuning import load_study, tune
+    from adapterkit.workflow import Plan
+
+    spaces = _spaces(search)
+    if resume:
+        if not flags["name"]:
+            raise OptionError("--resume goes on with a study; say which with --name")
+        begun, before = load_study(out, flags["name"])
+        given = {key: value for key, value in flags.items() if value is not None}
+        plan = Plan.resolve(given, config={**begun, **(read_config(config) if config else {})})
+        spaces = spaces or before
+    else:
+        plan = resolved(config, flags)
+    found = tune(plan, out, search=spaces, trials=trials, watch=TerminalWatch())
+    if as_json:
+        print_json(found.plain())
+    else:
+        _show(found)
+
+
+def _spaces(search: tuple[str, ...]) -> dict[str, str]:
+    spaces = {}
+    for each in search:
+        name, equals, values = each.partition("=")
+        if not equals or not name.strip() or not values.strip():
+            raise OptionError(f"--search {each}: NAME=A,B,C or NAME=LOW..HIGH was expected")
+        spaces[name.strip().lstrip("-")] = values.strip()
+    return spaces
+
+
+def _show(found: Tuned) -> None:
+    names = list(found.search)
+    rows = [
+        [
+            t.number,
+            t.state,
+            "-" if t.score is None else f"{t.score:.4f}",
+            *(_cell(t.values[name]) for name in names),
+            t.epoch or "-",
+            f"{t.seconds:.1f}",
+        ]
+        for t in found.trials
+    ]
+    print_table(["trial", "state", found.metric, *names, "epoch", "seconds"], rows)
+    click.echo(f"saved      {found.folder}: trials.csv, best.yaml")
+    click.echo(f"best       {found.command}")
+    click.echo(f"or         adapt run --config {found.folder}/best.yaml")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else "+".join(value) if isinstance(value, tuple) else str(value)
