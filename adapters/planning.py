@@ -256,7 +256,8 @@ def _laps(steps: Steps, kinds: Sequence[list[int]]) -> list[float]:
             rows = kinds[max(0, i - 1) % len(kinds)]
             yield rows, {key: value.to(device) for key, value in feed.batch(rows).items()}
 
-    optimizer, scheduler = steps.optimizer(1)
+    optimizer = steps.optimizer()
+    scheduler = steps.schedule(optimizer, 1)
     with clock.bar("steps", _ROUNDS * len(kinds) + 1) as bar:
         steps.learn(batches(), optimizer, scheduler, bar)
     laps = clock.laps.pop("steps")[1:]

@@ -1,85 +1,93 @@
-"""Search for a learning rate: short trainings from one start, compared on batches that none of them learns from.
+"""Search for a learning rate by a range test: some steps of training, each at a higher rate than the one before.
 
-A range test in the spirit of Smith (2015, arXiv:1506.01186), with a training for each rate instead of one with all.
-Shorter trainings want higher rates: the best one falls with the number of steps to the power of 0.32 (Bjorck et al.
-2024, arXiv:2409.19913). So each rate is tried as one that is higher by that, and held for all its steps, which shows
-what doesn't stay stable.
+The loss falls once the rate is high enough to learn and rises once it is too high (Smith 2015, arXiv:1506.01186); a
+good rate to train at lies well below the one at which it is lowest, by a factor of ten as fastai has it.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
 from .watch import Watch
 
 SHARE = 0.12
-"""What share of a run's steps the search takes at most."""
-FACTORS = (0.1, 10**-0.5, 1.0, 10**0.5, 10.0)
-"""What is tried first, in shares of the strategy's rate."""
-HELD_OUT = 8
-"""How many batches rates are compared on."""
+"""What share of a run's steps the test takes at most."""
+LOWEST, HIGHEST = 1 / 30, 100.0
+"""Where it begins and ends, in shares of the strategy's rate."""
+BELOW = 10.0
+"""By what factor the rate to train at lies below that of the lowest loss."""
+LEAST = 30
+"""How many steps the test has at least."""
 
-_MORE = 2  # rates that are tried beyond the last of them, where that is the best
-_POWER = 0.32
-_FORWARD = 1 / 3  # of a step, what a batch costs that isn't learned from
-_LEAST = 4  # steps that tell anything
+_SURE = 4.0  # standard errors by which the loss has to fall
+_LOST = 0.5  # of what was gained, where the test ends
 
-Trial = Callable[[float, int], Sequence[float] | None]
-"""Train at a rate for so many steps from the start; return the loss of each batch held out, None if it isn't finite."""
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A rate, and the loss of each batch held out after a short training at a higher one that stands for it."""
-
-    rate: float
-    losses: Sequence[float] | None
-
-    @property
-    def loss(self) -> float:
-        """The mean loss; infinite where it wasn't finite."""
-        return math.inf if self.losses is None else statistics.fmean(self.losses)
-
-    def worse(self, than: Tried) -> bool:
-        """Tell whether this is worse beyond doubt: by two standard errors of the difference, batch by batch."""
-        if self.losses is None or than.losses is None:
-            return than.losses is not None
-        by = [a - b for a, b in zip(self.losses, than.losses, strict=True)]
-        error = statistics.stdev(by) / math.sqrt(len(by)) if len(by) > 1 else 0.0
-        return statistics.fmean(by) > 2 * error
+Losses = Callable[[float, float], Iterable[float]]
+"""Train from the start at a rate, times a factor from step to step; yield the losses as far as they are finite."""
 
 
-def search(default: float, steps: int, trial: Trial, watch: Watch) -> float:
-    """Return a good rate for a run of so many steps: of those that are as good as the best, that nearest `default`.
-
-    Where so short a run leaves too few steps to try rates with, that is `default`.
-    """
-    each = int(SHARE * steps / (len(FACTORS) + _MORE) - HELD_OUT * _FORWARD)
-    if each < _LEAST or not default:
-        why = f"of {steps:,} steps, {SHARE:.0%} are too few to try others" if default else "0 has none around it"
+def search(default: float, steps: int, losses: Losses, watch: Watch) -> float:
+    """Return a good rate for a run of so many steps: `default`, where they are too few to tell, or tell nothing."""
+    count = int(SHARE * steps)
+    if count < LEAST or not default:
+        why = f"{SHARE:.0%} of {steps:,} steps are too few to search" if default else "0 has no rates around it"
         watch.note("rate", f"{default:.3g}, the strategy's own: {why}")
         return default
-    higher = (steps / each) ** _POWER
-
-    def tried(rate: float) -> Tried:
-        found = Tried(rate, trial(rate * higher, each))
-        bar.advance(rate=rate, loss=found.loss)
-        return found
-
-    with watch.bar("trying rates", len(FACTORS) + _MORE) as bar:
-        found = [tried(default * factor) for factor in FACTORS]
-        for _ in range(_MORE):
-            best = min(found, key=lambda t: t.loss)
-            if best not in (found[0], found[-1]) or math.isinf(best.loss):
+    first, factor = default * LOWEST, (HIGHEST / LOWEST) ** (1 / (count - 1))
+    seen: list[float] = []
+    with watch.bar("searching a rate", count) as bar:
+        for loss in itertools.islice(losses(first, factor), count):
+            seen.append(loss)
+            bar.advance(loss=loss, learning_rate=first * factor ** (len(seen) - 1))
+            if is_over(seen, width(count)):
                 break
-            step = FACTORS[0] / FACTORS[1] if best is found[0] else FACTORS[1] / FACTORS[0]
-            found.insert(0 if best is found[0] else len(found), tried(best.rate * step))
-    best = min(found, key=lambda t: t.loss)
-    good = [t for t in found if not t.worse(best)]
-    chosen = min(good, key=lambda t: abs(math.log(t.rate / default)))
-    losses = ", ".join(f"{t.rate:.2g} {t.loss:.4f}" for t in found)
-    watch.note("rate", f"{chosen.rate:.3g}; loss held out after {each} steps at {higher:.2g} times each: {losses}")
-    return chosen.rate
+    at = lowest(seen, width(count))
+    tried = f"{len(seen)} steps at {first:.2g} to {first * factor ** (len(seen) - 1):.2g}"
+    if at is None:
+        watch.note("rate", f"{default:.3g}, the strategy's own: nothing was learned in {tried}")
+        return default
+    best = first * factor**at
+    watch.note("rate", f"{best / BELOW:.3g}, found in {tried}; the loss was lowest at {best:.2g}")
+    return best / BELOW
+
+
+def width(count: int) -> int:
+    """Return how many losses of a test of so many steps are averaged."""
+    return max(3, count // 12)
+
+
+def averages(losses: Sequence[float], width: int) -> list[float]:
+    """Return the mean of each `width` losses that follow one another."""
+    return [statistics.fmean(losses[i : i + width]) for i in range(len(losses) - width + 1)]
+
+
+def least_gain(losses: Sequence[float], width: int) -> float:
+    """Return by how much a mean of `width` losses has to fall for that to be no accident.
+
+    The spread is taken from one loss to the next, so that a fall over many steps counts for nothing.
+    """
+    between = [abs(a - b) for a, b in itertools.pairwise(losses)]
+    spread = statistics.median(between) / (0.6745 * math.sqrt(2))  # as of a normal distribution
+    return _SURE * float(spread) / math.sqrt(width)
+
+
+def is_over(losses: Sequence[float], width: int) -> bool:
+    """Tell whether the rate has become so high that half of what was gained is lost again."""
+    if len(losses) <= 2 * width:
+        return False
+    means = averages(losses, width)
+    gain = means[0] - min(means)
+    return gain > least_gain(losses, width) and means[-1] - min(means) > _LOST * gain
+
+
+def lowest(losses: Sequence[float], width: int) -> float | None:
+    """Return around which step the loss is lowest, or None where it is hardly lower than at the start."""
+    if len(losses) <= 2 * width:
+        return None
+    means = averages(losses, width)
+    if means[0] - min(means) <= least_gain(losses, width):
+        return None
+    return means.index(min(means)) + (width - 1) / 2

@@ -221,11 +221,11 @@ def probe(
     mixed: str = "no",
     smoothing: float = 0.0,
     watch: Watch | None = None,
-) -> tuple[ProbeModel, Solved]:
-    """Return the model of a task with the probe that does best on the validation rows, and how good that is.
+) -> tuple[ProbeModel, Solved, list[Any]]:
+    """Return the model of a task with the probe that does best on the validation rows, and what it predicts for them.
 
-    `features` have labels, those of validation too; `mixed` is the precision in which the base runs. It runs over each
-    split once; where each token is asked, over a part of them for all layers, then over all for the chosen one.
+    `features` have labels, those of validation too. The base runs over each split once, over the training rows in the
+    precision `mixed`; where each token is asked, over a part of them for all layers, then over all for the chosen one.
     """
     watch = watch or Watch()
     collate = task.collate(base.tokenizer, base.model)
@@ -233,13 +233,14 @@ def probe(
     layers = tuple(range(len(blocks(base.model)) + 1))
     by_token = task.auto_class in BY_TOKEN
     forms = [Form(k, p) for k in layers for p in ((None,) if by_token else POOLINGS)]
+    precisions = {"train": mixed, "validation": "no"}
     some = {split: _some(feed) if by_token else list(range(len(feed))) for split, feed in feeds.items()}
-    seen = {split: _seen(base, feed, forms, some[split], mixed, watch) for split, feed in feeds.items()}
+    seen = {split: _seen(base, feed, forms, some[split], precisions[split], watch) for split, feed in feeds.items()}
     ranked = sorted(forms, key=lambda form: -_screened(task, *(seen[s][form] for s in ("train", "validation"))))
     watch.note("probe", f"of {len(forms)} forms, the best at first sight: " + "; ".join(map(str, ranked[:_FINALISTS])))
     chosen = ranked[:1] if by_token else ranked[:_FINALISTS]
     if any(len(some[split]) < len(feed) for split, feed in feeds.items()):
-        seen = {s: _seen(base, feed, chosen, list(range(len(feed))), mixed, watch) for s, feed in feeds.items()}
+        seen = {s: _seen(base, feed, chosen, list(range(len(feed))), precisions[s], watch) for s, feed in feeds.items()}
 
     judge = judge_of(task, features["validation"], data["validation"])
     best: tuple[Form, Solved] | None = None
@@ -257,7 +258,10 @@ def probe(
     with torch.no_grad():
         model.probe.score.weight.copy_(weights.weight)
         model.probe.score.bias.copy_(weights.bias)
-    return model, weights
+        examples = seen["validation"][form]
+        scores = torch.addmm(weights.bias, examples.x, weights.weight.T)
+        said = task.outputs(_Scored(model.probe, examples, scores), {})
+    return model, weights, task.predictions(said, features["validation"], data["validation"])
 
 
 def _config(base: Base, task: Task) -> Any:

@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -152,15 +152,13 @@ def solve(run: Run, mixed: Precision) -> list[Any]:
     run.features = {s: encode(run.task, run.data[s], run.base, labelled=True, watch=run.watch) for s in SPLITS}
     run.check_features()
     smoothing = run.options.label_smoothing_factor
-    run.model, found = solving.probe(
+    run.model, found, predictions = solving.probe(
         run.base, run.task, run.features, run.data, mixed=mixed.name, smoothing=smoothing, watch=run.watch
     )
     run.head = {name: p for name, p in run.model.named_parameters() if name.startswith("probe.")}
     run.trainable = list(run.head.values())
     run.about = {"probe": run.model.probe.form.plain()}
     run.watch.note("probe", f"{run.model.probe.form}, {sum(p.numel() for p in run.trainable):,} parameters")
-    features = run.features["validation"]
-    predictions = _predictions(run, features.remove_columns([c for c in features.column_names if c in solving.LABELS]))
     run.best_epoch = 1
     run.history.append({"train_loss": found.loss, **run.task.metrics(predictions, run.data["validation"]).values})
     run.watch.epoch(1, 1, run.history[-1])
@@ -185,7 +183,7 @@ def learn(run: Run, mixed: Precision) -> list[Any]:
     if run.options.head_init == "probe":
         _started(run, mixed)
     start = [p.detach().clone() for p in run.trainable]
-    exactly = _loop(run, mixed)
+    validation = _loop(run, mixed)
     if all(torch.equal(p, s) for p, s in zip(run.trainable, start, strict=True)):
         raise TrainingError(
             f"no weight moved in {len(run.history)} epochs at learning_rate={run.strategy.learning_rate}"
@@ -194,7 +192,10 @@ def learn(run: Run, mixed: Precision) -> list[Any]:
     with torch.no_grad():
         for p, values in zip(run.trainable, run.best[0], strict=True):
             p.copy_(values)
-    return run.best[1] if exactly else _predictions(run, run.features["validation"])
+    if run.trunk is None and mixed.name == "no":
+        return run.best[1]
+    with run.trunk.exchanged() if run.trunk is not None and run.trunk.whole else contextlib.nullcontext():
+        return _predictions(run, validation)
 
 
 def make_model(run: Run) -> None:
@@ -224,10 +225,10 @@ def _predictions(run: Run, features: Dataset | Feed) -> list[Any]:
     return run.task.predictions(said, run.features["validation"], run.data["validation"])
 
 
-def _loop(run: Run, mixed: Precision) -> bool:
+def _loop(run: Run, mixed: Precision) -> Dataset | Feed:
     """Train in place, and note what learns as it was after the best epoch.
 
-    Returns whether the validation predictions are those of the finished model, in fp32 and without a cache.
+    Returns the validation rows to measure the finished model on: in fp32, nothing taken that isn't its own.
     """
     options, watch = run.options, run.watch
     accelerator = accelerated(options, mixed)
@@ -240,7 +241,8 @@ def _loop(run: Run, mixed: Precision) -> bool:
         loader = accelerator.prepare(loader)
         if run.auto_rate:
             _find_rate(steps, batches, updates)
-        optimizer, scheduler = steps.optimizer(updates)
+        optimizer = steps.optimizer()
+        scheduler = steps.schedule(optimizer, updates)
         for epoch in range(1, options.num_train_epochs + 1):
             batches.set_epoch(epoch - 1)
             with watch.bar(f"epoch {epoch}/{options.num_train_epochs}", len(loader)) as bar:
@@ -249,7 +251,7 @@ def _loop(run: Run, mixed: Precision) -> bool:
             if options.early_stopping_patience and epoch - run.best_epoch >= options.early_stopping_patience:
                 watch.note("", f"no better epoch in {options.early_stopping_patience}: stopped early")
                 break
-    return run.trunk is None and mixed.name == "no"
+    return steps.feeds["validation"] if run.trunk is not None and run.trunk.whole else run.features["validation"]
 
 
 def accelerated(options: TrainingOptions, mixed: Precision) -> accelerate.Accelerator:
@@ -295,18 +297,21 @@ class Steps:
     feeds: Mapping[str, Feed]
     _optimizer: Any = None
 
-    def optimizer(self, updates: int) -> tuple[Any, Any]:
-        """Return AdamW as new, at the strategy's rate, and its schedule over so many updates."""
-        options, groups = self.run.options, _groups(self.run)
+    def optimizer(self) -> Any:
+        """Return AdamW as new, at the strategy's rate."""
+        groups = _groups(self.run)
         if self._optimizer is None:
             self._optimizer = self.accelerator.prepare(torch.optim.AdamW(groups, fused=True))
         inner = self._optimizer.optimizer
         inner.state.clear()
         for group, new in zip(inner.param_groups, groups, strict=True):
             group["lr"] = group["initial_lr"] = new["lr"]
-        warmup = int(updates * options.warmup_ratio)
-        scheduler = get_scheduler(options.lr_scheduler_type, inner, warmup, num_training_steps=updates)
-        return self._optimizer, self.accelerator.prepare(scheduler)
+        return self._optimizer
+
+    def schedule(self, optimizer: Any, updates: int) -> Any:
+        """Return the schedule of the run's rate over so many updates."""
+        kind, warmup = self.run.options.lr_scheduler_type, int(updates * self.run.options.warmup_ratio)
+        return self.accelerator.prepare(get_scheduler(kind, optimizer.optimizer, warmup, num_training_steps=updates))
 
     def learn(self, loader: Any, optimizer: Any, scheduler: Any, bar: Watch) -> float:
         """Learn from every batch of a loader once and return the mean loss."""
@@ -316,17 +321,6 @@ class Steps:
         """Return some training rows as a loader does."""
         batch = self.feeds["train"].batch(rows)
         return rows, {key: value.to(self.accelerator.device) for key, value in batch.items()}
-
-    def losses(self, batches: Sequence[list[int]]) -> list[float]:
-        """Return the loss of each batch, the mean of all processes'; nothing is learned from them."""
-        run, found = self.run, []
-        run.model.eval()
-        with torch.no_grad():
-            for rows, batch in map(self.batch, batches):
-                with self.feeds["train"].using(rows, batch):
-                    loss = run.task.loss(self.model, batch, label_smoothing=run.options.label_smoothing_factor)
-                found.append(float(self.accelerator.gather(loss.detach()).float().mean()))
-        return found
 
 
 @contextlib.contextmanager
@@ -343,44 +337,34 @@ def stepping(run: Run, accelerator: accelerate.Accelerator, feeds: Mapping[str, 
 
 def _find_rate(steps: Steps, batches: Batches, updates: int) -> None:
     """Give a run's strategy a good learning rate; all else, random numbers among it, is then as it was before."""
-    run, accelerator = steps.run, steps.accelerator
-    strategy, options = run.strategy, run.options
-    batches.set_epoch(options.num_train_epochs)  # an order that the run doesn't see
-    mine = list(batches)[accelerator.process_index :: accelerator.num_processes]
-    if len(mine) < 2:
-        run.watch.note("rate", f"{strategy.learning_rate:.3g}, the strategy's own: there is one batch alone")
-        return
-    some = min(rate.HELD_OUT, len(mine) // 2)
-    held_out, seen = mine[:some], mine[some:]
-    start = [p.detach().clone() for p in run.trainable]
+    run, accelerator, each = steps.run, steps.accelerator, steps.run.options.gradient_accumulation_steps
+    batches.set_epoch(run.options.num_train_epochs)  # an order that the run doesn't see
+    mine = itertools.cycle(list(batches)[accelerator.process_index :: accelerator.num_processes])
+    strategy, start = run.strategy, [p.detach().clone() for p in run.trainable]
 
-    def put_back() -> None:
+    def losses(first: float, factor: float) -> Iterator[float]:
+        run.strategy = replace(strategy, learning_rate=first)
+        optimizer = steps.optimizer()
+        growing = torch.optim.lr_scheduler.ExponentialLR(optimizer.optimizer, factor ** (1 / accelerator.num_processes))
+        scheduler = accelerator.prepare(growing)  # which steps once for each process
+        while True:
+            try:
+                some = map(steps.batch, itertools.islice(mine, each))
+                loss = torch.tensor(steps.learn(some, optimizer, scheduler, Watch()), device=accelerator.device)
+            except TrainingError:
+                return
+            yield float(accelerator.gather(loss).mean())
+
+    try:
+        with _random_kept(accelerator.device):
+            found = rate.search(strategy.learning_rate, updates, losses, run.watch)
+    finally:
         run.losses.clear()
         accelerator.step = 0  # of those that accumulate
         with torch.no_grad():
             for p, values in zip(run.trainable, start, strict=True):
                 p.copy_(values)
                 p.grad = None
-
-    def trial(at: float, count: int) -> list[float] | None:
-        put_back()
-        set_seed(options.seed)
-        run.strategy = replace(strategy, learning_rate=at)
-        order = itertools.islice(itertools.cycle(seen), count * options.gradient_accumulation_steps)
-        try:
-            steps.learn(map(steps.batch, order), *steps.optimizer(count), Watch())
-            losses = steps.losses(held_out)
-        except TrainingError:
-            return None
-        return losses if all(map(math.isfinite, losses)) else None
-
-    run.options = replace(options, lr_scheduler_type="constant_with_warmup")
-    try:
-        with _random_kept(accelerator.device):
-            found = rate.search(strategy.learning_rate, updates, trial, run.watch)
-    finally:
-        put_back()
-        run.options = options
     run.strategy = replace(strategy, learning_rate=found)
 
 

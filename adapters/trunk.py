@@ -106,11 +106,13 @@ class Trunk:
         order = sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
         was_training = self.model.training
         self.model.eval()
+        half = torch.autocast(self.model.device.type, torch.bfloat16, enabled=mixed == "bf16")
         try:
             with contextlib.closing(kept), torch.no_grad(), watch.bar("running the trunk", len(order)) as bar:
                 for chosen in chunks(order, feed.shapes):
                     batch = _on(feed.batch(chosen), self.model.device)
-                    said = self._watched(batch)
+                    with half:
+                        said = self._watched(batch)
                     if not kept.states:
                         kept.level = self._level(feed, chosen, said)
                         kept.made(counts, said, room)
@@ -145,7 +147,7 @@ class Trunk:
         if not self.whole:
             self._note_what_is_handed_on(handles)
         try:
-            self.model(**batch)
+            type(self.model).forward(self.model, **batch)  # in the precision of here, not in that of Accelerate
         except _Reached:
             pass
         finally:
@@ -432,6 +434,8 @@ def cached(
         room = room_for(options)
         for split, feed in feeds.items():
             mixed, store = precision(options.mixed_precision).name, options.keep_features
+            if trunk.whole and split != "train":
+                mixed = "no"  # so that what is measured is what the finished model says
             kept[split] = found = trunk.fill(feed, room, watch, mixed=mixed, store=store)
             room -= found.nbytes if found.in_memory else 0
         first = next(iter(kept.values()))
