@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import AdapterkitError, DataError, OptionError, PoolError, unknown
 from .incoming import TEXT, Given
 from .readers import Row
-from .registry import Registry, check_name
+from .registry import Registry
 from .tasks import Task
 from .tasks.columns import LABELS, TEXTS
 from .tasks.multiple_choice import MultipleChoice
@@ -194,8 +194,6 @@ class Answering:
         """Return an adapter, found now if `put` are the first rows that are put to it; `where` is where they stand."""
         if name not in self._asked:
             try:
-                if name.endswith("@"):  # no version is named
-                    check_name(name)
                 reference = "@".join(self.registry.resolve(name))
                 adapter = replace(self.registry.load(reference), tensors={})
                 if self._base is not None:

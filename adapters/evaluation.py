@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,10 +81,22 @@ def generate(
     """Return the text that the model generates for each prompt, in order."""
 
     def say(batch: dict[str, Any]) -> list[Any]:
+        check_room(base, task, batch, {})
         return task.generate(model, batch, base.tokenizer)
 
     feed = Feed(prompts, task.collate(base.tokenizer, model))
     return _batched(model, feed, say, batch_size=batch_size, watch=watch)
+
+
+def check_room(base: Base, task: Task, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> None:
+    """Raise `DataError` where a prompt and what is to be generated after it are more than a causal base takes."""
+    most, tokens = base.max_length, batch["input_ids"].shape[-1]
+    if most is None:
+        return
+    room = 0 if base.model.config.is_encoder_decoder else {**task.generation, **options}["max_new_tokens"]
+    if tokens + room > most:
+        wanted = f" and {room} new ones" if room else ""
+        raise DataError(f"a text of {tokens} tokens{wanted} is more than the {most} that the base takes")
 
 
 def apart(a: Any, b: Any) -> float:

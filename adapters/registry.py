@@ -154,7 +154,9 @@ class Registry:
 
         Raises `RegistryError`, with what there is, where there is none.
         """
-        name, _, wanted = reference.partition("@")
+        name, at, wanted = reference.partition("@")
+        if at and not wanted:
+            check_name(reference)
         adapters = self._known()
         if name not in adapters:
             raise RegistryError(

@@ -17,7 +17,7 @@ import transformers
 from torch import nn
 
 from adapterkit import Adapter, AdapterkitError, Base, Bias, LowRank, Patch, Pool, Registry, Replace, Scale, predict
-from adapterkit.errors import PoolError
+from adapterkit.errors import DataError, PoolError
 from adapterkit.evaluation import _prompts, outputs
 from adapterkit.pool.passes import Expansion
 from adapterkit.tasks import Task, task_class
@@ -755,6 +755,8 @@ def test_options_of_generation_are_checked(tmp_path: Path) -> None:
             pool.generate(" ".join(TEXTS * 4), "a")
         with pytest.raises(PoolError, match="generates texts; use generate"):
             pool.outputs(TEXTS, "a")
+    with pytest.raises(DataError, match=r"\d+ tokens and 8 new ones is more than the 64"):
+        predict(base, made.adapter(base, task), [" ".join(TEXTS * 4)])
 
 
 def test_the_registry_is_read_once_however_often_it_is_asked(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import AdapterkitError, DataError, PoolError, unknown
+from ..evaluation import check_room
 from ..probe import pooled
 from ..tasks import Task
 from ..tasks.columns import Columns, gathered
@@ -299,22 +300,11 @@ def _through_whole(
             rows = Rows([None if resident else item.resident for item in chunk], served.device)
             with running(rows):
                 if task.generates:
-                    _check_room(served, task, batch, options)
+                    check_room(served.base, task, batch, options)
                     said = _generated(template, model, task, batch, served.tokenizer, options)
                 else:
                     said = task.outputs(model, batch)
             yield from zip(chunk, said, strict=True)
-
-
-def _check_room(served: Served, task: Task, batch: Mapping[str, Tensor], options: Mapping[str, Any]) -> None:
-    """Raise `DataError` where a prompt and what is to follow it are more than a causal base takes."""
-    most, tokens = served.base.max_length, batch["input_ids"].shape[-1]
-    if most is None:
-        return
-    room = 0 if served.base.model.config.is_encoder_decoder else {**task.generation, **options}["max_new_tokens"]
-    if tokens + room > most:
-        wanted = f" and {room} new ones" if room else ""
-        raise DataError(f"a text of {tokens} tokens{wanted} is more than the {most} that the base takes")
 
 
 def _generated(

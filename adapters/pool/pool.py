@@ -293,8 +293,6 @@ class Pool:
             return name, self._sources[name]
         if self.registry is None:
             raise PoolError(unknown("adapter", name, self._sources, known_as="in the pool"))
-        if name.endswith("@"):  # no version is named
-            check_name(name)
         named, version = self.registry.resolve(name)
         return f"{named}@{version}", self.registry.folder(named, version)
 
