@@ -66,7 +66,7 @@ def main() -> None:
         *(row(name, found) for name, found in reports.items()),
         "",
         f"`{args.dataset}`, base `{args.base}`, {args.epochs} epochs, {int(rows)} test rows, {torch.get_num_threads()} "
-        "CPU threads, fp32, every other option at its default. Seconds are the median of training alone.",
+        "CPU threads, every other option at its default. Seconds are the median of training alone.",
     ]
     table = "\n".join(lines)
     print(f"\n{table}")
