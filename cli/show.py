@@ -41,5 +41,7 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
         "files": ", ".join(f"{file} {size(f['bytes'])}" for file, f in m["files"].items()),
         "folder": str(where.folder(name, version)),
     }
+    if probe := m.get("probe"):
+        lines["learned"] += f" of a probe: {probe['pooling'] or 'each token'} of layer {probe['layer']}"
     for topic, text in lines.items():
         click.echo(f"{topic:<11}{text}")

@@ -187,6 +187,16 @@ def test_the_reported_metric_is_that_of_the_saved_adapter(small_csv: Path, tiny_
     assert report.trained_parameters == 2 * 32 + 2
 
 
+def test_show_says_what_a_probe_reads(
+    adapt: Callable[..., Any], small_csv: Path, tiny_folder: Callable[..., Path]
+) -> None:
+    common = ("--base", tiny_folder(), "--train-file", small_csv, "--name", "a")
+    assert adapt("run", "--strategy", "head-only", *common).exit_code == 0
+    shown = adapt("show", "a")
+    probe = Registry(Path("registry.json")).load("a").manifest["probe"]
+    assert f"2 head tensors of a probe: {probe['pooling']} of layer {probe['layer']}" in shown.output
+
+
 def test_a_strategy_that_changes_the_base_has_no_probe(small_csv: Path, tiny_base: Base, registry: Registry) -> None:
     values = {"train_file": str(small_csv), "base": tiny_base.path, "head": "probe", "strategy": "lora"}
     with pytest.raises(TrainingError, match="--head probe: the strategy changes the base; --head model"):
