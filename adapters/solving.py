@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 K = TypeVar("K", bound=Hashable)
 Judge = Callable[[ProbeHead, "Examples", Tensor], float]
 LABELS = ("labels", "start_positions", "end_positions")
-PENALTIES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5)
+PENALTIES = (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)
 _FINALISTS = 3  # forms that are solved, of all that are screened
 SCREENED = 60_000  # vectors of a split that are looked at to screen layers, where each token is asked
 _ROUNDS = 500
