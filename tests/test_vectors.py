@@ -338,7 +338,7 @@ def test_a_run_on_word_vectors_learns_and_loads_again(
 ) -> None:
     base = Base.load(opinions)
     before = state(base)
-    options = {"num_train_epochs": 30, "batch_size": 4, "learning_rate": 2e-2}
+    options = {"num_train_epochs": 30, "batch_size": 4, "learning_rate": 2e-2, "validation_file": str(small_csv)}
     report = run(plan(small_csv, opinions, strategy, **options), registry, base=base)
     assert report.metrics["test"]["accuracy"] > 0.9
     assert same(state(base), before)
