@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-import re
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
-import torch
 from accelerate.utils import set_seed
 from torch import Tensor
 
@@ -24,111 +18,48 @@ from .base import Base
 from .evaluation import outputs
 from .feed import Feed, chunks
 from .fitting import fitted
+from .gauges import Clock, Memory
+from .modules import blocks
+from .outlook import Batching, Outlook, Seconds, Tried, TrunkPlan, parts_of
 from .precision import Precision, precision
 from .probe import BY_TOKEN, POOLINGS
 from .settings import TrainingOptions
-from .training import Run, Steps, accelerated, adapter_of, batches_of, encoded, make_model, probes, solve, stepping
-from .trunk import Kept, Trunk, room_for
+from .training import (
+    Run,
+    Steps,
+    accelerated,
+    adapter_of,
+    batches_of,
+    encoded,
+    make_model,
+    probes,
+    solve,
+    start_head,
+    stepping,
+)
+from .trunk import Kept, room_for
 from .watch import Watch
 from .workflow import Plan, ready
 
-_ROUNDS, _PATIENCE = 3, 3.0  # how often a batch is timed, and the seconds after which once is enough
-_ROWS = {"train": 512, "validation": 256}  # of a split that a probe is tried on
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_SHAPES = 8  # of batches that are tried
+_ROUNDS, _PATIENCE = 3, 3.0  # how often each is timed, and the seconds after which less is enough
+_ROWS = {"train": 512, "validation": 256}  # of a split that a head is solved on
 
 
 @dataclass(frozen=True)
-class Part:
-    """Parameters that learn: one tensor, or those of the same name and shape in several blocks."""
+class _Measured:
+    """What a beginning of a run told."""
 
-    name: str  # in the task's model; `layer.0-5` for blocks 0 to 5
-    shape: tuple[int, ...]
-    tensors: int
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers that is."""
-        return self.tensors * int(np.prod(self.shape))
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One of the batches of an epoch that were tried: its rows, the tokens of its longest, and seconds for a step."""
-
-    rows: int
-    tokens: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Batching:
-    """What an epoch consists of."""
-
-    steps: int
-    rows: int  # features: windows, where long texts become several
-    tokens: int
-    padding: float  # share of padding among the tokens of padded batches
-    tried: dict[str, Kind]
-
-
-@dataclass(frozen=True)
-class TrunkPlan:
-    """Whether the trunk would be kept, how much of the base it is, and what that takes; or why not."""
-
-    kept: bool
-    what: str  # which blocks, or the reason
-    bytes: int = 0
-    in_memory: bool = True
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """How long the parts of a run would take."""
-
-    start: float  # before and after learning: fitting the strategy, checking the base and the adapter
-    trunk: float  # running the trunk once
-    training: float  # an epoch's steps; for a probe, solving it
-    validation: float  # after each epoch
-    epochs: int
-
-    @property
-    def epoch(self) -> float:
-        """An epoch's steps, and validation after them."""
-        return self.training + self.validation
-
-    @property
-    def total(self) -> float:
-        """All of it, unless it stops early."""
-        return self.start + self.trunk + self.epochs * self.epoch
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """What a run would do."""
-
-    name: str
-    task: str
-    strategy: str
-    parts: list[Part]
-    trained_parameters: int
-    model_parameters: int
-    adapter_bytes: int
-    base_bytes: int
-    precision: str
     trunk: TrunkPlan
-    batches: Batching | None  # None for a probe, which is solved and not trained in steps
+    batches: Batching | None
     seconds: Seconds
-    memory: int  # bytes above the loaded base at the worst moment
-    on: str  # where that memory is: CPU, or GPU
-
-    def plain(self) -> dict[str, Any]:
-        """Return the outlook as JSON values."""
-        found = asdict(self)
-        found["parts"] = [{**asdict(p), "shape": list(p.shape), "parameters": p.parameters} for p in self.parts]
-        found["seconds"] |= {"epoch": self.seconds.epoch, "total": self.seconds.total}
-        return found
+    kept: int = 0  # bytes of memory that only a whole run takes
 
 
-def outlook(plan: Plan, *, base: Base | None = None, watch: Watch | None = None) -> Outlook:
+def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None) -> Outlook:
     """Carry out the beginning of a plan and tell from it what the whole would be.
 
     Steps are real: forward, backward and optimizer on batches of the run, at a tenth of its rate. The base is bit for
@@ -138,20 +69,20 @@ def outlook(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
     on = ready(plan, base=base, watch=watch)
     mixed = precision(plan.training.mixed_precision)
     watch.note("precision", mixed.why)
-    memory = _Memory(on.base)
+    memory = Memory(on.base.nbytes)
     set_seed(plan.training.seed)
-    clock = _Clock(watch)
-    began = time.perf_counter()
+    marks = [time.perf_counter()]
     with on.base.held(), fitted(on.base, plan.strategy) as fit:
-        run = Run(on.base, on.task, plan.strategy, fit, on.splits.sets, plan.training, clock)
-        clock.start = time.perf_counter() - began
-        trial = (_solved if probes(run) else _stepped)(run, mixed, memory)
-        parts = _parts({name: p for name, p in run.model.named_parameters() if id(p) in set(map(id, run.trainable))})
+        run = Run(on.base, on.task, plan.strategy, fit, on.splits.sets, plan.training, Clock(watch))
+        marks.append(time.perf_counter())
+        found = _solved(run, mixed) if probes(run) else _stepped(run, mixed, memory)
+        grown = memory.growth()
+        learning = {id(p) for p in run.trainable}
+        parts = parts_of({name: p for name, p in run.model.named_parameters() if id(p) in learning})
         count, total = (sum(p.numel() for p in ps) for ps in (run.trainable, run.model.parameters()))
         adapter_bytes = len(adapter_of(run, run.task).files()[TENSORS])
-        ended = time.perf_counter()
-    start = clock.start + time.perf_counter() - ended
-    seconds = replace(trial.seconds, start=trial.seconds.start + start)
+        marks.append(time.perf_counter())
+    around = marks[1] - marks[0] + time.perf_counter() - marks[2]
     return Outlook(
         name=on.name,
         task=on.task.name,
@@ -162,30 +93,20 @@ def outlook(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
         adapter_bytes=adapter_bytes,
         base_bytes=on.base.nbytes,
         precision=mixed.why,
-        trunk=trial.trunk,
-        batches=trial.batches,
-        seconds=seconds,
-        memory=trial.memory,
-        on="GPU" if memory.on_gpu else "CPU",
+        trunk=found.trunk,
+        batches=found.batches,
+        seconds=replace(found.seconds, once=found.seconds.once + around),
+        memory=grown + found.kept,
+        on_gpu=memory.on_gpu,
     )
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """What was measured of a run."""
-
-    trunk: TrunkPlan
-    batches: Batching | None
-    seconds: Seconds
-    memory: int
 
 
 # ---- steps
 
 
-def _stepped(run: Run, mixed: Precision, memory: _Memory) -> _Trial:
+def _stepped(run: Run, mixed: Precision, memory: Memory) -> _Measured:
     """Make a few steps of a run, and measure them."""
-    clock, options = _clock(run), run.options
+    options = run.options
     began = time.perf_counter()
     make_model(run)
     made = time.perf_counter() - began
@@ -194,77 +115,109 @@ def _stepped(run: Run, mixed: Precision, memory: _Memory) -> _Trial:
     run.strategy = replace(run.strategy, learning_rate=run.strategy.learning_rate / 10)  # as while warming up
     accelerator = accelerated(run.options, mixed)
     whole = encoded(run)
-    lists = list(batches_of(whole["train"], options, accelerator.num_processes))
-    padded = [_padded(whole["train"], rows) for rows in lists]
-    order = np.argsort(padded, kind="stable")
-    chosen = {"longest": order[-1], "median": order[len(order) // 2], "shortest": order[0]}
-    held_out = _held_out(whole["validation"], options.per_device_eval_batch_size)
-    few = {
-        "train": _some(whole["train"], sorted({i for k in chosen.values() for i in lists[k]})),
-        "validation": _some(whole["validation"], sorted(i for rows in held_out for i in rows)),
-    }
+    solving_head = (0.0, 0.0)
+    if options.head_init == "probe":
+        solving_head = _seconds_to_solve(run, whole, lambda few: start_head(few, mixed))
+    batches = list(batches_of(whole["train"], options, accelerator.num_processes))
+    padded = [_padded(whole["train"], rows) for rows in batches]
+    chosen = _spread(padded)
+    few, numbers = _few(whole, [batches[k] for k in chosen], options)
     with stepping(run, accelerator, few) as steps:
-        numbers = {i: new for new, i in enumerate(sorted({i for k in chosen.values() for i in lists[k]}))}
-        kinds = {name: [numbers[i] for i in lists[k]] for name, k in chosen.items()}
-        laps = _laps(steps, list(kinds.values()))
-        validation = _validated(run, steps.feeds["validation"])
+        laps, grows = _laps(steps, [[numbers[i] for i in batches[k]] for k in chosen], memory)
+        validation = final = _seconds_to_say(run, steps.feeds["validation"])
         trunk = _trunk(run, steps, whole)
-    final = 0.0 if run.trunk is None and mixed.name == "no" else _validated(run, few["validation"])
+    if run.trunk is None or not run.trunk.whole:
+        final = 0.0 if run.trunk is None and mixed.name == "no" else _seconds_to_say(run, few["validation"])
     del copies
     tried = {
-        name: Kind(len(lists[k]), padded[k] // len(lists[k]), lap)
-        for (name, k), lap in zip(chosen.items(), laps, strict=True)
+        k: Tried(len(batches[k]), padded[k] // len(batches[k]), laps[n]) for n, k in enumerate(chosen) if n in laps
     }
-    sizes, each = zip(*sorted(zip((padded[k] for k in chosen.values()), laps, strict=True)), strict=True)
-    share = _tokens_padded(whole["validation"], options) / max(1, _tokens_padded(few["validation"], options))
-    tokens = sum(count * longest for count, longest in whole["train"].shapes)
-    return _Trial(
+    by_size = sorted((padded[k], each.seconds) for k, each in tried.items())
+    training = float(np.interp(padded, [size for size, _ in by_size], [lap for _, lap in by_size]).sum())
+    more = _validation_tokens(whole, options) / _validation_tokens(few, options)
+    tokens, processes = sum(count * longest for count, longest in whole["train"].shapes), accelerator.num_processes
+    shapes = {(len(rows), size) for rows, size in zip(batches, padded, strict=True)}
+    return _Measured(
         trunk,
-        Batching(len(lists) // accelerator.num_processes, len(whole["train"]), tokens, 1 - tokens / sum(padded), tried),
+        Batching(
+            steps=len(batches) // processes,
+            rows=len(whole["train"]),
+            tokens=tokens,
+            padding=1 - tokens / sum(padded),
+            tried=[tried[k] for k in reversed(chosen) if k in tried],
+        ),
         Seconds(
-            start=made + final * share,
-            trunk=_filling(clock, few, whole) if trunk.kept else 0.0,
-            training=float(np.interp(padded, sizes, each).sum()) / accelerator.num_processes,
-            validation=validation * share,
+            once=made + final * more + solving_head[1],
+            base=solving_head[0] + (_seconds_to_fill(_clock(run), few, whole) if trunk.kept else 0.0),
+            training=training / processes,
+            validation=validation * more,
             epochs=options.num_train_epochs,
         ),
-        memory.growth() + (trunk.bytes if trunk.in_memory else 0),
+        (trunk.bytes if trunk.in_memory else 0) + int(grows * (len(shapes) - len(tried))),
     )
+
+
+def _spread(padded: Sequence[int]) -> list[int]:
+    """Return some batches from the longest to the shortest, by number."""
+    order = np.argsort(padded, kind="stable")[::-1]
+    return list(dict.fromkeys(int(order[k]) for k in np.linspace(0, len(order) - 1, _SHAPES).round().astype(int)))
 
 
 def _for_trying(options: TrainingOptions) -> TrainingOptions:
     """Return options for a few steps that decide on the trunk as the whole run would, and keep nothing on disk."""
     epochs = max(2, options.num_train_epochs) if options.keep_features else options.num_train_epochs
-    return replace(
-        options,
-        keep_features=False,
-        num_train_epochs=epochs,
-        gradient_accumulation_steps=1,
-        lr_scheduler_type="constant",
-    )
+    options = replace(options, num_train_epochs=epochs, keep_features=False)
+    return replace(options, gradient_accumulation_steps=1, lr_scheduler_type="constant")
 
 
-def _laps(steps: Steps, kinds: Sequence[list[int]]) -> list[float]:
-    """Return the seconds of a step on each of some batches: the median, once the first of all was made."""
-    clock, feed, device = _clock(steps.run), steps.feeds["train"], steps.model.device
+def _few(
+    whole: Mapping[str, Feed], batches: Sequence[Sequence[int]], options: TrainingOptions
+) -> tuple[dict[str, Feed], dict[int, int]]:
+    """Return the rows of some training batches, and of the shortest, middle and longest validation batch.
 
-    def batches() -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    Also returns the training rows' numbers among them.
+    """
+    rows = sorted({i for batch in batches for i in batch})
+    held_out = _validation_batches(whole["validation"], options)
+    some = sorted({i for k in (0, len(held_out) // 2, -1) for i in held_out[k]})
+    few = {"train": _select(whole["train"], rows), "validation": _select(whole["validation"], some)}
+    return few, {i: number for number, i in enumerate(rows)}
+
+
+def _laps(steps: Steps, batches: Sequence[list[int]], memory: Memory) -> tuple[dict[int, float], float]:
+    """Return the seconds of a step on each of some batches by number, the median of a few once one was made.
+
+    Also returns by how many bytes memory grows with each shape of batch: on CPUs, what oneDNN keeps for it. Where a
+    step takes long, the first, the middle and the last batch are enough.
+    """
+    clock, made, grown = _clock(steps.run), [], []
+
+    def loader() -> Iterator[tuple[list[int], dict[str, Tensor]]]:
         began = time.perf_counter()
-        for i in range(_ROUNDS * len(kinds) + 1):
-            if i > len(kinds) and i % len(kinds) == 1 and time.perf_counter() - began > _PATIENCE:
+        for number, rows in enumerate(batches):
+            if time.perf_counter() - began > _PATIENCE and number not in (len(batches) // 2, len(batches) - 1):
+                continue
+            made.append(number)
+            yield steps.batch(rows)
+            grown.append(memory.growth())
+        began = time.perf_counter()
+        for _ in range(_ROUNDS):
+            for number in made[: len(grown)]:
+                made.append(number)
+                yield steps.batch(batches[number])
+            if time.perf_counter() - began > _PATIENCE:
                 return
-            rows = kinds[max(0, i - 1) % len(kinds)]
-            yield rows, {key: value.to(device) for key, value in feed.batch(rows).items()}
 
     optimizer = steps.optimizer()
-    scheduler = steps.schedule(optimizer, 1)
-    with clock.bar("steps", _ROUNDS * len(kinds) + 1) as bar:
-        steps.learn(batches(), optimizer, scheduler, bar)
-    laps = clock.laps.pop("steps")[1:]
-    return [statistics.median(laps[i :: len(kinds)]) for i in range(len(kinds))]
+    with clock.bar("trying steps", (1 + _ROUNDS) * len(batches)) as bar:
+        steps.learn(loader(), optimizer, steps.schedule(optimizer, 1), bar)
+    timed = list(zip(made, clock.laps["trying steps"], strict=True))[len(grown) :]
+    laps = {number: statistics.median(lap for n, lap in timed if n == number) for number in made[: len(grown)]}
+    each = 0.0 if memory.on_gpu else (grown[-1] - grown[0]) / max(1, len(grown) - 1)
+    return laps, each
 
 
-def _validated(run: Run, feed: Feed) -> float:
+def _seconds_to_say(run: Run, feed: Feed) -> float:
     """Return the seconds for what the model says of a feed, once it has said it before."""
     for _ in range(2):
         began = time.perf_counter()
@@ -272,220 +225,124 @@ def _validated(run: Run, feed: Feed) -> float:
     return time.perf_counter() - began
 
 
-def _held_out(feed: Feed, size: int) -> list[list[int]]:
-    """Return the shortest, the middle and the longest of the batches that validation has."""
-    order = sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
-    return [batches[k] for k in sorted({0, len(batches) // 2, len(batches) - 1})]
-
-
-def _tokens_padded(feed: Feed, options: TrainingOptions) -> int:
-    """Return the tokens of a feed in batches as validation has them, padding included."""
-    size = options.per_device_eval_batch_size
-    order = sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
-    return sum(_padded(feed, order[start : start + size]) for start in range(0, len(order), size))
-
-
-def _padded(feed: Feed, rows: Sequence[int]) -> int:
-    return len(rows) * max(count * longest for count, longest in (feed.shapes[i] for i in rows))
-
-
-def _some(feed: Feed, rows: Sequence[int]) -> Feed:
-    return Feed(feed.features.select(rows), feed.collate)
-
-
 # ---- the trunk
 
 
-def _trunk(run: Run, steps: Steps, whole: dict[str, Feed]) -> TrunkPlan:
+def _trunk(run: Run, steps: Steps, whole: Mapping[str, Feed]) -> TrunkPlan:
     """Tell whether the trunk would be kept of all rows, and in how many bytes."""
     if run.trunk is None:
         return TrunkPlan(False, _clock(run).notes["trunk"].removeprefix("not cached: "))
-    size = sum(_bytes(run.trunk, steps.feeds[split], feed) for split, feed in whole.items())
+    size = 0
+    for split, feed in whole.items():
+        few, counts = steps.feeds[split], run.trunk.counts(feed.features)
+        assert isinstance(few, Kept)
+        for name, states in few.states.items():
+            texts = counts.get(name, counts[next(iter(counts))])
+            alone = few.level != "all" or name == "pooled"  # one vector a text, or one a token
+            size += (len(texts) if alone else sum(texts)) * states.width * states.dtype.itemsize
     return TrunkPlan(True, run.trunk.depth, size, size <= room_for(run.options))
 
 
-def _bytes(trunk: Trunk, few: Feed, whole: Feed) -> int:
-    """Return the bytes for what the trunk says of all rows, going by what is kept of a few."""
-    assert isinstance(few, Kept)
-    counts = trunk.counts(whole.features)
-    found = 0
-    for name, states in few.states.items():
-        alone = few.level != "all" or name == "pooled"
-        texts = counts[name] if name in counts else counts[""]
-        found += (len(texts) if alone else sum(texts)) * states.width * states.dtype.itemsize
-    return found
-
-
-def _filling(clock: _Clock, few: dict[str, Feed], whole: dict[str, Feed]) -> float:
+def _seconds_to_fill(clock: Clock, few: Mapping[str, Feed], whole: Mapping[str, Feed]) -> float:
     """Return the seconds for running the trunk over all rows, going by the tokens of a few, but for the first batch."""
-    laps, tried, tokens = clock.laps["running the trunk"], _chunked(few), _chunked(whole)
+    laps, tried, tokens = clock.laps["running the trunk"], _passed(few), _passed(whole)
     if len(laps) == len(tried) > 1:
         return laps[0] + sum(laps[1:]) / sum(tried[1:]) * (sum(tokens) - tokens[0])
     return sum(laps) / sum(tried) * sum(tokens)
 
 
-def _chunked(feeds: dict[str, Feed]) -> list[int]:
-    """Return the tokens, padding included, of each batch in which the frozen base is run over feeds."""
-    found = []
-    for feed in feeds.values():
-        order = sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
-        found += [_padded(feed, chunk) for chunk in chunks(order, feed.shapes)]
-    return found
+# ---- a head that is solved
 
 
-# ---- a probe
-
-
-def _solved(run: Run, mixed: Precision, memory: _Memory) -> _Trial:
+def _solved(run: Run, mixed: Precision) -> _Measured:
     """Solve a probe on some of the rows, and go by their number and their tokens to all of them."""
-    clock, data, options = _clock(run), run.data, run.options
-    run.model = run.base.model  # for collating
+    run.model, trial = run.base.model, run  # the base's own, for collating
     whole = encoded(run)
-    draw = np.random.default_rng(options.seed)
-    run.data = {
-        split: data[split].select(sorted(draw.permutation(len(data[split]))[:most].tolist()))
-        for split, most in _ROWS.items()
-    }
-    run.options = replace(options, keep_features=False)
-    began = time.perf_counter()
-    solve(run, mixed)
-    took = time.perf_counter() - began
-    few = {split: Feed(rows, whole[split].collate) for split, rows in run.features.items()}
-    base_ran = sum(clock.laps["running the base"])
+
+    def act(few: Run) -> None:
+        nonlocal trial
+        solve(few, mixed)
+        trial = few
+
+    base, solved = _seconds_to_solve(run, whole, act)
+    run.model, run.head, run.trainable, run.about = trial.model, trial.head, trial.trainable, trial.about
+    few = encoded(trial)
+    more = _validation_tokens(whole, run.options) / _validation_tokens(few, run.options)
     by_token = run.task.auto_class in BY_TOKEN
-    passed = _passed(whole, by_token) / _passed(few, by_token)
-    validation = _validated(run, few["validation"])
-    more = len(whole["train"]) / len(few["train"])
-    units = [_units(feeds, by_token) for feeds in (few, whole)]
-    width, forms = run.base.model.config.hidden_size, 1 if by_token else len(POOLINGS) * (1 + _depth(run))
-    grows = 2 * forms * width * 4 * (units[1] - units[0])  # kept, and gathered to be solved
-    return _Trial(
-        TrunkPlan(False, "a probe has what the base says in memory, while it is solved"),
+    forms = 1 if by_token else len(POOLINGS) * (1 + len(blocks(run.base.model)))
+    vectors = forms * (_units(whole, by_token) - _units(few, by_token))
+    return _Measured(
+        TrunkPlan(False, "a probe has what the base says in memory while it is solved"),
         None,
-        Seconds(
-            start=0.0,
-            trunk=base_ran * passed,
-            training=max(0.0, took - base_ran - validation) * more,
-            validation=validation
-            * _tokens_padded(whole["validation"], options)
-            / _tokens_padded(few["validation"], options),
-            epochs=1,
-        ),
-        memory.growth() + grows,
+        Seconds(0.0, base, solved, _seconds_to_say(trial, few["validation"]) * more, epochs=1),
+        2 * vectors * run.base.model.config.hidden_size * 4,  # kept, and gathered to be solved
     )
 
 
-def _depth(run: Run) -> int:
-    from .modules import blocks
+def _seconds_to_solve(run: Run, whole: Mapping[str, Feed], act: Callable[[Run], None]) -> tuple[float, float]:
+    """Return the seconds for running the base over all rows and for solving, going by `act` on a few rows."""
+    draw, clock = np.random.default_rng(run.options.seed), Clock(_clock(run).watch)
+    few = replace(
+        run, data={s: _drawn(rows, _ROWS[s], draw) for s, rows in run.data.items() if s in _ROWS}, watch=clock
+    )
+    began = time.perf_counter()
+    act(few)
+    took = time.perf_counter() - began
+    ran, by_token = sum(clock.laps["running the base"]), run.task.auto_class in BY_TOKEN
+    tried = encoded(few)
+    more = len(whole["train"]) / len(tried["train"])
+    return ran * _read(whole, by_token) / _read(tried, by_token), (took - ran) * more
 
-    return len(blocks(run.base.model))
+
+def _drawn(rows: Dataset, most: int, draw: np.random.Generator) -> Dataset:
+    return rows.select(sorted(draw.permutation(len(rows))[:most].tolist()))
 
 
-def _units(feeds: dict[str, Feed], by_token: bool) -> int:
+def _units(feeds: Mapping[str, Feed], by_token: bool) -> int:
     """Return how many vectors a probe is solved on: one a text, or one a token."""
     return sum(count * (longest if by_token else 1) for feed in feeds.values() for count, longest in feed.shapes)
 
 
-def _passed(feeds: dict[str, Feed], by_token: bool) -> int:
+def _read(feeds: Mapping[str, Feed], by_token: bool) -> int:
     """Return the tokens that the base reads: of a part for all layers, where each token is asked, then all for one."""
     found = 0
-    for feed in feeds.values():
-        tokens = sum(_chunked({"": feed}))
+    for split, feed in feeds.items():
+        tokens = sum(_passed({split: feed}))
         found += tokens + (solving.SCREENED if by_token and tokens > solving.SCREENED else 0)
     return found
 
 
-# ---- what learns
+# ---- rows and tokens
 
 
-def _parts(parameters: dict[str, Tensor]) -> list[Part]:
-    """Group parameters by name and shape, where names differ in numbers alone."""
-    groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
-    for name, p in parameters.items():
-        groups.setdefault((re.sub(r"\b\d+\b", "*", name), tuple(p.shape)), []).append(name)
-    return [Part(_spanning(names), shape, len(names)) for (_, shape), names in groups.items()]
+def _padded(feed: Feed, rows: Sequence[int]) -> int:
+    """Return the tokens of a batch, padding included."""
+    return len(rows) * max(count * longest for count, longest in (feed.shapes[i] for i in rows))
 
 
-def _spanning(names: Sequence[str]) -> str:
-    """Return one name for several that differ in numbers alone.
-
-    >>> _spanning(["layer.0.weight", "layer.1.weight", "layer.4.weight"])
-    'layer.0-1,4.weight'
-    """
-    columns = zip(*(name.split(".") for name in names), strict=True)
-    return ".".join(_span(sorted({int(v) for v in c})) if c[0].isdigit() else c[0] for c in columns)
+def _by_length(feed: Feed) -> list[int]:
+    return sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
 
 
-def _span(numbers: Sequence[int]) -> str:
-    starts = [n for n in numbers if n - 1 not in numbers]
-    ends = [n for n in numbers if n + 1 not in numbers]
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+def _passed(feeds: Mapping[str, Feed]) -> list[int]:
+    """Return the tokens, padding included, of each batch in which the frozen base is run over feeds."""
+    return [_padded(feed, rows) for feed in feeds.values() for rows in chunks(_by_length(feed), feed.shapes)]
 
 
-# ---- measuring
+def _validation_batches(feed: Feed, options: TrainingOptions) -> list[list[int]]:
+    order, size = _by_length(feed), options.per_device_eval_batch_size
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-class _Clock(Watch):
-    """Time every step of every bar, and keep remarks to itself."""
-
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
-        self.notes: dict[str, str] = {}
-        self.laps: dict[str, list[float]] = {}
-        self.start = 0.0
-
-    def note(self, topic: str, text: str) -> None:
-        self.notes[topic] = text
-
-    @contextmanager
-    def bar(self, title: str, total: int) -> Iterator[Watch]:
-        with self.watch.bar(title, total) as self._bar:
-            self._title, self._last = title, time.perf_counter()
-            yield self
-
-    def advance(self, steps: int = 1, **values: float) -> None:
-        now = time.perf_counter()
-        self.laps.setdefault(self._title, []).append(now - self._last)
-        self._last = now
-        self._bar.advance(steps, **values)
+def _validation_tokens(feeds: Mapping[str, Feed], options: TrainingOptions) -> int:
+    feed = feeds["validation"]
+    return max(1, sum(_padded(feed, rows) for rows in _validation_batches(feed, options)))
 
 
-def _clock(run: Run) -> _Clock:
-    assert isinstance(run.watch, _Clock)
+def _select(feed: Feed, rows: Sequence[int]) -> Feed:
+    return Feed(feed.features.select(rows), feed.collate)
+
+
+def _clock(run: Run) -> Clock:
+    assert isinstance(run.watch, Clock)
     return run.watch
-
-
-class _Memory:
-    """How far memory grows from now on: the GPU's where there is one, else what the process has of the machine's."""
-
-    _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-    def __init__(self, base: Base) -> None:
-        self.on_gpu = torch.cuda.is_available()
-        self._loaded = base.nbytes
-        gc.collect()
-        if self.on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-            return
-        self._before = self._resident()
-        try:
-            self._RESET.write_text("5")  # the peak that Linux knows of is counted from here
-            self._linux = True
-        except OSError:
-            self._linux = False
-
-    def growth(self) -> int:
-        """Return by how many bytes memory has grown at most; where the system can't tell, by how many it has now."""
-        if self.on_gpu:
-            return max(0, torch.cuda.max_memory_allocated() - self._loaded)
-        return max(0, (self._peak() if self._linux else self._resident()) - self._before)
-
-    def _peak(self) -> int:
-        lines = self._STATUS.read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-
-    @staticmethod
-    def _resident() -> int:
-        found: int = psutil.Process().memory_info().rss
-        return found

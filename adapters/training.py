@@ -165,7 +165,7 @@ def solve(run: Run, mixed: Precision) -> list[Any]:
     return predictions
 
 
-def _started(run: Run, mixed: Precision) -> None:
+def start_head(run: Run, mixed: Precision) -> None:
     """Solve the last linear map of the head before anything else learns."""
     features = {s: encode(run.task, run.data[s], run.base, labelled=True, watch=run.watch) for s in SPLITS}
     smoothing = run.options.label_smoothing_factor
@@ -181,7 +181,7 @@ def learn(run: Run, mixed: Precision) -> list[Any]:
     """Train the model of the task by gradient descent; return the validation predictions of its best epoch."""
     make_model(run)
     if run.options.head_init == "probe":
-        _started(run, mixed)
+        start_head(run, mixed)
     start = [p.detach().clone() for p in run.trainable]
     validation = _loop(run, mixed)
     if all(torch.equal(p, s) for p, s in zip(run.trainable, start, strict=True)):

@@ -10,7 +10,7 @@ from adapterkit.cli.common import TerminalWatch, common_options, print_json, pri
 from adapterkit.cli.run import RunCommand, resolved, run_options
 
 if TYPE_CHECKING:
-    from adapterkit.planning import Outlook
+    from adapterkit.outlook import Outlook
 
 
 @click.command(cls=RunCommand, short_help="Say what a run would train and take.")
@@ -21,9 +21,9 @@ def command(config: str | None, as_json: bool, **flags: Any) -> None:
 
     A few real steps are made on batches of the run, and the base is put back; no adapter and no registry is written.
     """
-    from adapterkit.planning import outlook
+    from adapterkit.planning import measure
 
-    found = outlook(resolved(config, flags), watch=TerminalWatch())
+    found = measure(resolved(config, flags), watch=TerminalWatch())
     if as_json:
         print_json(found.plain())
     else:
@@ -40,7 +40,7 @@ def _show(found: Outlook) -> None:
         "trunk": _trunk(found),
         "batches": _batches(found),
         "time": _time(found),
-        "memory": f"{size(found.memory)} of {found.on} memory above the loaded base",
+        "memory": f"{size(found.memory)} of {'GPU ' if found.on_gpu else ''}memory above the loaded base",
     }
     for topic, text in lines.items():
         click.echo(f"{topic:<10} {text}")
@@ -57,7 +57,8 @@ def _batches(found: Outlook) -> str:
     of = found.batches
     if of is None:
         return "none: a probe is solved on all rows at once"
-    tried = ", ".join(f"{name} {k.rows} x {k.tokens} tokens {k.seconds:.3f} s" for name, k in of.tried.items())
+    some = {"shortest": of.tried[0], "median": of.tried[len(of.tried) // 2], "longest": of.tried[-1]}
+    tried = ", ".join(f"{name} {k.rows} x {k.tokens} tokens {k.seconds:.3f} s" for name, k in some.items())
     return (
         f"{found.seconds.epochs} x {of.steps:,} steps of {of.rows:,} rows, {of.tokens:,} tokens and "
         f"{of.padding:.1%} padding; {tried}"
@@ -65,9 +66,7 @@ def _batches(found: Outlook) -> str:
 
 
 def _time(found: Outlook) -> str:
-    of = found.seconds
-    steps = (
-        f"{of.training:.1f} s {'for steps' if found.batches else 'for solving'} and {of.validation:.1f} s of validation"
-    )
-    once = f"; {of.trunk:.1f} s for running the {'trunk' if found.batches else 'base'} once" if of.trunk else ""
-    return f"{of.epoch:.1f} s an epoch, {steps}{once}; {of.total:.1f} s in all"
+    of, solved = found.seconds, found.batches is None
+    parts = f"{of.training:.1f} s for {'solving' if solved else 'steps'} and {of.validation:.1f} s for validation"
+    once = f"; once {of.base:.1f} s for running the {'base' if solved else 'trunk'}" if of.base else ""
+    return f"{of.epoch:.1f} s an epoch, {parts}{once}; {of.total:.1f} s in all"

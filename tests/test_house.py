@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "options", "settings", "modules", "patch", "strategy", "watch", "files", "readers"}
     | {"peft_format", "metrics", "vectors", "snapshot"}
-    | {"batching", "rate", "feed", "given", "precision", "states", "remembered"},
+    | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"},
     {"base", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe"},
     {"adapter", "registry", "fitting"},
     {"training", "trunk", "solving", "evaluation", "pool", "merge"},
