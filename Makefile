@@ -10,7 +10,7 @@ SOURCES := $(shell find adapters plugins cli -name '*.py' | sed 's/ /\\ /g')
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
 	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing adapterkit and what it needs into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev,tune]'
 	@touch $@
 
 demo: $(VENV)/.installed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -75,7 +75,7 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
     with on.base.held(), fitted(on.base, plan.strategy) as fit:
         run = Run(on.base, on.task, plan.strategy, fit, on.splits.sets, plan.training, Clock(watch))
         marks.append(time.perf_counter())
-        found = _solved(run, mixed) if probes(run) else _stepped(run, mixed, memory)
+        found = _solved(run, mixed) if probes(run) else _stepped(run, mixed)
         grown = memory.growth()
         learning = {id(p) for p in run.trainable}
         parts = parts_of({name: p for name, p in run.model.named_parameters() if id(p) in learning})
@@ -104,7 +104,7 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
 # ---- steps
 
 
-def _stepped(run: Run, mixed: Precision, memory: Memory) -> _Measured:
+def _stepped(run: Run, mixed: Precision) -> _Measured:
     """Make a few steps of a run, and measure them."""
     options = run.options
     began = time.perf_counter()
@@ -123,8 +123,12 @@ def _stepped(run: Run, mixed: Precision, memory: Memory) -> _Measured:
     chosen = _spread(padded)
     few, numbers = _few(whole, [batches[k] for k in chosen], options)
     with stepping(run, accelerator, few) as steps:
-        laps, grows = _laps(steps, [[numbers[i] for i in batches[k]] for k in chosen], memory)
+        trying = [[numbers[i] for i in batches[k]] for k in chosen]
+        laps = _laps(steps, trying)
         validation = final = _seconds_to_say(run, steps.feeds["validation"])
+        _learn(
+            steps, map(steps.batch, (trying[len(trying) // 2], trying[-1]))
+        )  # as an epoch after it, when memory is full
         trunk = _trunk(run, steps, whole)
     if run.trunk is None or not run.trunk.whole:
         final = 0.0 if run.trunk is None and mixed.name == "no" else _seconds_to_say(run, few["validation"])
@@ -136,7 +140,6 @@ def _stepped(run: Run, mixed: Precision, memory: Memory) -> _Measured:
     training = float(np.interp(padded, [size for size, _ in by_size], [lap for _, lap in by_size]).sum())
     more = _validation_tokens(whole, options) / _validation_tokens(few, options)
     tokens, processes = sum(count * longest for count, longest in whole["train"].shapes), accelerator.num_processes
-    shapes = {(len(rows), size) for rows, size in zip(batches, padded, strict=True)}
     return _Measured(
         trunk,
         Batching(
@@ -144,7 +147,7 @@ def _stepped(run: Run, mixed: Precision, memory: Memory) -> _Measured:
             rows=len(whole["train"]),
             tokens=tokens,
             padding=1 - tokens / sum(padded),
-            tried=[tried[k] for k in reversed(chosen) if k in tried],
+            tried=list(tried.values()),
         ),
         Seconds(
             once=made + final * more + solving_head[1],
@@ -153,13 +156,13 @@ def _stepped(run: Run, mixed: Precision, memory: Memory) -> _Measured:
             validation=validation * more,
             epochs=options.num_train_epochs,
         ),
-        (trunk.bytes if trunk.in_memory else 0) + int(grows * (len(shapes) - len(tried))),
+        trunk.bytes if trunk.in_memory else 0,
     )
 
 
 def _spread(padded: Sequence[int]) -> list[int]:
-    """Return some batches from the longest to the shortest, by number."""
-    order = np.argsort(padded, kind="stable")[::-1]
+    """Return some batches from the shortest to the longest, by number."""
+    order = np.argsort(padded, kind="stable")
     return list(dict.fromkeys(int(order[k]) for k in np.linspace(0, len(order) - 1, _SHAPES).round().astype(int)))
 
 
@@ -184,37 +187,38 @@ def _few(
     return few, {i: number for number, i in enumerate(rows)}
 
 
-def _laps(steps: Steps, batches: Sequence[list[int]], memory: Memory) -> tuple[dict[int, float], float]:
+def _laps(steps: Steps, batches: Sequence[list[int]]) -> dict[int, float]:
     """Return the seconds of a step on each of some batches by number, the median of a few once one was made.
 
-    Also returns by how many bytes memory grows with each shape of batch: on CPUs, what oneDNN keeps for it. Where a
-    step takes long, the first, the middle and the last batch are enough.
+    Where a step takes long, the first, the middle and the last batch are enough.
     """
-    clock, made, grown = _clock(steps.run), [], []
+    made: list[int] = []
 
     def loader() -> Iterator[tuple[list[int], dict[str, Tensor]]]:
         began = time.perf_counter()
         for number, rows in enumerate(batches):
-            if time.perf_counter() - began > _PATIENCE and number not in (len(batches) // 2, len(batches) - 1):
-                continue
-            made.append(number)
-            yield steps.batch(rows)
-            grown.append(memory.growth())
-        began = time.perf_counter()
+            if number in (0, len(batches) // 2, len(batches) - 1) or time.perf_counter() - began < _PATIENCE:
+                made.append(number)
+                yield steps.batch(rows)
+        some, began = tuple(made), time.perf_counter()
         for _ in range(_ROUNDS):
-            for number in made[: len(grown)]:
+            for number in some:
                 made.append(number)
                 yield steps.batch(batches[number])
             if time.perf_counter() - began > _PATIENCE:
                 return
 
-    optimizer = steps.optimizer()
-    with clock.bar("trying steps", (1 + _ROUNDS) * len(batches)) as bar:
-        steps.learn(loader(), optimizer, steps.schedule(optimizer, 1), bar)
-    timed = list(zip(made, clock.laps["trying steps"], strict=True))[len(grown) :]
-    laps = {number: statistics.median(lap for n, lap in timed if n == number) for number in made[: len(grown)]}
-    each = 0.0 if memory.on_gpu else (grown[-1] - grown[0]) / max(1, len(grown) - 1)
-    return laps, each
+    laps = list(zip(made, _learn(steps, loader()), strict=True))
+    timed = laps[len(set(made)) :]
+    return {number: statistics.median(lap for n, lap in timed if n == number) for number in dict.fromkeys(made)}
+
+
+def _learn(steps: Steps, loader: Iterable[tuple[list[int], dict[str, Tensor]]]) -> list[float]:
+    """Learn from some batches, and return the seconds that each took."""
+    clock, title, optimizer = _clock(steps.run), "trying steps", steps.optimizer()
+    with clock.bar(title, (1 + _ROUNDS) * _SHAPES) as bar:
+        steps.learn(loader, optimizer, steps.schedule(optimizer, 1), bar)
+    return clock.laps.pop(title)
 
 
 def _seconds_to_say(run: Run, feed: Feed) -> float:
