@@ -125,6 +125,7 @@ class Base:
             tokenizer = transformers.AutoTokenizer.from_pretrained(path, **common)
         except (OSError, ValueError, KeyError, SafetensorError, RuntimeError, ImportError) as error:
             raise BaseModelError(_why_not(name, path, error)) from error
+        tokenizer.padding_side = "right"  # labels and offsets are counted from the left; generation pads by itself
         if tokenizer.pad_token is None:  # masked wherever it stands, so any will do
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         fresh = _fresh_children(name, model, set(info["missing_keys"]))

@@ -40,7 +40,7 @@ class Form:
         if not isinstance(stored, Mapping) or set(stored) != {"layer", "pooling"}:
             raise AdapterError(f"a probe has a layer and a pooling, not {str(stored)[:60]}")
         layer, pooling = stored["layer"], stored["pooling"]
-        if not isinstance(layer, int) or layer < 0:
+        if not isinstance(layer, int) or isinstance(layer, bool) or layer < 0:
             raise AdapterError(f"the layer of a probe is a number from 0 on, not {str(layer)[:60]}")
         if pooling is not None and pooling not in POOLINGS:
             raise AdapterError(f"the pooling of a probe is {', '.join(POOLINGS)}, or none, not {str(pooling)[:60]}")

@@ -45,15 +45,26 @@ def place(*parts: Any) -> Path:
 
 
 def recall(file: Path) -> dict[str, Tensor] | None:
-    """Return the tensors of a file, mapped, or None where it isn't there or isn't whole."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    """Return the tensors of a file, mapped, or None where it isn't there, isn't whole, or was changed."""
+    from safetensors import SafetensorError, safe_open
 
     try:
-        found: dict[str, Tensor] = load_file(file)
-        return found
+        with safe_open(file, framework="pt") as stored:
+            found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118, it is no dict
+            stated = (stored.metadata() or {}).get("sha256")
     except (OSError, SafetensorError):
         return None
+    return found if stated == _sum(found) else None
+
+
+def _sum(tensors: dict[str, Tensor]) -> str:
+    import torch
+
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        found.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def remember(file: Path, tensors: dict[str, Tensor]) -> None:
@@ -65,7 +76,7 @@ def remember(file: Path, tensors: dict[str, Tensor]) -> None:
     handle, beside = tempfile.mkstemp(dir=file.parent, prefix=".")
     os.close(handle)
     try:
-        save_file(tensors, beside)
+        save_file(tensors, beside, {"sha256": _sum(tensors)})
         os.replace(beside, file)
     except SafetensorError as error:
         raise OSError(f"can't write '{file}': {error}") from error

@@ -391,6 +391,7 @@ def _memory_saved(run: Run) -> Iterator[None]:
     if not run.model.supports_gradient_checkpointing:
         raise TrainingError(f"a {type(run.model).__name__} has no gradient checkpointing")
     run.model.gradient_checkpointing_enable({"use_reentrant": False})
+    run.model.disable_input_require_grads()  # which reentrant checkpoints alone need
     try:
         yield
     finally:

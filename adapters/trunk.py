@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,7 +126,10 @@ class Trunk:
         finally:
             self.model.train(was_training)
         if store:
-            kept.remember(mixed)
+            try:
+                kept.remember(mixed)
+            except OSError as error:
+                watch.note("trunk", f"not kept for later runs: {error.strerror or error}")
         return kept
 
     def _watched(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -440,7 +444,7 @@ def cached(
             room -= found.nbytes if found.in_memory else 0
         first = next(iter(kept.values()))
         assert isinstance(first, Kept)
-        if not (difference := _difference(trunk, first)) <= 1e-3:
+        if not (difference := _difference(trunk, first, precision(options.mixed_precision).name)) <= 1e-3:
             raise _NoTrunk(f"what was kept gives other outputs, by {difference:.2g}")
     except (_NoTrunk, OSError) as error:
         reason = str(error) if isinstance(error, _NoTrunk) else f"can't keep it: {error.strerror or error}"
@@ -480,8 +484,11 @@ def room_for(options: TrainingOptions) -> float:
     return float(psutil.virtual_memory().available / 4)
 
 
-def _difference(trunk: Trunk, kept: Kept) -> float:
-    """Return by how much what the model says of a few features differs with what was kept, in shares of the largest."""
+def _difference(trunk: Trunk, kept: Kept, mixed: str) -> float:
+    """Return by how much what the model says of a few features differs with what is kept, in shares of the largest.
+
+    Each is filled and asked by itself, so that both sides round alike.
+    """
 
     def said(feed: Feed, i: int) -> Any:
         batch = {k: v.to(trunk.model.device) for k, v in feed.batch([i]).items()}
@@ -490,8 +497,10 @@ def _difference(trunk: Trunk, kept: Kept) -> float:
 
     few = range(min(4, len(kept)))
     own = [said(kept.feed, i) for i in few]
+    alone = [Feed(kept.feed.features.select([i]), kept.feed.collate) for i in few]
+    filled = [trunk.fill(feed, math.inf, Watch(), mixed=mixed) for feed in alone]
     with trunk.exchanged():
-        taken = [said(kept, i) for i in few]
+        taken = [said(feed, 0) for feed in filled]
     return apart(own, taken) / max(1.0, _largest(own))
 
 

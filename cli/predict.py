@@ -135,7 +135,7 @@ def _names_and_texts(
         registry.resolve(name)
     near = difflib.get_close_matches(rest[0], known, n=1, cutoff=0.8) if rest else []
     if near:
-        watch.note("", f"'{rest[0]}' is taken for a text; there is an adapter '{near[0]}'")
+        raise OptionError(f"no adapter named '{rest[0]}'; did you mean '{near[0]}'? a text like that goes behind --")
     return names, (*rest, *after)
 
 
@@ -148,7 +148,7 @@ def _are_adapters(word: str, known: dict[str, Any]) -> bool:
 
 def _given(texts: tuple[str, ...], path: str | None, kind: str | None) -> Given:
     if texts and path:
-        raise DataError(f"give texts or --file {path}, not both")
+        raise DataError(f"'{texts[0]}' is no registered adapter, and a text can't be given beside --file {path}")
     if kind and (texts or path not in (None, "-")):
         raise OptionError(f"--input-format {kind} is for the standard input, and {path or 'texts'} was given")
     if texts:

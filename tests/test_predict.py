@@ -311,7 +311,8 @@ def test_leading_words_are_adapters_and_the_others_texts(adapt: Adapt, good: Any
     assert json.loads(good("mood", "--json", "--", "topic", "--json"))[0]["text"] == "topic"
     assert json.loads(good("mood", "topic@home is great", "--json"))[0]["text"] == "topic@home is great"
     near = adapt("predict", "mood", "topics")
-    assert (near.exit_code, near.stderr.strip()) == (0, "'topics' is taken for a text; there is an adapter 'topic'")
+    said = "Error: no adapter named 'topics'; did you mean 'topic'? a text like that goes behind --"
+    assert (near.exit_code, near.stderr.strip()) == (2, said)
 
 
 def test_several_adapters_have_a_column_each(good: Any, shop: Shop, tmp_path: Path) -> None:
@@ -543,7 +544,11 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     ),
     "file": (["mood", "--file", "no.csv"], None, "no file 'no.csv'; '.' holds folder.csv, hole.csv, two.csv"),
     "kind of file": (["mood", "--file", "rows.xls"], None, "rows.xls: files that can be read end in .csv"),
-    "both": (["mood", "a", "--file", "rows.jsonl"], None, "give texts or --file rows.jsonl, not both"),
+    "both": (
+        ["mood", "a", "--file", "rows.jsonl"],
+        None,
+        "'a' is no registered adapter, and a text",
+    ),
     "empty file": (["mood", "--file", "none.jsonl"], None, "none.jsonl: no rows"),
     "empty input": (["mood"], "", "standard input: no rows"),
     "empty text": (["mood", "a", " "], None, "text 2: text is empty"),

@@ -187,6 +187,25 @@ def test_the_reported_metric_is_that_of_the_saved_adapter(small_csv: Path, tiny_
     assert report.trained_parameters == 2 * 32 + 2
 
 
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_a_tokenizer_that_pads_on_the_left_changes_nothing(
+    family: str,
+    rows_of: Callable[..., Path],
+    tmp_path: Path,
+    registry: Registry,
+) -> None:
+    import transformers
+
+    from adapterkit import data
+
+    folder = tiny.make(family, tmp_path / "base")
+    transformers.AutoTokenizer.from_pretrained(folder, padding_side="left").save_pretrained(folder)
+    base, file = Base.load(str(folder)), rows_of("token-classification", 24)
+    report = run(plan("token-classification", file, "head-only"), registry, base=base)
+    measured = evaluate(base, registry.load("tiny"), data.read(str(file)))
+    assert measured.metrics.values["f1"] == pytest.approx(report.metrics["validation"]["f1"], abs=1e-6)
+
+
 def test_show_says_what_a_probe_reads(
     adapt: Callable[..., Any], small_csv: Path, tiny_folder: Callable[..., Path]
 ) -> None:

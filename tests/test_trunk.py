@@ -292,8 +292,29 @@ def test_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
     assert remembered.recall(file) is not None
     file.write_bytes(whole[:-8])
     assert remembered.recall(file) is None
+    file.write_bytes(whole[:-8] + bytes(8))
+    assert remembered.recall(file) is None
     assert remembered.recall(tmp_path / "none") is None
     assert [p.name for p in tmp_path.iterdir()] == [file.name]
+
+
+# ---- beside other options
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "llama", "t5"])
+@pytest.mark.parametrize("more", [{"mixed_precision": "bf16"}, {"gradient_checkpointing": True}])
+def test_bf16_and_checkpointed_activations_have_a_trunk_too(
+    family: str,
+    more: dict[str, Any],
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    losses: Callable[..., tuple[list[float], Notes]],
+    tmp_path: Path,
+) -> None:
+    base = base_for(family, "text-classification")
+    chosen = plan("text-classification", rows_of("text-classification"), "layerwise", num_train_epochs=2, top=1, **more)
+    _, notes = losses(chosen, base, tmp_path)
+    assert "run once over 32 texts" in notes.heard["trunk"], notes.heard["trunk"]
 
 
 # ---- what a head reads

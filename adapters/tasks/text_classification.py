@@ -109,11 +109,12 @@ class TextClassification(Task):
             raise DataError(f"no training row has a label in column '{self._label}'")
         weights = check_weights(self.label_weights, labels)
         if self.class_weight == "balanced":
+            import numpy as np
             from sklearn.utils.class_weight import compute_class_weight
 
             flat = [str(label) for row in rows for label in row]
             there = sorted(set(flat))
-            found = dict(zip(there, compute_class_weight("balanced", classes=there, y=flat), strict=True))
+            found = dict(zip(there, compute_class_weight("balanced", classes=np.array(there), y=flat), strict=True))
             weights = tuple(f"{found.get(label, 1.0):.6g}" for label in labels)
         return replace(self, problem_type=kind, labels=labels, label_weights=weights)
 
