@@ -190,7 +190,7 @@ def test_the_reported_metric_is_that_of_the_saved_adapter(small_csv: Path, tiny_
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_a_tokenizer_that_pads_on_the_left_changes_nothing(
     family: str,
-    rows_of: Callable[..., Path],
+    rows_of: Callable[..., Path],  # noqa: F811
     tmp_path: Path,
     registry: Registry,
 ) -> None:
