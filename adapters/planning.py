@@ -133,6 +133,8 @@ def _stepped(run: Run, mixed: Precision) -> _Measured:
     if run.trunk is None or not run.trunk.whole:
         final = 0.0 if run.trunk is None and mixed.name == "no" else _seconds_to_say(run, few["validation"])
     del copies
+    ran = _clock(run).laps.get("running the trunk", [])
+    filling = _seconds_to_run(ran, few, sum(_passed(whole))) if trunk.kept else 0.0
     tried = {
         k: Tried(len(batches[k]), padded[k] // len(batches[k]), laps[n]) for n, k in enumerate(chosen) if n in laps
     }
@@ -151,7 +153,7 @@ def _stepped(run: Run, mixed: Precision) -> _Measured:
         ),
         Seconds(
             once=made + final * more + solving_head[1],
-            base=solving_head[0] + (_seconds_to_fill(_clock(run), few, whole) if trunk.kept else 0.0),
+            base=solving_head[0] + filling,
             training=training / processes,
             validation=validation * more,
             epochs=options.num_train_epochs,
@@ -247,12 +249,12 @@ def _trunk(run: Run, steps: Steps, whole: Mapping[str, Feed]) -> TrunkPlan:
     return TrunkPlan(True, run.trunk.depth, size, size <= room_for(run.options))
 
 
-def _seconds_to_fill(clock: Clock, few: Mapping[str, Feed], whole: Mapping[str, Feed]) -> float:
-    """Return the seconds for running the trunk over all rows, going by the tokens of a few, but for the first batch."""
-    laps, tried, tokens = clock.laps["running the trunk"], _passed(few), _passed(whole)
+def _seconds_to_run(laps: Sequence[float], few: Mapping[str, Feed], tokens: int) -> float:
+    """Return the seconds for running the base over so many tokens, going by those of a few rows, but for the first."""
+    tried = _passed(few)
     if len(laps) == len(tried) > 1:
-        return laps[0] + sum(laps[1:]) / sum(tried[1:]) * (sum(tokens) - tokens[0])
-    return sum(laps) / sum(tried) * sum(tokens)
+        return laps[0] + sum(laps[1:]) / sum(tried[1:]) * max(0, tokens - tried[0])
+    return sum(laps) / sum(tried) * tokens
 
 
 # ---- a head that is solved
@@ -292,10 +294,9 @@ def _seconds_to_solve(run: Run, whole: Mapping[str, Feed], act: Callable[[Run], 
     began = time.perf_counter()
     act(few)
     took = time.perf_counter() - began
-    ran, by_token = sum(clock.laps["running the base"]), run.task.auto_class in BY_TOKEN
-    tried = encoded(few)
-    more = len(whole["train"]) / len(tried["train"])
-    return ran * _read(whole, by_token) / _read(tried, by_token), (took - ran) * more
+    laps, tried = clock.laps["running the base"], encoded(few)
+    tokens = _read(whole, run.task.auto_class in BY_TOKEN)
+    return _seconds_to_run(laps, tried, tokens), (took - sum(laps)) * len(whole["train"]) / len(tried["train"])
 
 
 def _drawn(rows: Dataset, most: int, draw: np.random.Generator) -> Dataset:

@@ -341,6 +341,7 @@ def _find_rate(steps: Steps, batches: Batches, updates: int) -> None:
     batches.set_epoch(run.options.num_train_epochs)  # an order that the run doesn't see
     mine = itertools.cycle(list(batches)[accelerator.process_index :: accelerator.num_processes])
     strategy, start = run.strategy, [p.detach().clone() for p in run.trainable]
+    scale = {} if accelerator.scaler is None else accelerator.scaler.state_dict()
 
     def losses(first: float, factor: float) -> Iterator[float]:
         run.strategy = replace(strategy, learning_rate=first)
@@ -361,6 +362,8 @@ def _find_rate(steps: Steps, batches: Batches, updates: int) -> None:
     finally:
         run.losses.clear()
         accelerator.step = 0  # of those that accumulate
+        if accelerator.scaler is not None:  # fp16
+            accelerator.scaler.load_state_dict(scale)
         with torch.no_grad():
             for p, values in zip(run.trainable, start, strict=True):
                 p.copy_(values)

@@ -25,9 +25,10 @@ import filelock
 
 from .errors import OptionError, StrategyError, TrainingError, unknown
 from .files import check_writable, json_bytes, write_file
-from .options import Option, options, plain
+from .options import plain
+from .search import Choices, Space, default_search, read_search, text_of, with_values
 from .watch import Watch
-from .workflow import AUTO, RATE, Plan, Ready, ready, run_options, run_yaml, spelled
+from .workflow import AUTO, Plan, Ready, ready, run_options, run_yaml
 
 if TYPE_CHECKING:
     from .base import Base
@@ -36,62 +37,6 @@ STUDY, JOURNAL, TABLE, BEST, LOCK = "study.json", "journal.log", "trials.csv", "
 _RANDOM = 5  # trials before the sampler goes by those there were
 
 
-@dataclass(frozen=True)
-class Choices:
-    """A few values, to be taken as they are."""
-
-    values: tuple[Any, ...]
-
-    def suggest(self, trial: Any, name: str) -> None:
-        """Have Optuna give a trial a value; to it, they are texts."""
-        trial.suggest_categorical(name, [_text(value) for value in self.values])
-
-    def value(self, stored: Any) -> Any:
-        """Return the value that Optuna knows as `stored`."""
-        return next(value for value in self.values if _text(value) == stored)
-
-    def stored(self, value: Any) -> Any:
-        """Return what Optuna knows a value as, or None where there is no such value."""
-        return _text(value) if value in self.values else None
-
-    def ends(self) -> Sequence[Any]:
-        """Return the values that have to be allowed."""
-        return self.values
-
-    def __str__(self) -> str:
-        return ",".join(map(_text, self.values))
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers from `low` to `high`, on a logarithmic scale or not."""
-
-    low: float
-    high: float
-    log: bool
-    whole: bool
-
-    def suggest(self, trial: Any, name: str) -> None:
-        """Have Optuna give a trial a value."""
-        (trial.suggest_int if self.whole else trial.suggest_float)(name, self.low, self.high, log=self.log)
-
-    def value(self, stored: Any) -> Any:
-        """Return the value that Optuna knows as `stored`."""
-        return stored
-
-    def stored(self, value: Any) -> Any:
-        """Return what Optuna knows a value as, or None where it is none of the range."""
-        return value if value is not None and self.low <= value <= self.high else None
-
-    def ends(self) -> Sequence[Any]:
-        """Return the values that have to be allowed."""
-        return self.low, self.high
-
-    def __str__(self) -> str:
-        return f"{self.low}..{self.high}{':log' if self.log else ':linear'}"
-
-
-Space = Choices | Range
 State = Literal["done", "pruned", "failed"]
 
 
@@ -182,7 +127,7 @@ def _finished(study: _Study, place: Path, search: dict[str, str]) -> Tuned:
     _write_table(place, ranked, study.spaces, on.task.best)
     if ranked[0].state != "done":
         raise TrainingError(f"no trial of '{place}' came to an end; the last: {trials[-1].why or trials[-1].state}")
-    best = replace(_with(plan, {**ranked[0].values, "keep_features": True}), name=on.name)
+    best = replace(with_values(plan, {**ranked[0].values, "keep_features": True}), name=on.name)
     resolved = replace(best, task_name=on.task.name, task_options=plain(on.task))
     write_file(place / BEST, run_yaml(resolved.values()))
     return Tuned(on.name, str(place), on.task.best, search, ranked, best)
@@ -198,78 +143,6 @@ def load_study(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]
         raise OptionError(unknown("study", name, there, known_as=f"in '{folder}'")) from None
     except (ValueError, KeyError, TypeError) as error:
         raise OptionError(f"'{folder / name / STUDY}' is not what adapt tune wrote: {error}") from error
-
-
-# ---- what is tried
-
-
-def read_search(plan: Plan, given: Mapping[str, str]) -> dict[str, Space]:
-    """Read choices and ranges for options of a plan's strategy and training, whichever spelling names them.
-
-    Raises `OptionError` where there is no such option, or a value at an end isn't one of its.
-    """
-    known = run_options(plan.strategy_name, plan.task_name)
-    own = {f.name for section in (plan.strategy, plan.training) for f in fields(section)} - {"seed"}
-    found = {}
-    for name, text in spelled(given, known, plan.strategy_name).items():
-        if name not in own:
-            why = (
-                "it decides which rows are cut off" if name == "seed" else "rows, task and base are one for all trials"
-            )
-            raise OptionError(f"--search {name}: {why}; can be searched: {', '.join(sorted(own))}")
-        found[name] = space = _space(known[name], str(text))
-        for end in space.ends():
-            _with(plan, {name: end})  # which says what is wrong with it
-    return found
-
-
-def _space(option: Option, text: str) -> Space:
-    """Read `4,8,16`, `query+value,all-linear` (a list's parts joined by +), `0..0.3`, or `1e-4..1e-2:log`."""
-    where = f"--search {option.name}={text}"
-    option = replace(option, words=())
-    if ".." not in text:
-        parts = [part.strip() for part in text.split(",")]
-        values = [option.parse(part.replace("+", ",") if option.type is tuple else part) for part in parts]
-        return Choices(tuple(dict.fromkeys(values)))
-    body, _, scale = text.partition(":")
-    if option.type not in (int, float) or scale not in ("", "log", "linear"):
-        raise OptionError(f"{where}: A,B,C or, where it is a number, LOW..HIGH, LOW..HIGH:log or :linear was expected")
-    low, high = (option.parse(part) for part in body.split("..", 1))
-    if not low < high:
-        raise OptionError(f"{where}: {low} is not below {high}")
-    if scale == "log" and not low > 0:
-        raise OptionError(f"{where}: a logarithmic scale begins above 0")
-    wide = option.type is float and low > 0 and high >= 10 * low
-    return Range(low, high, scale == "log" or (not scale and wide), option.type is int)
-
-
-def default_search(plan: Plan) -> dict[str, str]:
-    """Return what is searched where nothing is given: ten times up and down from the strategy's rate, and for each of
-    its other options that is a number above 1, half of it, itself and its double.
-    """
-    rate = plan.strategy.learning_rate
-    if not rate:
-        raise OptionError("--learning-rate=0 has nothing around it to search; give --search learning_rate=LOW..HIGH")
-    found = {RATE: f"{rate / 10:.3g}..{rate * 10:.3g}:log"}
-    for name, option in options(type(plan.strategy)).items():
-        value = getattr(plan.strategy, name)
-        if option.type is int and value is not None and value > 1:
-            found[name] = f"{value // 2},{value},{value * 2}"
-    return found
-
-
-def _with(plan: Plan, values: Mapping[str, Any]) -> Plan:
-    """Return a plan with other values of its strategy's and training's options."""
-
-    def part(section: Any) -> Any:
-        own = {f.name for f in fields(section)}
-        return replace(section, **{key: value for key, value in values.items() if key in own})
-
-    return replace(plan, strategy=part(plan.strategy), training=part(plan.training))
-
-
-def _text(value: Any) -> str:
-    return "+".join(value) if isinstance(value, tuple) else str(value)
 
 
 # ---- trials
@@ -306,8 +179,8 @@ class _Study:
         combinations = [dict(zip(self.spaces, each, strict=True)) for each in itertools.product(*choices)]
         random.Random(self.plan.training.seed).shuffle(combinations)
         tried = [trial.params for trial in self.over()]
-        left = [each for each in sorted(combinations, key=lambda each: each != own) if each not in tried]
-        return left[0] if left else None
+        left = [each for each in combinations if each not in tried]
+        return min(left, key=lambda each: sum(each[name] != value for name, value in own.items()), default=None)
 
     def attempt(self, count: int, fixed: Mapping[str, Any]) -> None:
         """Make the next trial; what it is follows from the seed, those there were, and `fixed`."""
@@ -337,14 +210,14 @@ class _Study:
         from .training import train
 
         states, on, began = self.optuna.trial.TrialState, self.on, time.perf_counter()
-        plan = _with(self.plan, {**self.values(trial), "keep_features": True})
+        plan = with_values(self.plan, {**self.values(trial), "keep_features": True})
         watch = _Epochs(self.watch, trial, on.task.best, self.optuna.TrialPruned)
         try:
             trained = train(on.base, on.task, plan.strategy, on.splits.sets, plan.training, watch=watch)
         except self.optuna.TrialPruned:
             return states.PRUNED, None, {"seconds": time.perf_counter() - began}
         except (StrategyError, TrainingError) as error:
-            if isinstance(error, StrategyError) and not count:  # it isn't the values that are wrong
+            if isinstance(error, StrategyError) and with_values(self.plan, self.values(trial)) == self.plan:
                 self.study.tell(trial, state=states.FAIL)
                 raise
             return states.PRUNED, None, {"seconds": time.perf_counter() - began, "why": str(error)}
@@ -462,7 +335,7 @@ def _write_table(place: Path, trials: Sequence[Trial], spaces: Mapping[str, Spac
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["trial", "state", metric, *spaces, "epoch", "seconds", "why"])
     for t in trials:
-        values = [_text(t.values[name]) for name in spaces]
+        values = [text_of(t.values[name]) for name in spaces]
         table.writerow([t.number, t.state, t.score, *values, t.epoch, round(t.seconds, 2), t.why])
     write_file(place / TABLE, out.getvalue().encode())
 
@@ -470,7 +343,7 @@ def _write_table(place: Path, trials: Sequence[Trial], spaces: Mapping[str, Spac
 def _line(trial: Trial, metric: str) -> str:
     """Say in a line what a trial was and what came of it."""
     values = ", ".join(
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={_text(value)}"
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={text_of(value)}"
         for name, value in trial.values.items()
     )
     said = f"{metric} {trial.score:.4f}" if trial.score is not None else trial.why
