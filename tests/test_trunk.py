@@ -351,7 +351,7 @@ def test_no_more_is_kept_than_the_head_reads(
     monkeypatch.setattr(trunk.Trunk, "fill", watched)
     chosen = plan("text-classification", rows_of("text-classification"), "head-only", num_train_epochs=2, head="model")
     run(chosen, Registry(tmp_path / "registry.json"), base=base_for(family, "text-classification"))
-    assert levels == [level, level]
+    assert levels[:2] == [level, level]  # of train and validation; the few that are compared follow
 
 
 # ---- batches
