@@ -289,7 +289,7 @@ def trainer(plan: Plan, problem: Problem, base: Base) -> float:
         return measure((found.predictions, found.label_ids), "test")
 
 
-def quietly(function: Callable[..., float], *args: Any) -> float:
+def quietly(function: Callable[..., Any], *args: Any) -> Any:
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
