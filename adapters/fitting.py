@@ -27,6 +27,12 @@ class Fitted:
     learning: list[nn.Parameter]
     before: dict[str, Tensor]  # by name in the base
     modules: frozenset[int]  # by identity
+    own: dict[str, nn.Parameter]  # of the base, by name
+
+    def starts(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+        """Return parameters as they are, copied where no copy was made yet."""
+        there = {id(self.own[name]): values for name, values in self.before.items()}
+        return [there[id(p)] if id(p) in there else p.detach().clone() for p in parameters]
 
 
 @contextlib.contextmanager
@@ -46,7 +52,7 @@ def fitted(base: Base, strategy: Strategy) -> Iterator[Fitted]:
         learning = _applied(base, strategy)
         chosen = {id(p) for p in learning}
         before.update({name: p.detach().clone() for name, p in own.items() if id(p) in chosen})
-        yield Fitted(learning, before, known)
+        yield Fitted(learning, before, known, own)
         with named(f"{who}.remove"):
             strategy.remove(base.model)
         if left := snapshot.changed(base.model):

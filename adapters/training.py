@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import os
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 
 SPLITS = ("train", "validation")
+# oneDNN keeps code for each shape it met, a thousand by default: 0.2 GB where every batch has a length of its own
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ class Run:
     losses: list[float] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
-    best: tuple[list[Tensor], list[Any]] | None = None  # what learns, and the validation predictions, at that epoch
+    best: list[Tensor] | None = None  # what learns, as it was after that epoch; None: as it is
+    predictions: list[Any] = field(default_factory=list)  # of the validation rows, after that epoch
 
     def check_features(self) -> None:
         """Raise `TrainingError` where a split has nothing to learn from."""
@@ -182,18 +186,19 @@ def learn(run: Run, mixed: Precision) -> list[Any]:
     make_model(run)
     if run.options.head_init == "probe":
         start_head(run, mixed)
-    start = [p.detach().clone() for p in run.trainable]
+    start = run.fit.starts(run.trainable)
     validation = _loop(run, mixed)
     if all(torch.equal(p, s) for p, s in zip(run.trainable, start, strict=True)):
         raise TrainingError(
             f"no weight moved in {len(run.history)} epochs at learning_rate={run.strategy.learning_rate}"
         )
-    assert run.best is not None
     with torch.no_grad():
-        for p, values in zip(run.trainable, run.best[0], strict=True):
+        for p, values in zip(run.trainable, run.best or run.trainable, strict=True):
             p.copy_(values)
+            p.grad = None
+    run.best = None
     if run.trunk is None and mixed.name == "no":
-        return run.best[1]
+        return run.predictions
     with run.trunk.exchanged() if run.trunk is not None and run.trunk.whole else contextlib.nullcontext():
         return _predictions(run, validation)
 
@@ -409,7 +414,15 @@ def _note_epoch(run: Run, epoch: int, loss: float, predictions: list[Any]) -> No
     value = metrics.values[run.task.best]
     before = run.history[run.best_epoch - 1][run.task.best] if run.best_epoch else None
     if before is None or (value < before if run.task.lower_is_better else value > before):
-        run.best_epoch, run.best = epoch, ([p.detach().clone() for p in run.trainable], predictions)
+        run.best_epoch, run.predictions = epoch, predictions
+        if epoch == run.options.num_train_epochs:  # nothing comes that could change it
+            run.best = None
+        elif run.best is None:
+            run.best = [p.detach().clone() for p in run.trainable]
+        else:
+            with torch.no_grad():
+                for values, p in zip(run.best, run.trainable, strict=True):
+                    values.copy_(p)
 
 
 def _epoch(
