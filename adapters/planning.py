@@ -19,10 +19,9 @@ from .evaluation import outputs
 from .feed import Feed, chunks
 from .fitting import fitted
 from .gauges import Clock, Memory
-from .modules import blocks
 from .outlook import Batching, Outlook, Seconds, Tried, TrunkPlan, parts_of
 from .precision import Precision, precision
-from .probe import BY_TOKEN, POOLINGS
+from .probe import BY_TOKEN
 from .settings import TrainingOptions
 from .training import (
     Run,
@@ -275,13 +274,12 @@ def _solved(run: Run, mixed: Precision) -> _Measured:
     few = encoded(trial)
     more = _validation_tokens(whole, run.options) / _validation_tokens(few, run.options)
     by_token = run.task.auto_class in BY_TOKEN
-    forms = 1 if by_token else len(POOLINGS) * (1 + len(blocks(run.base.model)))
-    vectors = forms * (_units(whole, by_token) - _units(few, by_token))
+    kept, tried = (solving.most_kept(run.base, _units(feeds, by_token), by_token) for feeds in (whole, few))
     return _Measured(
         TrunkPlan(False, "a probe has what the base says in memory while it is solved"),
         None,
         Seconds(0.0, base, solved, _seconds_to_say(trial, few["validation"]) * more, epochs=1),
-        2 * vectors * run.base.model.config.hidden_size * 4,  # kept, and gathered to be solved
+        kept - tried,
     )
 
 
@@ -295,8 +293,9 @@ def _seconds_to_solve(run: Run, whole: Mapping[str, Feed], act: Callable[[Run], 
     act(few)
     took = time.perf_counter() - began
     laps, tried = clock.laps["running the base"], encoded(few)
-    tokens = _read(whole, run.task.auto_class in BY_TOKEN)
-    return _seconds_to_run(laps, tried, tokens), (took - sum(laps)) * len(whole["train"]) / len(tried["train"])
+    return _seconds_to_run(laps, tried, sum(_passed(whole))), (took - sum(laps)) * len(whole["train"]) / len(
+        tried["train"]
+    )
 
 
 def _drawn(rows: Dataset, most: int, draw: np.random.Generator) -> Dataset:
@@ -306,15 +305,6 @@ def _drawn(rows: Dataset, most: int, draw: np.random.Generator) -> Dataset:
 def _units(feeds: Mapping[str, Feed], by_token: bool) -> int:
     """Return how many vectors a probe is solved on: one a text, or one a token."""
     return sum(count * (longest if by_token else 1) for feed in feeds.values() for count, longest in feed.shapes)
-
-
-def _read(feeds: Mapping[str, Feed], by_token: bool) -> int:
-    """Return the tokens that the base reads: of a part for all layers, where each token is asked, then all for one."""
-    found = 0
-    for split, feed in feeds.items():
-        tokens = sum(_passed({split: feed}))
-        found += tokens + (solving.SCREENED if by_token and tokens > solving.SCREENED else 0)
-    return found
 
 
 # ---- rows and tokens

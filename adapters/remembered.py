@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
 
-_VERSION = 1
+_VERSION = 2
 _READ = ("input_ids", "attention_mask", "token_type_ids")
 
 

@@ -7,9 +7,10 @@ one before ended. Features are standardised, and that is folded into the weights
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from .base import Base
-from .feed import Feed, chunks
+from .examples import LABELS, Examples, Reader
+from .feed import Feed
 from .modules import blocks
 from .probe import BY_TOKEN, POOLED, POOLINGS, Form, ProbeHead, ProbeModel, layers_of, pooled
-from .states import States
+from .states import disk
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -28,27 +30,11 @@ if TYPE_CHECKING:
 
     from .tasks import Task
 
-K = TypeVar("K", bound=Hashable)
-Judge = Callable[[ProbeHead, "Examples", Tensor], float]
-LABELS = ("labels", "start_positions", "end_positions")
+Judge = Callable[[ProbeHead, Examples, Tensor], float]
 PENALTIES = (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)
 _FINALISTS = 3  # forms that are solved, of all that are screened
-SCREENED = 60_000  # vectors of a split that are looked at to screen layers, where each token is asked
+_SCREENED = 1 << 28  # bytes of a split's vectors in all forms that are looked at to choose among these
 _ROUNDS = 500
-
-
-@dataclass
-class Examples:
-    """A split as a linear map sees it: a vector a text, or one a token."""
-
-    x: Tensor  # (units, features)
-    counts: np.ndarray  # how many units each text has
-    choices: int | None  # texts a row, in multiple choice
-    labels: dict[str, Tensor]  # as the task's loss wants them; token by token where units are tokens
-
-    def standardised(self, mean: Tensor, scale: Tensor) -> Examples:
-        """Return the same with features shifted and scaled."""
-        return Examples((self.x - mean) / scale, self.counts, self.choices, self.labels)
 
 
 @dataclass
@@ -92,12 +78,10 @@ def minimised(task: Task, head: ProbeHead, e: Examples, start: np.ndarray, penal
     Weights are (outputs, features + 1), flat; the last column is the bias, which isn't penalised.
     """
     outs = head.score.out_features
-    width = e.x.shape[-1]
 
     def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        w = torch.from_numpy(flat).float().view(outs, width + 1).requires_grad_()
-        scores = torch.addmm(w[:, -1], e.x, w[:, :-1].T)
-        loss = loss_of(task, head, e, scores, smoothing) + penalty / 2 * (w[:, :-1] ** 2).sum()
+        w = torch.from_numpy(flat).float().view(outs, -1).requires_grad_()
+        loss = loss_of(task, head, e, e.scores(w), smoothing) + penalty / 2 * (w[:, :-1] ** 2).sum()
         torch.autograd.backward(loss)
         assert w.grad is not None
         return float(loss.detach()), w.grad.double().numpy().ravel()
@@ -119,10 +103,9 @@ def solved(
             end = minimised(task, head, inner, flat, penalty, smoothing)
             flat = end.x
             w = torch.from_numpy(flat).float().view(outs, -1)
-            value = judge(head, outer, torch.addmm(w[:, -1], outer.x, w[:, :-1].T))
+            value = judge(head, outer, outer.scores(w))
             if best is None or (value < best.value if task.lower_is_better else value > best.value):
-                weight = w[:, :-1] / scale
-                best = Solved(weight, w[:, -1] - weight @ mean, penalty, value, float(end.fun))
+                best = Solved(*inner.unscaled(w), penalty, value, float(end.fun))
     assert best is not None
     return best
 
@@ -152,6 +135,7 @@ def start(
     *,
     mixed: str = "no",
     smoothing: float = 0.0,
+    room: float = math.inf,
     watch: Watch | None = None,
 ) -> Solved | str:
     """Solve the last linear map of a model's head on what goes into it, in place, or say why it can't be solved.
@@ -174,14 +158,13 @@ def start(
         model(**batch)
         return {"x": seen["x"]}
 
-    device = base.model.device
+    readers = _readers(base, feeds, last.in_features, by_token, mixed, room, watch or Watch())
     try:
-        train, validation = (
-            examples(feed, range(len(feed)), read, device, by_token=by_token, mixed=mixed, watch=watch or Watch())["x"]
-            for feed in feeds.values()
-        )
+        for reader in readers.values():
+            reader.read(range(len(reader.feed)), read)
     finally:
         handle.remove()
+    train, validation = (readers[split].examples("x") for split in ("train", "validation"))
     head = ProbeHead(task.auto_class, Form(0, None), model.config, width=last.in_features)
     judge = judge_of(task, features["validation"], data["validation"])
     found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=smoothing)
@@ -220,12 +203,13 @@ def probe(
     *,
     mixed: str = "no",
     smoothing: float = 0.0,
+    room: float = math.inf,
     watch: Watch | None = None,
 ) -> tuple[ProbeModel, Solved, list[Any]]:
     """Return the model of a task with the probe that does best on the validation rows, and what it predicts for them.
 
-    `features` have labels, those of validation too. The base runs over each split once, over the training rows in the
-    precision `mixed`; where each token is asked, over a part of them for all layers, then over all for the chosen one.
+    `features` have labels, those of validation too. The base runs over each text once, over the training rows in the
+    precision `mixed`; forms are chosen on a part of large splits. What takes more than `room` bytes is kept on disk.
     """
     watch = watch or Watch()
     collate = task.collate(base.tokenizer, base.model)
@@ -233,22 +217,28 @@ def probe(
     layers = tuple(range(len(blocks(base.model)) + 1))
     by_token = task.auto_class in BY_TOKEN
     forms = [Form(k, p) for k in layers for p in ((None,) if by_token else POOLINGS)]
-    precisions = {"train": mixed, "validation": "no"}
-    some = {split: _some(feed) if by_token else list(range(len(feed))) for split, feed in feeds.items()}
-    seen = {split: _seen(base, feed, forms, some[split], precisions[split], watch) for split, feed in feeds.items()}
-    ranked = sorted(forms, key=lambda form: -_screened(task, *(seen[s][form] for s in ("train", "validation"))))
-    watch.note("probe", f"of {len(forms)} forms, the best at first sight: " + "; ".join(map(str, ranked[:_FINALISTS])))
-    chosen = ranked[:1] if by_token else ranked[:_FINALISTS]
-    if any(len(some[split]) < len(feed) for split, feed in feeds.items()):
-        seen = {s: _seen(base, feed, chosen, list(range(len(feed))), precisions[s], watch) for s, feed in feeds.items()}
+    width = base.model.config.hidden_size
+    finalists = 1 if by_token else _FINALISTS
+    readers = _readers(base, feeds, width * finalists, by_token, mixed, room, watch)
+    some = {split: _some(feed, by_token, _SCREENED // (4 * width * len(forms))) for split, feed in feeds.items()}
+    for split, reader in readers.items():
+        reader.read(some[split], _asking(base, forms))
+
+    def explained(form: Form) -> float:
+        return _screened(task, *(_asked(readers[s].examples(form, some[s]), by_token) for s in ("train", "validation")))
+
+    chosen = sorted(forms, key=explained, reverse=True)[:finalists]
+    watch.note("probe", f"of {len(forms)} forms, the best at first sight: " + "; ".join(map(str, chosen)))
+    for reader in readers.values():
+        reader.keep(chosen)
+        reader.read(range(len(reader.feed)), _asking(base, chosen))
 
     judge = judge_of(task, features["validation"], data["validation"])
     best: tuple[Form, Solved] | None = None
     for form in chosen:
-        head = ProbeHead(task.auto_class, form, _config(base, task), width=base.model.config.hidden_size)
-        found = solved(
-            task, head, _asked(seen["train"][form], by_token), seen["validation"][form], judge, smoothing=smoothing
-        )
+        head = ProbeHead(task.auto_class, form, _config(base, task), width=width)
+        train, validation = (readers[split].examples(form) for split in ("train", "validation"))
+        found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=smoothing)
         watch.note("", f"{form}: {task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
         if best is None or (found.value < best[1].value if task.lower_is_better else found.value > best[1].value):
             best = form, found
@@ -258,7 +248,7 @@ def probe(
     with torch.no_grad():
         model.probe.score.weight.copy_(weights.weight)
         model.probe.score.bias.copy_(weights.bias)
-        examples = seen["validation"][form]
+        examples = readers["validation"].examples(form)
         scores = torch.addmm(weights.bias, examples.x, weights.weight.T)
         said = task.outputs(_Scored(model.probe, examples, scores), {})
     return model, weights, task.predictions(said, features["validation"], data["validation"])
@@ -268,20 +258,43 @@ def _config(base: Base, task: Task) -> Any:
     return ProbeModel(base, task.auto_class, Form(0, None), **task.config()).config
 
 
-def _some(feed: Feed) -> list[int]:
-    """Return features drawn at random, of so many tokens as are screened."""
+def most_kept(base: Base, units: int, by_token: bool) -> int:
+    """Return how many bytes of vectors are kept at once of so many units: of all forms at first, then of the best."""
+    width, depth = int(base.model.config.hidden_size), len(blocks(base.model)) + 1
+    forms, finalists = (depth, 1) if by_token else (depth * len(POOLINGS), _FINALISTS)
+    return max(min(units * width * 4 * forms, _SCREENED), units * width * 4 * finalists)
+
+
+def _some(feed: Feed, by_token: bool, most: int) -> list[int]:
+    """Return features drawn at random that are no more than about so many vectors."""
     order = np.random.default_rng(0).permutation(len(feed))
-    tokens = np.cumsum([feed.shapes[i][0] * feed.shapes[i][1] for i in order])
-    return sorted(order[: int(np.searchsorted(tokens, SCREENED)) + 1].tolist())
+    units = np.cumsum([count * (longest if by_token else 1) for count, longest in (feed.shapes[i] for i in order)])
+    return sorted(order[: int(np.searchsorted(units, most)) + 1].tolist())
 
 
-def _seen(
-    base: Base, feed: Feed, forms: Sequence[Form], some: Sequence[int], mixed: str, watch: Watch
-) -> dict[Form, Examples]:
-    """Run the base over some features, and return them as each form sees them."""
+def _readers(
+    base: Base, feeds: Mapping[str, Feed], width: int, by_token: bool, mixed: str, room: float, watch: Watch
+) -> dict[str, Reader[Any]]:
+    """Return what collects `width` numbers a unit of each split, in memory if that has `room` for them.
+
+    Raises `OSError` where the disk has none, either.
+    """
+    found = {}
+    for split, feed in feeds.items():
+        precision = mixed if split == "train" else "no"
+        found[split] = Reader[Any](feed, base.model.device, by_token=by_token, mixed=precision, watch=watch)
+    size = sum(int(reader.counts.sum()) for reader in found.values()) * width * 4
+    if size > room:
+        for reader in found.values():
+            reader.folder = disk(size)
+    return found
+
+
+def _asking(base: Base, forms: Sequence[Form]) -> Callable[[dict[str, Tensor]], dict[Form, Tensor]]:
+    """Return what runs the base over a batch and gives what each form sees."""
     layers = frozenset(form.layer for form in forms)
 
-    def read(batch: dict[str, Tensor]) -> dict[Form, Tensor]:
+    def ask(batch: dict[str, Tensor]) -> dict[Form, Tensor]:
         flat = {k: v.flatten(0, -2) for k, v in batch.items()}
         hidden = layers_of(base.model, flat.pop("input_ids"), layers, **flat)
         mask = flat["attention_mask"]
@@ -289,69 +302,16 @@ def _seen(
             f: hidden[f.layer] if f.pooling is None else pooled(hidden[f.layer].float(), mask, f.pooling) for f in forms
         }
 
-    return examples(feed, some, read, base.model.device, by_token=forms[0].pooling is None, mixed=mixed, watch=watch)
-
-
-def examples(
-    feed: Feed,
-    some: Sequence[int],
-    read: Callable[[dict[str, Tensor]], Mapping[K, Tensor]],
-    device: torch.device,
-    *,
-    by_token: bool,
-    mixed: str,
-    watch: Watch,
-) -> dict[K, Examples]:
-    """Return some features as `read` sees them: a batch of texts as (texts, features), or token by token.
-
-    Where it is `by_token`, `read` returns (texts, tokens, features), of which padding is left out.
-    """
-    shapes = [feed.shapes[i] for i in some]
-    first = np.cumsum([0, *(choices for choices, _ in shapes)])
-    counts = np.array([longest if by_token else 1 for choices, longest in shapes for _ in range(choices)])
-    states: dict[K, States] = {}
-    labels: list[dict[str, Tensor]] = [{} for _ in some]
-    order = sorted(range(len(some)), key=lambda i: (shapes[i], i))
-    half = torch.autocast(device.type, torch.bfloat16, enabled=mixed == "bf16")
-    with torch.no_grad(), watch.bar("running the base", len(order)) as bar:
-        for chosen in chunks(order, shapes):
-            batch = feed.batch([some[i] for i in chosen])
-            asked = {k: batch.pop(k) for k in LABELS if k in batch}
-            with half:
-                found = read({k: v.to(device) for k, v in batch.items()})
-            mask = batch["attention_mask"].flatten(0, -2).bool()
-            texts = np.concatenate([np.arange(first[i], first[i + 1]) for i in chosen])
-            for key, x in found.items():
-                if key not in states:
-                    states[key] = States(counts, x.shape[-1], torch.float32)
-                states[key].put(texts, x[mask.to(x.device)] if by_token else x)
-            for row, i in enumerate(chosen):
-                labels[i] = {k: v[row][mask[row]] if v.ndim > 1 and by_token else v[row] for k, v in asked.items()}
-            bar.advance(len(chosen))
-    gathered = {
-        k: torch.cat([row[k] for row in labels])[None] if labels[0][k].ndim and by_token else _stack(labels, k)
-        for k in labels[0]
-    }
-    choices = shapes[0][0] if shapes[0][0] > 1 else None
-    everything = np.arange(first[-1])
-    return {key: Examples(s.take(everything), counts, choices, gathered) for key, s in states.items()}
-
-
-def _stack(labels: Sequence[Mapping[str, Tensor]], key: str) -> Tensor:
-    return torch.stack([row[key] for row in labels])
+    return ask
 
 
 def _asked(e: Examples, by_token: bool) -> Examples:
     """Return the units that have a label, where tokens have one each."""
-    if not by_token or "labels" not in e.labels:
-        return e
-    here = e.labels["labels"][0] != -100
-    return Examples(e.x[here], np.array([int(here.sum())]), None, {"labels": e.labels["labels"][:, here]})
+    return e.asked() if by_token and "labels" in e.labels else e
 
 
 def _screened(task: Task, train: Examples, validation: Examples) -> float:
     """Return what share of the labels' variance on the validation rows ridge regression explains."""
-    train, validation = (_asked(e, task.auto_class in BY_TOKEN) for e in (train, validation))
     mean, scale = train.x.mean(0), train.x.std(0, unbiased=False).clamp(min=1e-6)
     x, other = ((e.x - mean) / scale for e in (train, validation))
     outs = max(_outputs(task, train), _outputs(task, validation))

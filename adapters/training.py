@@ -33,7 +33,7 @@ from .options import plain
 from .precision import Precision, precision
 from .settings import TrainingOptions
 from .strategy import Strategy
-from .trunk import Trunk, cached
+from .trunk import Trunk, cached, room_for
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -155,10 +155,10 @@ def solve(run: Run, mixed: Precision) -> list[Any]:
     """Solve a probe on what the frozen base says; return the validation predictions."""
     run.features = {s: encode(run.task, run.data[s], run.base, labelled=True, watch=run.watch) for s in SPLITS}
     run.check_features()
-    smoothing = run.options.label_smoothing_factor
-    run.model, found, predictions = solving.probe(
-        run.base, run.task, run.features, run.data, mixed=mixed.name, smoothing=smoothing, watch=run.watch
-    )
+    with _room():
+        run.model, found, predictions = solving.probe(
+            run.base, run.task, run.features, run.data, **how_solved(run, mixed)
+        )
     run.head = {name: p for name, p in run.model.named_parameters() if name.startswith("probe.")}
     run.trainable = list(run.head.values())
     run.about = {"probe": run.model.probe.form.plain()}
@@ -169,13 +169,26 @@ def solve(run: Run, mixed: Precision) -> list[Any]:
     return predictions
 
 
+def how_solved(run: Run, mixed: Precision) -> dict[str, Any]:
+    """Return what a run's options say about solving."""
+    smoothing = run.options.label_smoothing_factor
+    return {"mixed": mixed.name, "smoothing": smoothing, "room": room_for(run.options), "watch": run.watch}
+
+
+@contextlib.contextmanager
+def _room() -> Iterator[None]:
+    """Say in a line that the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(f"no room for what the base says: {error.strerror or error}") from error
+
+
 def start_head(run: Run, mixed: Precision) -> None:
     """Solve the last linear map of the head before anything else learns."""
     features = {s: encode(run.task, run.data[s], run.base, labelled=True, watch=run.watch) for s in SPLITS}
-    smoothing = run.options.label_smoothing_factor
-    found = solving.start(
-        run.base, run.model, run.task, features, run.data, mixed=mixed.name, smoothing=smoothing, watch=run.watch
-    )
+    with _room():
+        found = solving.start(run.base, run.model, run.task, features, run.data, **how_solved(run, mixed))
     if isinstance(found, str):
         raise TrainingError(f"--head-init probe: {found}; leave it out")
     run.watch.note("head", f"starts solved: {run.task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
@@ -398,12 +411,12 @@ def _memory_saved(run: Run) -> Iterator[None]:
         return
     if not run.model.supports_gradient_checkpointing:
         raise TrainingError(f"a {type(run.model).__name__} has no gradient checkpointing")
-    run.model.gradient_checkpointing_enable({"use_reentrant": False})
+    run.model.activation_checkpointing_enable({"use_reentrant": False})
     run.model.disable_input_require_grads()  # which reentrant checkpoints alone need
     try:
         yield
     finally:
-        run.model.gradient_checkpointing_disable()
+        run.model.activation_checkpointing_disable()
 
 
 def _note_epoch(run: Run, epoch: int, loss: float, predictions: list[Any]) -> None:

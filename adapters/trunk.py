@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import math
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,16 +25,13 @@ from .fitting import Fitted
 from .given import Given
 from .precision import precision
 from .settings import TrainingOptions
-from .states import States
+from .states import States, disk
 from .watch import Watch
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from .tasks import Task
-
-
-_PARTS = ("values", "starts")
 
 
 class _Reached(Exception):
@@ -290,7 +285,7 @@ class Kept(Feed):
             like = {stack: (counts[stack], hidden) for stack, hidden in said.items()}
         size = sum(sum(each) * value.shape[-1] * value.element_size() for each, value in like.values())
         self.in_memory = size <= room
-        folder = None if self.in_memory else _disk(size)
+        folder = None if self.in_memory else disk(size)
         for name, (each, value) in like.items():
             self.states[name] = States(each, value.shape[-1], value.dtype, folder)
 
@@ -315,17 +310,16 @@ class Kept(Feed):
     def recalled(self, mixed: str) -> bool:
         """Take what an earlier run kept of the same texts, base and cut; return whether there was any."""
         tensors = remembered.recall(self._file(mixed))
-        if tensors is None or set(tensors) != {f"{name}.{part}" for name in self.states for part in _PARTS}:
+        if tensors is None or set(tensors) != set(self.states):
             return False
         for name, states in self.states.items():
-            states.put_back({part: tensors[f"{name}.{part}"] for part in _PARTS})
+            states.put_back(tensors[name])
         self.in_memory, self.was_stored = False, True
         return True
 
     def remember(self, mixed: str) -> None:
         """Keep it all for later runs."""
-        parts = {f"{name}.{part}": t for name, s in self.states.items() for part, t in s.tensors().items()}
-        remembered.remember(self._file(mixed), parts)
+        remembered.remember(self._file(mixed), {name: states.values for name, states in self.states.items()})
 
     def _file(self, mixed: str) -> Path:
         trunk = self.trunk
@@ -502,18 +496,6 @@ def _difference(trunk: Trunk, kept: Kept, mixed: str) -> float:
     with trunk.exchanged():
         taken = [said(feed, 0) for feed in filled]
     return apart(own, taken) / max(1.0, _largest(own))
-
-
-def _disk(size: int) -> Path:
-    """Return the folder for files of so many bytes, or raise `OSError` where its disk has no room for them."""
-    import datasets
-
-    folder = Path(datasets.config.HF_DATASETS_CACHE, "adapterkit")
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise OSError(errno.ENOSPC, f"{size / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free in '{folder}'")
-    return folder
 
 
 def _same(wanted: Any, guess: Any) -> bool:

@@ -16,7 +16,7 @@ FLOORS = [
     {"errors", "options", "settings", "modules", "patch", "strategy", "watch", "files", "readers"}
     | {"peft_format", "metrics", "vectors", "snapshot"}
     | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"},
-    {"base", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe"},
+    {"base", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"},
     {"adapter", "registry", "fitting"},
     {"training", "trunk", "solving", "evaluation", "pool", "merge"},
     {"workflow", "answering"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from adapterkit import Adapter, Base, Plan, Pool, Registry, predict, run, solving
 from adapterkit.errors import AdapterError, TaskError, TrainingError
-from adapterkit.evaluation import evaluate
+from adapterkit.evaluation import encode, evaluate
+from adapterkit.examples import Examples, Reader
+from adapterkit.feed import Feed
 from adapterkit.merge import merge
 from adapterkit.modules import blocks
 from adapterkit.probe import Form, ProbeHead, layers_of
-from adapterkit.solving import Examples
 from adapterkit.tasks import Task, task_class
+from adapterkit.watch import Watch
 from tests import made, tiny
 from tests.test_strategies import same, state
 from tests.test_tasks import ASK, base_for, plan, rows_of  # noqa: F401, fixtures
@@ -63,6 +66,79 @@ def test_it_is_solved_saved_and_says_the_same_again(
         assert pool.predict([ASK[task]], adapter="tiny") == [
             pytest.approx(row) if task != "token-classification" else row for row in alone
         ]
+
+
+@pytest.mark.parametrize("task", PROBED)
+def test_texts_read_in_two_parts_and_kept_on_disk_are_the_same_examples(
+    task: str,
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    from adapterkit.workflow import ready
+
+    on = ready(plan(task, rows_of(task, 24), "head-only"), base=base_for("bert", task))
+    rows = encode(on.task, on.splits["train"], on.base, labelled=True)
+    feed = Feed(rows, on.task.collate(on.base.tokenizer, on.base.model))
+    by_token = task in ("token-classification", "question-answering")
+    forms = [Form(1, None), Form(2, None)] if by_token else [Form(1, "mean"), Form(2, "cls")]
+    told = {"device": on.base.model.device, "by_token": by_token, "mixed": "no", "watch": Watch()}
+    whole, parts = Reader[Form](feed, **told), Reader[Form](feed, **told, folder=tmp_path)
+    whole.read(range(len(feed)), solving._asking(on.base, forms))
+    seen: list[int] = []
+
+    def counted(forms: list[Form]) -> Any:
+        ask = solving._asking(on.base, forms)
+        return lambda batch: (seen.append(len(batch["input_ids"])), ask(batch))[1]
+
+    few = list(range(3, len(feed), 5))
+    parts.read(few, counted(forms))
+    assert sum(seen) == len(few)
+    for form in forms:
+        found, wanted = parts.examples(form, few), whole.examples(form, few)
+        torch.testing.assert_close(found.x, wanted.x, atol=1e-5, rtol=1e-5)
+        assert found.counts.tolist() == wanted.counts.tolist()
+        assert all(torch.equal(found.labels[k], wanted.labels[k]) for k in wanted.labels)
+    parts.keep(forms[1:])
+    parts.read(range(len(feed)), counted(forms[1:]))
+    assert sum(seen) == len(feed)
+    found, wanted = parts.examples(forms[1]), whole.examples(forms[1])
+    torch.testing.assert_close(found.x, wanted.x, atol=1e-5, rtol=1e-5)
+    assert len(found.x) == sum(found.counts) == sum(wanted.counts)
+    assert all(torch.equal(found.labels[k], wanted.labels[k]) for k in wanted.labels)
+    assert list(tmp_path.iterdir()) == [tmp_path / f"{task}.jsonl"]
+
+
+@pytest.mark.parametrize("task", PROBED)
+def test_it_is_solved_from_disk_and_a_full_one_is_an_error(
+    task: str,
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base, rows = base_for("bert", task), rows_of(task, 24)
+    wanted = run(plan(task, rows, "head-only"), registry, base=base).adapter
+    found = run(plan(task, rows, "head-only", cache_memory=0), registry, base=base).adapter
+    assert found.manifest["probe"] == wanted.manifest["probe"]
+    for name, tensor in wanted.tensors.items():
+        torch.testing.assert_close(found.tensors[name], tensor, atol=1e-5, rtol=1e-5)
+    usage = shutil.disk_usage(rows)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(TrainingError, match=r"^no room for what the base says: "):
+        run(plan(task, rows, "head-only", cache_memory=0), registry, base=base)
+
+
+def test_scores_of_standardised_features_are_those_of_a_standardised_copy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 6, generator=generator) * torch.arange(1, 7) + 5
+    weights = torch.randn(3, 7, generator=generator)
+    mean, scale = x.mean(0), x.std(0)
+    lazy = Examples(x, np.ones(50, dtype=int), None, {}).standardised(mean, scale)
+    wanted = (x - mean) / scale @ weights[:, :-1].T + weights[:, -1]
+    torch.testing.assert_close(lazy.scores(weights), wanted, atol=1e-5, rtol=1e-5)
+    weight, bias = lazy.unscaled(weights)
+    torch.testing.assert_close(x @ weight.T + bias, wanted, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("penalty", [1e-1, 1e-3])
