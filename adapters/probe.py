@@ -54,7 +54,10 @@ class ProbeHead(nn.Module):
     """Scores of hidden states, and the loss and outputs that transformers' own model for the task would give."""
 
     def __init__(self, auto_class: str, form: Form, config: Any, *, width: int) -> None:
+        """Raise `AdapterError` where the task reads tokens and the form a text, or the other way round."""
         super().__init__()
+        if (form.pooling is None) != (auto_class in BY_TOKEN):
+            raise AdapterError(f"a probe for {auto_class.removeprefix('AutoModelFor')} can't read {form}")
         self.auto_class, self.form, self.config = auto_class, form, config
         outs = {"AutoModelForQuestionAnswering": 2, "AutoModelForMultipleChoice": 1}.get(auto_class, config.num_labels)
         self.score = nn.Linear(width, outs)

@@ -165,7 +165,7 @@ def start(
     finally:
         handle.remove()
     train, validation = (readers[split].examples("x") for split in ("train", "validation"))
-    head = ProbeHead(task.auto_class, Form(0, None), model.config, width=last.in_features)
+    head = ProbeHead(task.auto_class, Form(0, None if by_token else "mean"), model.config, width=last.in_features)
     judge = judge_of(task, features["validation"], data["validation"])
     found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=smoothing)
     with torch.no_grad():
@@ -236,7 +236,7 @@ def probe(
     judge = judge_of(task, features["validation"], data["validation"])
     best: tuple[Form, Solved] | None = None
     for form in chosen:
-        head = ProbeHead(task.auto_class, form, _config(base, task), width=width)
+        head = ProbeModel(base, task.auto_class, form, **task.config()).probe
         train, validation = (readers[split].examples(form) for split in ("train", "validation"))
         found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=smoothing)
         watch.note("", f"{form}: {task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
@@ -252,10 +252,6 @@ def probe(
         scores = torch.addmm(weights.bias, examples.x, weights.weight.T)
         said = task.outputs(_Scored(model.probe, examples, scores), {})
     return model, weights, task.predictions(said, features["validation"], data["validation"])
-
-
-def _config(base: Base, task: Task) -> Any:
-    return ProbeModel(base, task.auto_class, Form(0, None), **task.config()).config
 
 
 def most_kept(base: Base, units: int, by_token: bool) -> int:

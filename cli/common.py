@@ -45,7 +45,7 @@ def flag(option: Option) -> click.Option:
     """Make a click option; its value is None unless the user gives it."""
     if option.default is dataclasses.MISSING:
         default = "required"
-    elif option.default is None or option.default is False or option.default == ():
+    elif option.default is None or option.default is False or option.default in ((), ""):
         default = ""
     else:
         default = f"default: {option.default}"

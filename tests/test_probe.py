@@ -316,6 +316,7 @@ def test_it_cannot_be_merged(tiny_base: Base, tmp_path: Path) -> None:
         ({"layer": "1", "pooling": "mean"}, "the layer of a probe is a number from 0 on, not 1"),
         ({"layer": 1, "pooling": "median"}, "the pooling of a probe is cls, mean, max, or none, not median"),
         ({"layer": 9, "pooling": "mean"}, "the probe reads layer 9"),
+        ({"layer": 1, "pooling": None}, "a probe for SequenceClassification can't read each token of layer 1"),
     ],
 )
 def test_an_odd_probe_is_refused(stored: Any, message: str, tiny_base: Base) -> None:

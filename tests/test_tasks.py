@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from adapterkit import Base, Plan, Registry, predict, run
-from adapterkit.errors import TaskError
+from adapterkit.errors import DataError, TaskError
 from adapterkit.evaluation import encode, evaluate
 from adapterkit.strategies import installed
 from adapterkit.tasks import TASKS, infer_task, task_class
@@ -254,3 +254,15 @@ def _perplexity(base: Base, adapter: Any, file: Path) -> float:
             total += model(input_ids=ids, labels=ids).loss.item() * (len(block) - 1)
         count += len(block) - 1
     return math.exp(total / count)
+
+
+def test_a_question_that_leaves_its_context_no_room_is_said(
+    rows_of: Callable[..., Path], base_for: Callable[[str, str], Base], registry: Registry
+) -> None:
+    row = {**ROWS["question-answering"](0), "question": "what is it " * 20}
+    file = rows_of("question-answering", 4, lambda i: row)
+    with pytest.raises(
+        DataError, match=r"^the question 'what is it .*' has \d+ tokens; beside a context, max_seq_length=32"
+    ):
+        run(plan("question-answering", file, "lora"), registry, base=base_for("bert", "question-answering"))
+    assert registry.adapters() == {}

@@ -93,14 +93,17 @@ class QuestionAnswering(Task):
         """Return a feature for each window; `row` is its row in the batch, `offsets` its tokens' places in the context.
 
         A token outside the context has the place (-1, -1). The label of a window without the answer is its first token.
+        Raises `DataError` where a question leaves its context no room.
         """
         question, context, answer = self._columns
+        questions, stride = [str(q).strip() for q in rows[question]], min(self.doc_stride, self.max_seq_length // 3)
+        self._check_room(questions, tokenizer, stride)
         encoded = tokenizer(
-            [str(q).strip() for q in rows[question]],
+            questions,
             list(rows[context]),
             truncation="only_second",
             max_length=self.max_seq_length,
-            stride=min(self.doc_stride, self.max_seq_length // 3),
+            stride=stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
@@ -121,6 +124,15 @@ class QuestionAnswering(Task):
             features["start_positions"] = [start for start, _ in labels]
             features["end_positions"] = [end for _, end in labels]
         return features
+
+    def _check_room(self, questions: list[str], tokenizer: Any, stride: int) -> None:
+        most = self.max_seq_length - tokenizer.num_special_tokens_to_add(pair=True) - stride - 1
+        for text, ids in zip(questions, tokenizer(questions, add_special_tokens=False)["input_ids"], strict=True):
+            if len(ids) > most:
+                raise DataError(
+                    f"the question '{text[:40]}' has {len(ids)} tokens; beside a context, max_seq_length="
+                    f"{self.max_seq_length} has room for {most}"
+                )
 
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         from transformers import DataCollatorWithPadding
