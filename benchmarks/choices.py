@@ -24,7 +24,11 @@ from fidelity import Problem, prepared, quietly, text_reference
 
 from adapterkit import Base, Plan, Registry, Report, run
 
-PROBLEMS = {**OTHERS, "long-reviews": Problem("long-reviews", "accuracy", text_reference)}
+PROBLEMS = {
+    **OTHERS,
+    "long-reviews": Problem("long-reviews", "accuracy", text_reference),
+    "clinc150-travel": Problem("clinc150/travel", "accuracy", text_reference),
+}
 
 
 def names(text: str) -> list[str]:

@@ -534,7 +534,7 @@ def short(found: dict[str, Any]) -> str:
         return f"{found[step][side]['median'] / found[step]['bare base']['median']:.2f}"
 
     load = found["load"]
-    less = load["PEFT load_adapter, the last 8 of 64"]["median"] / load["pool, the first 50"]["median"]
+    less = load["PEFT load_adapter, the last 8 of 64"]["median"] / load["pool, around the 500th"]["median"]
     mixed = f"32 LoRA adapters in a batch of 32 rows: {passes('mixed', 'pool')} passes of the bare base"
     heads = f"8 head-only adapters on the same texts: {passes('heads', 'pool')} passes"
     top = f"8 adapters of the top quarter of the blocks on the same texts: {passes('top', 'pool')} passes"

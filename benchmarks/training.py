@@ -48,7 +48,7 @@ from adapterkit import Base, Plan, Registry, data, evaluate, run
 from adapterkit.base import find
 
 Found = dict[str, Any]  # one measurement
-MARKS = "<!-- training -->\n", "<!-- /training -->"
+MARKS = {"whole": "training", "short": "training-short"}  # of the tables' places in pages
 COLUMNS = ("tutorial", "best", "defaults")
 PROBE_DATA = "sentiment,snips,banking77,nli,long-reviews"
 READ = {"snips": {"text_column_name": "text", "label_column_name": "intent"}}  # where the columns don't say it
@@ -442,6 +442,21 @@ def table(found: dict[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def short(found: dict[str, Any]) -> str:
+    """Return a row for each case: how many times faster, and in brackets what is asked for."""
+    rows = []
+    for name, case in CASES.items():
+        for problem, sides in measured_of(found, name).items():
+            cells = []
+            for side in (*COLUMNS, "full"):
+                ratio = middle(sides[side], "seconds") / middle(sides["ours"], "seconds") if side in sides else None
+                asked = f" ({case.targets[side]:g})" if side in case.targets else ""
+                cells.append("" if ratio is None else f"{ratio:.2f}{asked}")
+            rows.append([f"{name}, {problem}", *cells])
+    titles = "times faster than Trainer, in brackets what was asked for | as its tutorials write it | at its best"
+    return markdown(f"{titles} | at its defaults (fp32) | training everything", rows)
+
+
 def chart(found: dict[str, Any], path: Path) -> None:
     """Draw how many times faster ours is; of a case with several data sets, the one where it is least."""
     import matplotlib
@@ -473,17 +488,20 @@ def chart(found: dict[str, Any], path: Path) -> None:
 
 
 def finish(found: dict[str, Any], args: argparse.Namespace) -> None:
-    text = table(found)
-    print(f"\n{text}")
+    texts = {"whole": table(found), "short": short(found)}
+    print(f"\n{texts['whole']}\n\n{texts['short']}")
     if args.chart:
         chart(found, args.chart)
-    begin, end = MARKS
     for page in args.update:
-        whole = page.read_text(encoding="utf-8")
-        if begin not in whole:
-            raise SystemExit(f"{page} has no line {begin.strip()}")
-        before, _, rest = whole.partition(begin)
-        page.write_text(before + begin + text + "\n" + end + rest.partition(end)[2], encoding="utf-8")
+        whole, places = page.read_text(encoding="utf-8"), 0
+        for kind, mark in MARKS.items():
+            begin, end = f"<!-- {mark}:begin -->\n", f"<!-- {mark}:end -->"
+            if begin in whole:
+                before, _, rest = whole.partition(begin)
+                whole, places = before + begin + texts[kind] + "\n" + end + rest.partition(end)[2], places + 1
+        if not places:
+            raise SystemExit(f"{page} has no place for a table: <!-- {' or '.join(MARKS.values())}:begin -->")
+        page.write_text(whole, encoding="utf-8")
 
 
 def names(text: str) -> list[str]:
