@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +46,16 @@ class Solved:
     penalty: float
     value: float  # the task's best metric on the validation rows
     loss: float  # on the training rows, the penalty included
+
+
+@dataclass(frozen=True)
+class How:
+    """What a run's options say about solving."""
+
+    mixed: str = "no"  # precision in which the base runs over the training rows
+    smoothing: float = 0.0  # of labels
+    room: float = math.inf  # bytes of memory for vectors; more of them are kept on disk
+    watch: Watch = field(default_factory=Watch)
 
 
 class _Scored:
@@ -132,11 +142,7 @@ def start(
     task: Task,
     features: Mapping[str, Dataset],
     data: Mapping[str, Dataset],
-    *,
-    mixed: str = "no",
-    smoothing: float = 0.0,
-    room: float = math.inf,
-    watch: Watch | None = None,
+    how: How,
 ) -> Solved | str:
     """Solve the last linear map of a model's head on what goes into it, in place, or say why it can't be solved.
 
@@ -158,7 +164,7 @@ def start(
         model(**batch)
         return {"x": seen["x"]}
 
-    readers = _readers(base, feeds, last.in_features, by_token, mixed, room, watch or Watch())
+    readers = _readers(base, feeds, last.in_features, by_token, how)
     try:
         for reader in readers.values():
             reader.read(range(len(reader.feed)), read)
@@ -167,7 +173,7 @@ def start(
     train, validation = (readers[split].examples("x") for split in ("train", "validation"))
     head = ProbeHead(task.auto_class, Form(0, None if by_token else "mean"), model.config, width=last.in_features)
     judge = judge_of(task, features["validation"], data["validation"])
-    found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=smoothing)
+    found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=how.smoothing)
     with torch.no_grad():
         last.weight.copy_(found.weight)
         if last.bias is not None:
@@ -200,18 +206,13 @@ def probe(
     task: Task,
     features: Mapping[str, Dataset],
     data: Mapping[str, Dataset],
-    *,
-    mixed: str = "no",
-    smoothing: float = 0.0,
-    room: float = math.inf,
-    watch: Watch | None = None,
+    how: How,
 ) -> tuple[ProbeModel, Solved, list[Any]]:
     """Return the model of a task with the probe that does best on the validation rows, and what it predicts for them.
 
     `features` have labels, those of validation too. The base runs over each text once, over the training rows in the
-    precision `mixed`; forms are chosen on a part of large splits. What takes more than `room` bytes is kept on disk.
+    precision of `how`; forms are chosen on a part of large splits. What `how` has no room for is kept on disk.
     """
-    watch = watch or Watch()
     collate = task.collate(base.tokenizer, base.model)
     feeds = {split: Feed(rows, collate) for split, rows in features.items()}
     layers = tuple(range(len(blocks(base.model)) + 1))
@@ -219,7 +220,7 @@ def probe(
     forms = [Form(k, p) for k in layers for p in ((None,) if by_token else POOLINGS)]
     width = base.model.config.hidden_size
     finalists = 1 if by_token else _FINALISTS
-    readers = _readers(base, feeds, width * finalists, by_token, mixed, room, watch)
+    readers = _readers(base, feeds, width * finalists, by_token, how)
     some = {split: _some(feed, by_token, _SCREENED // (4 * width * len(forms))) for split, feed in feeds.items()}
     for split, reader in readers.items():
         reader.read(some[split], _asking(base, forms))
@@ -228,7 +229,7 @@ def probe(
         return _screened(task, *(_asked(readers[s].examples(form, some[s]), by_token) for s in ("train", "validation")))
 
     chosen = sorted(forms, key=explained, reverse=True)[:finalists]
-    watch.note("probe", f"of {len(forms)} forms, the best at first sight: " + "; ".join(map(str, chosen)))
+    how.watch.note("probe", f"of {len(forms)} forms, the best at first sight: " + "; ".join(map(str, chosen)))
     for reader in readers.values():
         reader.keep(chosen)
         reader.read(range(len(reader.feed)), _asking(base, chosen))
@@ -238,8 +239,8 @@ def probe(
     for form in chosen:
         head = ProbeModel(base, task.auto_class, form, **task.config()).probe
         train, validation = (readers[split].examples(form) for split in ("train", "validation"))
-        found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=smoothing)
-        watch.note("", f"{form}: {task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
+        found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=how.smoothing)
+        how.watch.note("", f"{form}: {task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
         if best is None or (found.value < best[1].value if task.lower_is_better else found.value > best[1].value):
             best = form, found
     assert best is not None
@@ -268,19 +269,17 @@ def _some(feed: Feed, by_token: bool, most: int) -> list[int]:
     return sorted(order[: int(np.searchsorted(units, most)) + 1].tolist())
 
 
-def _readers(
-    base: Base, feeds: Mapping[str, Feed], width: int, by_token: bool, mixed: str, room: float, watch: Watch
-) -> dict[str, Reader[Any]]:
-    """Return what collects `width` numbers a unit of each split, in memory if that has `room` for them.
+def _readers(base: Base, feeds: Mapping[str, Feed], width: int, by_token: bool, how: How) -> dict[str, Reader[Any]]:
+    """Return what collects `width` numbers a unit of each split, in memory if `how` has room for them.
 
     Raises `OSError` where the disk has none, either.
     """
     found = {}
     for split, feed in feeds.items():
-        precision = mixed if split == "train" else "no"
-        found[split] = Reader[Any](feed, base.model.device, by_token=by_token, mixed=precision, watch=watch)
+        mixed = how.mixed if split == "train" else "no"
+        found[split] = Reader[Any](feed, base.model.device, by_token=by_token, mixed=mixed, watch=how.watch)
     size = sum(int(reader.counts.sum()) for reader in found.values()) * width * 4
-    if size > room:
+    if size > how.room:
         for reader in found.values():
             reader.folder = disk(size)
     return found

@@ -157,7 +157,7 @@ def solve(run: Run, mixed: Precision) -> list[Any]:
     run.check_features()
     with _room():
         run.model, found, predictions = solving.probe(
-            run.base, run.task, run.features, run.data, **how_solved(run, mixed)
+            run.base, run.task, run.features, run.data, how_solved(run, mixed)
         )
     run.head = {name: p for name, p in run.model.named_parameters() if name.startswith("probe.")}
     run.trainable = list(run.head.values())
@@ -169,10 +169,9 @@ def solve(run: Run, mixed: Precision) -> list[Any]:
     return predictions
 
 
-def how_solved(run: Run, mixed: Precision) -> dict[str, Any]:
+def how_solved(run: Run, mixed: Precision) -> solving.How:
     """Return what a run's options say about solving."""
-    smoothing = run.options.label_smoothing_factor
-    return {"mixed": mixed.name, "smoothing": smoothing, "room": room_for(run.options), "watch": run.watch}
+    return solving.How(mixed.name, run.options.label_smoothing_factor, room_for(run.options), run.watch)
 
 
 @contextlib.contextmanager
@@ -188,7 +187,7 @@ def start_head(run: Run, mixed: Precision) -> None:
     """Solve the last linear map of the head before anything else learns."""
     features = {s: encode(run.task, run.data[s], run.base, labelled=True, watch=run.watch) for s in SPLITS}
     with _room():
-        found = solving.start(run.base, run.model, run.task, features, run.data, **how_solved(run, mixed))
+        found = solving.start(run.base, run.model, run.task, features, run.data, how_solved(run, mixed))
     if isinstance(found, str):
         raise TrainingError(f"--head-init probe: {found}; leave it out")
     run.watch.note("head", f"starts solved: {run.task.best} {found.value:.4f} at a penalty of {found.penalty:g}")

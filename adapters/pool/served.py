@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..anatomy import replicate, study
 from ..base import Base
 from ..errors import AdapterError, PoolError, unknown
+from ..given import Given
 from ..patch import Patch
 from ..probe import Form, ProbeHead
 from .passes import block_forward
@@ -171,28 +172,7 @@ class Template:
         self.whole = whole or not apart or base.model.config.is_encoder_decoder or bool(base.fresh - {"pooler"})
         if not self.whole:
             pooler = getattr(model.base_model, "pooler", None) if "pooler" in base.fresh else None
-            setattr(model, model.base_model_prefix, _Given(base.model, pooler))
-
-
-class _Given(nn.Module):
-    """Stands where the base was, and says what it has been found to say."""
-
-    def __init__(self, base: nn.Module, pooler: nn.Module | None) -> None:
-        super().__init__()
-        self.pooler_of_head = pooler
-        vars(self)["_base"] = base  # not a child: it has its own place
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(vars(self)["_base"], name)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        output = current.given
-        if self.pooler_of_head is not None:
-            output = type(output)(**{**output, "pooler_output": self.pooler_of_head(output[0])})
-        return output
+            setattr(model, model.base_model_prefix, Given(base.model, lambda *_, **__: current.given, pooler))
 
 
 class Probe(Template):
