@@ -34,6 +34,7 @@ from .training import (
     probes,
     solve,
     start_head,
+    starts_solved,
     stepping,
 )
 from .trunk import Kept, room_for
@@ -109,13 +110,13 @@ def _stepped(run: Run, mixed: Precision) -> _Measured:
     began = time.perf_counter()
     make_model(run)
     made = time.perf_counter() - began
-    copies = [[p.detach().clone() for p in run.trainable] for _ in range(2)]  # as a run keeps the first and the best
+    copies = [run.fit.starts(run.trainable), [p.detach().clone() for p in run.trainable]]  # the first and the best
     run.options = _for_trying(options)
     run.strategy = replace(run.strategy, learning_rate=run.strategy.learning_rate / 10)  # as while warming up
     accelerator = accelerated(run.options, mixed)
     whole = encoded(run)
     solving_head = (0.0, 0.0)
-    if options.head_init == "probe":
+    if starts_solved(run):
         solving_head = _seconds_to_solve(run, whole, lambda few: start_head(few, mixed))
     batches = list(batches_of(whole["train"], options, accelerator.num_processes))
     padded = [_padded(whole["train"], rows) for rows in batches]

@@ -64,8 +64,9 @@ class TrainingOptions:
         "auto is a probe, solved on the frozen base, where the strategy leaves that alone; model is transformers' own",
     ] = "auto"
     head_init: Annotated[
-        Literal["random", "probe"], "what transformers' head starts from: probe solves its last layer on the base first"
-    ] = "random"
+        Literal["auto", "random", "probe"],
+        "what transformers' head starts from: probe solves its last layer on the base first, auto from three labels on",
+    ] = "auto"
     group_by_length: Annotated[bool, "put rows of like length into a batch"] = True
     max_tokens_per_batch: Annotated[int | None, "fewer rows a step where padded they hold more tokens"] = None
     mixed_precision: Annotated[

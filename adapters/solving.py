@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from .tasks import Task
 
 Judge = Callable[[ProbeHead, Examples, Tensor], float]
-PENALTIES = (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)
+PENALTIES = (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
+_USUAL = 1e-4  # lower penalties are tried only while each is better than all before
 _FINALISTS = 3  # forms that are solved, of all that are screened
 _SCREENED = 1 << 28  # bytes of a split's vectors in all forms that are looked at to choose among these
 _ROUNDS = 500
@@ -110,6 +111,8 @@ def solved(
     best: Solved | None = None
     with torch.enable_grad():
         for penalty in PENALTIES:
+            if best is not None and penalty < _USUAL and best.penalty > penalty * 10.1:
+                break
             end = minimised(task, head, inner, flat, penalty, smoothing)
             flat = end.x
             w = torch.from_numpy(flat).float().view(outs, -1)

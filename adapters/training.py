@@ -183,20 +183,33 @@ def _room() -> Iterator[None]:
         raise TrainingError(f"no room for what the base says: {error.strerror or error}") from error
 
 
+def starts_solved(run: Run) -> bool:
+    """Tell whether the head is to be solved before anything else learns.
+
+    By itself where a text has one of three labels or more: there it was measured to pay (docs/training.md).
+    """
+    if run.options.head_init == "auto":
+        several = len(getattr(run.task, "labels", ())) > 2
+        return several and run.task.auto_class == "AutoModelForSequenceClassification"
+    return run.options.head_init == "probe"
+
+
 def start_head(run: Run, mixed: Precision) -> None:
-    """Solve the last linear map of the head before anything else learns."""
+    """Solve the last linear map of the head, if it has one, before anything else learns."""
     features = {s: encode(run.task, run.data[s], run.base, labelled=True, watch=run.watch) for s in SPLITS}
     with _room():
         found = solving.start(run.base, run.model, run.task, features, run.data, how_solved(run, mixed))
     if isinstance(found, str):
-        raise TrainingError(f"--head-init probe: {found}; leave it out")
+        if run.options.head_init == "probe":
+            raise TrainingError(f"--head-init probe: {found}; leave it out")
+        return
     run.watch.note("head", f"starts solved: {run.task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
 
 
 def learn(run: Run, mixed: Precision) -> list[Any]:
     """Train the model of the task by gradient descent; return the validation predictions of its best epoch."""
     make_model(run)
-    if run.options.head_init == "probe":
+    if starts_solved(run):
         start_head(run, mixed)
     start = run.fit.starts(run.trainable)
     validation = _loop(run, mixed)

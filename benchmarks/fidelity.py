@@ -198,7 +198,8 @@ def plan(args: argparse.Namespace, problem: Problem, strategy: str, seed: int, f
             **problem.options,
             **STRATEGIES[strategy],
             "learning_rate": STRATEGIES[strategy]["learning_rate"] * args.rate_factor,
-            "group_by_length": False,  # Trainer draws rows at random
+            "group_by_length": False,  # as Trainer draws rows,
+            "head_init": "random",  # and starts its heads
             "base": args.base,
             "num_train_epochs": args.epochs,
             "per_device_train_batch_size": args.batch_size,

@@ -24,7 +24,7 @@ from adapterkit.tasks import Task, task_class
 from adapterkit.watch import Watch
 from tests import made, tiny
 from tests.test_strategies import same, state
-from tests.test_tasks import ASK, base_for, plan, rows_of  # noqa: F401, fixtures
+from tests.test_tasks import ASK, ROWS, base_for, plan, rows_of  # noqa: F401, fixtures
 from tests.test_trunk import Notes
 
 PROBED = ("text-classification", "token-classification", "question-answering", "multiple-choice")
@@ -139,6 +139,37 @@ def test_scores_of_standardised_features_are_those_of_a_standardised_copy() -> N
     torch.testing.assert_close(lazy.scores(weights), wanted, atol=1e-5, rtol=1e-5)
     weight, bias = lazy.unscaled(weights)
     torch.testing.assert_close(x @ weight.T + bias, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("scores", "tried", "best"), [([1.0] * 10, 8, 1.0), (list(range(10)), 10, 1e-6)])
+def test_penalties_below_the_usual_are_tried_while_each_is_better(scores: list[float], tried: int, best: float) -> None:
+    task = task_of(labels=("a", "b"))
+    head = ProbeHead(task.auto_class, Form(0, "mean"), made_config(2, task), width=3)
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    examples = Examples(x, np.ones(20, dtype=int), None, {"labels": (x[:, 0] > 0).long()})
+    asked = []
+    found = solving.solved(
+        task, head, examples, examples, lambda *_: (asked.append(1), float(scores[len(asked) - 1]))[1]
+    )
+    assert len(asked) == tried
+    assert found.penalty == best
+
+
+@pytest.mark.parametrize(("labels", "solved"), [("ab", False), ("abc", True), (["a", "bc"], True)])
+def test_a_head_of_three_labels_or_more_starts_solved(
+    labels: Any,
+    solved: bool,
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    registry: Registry,
+) -> None:
+    several = isinstance(labels, list)
+    of = (lambda i: list(labels[i % 2])) if several else (lambda i: labels[i % len(labels)])
+    row = ROWS["text-classification"]
+    file = rows_of("text-classification", 24, lambda i: {**row(i), "label": of(i)})
+    notes = Notes()
+    run(plan("text-classification", file, "lora"), registry, base=base_for("bert", "text-classification"), watch=notes)
+    assert ("head" in notes.heard) == solved
 
 
 @pytest.mark.parametrize("penalty", [1e-1, 1e-3])
