@@ -36,6 +36,7 @@ _USUAL = 1e-4  # lower penalties are tried only while each is better than all be
 _FINALISTS = 3  # forms that are solved, of all that are screened
 _SCREENED = 1 << 28  # bytes of a split's vectors in all forms that are looked at to choose among these
 _ROUNDS = 500
+_NEAR = 1e-3  # to where a head is solved that is then trained further
 
 
 @dataclass
@@ -83,10 +84,13 @@ def loss_of(task: Task, head: ProbeHead, examples: Examples, scores: Tensor, smo
     return task.loss(_Scored(head, examples, scores), examples.labels, label_smoothing=smoothing)
 
 
-def minimised(task: Task, head: ProbeHead, e: Examples, start: np.ndarray, penalty: float, smoothing: float) -> Any:
+def minimised(
+    task: Task, head: ProbeHead, e: Examples, start: np.ndarray, penalty: float, smoothing: float, near: float = 1e-7
+) -> Any:
     """Minimise the task's loss plus `penalty` / 2 times the squared weights over a linear map of `e.x`, by L-BFGS.
 
-    Weights are (outputs, features + 1), flat; the last column is the bias, which isn't penalised.
+    Weights are (outputs, features + 1), flat; the last column is the bias, which isn't penalised. It ends where a step
+    gains less than a share `near` of the loss.
     """
     outs = head.score.out_features
 
@@ -97,11 +101,18 @@ def minimised(task: Task, head: ProbeHead, e: Examples, start: np.ndarray, penal
         assert w.grad is not None
         return float(loss.detach()), w.grad.double().numpy().ravel()
 
-    return minimize(value, start, jac=True, method="L-BFGS-B", options={"maxiter": _ROUNDS, "ftol": 1e-7})
+    return minimize(value, start, jac=True, method="L-BFGS-B", options={"maxiter": _ROUNDS, "ftol": near})
 
 
 def solved(
-    task: Task, head: ProbeHead, train: Examples, validation: Examples, judge: Judge, *, smoothing: float = 0.0
+    task: Task,
+    head: ProbeHead,
+    train: Examples,
+    validation: Examples,
+    judge: Judge,
+    *,
+    smoothing: float = 0.0,
+    near: float = 1e-7,
 ) -> Solved:
     """Solve for each of `PENALTIES` and return what `judge` finds best on the validation rows."""
     mean, scale = train.x.mean(0), train.x.std(0, unbiased=False).clamp(min=1e-6)
@@ -113,7 +124,7 @@ def solved(
         for penalty in PENALTIES:
             if best is not None and penalty < _USUAL and best.penalty > penalty * 10.1:
                 break
-            end = minimised(task, head, inner, flat, penalty, smoothing)
+            end = minimised(task, head, inner, flat, penalty, smoothing, near)
             flat = end.x
             w = torch.from_numpy(flat).float().view(outs, -1)
             value = judge(head, outer, outer.scores(w))
@@ -176,7 +187,7 @@ def start(
     train, validation = (readers[split].examples("x") for split in ("train", "validation"))
     head = ProbeHead(task.auto_class, Form(0, None if by_token else "mean"), model.config, width=last.in_features)
     judge = judge_of(task, features["validation"], data["validation"])
-    found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=how.smoothing)
+    found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=how.smoothing, near=_NEAR)
     with torch.no_grad():
         last.weight.copy_(found.weight)
         if last.bias is not None:

@@ -186,11 +186,10 @@ def _room() -> Iterator[None]:
 def starts_solved(run: Run) -> bool:
     """Tell whether the head is to be solved before anything else learns.
 
-    By itself where a text has one of three labels or more: there it was measured to pay (docs/training.md).
+    By itself where texts or tokens have one of three labels or more: there it was measured to pay (docs/training.md).
     """
     if run.options.head_init == "auto":
-        several = len(getattr(run.task, "labels", ())) > 2
-        return several and run.task.auto_class == "AutoModelForSequenceClassification"
+        return len(getattr(run.task, "labels", ())) > 2 and run.task.new_head
     return run.options.head_init == "probe"
 
 

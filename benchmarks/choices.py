@@ -35,6 +35,14 @@ def names(text: str) -> list[str]:
     return text.split(",")
 
 
+def plain(text: str) -> Any:
+    """Return what a choice says as a JSON value, or as it is."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def measured(args: argparse.Namespace, problem: Problem, values: dict[str, Any], folder: Path, base: Base) -> Report:
     files = {f"{split}_file": str(next(folder.glob(f"{split}.*"))) for split in ("train", "validation", "test")}
     plan = Plan.resolve(
@@ -99,7 +107,7 @@ def main() -> None:
                 found: dict[str, list[dict[str, float]]] = {value: [] for value in choices}
                 for seed in range(args.seeds):
                     for value in choices:
-                        asked = {**args.also, "strategy": strategy, "seed": seed, option: value}
+                        asked = {**args.also, "strategy": strategy, "seed": seed, option: plain(value)}
                         report = quietly(measured, args, problem, asked, Path(folder), base)
                         scores = {split: report.metrics[split][problem.metric] for split in ("validation", "test")}
                         found[value].append({**scores, "seconds": report.seconds})
