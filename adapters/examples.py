@@ -53,6 +53,11 @@ class Examples:
         return Examples(self.x[here], np.array([int(here.sum())]), None, {"labels": self.labels["labels"][:, here]})
 
 
+def beside(several: Sequence[Examples]) -> Examples:
+    """Return the same units with the features of several examples of them, one after another."""
+    return replace(several[0], x=torch.cat([e.x for e in several], 1))
+
+
 class Reader(Generic[K]):
     """Collects what a base says of the texts of a split, in several forms, each text read when it is asked for."""
 

@@ -1,4 +1,4 @@
-"""A probe: a linear map of the hidden states of one layer, for tasks that leave the base as it is."""
+"""A probe: a linear map of the hidden states of a layer or a few, for tasks that leave the base as it is."""
 
 from __future__ import annotations
 
@@ -24,43 +24,60 @@ BY_TOKEN = ("AutoModelForTokenClassification", "AutoModelForQuestionAnswering")
 
 @dataclass(frozen=True)
 class Form:
-    """Which hidden states a probe reads, and how a text's tokens become one vector."""
+    """Which hidden states a probe reads, and how a text's tokens become one vector.
 
-    layer: int
+    Of several layers, a text or token has the vectors of all, one after another.
+    """
+
+    layers: tuple[int, ...]
     """0 is what the lowest block is given, k what block k gives, counted from 1; the last is what the base gives."""
     pooling: str | None  # None where each token is asked
 
     def plain(self) -> dict[str, Any]:
         """Return the form as JSON values."""
-        return {"layer": self.layer, "pooling": self.pooling}
+        return {"layers": list(self.layers), "pooling": self.pooling}
 
     @classmethod
     def of(cls, stored: Any) -> Form:
         """Read what `plain` gave; raises `AdapterError` where it is something else."""
-        if not isinstance(stored, Mapping) or set(stored) != {"layer", "pooling"}:
-            raise AdapterError(f"a probe has a layer and a pooling, not {str(stored)[:60]}")
-        layer, pooling = stored["layer"], stored["pooling"]
-        if not isinstance(layer, int) or isinstance(layer, bool) or layer < 0:
-            raise AdapterError(f"the layer of a probe is a number from 0 on, not {str(layer)[:60]}")
+        if not isinstance(stored, Mapping) or set(stored) != {"layers", "pooling"}:
+            raise AdapterError(f"a probe has layers and a pooling, not {str(stored)[:60]}")
+        layers, pooling = stored["layers"], stored["pooling"]
+        numbers = isinstance(layers, list) and all(type(k) is int and k >= 0 for k in layers)
+        if not numbers or not layers or sorted(set(layers)) != layers:
+            raise AdapterError(f"the layers of a probe are numbers from 0 on, in order, not {str(layers)[:60]}")
         if pooling is not None and pooling not in POOLINGS:
             raise AdapterError(f"the pooling of a probe is {', '.join(POOLINGS)}, or none, not {str(pooling)[:60]}")
-        return cls(layer, pooling)
+        return cls(tuple(layers), pooling)
+
+    def check(self, depth: int) -> None:
+        """Raise `AdapterError` where a base of so many blocks doesn't have all the layers."""
+        if self.layers[-1] > depth:
+            raise AdapterError(f"the probe reads layer {self.layers[-1]}, and the base has {depth} blocks")
+
+    def read(self, hidden: Mapping[int, Tensor]) -> Tensor:
+        """Return the vectors of all layers side by side, (texts, tokens, features)."""
+        return torch.cat([hidden[k] for k in self.layers], -1) if len(self.layers) > 1 else hidden[self.layers[0]]
 
     def __str__(self) -> str:
-        return f"{self.pooling or 'each token'} of layer {self.layer}"
+        of = "layer" if len(self.layers) == 1 else "layers"
+        return f"{self.pooling or 'each token'} of {of} {', '.join(map(str, self.layers))}"
 
 
 class ProbeHead(nn.Module):
     """Scores of hidden states, and the loss and outputs that transformers' own model for the task would give."""
 
     def __init__(self, auto_class: str, form: Form, config: Any, *, width: int) -> None:
-        """Raise `AdapterError` where the task reads tokens and the form a text, or the other way round."""
+        """Make one for hidden states of `width` features a layer.
+
+        Raises `AdapterError` where the task reads tokens and the form a text, or the other way round.
+        """
         super().__init__()
         if (form.pooling is None) != (auto_class in BY_TOKEN):
             raise AdapterError(f"a probe for {auto_class.removeprefix('AutoModelFor')} can't read {form}")
         self.auto_class, self.form, self.config = auto_class, form, config
         outs = {"AutoModelForQuestionAnswering": 2, "AutoModelForMultipleChoice": 1}.get(auto_class, config.num_labels)
-        self.score = nn.Linear(width, outs)
+        self.score = nn.Linear(width * len(form.layers), outs)
 
     def forward(self, hidden: Tensor, mask: Tensor, choices: int | None, **labels: Tensor) -> Any:
         """Return what is said of hidden states, (texts, tokens, features), where `mask` says which are there.
@@ -103,9 +120,7 @@ class ProbeModel(nn.Module):
         for key, value in config.items():
             setattr(self.config, key, value)
         self.base = base.model
-        count = len(blocks(base.model))
-        if form.layer > count:
-            raise AdapterError(f"the probe reads layer {form.layer}; base '{base.name}' has {count} blocks")
+        form.check(len(blocks(base.model)))
         self.probe = ProbeHead(auto_class, form, self.config, width=base.model.config.hidden_size)
         self.probe.to(base.model.device, base.model.dtype).requires_grad_(True)
         self.eval()
@@ -126,9 +141,9 @@ class ProbeModel(nn.Module):
         labels = {k: others.pop(k) for k in ("labels", "start_positions", "end_positions") if k in others}
         choices = input_ids.shape[1] if input_ids.ndim == 3 else None
         flat = {k: v.flatten(0, -2) for k, v in {"attention_mask": attention_mask, **others}.items()}
-        layer = self.probe.form.layer
-        hidden = layers_of(self.base, input_ids.flatten(0, -2), frozenset({layer}), **flat)
-        return self.probe(hidden[layer], flat["attention_mask"], choices, **labels)
+        form = self.probe.form
+        hidden = layers_of(self.base, input_ids.flatten(0, -2), frozenset(form.layers), **flat)
+        return self.probe(form.read(hidden), flat["attention_mask"], choices, **labels)
 
 
 class _Reached(Exception):

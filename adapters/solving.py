@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from .base import Base
-from .examples import LABELS, Examples, Reader
+from .examples import LABELS, Examples, Reader, beside
 from .feed import Feed
 from .modules import blocks
 from .probe import BY_TOKEN, POOLED, POOLINGS, Form, ProbeHead, ProbeModel, layers_of, pooled
@@ -185,7 +185,7 @@ def start(
     finally:
         handle.remove()
     train, validation = (readers[split].examples("x") for split in ("train", "validation"))
-    head = ProbeHead(task.auto_class, Form(0, None if by_token else "mean"), model.config, width=last.in_features)
+    head = ProbeHead(task.auto_class, Form((0,), None if by_token else "mean"), model.config, width=last.in_features)
     judge = judge_of(task, features["validation"], data["validation"])
     found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=how.smoothing, near=_NEAR)
     with torch.no_grad():
@@ -231,7 +231,7 @@ def probe(
     feeds = {split: Feed(rows, collate) for split, rows in features.items()}
     layers = tuple(range(len(blocks(base.model)) + 1))
     by_token = task.auto_class in BY_TOKEN
-    forms = [Form(k, p) for k in layers for p in ((None,) if by_token else POOLINGS)]
+    forms = [Form((k,), p) for k in layers for p in ((None,) if by_token else POOLINGS)]
     width = base.model.config.hidden_size
     finalists = 1 if by_token else _FINALISTS
     readers = _readers(base, feeds, width * finalists, by_token, how)
@@ -249,21 +249,28 @@ def probe(
         reader.read(range(len(reader.feed)), _asking(base, chosen))
 
     judge = judge_of(task, features["validation"], data["validation"])
-    best: tuple[Form, Solved] | None = None
-    for form in chosen:
+    best: tuple[Form, Solved, Examples] | None = None
+
+    def solve(form: Form, train: Examples, validation: Examples) -> None:
+        nonlocal best
         head = ProbeModel(base, task.auto_class, form, **task.config()).probe
-        train, validation = (readers[split].examples(form) for split in ("train", "validation"))
         found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=how.smoothing)
         how.watch.note("", f"{form}: {task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
         if best is None or (found.value < best[1].value if task.lower_is_better else found.value > best[1].value):
-            best = form, found
+            best = form, found, validation
+
+    for form in chosen:
+        solve(form, *(readers[split].examples(form) for split in ("train", "validation")))
     assert best is not None
-    form, weights = best
+    alike = sorted((form for form in chosen if form.pooling == best[0].pooling), key=lambda form: form.layers)
+    if len(alike) > 1:
+        together = Form(tuple(k for form in alike for k in form.layers), best[0].pooling)
+        solve(together, *(beside([readers[s].examples(f) for f in alike]) for s in ("train", "validation")))
+    form, weights, examples = best
     model = ProbeModel(base, task.auto_class, form, **task.config())
     with torch.no_grad():
         model.probe.score.weight.copy_(weights.weight)
         model.probe.score.bias.copy_(weights.bias)
-        examples = readers["validation"].examples(form)
         scores = torch.addmm(weights.bias, examples.x, weights.weight.T)
         said = task.outputs(_Scored(model.probe, examples, scores), {})
     return model, weights, task.predictions(said, features["validation"], data["validation"])
@@ -273,7 +280,7 @@ def most_kept(base: Base, units: int, by_token: bool) -> int:
     """Return how many bytes of vectors are kept at once of so many units: of all forms at first, then of the best."""
     width, depth = int(base.model.config.hidden_size), len(blocks(base.model)) + 1
     forms, finalists = (depth, 1) if by_token else (depth * len(POOLINGS), _FINALISTS)
-    return max(min(units * width * 4 * forms, _SCREENED), units * width * 4 * finalists)
+    return max(min(units * width * 4 * forms, _SCREENED), units * width * 4 * (1 if by_token else 2 * finalists))
 
 
 def _some(feed: Feed, by_token: bool, most: int) -> list[int]:
@@ -301,14 +308,14 @@ def _readers(base: Base, feeds: Mapping[str, Feed], width: int, by_token: bool, 
 
 def _asking(base: Base, forms: Sequence[Form]) -> Callable[[dict[str, Tensor]], dict[Form, Tensor]]:
     """Return what runs the base over a batch and gives what each form sees."""
-    layers = frozenset(form.layer for form in forms)
+    layers = frozenset(k for form in forms for k in form.layers)
 
     def ask(batch: dict[str, Tensor]) -> dict[Form, Tensor]:
         flat = {k: v.flatten(0, -2) for k, v in batch.items()}
         hidden = layers_of(base.model, flat.pop("input_ids"), layers, **flat)
         mask = flat["attention_mask"]
         return {
-            f: hidden[f.layer] if f.pooling is None else pooled(hidden[f.layer].float(), mask, f.pooling) for f in forms
+            f: f.read(hidden) if f.pooling is None else pooled(f.read(hidden).float(), mask, f.pooling) for f in forms
         }
 
     return ask

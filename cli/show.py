@@ -42,6 +42,8 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
         "folder": str(where.folder(name, version)),
     }
     if probe := m.get("probe"):
-        lines["learned"] += f" of a probe: {probe['pooling'] or 'each token'} of layer {probe['layer']}"
+        layers = ", ".join(map(str, probe["layers"]))
+        of = "layer" if len(probe["layers"]) == 1 else "layers"
+        lines["learned"] += f" of a probe: {probe['pooling'] or 'each token'} of {of} {layers}"
     for topic, text in lines.items():
         click.echo(f"{topic:<11}{text}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_texts_read_in_two_parts_and_kept_on_disk_are_the_same_examples(
     rows = encode(on.task, on.splits["train"], on.base, labelled=True)
     feed = Feed(rows, on.task.collate(on.base.tokenizer, on.base.model))
     by_token = task in ("token-classification", "question-answering")
-    forms = [Form(1, None), Form(2, None)] if by_token else [Form(1, "mean"), Form(2, "cls")]
+    forms = [Form((1,), None), Form((2,), None)] if by_token else [Form((1,), "mean"), Form((2,), "cls")]
     told = {"device": on.base.model.device, "by_token": by_token, "mixed": "no", "watch": Watch()}
     whole, parts = Reader[Form](feed, **told), Reader[Form](feed, **told, folder=tmp_path)
     whole.read(range(len(feed)), solving._asking(on.base, forms))
@@ -144,7 +145,7 @@ def test_scores_of_standardised_features_are_those_of_a_standardised_copy() -> N
 @pytest.mark.parametrize(("scores", "tried", "best"), [([1.0] * 10, 8, 1.0), (list(range(10)), 10, 1e-6)])
 def test_penalties_below_the_usual_are_tried_while_each_is_better(scores: list[float], tried: int, best: float) -> None:
     task = task_of(labels=("a", "b"))
-    head = ProbeHead(task.auto_class, Form(0, "mean"), made_config(2, task), width=3)
+    head = ProbeHead(task.auto_class, Form((0,), "mean"), made_config(2, task), width=3)
     x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     examples = Examples(x, np.ones(20, dtype=int), None, {"labels": (x[:, 0] > 0).long()})
     asked = []
@@ -153,6 +154,33 @@ def test_penalties_below_the_usual_are_tried_while_each_is_better(scores: list[f
     )
     assert len(asked) == tried
     assert found.penalty == best
+
+
+def test_layers_side_by_side_are_one_linear_map_of_all(
+    rows_of: Callable[..., Path],  # noqa: F811
+    base_for: Callable[[str, str], Base],  # noqa: F811
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where two layers say more than each of them, they are taken together; saved and loaded, and in a pool."""
+    base = base_for("bert", "text-classification")
+    values = iter([0.5, 0.5, 0.5, 1.0])
+    real = solving.solved
+
+    def better(*args: Any, **kwargs: Any) -> solving.Solved:
+        return replace(real(*args, **kwargs), value=next(values))
+
+    monkeypatch.setattr(solving, "solved", better)
+    monkeypatch.setattr(solving, "POOLINGS", ("mean",))
+    rows = rows_of("text-classification", 24)
+    report = run(plan("text-classification", rows, "head-only"), registry, base=base)
+    assert len(report.adapter.manifest["probe"]["layers"]) == 3
+    adapter = registry.load("tiny")
+    (weight,) = (t for name, t in adapter.tensors.items() if name.endswith("weight"))
+    assert weight.shape == (2, 3 * base.model.config.hidden_size)
+    asked = [ASK["text-classification"]]
+    with Pool(base, {"tiny": adapter}) as pool:
+        assert pool.predict(asked, adapter="tiny") == [pytest.approx(row) for row in predict(base, adapter, asked)]
 
 
 @pytest.mark.parametrize(("labels", "solved"), [("ab", False), ("abc", True), (["a", "bc"], True)])
@@ -178,7 +206,7 @@ def test_weights_are_scikit_learns(penalty: float) -> None:
     x = generator.normal(size=(300, 12)).astype("float32")
     y = (x @ generator.normal(size=(12, 3)) + generator.normal(size=(300, 3))).argmax(-1)
     task = task_of(labels=("a", "b", "c"))
-    head = ProbeHead(task.auto_class, Form(0, "mean"), made_config(3, task), width=12)
+    head = ProbeHead(task.auto_class, Form((0,), "mean"), made_config(3, task), width=12)
     examples = Examples(torch.from_numpy(x), np.ones(300, dtype=int), None, {"labels": torch.from_numpy(y)})
     flat = solving.minimised(task, head, examples, np.zeros(39), penalty, 0.0).x.reshape(3, 13)
     reference = LogisticRegression(C=1 / (penalty * 300), tol=1e-8, max_iter=10_000).fit(x, y)
@@ -193,7 +221,7 @@ def test_a_number_is_ridge_regression() -> None:
     x = generator.normal(size=(200, 5)).astype("float32")
     y = (x @ generator.normal(size=5) + 3 + 0.1 * generator.normal(size=200)).astype("float32")
     task = task_of(problem_type="regression")
-    head = ProbeHead(task.auto_class, Form(0, "mean"), made_config(1, task), width=5)
+    head = ProbeHead(task.auto_class, Form((0,), "mean"), made_config(1, task), width=5)
     examples = Examples(torch.from_numpy(x), np.ones(200, dtype=int), None, {"labels": torch.from_numpy(y)})
     flat = solving.minimised(task, head, examples, np.zeros(6), 1e-2, 0.0).x
     reference = Ridge(alpha=1e-2 / 2 * 200).fit(x, y)
@@ -233,6 +261,8 @@ def test_in_a_pool_the_base_runs_no_higher_than_the_highest_probe(
     from transformers.models.bert.modeling_bert import BertLayer
 
     adapters = {f"layer-{k}": probed(minilm, k, seed=k) for k in (2, 4, 6)}
+    adapters["layers-1-3"] = probed(minilm, 1, 3, seed=7)
+    adapters["layers-0-6"] = probed(minilm, 0, 6, seed=8)
     adapters["lora"] = made.adapter(minilm, task_of(labels=("a", "b", "c")), "lora", seed=1)
     texts = ["a fine film", "rude staff and awful food", "the train was late again"]
     wanted = {name: alone(minilm, adapter, texts) for name, adapter in adapters.items()}
@@ -249,6 +279,8 @@ def test_in_a_pool_the_base_runs_no_higher_than_the_highest_probe(
             (["layer-4"], [3, 3, 3, 3]),
             (["layer-2", "layer-4"], [3, 3, 3, 3]),
             (["layer-2", "layer-6"], [3] * 6),
+            (["layers-1-3"], [3] * 3),
+            (["layers-1-3", "layer-2", "layers-0-6"], [3] * 6),
             (["layer-2", "lora"], [6] * 6),
         ):
             seen.clear()
@@ -260,19 +292,19 @@ def test_in_a_pool_the_base_runs_no_higher_than_the_highest_probe(
     assert minilm.altered() == []
 
 
-def probed(base: Base, layer: int, seed: int) -> Adapter:
-    """Return an adapter with a random probe of a layer."""
+def probed(base: Base, *layers: int, seed: int) -> Adapter:
+    """Return an adapter with a random probe of some layers."""
     from adapterkit.options import plain
     from adapterkit.probe import ProbeModel
 
-    task = task_of(labels=tuple("abcdefgh"[: 2 + layer // 2]))
+    task = task_of(labels=tuple("abcdefgh"[: 2 + layers[-1] // 2]))
     torch.manual_seed(seed)
-    model = ProbeModel(base, task.auto_class, Form(layer, "mean"), **task.config())
+    model = ProbeModel(base, task.auto_class, Form(layers, "mean"), **task.config())
     head = {name: p.detach() for name, p in model.named_parameters() if name.startswith("probe.")}
     about = {
         "task": {"name": task.name, "options": plain(task)},
         "strategy": {"name": "head-only", "distribution": "adapterkit", "version": "0", "options": {}},
-        "probe": {"layer": layer, "pooling": "mean"},
+        "probe": {"layers": list(layers), "pooling": "mean"},
         "metrics": {},
     }
     return Adapter.make(base, model, {}, head, about)
@@ -320,7 +352,7 @@ def test_show_says_what_a_probe_reads(
     assert adapt("run", "--strategy", "head-only", *common).exit_code == 0
     shown = adapt("show", "a")
     probe = Registry(Path("registry.json")).load("a").manifest["probe"]
-    assert f"2 head tensors of a probe: {probe['pooling']} of layer {probe['layer']}" in shown.output
+    assert f"2 head tensors of a probe: {Form.of(probe)}" in shown.output
 
 
 def test_a_strategy_that_changes_the_base_has_no_probe(small_csv: Path, tiny_base: Base, registry: Registry) -> None:
@@ -334,24 +366,29 @@ def test_it_cannot_be_merged(tiny_base: Base, tmp_path: Path) -> None:
     with pytest.raises(
         AdapterError, match="head is a probe, which transformers has no class for; train with --head model"
     ):
-        merge(tiny_base, probed(tiny_base, 1, 0), tmp_path / "merged")
+        merge(tiny_base, probed(tiny_base, 1, seed=0), tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 
 
 @pytest.mark.parametrize(
     ("stored", "message"),
     [
-        ([], "a probe has a layer and a pooling, not"),
-        ({"layer": 1}, "a probe has a layer and a pooling, not"),
-        ({"layer": -1, "pooling": "mean"}, "the layer of a probe is a number from 0 on, not -1"),
-        ({"layer": "1", "pooling": "mean"}, "the layer of a probe is a number from 0 on, not 1"),
-        ({"layer": 1, "pooling": "median"}, "the pooling of a probe is cls, mean, max, or none, not median"),
-        ({"layer": 9, "pooling": "mean"}, "the probe reads layer 9"),
-        ({"layer": 1, "pooling": None}, "a probe for SequenceClassification can't read each token of layer 1"),
+        ([], "a probe has layers and a pooling, not"),
+        ({"layers": [1]}, "a probe has layers and a pooling, not"),
+        ({"layers": [-1], "pooling": "mean"}, r"numbers from 0 on, in order, not \[-1\]"),
+        ({"layers": ["1"], "pooling": "mean"}, r"numbers from 0 on, in order, not \['1'\]"),
+        ({"layers": [True], "pooling": "mean"}, r"numbers from 0 on, in order, not \[True\]"),
+        ({"layers": 1, "pooling": "mean"}, "numbers from 0 on, in order, not 1"),
+        ({"layers": [], "pooling": "mean"}, "numbers from 0 on, in order, not"),
+        ({"layers": [1, 1], "pooling": "mean"}, "numbers from 0 on, in order, not"),
+        ({"layers": [2, 1], "pooling": "mean"}, "numbers from 0 on, in order, not"),
+        ({"layers": [1], "pooling": "median"}, "the pooling of a probe is cls, mean, max, or none, not median"),
+        ({"layers": [1, 9], "pooling": "mean"}, "the probe reads layer 9"),
+        ({"layers": [1], "pooling": None}, "a probe for SequenceClassification can't read each token of layer 1"),
     ],
 )
 def test_an_odd_probe_is_refused(stored: Any, message: str, tiny_base: Base) -> None:
-    adapter = probed(tiny_base, 1, 0)
+    adapter = probed(tiny_base, 1, seed=0)
     adapter.manifest["probe"] = stored
     with pytest.raises(AdapterError, match=message), adapter.attached(tiny_base):
         pass

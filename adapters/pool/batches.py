@@ -173,9 +173,9 @@ def _through_trunk(served: Served, items: list[Item], batch_size: int) -> Iterat
             by = [None if resident else r if (r := item.resident).changes_base else None for item in chunk]
             entries = [(texts[text], r) for item, r in zip(chunk, by, strict=True) for text in item.texts]
             count = len(served.anatomy.blocks)
-            read = [item.resident.template.layer for item in chunk]
-            layers = frozenset(k for k in read if k is not None and k < count)
-            whole = any(k is None or k == count for k in read)
+            forms = [item.resident.template.form for item in chunk]
+            read = {k for form in forms for k in (form.layers if form else (count,))}
+            layers, whole = frozenset(read - {count}), count in read
             expansion = Expansion(entries, served.anatomy, served.device, layers, whole=whole)
             by_place = list(texts)
             ids, others = _padded(served, [by_place[i] for i in expansion.texts])
@@ -187,9 +187,9 @@ def _through_trunk(served: Served, items: list[Item], batch_size: int) -> Iterat
                 for item, r in zip(chunk, by, strict=True)
             ]
             batch = {"input_ids": ids, **others}
-            heads = [i for i, layer in enumerate(read) if layer is None]
+            heads = [i for i, form in enumerate(forms) if form is None]
             yield from _heads(served, [chunk[i] for i in heads], [places[i] for i in heads], said, batch)
-            probes = [i for i, layer in enumerate(read) if layer is not None]
+            probes = [i for i, form in enumerate(forms) if form is not None]
             asked = [
                 [(texts[text], row) for text, (_, row) in zip(chunk[i].texts, places[i], strict=True)] for i in probes
             ]
@@ -268,14 +268,18 @@ def _probes(
     for (template, _, choices), indices in groups.items():
         items = [chunk[i] for i in indices]
         rows = Rows([item.resident for item in items], served.device)
-        values, place = said[0], expansion.place
-        if template.layer in expansion.hidden:
-            values, step = expansion.hidden[template.layer]
-            place = step.place
-        hidden = take(values, rows.select([place[text, None] for i in indices for text, _ in asked[i]]))
+        hidden = {}
+        for k in template.form.layers:
+            values, place = said[0], expansion.place
+            if k in expansion.hidden:
+                values, step = expansion.hidden[k]
+                place = step.place
+            hidden[k] = take(values, rows.select([place[text, None] for i in indices for text, _ in asked[i]]))
         mask = take(read["attention_mask"], rows.select([row for i in indices for _, row in asked[i]]))
         several = choices if _is_choice(items[0].feature) else None
-        yield from zip(items, template.say(items[0].resident.task, hidden, mask, several, rows), strict=True)
+        yield from zip(
+            items, template.say(items[0].resident.task, template.form.read(hidden), mask, several, rows), strict=True
+        )
 
 
 def _is_choice(feature: Mapping[str, Any]) -> bool:

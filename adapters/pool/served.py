@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..anatomy import replicate, study
 from ..base import Base
-from ..errors import AdapterError, PoolError, unknown
+from ..errors import PoolError, unknown
 from ..given import Given
 from ..patch import Patch
 from ..probe import Form, ProbeHead
@@ -160,8 +160,8 @@ def _at(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
 class Template:
     """A transformers model of one task and head shape. Unless it is `whole`, it takes what the base says as given."""
 
-    layer: int | None = None
-    """Whose hidden states a probe reads; None for transformers' own heads, which read what the base says."""
+    form: Form | None = None
+    """What a probe reads; None for transformers' own heads, which read what the base says."""
 
     def __init__(self, model: Any, base: Base, *, whole: bool) -> None:
         self.model = model
@@ -179,9 +179,8 @@ class Probe(Template):
     """A probe's head, which reads hidden states."""
 
     def __init__(self, task: Task, form: Form, served: Served) -> None:
-        if form.layer > (count := len(served.anatomy.blocks)):
-            raise AdapterError(f"the probe reads layer {form.layer}, and the base has {count} blocks")
-        self.whole, self.given, self.layer = False, set(), form.layer
+        form.check(len(served.anatomy.blocks))
+        self.whole, self.given, self.form = False, set(), form
         config = copy.deepcopy(served.model.config)
         for key, value in task.config().items():
             setattr(config, key, value)
