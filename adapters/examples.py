@@ -55,7 +55,7 @@ class Examples:
 
 def beside(several: Sequence[Examples]) -> Examples:
     """Return the same units with the features of several examples of them, one after another."""
-    return replace(several[0], x=torch.cat([e.x for e in several], 1))
+    return several[0] if len(several) == 1 else replace(several[0], x=torch.cat([e.x for e in several], 1))
 
 
 class Reader(Generic[K]):

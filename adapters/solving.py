@@ -113,15 +113,16 @@ def solved(
     *,
     smoothing: float = 0.0,
     near: float = 1e-7,
+    penalties: Sequence[float] = PENALTIES,
 ) -> Solved:
-    """Solve for each of `PENALTIES` and return what `judge` finds best on the validation rows."""
+    """Solve for each of `penalties` and return what `judge` finds best on the validation rows."""
     mean, scale = train.x.mean(0), train.x.std(0, unbiased=False).clamp(min=1e-6)
     inner, outer = train.standardised(mean, scale), validation.standardised(mean, scale)
     outs = head.score.out_features
     flat = np.zeros(outs * (train.x.shape[-1] + 1))
     best: Solved | None = None
     with torch.enable_grad():
-        for penalty in PENALTIES:
+        for penalty in penalties:
             if best is not None and penalty < _USUAL and best.penalty > penalty * 10.1:
                 break
             end = minimised(task, head, inner, flat, penalty, smoothing, near)
@@ -251,21 +252,24 @@ def probe(
     judge = judge_of(task, features["validation"], data["validation"])
     best: tuple[Form, Solved, Examples] | None = None
 
-    def solve(form: Form, train: Examples, validation: Examples) -> None:
+    def solve(form: Form, parts: Sequence[Form], penalties: Sequence[float]) -> None:
         nonlocal best
+        train, validation = (beside([readers[s].examples(part) for part in parts]) for s in ("train", "validation"))
         head = ProbeModel(base, task.auto_class, form, **task.config()).probe
-        found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=how.smoothing)
+        train = _asked(train, by_token)
+        found = solved(task, head, train, validation, judge, smoothing=how.smoothing, penalties=penalties)
         how.watch.note("", f"{form}: {task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
         if best is None or (found.value < best[1].value if task.lower_is_better else found.value > best[1].value):
             best = form, found, validation
 
     for form in chosen:
-        solve(form, *(readers[split].examples(form) for split in ("train", "validation")))
+        solve(form, [form], PENALTIES)
     assert best is not None
     alike = sorted((form for form in chosen if form.pooling == best[0].pooling), key=lambda form: form.layers)
     if len(alike) > 1:
         together = Form(tuple(k for form in alike for k in form.layers), best[0].pooling)
-        solve(together, *(beside([readers[s].examples(f) for f in alike]) for s in ("train", "validation")))
+        around = PENALTIES.index(best[1].penalty)
+        solve(together, alike, PENALTIES[max(0, around - 1) : around + 2])
     form, weights, examples = best
     model = ProbeModel(base, task.auto_class, form, **task.config())
     with torch.no_grad():
