@@ -26,7 +26,7 @@ from .errors import AdapterError, unknown
 from .files import version_of
 from .patch import LowRank, Patch, Replace
 from .peft_format import KEY_PREFIX
-from .registry import Registry
+from .registry import Registry, entry_of
 from .strategies import find
 from .vectors import WordVectorsConfig
 
@@ -369,14 +369,7 @@ def _about(parts: Sequence[_Part], combination_type: str, patches: Mapping[str, 
 def register(registry: Registry, name: str, adapter: Adapter) -> str:
     """Store a combination as the current version of `name` and return that version. Raises `RegistryError`."""
     m, files = adapter.manifest, adapter.files()
-    entry = {
-        "task": m["task"]["name"],
-        "strategy": m["strategy"]["name"],
-        "base": {key: m["base"][key] for key in ("name", "fingerprint")},
-        "bytes": len(files[TENSORS]),
-        "best": adapter.task.best,
-        "metrics": m["metrics"],
-    }
+    entry = {**entry_of(m, len(files[TENSORS])), "best": adapter.task.best}
     return registry.add(name, {**files, CARD: _card(name, m)}, entry)
 
 

@@ -216,20 +216,24 @@ def _is_entry(name: str, known: Any) -> bool:
     )
 
 
+def entry_of(manifest: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """Return what the registry says of an adapter with this manifest and so many bytes of tensors."""
+    return {
+        "task": manifest["task"]["name"],
+        "strategy": manifest["strategy"]["name"],
+        "base": {key: manifest["base"][key] for key in ("name", "fingerprint")},
+        "bytes": size,
+        "metrics": manifest["metrics"],
+    }
+
+
 def _entry_again(folder: Path, version: str) -> dict[str, Any]:
     """Return the entry of a version: the one beside it, or, where that is damaged, one made from the manifest."""
     data = (folder / "adapter.json").read_bytes()
     if version_of(data) != version:
         raise ValueError("adapter.json is damaged or was edited")
     manifest = json.loads(data)
-    entry = {
-        "number": 1,
-        "task": manifest["task"]["name"],
-        "strategy": manifest["strategy"]["name"],
-        "base": {key: manifest["base"][key] for key in ("name", "fingerprint")},
-        "bytes": manifest["files"]["adapter_model.safetensors"]["bytes"],
-        "metrics": manifest["metrics"],
-    }
+    entry = {"number": 1, **entry_of(manifest, manifest["files"]["adapter_model.safetensors"]["bytes"])}
     try:
         entry |= json.loads((folder / ENTRY).read_bytes())
     except (OSError, ValueError, TypeError, RecursionError):

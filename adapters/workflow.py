@@ -11,7 +11,7 @@ from . import data
 from .data import Splits
 from .errors import OptionError, unknown
 from .options import Option, build, options, plain
-from .registry import Registry, check_name
+from .registry import Registry, check_name, entry_of
 from .settings import BaseOptions, DataOptions, TrainingOptions
 from .strategies import find, strategy_class
 from .strategy import Strategy
@@ -240,15 +240,8 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
     files = trained.adapter.files()
     resolved = replace(plan, name=name, task_name=task.name, task_options=plain(task))
     files |= {RUN_FILE: run_yaml(resolved.values()), CARD: _card(name, trained.adapter)}
-    entry = {
-        "task": task.name,
-        "strategy": plan.strategy_name,
-        "base": {"name": base.name, "fingerprint": base.fingerprint},
-        "bytes": len(files[TENSORS]),
-        "best": task.best,
-        "metrics": metrics,
-        "seconds": round(trained.seconds, 1),
-    }
+    about_it = entry_of(trained.adapter.manifest, len(files[TENSORS]))
+    entry = {**about_it, "best": task.best, "seconds": round(trained.seconds, 1)}
     version = registry.add(name, files, entry)
     return Report(
         name=name,
