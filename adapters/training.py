@@ -155,10 +155,12 @@ def solve(run: Run, mixed: Precision) -> list[Any]:
     """Solve a probe on what the frozen base says; return the validation predictions."""
     run.features = {s: encode(run.task, run.data[s], run.base, labelled=True, watch=run.watch) for s in SPLITS}
     run.check_features()
-    with _room():
+    try:
         run.model, found, predictions = solving.probe(
             run.base, run.task, run.features, run.data, how_solved(run, mixed)
         )
+    except OSError as error:
+        raise TrainingError(f"no room for what the base says: {error.strerror or error}") from error
     run.head = {name: p for name, p in run.model.named_parameters() if name.startswith("probe.")}
     run.trainable = list(run.head.values())
     run.about = {"probe": run.model.probe.form.plain()}
@@ -174,15 +176,6 @@ def how_solved(run: Run, mixed: Precision) -> solving.How:
     return solving.How(mixed.name, run.options.label_smoothing_factor, room_for(run.options), run.watch)
 
 
-@contextlib.contextmanager
-def _room() -> Iterator[None]:
-    """Say in a line that the disk is full."""
-    try:
-        yield
-    except OSError as error:
-        raise TrainingError(f"no room for what the base says: {error.strerror or error}") from error
-
-
 def starts_solved(run: Run) -> bool:
     """Tell whether the head is to be solved before anything else learns.
 
@@ -196,11 +189,14 @@ def starts_solved(run: Run) -> bool:
 def start_head(run: Run, mixed: Precision) -> None:
     """Solve the last linear map of the head, if it has one, before anything else learns."""
     features = {s: encode(run.task, run.data[s], run.base, labelled=True, watch=run.watch) for s in SPLITS}
-    with _room():
+    try:
         found = solving.start(run.base, run.model, run.task, features, run.data, how_solved(run, mixed))
+    except OSError as error:
+        found = f"no room for what the base says: {error.strerror or error}"
     if isinstance(found, str):
         if run.options.head_init == "probe":
             raise TrainingError(f"--head-init probe: {found}; leave it out")
+        run.watch.note("head", f"starts at random: {found}")
         return
     run.watch.note("head", f"starts solved: {run.task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
 

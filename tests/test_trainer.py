@@ -134,6 +134,7 @@ def both(
             **SETTINGS,
             "base": str(folder),
             "strategy": "full" if lora is None else "lora",
+            "head_init": "random",
             "train_file": str(file),
             "validation_file": str(file),
             "per_device_train_batch_size": size,
