@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from .base import Base
@@ -121,7 +122,8 @@ def solved(
     outs = head.score.out_features
     flat = np.zeros(outs * (train.x.shape[-1] + 1))
     best: Solved | None = None
-    with torch.enable_grad():
+    # scipy's BLAS does little here, and its threads and torch's would wait for each other: ten times slower
+    with torch.enable_grad(), threadpool_limits(1, user_api="blas"):
         for penalty in penalties:
             if best is not None and penalty < _USUAL and best.penalty > penalty * 10.1:
                 break
