@@ -339,13 +339,12 @@ def _screened(task: Task, train: Examples, validation: Examples) -> float:
     outs = max(_outputs(task, train), _outputs(task, validation))
     y, truth = _targets(task, train, outs), _targets(task, validation, outs)
     level = y.mean(0)
-    values, vectors = torch.linalg.eigh((x.T @ x).double() / len(x))
-    values, vectors = values.float(), vectors.float()
-    inner = vectors.T @ (x.T @ (y - level)) / len(x)
+    gram, product = ((x.T @ right / len(x)).double() for right in (x, y - level))
     spread = ((truth - level) ** 2).sum(0).clamp(min=1e-6)
     found = []
     for penalty in (1e-3, 1e-2, 1e-1, 1.0):
-        guess = (other @ vectors) @ (inner / (values.clamp(min=0) + penalty)[:, None]) + level
+        factor = torch.linalg.cholesky(gram + penalty * torch.eye(len(gram), dtype=gram.dtype))
+        guess = other @ torch.cholesky_solve(product, factor).float() + level
         found.append(float((1 - ((truth - guess) ** 2).sum(0) / spread).mean()))
     return max(found)
 

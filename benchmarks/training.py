@@ -51,6 +51,7 @@ Found = dict[str, Any]  # one measurement
 MARKS = {"whole": "training", "short": "training-short"}  # of the tables' places in pages
 COLUMNS = ("tutorial", "best", "defaults")
 PROBE_DATA = "sentiment,snips,banking77,nli,long-reviews"
+KEYS = ("case", "data", "side", "turn")  # of a measurement
 READ = {"snips": {"text_column_name": "text", "label_column_name": "intent"}}  # where the columns don't say it
 
 
@@ -99,8 +100,8 @@ def child(job: dict[str, Any]) -> Found:
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
     made = (ours if job["side"] == "ours" else trainer)(job)
-    made("warm", "warm")()
-    train = made("train", "validation")
+    made("warm", "warm", 2)()
+    train = made("train", "validation", job["values"]["num_train_epochs"])
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # give back what the warm-up left, so that it is not counted as the base's
     loaded = status("VmRSS")
@@ -118,10 +119,12 @@ def status(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-def planned(job: dict[str, Any], train: str, validation: str, **options: Any) -> tuple[Plan, dict[str, Any]]:
+def planned(
+    job: dict[str, Any], train: str, validation: str, epochs: int, **options: Any
+) -> tuple[Plan, dict[str, Any]]:
     """Return the plan and its rows. Both sides have their files read before they are timed."""
     files = {"train_file": f"{job['folder']}/{train}.jsonl", "validation_file": f"{job['folder']}/{validation}.jsonl"}
-    plan = Plan.resolve({**job["values"], **files, **options})
+    plan = Plan.resolve({**job["values"], **files, **options, "num_train_epochs": epochs})
     return plan, data.load(plan.data).sets
 
 
@@ -129,12 +132,12 @@ def tested(job: dict[str, Any]) -> Any:
     return data.read(f"{job['folder']}/test.jsonl")
 
 
-def ours(job: dict[str, Any]) -> Callable[[str, str], Training]:
-    """Return what makes a training from the names of its training and validation rows."""
+def ours(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
+    """Return what makes a training of so many epochs from the names of its training and validation rows."""
     base = Base.load(job["base"])
 
-    def made(train: str, validation: str) -> Training:
-        plan, _ = planned(job, train, validation, **job["options"])
+    def made(train: str, validation: str, epochs: int) -> Training:
+        plan, _ = planned(job, train, validation, epochs, **job["options"])
 
         def go() -> Callable[[], float]:
             report = run(plan, Registry(Path(job["scratch"]) / train / "registry.json"), base=base)
@@ -145,13 +148,13 @@ def ours(job: dict[str, Any]) -> Callable[[str, str], Training]:
     return made
 
 
-def trainer(job: dict[str, Any]) -> Callable[[str, str], Training]:
+def trainer(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
     """Return the same for transformers' own model and Trainer, written as transformers' examples are."""
     path = find(job["base"])
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
 
-    def made(train: str, validation: str) -> Training:
-        plan, sets = planned(job, train, validation)
+    def made(train: str, validation: str, epochs: int) -> Training:
+        plan, sets = planned(job, train, validation, epochs)
         texts, label = columns_of(sets["train"].column_names, job["values"])
         index = {name: i for i, name in enumerate(sorted(set(map(str, sets["train"][label]))))}
         transformers.set_seed(plan.training.seed)
@@ -293,9 +296,13 @@ def rows_of(args: argparse.Namespace, name: str, folder: Path, size: int | None)
         cut = len(sets["train"]) - args.limit_eval
         sets["validation"] = sets["train"].select(range(cut, cut + args.limit_eval))
         sets["train"] = sets["train"].select(range(cut))
-    for split, rows in sets.items():
+    label = columns_of(sets["train"].column_names, READ.get(name, {}))[1]
+    seen: set[Any] = set()  # labels among the training rows; a row of another can't be measured
+    for split, rows in sorted(sets.items(), key=lambda item: item[0] != "train"):
         most = args.limit if split == "train" else args.limit_eval
         kept = [{k: v for k, v in row.items() if k != data.LINE} for row in rows.select(range(min(most, len(rows))))]
+        seen |= {row[label] for row in kept if split == "train"}
+        kept = [row for row in kept if row[label] in seen]
         if split == "train":
             write(where / "warm.jsonl", kept[:64])
         if split == "train" and size is not None:
@@ -326,16 +333,19 @@ def measured(job: dict[str, Any], seed: int) -> Found:
 
 
 def all_measured(args: argparse.Namespace, found: dict[str, Any]) -> None:
-    """Measure every case, the sides taking turns; a turn has its seed."""
+    """Measure every case, the sides taking turns; a turn has its seed, and none is measured that was before."""
+    kept = {tuple(row[key] for key in KEYS) for row in found["rows"]}
     with tempfile.TemporaryDirectory() as folder:
         for name in args.cases:
             for problem in args.probe_data if name == "probe" else [args.problem]:
                 sides = sides_of(args, name).items()
                 jobs = {side: job_of(args, name, problem, what, Path(folder)) for side, what in sides}
-                for seed in (turn % args.seeds for turn in range(args.turns)):
+                for turn in range(args.turns):
                     for side, job in jobs.items():
-                        about = {"case": name, "data": problem, "side": side, "seed": seed}
-                        found["rows"].append({**about, **measured(job, seed)})
+                        about = {"case": name, "data": problem, "side": side, "turn": turn}
+                        if tuple(about[key] for key in KEYS) in kept:
+                            continue
+                        found["rows"].append({**about, **measured(job, turn % args.seeds)})
                         print(f"# {json.dumps(found['rows'][-1])}", flush=True)
                     if args.out:  # after each turn, so that what was measured is not lost
                         args.out.write_text(json.dumps(found, indent=2) + "\n")
@@ -434,12 +444,23 @@ def table(found: dict[str, Any]) -> str:
             scaling(found),
         ),
         f"Base {about['base']}; {about['limit']:,} training rows and {about['limit_eval']:,} validation and test rows "
-        f"at most, {about['max_length']} tokens a text; batches of {about['batch_size']}; {about['turns']} turns of "
-        f"{min(about['seeds'], about['turns'])} seeds; ours and the tutorial in "
-        f"{'fp32' if about['precision'] == 'no' else 'bf16 autocast'}{'; Trainer saves nothing' * about['no_best']}; "
+        f"at most, {about['max_length']} tokens a text; batches of {about['batch_size']}; {turns(found)}; "
+        f"ours and the tutorial in {'fp32' if about['precision'] == 'no' else 'bf16 autocast'}{'; Trainer saves nothing' * about['no_best']}; "
         f"{about['threads']} threads; torch {about['torch']}, transformers {about['transformers']}.",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def turns(found: dict[str, Any]) -> str:
+    """Say how often each case was measured, each turn with a seed of its own as far as there are."""
+    of = {name: 1 + max(row["turn"] for row in found["rows"] if row["case"] == name) for name in cases_of(found)}
+    usual = max(of.values())
+    fewer = ", ".join(f"{name}: {count}" for name, count in of.items() if count != usual)
+    return f"{usual} turns{f' ({fewer})' if fewer else ''} of {min(found['about']['seeds'], usual)} seeds"
+
+
+def cases_of(found: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(row["case"] for row in found["rows"]))
 
 
 def short(found: dict[str, Any]) -> str:
@@ -529,7 +550,7 @@ def main() -> None:
     parser.add_argument(
         "--options", type=json.loads, default={}, help="JSON: case or all -> options of ours; null for its default"
     )
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON; what it holds isn't measured again")
     parser.add_argument("--chart", type=Path, help="draw the ratios as PNG")
     parser.add_argument("--update", type=Path, nargs="*", default=[], help="pages to put the tables into")
     parser.add_argument("--again", type=Path, help="make tables and chart of figures that --out wrote")
@@ -548,10 +569,14 @@ def main() -> None:
             parser.error(f"no '{wrong[0]}'; there is {', '.join(known)}")
     if args.data is None:
         parser.error("--data is needed")
-    kept = ("base", "limit", "limit_eval", "max_length", "batch_size", "turns", "seeds", "precision", "threads")
+    kept = ("base", "limit", "limit_eval", "max_length", "batch_size", "seeds", "precision", "threads")
     about = {key: getattr(args, key) for key in (*kept, "no_best", "options")}
     about |= {"torch": torch.__version__, "transformers": transformers.__version__}
     found: dict[str, Any] = {"about": about, "rows": []}
+    if args.out and args.out.exists():
+        found = json.loads(args.out.read_text())
+        if found["about"] != about:
+            parser.error(f"{args.out} holds measurements with other settings: {found['about']}")
     all_measured(args, found)
     finish(found, args)
 
