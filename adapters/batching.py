@@ -35,17 +35,17 @@ class Batches:
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self.rows, self.seed, self.by_length = rows, seed, by_length
         self.max_tokens, self.processes = max_tokens, processes
-        self.epoch = 0
+        self.epoch, self.skip = 0, 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0 on."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """Choose the epoch, from 0 on, and how many of its batches were learned from already."""
+        self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
-        return self.count(self.epoch)
+        return self.count(self.epoch) - self.skip * self.processes
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in self._batches(self.epoch):
+        for batch in self._batches(self.epoch)[self.skip :]:
             for process in range(self.processes):
                 yield batch[process :: self.processes].tolist()
 

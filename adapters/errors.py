@@ -9,7 +9,7 @@ AdapterkitError            every one of these; the command line prints it in one
 ├── AdapterError           an adapter: damaged, on another base, of an unknown kind
 ├── RegistryError          registry.json or the store
 ├── PoolError              a pool: asked for what it doesn't have or can't hold
-└── TrainingError          a run that went wrong: NaN, or no weight moved
+└── TrainingError          a run that went wrong: NaN, no weight moved, or asked to stop
 """
 
 from __future__ import annotations

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from . import processes
 from .adapter import Adapter
 from .base import Base
 from .errors import DataError
@@ -64,28 +66,45 @@ def encode(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: Watc
 
 
 def outputs(
-    task: Task, model: Any, features: Dataset | Feed, base: Base, *, batch_size: int, watch: Watch | None = None
+    task: Task,
+    model: Any,
+    features: Dataset | Feed,
+    base: Base,
+    *,
+    batch_size: int,
+    watch: Watch | None = None,
+    deal: bool = False,
 ) -> list[Any]:
-    """Return what the model says of each feature, in order; features of like length share a batch."""
+    """Return what the model says of each feature, in order; features of like length share a batch.
+
+    With `deal`, each process asks the model about some of the batches, and all of them get all answers.
+    """
 
     def say(batch: dict[str, Any]) -> list[Any]:
         return task.outputs(model, batch)
 
     feed = features if isinstance(features, Feed) else Feed(features, task.collate(base.tokenizer, model))
-    return _batched(model, feed, say, batch_size=batch_size, watch=watch)
+    return _batched(model, feed, say, batch_size=batch_size, watch=watch, deal=deal)
 
 
 def generate(
-    task: Task, model: Any, prompts: Dataset, base: Base, *, batch_size: int, watch: Watch | None = None
+    task: Task,
+    model: Any,
+    prompts: Dataset,
+    base: Base,
+    *,
+    batch_size: int,
+    watch: Watch | None = None,
+    deal: bool = False,
 ) -> list[str]:
-    """Return the text that the model generates for each prompt, in order."""
+    """Return the text that the model generates for each prompt, in order; `deal` as in `outputs`."""
 
     def say(batch: dict[str, Any]) -> list[Any]:
         check_room(base, task, batch, {})
         return task.generate(model, batch, base.tokenizer)
 
     feed = Feed(prompts, task.collate(base.tokenizer, model))
-    return _batched(model, feed, say, batch_size=batch_size, watch=watch)
+    return _batched(model, feed, say, batch_size=batch_size, watch=watch, deal=deal)
 
 
 def check_room(base: Base, task: Task, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> None:
@@ -108,19 +127,27 @@ def apart(a: Any, b: Any) -> float:
     return float(difference.max()) if difference.size else 0.0
 
 
-def _batched(model: Any, feed: Feed, say: Any, *, batch_size: int, watch: Watch | None) -> list[Any]:
-    shapes = feed.shapes
+def _turns(shapes: Sequence[tuple[int, int]], size: int) -> Iterator[list[int]]:
+    """Yield features of like length together, of as many texts each."""
     order = sorted(range(len(shapes)), key=lambda i: (shapes[i], i))
-    found: list[Any] = [None] * len(order)
+    start = 0
+    while start < len(order):
+        chosen = order[start : start + size]
+        chosen = [i for i in chosen if shapes[i][0] == shapes[chosen[0]][0]]
+        start += len(chosen)
+        yield chosen
+
+
+def _batched(model: Any, feed: Feed, say: Any, *, batch_size: int, watch: Watch | None, deal: bool) -> list[Any]:
+    found: dict[int, Any] = {}
+    turns = list(_turns(feed.shapes, batch_size))
+    mine = turns[processes.index() :: processes.count()] if deal else turns
     was_training = model.training
     model.eval()
+    still = torch.inference_mode() if deal or processes.count() == 1 else torch.no_grad()
     try:
-        with torch.inference_mode(), (watch or Watch()).bar("evaluating", len(order)) as bar:
-            start = 0
-            while start < len(order):
-                chosen = order[start : start + batch_size]
-                chosen = [i for i in chosen if shapes[i][0] == shapes[chosen[0]][0]]
-                start += len(chosen)
+        with still, (watch or Watch()).bar("evaluating", sum(map(len, mine))) as bar:
+            for chosen in mine:
                 batch = {key: value.to(model.device) for key, value in feed.batch(chosen).items()}
                 with feed.using(chosen, batch):
                     said = say(batch)
@@ -129,18 +156,30 @@ def _batched(model: Any, feed: Feed, say: Any, *, batch_size: int, watch: Watch 
                 bar.advance(len(chosen))
     finally:
         model.train(was_training)
-    return found
+    for part in processes.gathered(found) if deal else []:
+        found |= part
+    return [found[i] for i in range(len(feed))]
 
 
 def evaluate(
-    base: Base, adapter: Adapter, data: Dataset, *, batch_size: int = 64, watch: Watch | None = None
+    base: Base,
+    adapter: Adapter,
+    data: Dataset,
+    *,
+    batch_size: int = 64,
+    watch: Watch | None = None,
+    deal: bool = False,
 ) -> Evaluation:
-    """Measure an adapter on labelled rows; a task that generates is measured on what it generates, too."""
+    """Measure an adapter on labelled rows; a task that generates is measured on what it generates, too.
+
+    With `deal`, the processes of a run share the work; each of them has to call this.
+    """
     task = adapter.task
-    features = encode(task, data, base, labelled=False, watch=watch)
+    with processes.first_of_node_first() if deal else contextlib.nullcontext():
+        features = encode(task, data, base, labelled=False, watch=watch)
     _check_some(features)
     with adapter.attached(base) as model:
-        said = outputs(task, model, features, base, batch_size=batch_size, watch=watch)
+        said = outputs(task, model, features, base, batch_size=batch_size, watch=watch, deal=deal)
         predictions = task.predictions(said, features, data)
         metrics = task.metrics(predictions, data)
         references = task.references(data)
@@ -150,7 +189,7 @@ def evaluate(
         if references is None:
             return Evaluation(metrics, [], {})
         prompts = _prompts(task, data[:], base)
-        texts = generate(task, model, prompts, base, batch_size=batch_size, watch=watch)
+        texts = generate(task, model, prompts, base, batch_size=batch_size, watch=watch, deal=deal)
     from .metrics import text
 
     said_well = text(texts, references)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import processes
 from .feed import Feed, chunks
 from .states import States
 from .watch import Watch
@@ -81,24 +82,34 @@ class Reader(Generic[K]):
         shapes = self.feed.shapes
         order = sorted((i for i in features if i not in self.labels), key=lambda i: (shapes[i], i))
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed == "bf16")
+        here, several = processes.on_node()
+
+        def asked(batch: dict[str, Tensor]) -> Mapping[K, Tensor]:
+            with half:
+                return ask({k: v.to(self.device) for k, v in batch.items() if k not in LABELS})
+
         with torch.no_grad(), self.watch.bar("running the base", len(order)) as bar:
-            for chosen in chunks(order, shapes):
-                batch = self.feed.batch(chosen)
-                asked = {k: batch.pop(k) for k in LABELS if k in batch}
-                with half:
-                    found = ask({k: v.to(self.device) for k, v in batch.items()})
-                mask = batch["attention_mask"].flatten(0, -2).bool()
-                texts = self._texts(chosen)
-                for key, x in found.items():
-                    if key not in self.states:
-                        self.states[key] = States(self.counts, x.shape[-1], torch.float32, self.folder)
-                    self.states[key].put(texts, x[mask.to(x.device)] if self.by_token else x)
-                for row, i in enumerate(chosen):
-                    own = {k: v[row] for k, v in asked.items()}
-                    self.labels[i] = {k: v[mask[row]] if v.ndim and self.by_token else v for k, v in own.items()}
-                bar.advance(len(chosen))
+            if order and not self.states:
+                for key, x in asked(self.feed.batch(order[:1])).items():
+                    self.states[key] = States(self.counts, x.shape[-1], torch.float32, self.folder)
+            with processes.agreed(OSError):
+                for turn, chosen in enumerate(chunks(order, shapes)):
+                    batch = self.feed.batch(chosen)
+                    self._label(chosen, batch)
+                    if turn % several == here:
+                        mask = batch["attention_mask"].flatten(0, -2).bool()
+                        for key, x in asked(batch).items():
+                            self.states[key].put(self._texts(chosen), x[mask.to(x.device)] if self.by_token else x)
+                    bar.advance(len(chosen))
         for states in self.states.values():
             states.done()
+
+    def _label(self, chosen: Sequence[int], batch: Mapping[str, Tensor]) -> None:
+        """Note the labels of a batch, of tokens those that are no padding."""
+        mask = batch["attention_mask"].flatten(0, -2).bool()
+        for row, i in enumerate(chosen):
+            own = {k: batch[k][row] for k in LABELS if k in batch}
+            self.labels[i] = {k: v[mask[row]] if v.ndim and self.by_token else v for k, v in own.items()}
 
     def keep(self, keys: Iterable[K]) -> None:
         """Forget all forms but these."""

@@ -23,6 +23,8 @@ class Feed:
         self.features, self.collate = features, collate
         self.shapes = shapes(features)
         """For each feature, how many texts it has (choices, or 1) and the tokens of the longest."""
+        self.draws: Callable[[int], int] | None = None
+        """For each feature, what its random numbers are seeded with, where it is drawn anew in every epoch."""
 
     def __len__(self) -> int:
         return len(self.shapes)
@@ -32,7 +34,11 @@ class Feed:
 
     def batch(self, indices: Sequence[int]) -> dict[str, Any]:
         """Return some features as one batch, padded to the longest of them."""
-        return self.collate(rows(self.features, indices))
+        found = rows(self.features, indices)
+        if self.draws is not None:
+            for row, i in zip(found, indices, strict=True):
+                row["draw"] = self.draws(i)
+        return self.collate(found)
 
     def using(self, indices: Sequence[int], batch: Mapping[str, Tensor]) -> contextlib.AbstractContextManager[Any]:
         """Let models know, inside, which features a batch is made of."""

@@ -8,11 +8,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import RegistryError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def sha256(data: bytes) -> str:
@@ -48,10 +51,11 @@ def write_file(path: Path, data: bytes) -> None:
         _sync_folder(path.parent)
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_folder(folder: Path, files: Mapping[str, bytes | Iterable[bytes | memoryview]]) -> None:
     """Make `folder` with these files, all or nothing; its parents are made too. One that is there makes way.
 
-    Raises `RegistryError` where the disk is full or may not be written.
+    A file may be given in parts, which are asked for when the files before it are written. Raises `RegistryError` where
+    the disk is full or may not be written.
     """
     with _plain_words(folder):
         _make_parents(folder.parent)
@@ -74,6 +78,33 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         _sync_folder(folder.parent)
 
 
+def tensor_chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """Yield a safetensors file in parts, so that no tensor of it is copied.
+
+    The format: eight bytes of the header's length, a JSON header of dtypes, shapes and places, then the numbers.
+    """
+    import torch
+
+    order = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    header, end = {}, 0
+    for name, tensor in order:
+        size = tensor.numel() * tensor.element_size()
+        kind = _DTYPES[str(tensor.dtype).removeprefix("torch.")]
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for _, tensor in order:
+        flat = tensor.detach().cpu().contiguous().flatten()
+        if flat.numel():
+            yield flat.view(torch.uint8).numpy().data
+
+
+_DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_DTYPES |= {"int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL"}
+
+
 def check_writable(folder: Path) -> None:
     """Raise `RegistryError` where nothing can be written in `folder`; it is made where it isn't there."""
     with _plain_words(folder):
@@ -90,9 +121,10 @@ def _make_parents(folder: Path) -> None:
         _sync_folder(new.parent)
 
 
-def _write_all(handle: int, data: bytes) -> None:
+def _write_all(handle: int, data: bytes | Iterable[bytes | memoryview]) -> None:
     with open(handle, "wb") as file:
-        file.write(data)
+        for part in [data] if isinstance(data, bytes) else data:
+            file.write(part)
         file.flush()
         os.fsync(file.fileno())
 

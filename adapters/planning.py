@@ -23,20 +23,8 @@ from .outlook import Batching, Outlook, Seconds, Tried, TrunkPlan, parts_of
 from .precision import Precision, precision
 from .probe import BY_TOKEN
 from .settings import TrainingOptions
-from .training import (
-    Run,
-    Steps,
-    accelerated,
-    adapter_of,
-    batches_of,
-    encoded,
-    make_model,
-    probes,
-    solve,
-    start_head,
-    starts_solved,
-    stepping,
-)
+from .stepping import Run, Steps, accelerated, batches_of, encoded, stepping
+from .training import adapter_of, make_model, probes, solve, start_head, starts_solved
 from .trunk import Kept, room_for
 from .watch import Watch
 from .workflow import Plan, ready

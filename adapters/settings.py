@@ -96,6 +96,20 @@ class TrainingOptions:
                 raise OptionError(f"--{name.replace('_', '-')}={getattr(self, name)} is not within 0 to 1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SavingOptions:
+    """When a run is kept so that it can go on after it died, and whom it tells of itself."""
+
+    save_steps: Annotated[int | None, "keep a checkpoint every so many steps of the optimizer"] = None
+    save_minutes: Annotated[float, "without --save-steps: every so many minutes; at the end of each epoch anyway"] = 10
+    save_total_limit: Annotated[int, "checkpoints of a run that are kept"] = 2
+    report_to: Annotated[tuple[str, ...], "trackers: tensorboard, wandb, mlflow, ... as Accelerate knows them"] = ()
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "save_steps", "save_total_limit")
+        at_least(self, 0, "save_minutes")
+
+
 def at_least(instance: object, least: int, *names: str) -> None:
     """Raise `OptionError` for the first of the fields `names` that is set and below `least`."""
     for name in names:

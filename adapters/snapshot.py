@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 class Snapshot:
-    """The attributes of every module below `root`, and the storage of every tensor; no tensor is copied.
+    """Class and attributes of every module below `root`, and the storage of every tensor; no tensor is copied.
 
     Restores modules put in or taken out, tensors exchanged, hooks, replaced methods, train and eval; not values that
     were changed in place.
     """
 
     def __init__(self, root: nn.Module) -> None:
-        self._modules = [(m, dict(vars(m)), [(v, dict(v)) for v in _tables(m)]) for m in root.modules()]
+        self._modules = [(m, type(m), dict(vars(m)), [(v, dict(v)) for v in _tables(m)]) for m in root.modules()]
         self._tensors = [(t, t.data) for t in (*root.parameters(), *root.buffers())]
         self._config = getattr(root, "config", None)
         self._settings = dict(vars(self._config)) if self._config is not None else {}
@@ -29,7 +29,8 @@ class Snapshot:
 
     def restore(self) -> None:
         """Put every module and tensor back as it was."""
-        for module, attributes, tables in self._modules:
+        for module, kind, attributes, tables in self._modules:
+            module.__class__ = kind
             vars(module).clear()
             vars(module).update(attributes)
             for table, content in tables:

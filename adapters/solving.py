@@ -18,6 +18,7 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from . import processes
 from .base import Base
 from .examples import LABELS, Examples, Reader, beside
 from .feed import Feed
@@ -190,7 +191,10 @@ def start(
     train, validation = (readers[split].examples("x") for split in ("train", "validation"))
     head = ProbeHead(task.auto_class, Form((0,), None if by_token else "mean"), model.config, width=last.in_features)
     judge = judge_of(task, features["validation"], data["validation"])
-    found = solved(task, head, _asked(train, by_token), validation, judge, smoothing=how.smoothing, near=_NEAR)
+    asked = _asked(train, by_token)
+    found = processes.from_main(
+        lambda: solved(task, head, asked, validation, judge, smoothing=how.smoothing, near=_NEAR)
+    )
     with torch.no_grad():
         last.weight.copy_(found.weight)
         if last.bias is not None:
@@ -245,34 +249,36 @@ def probe(
     def explained(form: Form) -> float:
         return _screened(task, *(_asked(readers[s].examples(form, some[s]), by_token) for s in ("train", "validation")))
 
-    chosen = sorted(forms, key=explained, reverse=True)[:finalists]
+    chosen = processes.from_main(lambda: sorted(forms, key=explained, reverse=True)[:finalists])
     how.watch.note("probe", f"of {len(forms)} forms, the best at first sight: " + "; ".join(map(str, chosen)))
     for reader in readers.values():
         reader.keep(chosen)
         reader.read(range(len(reader.feed)), _asking(base, chosen))
 
     judge = judge_of(task, features["validation"], data["validation"])
-    best: tuple[Form, Solved, Examples] | None = None
 
-    def solve(form: Form, parts: Sequence[Form], penalties: Sequence[float]) -> None:
-        nonlocal best
-        train, validation = (beside([readers[s].examples(part) for part in parts]) for s in ("train", "validation"))
+    def sees(split: str, form: Form) -> Examples:
+        return beside([readers[split].examples(Form((k,), form.pooling)) for k in form.layers])
+
+    def solve(form: Form, penalties: Sequence[float]) -> tuple[Form, Solved]:
         head = ProbeModel(base, task.auto_class, form, **task.config()).probe
-        train = _asked(train, by_token)
+        train, validation = _asked(sees("train", form), by_token), sees("validation", form)
         found = solved(task, head, train, validation, judge, smoothing=how.smoothing, penalties=penalties)
         how.watch.note("", f"{form}: {task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
-        if best is None or (found.value < best[1].value if task.lower_is_better else found.value > best[1].value):
-            best = form, found, validation
+        return form, found
 
-    for form in chosen:
-        solve(form, [form], PENALTIES)
-    assert best is not None
-    alike = sorted((form for form in chosen if form.pooling == best[0].pooling), key=lambda form: form.layers)
-    if len(alike) > 1:
-        together = Form(tuple(k for form in alike for k in form.layers), best[0].pooling)
-        around = PENALTIES.index(best[1].penalty)
-        solve(together, alike, PENALTIES[max(0, around - 1) : around + 2])
-    form, weights, examples = best
+    def best() -> tuple[Form, Solved]:
+        pick = min if task.lower_is_better else max
+        found = [solve(form, PENALTIES) for form in chosen]
+        form, alone = pick(found, key=lambda one: one[1].value)
+        alike = tuple(sorted(k for f in chosen if f.pooling == form.pooling for k in f.layers))
+        if len(alike) > 1:
+            around = PENALTIES.index(alone.penalty)
+            found.append(solve(Form(alike, form.pooling), PENALTIES[max(0, around - 1) : around + 2]))
+        return pick(found, key=lambda one: one[1].value)
+
+    form, weights = processes.from_main(best)
+    examples = sees("validation", form)
     model = ProbeModel(base, task.auto_class, form, **task.config())
     with torch.no_grad():
         model.probe.score.weight.copy_(weights.weight)

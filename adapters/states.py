@@ -1,4 +1,7 @@
-"""Hidden states of many texts, kept without padding: in memory, or in a file that is mapped."""
+"""Hidden states of many texts, kept without padding: in memory, or in a file that is mapped.
+
+Of several processes on a node, each puts some of the texts into one file, and all of them take from it.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,15 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from . import processes
+
+_PREFIX = ".trunk-"
 
 
 class States:
@@ -28,8 +36,13 @@ class States:
         self.counts = np.asarray(counts, dtype=np.int64)
         self.starts = np.cumsum(self.counts) - self.counts
         self.width, self.dtype = width, dtype
-        self._file = None if folder is None else tempfile.TemporaryFile(dir=folder, prefix=".trunk-")  # noqa: SIM115
-        size = 0 if folder is not None else int(self.counts.sum())
+        _, several = processes.on_node()
+        self._file: Any = None
+        if several > 1:
+            self._file = _shared(self.nbytes, folder)
+        elif folder is not None:
+            self._file = tempfile.TemporaryFile(dir=folder, prefix=_PREFIX)  # noqa: SIM115
+        size = 0 if self._file is not None else int(self.counts.sum())
         self.values = torch.empty(size, width, dtype=dtype)
         """(vectors, width); of a file, once `done` was called."""
 
@@ -57,11 +70,13 @@ class States:
             done += size
 
     def done(self) -> None:
-        """Say that what was put so far is to be taken."""
+        """Say that what was put so far is to be taken; of several processes, each has to say so."""
         if self._file is not None and self.nbytes:
-            self._file.flush()
-            os.fsync(self._file.fileno())  # where the disk is full, it says so here at the latest
-            os.ftruncate(self._file.fileno(), self.nbytes)  # what isn't put is a hole
+            with processes.agreed(OSError):
+                self._file.flush()
+                os.fsync(self._file.fileno())  # where the disk is full, it says so here at the latest
+                if processes.on_node()[0] == 0:
+                    os.ftruncate(self._file.fileno(), max(self.nbytes, os.fstat(self._file.fileno()).st_size))
             flat = torch.from_numpy(np.memmap(self._file, np.uint8, "c"))  # as its name is gone, by the file
             self.values = flat.view(self.dtype).view(-1, self.width)
 
@@ -78,6 +93,27 @@ class States:
         starts, counts = self.starts[texts], self.counts[texts]
         ends = np.cumsum(counts)
         return torch.from_numpy(np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts))
+
+
+def _shared(size: int, folder: str | Path | None) -> Any:
+    """Return a file that all processes of this node have open, and that has no name any more."""
+    memory = Path("/dev/shm")
+
+    def made() -> str:
+        where = folder
+        if where is None:
+            fits = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 * size
+            where = memory if fits else disk(size)
+        handle, path = tempfile.mkstemp(dir=where, prefix=_PREFIX)
+        os.close(handle)
+        return path
+
+    path = processes.from_node(made)
+    file = open(path, "r+b", buffering=0)  # noqa: SIM115
+    processes.wait()
+    if processes.on_node()[0] == 0:
+        os.unlink(path)
+    return file
 
 
 def disk(size: int) -> Path:

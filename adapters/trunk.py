@@ -15,7 +15,7 @@ import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
-from . import remembered
+from . import processes, remembered
 from .anatomy import Anatomy, study
 from .base import Base
 from .errors import TrainingError
@@ -100,27 +100,31 @@ class Trunk:
         kept = Kept(feed, self)
         counts = self.counts(feed.features)
         order = sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
+        here, several = processes.on_node()
+        mine = list(chunks(order, feed.shapes))[here::several]
         was_training = self.model.training
         self.model.eval()
         half = torch.autocast(self.model.device.type, torch.bfloat16, enabled=mixed == "bf16")
         try:
-            with contextlib.closing(kept), torch.no_grad(), watch.bar("running the trunk", len(order)) as bar:
-                for chosen in chunks(order, feed.shapes):
-                    batch = _on(feed.batch(chosen), self.model.device)
-                    with half:
-                        said = self._watched(batch)
-                    if not kept.states:
-                        kept.level = self._level(feed, chosen, said)
-                        kept.made(counts, said, room)
-                        if store and kept.recalled(mixed):
-                            return kept
-                    kept.put(chosen, batch, said)
-                    bar.advance(len(chosen))
+            with contextlib.closing(kept), torch.no_grad():
+                with half:
+                    said = self._watched(_on(feed.batch(order[:4]), self.model.device))
+                kept.level = self._level(feed, order[:4], said)
+                kept.made(counts, said, room)
+                if store and all(processes.gathered(kept.recalled(mixed))):
+                    return kept
+                with processes.agreed(OSError), watch.bar("running the trunk", sum(map(len, mine))) as bar:
+                    for chosen in mine:
+                        batch = _on(feed.batch(chosen), self.model.device)
+                        with half:
+                            said = self._watched(batch)
+                        kept.put(chosen, batch, said)
+                        bar.advance(len(chosen))
                 for states in kept.states.values():
                     states.done()
         finally:
             self.model.train(was_training)
-        if store:
+        if store and here == 0:
             try:
                 kept.remember(mixed)
             except OSError as error:
@@ -429,7 +433,7 @@ def cached(
     try:
         trunk = _worth_it(base, model, task, fit, options)
         kept: dict[str, Feed] = {}
-        room = room_for(options)
+        room = min(processes.gathered(room_for(options)))
         for split, feed in feeds.items():
             mixed, store = precision(options.mixed_precision).name, options.keep_features
             if trunk.whole and split != "train":
@@ -438,7 +442,8 @@ def cached(
             room -= found.nbytes if found.in_memory else 0
         first = next(iter(kept.values()))
         assert isinstance(first, Kept)
-        if not (difference := _difference(trunk, first, precision(options.mixed_precision).name)) <= 1e-3:
+        difference = max(processes.gathered(_difference(trunk, first, precision(options.mixed_precision).name)))
+        if not difference <= 1e-3:
             raise _NoTrunk(f"what was kept gives other outputs, by {difference:.2g}")
     except (_NoTrunk, OSError) as error:
         reason = str(error) if isinstance(error, _NoTrunk) else f"can't keep it: {error.strerror or error}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 
 class Watch:
@@ -22,3 +23,6 @@ class Watch:
 
     def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
         """Hear of an epoch's mean loss and validation metrics."""
+
+    def result(self, report: Mapping[str, Any]) -> None:
+        """Hear what came of a run: metrics by split, parameters, bytes, seconds."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import data
+from . import data, processes
 from .data import Splits
 from .errors import OptionError, unknown
+from .files import json_bytes, sha256
 from .options import Option, build, options, plain
 from .registry import Registry, check_name, entry_of
-from .settings import BaseOptions, DataOptions, TrainingOptions
+from .settings import BaseOptions, DataOptions, SavingOptions, TrainingOptions
 from .strategies import find, strategy_class
 from .strategy import Strategy
 from .tasks import TASKS, Task, infer_task, task_class
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
 
     from .adapter import Adapter
     from .base import Base
+    from .checkpoints import Checkpoints
+    from .training import Trained
 
 T = TypeVar("T")
-SECTIONS = (BaseOptions, DataOptions, TrainingOptions)
+SECTIONS = (BaseOptions, DataOptions, TrainingOptions, SavingOptions)
 RUN_FILE, CARD = "run.yaml", "README.md"
 RATE, AUTO = "learning_rate", "auto"
 
@@ -63,6 +67,7 @@ class Plan:
     base: BaseOptions
     data: DataOptions
     training: TrainingOptions
+    saving: SavingOptions = field(default_factory=SavingOptions)
     name: str | None = None
     auto_rate: bool = False  # search for a learning rate around the strategy's
 
@@ -97,12 +102,16 @@ class Plan:
             base=made(BaseOptions),
             data=made(DataOptions),
             training=made(TrainingOptions),
+            saving=made(SavingOptions),
             name=None if chosen.get("name") is None else check_name(str(chosen["name"])),
             auto_rate=auto_rate,
         )
 
     def values(self) -> dict[str, Any]:
-        """Return the plan as option values, those that are None or empty left out: what run.yaml holds."""
+        """Return the plan as option values, those that are None or empty left out: what run.yaml holds.
+
+        How it is kept while it runs, and whom it tells of itself, is not part of it.
+        """
         parts: dict[str, Any] = {"name": self.name, "task": self.task_name, "strategy": self.strategy_name}
         for section in (
             plain(self.base),
@@ -166,7 +175,8 @@ class Ready:
 def ready(plan: Plan, *, base: Base | None = None, watch: Watch | None = None) -> Ready:
     """Read the rows of a plan, fit its task to them, and load its base, unless it is given."""
     watch = watch or Watch()
-    splits = data.load(plan.data, watch)
+    with processes.first_of_node_first():
+        splits = data.load(plan.data, watch)
     name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
     task = _task(plan, splits["train"], watch).with_columns(splits["train"].column_names)
     for split, rows in splits.sets.items():
@@ -196,19 +206,24 @@ def ready(plan: Plan, *, base: Base | None = None, watch: Watch | None = None) -
     return Ready(name, splits, task, base)
 
 
-def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watch | None = None) -> Report:
+def run(
+    plan: Plan, registry: Registry, *, base: Base | None = None, resume: bool = False, watch: Watch | None = None
+) -> Report:
     """Train, measure, save and register an adapter. `base` is one that is loaded already, to share it between runs.
 
-    Raises an `AdapterkitError` that says what is wrong; then nothing was written.
+    With `resume`, it goes on from the newest checkpoint of the same plan, if there is one. Of several processes that a
+    launcher started, each calls this; the first one writes. Raises an `AdapterkitError` that says what is wrong; then
+    nothing was written.
     """
-    watch = watch or Watch()
+    processes.begin()
+    watch = (watch or Watch()) if processes.index() == 0 else Watch()
     found = find(plan.strategy_name)
     registry.prepare()
     on = ready(plan, base=base, watch=watch)
     name, splits, task, base = on.name, on.splits, on.task, on.base
 
-    from .adapter import TENSORS
     from .evaluation import evaluate, metrics_plain
+    from .tracking import tracked
     from .training import train
 
     about = {
@@ -221,41 +236,82 @@ def run(plan: Plan, registry: Registry, *, base: Base | None = None, watch: Watc
         "training": plain(plan.training),
         "data": {"name": splits.name, "splits": splits.describe()},
     }
-    trained = train(
-        base, task, plan.strategy, splits.sets, plan.training, about=about, auto_rate=plan.auto_rate, watch=watch
-    )
-    plan = replace(plan, strategy=replace(plan.strategy, learning_rate=trained.learning_rate), auto_rate=False)
-    metrics = {"validation": metrics_plain(trained.validation)}
-    if "test" in splits:
-        measured = evaluate(
-            base,
-            trained.adapter,
-            splits["test"],
-            batch_size=plan.training.per_device_eval_batch_size,
-            watch=watch,
-        )
-        metrics["test"] = metrics_plain(measured.metrics)
-    trained.adapter.manifest["strategy"]["options"] = plain(plan.strategy)
-    trained.adapter.manifest |= {"parameters": trained.trained_parameters, "metrics": metrics}
-    files = trained.adapter.files()
-    resolved = replace(plan, name=name, task_name=task.name, task_options=plain(task))
-    files |= {RUN_FILE: run_yaml(resolved.values()), CARD: _card(name, trained.adapter)}
-    about_it = entry_of(trained.adapter.manifest, len(files[TENSORS]))
+    asked = replace(plan, name=name)
+    told = {**asked.values(), "base_fingerprint": base.fingerprint}
+    checkpoints = _checkpoints(asked, registry, about["data"], base, watch)
+    with tracked(plan.saving.report_to, registry.path.parent / "trackers", name, told, watch) as watch:
+        try:
+            trained = train(
+                base,
+                task,
+                plan.strategy,
+                splits.sets,
+                plan.training,
+                about=about,
+                auto_rate=plan.auto_rate,
+                checkpoints=checkpoints,
+                resume=resume,
+                watch=watch,
+            )
+        finally:
+            checkpoints.close()
+        plan = replace(plan, strategy=replace(plan.strategy, learning_rate=trained.learning_rate), auto_rate=False)
+        metrics = {"validation": metrics_plain(trained.validation)}
+        if "test" in splits:
+            size = plan.training.per_device_eval_batch_size
+            measured = evaluate(base, trained.adapter, splits["test"], batch_size=size, watch=watch, deal=True)
+            metrics["test"] = metrics_plain(measured.metrics)
+        report = processes.from_main(lambda: _saved(plan, registry, on, trained, metrics, checkpoints))
+        watch.result({**report.plain(), "metrics": metrics})
+    return report
+
+
+def _saved(
+    plan: Plan, registry: Registry, on: Ready, trained: Trained, metrics: dict[str, Any], checkpoints: Checkpoints
+) -> Report:
+    """Save and register what a run trained; then its checkpoints are no longer needed."""
+    from .adapter import TENSORS
+
+    adapter, task = trained.adapter, on.task
+    adapter.manifest["strategy"]["options"] = plain(plan.strategy)
+    adapter.manifest |= {"parameters": trained.trained_parameters, "metrics": metrics}
+    files = adapter.files()
+    resolved = replace(plan, name=on.name, task_name=task.name, task_options=plain(task))
+    files |= {RUN_FILE: run_yaml(resolved.values()), CARD: _card(on.name, adapter)}
+    about_it = entry_of(adapter.manifest, len(files[TENSORS]))
     entry = {**about_it, "best": task.best, "seconds": round(trained.seconds, 1)}
-    version = registry.add(name, files, entry)
+    version = registry.add(on.name, files, entry)
+    checkpoints.finish()
     return Report(
-        name=name,
+        name=on.name,
         version=version,
-        folder=str(registry.folder(name, version)),
-        adapter=trained.adapter,
+        folder=str(registry.folder(on.name, version)),
+        adapter=adapter,
         metrics=metrics,
         history=trained.history,
         trained_parameters=trained.trained_parameters,
         adapter_bytes=len(files[TENSORS]),
-        base_bytes=base.nbytes,
+        base_bytes=on.base.nbytes,
         seconds=trained.seconds,
         learning_rate=trained.learning_rate,
     )
+
+
+def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: Base, watch: Watch) -> Checkpoints:
+    """Return where a plan is kept while it runs: a folder of its own for its name and its options."""
+    from .checkpoints import RUNS, Checkpoints
+
+    values = plan.values()
+    digest = sha256(json_bytes(values))[:12]
+    identity = {
+        **{key: value for key, value in values.items() if key != "name"},
+        "data": rows,
+        "base fingerprint": base.fingerprint,
+        "tokenizer": base.tokenizer_digest,
+        "processes": processes.count(),
+    }
+    folder = registry.path.parent / RUNS / str(plan.name) / digest
+    return Checkpoints(folder, plan.saving, json.loads(json_bytes(identity)), run_yaml(values), watch)
 
 
 def own_splits(plan: Plan, task: Task, watch: Watch | None = None) -> Splits:

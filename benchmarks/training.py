@@ -445,7 +445,8 @@ def table(found: dict[str, Any]) -> str:
         ),
         f"Base {about['base']}; {about['limit']:,} training rows and {about['limit_eval']:,} validation and test rows "
         f"at most, {about['max_length']} tokens a text; batches of {about['batch_size']}; {turns(found)}; "
-        f"ours and the tutorial in {'fp32' if about['precision'] == 'no' else 'bf16 autocast'}{'; Trainer saves nothing' * about['no_best']}; "
+        f"ours and the tutorial in {'fp32' if about['precision'] == 'no' else 'bf16 autocast'}"
+        f"{'; Trainer saves nothing' * about['no_best']}; "
         f"{about['threads']} threads; torch {about['torch']}, transformers {about['transformers']}.",
     ]
     return "\n\n".join(part for part in parts if part)

@@ -13,6 +13,7 @@ import click
 
 COMMANDS = {
     "run": "Train an adapter with a strategy, measure it, save it and register it.",
+    "resume": "Go on with a run that died.",
     "plan": "Say what a run would train and take, from a few of its steps; write nothing.",
     "tune": "Search a strategy's options and rates.",
     "predict": "Answer texts, files or streams with one adapter or several.",
@@ -68,8 +69,12 @@ class Group(click.Group):
         except AdapterkitError as error:
             if "--debug" in sys.argv:
                 raise
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(2)
+            from adapterkit import processes
+
+            if processes.failed_first():
+                which = "" if processes.launched_main() else f"process {os.environ['RANK']}: "
+                click.echo(f"Error: {which}{error}", err=True)
+            sys.exit(getattr(error, "exit_code", 2))
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

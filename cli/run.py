@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,20 +108,41 @@ def resolved(config: str | None, flags: Mapping[str, Any]) -> Plan:
     return Plan.resolve(given, config=read_config(config) if config else {})
 
 
-@click.command(cls=RunCommand, short_help="Train an adapter.")
-@run_options
-@registry_option()
-@common_options
-def command(config: str | None, registry: Path | None, as_json: bool, **flags: Any) -> None:
-    """Train an adapter with a strategy, measure it, save it and register it.
+def launching(command: Any) -> Any:
+    """Add the flag that starts several processes, and what follows `--`."""
+    count = click.option(
+        "--num-processes",
+        type=click.IntRange(min=1),
+        help="Start so many processes through Accelerate's launcher; its own flags follow after --.",
+    )
+    flags = click.argument("launcher_flags", nargs=-1, type=click.UNPROCESSED, metavar="[-- LAUNCHER FLAGS]")
+    return count(flags(command))
 
-    With nothing else, it learns the demo task on the demo base. A strategy's own flags are shown by
-    `adapt run --strategy NAME --help`.
-    """
+
+def launched(num_processes: int | None, launcher_flags: tuple[str, ...]) -> bool:
+    """Run this command again in several processes, if that is asked for, and exit; else return False."""
+    from adapterkit import processes
+
+    if launcher_flags and (num_processes is None or "--" not in sys.argv):
+        raise OptionError(
+            f"'{launcher_flags[0]}' was not expected; flags of the launcher follow after --, with --num-processes"
+        )
+    if num_processes is None or processes.launched() > 1:
+        return False
+    from adapterkit.cli.launch import launch, without
+
+    sys.exit(launch(without(sys.argv[1:], "--num-processes"), num_processes, launcher_flags))
+
+
+def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool) -> None:
+    """Carry out a plan and print what came of it, in the first of the processes."""
+    from adapterkit import processes
     from adapterkit.workflow import run
 
-    plan = resolved(config, flags)
-    report = run(plan, Registry.at(registry), watch=TerminalWatch())
+    main = processes.launched_main()
+    report = run(plan, Registry.at(registry), resume=resume, watch=TerminalWatch() if main else None)
+    if not main:
+        return
     if as_json:
         print_json(report.plain())
         return
@@ -129,3 +151,28 @@ def command(config: str | None, registry: Path | None, as_json: bool, **flags: A
     share = report.adapter_bytes / report.base_bytes
     click.echo(f"saved      {report.folder}: {size(report.adapter_bytes)}, {share:.2%} of the base")
     click.echo(f'try        adapt predict {report.name} "…"')
+
+
+@click.command(cls=RunCommand, short_help="Train an adapter.")
+@run_options
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of the same command, if there is one.")
+@launching
+@registry_option()
+@common_options
+def command(
+    config: str | None,
+    registry: Path | None,
+    as_json: bool,
+    resume: bool,
+    num_processes: int | None,
+    launcher_flags: tuple[str, ...],
+    **flags: Any,
+) -> None:
+    """Train an adapter with a strategy, measure it, save it and register it.
+
+    With nothing else, it learns the demo task on the demo base. A strategy's own flags are shown by
+    `adapt run --strategy NAME --help`.
+    """
+    plan = resolved(config, flags)
+    launched(num_processes, launcher_flags)
+    report_of(plan, registry, as_json, resume=resume)

@@ -15,10 +15,13 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors", "options", "settings", "modules", "patch", "strategy", "watch", "files", "readers"}
     | {"peft_format", "metrics", "vectors", "snapshot"}
-    | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"},
+    | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
+    | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking"},
     {"base", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"},
     {"adapter", "registry", "fitting"},
-    {"training", "trunk", "solving", "evaluation", "pool", "merge"},
+    {"trunk", "solving", "evaluation", "pool", "merge"},
+    {"position", "stepping"},
+    {"training"},
     {"workflow", "answering"},
     {"planning", "search"},
     {"tuning"},
@@ -30,8 +33,11 @@ SIDEWAYS = {
     ("tasks", "data"),
     ("tasks", "base"),
     ("data", "kept"),
-    ("training", "trunk"),
-    ("training", "solving"),
+    ("signals", "processes"),
+    ("checkpoints", "planes"),
+    ("tracking", "processes"),
+    ("states", "processes"),
+    ("stepping", "position"),
     ("probe", "base"),
     ("probe", "anatomy"),
 }

@@ -85,7 +85,8 @@ class FillMask(Task):
         ids = list(feature["input_ids"])
         if "masks" in feature:  # the text brings its own
             return {"input_ids": ids, "attention_mask": [1] * len(ids)}
-        generator = torch.Generator().manual_seed(sum(ids)) if feature["fixed"] else None
+        seed = sum(ids) if feature["fixed"] else feature.get("draw")
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
         words = feature["words"] if self.whole_word_mask else list(range(len(ids)))
         units = {word: i for i, word in enumerate(dict.fromkeys(words))}
         chosen = torch.rand(len(units), generator=generator) < self.mlm_probability

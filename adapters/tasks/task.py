@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from ..settings import at_least
+from .language_modeling import IGNORED
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -134,6 +135,23 @@ class Task(ABC):
             loss: Tensor = model(**batch).loss
             return loss
         return weighted_loss(model, batch, None, label_smoothing)
+
+    def share(self, batch: Mapping[str, Tensor]) -> float:
+        """Return how much the mean of `loss` is taken over: rows, or labels where tokens have them, by their weights.
+
+        By it several processes' means become one.
+        """
+        labels = batch.get("labels")
+        if labels is None or labels.is_floating_point():
+            return float(len(next(iter(batch.values()))))
+        labels = labels[labels != IGNORED]
+        weights = getattr(self, "label_weights", ())
+        if weights:
+            import torch
+
+            labels = torch.tensor([float(w) for w in weights], device=labels.device)[labels]
+            return float(labels.sum())
+        return float(labels.numel())
 
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         """Return what the model says of each feature of a batch, as numpy values: by default its logits."""

@@ -122,6 +122,9 @@ class TextGeneration(Task):
             logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, label_smoothing=label_smoothing
         )
 
+    def share(self, batch: Mapping[str, Tensor]) -> float:
+        return super().share({"labels": batch["labels"][:, 1:]})
+
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         """Return for each feature the summed negative log-likelihood of its labels, and how many there are."""
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits

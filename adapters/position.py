@@ -1,0 +1,124 @@
+"""Where a training is, as a checkpoint holds it: what learns, the optimizer, rates, random numbers, how far it is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import processes
+from .checkpoints import BEST, LEARNS, Checkpoint
+from .sharding import like, put, whole
+
+if TYPE_CHECKING:
+    from .stepping import Run
+
+_OPTIMIZER, _RANDOM = "optimizer/", "random/"
+
+
+@dataclass
+class Position:
+    """How far a training is."""
+
+    epoch: int = 1
+    batches: int = 0  # of this epoch that were learned from, by each process
+    steps: int = 0  # of the optimizer, in all
+    loss: float = 0.0  # summed over this epoch's batches
+
+    def next_epoch(self) -> Position:
+        """Return the beginning of the epoch after this one."""
+        return replace(self, epoch=self.epoch + 1, batches=0, loss=0.0)
+
+
+def capture(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, position: Position) -> Checkpoint:
+    """Return all that is needed to go on from here; every process has to ask for it."""
+    tensors: dict[str, Tensor] = {}
+    names = list(zip(run.names, run.trainable, strict=True))
+    scalars: dict[str, dict[str, Any]] = {}
+    for name, p in names:
+        tensors[LEARNS + name] = whole(p)
+        for key, value in optimizer.optimizer.state.get(p, {}).items():
+            if isinstance(value, Tensor):
+                tensors[f"{_OPTIMIZER}{key}/{name}"] = whole(value)
+            else:
+                scalars.setdefault(name, {})[key] = value
+    for (name, _), values in zip(names, run.best or (), strict=False):
+        tensors[BEST + name] = whole(values)
+    plain = {}
+    for rank, (own, arrays) in enumerate(processes.gathered(_random_state(accelerator.device))):
+        tensors |= {f"{_RANDOM}{rank}/{key}": torch.from_numpy(array.copy()) for key, array in arrays.items()}
+        plain[str(rank)] = own
+    progress = {
+        "position": asdict(position),
+        "learning_rate": run.strategy.learning_rate,
+        "history": run.history,
+        "best_epoch": run.best_epoch,
+        "optimizer": scalars,
+        "scheduler": {k: v for k, v in scheduler.state_dict().items() if _is_plain(v)},
+        "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
+        "random": plain,
+        "threads": torch.get_num_threads(),
+    }
+    return Checkpoint(progress, tensors)
+
+
+def restore(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, found: Checkpoint) -> Position:
+    """Put a run where a checkpoint was taken."""
+    progress = found.progress
+    learns, best = found.named(LEARNS), found.named(BEST)
+    run.history, run.best_epoch = progress["history"], progress["best_epoch"]
+    run.best = [like(p, best[name]) for name, p in zip(run.names, run.trainable, strict=True)] if best else None
+    states: dict[str, dict[str, Any]] = {name: dict(values) for name, values in progress["optimizer"].items()}
+    for path, values in found.named(_OPTIMIZER).items():
+        key, _, name = path.partition("/")
+        states.setdefault(name, {})[key] = values
+    for name, p in zip(run.names, run.trainable, strict=True):
+        put(p, learns[name])
+        if name in states:
+            state = {k: like(p, v) if isinstance(v, Tensor) else v for k, v in states[name].items()}
+            optimizer.optimizer.state[p] = state
+    scheduler.load_state_dict({**scheduler.state_dict(), **progress["scheduler"]})
+    for group, rate in zip(optimizer.optimizer.param_groups, scheduler.get_last_lr(), strict=True):
+        group["lr"] = rate
+    if accelerator.scaler is not None and progress["scaler"]:
+        accelerator.scaler.load_state_dict(progress["scaler"])
+    rank = processes.index()
+    arrays = {k: v.numpy() for k, v in found.named(f"{_RANDOM}{rank}/").items()}
+    _set_random_state(progress["random"][str(rank)], arrays, accelerator.device)
+    if progress["threads"] != (threads := torch.get_num_threads()):
+        begun = progress["threads"]
+        run.watch.note("", f"begun with {begun} threads, and goes on with {threads}: last bits may differ")
+    return Position(**progress["position"])
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, list) and all(map(_is_plain, value)))
+
+
+def _random_state(device: torch.device) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what this process's random numbers come from: small values, and arrays."""
+    version, words, gauss = random.getstate()
+    name, keys, at, has_gauss, cached = np.random.get_state()
+    arrays = {
+        "python": np.array(words, dtype=np.int64).astype(np.uint32).view(np.int32),
+        "numpy": np.asarray(keys, dtype=np.uint32).view(np.int32),
+        "torch": torch.get_rng_state().numpy(),
+    }
+    if device.type == "cuda":
+        arrays["cuda"] = torch.cuda.get_rng_state(device).numpy()
+    return {"python": [version, gauss], "numpy": [name, int(at), int(has_gauss), float(cached)]}, arrays
+
+
+def _set_random_state(plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray], device: torch.device) -> None:
+    version, gauss = plain["python"]
+    random.setstate((version, tuple(int(w) for w in arrays["python"].view(np.uint32)), gauss))
+    name, at, has_gauss, cached = plain["numpy"]
+    np.random.set_state((name, arrays["numpy"].view(np.uint32), at, has_gauss, cached))
+    torch.set_rng_state(torch.from_numpy(arrays["torch"].copy()))
+    if device.type == "cuda" and "cuda" in arrays:
+        torch.cuda.set_rng_state(torch.from_numpy(arrays["cuda"].copy()), device)

@@ -1,0 +1,153 @@
+"""The processes of a run, as a launcher started them: which one this is, and what they tell one another.
+
+Where there is one, everything here answers at once. Objects go through torch.distributed, between processes of one run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_PATIENCE = datetime.timedelta(hours=12)  # one process may solve, write or tokenise while the others wait
+
+
+def launched() -> int:
+    """Return how many processes a launcher started, 1 where none did; torch needn't be imported."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def launched_main() -> bool:
+    """Tell whether this is the first of the processes that a launcher started; torch needn't be imported."""
+    return int(os.environ.get("RANK") or 0) == 0
+
+
+def begin() -> None:
+    """Meet the other processes, if a launcher started some, on the hardware there is."""
+    if launched() == 1:
+        return
+    import torch
+    from accelerate import PartialState
+
+    if not torch.accelerator.is_available():
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # left to itself, Accelerate takes each process for a run of its own
+    PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true", timeout=_PATIENCE)
+
+
+def _there() -> bool:
+    if launched() == 1:
+        return False
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized()
+
+
+def count() -> int:
+    """Return how many processes there are."""
+    if not _there():
+        return 1
+    import torch.distributed as dist
+
+    return dist.get_world_size()
+
+
+def index() -> int:
+    """Return which one this is, from 0 on."""
+    if not _there():
+        return 0
+    import torch.distributed as dist
+
+    return dist.get_rank()
+
+
+def on_node() -> tuple[int, int]:
+    """Return which one this is of those on its node, from 0 on, and how many these are."""
+    if not _there():
+        return 0, 1
+    return int(os.environ.get("LOCAL_RANK", index())), int(os.environ.get("LOCAL_WORLD_SIZE", count()))
+
+
+def wait() -> None:
+    """Wait until every process is here."""
+    if _there():
+        import torch.distributed as dist
+
+        dist.barrier()
+
+
+def gathered(value: T) -> list[T]:
+    """Return what each process says, in their order, to all of them."""
+    if not _there():
+        return [value]
+    import torch.distributed as dist
+
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
+@contextlib.contextmanager
+def agreed(*kinds: type[Exception]) -> Iterator[None]:
+    """Have an error of these kinds that is raised inside, in any process, be raised in all of them."""
+    error: Exception | None = None
+    try:
+        yield
+    except kinds as raised:
+        error = raised
+    first = next((e for e in gathered(error) if e is not None), None)
+    if first is not None:
+        raise first
+
+
+def from_main(make: Callable[[], T]) -> T:
+    """Return what `make` returns in the first process, or raise what it raises there."""
+    return _from(make, index() == 0, 0)
+
+
+def from_node(make: Callable[[], T]) -> T:
+    """Return what `make` returns in the first process of this node; what it raises in any is raised in all."""
+    here, _ = on_node()
+    return _from(make, here == 0, index() - here)
+
+
+def _from(make: Callable[[], T], mine: bool, first: int) -> T:
+    if not _there():
+        return make()
+    value: T | None = None
+    error: Exception | None = None
+    if mine:
+        try:
+            value = make()
+        except Exception as raised:  # the others would wait for ever
+            error = raised
+    told = gathered((value, error))
+    for _, other in told:
+        if other is not None:
+            raise other
+    return told[first][0]  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def first_of_node_first() -> Iterator[None]:
+    """Have the first process of each node go through before its others, which find what it cached."""
+    here, _ = on_node()
+    if here:
+        wait()
+    yield
+    if not here:
+        wait()
+
+
+def failed_first() -> bool:
+    """Say that this process ends with an error; return whether it is the first that does, or can't be known."""
+    if launched() == 1:
+        return True
+    try:
+        from torch.distributed.distributed_c10d import _get_default_store
+
+        return bool(_get_default_store().add("adapterkit/failed", 1) == 1)
+    except Exception:  # no group was made yet, so that all of them fail alike; or the others are gone
+        return launched_main()

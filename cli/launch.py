@@ -1,0 +1,79 @@
+"""Start a command again in several processes, through Accelerate's launcher."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from adapterkit.errors import OptionError
+
+
+def launch(command: Sequence[str], count: int, flags: Sequence[str]) -> int:
+    """Run `adapt` with the arguments `command` in `count` processes and return their exit code.
+
+    `flags` are those of `accelerate launch`; where they don't say otherwise, its default config does.
+    """
+    import subprocess
+
+    import torch
+    from accelerate.commands.config.config_args import default_config_file
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    from adapterkit.precision import precision
+
+    given = [f"--num_processes={count}"]
+    if count > 1 and not _any(flags, "multi_gpu", "use_fsdp", "use_deepspeed", "config_file"):
+        given.append("--multi_gpu")  # what Accelerate calls starting several, whatever the hardware
+    if not _any(flags, "main_process_port", "num_machines", "machine_rank"):
+        given.append("--main_process_port=0")  # one that is free, so that runs side by side don't meet
+    if not _any(flags, "config_file") and not _exists(default_config_file):  # what it would say it had to guess
+        usual = {
+            "num_machines": "1",
+            "mixed_precision": precision("auto").name,
+            "dynamo_backend": "no",
+            "num_cpu_threads_per_process": str(max(1, torch.get_num_threads() // count)),
+        }
+        given += [f"--{name}={value}" for name, value in usual.items() if not _any(flags, name)]
+    parser = launch_command_parser()
+    try:
+        args = parser.parse_args([*given, *flags, "-m", "adapterkit.cli", *command])
+        launch_command(args)
+    except ChildFailedError as error:
+        return max((abs(failure.exitcode) for failure in error.failures.values()), default=1) or 1
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    except ValueError as error:
+        raise OptionError(f"accelerate launch: {error}") from error
+    return 0
+
+
+def _any(flags: Sequence[str], *names: str) -> bool:
+    known = {flag.lstrip("-").partition("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")}
+    return not known.isdisjoint(names)
+
+
+def _exists(path: str) -> bool:
+    import os
+
+    return os.path.isfile(path)
+
+
+def without(args: Sequence[str], flag: str) -> list[str]:
+    """Return the arguments of this process up to `--`, without a flag and its value."""
+    own = list(args)
+    own = own[: own.index("--")] if "--" in own else own
+    found, skip = [], False
+    for arg in own:
+        if skip:
+            skip = False
+        elif arg.replace("_", "-") == flag:
+            skip = True
+        elif not arg.replace("_", "-").startswith(f"{flag}="):
+            found.append(arg)
+    return found
+
+
+def own_arguments() -> list[str]:
+    """Return what `adapt` was called with."""
+    return sys.argv[1:]
