@@ -48,6 +48,7 @@ class Adapter:
             "base": {
                 "name": base.name,
                 "revision": base.revision,
+                **({"quantization": base.quantization} if base.quantization != "no" else {}),
                 "model_type": base.model.config.model_type,
                 "fingerprint": base.fingerprint,
                 "prefix": prefix,

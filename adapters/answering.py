@@ -238,7 +238,7 @@ class Answering:
             raise PoolError(
                 f"adapters that answer together have one base, and these have {len(known)}: {'; '.join(known)}"
             )
-        base = Base.load(self.registry.locate(first["name"]) if name is None else name, revision=first["revision"])
+        base = Base.again(first, self.registry.locate(first["name"]) if name is None else name)
         for one in asked:
             _check_base(one.name, one.adapter, base)
         return base

@@ -7,6 +7,7 @@ import copy
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import threading
@@ -64,6 +65,7 @@ class Base:
     fresh: frozenset[str] = frozenset()  # direct children that the checkpoint has no tensors for
     pretrained_head: dict[str, Tensor] = field(default_factory=dict)  # the checkpoint's tensors outside the base
     trust_remote_code: bool = False
+    quantization: str = "no"  # or 4bit, 8bit
     fingerprint: str = field(init=False)  # SHA-256 over config and tensors, as hex: what an adapter was trained on
     tokenizer_digest: str = field(init=False)  # SHA-256 of the tokenizer, before any use changes its state
     serving: int = field(init=False, default=0)  # how many open pools answer from these tensors
@@ -98,29 +100,45 @@ class Base:
 
     def reload(self) -> None:
         """Read the tensors' values again from where the base came from."""
-        other = type(self).load(self.name, revision=self.revision, trust_remote_code=self.trust_remote_code)
+        other = type(self).load(
+            self.name,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+            quantization=self.quantization,
+        )
         values = dict(other.model.named_parameters())
         with torch.no_grad():
             for name, p in self.model.named_parameters():
                 p.data = values[name].data.to(p.device)
 
     @classmethod
-    def load(cls, name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Base:
+    def load(
+        cls,
+        name: str,
+        *,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        quantization: str = "no",
+    ) -> Base:
         """Load a base by folder, by the name of an installed one (`minilm`), by file of word vectors, or by Hub id.
 
         Reads safetensors only, and runs no code of the checkpoint unless `trust_remote_code`. HF_HUB_OFFLINE is
-        honoured. Raises `BaseModelError` where there is none, or it is not whole.
+        honoured. With a `quantization` of 4bit (NF4: Dettmers et al. 2023, arXiv:2305.14314) or 8bit, linear maps are
+        held so by bitsandbytes. Raises `BaseModelError` where there is none, or it is not whole.
         """
         path = find(name)
         vectors.register()  # so that a folder that such a base was saved to is one too
         if os.path.isfile(path):
+            if quantization != "no":
+                raise BaseModelError(f"quantization={quantization} is for transformers, and '{name}' is word vectors")
             model, tokenizer = vectors.load(path)
             model.requires_grad_(False)
             return cls(name, path, revision, model, tokenizer, tensor_digests(model))
         common: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
+        held = _quantized(quantization)
         try:
             model, info = transformers.AutoModel.from_pretrained(
-                path, use_safetensors=True, output_loading_info=True, **common
+                path, use_safetensors=True, output_loading_info=True, **held, **common
             )
             tokenizer = transformers.AutoTokenizer.from_pretrained(path, **common)
         except (OSError, ValueError, KeyError, SafetensorError, RuntimeError, ImportError) as error:
@@ -132,7 +150,12 @@ class Base:
         model.requires_grad_(False).eval()
         head = _read_tensors(path, common["revision"], set(info["unexpected_keys"]))
         digests = tensor_digests(model, without=fresh)
-        return cls(name, path, revision, model, tokenizer, digests, fresh, head, trust_remote_code)
+        return cls(name, path, revision, model, tokenizer, digests, fresh, head, trust_remote_code, quantization)
+
+    @classmethod
+    def again(cls, stored: Mapping[str, Any], name: str) -> Base:
+        """Load from `name` the base that a manifest tells of, at its revision and in its quantization."""
+        return cls.load(name, revision=stored["revision"], quantization=stored.get("quantization", "no"))
 
     @functools.cached_property
     def is_causal(self) -> bool:
@@ -225,6 +248,24 @@ class Base:
     def prefix(model: Any) -> str:
         """Return what a base parameter's name begins with in a task model: `bert.`, or nothing."""
         return "" if model.base_model is model else f"{model.base_model_prefix}."
+
+
+def _quantized(quantization: str) -> dict[str, Any]:
+    """Return what from_pretrained is told of the bits that linear maps are held in."""
+    if quantization == "no":
+        return {}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise BaseModelError(f"quantization={quantization} needs bitsandbytes: pip install 'adapterkit[quantization]'")
+    on_gpu = torch.cuda.is_available()
+    compute = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else torch.float32
+    config = transformers.BitsAndBytesConfig(
+        load_in_4bit=quantization == "4bit",
+        load_in_8bit=quantization == "8bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=compute,
+    )
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def find(name: str) -> str:

@@ -89,20 +89,27 @@ class Reader(Generic[K]):
                 return ask({k: v.to(self.device) for k, v in batch.items() if k not in LABELS})
 
         with torch.no_grad(), self.watch.bar("running the base", len(order)) as bar:
-            if order and not self.states:
-                for key, x in asked(self.feed.batch(order[:1])).items():
-                    self.states[key] = States(self.counts, x.shape[-1], torch.float32, self.folder)
+            if order and several > 1:
+                self._room(asked(self.feed.batch(order[:1])))
             with processes.agreed(OSError):
                 for turn, chosen in enumerate(chunks(order, shapes)):
                     batch = self.feed.batch(chosen)
                     self._label(chosen, batch)
                     if turn % several == here:
                         mask = batch["attention_mask"].flatten(0, -2).bool()
-                        for key, x in asked(batch).items():
+                        found = asked(batch)
+                        self._room(found)
+                        for key, x in found.items():
                             self.states[key].put(self._texts(chosen), x[mask.to(x.device)] if self.by_token else x)
                     bar.advance(len(chosen))
         for states in self.states.values():
             states.done()
+
+    def _room(self, like: Mapping[K, Tensor]) -> None:
+        """Make room for what hasn't any; of several processes, all have to ask for it."""
+        for key, x in like.items():
+            if key not in self.states:
+                self.states[key] = States(self.counts, x.shape[-1], torch.float32, self.folder)
 
     def _label(self, chosen: Sequence[int], batch: Mapping[str, Tensor]) -> None:
         """Note the labels of a batch, of tokens those that are no padding."""

@@ -15,6 +15,10 @@ class BaseOptions:
     base: Annotated[str, "a folder, a Hub id, minilm, or a file of word vectors", "--model-name-or-path"] = "minilm"
     revision: Annotated[str | None, "branch, tag or commit of a Hub id", "--model-revision"] = None
     trust_remote_code: Annotated[bool, "run the checkpoint's own Python code"] = False
+    quantization: Annotated[
+        Literal["no", "4bit", "8bit"],
+        "hold the base's linear maps in so many bits (bitsandbytes); they can't learn then",
+    ] = "no"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -194,7 +194,12 @@ def ready(plan: Plan, *, base: Base | None = None, watch: Watch | None = None) -
     from .base import Base
 
     if base is None:
-        base = Base.load(plan.base.base, revision=plan.base.revision, trust_remote_code=plan.base.trust_remote_code)
+        base = Base.load(
+            plan.base.base,
+            revision=plan.base.revision,
+            trust_remote_code=plan.base.trust_remote_code,
+            quantization=plan.base.quantization,
+        )
     watch.note("base", base.describe())
     task.check_base(base)
     if base.max_length and task.max_seq_length > base.max_length:

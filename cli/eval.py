@@ -70,7 +70,7 @@ def command(
     from adapterkit.evaluation import evaluate, metrics_plain
 
     stored = adapter.manifest["base"]
-    base = Base.load(where.locate(stored["name"]) if base_name is None else base_name, revision=stored["revision"])
+    base = Base.again(stored, where.locate(stored["name"]) if base_name is None else base_name)
     found = evaluate(base, adapter, rows, watch=watch)
     metrics = {"adapter": name, "split": split, "file": splits.files[split], **metrics_plain(found.metrics)}
     if output:

@@ -58,7 +58,7 @@ def command(
     references = [f"{known}@{version}" for known, version in resolved]
     loaded = [where.load(reference) for reference in references]
     stored = loaded[0].manifest["base"]
-    base = Base.load(where.locate(stored["name"]) if base_name is None else base_name, revision=stored["revision"])
+    base = Base.again(stored, where.locate(stored["name"]) if base_name is None else base_name)
     adapter = loaded[0]
     if len(given) > 1 or any(value is not None for value in (name, combination_type, rank, given[0][1])):
         weights = [1.0 if weight is None else weight for _, weight in given]

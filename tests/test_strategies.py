@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 from torch import Tensor
@@ -104,7 +105,7 @@ def test_an_exception_in_the_middle_leaves_the_base_as_it_was(
     strategy: str, small_csv: Path, tiny_base: Base, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = state(tiny_base)
-    clip = training.accelerate.Accelerator.clip_grad_norm_
+    clip = accelerate.Accelerator.clip_grad_norm_
     steps = iter(range(3))
 
     def fails_at_the_third_step(*args: Any, **kwargs: Any) -> Any:
@@ -112,7 +113,7 @@ def test_an_exception_in_the_middle_leaves_the_base_as_it_was(
             raise KeyboardInterrupt
         return clip(*args, **kwargs)
 
-    monkeypatch.setattr(training.accelerate.Accelerator, "clip_grad_norm_", fails_at_the_third_step)
+    monkeypatch.setattr(accelerate.Accelerator, "clip_grad_norm_", fails_at_the_third_step)
     with pytest.raises(KeyboardInterrupt):
         run(plan(small_csv, tiny_base.path, strategy, batch_size=4), registry, base=tiny_base)
     assert same(state(tiny_base), before)

@@ -91,14 +91,14 @@ def test_lora_on_pairs_takes_the_steps_of_trainer_and_peft(
     auto = {"text-classification": "AutoModelForSequenceClassification"}.get(task, "AutoModelForQuestionAnswering")
     folder = checkpoint(tmp_path, auto, ["no", "yes"])
     first: dict[str, torch.Tensor] = {}
-    loop = training._loop
+    loop = training.loop
 
     def watched(run: Any, mixed: Any) -> Any:
         named = run.base.model.named_parameters()
         first.update({name: p.detach().clone() for name, p in named if "lora_" in name})
         return loop(run, mixed)
 
-    monkeypatch.setattr(training, "_loop", watched)
+    monkeypatch.setattr(training, "loop", watched)
     both(tmp_path, folder, file, rows, feature, transformers.DataCollatorWithPadding, 1, lora=first, auto=auto)
 
 

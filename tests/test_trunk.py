@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapterkit import Base, Plan, Registry, remembered, run, training, trunk
+from adapterkit import Base, Plan, Registry, remembered, run, stepping, training, trunk
 from adapterkit.batching import Batches
 from adapterkit.errors import TrainingError
 from adapterkit.states import States
@@ -63,7 +63,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Any:
         found = trunk.find(base, model, task, fit)
         return (None if isinstance(found, str) else found), feeds
 
-    monkeypatch.setattr(training, "cached", cached)
+    monkeypatch.setattr(stepping, "cached", cached)
 
 
 @pytest.mark.parametrize("strategy", CUTS)
@@ -114,7 +114,7 @@ def test_blocks_of_the_trunk_run_once_over_the_rows(
     base = base_for(family, "text-classification")
     names = list(trunk.study(base.model).blocks)
     seen: dict[str, int] = dict.fromkeys(names, 0)
-    epoch = training._epoch
+    epoch = stepping.Steps.learn
     handles = []
 
     def watched(*args: Any, **kwargs: Any) -> Any:
@@ -132,7 +132,7 @@ def test_blocks_of_the_trunk_run_once_over_the_rows(
             while handles:
                 handles.pop().remove()
 
-    monkeypatch.setattr(training, "_epoch", watched)
+    monkeypatch.setattr(stepping.Steps, "learn", watched)
     top = f"{len(names) - 1}"
     chosen = plan("text-classification", rows_of("text-classification"), "layerwise", num_train_epochs=2, layers=top)
     run(chosen, Registry(tmp_path / "registry.json"), base=base)

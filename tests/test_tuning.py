@@ -18,7 +18,7 @@ import torch
 import yaml
 from click.testing import Result
 
-from adapterkit import Base, Plan, Registry, Watch, rate, run, search, training, tuning
+from adapterkit import Base, Plan, Registry, Watch, rate, run, search, stepping, training, tuning
 from adapterkit.errors import OptionError, StrategyError, TrainingError
 from adapterkit.tuning import tune
 from tests.test_planning import Heard, assert_same, planned, state  # noqa: F401, a fixture
@@ -100,13 +100,13 @@ def test_a_run_with_the_found_rate_is_the_run_that_found_it(
     size = {"per_device_train_batch_size": 2, "num_train_epochs": 9 * accumulate}
     options = {**size, "gradient_accumulation_steps": accumulate}
     steps: list[int] = []
-    epoch = training._epoch
+    epoch = stepping.Steps.learn
 
-    def counted(run: Any, accelerator: Any, model: Any, loader: Any, *rest: Any) -> float:
-        return epoch(run, accelerator, model, (steps.append(1) or batch for batch in loader), *rest)
+    def counted(self: Any, loader: Any, *rest: Any) -> float:
+        return epoch(self, (steps.append(1) or batch for batch in loader), *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "_epoch", counted)
+        patched.setattr(stepping.Steps, "learn", counted)
         before = state(tiny_base)
         registry = Registry(tmp_path / "auto" / "registry.json")
         found = run(planned(strategy, **options, learning_rate="auto"), registry, base=tiny_base)
