@@ -84,25 +84,16 @@ def _applied(base: Base, strategy: Strategy) -> list[nn.Parameter]:
     altered = [name for name in base.altered() if name in own and now.get(name) is own[name]]
     if altered:
         raise StrategyError(f"{who} changed the values of '{altered[0]}'; a new adapter starts as the base itself")
-    if base.quantization != "no" and (
-        held := [name for name, p in now.items() if _is_packed(p) and _is_in(p, learning)]
-    ):
+    held = next((name for name, p in now.items() if not p.is_floating_point() and any(p is o for o in learning)), None)
+    if held is not None:
         raise StrategyError(
-            f"{type(strategy).__name__} trains '{held[0]}', which is held in {base.quantization} and can't learn; "
-            "lora and head-only leave the base's own weights alone, or load it without --quantization"
+            f"{type(strategy).__name__} trains '{held}', which is held in {base.quantization} and can't learn; lora and "
+            "head-only leave the base's own weights alone, or load it without --quantization"
         )
     base.model.requires_grad_(False)
     for p in learning:
         p.requires_grad_(True)
     return learning
-
-
-def _is_packed(p: Tensor) -> bool:
-    return not p.is_floating_point()
-
-
-def _is_in(p: Tensor, several: list[nn.Parameter]) -> bool:
-    return any(p is other for other in several)
 
 
 @contextlib.contextmanager

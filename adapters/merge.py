@@ -46,6 +46,8 @@ def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
         raise AdapterError(
             "the adapter's head is a probe, which transformers has no class for; train with --head model"
         )
+    if base.quantization != "no":
+        raise AdapterError(f"base '{base.name}' is held in {base.quantization}, and a plain model has whole numbers")
     if isinstance(base.model.config, WordVectorsConfig):
         raise AdapterError(f"base '{base.name}' is word vectors, which transformers can't load without adapterkit")
     with base.held():  # as the base is itself, before any patch is attached

@@ -16,8 +16,7 @@ class BaseOptions:
     revision: Annotated[str | None, "branch, tag or commit of a Hub id", "--model-revision"] = None
     trust_remote_code: Annotated[bool, "run the checkpoint's own Python code"] = False
     quantization: Annotated[
-        Literal["no", "4bit", "8bit"],
-        "hold the base's linear maps in so many bits (bitsandbytes); they can't learn then",
+        Literal["no", "4bit", "8bit"], "hold the base's linear maps in so many bits (bitsandbytes); these can't learn"
     ] = "no"
 
 

@@ -1,0 +1,39 @@
+"""Bases whose linear maps are held in four or eight bits: LoRA and head-only learn on them, others say why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapterkit import Base, Plan, Registry, StrategyError, run
+from adapterkit.evaluation import predict
+
+pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+
+
+@pytest.mark.parametrize("bits", ["4bit", "8bit"])
+@pytest.mark.parametrize("strategy", ["lora", "head-only"])
+def test_an_adapter_is_learned_on_a_quantised_base(
+    strategy: str, bits: str, tiny_folder: Callable[..., Path], small_csv: Path, registry: Registry
+) -> None:
+    values = {"train_file": str(small_csv), "strategy": strategy, "num_train_epochs": 2, "name": "small"}
+    values |= {"base": str(tiny_folder("llama")), "quantization": bits, "mixed_precision": "no"}
+    report = run(Plan.resolve(values), registry)
+    assert report.adapter.manifest["base"]["quantization"] == bits
+    adapter = registry.load("small")
+    base = Base.again(adapter.manifest["base"], str(tiny_folder("llama")))
+    assert base.quantization == bits
+    assert any(not p.is_floating_point() for p in base.model.parameters())
+    assert {answer["label"] for answer in predict(base, adapter, ["lovely food", "awful food"])} <= {"pos", "neg"}
+
+
+@pytest.mark.parametrize("strategy", ["full", "layerwise"])
+def test_a_strategy_that_trains_the_bases_own_weights_is_refused(
+    strategy: str, tiny_folder: Callable[..., Path], small_csv: Path, registry: Registry
+) -> None:
+    values = {"train_file": str(small_csv), "strategy": strategy, "base": str(tiny_folder("llama"))}
+    with pytest.raises(StrategyError, match="which is held in 4bit and can't learn; lora and head-only leave"):
+        run(Plan.resolve({**values, "quantization": "4bit"}), registry)
+    assert not registry.path.exists()
