@@ -87,8 +87,8 @@ def _applied(base: Base, strategy: Strategy) -> list[nn.Parameter]:
     held = next((name for name, p in now.items() if not p.is_floating_point() and any(p is o for o in learning)), None)
     if held is not None:
         raise StrategyError(
-            f"{type(strategy).__name__} trains '{held}', which is held in {base.quantization} and can't learn; lora and "
-            "head-only leave the base's own weights alone, or load it without --quantization"
+            f"{type(strategy).__name__} trains '{held}', which is held in {base.quantization} and can't learn; lora "
+            "and head-only leave the base's own weights alone, or load it without --quantization"
         )
     base.model.requires_grad_(False)
     for p in learning:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
+import functools
 import gc
 import json
 import os
@@ -43,6 +45,19 @@ SENTENCES = [
     "The soup was cold, the waiter was not, and we will come back for the garden and the bread.",
     "It does what the box says, quietly and without fuss, which is more than I can say of the last one.",
 ]
+
+
+AS: dict[str, Any] = {}  # the device and dtype of all sides, where they aren't the CPU and fp32
+
+
+def opened(base: Base | str, *args: Any, **options: Any) -> Pool:
+    return Pool(base, *args, **options, **AS)
+
+
+@functools.cache
+def cast(base: Base) -> Any:
+    """Return a base's model as all sides have it."""
+    return copy.deepcopy(base.model).to(**AS) if AS else base.model
 
 
 def turns(sides: dict[str, Callable[[], Any]], count: int) -> dict[str, dict[str, float]]:
@@ -119,7 +134,7 @@ class Peft:
 
         self.tokenizer = base.tokenizer
         model = transformers.AutoModelForSequenceClassification.from_pretrained(base.path, num_labels=labels)
-        self.model = PeftModel.from_pretrained(model, folders[0], adapter_name="a0").eval()
+        self.model = PeftModel.from_pretrained(model, folders[0], adapter_name="a0").eval().to(**AS)
         self.names = ["a0"]
         self.times: list[float] = []
         for folder in folders[1:]:
@@ -128,11 +143,14 @@ class Peft:
     def load(self, folder: Path) -> None:
         began = time.perf_counter()
         self.model.load_adapter(folder, adapter_name=folder.name)
+        if AS:
+            self.model.to(**AS)
         self.times.append((time.perf_counter() - began) * 1e3)
         self.names.append(folder.name)
 
     def batch(self, texts: list[str]) -> Any:
-        return self.tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt")
+        found = self.tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt")
+        return found.to(self.model.device)
 
     def mixed(self, texts: list[str], names: list[str]) -> None:
         with torch.inference_mode():
@@ -150,7 +168,7 @@ def bare(base: Base, texts: list[str]) -> None:
     """Tokenise and run the base without any head: what all the passes below are counted in."""
     batch = base.tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt")
     with torch.inference_mode():
-        base.model(**batch)
+        cast(base)(**batch.to(cast(base).device))[0].cpu()
 
 
 def texts_of(count: int) -> list[str]:
@@ -176,7 +194,7 @@ def differences(base: Base, adapters: dict[str, Adapter]) -> dict[str, float]:
         with adapter.attached(base) as model:
             task = adapter.task
             wanted[name] = outputs(task, model, _prompts(task, task.rows(texts), base), base, batch_size=1)
-    with Pool(base, adapters) as pool:
+    with opened(base, adapters) as pool:
         found = pool.outputs([t for t in texts for _ in adapters], [*adapters] * len(texts))
     worst = dict.fromkeys(adapters, 0.0)
     for i, logits in enumerate(found):
@@ -190,7 +208,7 @@ def switching(base: Base, folders: list[Path], listed: Registry, peft: Peft, cou
     found: dict[str, Any] = {}
     for many in (2, 64, len(folders)):
         names = [folder.name for folder in folders[:many]]
-        with Pool(base, folders[:many]) as plain, Pool.from_registry(listed.path, base=base) as of_registry:
+        with opened(base, folders[:many]) as plain, Pool.from_registry(listed.path, base=base, **AS) as of_registry:
             for title, spent in switched({"pool": plain, "pool of a registry": of_registry}, names, count).items():
                 found[f"{title}, {many} resident"] = spent
             requests = requested(plain, names, count)
@@ -229,9 +247,9 @@ def switched_by_peft(peft: Peft, names: list[str], count: int) -> Any:
 
 def loading(base: Base, folders: list[Path], listed: Registry, peft: Peft) -> dict[str, Any]:
     """A cold load: manifest, digests, shapes and all; the files are in the page cache on both sides."""
-    with Pool(base, [folders[-1]]) as pool:
+    with opened(base, [folders[-1]]) as pool:
         pool.load(folders[-1].name)  # the head's shape is made once
-    with Pool(base, folders) as plain, Pool.from_registry(listed.path, base=base) as of_registry:
+    with opened(base, folders) as plain, Pool.from_registry(listed.path, base=base, **AS) as of_registry:
         times: dict[str, list[float]] = {"pool": [], "pool of a registry": []}
         for folder in [folders[-1], *folders[:-1]]:
             for own, pool in zip(times.values(), (plain, of_registry), strict=True):
@@ -251,7 +269,7 @@ def loading(base: Base, folders: list[Path], listed: Registry, peft: Peft) -> di
 def mixing(base: Base, folders: list[Path], peft: Peft, count: int) -> dict[str, Any]:
     """A batch of 32 rows, each of another LoRA adapter."""
     texts, names = texts_of(32), [folder.name for folder in folders[:32]]
-    with Pool(base, folders[:32]) as pool:
+    with opened(base, folders[:32]) as pool:
         pool.predict(texts, names)
         return turns(
             {
@@ -269,7 +287,7 @@ def sharing(base: Base, adapter: Adapter, peft: Peft, folder: Path, count: int) 
     folders = variants(adapter, 8, folder)
     texts = texts_of(16)
     names = peft.names[:8]
-    with Pool(base, folders, batch_size=128) as pool:
+    with opened(base, folders, batch_size=128) as pool:
         pool.annotate(texts)
         return turns(
             {
@@ -294,8 +312,8 @@ def working_set(base: Base, folders: list[Path], count: int) -> dict[str, Any]:
     sides: dict[str, Callable[[], Any]] = {}
     with contextlib.ExitStack() as stack:
         pools = {
-            "all resident": stack.enter_context(Pool(base, folders)),
-            "a quarter resident": stack.enter_context(Pool(base, folders, max_bytes=size * len(folders) // 4)),
+            "all resident": stack.enter_context(opened(base, folders)),
+            "a quarter resident": stack.enter_context(opened(base, folders, max_bytes=size * len(folders) // 4)),
         }
         for name in names:
             pools["all resident"].load(name)
@@ -354,7 +372,7 @@ def impossible(base: Base, folders: list[Path], folder: Path, peft: Peft) -> dic
     three = trained(base, folder / "three", "lora", dataset="demo:topics")
     other = variants(three, 1, folder / "three-labels")[0]
     texts = texts_of(2)
-    with Pool(base, {"two": folders[0], "three": other}) as pool:
+    with opened(base, {"two": folders[0], "three": other}) as pool:
         labels = ", ".join(str(len(logits)) for logits in pool.outputs(texts, ["two", "three"]))
     return {
         "a batch of two label counts": {
@@ -462,6 +480,8 @@ def main() -> None:
     parser.add_argument("--base", default="minilm")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--device", help="of all sides; default: the CPU")
+    parser.add_argument("--dtype", choices=("bf16",), help="of all sides; default: fp32")
     parser.add_argument("--adapters", type=int, default=1000, help="how many are resident at most")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--table", type=Path, help="write the table as Markdown")
@@ -477,6 +497,8 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
     base = Base.load(args.base)
+    if args.device or args.dtype:
+        AS.update(device=args.device or "cpu", dtype=torch.bfloat16 if args.dtype else torch.float32)
     found: dict[str, Any] = {
         "machine": {"threads": args.threads, "torch": torch.__version__, "python": platform.python_version()}
     }

@@ -85,8 +85,11 @@ SCALING: dict[str, tuple[Case, int]] = {  # of ours alone: on how many rows at m
     "head-only": (Case("head-only", 3, ours={"head": "model"}), 100_000),
     "probe": (Case("head-only", 3, ours={"head": "probe"}), 100_000),
 }
+PROCESSES = {"1 process": 1, "2 processes": 2}  # of ours alone: with a thread each, on the same batches
+EFFICIENT = 0.85  # what share of twice the speed two are to have
 FLAT = 1.1  # what time per example may grow by
-Side = tuple[str, Case, int | None]  # who trains, what, and on how many rows if not on --limit
+Side = tuple[str, Case, int | None, int]  # who, what, on how many rows if not on --limit, and in how many processes
+OTHERS = ("memory", "scaling", "processes")
 Training = Callable[[], Callable[[], float]]  # trains, and returns what then measures the test rows
 
 
@@ -106,10 +109,14 @@ def child(job: dict[str, Any]) -> Found:
     ctypes.CDLL(None).malloc_trim(0)  # give back what the warm-up left, so that it is not counted as the base's
     loaded = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        loaded = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
     began, used = time.perf_counter(), sum(os.times()[:4])
     accuracy = train()
     seconds, cpu = time.perf_counter() - began, sum(os.times()[:4]) - used
-    peak = status("VmHWM") - loaded
+    peak = (torch.cuda.max_memory_allocated() if on_gpu else status("VmHWM")) - loaded
     return {"seconds": seconds, "cpu": cpu, "loaded": loaded, "peak": peak, "accuracy": accuracy()}
 
 
@@ -249,25 +256,27 @@ def columns_of(names: list[str], options: dict[str, Any]) -> tuple[list[str], st
 def sides_of(args: argparse.Namespace, name: str) -> dict[str, Side]:
     """Return who trains what in a case, in the order of a turn."""
     if name == "memory":
-        return {side: ("ours", case, None) for side, (case, _) in MEMORY.items()}
+        return {side: ("ours", case, None, 1) for side, (case, _) in MEMORY.items()}
+    if name == "processes":
+        return {side: ("ours", Case("lora", 3), None, count) for side, count in PROCESSES.items()}
     if name == "scaling":
         each = [(side, case, size) for side, (case, most) in SCALING.items() for size in args.sizes if size <= most]
-        return {f"{side} {size}": ("ours", case, size) for side, case, size in each}
+        return {f"{side} {size}": ("ours", case, size, 1) for side, case, size in each}
     case = CASES[name]
     full = {"full": replace(case, strategy="full", top=None)} if "full" in case.targets else {}
-    return {side: (side, full.get(side, case), None) for side in ("ours", *args.columns, *full)}
+    return {side: (side, full.get(side, case), None, 1) for side in ("ours", *args.columns, *full)}
 
 
 def job_of(args: argparse.Namespace, name: str, problem: str, what: Side, folder: Path) -> dict[str, Any]:
     """Return what a child is to do, as JSON values; options of ours that are None are left to their defaults."""
-    side, case, size = what
+    side, case, size, processes = what
     values = {
         **READ.get(problem, {}),
         "task": "text-classification",
         "name": "measured",
         "strategy": case.strategy,
         "num_train_epochs": case.epochs,
-        "per_device_train_batch_size": args.batch_size,
+        "per_device_train_batch_size": args.batch_size // processes,
         "max_seq_length": args.max_length,
     }
     given = [args.options.get(key, {}) for key in ("all", name)]
@@ -278,7 +287,8 @@ def job_of(args: argparse.Namespace, name: str, problem: str, what: Side, folder
         "values": values | ({} if case.top is None else {"top": case.top}),
         "options": {key: value for key, value in options.items() if value is not None},
         "precision": args.precision,
-        "threads": args.threads,
+        "threads": 1 if name == "processes" else args.threads,
+        "processes": processes,
         "no_best": args.no_best,
         "folder": str(rows_of(args, problem, folder, size)),
     }
@@ -323,9 +333,10 @@ def measured(job: dict[str, Any], seed: int) -> Found:
         whole = {**job, "values": {**job["values"], "seed": seed}, "scratch": scratch}
         env = {key: value for key, value in os.environ.items() if not key.startswith("ACCELERATE_")}
         env |= {"HF_DATASETS_CACHE": f"{scratch}/datasets", "OMP_NUM_THREADS": str(job["threads"])}
-        said = subprocess.run(
-            [sys.executable, __file__, "--child", json.dumps(whole)], env=env, capture_output=True, text=True
-        )
+        torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(job["processes"]), "--master-port", "0"]
+        launcher = torchrun if job["processes"] > 1 else []
+        command = [sys.executable, *launcher, __file__, "--child", json.dumps(whole)]
+        said = subprocess.run(command, env=env, capture_output=True, text=True)
     if said.returncode:
         raise SystemExit(f"{job['side']} with {job['values']} failed:\n{said.stderr[-3000:]}")
     found: Found = json.loads(said.stdout.splitlines()[-1])
@@ -417,6 +428,15 @@ def memory(found: dict[str, Any]) -> Iterator[list[str]]:
             yield [side, spread(rows, "peak", 1e-6, ".0f"), f"{share:.2f}", *asked]
 
 
+def processes(found: dict[str, Any]) -> Iterator[list[str]]:
+    for sides in measured_of(found, "processes").values():
+        alone = middle(sides["1 process"], "seconds")
+        for side, rows in sides.items():
+            share = alone / middle(rows, "seconds") / PROCESSES[side]
+            asked = [f"{EFFICIENT:g}", met(share, EFFICIENT)] if PROCESSES[side] > 1 else ["", ""]
+            yield [side, spread(rows, "seconds"), f"{share:.2f}", *asked, f"{mean(rows, 'accuracy'):.3f}"]
+
+
 def scaling(found: dict[str, Any]) -> Iterator[list[str]]:
     for sides in measured_of(found, "scaling").values():
         fewest: dict[str, float] = {}  # seconds an example
@@ -443,6 +463,7 @@ def table(found: dict[str, Any]) -> str:
             "ours | training rows | seconds | ms for 1,000 rows | of that with the fewest | at most | met",
             scaling(found),
         ),
+        markdown("LoRA, 3 epochs, a thread each | seconds | efficiency | at least | met | accuracy", processes(found)),
         f"Base {about['base']}; {about['limit']:,} training rows and {about['limit_eval']:,} validation and test rows "
         f"at most, {about['max_length']} tokens a text; batches of {about['batch_size']}; {turns(found)}; "
         f"ours and the tutorial in {'fp32' if about['precision'] == 'no' else 'bf16 autocast'}"
@@ -534,7 +555,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="the folder of the data sets, one folder each")
     parser.add_argument("--base", default="minilm")
-    parser.add_argument("--cases", type=names, default=[*CASES, "memory", "scaling"], help="by default all")
+    parser.add_argument("--cases", type=names, default=[*CASES, *OTHERS], help="by default all")
     parser.add_argument("--columns", type=names, default=list(COLUMNS), help="Trainers to compare with; by default all")
     parser.add_argument("--problem", default="sentiment", help="data set of all cases but the probe")
     parser.add_argument("--probe-data", type=names, default=names(PROBE_DATA), help="data sets of the probe")
@@ -560,12 +581,13 @@ def main() -> None:
     if args.child:
         with contextlib.redirect_stdout(io.StringIO()):
             figures = child(args.child)
-        print(json.dumps(figures))
+        if os.environ.get("RANK", "0") == "0":
+            print(json.dumps(figures))
         return
     if args.again:
         finish(json.loads(args.again.read_text()), args)
         return
-    for given, known in ((args.cases, [*CASES, "memory", "scaling"]), (args.columns, COLUMNS)):
+    for given, known in ((args.cases, [*CASES, *OTHERS]), (args.columns, COLUMNS)):
         if wrong := [name for name in given if name not in known]:
             parser.error(f"no '{wrong[0]}'; there is {', '.join(known)}")
     if args.data is None:
