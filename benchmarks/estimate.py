@@ -1,0 +1,203 @@
+"""What a training takes of memory and time, by arithmetic: checked against `adapt plan` on small bases, then for large.
+
+For a base of N parameters in d bytes each, of which T learn (counting what a strategy puts in), steps of n tokens, b
+blocks above the lowest that learns and P parameters of linear maps a token passes (Q of them above that lowest):
+
+- kept for the whole run: N d, and for what learns 16 T (fp32 gradient, AdamW's two moments, and the best epoch's values).
+- kept for a step: b activations of n tokens, each A(h, f) bytes: c1 h + c2 f, for hidden size h and the feed-forward's f.
+- operations: 2 n P forward, 2 n Q backward for the activations, 2 n T' for the weights that learn (T' of linear maps);
+  divided by what the machine does a second.
+
+c1, c2 and the operations a second are measured on one small base (`--fit`), the others show how far the arithmetic is off.
+
+    python benchmarks/estimate.py --update docs/scale.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from adapterkit import Base, Plan
+from adapterkit.modules import blocks
+from adapterkit.planning import measure
+from adapterkit.strategies import strategy_class
+
+TOKENS, ROWS = 64, 16
+SMALL = {
+    "BERT, 4 blocks of 256": {"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 1024},
+    "BERT, 6 blocks of 384": {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536},
+    "BERT, 8 blocks of 512": {"hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 2048},
+}
+FITTED = "BERT, 6 blocks of 384"
+LLAMA = {"vocab_size": 128256, "num_key_value_heads": 8}
+LARGE = {
+    "0.1 B (BERT base)": ("bert", {}),
+    "1 B (Llama 3.2)": (
+        "llama",
+        {**LLAMA, "hidden_size": 2048, "num_hidden_layers": 16, "intermediate_size": 8192, "num_attention_heads": 32},
+    ),
+    "8 B (Llama 3.1)": (
+        "llama",
+        {**LLAMA, "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 14336, "num_attention_heads": 32},
+    ),
+    "70 B (Llama 3.1)": (
+        "llama",
+        {**LLAMA, "hidden_size": 8192, "num_hidden_layers": 80, "intermediate_size": 28672, "num_attention_heads": 64},
+    ),
+}
+STRATEGIES: dict[str, dict[str, Any]] = {"head-only": {}, "layerwise": {}, "lora": {}, "full": {}}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the arithmetic knows of a strategy on a base."""
+
+    parameters: int
+    learning: int
+    through: int  # parameters of linear maps that a token passes
+    above: int  # of these, at or above the lowest thing that learns
+    learning_maps: int
+    blocks: int  # at or above the lowest thing that learns
+    hidden: int
+    inner: int
+
+    def held(self, each: int) -> float:
+        """Bytes for the whole run, the base in `each` bytes a parameter."""
+        return self.parameters * each + 16 * self.learning
+
+    def work(self, tokens: float) -> float:
+        """Operations of a step, where nothing is cached."""
+        return 2 * tokens * (self.through + self.above + self.learning_maps)
+
+
+def counted(base: torch.nn.Module, strategy: str) -> Counts:
+    """Apply a strategy to a base, maybe without memory, and count."""
+    chosen = strategy_class(strategy)(**STRATEGIES[strategy])
+    base.requires_grad_(False)
+    learning = {id(p) for p in chosen.apply(base)}
+    config: Any = base.config
+    names = list(blocks(base))
+    lowest = next((i for i, n in enumerate(names) if _learns(base.get_submodule(n), learning)), len(names))
+    maps = [(n, m) for n, m in base.named_modules() if isinstance(m, torch.nn.Linear)]
+
+    def above(name: str) -> bool:
+        return any(name.startswith(f"{block}.") for block in names[lowest:]) or not any(
+            name.startswith(f"{block}.") for block in names
+        )
+
+    found = Counts(
+        parameters=sum(p.numel() for p in base.parameters()),
+        learning=sum(p.numel() for p in base.parameters() if id(p) in learning),
+        through=sum(m.weight.numel() for _, m in maps),
+        above=sum(m.weight.numel() for n, m in maps if above(n)) if learning else 0,
+        learning_maps=sum(m.weight.numel() for _, m in maps if id(m.weight) in learning),
+        blocks=len(names) - lowest if learning else 0,
+        hidden=config.hidden_size,
+        inner=config.intermediate_size,
+    )
+    chosen.remove(base)
+    return found
+
+
+def _learns(module: torch.nn.Module, learning: set[int]) -> bool:
+    return any(id(p) in learning for p in module.parameters())
+
+
+def measured(folder: Path, name: str, strategy: str) -> tuple[Counts, float, float]:
+    """Return the counts of a small random base, and the peak of memory and the seconds of a step that `plan` measures."""
+    where = folder / name
+    if not where.exists():
+        config = transformers.BertConfig(**SMALL[name], num_attention_heads=8, vocab_size=30522)
+        transformers.BertModel(config).save_pretrained(where)
+        transformers.AutoTokenizer.from_pretrained(Base.load("minilm").path).save_pretrained(where)
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": "word " * 2 * TOKENS, "label": i % 2}) + "\n" for i in range(8 * ROWS)))
+    values = {"base": str(where), "strategy": strategy, "train_file": str(rows), "validation_file": str(rows)}
+    values |= {"max_seq_length": TOKENS, "per_device_train_batch_size": ROWS, "head": "model", "cache_trunk": "off"}
+    values |= {"head_init": "random", "mixed_precision": "bf16"}
+    base = Base.load(str(where))
+    counts = counted(base.model, strategy)
+    found = measure(Plan.resolve(values), base=base)
+    assert found.batches is not None
+    return counts, float(found.memory), float(np.median([tried.seconds for tried in found.batches.tried]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--update", type=Path, help="the page to put the tables into")
+    parser.add_argument("--rate", type=float, default=400.0, help="T operations a second of a large GPU in training")
+    parser.add_argument("--tokens", type=int, default=8192, help="of a step on a large base")
+    args = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder:
+        found = {(n, s): measured(Path(folder), n, s) for n in SMALL for s in STRATEGIES}
+    n = TOKENS * ROWS
+    fitted = {s: found[FITTED, s] for s in STRATEGIES}
+    rate = float(np.median([c.work(n) / seconds for c, _, seconds in fitted.values()]))
+    # what memory grows by beyond what learns: a constant of the process, and activations
+    left = np.array([memory - 16 * c.learning for c, memory, _ in fitted.values()])
+    per = np.array([[1.0, n * c.blocks * (c.hidden + c.inner)] for c, _, _ in fitted.values()])
+    (constant, each), *_ = np.linalg.lstsq(per, left, rcond=None)
+    lines = [
+        "| base | strategy | memory above the base, MB: measured | arithmetic | ratio | a step, s: measured | arithmetic | ratio |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (name, strategy), (c, memory, seconds) in found.items():
+        guess = constant + 16 * c.learning + each * n * c.blocks * (c.hidden + c.inner)
+        time = c.work(n) / rate
+        cells = [name, strategy, f"{memory / 1e6:.0f}", f"{guess / 1e6:.0f}", f"{guess / memory:.2f}"]
+        cells += [f"{seconds:.3f}", f"{time:.3f}", f"{time / seconds:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    checked = "\n".join(lines) + (
+        f'\n\nFitted on "{FITTED}": {constant / 1e6:.0f} MB of a process, {each:.1f} bytes of activations a token, block '
+        f"and unit of hidden and feed-forward size, {rate / 1e9:.0f} G operations a second; the rows of the other bases "
+        f"are predictions. {ROWS} rows of {TOKENS} tokens, bf16 autocast, {torch.get_num_threads()} threads."
+    )
+    lines = [
+        "| base | strategy | learns | adapter file | base in bf16 | with AdamW's state | activations | in all | a million tokens |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, (kind, settings) in LARGE.items():
+        for strategy in STRATEGIES:
+            config = transformers.AutoConfig.for_model(kind, **settings)
+            with torch.device("meta"):
+                base = transformers.AutoModel.from_config(config)
+            c = counted(base, strategy)
+            state, acts = 16 * c.learning, each * args.tokens * c.blocks * (c.hidden + c.inner)
+            size = sum(p.numel() for p in base.parameters()) * 2
+            seconds = c.work(1e6) / (args.rate * 1e12)
+            values = [size, state, acts, size + state + acts]
+            cells = [name, strategy, f"{c.learning / c.parameters:.2%}", gb(4 * c.learning)]
+            cells += [*map(gb, values), f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"]
+            lines.append(f"| {' | '.join(cells)} |")
+    large = "\n".join(lines) + (
+        f"\n\nSteps of {args.tokens:,} tokens, nothing cached or computed again, at {args.rate:.0f} T operations a second, "
+        "which is about 40 % of the bf16 peak of an H100. Activations as measured on the CPU above."
+    )
+    print(f"{checked}\n\n{large}")
+    if args.update:
+        page = args.update.read_text(encoding="utf-8")
+        for mark, text in (("checked", checked), ("large", large)):
+            before, _, rest = page.partition(f"<!-- {mark}:begin -->\n")
+            page = (
+                f"{before}<!-- {mark}:begin -->\n{text}\n<!-- {mark}:end -->{rest.partition(f'<!-- {mark}:end -->')[2]}"
+            )
+        args.update.write_text(page, encoding="utf-8")
+
+
+def gb(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+if __name__ == "__main__":
+    main()
