@@ -3,12 +3,12 @@
 For a base of N parameters in d bytes each, of which T learn (counting what a strategy puts in), steps of n tokens, b
 blocks above the lowest that learns and P parameters of linear maps a token passes (Q of them above that lowest):
 
-- kept for the whole run: N d, and for what learns 16 T (fp32 gradient, AdamW's two moments, and the best epoch's values).
-- kept for a step: b activations of n tokens, each A(h, f) bytes: c1 h + c2 f, for hidden size h and the feed-forward's f.
+- kept for the whole run: N d, and for what learns 16 T (in fp32: gradient, AdamW's two moments, best values so far).
+- kept for a step: activations of b blocks and n tokens, c (h + f) bytes each, with hidden and feed-forward sizes h, f.
 - operations: 2 n P forward, 2 n Q backward for the activations, 2 n T' for the weights that learn (T' of linear maps);
   divided by what the machine does a second.
 
-c1, c2 and the operations a second are measured on one small base (`--fit`), the others show how far the arithmetic is off.
+c and the operations a second are measured on one small base; the others show how far off the arithmetic is.
 
     python benchmarks/estimate.py --update docs/scale.md
 """
@@ -113,7 +113,7 @@ def _learns(module: torch.nn.Module, learning: set[int]) -> bool:
 
 
 def measured(folder: Path, name: str, strategy: str) -> tuple[Counts, float, float]:
-    """Return the counts of a small random base, and the peak of memory and the seconds of a step that `plan` measures."""
+    """Return a small random base's counts, and the peak of memory and a step's seconds, as `plan` measures them."""
     where = folder / name
     if not where.exists():
         config = transformers.BertConfig(**SMALL[name], num_attention_heads=8, vocab_size=30522)
@@ -148,10 +148,8 @@ def main() -> None:
     left = np.array([memory - 16 * c.learning for c, memory, _ in fitted.values()])
     per = np.array([[1.0, n * c.blocks * (c.hidden + c.inner)] for c, _, _ in fitted.values()])
     (constant, each), *_ = np.linalg.lstsq(per, left, rcond=None)
-    lines = [
-        "| base | strategy | memory above the base, MB: measured | arithmetic | ratio | a step, s: measured | arithmetic | ratio |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    titles = "base | strategy | memory above the base, MB: measured | arithmetic | ratio | a step, s: measured"
+    lines = [f"| {titles} | arithmetic | ratio |", "|---" * 8 + "|"]
     for (name, strategy), (c, memory, seconds) in found.items():
         guess = constant + 16 * c.learning + each * n * c.blocks * (c.hidden + c.inner)
         time = c.work(n) / rate
@@ -159,14 +157,12 @@ def main() -> None:
         cells += [f"{seconds:.3f}", f"{time:.3f}", f"{time / seconds:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
     checked = "\n".join(lines) + (
-        f'\n\nFitted on "{FITTED}": {constant / 1e6:.0f} MB of a process, {each:.1f} bytes of activations a token, block '
-        f"and unit of hidden and feed-forward size, {rate / 1e9:.0f} G operations a second; the rows of the other bases "
-        f"are predictions. {ROWS} rows of {TOKENS} tokens, bf16 autocast, {torch.get_num_threads()} threads."
+        f"\n\nFitted on {FITTED}: {constant / 1e6:.0f} MB of a process, {each:.1f} bytes of activations a token, block "
+        f"and unit of hidden and feed-forward size, {rate / 1e9:.0f} G operations a second; the rows of the others are "
+        f"predictions. {ROWS} rows of {TOKENS} tokens, bf16 autocast, {torch.get_num_threads()} threads."
     )
-    lines = [
-        "| base | strategy | learns | adapter file | base in bf16 | with AdamW's state | activations | in all | a million tokens |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    titles = "base | strategy | learns | adapter file | base in bf16 | what learns | activations | in all"
+    lines = [f"| {titles} | a million tokens |", "|---" * 9 + "|"]
     for name, (kind, settings) in LARGE.items():
         for strategy in STRATEGIES:
             config = transformers.AutoConfig.for_model(kind, **settings)
@@ -181,17 +177,16 @@ def main() -> None:
             cells += [*map(gb, values), f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"]
             lines.append(f"| {' | '.join(cells)} |")
     large = "\n".join(lines) + (
-        f"\n\nSteps of {args.tokens:,} tokens, nothing cached or computed again, at {args.rate:.0f} T operations a second, "
-        "which is about 40 % of the bf16 peak of an H100. Activations as measured on the CPU above."
+        f"\n\nSteps of {args.tokens:,} tokens, nothing cached or computed again, at {args.rate:.0f} T operations a "
+        "second, which is about 40 % of the bf16 peak of an H100. Activations as measured on the CPU above."
     )
     print(f"{checked}\n\n{large}")
     if args.update:
         page = args.update.read_text(encoding="utf-8")
         for mark, text in (("checked", checked), ("large", large)):
             before, _, rest = page.partition(f"<!-- {mark}:begin -->\n")
-            page = (
-                f"{before}<!-- {mark}:begin -->\n{text}\n<!-- {mark}:end -->{rest.partition(f'<!-- {mark}:end -->')[2]}"
-            )
+            after = rest.partition(f"<!-- {mark}:end -->")[2]
+            page = f"{before}<!-- {mark}:begin -->\n{text}\n<!-- {mark}:end -->{after}"
         args.update.write_text(page, encoding="utf-8")
 
 
