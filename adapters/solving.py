@@ -38,7 +38,8 @@ _USUAL = 1e-4  # lower penalties are tried only while each is better than all be
 _FINALISTS = 3  # forms that are solved, of all that are screened
 _SCREENED = 1 << 28  # bytes of a split's vectors in all forms that are looked at to choose among these
 _ROUNDS = 500
-_NEAR = 1e-3  # to where a head is solved that is then trained further
+_NEAR = 1e-3  # to where a head is solved that is then trained further, or compared with others
+_THERE = 1e-7  # to where it is solved else
 
 
 @dataclass
@@ -87,7 +88,7 @@ def loss_of(task: Task, head: ProbeHead, examples: Examples, scores: Tensor, smo
 
 
 def minimised(
-    task: Task, head: ProbeHead, e: Examples, start: np.ndarray, penalty: float, smoothing: float, near: float = 1e-7
+    task: Task, head: ProbeHead, e: Examples, start: np.ndarray, penalty: float, smoothing: float, near: float = _THERE
 ) -> Any:
     """Minimise the task's loss plus `penalty` / 2 times the squared weights over a linear map of `e.x`, by L-BFGS.
 
@@ -114,7 +115,7 @@ def solved(
     judge: Judge,
     *,
     smoothing: float = 0.0,
-    near: float = 1e-7,
+    near: float = _THERE,
     penalties: Sequence[float] = PENALTIES,
 ) -> Solved:
     """Solve for each of `penalties` and return what `judge` finds best on the validation rows."""
@@ -260,10 +261,10 @@ def probe(
     def sees(split: str, form: Form) -> Examples:
         return beside([readers[split].examples(Form((k,), form.pooling)) for k in form.layers])
 
-    def solve(form: Form, penalties: Sequence[float]) -> tuple[Form, Solved]:
+    def solve(form: Form, penalties: Sequence[float], near: float = _NEAR) -> tuple[Form, Solved]:
         head = ProbeModel(base, task.auto_class, form, **task.config()).probe
         train, validation = _asked(sees("train", form), by_token), sees("validation", form)
-        found = solved(task, head, train, validation, judge, smoothing=how.smoothing, penalties=penalties)
+        found = solved(task, head, train, validation, judge, smoothing=how.smoothing, near=near, penalties=penalties)
         how.watch.note("", f"{form}: {task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
         return form, found
 
@@ -275,7 +276,8 @@ def probe(
         if len(alike) > 1:
             around = PENALTIES.index(alone.penalty)
             found.append(solve(Form(alike, form.pooling), PENALTIES[max(0, around - 1) : around + 2]))
-        return pick(found, key=lambda one: one[1].value)
+        form, nearly = pick(found, key=lambda one: one[1].value)
+        return solve(form, [nearly.penalty], near=_THERE)
 
     form, weights = processes.from_main(best)
     examples = sees("validation", form)
