@@ -37,8 +37,11 @@ class Batches:
         self.max_tokens, self.processes = max_tokens, processes
         self.epoch, self.skip = 0, 0
 
-    def set_epoch(self, epoch: int, skip: int = 0) -> None:
-        """Choose the epoch, from 0 on, and how many of its batches were learned from already."""
+    def go_to(self, epoch: int, skip: int = 0) -> None:
+        """Choose the epoch, from 0 on, and how many of its batches were learned from already.
+
+        It isn't called `set_epoch`, since Accelerate's loaders would call that with a count of their own.
+        """
         self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:

@@ -229,9 +229,10 @@ def committed(folder: Path) -> list[tuple[int, int, Path]]:
 def read(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
     """Return a checkpoint and what run it belongs to; raises `CheckpointError` where a bit of it isn't as written."""
     try:
-        whole = json.loads((path / ABOUT).read_bytes())
+        about = (path / ABOUT).read_bytes()
+        whole = json.loads(about)
         body = whole["checkpoint"]
-        if sha256(json_bytes(body)) != whole["sha256"]:
+        if sha256(json_bytes(body)) != whole["sha256"] or about != json_bytes(whole):
             raise ValueError(f"{ABOUT} was changed")
         if body["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format version {body['format_version']}, and this adapterkit reads {FORMAT_VERSION}")

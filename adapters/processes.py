@@ -37,6 +37,14 @@ def begin() -> None:
     PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true", timeout=_PATIENCE)
 
 
+def end() -> None:
+    """Part from the other processes."""
+    if _there():
+        import torch.distributed as dist
+
+        dist.destroy_process_group()
+
+
 def _there() -> bool:
     if launched() == 1:
         return False
@@ -104,30 +112,37 @@ def agreed(*kinds: type[Exception]) -> Iterator[None]:
 
 def from_main(make: Callable[[], T]) -> T:
     """Return what `make` returns in the first process, or raise what it raises there."""
-    return _from(make, index() == 0, 0)
+    if not _there():
+        return make()
+    import torch.distributed as dist
+
+    told: list[Any] = [_made(make) if index() == 0 else None]
+    dist.broadcast_object_list(told, src=0)
+    return _told(told[0])
 
 
 def from_node(make: Callable[[], T]) -> T:
     """Return what `make` returns in the first process of this node; what it raises in any is raised in all."""
-    here, _ = on_node()
-    return _from(make, here == 0, index() - here)
-
-
-def _from(make: Callable[[], T], mine: bool, first: int) -> T:
     if not _there():
         return make()
-    value: T | None = None
-    error: Exception | None = None
-    if mine:
-        try:
-            value = make()
-        except Exception as raised:  # the others would wait for ever
-            error = raised
-    told = gathered((value, error))
-    for _, other in told:
-        if other is not None:
-            raise other
-    return told[first][0]  # type: ignore[return-value]
+    here, _ = on_node()
+    told = gathered(_made(make) if here == 0 else None)
+    failed = next((one for one in told if one is not None and one[1] is not None), None)
+    return _told(failed or told[index() - here])
+
+
+def _made(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    try:
+        return make(), None
+    except Exception as error:  # the others would wait for ever
+        return None, error
+
+
+def _told(one: Any) -> Any:
+    value, error = one
+    if error is not None:
+        raise error
+    return value
 
 
 @contextlib.contextmanager

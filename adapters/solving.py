@@ -38,7 +38,8 @@ _USUAL = 1e-4  # lower penalties are tried only while each is better than all be
 _FINALISTS = 3  # forms that are solved, of all that are screened
 _SCREENED = 1 << 28  # bytes of a split's vectors in all forms that are looked at to choose among these
 _ROUNDS = 500
-_NEAR = 1e-3  # to where a head is solved that is then trained further, or compared with others
+_NEAR = 1e-3  # to where a head is solved that is then trained further
+_NEARER = 1e-5  # to where heads are solved that are compared
 _THERE = 1e-7  # to where it is solved else
 
 
@@ -261,7 +262,7 @@ def probe(
     def sees(split: str, form: Form) -> Examples:
         return beside([readers[split].examples(Form((k,), form.pooling)) for k in form.layers])
 
-    def solve(form: Form, penalties: Sequence[float], near: float = _NEAR) -> tuple[Form, Solved]:
+    def solve(form: Form, penalties: Sequence[float], near: float = _NEARER) -> tuple[Form, Solved]:
         head = ProbeModel(base, task.auto_class, form, **task.config()).probe
         train, validation = _asked(sees("train", form), by_token), sees("validation", form)
         found = solved(task, head, train, validation, judge, smoothing=how.smoothing, near=near, penalties=penalties)
@@ -350,7 +351,7 @@ def _screened(task: Task, train: Examples, validation: Examples) -> float:
     gram, product = ((x.T @ right / len(x)).double() for right in (x, y - level))
     spread = ((truth - level) ** 2).sum(0).clamp(min=1e-6)
     found = []
-    for penalty in (1e-3, 1e-2, 1e-1, 1.0):
+    for penalty in (1e-2, 1e-1, 1.0, 10.0, 100.0):
         factor = torch.linalg.cholesky(gram + penalty * torch.eye(len(gram), dtype=gram.dtype))
         guess = other @ torch.cholesky_solve(product, factor).float() + level
         found.append(float((1 - ((truth - guess) ** 2).sum(0) / spread).mean()))

@@ -100,7 +100,12 @@ def loop(run: Run, mixed: Precision) -> Dataset | Feed:
     each = accelerator.num_processes * options.gradient_accumulation_steps
     updates = sum(math.ceil(batches.count(epoch) / each) for epoch in range(options.num_train_epochs))
     with stepping(run, accelerator, whole) as steps, heard() as stop:
-        loader: Any = torch.utils.data.DataLoader(steps.feeds["train"], batch_sampler=batches, collate_fn=_as_it_is)  # type: ignore[arg-type]
+        loader: Any = torch.utils.data.DataLoader(
+            steps.feeds["train"],  # type: ignore[arg-type]
+            batch_sampler=batches,
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),  # what it draws as an epoch begins is no part of the run's random numbers
+        )
         loader = accelerator.prepare(loader)
         position = Position()
         if run.resumed is not None:
@@ -113,7 +118,7 @@ def loop(run: Run, mixed: Precision) -> Dataset | Feed:
             position = restore(run, accelerator, optimizer, scheduler, run.resumed)
             run.resumed = None
         for epoch in range(position.epoch, options.num_train_epochs + 1):
-            batches.set_epoch(epoch - 1, position.batches)
+            batches.go_to(epoch - 1, position.batches)
             if not run.task.steady:
                 steps.feeds["train"].draws = functools.partial(_draw, options.seed, epoch)
             with watch.bar(f"epoch {epoch}/{options.num_train_epochs}", len(loader)) as bar:
@@ -285,7 +290,8 @@ class Steps:
         if run.checkpoints is None:
             return False
         checkpoint = capture(run, self.accelerator, optimizer, scheduler, position)
-        return processes.index() == 0 and run.checkpoints.save(checkpoint, position.steps)
+        kept = run.checkpoints
+        return processes.from_main(lambda: kept.save(checkpoint, position.steps))
 
     def _stopped(self, number: int, position: Position, saved: bool) -> StoppedError:
         name, folder = signal.Signals(number).name, self.run.checkpoints.folder if self.run.checkpoints else ""
@@ -337,7 +343,7 @@ def _put_together(run: Run, before: Snapshot, own: list[nn.Parameter]) -> None:
 def _find_rate(steps: Steps, batches: Batches, updates: int) -> None:
     """Give a run's strategy a good learning rate; all else, random numbers among it, is then as it was before."""
     run, accelerator, each = steps.run, steps.accelerator, steps.run.options.gradient_accumulation_steps
-    batches.set_epoch(run.options.num_train_epochs)  # an order that the run doesn't see
+    batches.go_to(run.options.num_train_epochs)  # an order that the run doesn't see
     mine = itertools.cycle(list(batches)[accelerator.process_index :: accelerator.num_processes])
     strategy, start = run.strategy, [p.detach().clone() for p in run.trainable]
     scale = {} if accelerator.scaler is None else accelerator.scaler.state_dict()

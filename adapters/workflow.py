@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -244,42 +245,51 @@ def run(
     asked = replace(plan, name=name)
     told = {**asked.values(), "base_fingerprint": base.fingerprint}
     checkpoints = _checkpoints(asked, registry, about["data"], base, watch)
-    with tracked(plan.saving.report_to, registry.path.parent / "trackers", name, told, watch) as watch:
-        try:
-            trained = train(
-                base,
-                task,
-                plan.strategy,
-                splits.sets,
-                plan.training,
-                about=about,
-                auto_rate=plan.auto_rate,
-                checkpoints=checkpoints,
-                resume=resume,
-                watch=watch,
-            )
-        finally:
-            checkpoints.close()
+    trackers = tracked(plan.saving.report_to, registry.path.parent / "trackers", name, told, watch)
+    with contextlib.closing(checkpoints), trackers as watch:
+        trained = train(
+            base,
+            task,
+            plan.strategy,
+            splits.sets,
+            plan.training,
+            about=about,
+            auto_rate=plan.auto_rate,
+            checkpoints=checkpoints,
+            resume=resume,
+            watch=watch,
+        )
         plan = replace(plan, strategy=replace(plan.strategy, learning_rate=trained.learning_rate), auto_rate=False)
         metrics = {"validation": metrics_plain(trained.validation)}
         if "test" in splits:
             size = plan.training.per_device_eval_batch_size
             measured = evaluate(base, trained.adapter, splits["test"], batch_size=size, watch=watch, deal=True)
             metrics["test"] = metrics_plain(measured.metrics)
-        report = processes.from_main(lambda: _saved(plan, registry, on, trained, metrics, checkpoints))
-        watch.result({**report.plain(), "metrics": metrics})
+        trained.adapter.manifest["strategy"]["options"] = plain(plan.strategy)
+        trained.adapter.manifest |= {"parameters": trained.trained_parameters, "metrics": metrics}
+        version, size = processes.from_main(lambda: _saved(plan, registry, on, trained, checkpoints))
+        report = Report(
+            name=name,
+            version=version,
+            folder=str(registry.folder(name, version)),
+            adapter=trained.adapter,
+            metrics=metrics,
+            history=trained.history,
+            trained_parameters=trained.trained_parameters,
+            adapter_bytes=size,
+            base_bytes=base.nbytes,
+            seconds=trained.seconds,
+            learning_rate=trained.learning_rate,
+        )
+        watch.result(report.plain())
     return report
 
 
-def _saved(
-    plan: Plan, registry: Registry, on: Ready, trained: Trained, metrics: dict[str, Any], checkpoints: Checkpoints
-) -> Report:
-    """Save and register what a run trained; then its checkpoints are no longer needed."""
+def _saved(plan: Plan, registry: Registry, on: Ready, trained: Trained, checkpoints: Checkpoints) -> tuple[str, int]:
+    """Save and register what a run trained, which then needs no checkpoints; return its version and bytes."""
     from .adapter import TENSORS
 
     adapter, task = trained.adapter, on.task
-    adapter.manifest["strategy"]["options"] = plain(plan.strategy)
-    adapter.manifest |= {"parameters": trained.trained_parameters, "metrics": metrics}
     files = adapter.files()
     resolved = replace(plan, name=on.name, task_name=task.name, task_options=plain(task))
     files |= {RUN_FILE: run_yaml(resolved.values()), CARD: _card(on.name, adapter)}
@@ -287,19 +297,7 @@ def _saved(
     entry = {**about_it, "best": task.best, "seconds": round(trained.seconds, 1)}
     version = registry.add(on.name, files, entry)
     checkpoints.finish()
-    return Report(
-        name=on.name,
-        version=version,
-        folder=str(registry.folder(on.name, version)),
-        adapter=adapter,
-        metrics=metrics,
-        history=trained.history,
-        trained_parameters=trained.trained_parameters,
-        adapter_bytes=len(files[TENSORS]),
-        base_bytes=on.base.nbytes,
-        seconds=trained.seconds,
-        learning_rate=trained.learning_rate,
-    )
+    return version, len(files[TENSORS])
 
 
 def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: Base, watch: Watch) -> Checkpoints:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from adapterkit.errors import OptionError
@@ -18,6 +17,7 @@ def launch(command: Sequence[str], count: int, flags: Sequence[str]) -> int:
     import torch
     from accelerate.commands.config.config_args import default_config_file
     from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     from adapterkit.precision import precision
@@ -40,7 +40,10 @@ def launch(command: Sequence[str], count: int, flags: Sequence[str]) -> int:
         args = parser.parse_args([*given, *flags, "-m", "adapterkit.cli", *command])
         launch_command(args)
     except ChildFailedError as error:
-        return max((abs(failure.exitcode) for failure in error.failures.values()), default=1) or 1
+        code: int = error.get_first_failure()[1].exitcode
+        return code if code > 0 else 128 - code
+    except SignalException as error:
+        return 128 + int(error.sigval)
     except subprocess.CalledProcessError as error:
         return error.returncode
     except ValueError as error:
@@ -72,8 +75,3 @@ def without(args: Sequence[str], flag: str) -> list[str]:
         elif not arg.replace("_", "-").startswith(f"{flag}="):
             found.append(arg)
     return found
-
-
-def own_arguments() -> list[str]:
-    """Return what `adapt` was called with."""
-    return sys.argv[1:]

@@ -71,10 +71,17 @@ class Group(click.Group):
                 raise
             from adapterkit import processes
 
-            if processes.failed_first():
+            code = getattr(error, "exit_code", 2)  # a signal's, of which all processes say the same
+            if processes.launched_main() if code > 2 else processes.failed_first():
                 which = "" if processes.launched_main() else f"process {os.environ['RANK']}: "
                 click.echo(f"Error: {which}{error}", err=True)
-            sys.exit(getattr(error, "exit_code", 2))
+            sys.exit(code)
+        except RuntimeError:
+            from adapterkit import processes
+
+            if processes.launched() == 1 or processes.failed_first():
+                raise
+            sys.exit(1)  # another process ended, and said why
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

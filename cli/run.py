@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,16 +120,14 @@ def launching(command: Any) -> Any:
     return count(flags(command))
 
 
-def launched(num_processes: int | None, launcher_flags: tuple[str, ...]) -> bool:
-    """Run this command again in several processes, if that is asked for, and exit; else return False."""
-    from adapterkit import processes
-
+def launched(num_processes: int | None, launcher_flags: tuple[str, ...]) -> None:
+    """Run this command again in several processes, if that is asked for, and exit; else return."""
     if launcher_flags and (num_processes is None or "--" not in sys.argv):
         raise OptionError(
             f"'{launcher_flags[0]}' was not expected; flags of the launcher follow after --, with --num-processes"
         )
-    if num_processes is None or processes.launched() > 1:
-        return False
+    if num_processes is None or (num_processes == 1 and not launcher_flags) or "RANK" in os.environ:
+        return
     from adapterkit.cli.launch import launch, without
 
     sys.exit(launch(without(sys.argv[1:], "--num-processes"), num_processes, launcher_flags))
@@ -141,6 +140,7 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool)
 
     main = processes.launched_main()
     report = run(plan, Registry.at(registry), resume=resume, watch=TerminalWatch() if main else None)
+    processes.end()
     if not main:
         return
     if as_json:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adapterkit import Base, Plan, Registry, StrategyError, run
+from adapterkit import Base, Plan, Registry, run
+from adapterkit.errors import StrategyError
 from adapterkit.evaluation import predict
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from adapterkit import Base, OptionError, Plan, Registry, run
+from adapterkit import Base, Plan, Registry, run
+from adapterkit.errors import OptionError
 
 
 @pytest.mark.parametrize("strategy", ["lora", "head-only"])

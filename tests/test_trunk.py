@@ -364,7 +364,7 @@ def test_every_row_is_in_one_batch_and_the_order_is_that_of_seed_and_epoch() -> 
     batches = Batches(lengths, 8, seed=3)
     epochs = []
     for epoch in (0, 1, 0):
-        batches.set_epoch(epoch)
+        batches.go_to(epoch)
         epochs.append(list(batches))
         assert sorted(i for batch in epochs[-1] for i in batch) == list(range(333))
         assert len(epochs[-1]) == len(batches) == batches.count(epoch)
