@@ -15,7 +15,8 @@ class Batches:
 
     Rows are shuffled, sorted by length within windows of some fifty batches, cut, and the batches shuffled again, as
     transformers' `group_by_length` does. Their order depends on seed and epoch alone. With several processes, each
-    batch is dealt out in as many lists that follow one another, one for each.
+    batch is dealt out in as many lists that follow one another, one for each; where it has fewer rows than there are
+    processes, the last ones have a row again as its `~number`, to make a step that counts for nothing.
     """
 
     batch_size = None  # they differ, as Accelerate wants to know
@@ -50,7 +51,7 @@ class Batches:
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self._batches(self.epoch)[self.skip :]:
             for process in range(self.processes):
-                yield batch[process :: self.processes].tolist()
+                yield batch[process :: self.processes].tolist() or [~int(batch[0])]
 
     def count(self, epoch: int) -> int:
         """Return how many lists of rows an epoch has, those of all processes together."""
@@ -78,8 +79,6 @@ class Batches:
             while start < len(rows):
                 longest = np.maximum.accumulate(self.lengths[rows[start : start + size]])
                 fit = int(np.searchsorted(longest * np.arange(1, len(longest) + 1), budget, side="right"))
-                found.append(rows[start : start + max(fit, self.processes)])
+                found.append(rows[start : start + max(fit, 1)])
                 start += len(found[-1])
-        if len(found) > 1 and len(found[-1]) < self.processes:  # too few for each process to have one
-            found[-2:] = [np.concatenate(found[-2:])]
         return found

@@ -30,7 +30,7 @@ class Feed:
         return len(self.shapes)
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[list[int], dict[str, Any]]:
-        return list(indices), self.batch(indices)
+        return list(indices), self.batch([~i if i < 0 else i for i in indices])
 
     def batch(self, indices: Sequence[int]) -> dict[str, Any]:
         """Return some features as one batch, padded to the longest of them."""

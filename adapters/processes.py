@@ -118,7 +118,8 @@ def from_main(make: Callable[[], T]) -> T:
 
     told: list[Any] = [_made(make) if index() == 0 else None]
     dist.broadcast_object_list(told, src=0)
-    return _told(told[0])
+    found: tuple[T | None, Exception | None] = told[0]
+    return _told(found)
 
 
 def from_node(make: Callable[[], T]) -> T:
@@ -128,7 +129,9 @@ def from_node(make: Callable[[], T]) -> T:
     here, _ = on_node()
     told = gathered(_made(make) if here == 0 else None)
     failed = next((one for one in told if one is not None and one[1] is not None), None)
-    return _told(failed or told[index() - here])
+    found = failed or told[index() - here]
+    assert found is not None
+    return _told(found)
 
 
 def _made(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
@@ -138,11 +141,11 @@ def _made(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
         return None, error
 
 
-def _told(one: Any) -> Any:
+def _told(one: tuple[T | None, Exception | None]) -> T:
     value, error = one
     if error is not None:
         raise error
-    return value
+    return value  # type: ignore[return-value]
 
 
 @contextlib.contextmanager

@@ -153,7 +153,7 @@ def accelerated(options: TrainingOptions, mixed: Precision) -> accelerate.Accele
         mixed_precision=mixed.name,
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         dataloader_config=DataLoaderConfiguration(even_batches=False),
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)],
     )
 
 
@@ -238,10 +238,12 @@ class Steps:
             run.trunk.still()
         losses: list[float] = []
         for rows, batch in loader:
+            counts = rows[0] >= 0  # or there are fewer rows than processes, and this one only takes part
+            rows = rows if counts else [~i for i in rows]
             with accelerator.accumulate(self.model), feed.using(rows, batch):
                 loss = run.task.loss(self.model, batch, label_smoothing=run.options.label_smoothing_factor)
                 due = position is not None and run.checkpoints is not None and run.checkpoints.due(position.steps + 1)
-                told = self._told(loss, batch, due, stop)
+                told = self._told(loss, batch if counts else None, due, stop)
                 losses.append(told.loss)
                 if not math.isfinite(told.loss):
                     raise TrainingError(
@@ -268,7 +270,7 @@ class Steps:
         run.losses += losses
         return sum(losses) / max(1, len(losses))
 
-    def _told(self, loss: Tensor, batch: Mapping[str, Tensor], due: bool, stop: Stop | None) -> _Told:
+    def _told(self, loss: Tensor, batch: Mapping[str, Tensor] | None, due: bool, stop: Stop | None) -> _Told:
         """Return what the processes tell one another at a step: the mean loss of all rows, and what is to be done.
 
         What each of them adds to the gradients goes by its share of the rows, or of the labels.
@@ -276,7 +278,7 @@ class Steps:
         asked = (stop.signal or 0) if stop is not None else 0
         if self.accelerator.num_processes == 1:
             return _Told(loss.item(), 1.0, due, asked)
-        share = float(self.run.task.share(batch))
+        share = 0.0 if batch is None else float(self.run.task.share(batch))
         mine = [float(loss.detach()) * share, share, float(due and processes.index() == 0)]
         mine += [float(asked == number) for number in SIGNALS]
         each = torch.tensor(mine, dtype=torch.float64, device=loss.device)

@@ -333,7 +333,7 @@ def measured(job: dict[str, Any], seed: int) -> Found:
         whole = {**job, "values": {**job["values"], "seed": seed}, "scratch": scratch}
         env = {key: value for key, value in os.environ.items() if not key.startswith("ACCELERATE_")}
         env |= {"HF_DATASETS_CACHE": f"{scratch}/datasets", "OMP_NUM_THREADS": str(job["threads"])}
-        torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(job["processes"]), "--master-port", "0"]
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(job["processes"])]
         launcher = torchrun if job["processes"] > 1 else []
         command = [sys.executable, *launcher, __file__, "--child", json.dumps(whole)]
         said = subprocess.run(command, env=env, capture_output=True, text=True)

@@ -20,7 +20,7 @@ from tests import tiny, worker
 
 ROOT = Path(__file__).parent.parent
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 STRATEGIES: dict[str, dict[str, Any]] = {
     "lora": {"strategy": "lora"},
     "full": {"strategy": "full"},
@@ -102,7 +102,7 @@ def test_two_processes_learn_what_one_learns(name: str, folder: Path, two: dict[
     first, second = two[name]
     assert first["losses"] == second["losses"]
     assert first["losses"] == pytest.approx(one["losses"], rel=1e-4)
-    assert len(one["losses"]) >= (0 if name == "probe" else 3 * 3)
+    assert len(one["losses"]) >= (0 if name == "probe" else 3 * 2)
     assert first["metrics"] == second["metrics"]
     if name == "masks":  # a mean of losses
         assert first["metrics"]["perplexity"] == pytest.approx(one["metrics"]["perplexity"], rel=1e-4)
@@ -114,6 +114,8 @@ def test_two_processes_learn_what_one_learns(name: str, folder: Path, two: dict[
     found, wanted = tensors(folder / "two" / name), tensors(folder / "one" / name)
     assert found.keys() == wanted.keys()
     for key in wanted:
+        if key.endswith("key.bias"):  # which changes no attention, so that rounding alone moves it
+            continue
         torch.testing.assert_close(found[key], wanted[key], atol=2e-4, rtol=2e-3)
 
 
@@ -160,7 +162,8 @@ def test_an_error_of_any_process_is_the_runs(folder: Path, tmp_path: Path) -> No
     assert said.stderr.count("none.csv") == 1
     (tmp_path / "second_fails.py").write_text(
         "import os\n"
-        "from adapterkit import TrainingError, cli, workflow\n"
+        "from adapterkit import cli, workflow\n"
+        "from adapterkit.errors import TrainingError\n"
         "ready = workflow.ready\n"
         "def fails(*args, **kwargs):\n"
         "    found = ready(*args, **kwargs)\n"
@@ -225,7 +228,7 @@ def socket_port() -> Any:
 def test_a_signal_writes_a_checkpoint_and_a_resumed_run_is_the_run(
     count: int, number: signal.Signals, folder: Path, tmp_path: Path
 ) -> None:
-    options = {**job(folder, "lora", tmp_path, 4)["plan"], "num_train_epochs": 400 // count, "save_minutes": 1000}
+    options = {**job(folder, "lora", tmp_path, 4)["plan"], "num_train_epochs": 60, "save_minutes": 1000}
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
     launched = ["--num-processes", "2"] if count == 2 else []
     command = [sys.executable, "-m", "adapterkit.cli", "run", *flags, "--name", "long", *launched]
@@ -255,10 +258,7 @@ def test_a_signal_writes_a_checkpoint_and_a_resumed_run_is_the_run(
     )
     assert resumed.returncode == 0, resumed.stderr
     assert "resumed    at step" in resumed.stderr
-    again = subprocess.run(
-        [*command[:-2], "whole", *launched] if count == 1 else command, env=env, cwd=tmp_path, check=False
-    )
-    assert again.returncode == 0
-    adapters = Registry(tmp_path / "registry.json").adapters()
-    versions = {version for known in adapters.values() for version in known["versions"]}
-    assert len(versions) == 1
+    (undisturbed := tmp_path / "undisturbed").mkdir()
+    subprocess.run(command, env=env, cwd=undisturbed, capture_output=True, check=True)
+    found, wanted = (Registry(where / "registry.json").adapters()["long"] for where in (tmp_path, undisturbed))
+    assert found["current"] == wanted["current"]

@@ -397,8 +397,10 @@ def test_processes_share_each_batch_evenly(count: int) -> None:
     lengths = np.random.default_rng(0).integers(1, 60, max(count, 2))
     batches = list(Batches(lengths, 4, seed=1, processes=2))
     assert len(batches) % 2 == 0
-    assert sorted(i for b in batches for i in b) == list(range(len(lengths)))
     one = list(Batches(lengths, 8, seed=1))
-    assert all(b for b in batches)
-    if len(lengths) % 8 != 1:
-        assert [sorted(a + b) for a, b in zip(batches[::2], batches[1::2], strict=True)] == [sorted(b) for b in one]
+    assert all(batches)
+    dealt = [sorted(i for i in a + b if i >= 0) for a, b in zip(batches[::2], batches[1::2], strict=True)]
+    assert dealt == [sorted(b) for b in one]
+    assert [b for b in batches if b[0] < 0] == [
+        [~b[0]] for b in one if len(b) == 1
+    ]  # a row again, which counts nothing
