@@ -23,9 +23,10 @@ from .outlook import Batching, Outlook, Seconds, Tried, TrunkPlan, parts_of
 from .precision import Precision, precision
 from .probe import BY_TOKEN
 from .settings import TrainingOptions
-from .stepping import Run, Steps, accelerated, batches_of, encoded, stepping
+from .stepping import Steps, accelerated, batches_of, encoded, stepping
 from .training import adapter_of, make_model, probes, solve, start_head, starts_solved
 from .trunk import Kept, room_for
+from .underway import Run
 from .watch import Watch
 from .workflow import Plan, ready
 

@@ -16,7 +16,7 @@ from .checkpoints import BEST, LEARNS, Checkpoint
 from .sharding import like, put, whole
 
 if TYPE_CHECKING:
-    from .stepping import Run
+    from .underway import Run
 
 _OPTIMIZER, _RANDOM = "optimizer/", "random/"
 

@@ -23,9 +23,10 @@ from .metrics import Metrics
 from .options import plain
 from .precision import Precision, precision
 from .settings import TrainingOptions
-from .stepping import Run, features_of, loop, predictions_of
+from .stepping import features_of, loop, predictions_of
 from .strategy import Strategy
 from .trunk import room_for
+from .underway import Run
 from .watch import Watch
 
 if TYPE_CHECKING:

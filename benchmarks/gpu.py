@@ -23,8 +23,9 @@ import torch
 from adapterkit import Base, Plan
 from adapterkit.fitting import fitted
 from adapterkit.precision import precision
-from adapterkit.stepping import Run, accelerated, batches_of, encoded, stepping
+from adapterkit.stepping import accelerated, batches_of, encoded, stepping
 from adapterkit.training import make_model
+from adapterkit.underway import Run
 from adapterkit.watch import Watch
 from adapterkit.workflow import ready
 

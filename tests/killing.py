@@ -32,7 +32,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "layerwise": {"top": 1},
     "head-only": {"head": "model"},
 }
-EPOCHS, ROWS, BATCH = 3, 56, 8
+EPOCHS, ROWS, BATCH = 3, 64, 8
 STEPS = EPOCHS * ROWS // BATCH
 
 

@@ -20,7 +20,9 @@ FLOORS = [
     {"base", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"},
     {"adapter", "registry", "fitting"},
     {"trunk", "solving", "evaluation", "pool", "merge"},
-    {"position", "stepping"},
+    {"underway"},
+    {"position"},
+    {"stepping"},
     {"training"},
     {"workflow", "answering"},
     {"planning", "search"},
@@ -37,7 +39,6 @@ SIDEWAYS = {
     ("checkpoints", "planes"),
     ("tracking", "processes"),
     ("states", "processes"),
-    ("stepping", "position"),
     ("probe", "base"),
     ("probe", "anatomy"),
 }

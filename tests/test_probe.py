@@ -164,7 +164,7 @@ def test_layers_side_by_side_are_one_linear_map_of_all(
 ) -> None:
     """Where two layers say more than each of them, they are taken together; saved and loaded, and in a pool."""
     base = base_for("bert", "text-classification")
-    values = iter([0.5, 0.5, 0.5, 1.0])
+    values = iter([0.5, 0.5, 0.5, 1.0, 1.0])
     real = solving.solved
 
     def better(*args: Any, **kwargs: Any) -> solving.Solved:
