@@ -138,6 +138,43 @@ def tiny_runs(names: Sequence[str], every: int, most: int, folder: Path) -> int:
     return resumes
 
 
+def at_once(count: int, folder: Path) -> None:
+    """Train adapters in as many processes, have them registered in the same moment, and find them all."""
+    from adapterkit import Base, Plan, Registry, run
+
+    base = Base.load(str(folder / "base"))
+    (case := folder / "at-once").mkdir()
+
+    class Waiting(Registry):
+        def add(self, name: str, *args: Any) -> str:
+            (case / f"{name}.ready").touch()
+            while not (case / "go").exists():
+                time.sleep(0.0005)
+            return super().add(name, *args)
+
+    children = []
+    for number in range(count):
+        values = {"dataset": str(folder), "name": f"run{number}", "num_train_epochs": 1, "max_seq_length": 16}
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                run(Plan.resolve({**values, "seed": number}), Waiting(case / "registry.json"), base=base)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        children.append(child)
+    while len(list(case.glob("*.ready"))) < count:
+        time.sleep(0.01)
+    (case / "go").touch()
+    assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+    found = Registry(case / "registry.json").adapters()
+    assert sorted(found) == [f"run{number}" for number in range(count)], sorted(found)
+    print(f"{count} runs that end at once: all of them are registered", flush=True)
+
+
 # ---- the demo base
 
 
@@ -206,6 +243,7 @@ def main() -> None:
                 print(f"{processes} processes: {killed} of {args.moments} killed before their end; all byte-identical")
         else:
             resumes = tiny_runs(args.strategies.split(","), args.every, args.most, Path(folder))
+            at_once(8, Path(folder))
             print(f"{resumes} resumes, each run byte-identical to the one that nobody disturbed")
 
 

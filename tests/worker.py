@@ -14,7 +14,7 @@ import accelerate
 import safetensors.torch
 import torch
 
-from adapterkit import Base, Plan, Strategy, processes, stepping
+from adapterkit import Base, Plan, Strategy, processes, stepping, trunk
 from adapterkit.evaluation import metrics_plain
 from adapterkit.training import train
 from adapterkit.watch import Watch
@@ -53,6 +53,14 @@ def trained(job: dict[str, Any]) -> dict[str, Any]:
     if job.get("shard"):
         stepping.accelerate.Accelerator = Sharding  # type: ignore[misc]
     notes = Notes()
+    put, filled = trunk.Kept.put, list[int]()
+
+    def counted(kept: Any, indices: Any, *args: Any) -> None:
+        if len(kept) > 4:  # fewer are a check
+            filled.extend(indices)
+        put(kept, indices, *args)
+
+    trunk.Kept.put = counted  # type: ignore[method-assign]
     try:
         plan = Plan.resolve(job["plan"])
         if job.get("stranger"):
@@ -60,6 +68,7 @@ def trained(job: dict[str, Any]) -> dict[str, Any]:
         on = ready(plan, base=Base.load(job["plan"]["base"]), watch=notes)
         found = train(on.base, on.task, plan.strategy, on.splits.sets, plan.training, about={"data": {}}, watch=notes)
     finally:
+        trunk.Kept.put = put  # type: ignore[method-assign]
         stepping.accelerate.Accelerator = accelerate.Accelerator  # type: ignore[misc]
     out = Path(job["out"])
     if processes.index() == 0:
@@ -71,6 +80,7 @@ def trained(job: dict[str, Any]) -> dict[str, Any]:
         "metrics": metrics_plain(found.validation),
         "untouched": not on.base.altered(),
         "said": notes.said,
+        "filled": len(filled),
         "format": sorted(found.adapter.files()),
     }
 
