@@ -38,11 +38,16 @@ class Adapter:
     def make(
         cls, base: Base, model: Any, patches: Mapping[str, Patch], head: Mapping[str, Tensor], about: Mapping[str, Any]
     ) -> Adapter:
-        """Make an adapter of patches by module name and head tensors by name in the task `model`."""
+        """Make an adapter of patches by module name and head tensors by name in the task `model`.
+
+        Raises `AdapterError` where a tensor is empty, as those of DeepSpeed's ZeRO-3 are until they are gathered.
+        """
         prefix = base.prefix(model)
         tensors = {f"{KEY_PREFIX}{name}": _own(tensor) for name, tensor in head.items()}
         for module, patch in patches.items():
             tensors.update({_key(prefix, module, name): _own(tensor) for name, tensor in patch.tensors().items()})
+        if empty := [name for name, tensor in tensors.items() if not tensor.numel()]:  # in pieces, on other devices
+            raise AdapterError(f"'{empty[0]}' holds no number; an adapter would lack what was learned there")
         manifest = {
             "format_version": FORMAT_VERSION,
             "base": {

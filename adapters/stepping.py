@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import accelerate
 import numpy as np
 import torch
-from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from transformers import get_scheduler
 
@@ -263,8 +263,15 @@ def stepping(run: Run, accelerator: accelerate.Accelerator, feeds: Mapping[str, 
     """Make the model of a run ready to learn from feeds, with the trunk kept where that pays, and undo it all."""
     with _memory_saved(run), contextlib.ExitStack() as undo:
         names, before, optimizer = run.names, Snapshot(run.model), None
-        if accelerator.is_fsdp2:  # which takes both or none
-            new = torch.optim.AdamW(_groups(run), fused=True)
+        deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
+        if deepspeed:
+            settings = accelerator.state.deepspeed_plugin.deepspeed_config
+            settings["train_micro_batch_size_per_gpu"] = run.options.per_device_train_batch_size
+            if run.checkpoints is not None:
+                run.watch.note("checkpoint", "none is written under DeepSpeed")
+                run.checkpoints = None
+        if accelerator.is_fsdp2 or deepspeed:  # which take both or none
+            new = torch.optim.AdamW(_groups(run), fused=not deepspeed)
             prepared, optimizer = accelerator.prepare(run.model, new)
         else:
             prepared = accelerator.prepare(run.model)

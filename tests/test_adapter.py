@@ -192,3 +192,10 @@ def test_patches_compute_what_they_say() -> None:
     torch.testing.assert_close(LowRank(a, b, 0.5).forward(linear, x), linear(x) + 0.5 * x @ a.T @ b.T)
     weight = torch.randn(3, 4)
     torch.testing.assert_close(Replace({"weight": weight}).forward(linear, x), x @ weight.T + linear.bias)
+
+
+def test_an_empty_tensor_is_no_part_of_an_adapter(tiny_base: Base) -> None:
+    """As ZeRO-3 leaves behind parameters that weren't gathered."""
+    patch = Replace({"weight": torch.empty(0)})
+    with pytest.raises(AdapterkitError, match="holds no number; an adapter would lack what was learned there"):
+        Adapter.make(tiny_base, tiny_base.model, {"pooler.dense": patch}, {}, {})
