@@ -83,7 +83,7 @@ MEMORY: dict[str, tuple[Case, float | None]] = {  # of ours alone: what peak is 
 SCALING: dict[str, tuple[Case, int]] = {  # of ours alone: on how many rows at most
     "lora": (Case("lora", 1), 10_000),
     "head-only": (Case("head-only", 3, ours={"head": "model"}), 100_000),
-    "probe": (Case("head-only", 3, ours={"head": "probe"}), 100_000),
+    "probe": (Case("head-only", 3, ours={"head": "probe"}), 10_000),
 }
 PROCESSES = {"1 process": 1, "2 processes": 2}  # of ours alone: with a thread each, on the same batches
 EFFICIENT = 0.85  # what share of twice the speed two are to have
