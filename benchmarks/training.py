@@ -85,7 +85,7 @@ SCALING: dict[str, tuple[Case, int]] = {  # of ours alone: on how many rows at m
     "head-only": (Case("head-only", 3, ours={"head": "model"}), 100_000),
     "probe": (Case("head-only", 3, ours={"head": "probe"}), 10_000),
 }
-PROCESSES = {"1 process": 1, "2 processes": 2}  # of ours alone: with a thread each, on the same batches
+PROCESSES = {"1 process": 1, "2 processes": 2}  # of ours alone: with a thread and a whole batch each
 EFFICIENT = 0.85  # what share of twice the speed two are to have
 FLAT = 1.1  # what time per example may grow by
 Side = tuple[str, Case, int | None, int]  # who, what, on how many rows if not on --limit, and in how many processes
@@ -276,7 +276,7 @@ def job_of(args: argparse.Namespace, name: str, problem: str, what: Side, folder
         "name": "measured",
         "strategy": case.strategy,
         "num_train_epochs": case.epochs,
-        "per_device_train_batch_size": args.batch_size // processes,
+        "per_device_train_batch_size": args.batch_size,
         "max_seq_length": args.max_length,
     }
     given = [args.options.get(key, {}) for key in ("all", name)]
