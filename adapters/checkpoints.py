@@ -181,6 +181,9 @@ class Checkpoints:
         """
         found = committed(self.folder)
         if not found:
+            others = [run for run in unfinished(self.folder.parents[2]) if run.parent == self.folder.parent]
+            known = f"; with other options, {', '.join(map(str, others))} didn't end" if others else ""
+            self.watch.note("resumed", f"nothing to go on with: begins anew{known}")
             return None
         if not self._held():
             raise TrainingError(f"another process runs this already ({self.folder})")
@@ -188,7 +191,7 @@ class Checkpoints:
             try:
                 checkpoint, identity = read(path)
             except CheckpointError as error:
-                self.watch.note("checkpoint", f"{error}; the one before is tried")
+                self.watch.note("checkpoint", str(error))
                 continue
             for key in {**identity, **self.identity}:
                 if identity.get(key) != self.identity.get(key):
@@ -200,16 +203,18 @@ class Checkpoints:
                 if later > step:  # what is saved at that step again takes its place
                     shutil.rmtree(damaged, ignore_errors=True)
             return checkpoint
-        raise TrainingError(f"every checkpoint in {self.folder} is damaged; without --resume the run begins anew")
+        raise TrainingError(
+            f"every checkpoint in {self.folder} is damaged; `adapt run --config {self.folder / RUN_FILE}` begins anew"
+        )
 
 
-def unfinished(folder: Path) -> list[tuple[Path, str]]:
-    """Return the folders of runs beside a registry that can go on, each with its newest checkpoint's name."""
-    return [
-        (run, found[-1][2].name)
+def unfinished(folder: Path) -> dict[Path, int]:
+    """Return the folders of runs beside a registry that didn't end, each with the step of its newest checkpoint."""
+    return {
+        run: found[-1][1]
         for run in sorted((folder / RUNS).glob("*/*"))
         if (run / RUN_FILE).is_file() and (found := committed(run))
-    ]
+    }
 
 
 def processes_of(folder: Path) -> int:

@@ -104,9 +104,9 @@ class SavingOptions:
     """When a run is kept so that it can go on after it died, and whom it tells of itself."""
 
     save_steps: Annotated[int | None, "keep a checkpoint every so many steps of the optimizer"] = None
-    save_minutes: Annotated[float, "without --save-steps: every so many minutes; at the end of each epoch anyway"] = 10
-    save_total_limit: Annotated[int, "checkpoints of a run that are kept"] = 2
-    report_to: Annotated[tuple[str, ...], "trackers: tensorboard, wandb, mlflow, ... as Accelerate knows them"] = ()
+    save_minutes: Annotated[float, "or every so many minutes; at each epoch's end anyway"] = 10
+    save_total_limit: Annotated[int, "checkpoints that are kept until the adapter is saved"] = 2
+    report_to: Annotated[tuple[str, ...], "trackers: tensorboard, wandb, mlflow, ...; their files go to trackers/"] = ()
 
     def __post_init__(self) -> None:
         at_least(self, 1, "save_steps", "save_total_limit")

@@ -57,25 +57,34 @@ class Tracked(Watch):
             tracker.log(dict(values), step=self.step)
 
 
-@contextlib.contextmanager
-def tracked(names: Sequence[str], folder: Path, run: str, about: Mapping[str, Any], watch: Watch) -> Iterator[Watch]:
-    """Have the trackers of these names hear, inside, of a run with the options `about`; they keep files in `folder`.
+def check_trackers(names: Sequence[str]) -> dict[str, Any]:
+    """Return Accelerate's trackers by name.
 
-    Raises `OptionError` where there is no tracker of a name, or its package isn't installed.
+    Raises `OptionError` where there is none of a name, or its package isn't installed.
     """
-    if not names or processes.index():
-        yield watch
-        return
+    if not names:
+        return {}
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     known = {str(name): kind for name, kind in LOGGER_TYPE_TO_CLASS.items()}
     there = sorted(kind.value for kind in get_available_trackers())
-    made = []
     for name in names:
         if name not in known:
             raise OptionError(f"--report-to {name}: {unknown('tracker', name, known)}")
         if name not in there:
             raise OptionError(f"--report-to {name}: its package isn't installed; there is {', '.join(there) or 'none'}")
+    return known
+
+
+@contextlib.contextmanager
+def tracked(names: Sequence[str], folder: Path, run: str, about: Mapping[str, Any], watch: Watch) -> Iterator[Watch]:
+    """Have the trackers of these names hear, inside, of a run with the options `about`; they keep files in `folder`."""
+    if not names or processes.index():
+        yield watch
+        return
+    known = check_trackers(names)
+    made = []
+    for name in names:
         needs_folder = known[name].requires_logging_directory
         folder.mkdir(parents=True, exist_ok=True)
         made.append(known[name](run, logging_dir=str(folder)) if needs_folder else known[name](run))

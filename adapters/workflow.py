@@ -19,6 +19,7 @@ from .settings import BaseOptions, DataOptions, SavingOptions, TrainingOptions
 from .strategies import find, strategy_class
 from .strategy import Strategy
 from .tasks import TASKS, Task, infer_task, task_class
+from .tracking import check_trackers, tracked
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -225,11 +226,11 @@ def run(
     watch = (watch or Watch()) if processes.index() == 0 else Watch()
     found = find(plan.strategy_name)
     registry.prepare()
+    check_trackers(plan.saving.report_to)
     on = ready(plan, base=base, watch=watch)
     name, splits, task, base = on.name, on.splits, on.task, on.base
 
     from .evaluation import evaluate, metrics_plain
-    from .tracking import tracked
     from .training import train
 
     about = {

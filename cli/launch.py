@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from adapterkit.errors import OptionError
@@ -35,6 +36,7 @@ def launch(command: Sequence[str], count: int, flags: Sequence[str]) -> int:
             "num_cpu_threads_per_process": str(max(1, torch.get_num_threads() // count)),
         }
         given += [f"--{name}={value}" for name, value in usual.items() if not _any(flags, name)]
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what failed is said by who failed
     parser = launch_command_parser()
     try:
         args = parser.parse_args([*given, *flags, "-m", "adapterkit.cli", *command])

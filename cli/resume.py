@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
-from adapterkit.cli.common import common_options, print_table, registry_option, size
+from adapterkit.cli.common import common_options, print_json, print_table, registry_option, size
 from adapterkit.cli.run import launching, read_config, report_of
 from adapterkit.errors import RegistryError, unknown
 from adapterkit.registry import Registry
+
+COLUMNS = ("name", "folder", "step", "saved", "bytes", "options")
+
+
+def _told(folder: Path, step: int, runs: Mapping[Path, int]) -> dict[str, Any]:
+    """Say what a run is: where, how far, when it was kept, and in which options others of its name differ from it."""
+    from adapterkit.checkpoints import RUN_FILE
+
+    own = read_config(str(folder / RUN_FILE))
+    others = [read_config(str(o / RUN_FILE)) for o in runs if o.parent == folder.parent and o != folder]
+    differ = [key for key in own if any(other.get(key) != own[key] for other in others)]
+    newest = max(path.stat().st_mtime for path in folder.glob("checkpoint-*"))
+    return {
+        "name": folder.parent.name,
+        "folder": str(folder),
+        "step": step,
+        "saved": datetime.datetime.fromtimestamp(newest).isoformat(" ", "seconds"),
+        "bytes": size(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())),
+        "options": ", ".join(f"{key}={own[key]}" for key in differ),
+    }
 
 
 @click.command(short_help="Go on with a run that died.")
@@ -23,30 +46,35 @@ def command(
 ) -> None:
     """Go on with RUN, an adapter's name or a folder in runs/; without it, list the runs that didn't end.
 
-    It starts as many processes as the run had, unless --num-processes says otherwise.
+    It starts as many processes as the run had. Where several runs of a name didn't end, the folder says which. A
+    damaged checkpoint is named, and the one before is taken.
     """
     from adapterkit import processes
     from adapterkit.checkpoints import RUN_FILE, processes_of, unfinished
     from adapterkit.cli.launch import launch, without
     from adapterkit.workflow import Plan
 
-    found = {str(folder): (folder, at) for folder, at in unfinished(Registry.at(registry).path.parent)}
+    found = unfinished(Registry.at(registry).path.parent)
     if run is None:
-        if not found:
+        listed = [_told(folder, step, found) for folder, step in found.items()]
+        if as_json:
+            print_json(listed)
+        elif listed:
+            print_table(COLUMNS, [[one[key] for key in COLUMNS] for one in listed])
+        else:
             click.echo("no run is left to go on with")
-            return
-        rows = [
-            (folder.parent.name, path, at, size(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())))
-            for path, (folder, at) in found.items()
-        ]
-        print_table(("name", "folder", "newest checkpoint", "bytes"), rows)
         return
-    path = Path(run)
-    matching = [path] if (path / RUN_FILE).is_file() else [f for f, _ in found.values() if f.parent.name == run]
-    if len(matching) != 1:
-        names = [str(f) for f in matching] or [f.parent.name for f, _ in found.values()]
-        why = f"several runs of '{run}'; give one of" if matching else unknown("run", run, names, known_as="there are")
-        raise RegistryError(f"{why} {', '.join(names)}" if matching else why)
+    if (Path(run) / RUN_FILE).is_file():
+        matching = [Path(run)]
+    elif Path(run).is_dir():
+        raise RegistryError(f"'{run}' is no run's folder: it has no {RUN_FILE}")
+    else:
+        matching = [folder for folder in found if folder.parent.name == run]
+    if not matching:
+        raise RegistryError(unknown("run", run, [folder.parent.name for folder in found], known_as="there are"))
+    if len(matching) > 1:
+        each = "; ".join(f"{folder} ({_told(folder, 0, found)['options'] or 'the defaults'})" for folder in matching)
+        raise RegistryError(f"several runs of '{run}' didn't end; give the folder of one: {each}")
     folder = matching[0]
     count = num_processes or processes_of(folder)
     if count > 1 and processes.launched() == 1:

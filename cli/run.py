@@ -155,7 +155,11 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool)
 
 @click.command(cls=RunCommand, short_help="Train an adapter.")
 @run_options
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of the same command, if there is one.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on from the newest checkpoint of a run with just these options; begin, if there is none.",
+)
 @launching
 @registry_option()
 @common_options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -117,7 +118,8 @@ def test_without_resume_a_run_begins_anew(dead: Path, tiny_base: Base, small_csv
 def test_another_run_is_not_gone_on_with(dead: Path, tiny_base: Base, small_csv: Path, registry: Registry) -> None:
     watch = Dies()
     run(plan(small_csv, base=tiny_base.path, learning_rate=1e-3), registry, base=tiny_base, resume=True, watch=watch)
-    assert not any(line.startswith("resumed") for line in watch.said)
+    (line,) = [line for line in watch.said if line.startswith("resumed")]
+    assert line == f"resumed: nothing to go on with: begins anew; with other options, {dead} didn't end"
     assert len(committed(dead)) == 2
     with small_csv.open("a") as file:
         file.write("one more,pos\n")
@@ -180,7 +182,7 @@ def test_damage_is_named_and_the_one_before_is_taken(
     shutil.copytree(tmp_path / "whole", dead)
     for _, _, path in committed(dead):
         (path / STATE).write_bytes(b"")
-    with pytest.raises(TrainingError, match=r"every checkpoint in .* is damaged; without --resume the run begins anew"):
+    with pytest.raises(TrainingError, match=r"every checkpoint in .* is damaged; `adapt run --config .* begins anew"):
         run(plan(small_csv, base=tiny_base.path), registry, base=tiny_base, resume=True)
 
 
@@ -227,7 +229,9 @@ def test_resume_lists_runs_and_goes_on_with_one(adapt: Adapt, dead: Path, regist
     where = ("--registry", registry.path)
     listed = adapt("resume", *where)
     assert "dies" in listed.stdout
-    assert "checkpoint-0001-00000008" in listed.stdout
+    (told,) = json.loads(adapt("resume", "--json", *where).stdout)
+    assert (told["name"], told["folder"], told["step"]) == ("dies", str(dead), 8)
+    assert "is no run's folder" in adapt("resume", dead.parent, *where).stderr
     assert "no run named 'dyes'; did you mean 'dies'?" in adapt("resume", "dyes", *where).stderr
     found = adapt("resume", "dies", *where)
     assert found.exit_code == 0, found.stderr
