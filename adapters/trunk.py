@@ -101,7 +101,9 @@ class Trunk:
         counts = self.counts(feed.features)
         order = sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
         here, several = processes.on_node()
-        mine = list(chunks(order, feed.shapes))[here::several]
+        each = list(chunks(order, feed.shapes))
+        whole = len(each) >= 4 * several  # else they are cut, so that each process has as much
+        mine = each[here::several] if whole else [part for chunk in each if (part := chunk[here::several])]
         was_training = self.model.training
         self.model.eval()
         half = torch.autocast(self.model.device.type, torch.bfloat16, enabled=mixed == "bf16")

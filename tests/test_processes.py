@@ -33,7 +33,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
         "task": "token-classification",
     },  # a mean over tokens, of which each has its own count
     "accumulated": {"strategy": "lora", "gradient_accumulation_steps": 2},
-    "computed again": {"strategy": "full", "gradient_checkpointing": True},
+    "recomputed": {"strategy": "full", "gradient_checkpointing": True},
     "masks": {"strategy": "full", "task": "fill-mask", "learning_rate": 1e-3},  # drawn anew in every epoch
 }
 SHARDED = ("lora", "full")
