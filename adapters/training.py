@@ -206,7 +206,8 @@ def _check_saved(adapter: Adapter, strategy: Strategy, base: Base, few: Dataset,
     with adapter.attached(base) as model:
         saved = outputs(adapter.task, model, few, base, batch_size=8)
     difference = apart(live, saved)
-    if not difference <= 1e-4:  # a NaN is no less
+    near = 1e-4 if base.quantization != "8bit" else 0.1  # there activations are rounded to 8 bits, too
+    if not difference <= near:  # a NaN is no less
         raise StrategyError(
             f"{type(strategy).__name__}.patches doesn't hold what was learned: outputs differ by {difference:.2g}"
         )
