@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from adapterkit import Base, Plan, Registry, run
 from adapterkit.errors import StrategyError
@@ -21,7 +22,15 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make("llama", folder, hidden_size=512, intermediate_size=512, num_key_value_heads=4)
 
 
-@pytest.mark.parametrize("bits", ["4bit", "8bit"])
+FOUR = pytest.param(
+    "4bit",
+    marks=pytest.mark.xfail(
+        not torch.cuda.is_available(), reason="bitsandbytes 0.50 fails to repack 4 bits for CPUs with avx512_bf16"
+    ),
+)
+
+
+@pytest.mark.parametrize("bits", [FOUR, "8bit"])
 @pytest.mark.parametrize("strategy", ["lora", "head-only"])
 def test_an_adapter_is_learned_on_a_quantised_base(
     strategy: str, bits: str, wide: Path, small_csv: Path, registry: Registry
