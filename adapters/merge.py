@@ -26,7 +26,8 @@ from .errors import AdapterError, unknown
 from .files import version_of
 from .patch import LowRank, Patch, Replace
 from .peft_format import KEY_PREFIX
-from .registry import Registry, entry_of
+from .records import entry_of
+from .registry import Registry
 from .strategies import find
 from .vectors import WordVectorsConfig
 

@@ -14,7 +14,8 @@ from .data import Splits
 from .errors import OptionError, unknown
 from .files import json_bytes, sha256
 from .options import Option, build, options, plain
-from .registry import Registry, check_name, entry_of
+from .records import entry_of
+from .registry import Registry, check_name
 from .settings import BaseOptions, DataOptions, SavingOptions, TrainingOptions
 from .strategies import find, strategy_class
 from .strategy import Strategy

@@ -16,10 +16,10 @@ FLOORS = [
     {"errors", "options", "settings", "modules", "patch", "strategy", "watch", "files", "readers"}
     | {"peft_format", "metrics", "vectors", "snapshot"}
     | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
-    | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking"},
-    {"base", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"},
+    | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking", "index"},
+    {"base", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples", "records"},
     {"adapter", "registry", "fitting"},
-    {"trunk", "solving", "evaluation", "pool", "merge"},
+    {"upkeep", "differences", "trunk", "solving", "evaluation", "pool", "merge"},
     {"underway"},
     {"position"},
     {"stepping"},

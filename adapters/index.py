@@ -1,0 +1,158 @@
+"""registry.json as it is read and written: a line of JSON for each adapter, so that one is changed alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import RegistryError
+
+SCHEMA = (1, 0)
+"""docs/registry.schema.json; a new minor adds keys that a reader may pass over, a new major doesn't let it."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,95}")
+VERSION = re.compile(r"[0-9a-f]{16}")
+TAG = re.compile(r"(?![0-9a-f]*$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,95}(\.[0-9]+)?")
+
+_ENTRY_KEYS = {"number": int, "task": str, "strategy": str, "base": dict, "bytes": int, "metrics": dict}
+_AGAIN = "`adapt registry rebuild` makes it again"
+
+
+@dataclass(eq=False)
+class Index(Mapping[str, dict[str, Any]]):
+    """What a registry.json lists: name -> {"current": version, "versions": {version: entry}, "tags": {tag: version}}.
+
+    An adapter's text is parsed and checked when it is asked for, and kept as it is where it isn't set.
+    """
+
+    path: Path
+    head: dict[str, Any]  # what stands beside the adapters, known or not
+    texts: dict[str, bytes]  # name -> JSON
+
+    @classmethod
+    def read(cls, path: Path, *, damaged: bool = False) -> Index:
+        """Read a registry.json; where there is no file, nothing is registered.
+
+        Raises `RegistryError`; with `damaged`, content that is no registry of ours reads as an empty one.
+        """
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return cls.new(path)
+        except OSError as error:
+            raise RegistryError(f"can't read '{path}': {error.strerror}") from error
+        try:
+            head, texts = _lines(data) or _parsed(data)
+        except (ValueError, RecursionError, TypeError) as error:
+            if damaged:
+                return cls.new(path)
+            if isinstance(error, TypeError):
+                raise RegistryError(f"'{path}' is JSON, but no registry: it has no object 'adapters'") from None
+            raise RegistryError(f"'{path}' is not JSON ({error}); {_AGAIN}") from error
+        found = _schema(head.get("schema_version"))
+        if damaged and found < SCHEMA:
+            head["schema_version"] = _dotted(SCHEMA)
+        elif found[0] != SCHEMA[0]:
+            raise RegistryError(
+                f"'{path}' has schema version {head.get('schema_version')}; this adapterkit reads {SCHEMA[0]}"
+            )
+        return cls(path, head, texts)
+
+    @classmethod
+    def new(cls, path: Path) -> Index:
+        """Return an index that lists nothing."""
+        return cls(path, {"schema_version": _dotted(SCHEMA)}, {})
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        try:
+            known = json.loads(self.texts[name])
+        except (ValueError, RecursionError):
+            known = None
+        if not _is_adapter(name, known):
+            raise RegistryError(f"'{self.path}': '{name}' is no entry; {_AGAIN}")
+        return dict(known)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.texts)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.texts  # a Mapping's own would parse it
+
+    def put(self, name: str, known: Mapping[str, Any] | None) -> None:
+        """Set what is known of an adapter, or, where that is nothing, list it no longer."""
+        if known is None:
+            self.texts.pop(name, None)
+        else:
+            self.texts[name] = json.dumps(known, ensure_ascii=False).encode()
+
+    def to_bytes(self) -> bytes:
+        """Return the file: other keys as they were, a minor version above ours as well."""
+        head = {"schema_version": _dotted(max(SCHEMA, _schema(self.head["schema_version"])))}
+        first = json.dumps({**self.head, **head, "adapters": {}}, ensure_ascii=False).removesuffix("}}")
+        lines = [b'"' + name.encode() + b'": ' + text for name, text in sorted(self.texts.items())]
+        return first.encode() + b"\n" + b",\n".join(lines) + b"\n}}\n"
+
+
+def _lines(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]] | None:
+    """Return head and texts of a file with a line for each adapter, or None where it is laid out in another way."""
+    first, *lines = data.split(b"\n")
+    if not first.endswith(b'"adapters": {') or lines[-2:] != [b"}}", b""]:
+        return None
+    texts = {}
+    for line in lines[:-2]:
+        name, found, text = line.removesuffix(b",").partition(b'": ')
+        if not (found and name.startswith(b'"') and text.endswith(b"}")):
+            return None
+        texts[name[1:].decode()] = text
+    if len(texts) != len(lines) - 2:
+        return None
+    head = json.loads(first + b"}}")
+    del head["adapters"]
+    return head, texts
+
+
+def _parsed(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
+    index = json.loads(data)
+    if not isinstance(index, dict) or not isinstance(index.get("adapters"), dict):
+        raise TypeError
+    adapters = index.pop("adapters")
+    return index, {name: json.dumps(known, ensure_ascii=False).encode() for name, known in adapters.items()}
+
+
+def _schema(version: Any) -> tuple[int, int]:
+    """Return major and minor of "1.0" (or of 1, as it was written at first); 0 where it is no version."""
+    found = re.fullmatch(r"(\d{1,6})(?:\.(\d{1,6}))?", str(version))
+    return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
+def _is_adapter(name: str, known: Any) -> bool:
+    versions = known.get("versions") if isinstance(known, dict) else None
+    if not isinstance(versions, dict):
+        return False
+    tags, folder = known.get("tags", {}), known.get("folder", name)
+    return (
+        bool(NAME.fullmatch(name))
+        and known.get("current") in versions
+        and all(VERSION.fullmatch(version) and is_entry(entry) for version, entry in versions.items())
+        and isinstance(tags, dict)
+        and all(TAG.fullmatch(tag) and version in versions for tag, version in tags.items())
+        and isinstance(folder, str)
+        and bool(FOLDER.fullmatch(folder))
+    )
+
+
+def is_entry(entry: Any) -> bool:
+    """Tell whether this is what an index may say of a version."""
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in _ENTRY_KEYS.items())
