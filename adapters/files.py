@@ -78,6 +78,22 @@ def write_folder(folder: Path, files: Mapping[str, bytes | Iterable[bytes | memo
         _sync_folder(folder.parent)
 
 
+def remove(path: Path) -> None:
+    """Delete a file or a folder for good; a folder is renamed first, so that no part of it is taken for the whole.
+
+    Raises `RegistryError` where that can't be done.
+    """
+    with _plain_words(path):
+        if path.is_dir() and not path.is_symlink():
+            away = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name.strip('.')}.", suffix=".old"))
+            os.rename(path, away / "was")
+            _sync_folder(path.parent)
+            shutil.rmtree(away)
+        else:
+            path.unlink()
+        _sync_folder(path.parent)
+
+
 def tensor_chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
     """Yield a safetensors file in parts, so that no tensor of it is copied.
 

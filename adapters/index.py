@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -85,6 +86,12 @@ class Index(Mapping[str, dict[str, Any]]):
 
     def __contains__(self, name: object) -> bool:
         return name in self.texts  # a Mapping's own would parse it
+
+    def readable(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield what is known of each adapter, damaged ones left out."""
+        for name in self:
+            with contextlib.suppress(RegistryError):
+                yield name, self[name]
 
     def put(self, name: str, known: Mapping[str, Any] | None) -> None:
         """Set what is known of an adapter, or, where that is nothing, list it no longer."""

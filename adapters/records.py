@@ -21,8 +21,9 @@ from .index import NAME, TAG, VERSION, is_entry
 
 ENTRY = "entry.json"
 MANIFEST, TENSORS = "adapter.json", "adapter_model.safetensors"
-_CHANGE = re.compile(r"[0-9]{6,}-[0-9a-f]{12}\.json")
+CHANGE = re.compile(r"[0-9]{6,}-[0-9a-f]{12}\.json")
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
+UNLISTED = "is not part of the adapter"
 _WRITTEN_BESIDE = {"README.md", "run.yaml"}
 """Files of versions whose entry doesn't list them: those of before entries did."""
 
@@ -50,7 +51,7 @@ class Records:
             try:
                 if VERSION.fullmatch(path.name) and path.name not in records.entries:
                     records.entries[path.name] = _entry(path, listed.get(path.name))
-                elif _CHANGE.fullmatch(path.name):
+                elif CHANGE.fullmatch(path.name):
                     records.changes.append(_change(path))
             except _UNREADABLE as error:
                 records.unreadable[path] = str(error)
@@ -111,7 +112,7 @@ class Records:
         return [version for version in (removals or [[]])[-1] if version in self.entries]
 
     def add_change(self, change: Mapping[str, Any]) -> None:
-        """Write a change down. Raises `RegistryError`."""
+        """Write a change down, for good. Raises `RegistryError`."""
         change = {"number": self.number, **change}
         data = json_bytes(change)
         write_file(self.folder / f"{change['number']:06}-{sha256(data)[:12]}.json", data)
@@ -196,7 +197,17 @@ def faults(folder: Path, *, known: Mapping[str, Any] | None = None) -> Iterator[
         if wrong := "is no file's name" if "/" in name else _fault(folder / name, expected):
             yield name, wrong
     for name in sorted(present - {MANIFEST, ENTRY} - stated.keys() - (_WRITTEN_BESIDE if own is None else set())):
-        yield name, "is not part of the adapter"
+        yield name, UNLISTED
+
+
+def essential(folder: Path, file: str) -> bool:
+    """Tell whether a version is of no use without this file of it."""
+    if file == MANIFEST:
+        return True
+    try:
+        return file in _stated((folder / MANIFEST).read_bytes())
+    except OSError:
+        return True
 
 
 def _own_files(folder: Path, known: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, str]:

@@ -172,6 +172,7 @@ class Registry:
         with self.changing() as index:
             records = self._records(name, index) if name in index else self._removed(name, index)
             state = records.state()
+            change: dict[str, Any]
             if wanted is not None:
                 change = {"current": self._version(name, wanted, records.entries, (state or {}).get("tags", {}))}
             elif state is None:
@@ -188,7 +189,9 @@ class Registry:
         with self.changing() as index:
             self._check_known(old, index)
             if new in index or self._records(new, index).state() is not None:
-                raise RegistryError(f"{self.path}: there is an adapter '{new}' already; `adapt remove {new}` makes room")
+                raise RegistryError(
+                    f"{self.path}: there is an adapter '{new}' already; `adapt remove {new}` makes room"
+                )
             records = self._records(old, index)
             records.add_change({"name": new})
             state = records.state(index[old])
@@ -208,7 +211,7 @@ class Registry:
             records.add_change({"removed": gone})
             state = records.state(index[name])
             index.put(name, state)
-        return name, gone, state and state["current"]
+        return name, gone, str(state["current"]) if state else None
 
     def rebuild(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
         """Make registry.json again from the store.
@@ -229,14 +232,20 @@ class Registry:
             index.put(name, state)
         return left_out
 
+    def shelves(self, index: Index) -> list[Records]:
+        """Return what lies in each folder of the store."""
+        known = {known.get("folder", name): known for name, known in index.readable()}
+        folders = (folder for folder in sorted(self.store.glob("[!.]*")) if folder.is_dir())
+        return [Records.read(folder, known.get(folder.name)) for folder in folders]
+
     def from_store(self, index: Index) -> tuple[dict[str, tuple[Records, dict[str, Any]]], list[str]]:
         """Return what the store says, by name: records and state; and why parts of it were left out.
 
         Of two folders that claim a name, the one that had it first keeps it, the other gets a number.
         """
-        by_folder = {known.get("folder", name): known for name, known in _readable(index)}
-        shelves = [Records.read(f, by_folder.get(f.name)) for f in sorted(self.store.glob("[!.]*")) if f.is_dir()]
+        shelves = self.shelves(index)
         left_out = [f"{path}: {why}" for records in shelves for path, why in records.unreadable.items()]
+        by_folder = {known.get("folder", name): known for name, known in index.readable()}
         found: dict[str, tuple[Records, dict[str, Any]]] = {}
         late = []
         for records in sorted(shelves, key=lambda r: (r.naming, r.folder.name)):
@@ -277,17 +286,18 @@ class Registry:
 
     def _removed(self, name: str, index: Index) -> Records:
         """Return what the store has of an adapter that the index doesn't list."""
-        folders = (f for f in sorted(self.store.glob("[!.]*")) if f.is_dir())
         taken = {known.get("folder", name) for name, known in index.items()}
-        for records in (Records.read(folder) for folder in folders if folder.name not in taken):
-            if records.name == name and records.entries:
+        for records in self.shelves(index):
+            if records.name == name and records.entries and records.folder.name not in taken:
                 return records
-        self._check_known(name, index)
-        raise AssertionError
+        raise self._unknown(name, index)
 
     def _check_known(self, name: str, index: Index) -> None:
         if name not in index:
-            raise RegistryError(f"{self.path}: " + unknown("adapter", check_name(name), index, known_as="registered"))
+            raise self._unknown(name, index)
+
+    def _unknown(self, name: str, index: Index) -> RegistryError:
+        return RegistryError(f"{self.path}: " + unknown("adapter", check_name(name), index, known_as="registered"))
 
     def _version(self, name: str, wanted: str, versions: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         if wanted in tags:
@@ -327,12 +337,6 @@ class Registry:
         finally:
             with contextlib.suppress(OSError):  # what was changed is changed; the process's end lets go of it
                 lock.release()
-
-
-def _readable(index: Index) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name in index:
-        with contextlib.suppress(RegistryError):
-            yield name, index[name]
 
 
 def _before(name: str, state: Mapping[str, Any]) -> str:

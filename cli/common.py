@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,6 +17,9 @@ from adapterkit.errors import AdapterkitError
 from adapterkit.options import Option
 from adapterkit.registry import Registry
 from adapterkit.watch import Watch
+
+if TYPE_CHECKING:
+    from adapterkit.upkeep import Fault
 
 
 class OptionType(click.ParamType[Any]):
@@ -57,16 +60,19 @@ def flag(option: Option) -> click.Option:
 
 
 def adapter_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the name of an adapter in the registry."""
+    """Complete the name of an adapter in the registry, and behind an @ its tags and versions."""
     try:
-        names = Registry.at(ctx.params.get("registry")).adapters()
+        index = Registry.at(ctx.params.get("registry")).known()
+        name, at, _ = incomplete.partition("@")
+        known = index[name] if at and name in index else {}
     except AdapterkitError:
         return []
+    names = [f"{name}@{of}" for of in (*known.get("tags", {}), *known["versions"])] if known else index
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def adapter_argument() -> Callable[[Any], Any]:
-    """Return the argument NAME or NAME@VERSION."""
+    """Return the argument NAME, NAME@VERSION or NAME@TAG."""
     return click.argument("name", shell_complete=adapter_names)
 
 
@@ -92,7 +98,10 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table as wide as it needs to be."""
+    """Print a table as wide as it needs to be; one that no screen holds without rich, which takes a second for it."""
+    if len(rows) > 500:
+        _print_long([columns, *rows])
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -105,12 +114,44 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     Console(highlight=False, markup=False, width=wide).print(table)
 
 
+def _print_long(rows: Sequence[Sequence[Any]]) -> None:
+    from rich.cells import cell_len
+
+    texts = [[str(cell) for cell in row] for row in rows]
+    wide = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
+    lines = ("  ".join(c + " " * (w - cell_len(c)) for c, w in zip(row, wide, strict=True)).rstrip() for row in texts)
+    click.echo("\n".join(lines))
+
+
+def print_faults(faults: Sequence[Fault], as_json: bool, otherwise: str, *, fixes: bool) -> None:
+    """Print a row for each fault and end with exit code 1, or print what there is to say where there is none."""
+    if as_json:
+        print_json([{"kind": f.kind, "where": f.where, "what": f.what, "fix": f.fix} for f in faults])
+    elif faults:
+        columns = ["kind", "where", "what", *(["fix"] if fixes else [])]
+        print_table(columns, [[f.kind, f.where, f.what, f.fix][: len(columns)] for f in faults])
+    else:
+        click.echo(otherwise)
+    if faults:
+        sys.exit(1)
+
+
 def size(count: int) -> str:
     """Return a number of bytes for reading: 303.1 kB."""
     for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= step:
             return f"{count / step:.1f} {unit}"
     return f"{count} B"
+
+
+def best_text(entry: Mapping[str, Any]) -> str:
+    """Return the one number that says how good an adapter is: accuracy 0.933 (test, 120)."""
+    metrics, best = entry["metrics"], entry.get("best")
+    split = "test" if "test" in metrics else "validation"
+    if not metrics.get(split, {}).get("n"):
+        return "-"  # a merged adapter was measured on nothing
+    name = best if best in metrics[split] else next(iter(metrics[split]))
+    return f"{name} {metrics[split][name]:.3f} ({split}, {int(metrics[split]['n'])})"
 
 
 def metric_text(metrics: Mapping[str, Any]) -> str:
