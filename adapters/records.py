@@ -9,7 +9,9 @@ of two with one number, the one with the higher digest is the later one, on ever
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -47,13 +49,15 @@ class Records:
         """
         listed = known["versions"] if known else {}
         records = cls(folder, dict(listed) if trust else {})
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        for path in map(folder.joinpath, sorted(_names(folder))):
             try:
                 if VERSION.fullmatch(path.name) and path.name not in records.entries:
                     records.entries[path.name] = _entry(path, listed.get(path.name))
                 elif CHANGE.fullmatch(path.name):
                     records.changes.append(_change(path))
             except _UNREADABLE as error:
+                if _passes(error) or (isinstance(error, OSError) and CHANGE.fullmatch(path.name)):
+                    raise  # without a change, what is made of the others would be another state
                 records.unreadable[path] = str(error)
         return records
 
@@ -119,6 +123,18 @@ class Records:
         self.changes.append(dict(change))
 
 
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _passes(error: Exception) -> bool:
+    """Tell whether an error is this process's own trouble, and says nothing of the file."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
+
+
 def _by_number(item: tuple[str, dict[str, Any]]) -> tuple[int, str]:
     return item[1]["number"], item[0]
 
@@ -145,8 +161,9 @@ def _entry(folder: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:
         entry.pop("files", None)
         if is_entry(entry):
             return dict(entry)
-    except (*_UNREADABLE, AttributeError):
-        pass
+    except (*_UNREADABLE, AttributeError) as error:
+        if _passes(error):
+            raise
     if known is not None:
         return dict(known)
     manifest = json.loads(data)

@@ -235,8 +235,11 @@ class Registry:
     def shelves(self, index: Index) -> list[Records]:
         """Return what lies in each folder of the store."""
         known = {known.get("folder", name): known for name, known in index.readable()}
-        folders = (folder for folder in sorted(self.store.glob("[!.]*")) if folder.is_dir())
-        return [Records.read(folder, known.get(folder.name)) for folder in folders]
+        try:
+            names = sorted(found.name for found in os.scandir(self.store) if found.is_dir() and found.name[0] != ".")
+        except FileNotFoundError:
+            return []
+        return [Records.read(self.store / name, known.get(name)) for name in names]
 
     def from_store(self, index: Index) -> tuple[dict[str, tuple[Records, dict[str, Any]]], list[str]]:
         """Return what the store says, by name: records and state; and why parts of it were left out.
@@ -334,6 +337,8 @@ class Registry:
             raise RegistryError(f"can't lock '{lock.lock_file}': {error.strerror or error}") from error
         try:
             yield
+        except OSError as error:
+            raise RegistryError(f"can't go on with '{error.filename or self.path}': {error.strerror}") from error
         finally:
             with contextlib.suppress(OSError):  # what was changed is changed; the process's end lets go of it
                 lock.release()
