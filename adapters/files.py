@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -139,9 +140,10 @@ def _make_parents(folder: Path) -> None:
 
 def _write_all(handle: int, data: bytes | Iterable[bytes | memoryview]) -> None:
     with open(handle, "wb") as file:
-        for part in [data] if isinstance(data, bytes) else data:
-            file.write(part)
+        expected = sum(file.write(part) for part in ([data] if isinstance(data, bytes) else data))
         file.flush()
+        if os.fstat(file.fileno()).st_size != expected:
+            raise OSError(errno.EIO, "the disk holds less than was written")
         os.fsync(file.fileno())
 
 

@@ -225,7 +225,7 @@ class Registry:
     def renew(self, index: Index) -> list[str]:
         """Put what the store says into an index that `changing` yielded; return what was left out, and why."""
         found, left_out = self.from_store(index)
-        index.texts.clear()
+        index.lines.clear()
         for name, (records, state) in found.items():
             if name != records.name:  # another one has its name
                 records.add_change({"name": name})
@@ -320,9 +320,9 @@ class Registry:
         check_writable(self.path.parent)
         with self.locked():
             index = Index.read(self.path, damaged=damaged)
-            before = None if damaged else dict(index.texts)
+            before = None if damaged else dict(index.lines)
             yield index
-            if index.texts != before or not self.path.exists():
+            if index.lines != before or not self.path.exists():
                 write_file(self.path, index.to_bytes())
 
     @contextlib.contextmanager

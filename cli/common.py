@@ -118,9 +118,12 @@ def _print_long(rows: Sequence[Sequence[Any]]) -> None:
     from rich.cells import cell_len
 
     texts = [[str(cell) for cell in row] for row in rows]
-    wide = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
-    lines = ("  ".join(c + " " * (w - cell_len(c)) for c, w in zip(row, wide, strict=True)).rstrip() for row in texts)
-    click.echo("\n".join(lines))
+    columns = list(zip(*texts, strict=True))
+    for place, column in enumerate(columns):
+        sizes = [len(text) if text.isascii() else cell_len(text) for text in column]
+        wide = max(sizes)
+        columns[place] = tuple(text + " " * (wide - size) for text, size in zip(column, sizes, strict=True))
+    click.echo("\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True)))
 
 
 def print_faults(faults: Sequence[Fault], as_json: bool, otherwise: str, *, fixes: bool) -> None:

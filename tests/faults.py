@@ -271,8 +271,9 @@ def catch_weak_writers(work: Path, every: int, draw: random.Random) -> None:
         campaign = Campaign(work / "weak", "rollback", writer)
         campaign.inject("kill", every)
         campaign.fail_power(32, draw)
-        print(f"{writer.__name__}: found out {len(campaign.wrong)} times, {campaign.points}", flush=True)
         assert campaign.wrong, f"{writer.__name__} was not found out"
+        found = f"found out {len(campaign.wrong)} times in {campaign.points}, first: {campaign.wrong[0][:150]}"
+        print(f"{writer.__name__}: {found}", flush=True)
 
 
 def run(every: int, states: int, work: Path, operations: Mapping[str, Any] = OPERATIONS) -> dict[str, int]:
