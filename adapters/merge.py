@@ -26,8 +26,8 @@ from .errors import AdapterError, unknown
 from .files import version_of
 from .patch import LowRank, Patch, Replace
 from .peft_format import KEY_PREFIX
-from .records import entry_of
 from .registry import Registry
+from .stored import entry_of
 from .strategies import find
 from .vectors import WordVectorsConfig
 

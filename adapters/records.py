@@ -9,7 +9,7 @@ of two with one number, the one with the higher digest is the later one, on ever
 
 from __future__ import annotations
 
-import errno
+import itertools
 import json
 import os
 import re
@@ -18,16 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .files import json_bytes, sha256, version_of, write_file
-from .index import NAME, TAG, VERSION, is_entry
+from .files import json_bytes, sha256, write_file
+from .index import NAME, TAG, VERSION, Index
+from .stored import UNREADABLE, passes, read_entry
 
-ENTRY = "entry.json"
-MANIFEST, TENSORS = "adapter.json", "adapter_model.safetensors"
 CHANGE = re.compile(r"[0-9]{6,}-[0-9a-f]{12}\.json")
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
-UNLISTED = "is not part of the adapter"
-_WRITTEN_BESIDE = {"README.md", "run.yaml"}
-"""Files of versions whose entry doesn't list them: those of before entries did."""
 
 
 @dataclass
@@ -52,11 +47,11 @@ class Records:
         for path in map(folder.joinpath, sorted(_names(folder))):
             try:
                 if VERSION.fullmatch(path.name) and path.name not in records.entries:
-                    records.entries[path.name] = _entry(path, listed.get(path.name))
+                    records.entries[path.name] = read_entry(path, listed.get(path.name))
                 elif CHANGE.fullmatch(path.name):
                     records.changes.append(_change(path))
-            except _UNREADABLE as error:
-                if _passes(error) or (isinstance(error, OSError) and CHANGE.fullmatch(path.name)):
+            except UNREADABLE as error:
+                if passes(error) or (isinstance(error, OSError) and CHANGE.fullmatch(path.name)):
                     raise  # without a change, what is made of the others would be another state
                 records.unreadable[path] = str(error)
         return records
@@ -130,45 +125,8 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _passes(error: Exception) -> bool:
-    """Tell whether an error is this process's own trouble, and says nothing of the file."""
-    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
-
-
 def _by_number(item: tuple[str, dict[str, Any]]) -> tuple[int, str]:
     return item[1]["number"], item[0]
-
-
-def entry_of(manifest: Mapping[str, Any], size: int) -> dict[str, Any]:
-    """Return what the registry says of an adapter with this manifest and so many bytes of tensors."""
-    metrics = manifest["metrics"]
-    return {
-        "task": manifest["task"]["name"],
-        "strategy": manifest["strategy"]["name"],
-        "base": {key: manifest["base"][key] for key in ("name", "fingerprint")},
-        "bytes": size,
-        "metrics": {split: {k: v for k, v in m.items() if k != "intervals"} for split, m in metrics.items()},
-    }
-
-
-def _entry(folder: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the entry of a version: the one beside it, else the known one, else one made from the manifest."""
-    data = (folder / MANIFEST).read_bytes()
-    if version_of(data) != folder.name:
-        raise ValueError(f"{MANIFEST} is damaged or was edited")
-    try:
-        entry = json.loads((folder / ENTRY).read_bytes())
-        entry.pop("files", None)
-        if is_entry(entry):
-            return dict(entry)
-    except (*_UNREADABLE, AttributeError) as error:
-        if _passes(error):
-            raise
-    if known is not None:
-        return dict(known)
-    manifest = json.loads(data)
-    # its number is lost: it comes before all others, so that damage makes nothing current
-    return {"number": 0, **entry_of(manifest, manifest["files"][TENSORS]["bytes"])}
 
 
 def _change(path: Path) -> dict[str, Any]:
@@ -185,78 +143,38 @@ def _change(path: Path) -> dict[str, Any]:
     return change
 
 
-# ---- a version's files
+# ---- the whole store
 
 
-def entry_file(entry: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
-    """Return the entry as it lies beside a version, with digests of the files that the manifest doesn't state."""
-    stated = _stated(files[MANIFEST])
-    own = {name: data for name, data in files.items() if name != MANIFEST and name not in stated}
-    return json_bytes({**entry, "files": {n: {"sha256": sha256(d), "bytes": len(d)} for n, d in own.items()}})
-
-
-def faults(folder: Path, *, known: Mapping[str, Any] | None = None) -> Iterator[tuple[str, str]]:
-    """Yield each file of a version that is not as it was written, with what is wrong; `known` is the index's entry."""
+def shelves(store: Path, index: Index) -> list[Records]:
+    """Return what lies in each folder of the store."""
+    known = {known.get("folder", name): known for name, known in index.readable()}
     try:
-        manifest = (folder / MANIFEST).read_bytes()
-        present = {path.name for path in folder.iterdir()}
-    except OSError as error:
-        yield MANIFEST, error.strerror or str(error)
-        return
-    if version_of(manifest) != folder.name:
-        yield MANIFEST, f"is damaged or was edited: it is version {version_of(manifest)}, expected {folder.name}"
-        return
-    own, wrong = _own_files(folder, known)
-    if wrong:
-        yield ENTRY, wrong
-    stated = {**(own or {}), **_stated(manifest)}
-    for name, expected in sorted(stated.items()):
-        if wrong := "is no file's name" if "/" in name else _fault(folder / name, expected):
-            yield name, wrong
-    for name in sorted(present - {MANIFEST, ENTRY} - stated.keys() - (_WRITTEN_BESIDE if own is None else set())):
-        yield name, UNLISTED
+        names = sorted(found.name for found in os.scandir(store) if found.is_dir() and found.name[0] != ".")
+    except FileNotFoundError:
+        return []
+    return [Records.read(store / name, known.get(name)) for name in names]
 
 
-def essential(folder: Path, file: str) -> bool:
-    """Tell whether a version is of no use without this file of it."""
-    if file == MANIFEST:
-        return True
-    try:
-        return file in _stated((folder / MANIFEST).read_bytes())
-    except OSError:
-        return True
+def from_store(store: Path, index: Index) -> tuple[dict[str, tuple[Records, dict[str, Any]]], list[str]]:
+    """Return what the store says, by name: records and state; and why parts of it were left out.
 
-
-def _own_files(folder: Path, known: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, str]:
-    """Return the digests that entry.json holds, None where it holds none, and what is wrong with it."""
-    try:
-        entry = json.loads((folder / ENTRY).read_bytes())
-        own = entry.pop("files", None)
-        if known is not None and {**known, **entry} != known:
-            return own, "says other things than registry.json"
-        return own, "" if is_entry(entry) else "is no entry"
-    except (*_UNREADABLE, AttributeError) as error:
-        return None, f"can't be read: {error}"
-
-
-def _stated(manifest: bytes) -> dict[str, Any]:
-    """Return the files and digests that a manifest states, none where it is no manifest."""
-    try:
-        return dict(json.loads(manifest)["files"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return {}
-
-
-def _fault(path: Path, expected: Mapping[str, Any]) -> str:
-    try:
-        data = path.read_bytes()
-        if len(data) != expected["bytes"] or sha256(data) != expected["sha256"]:
-            return (
-                f"is damaged or was edited: {len(data)} bytes of SHA-256 {sha256(data)[:12]}…, "
-                f"expected {expected['bytes']} of {expected['sha256'][:12]}…"
-            )
-    except OSError as error:
-        return error.strerror or str(error)
-    except (KeyError, TypeError):
-        return "has no digest that can be read"
-    return ""
+    Of two folders that claim a name, the one that had it first keeps it, the other gets a number.
+    """
+    every = shelves(store, index)
+    left_out = [f"{path}: {why}" for records in every for path, why in records.unreadable.items()]
+    by_folder = {known.get("folder", name): known for name, known in index.readable()}
+    found: dict[str, tuple[Records, dict[str, Any]]] = {}
+    late = []
+    for records in sorted(every, key=lambda r: (r.naming, r.folder.name)):
+        state = records.state(by_folder.get(records.folder.name))
+        if state is not None and NAME.fullmatch(records.name):
+            if records.name in found:
+                late.append((records, state))
+            else:
+                found[records.name] = (records, state)
+    for records, state in late:
+        free = (f"{records.name[:90]}-{number}" for number in itertools.count(2))
+        name = next(name for name in free if name not in found)
+        found[name] = (records, {**state, "folder": records.folder.name})
+    return dict(sorted(found.items())), left_out

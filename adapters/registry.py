@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ import filelock
 from .errors import RegistryError, unknown
 from .files import check_writable, version_of, write_file, write_folder
 from .index import NAME, TAG, Index
-from .records import ENTRY, MANIFEST, Records, entry_file, faults
+from .records import Records, from_store, shelves
+from .stored import ENTRY, MANIFEST, entry_file, faults
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -224,45 +224,13 @@ class Registry:
 
     def renew(self, index: Index) -> list[str]:
         """Put what the store says into an index that `changing` yielded; return what was left out, and why."""
-        found, left_out = self.from_store(index)
+        found, left_out = from_store(self.store, index)
         index.lines.clear()
         for name, (records, state) in found.items():
             if name != records.name:  # another one has its name
                 records.add_change({"name": name})
             index.put(name, state)
         return left_out
-
-    def shelves(self, index: Index) -> list[Records]:
-        """Return what lies in each folder of the store."""
-        known = {known.get("folder", name): known for name, known in index.readable()}
-        try:
-            names = sorted(found.name for found in os.scandir(self.store) if found.is_dir() and found.name[0] != ".")
-        except FileNotFoundError:
-            return []
-        return [Records.read(self.store / name, known.get(name)) for name in names]
-
-    def from_store(self, index: Index) -> tuple[dict[str, tuple[Records, dict[str, Any]]], list[str]]:
-        """Return what the store says, by name: records and state; and why parts of it were left out.
-
-        Of two folders that claim a name, the one that had it first keeps it, the other gets a number.
-        """
-        shelves = self.shelves(index)
-        left_out = [f"{path}: {why}" for records in shelves for path, why in records.unreadable.items()]
-        by_folder = {known.get("folder", name): known for name, known in index.readable()}
-        found: dict[str, tuple[Records, dict[str, Any]]] = {}
-        late = []
-        for records in sorted(shelves, key=lambda r: (r.naming, r.folder.name)):
-            state = records.state(by_folder.get(records.folder.name))
-            if state is not None and NAME.fullmatch(records.name):
-                if records.name in found:
-                    late.append((records, state))
-                else:
-                    found[records.name] = (records, state)
-        for records, state in late:
-            free = (f"{records.name[:90]}-{number}" for number in itertools.count(2))
-            name = next(name for name in free if name not in found)
-            found[name] = (records, {**state, "folder": records.folder.name})
-        return dict(sorted(found.items())), left_out
 
     # ---- parts of these
 
@@ -290,7 +258,7 @@ class Registry:
     def _removed(self, name: str, index: Index) -> Records:
         """Return what the store has of an adapter that the index doesn't list."""
         taken = {known.get("folder", name) for name, known in index.items()}
-        for records in self.shelves(index):
+        for records in shelves(self.store, index):
             if records.name == name and records.entries and records.folder.name not in taken:
                 return records
         raise self._unknown(name, index)

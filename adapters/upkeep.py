@@ -12,8 +12,9 @@ from typing import Any
 from .errors import AdapterError, RegistryError
 from .files import json_bytes, remove, write_file
 from .index import VERSION, Index
-from .records import CHANGE, ENTRY, UNLISTED, Records, essential, faults
+from .records import CHANGE, Records, from_store, shelves
 from .registry import Registry
+from .stored import ENTRY, UNLISTED, essential, faults
 
 GRACE_MINUTES = 60.0
 """How old a thing is before it goes where the lock does nothing, so that another process may be writing it."""
@@ -79,7 +80,7 @@ def collect(registry: Registry, *, dry_run: bool = False, grace_minutes: float |
         for path in leftovers(registry):
             take(path, "left over")
         listed = {known.get("folder", name): known["versions"] for name, known in index.items()}
-        for records in registry.shelves(index):
+        for records in shelves(registry.store, index):
             keep = listed.get(records.folder.name, {})
             for version in sorted(records.removed() - keep.keys()):
                 if (folder := records.folder / version).is_dir():
@@ -151,7 +152,7 @@ def _faults(registry: Registry, index: Index) -> Iterator[Fault]:
     for path in leftovers(registry):
         what = f"{_size(path)} bytes of a write that was cut off"
         yield Fault("leftover", _place(registry, path), what, "delete it", partial(remove, path))
-    for records in registry.shelves(index):
+    for records in shelves(registry.store, index):
         yield from _shelf_faults(registry, records)
 
 
@@ -161,7 +162,7 @@ def _index_faults(registry: Registry, index: Index) -> Iterator[Fault]:
         registry.adapters()
     except RegistryError as error:
         yield Fault("index", registry.path.name, str(error), again)
-    listed, (stored, _) = dict(index.readable()), registry.from_store(index)
+    listed, (stored, _) = dict(index.readable()), from_store(registry.store, index)
     for name in sorted({*listed, *stored}):
         own = listed.get(name, {"versions": {}})
         there = stored[name][1] if name in stored else {"versions": {}}

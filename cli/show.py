@@ -25,7 +25,7 @@ from adapterkit.registry import Registry
 @registry_option()
 @common_options
 def command(name: str, registry: Path | None, as_json: bool) -> None:
-    """Show what an adapter is, what it was trained on, and how good it is; of NAME@VERSION or NAME@TAG, that version."""
+    """Show what an adapter is, what it was trained on, and how good it is; NAME@VERSION and NAME@TAG do, too."""
     where = Registry.at(registry)
     name, version = where.resolve(name)
     adapter = where.load(f"{name}@{version}")
@@ -39,8 +39,9 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
         kinds[patch["kind"]] = kinds.get(patch["kind"], 0) + 1
     strategy = m["strategy"]
     options = ", ".join(f"{key}={value}" for key, value in strategy["options"].items() if value not in (None, []))
+    place = 1 + list(entry["versions"]).index(version)
     lines = {
-        "adapter": f"{name}@{version} (version {1 + list(entry['versions']).index(version)} of {len(entry['versions'])})",
+        "adapter": f"{name}@{version} (version {place} of {len(entry['versions'])})",
         "task": f"{m['task']['name']}: {adapter.task.describe_columns()}; {adapter.task.summary()}",
         "base": f"{m['base']['name']} ({m['base']['model_type']}, {m['base']['fingerprint'][:12]})",
         "strategy": f"{strategy['name']} of {strategy['distribution']} {strategy['version']}: {options}",

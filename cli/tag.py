@@ -17,7 +17,7 @@ from adapterkit.registry import Registry
 @registry_option()
 @common_options
 def command(name: str, tag: str, delete: bool, registry: Path | None, as_json: bool) -> None:
-    """Call the adapter NAME, or NAME@VERSION, also NAME@TAG. A tag that is there moves; a tagged version is never collected."""
+    """Call the adapter NAME, or NAME@VERSION, also NAME@TAG; a tag that is there moves."""
     where = Registry.at(registry)
     if delete:
         where.untag(name, tag)

@@ -1,6 +1,6 @@
 """Let every system call of what changes a registry fail, and see that nothing is lost.
 
-    python -m tests.faults               # all of it: kills, errors and writes cut short at each call, and power failures
+    python -m tests.faults               # all of it: kills, errors and writes cut short at each call, and the power
     python -m tests.faults --every 25    # a cut of it
 
 strace injects the faults into children forked from this process. Before anything else, it is made sure that writers
@@ -17,6 +17,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,9 +31,8 @@ from unittest import mock
 
 from adapterkit.errors import AdapterkitError
 from adapterkit.files import json_bytes, sha256
-from adapterkit.index import Index
-from adapterkit.records import faults
 from adapterkit.registry import Registry
+from adapterkit.stored import faults
 from adapterkit.upkeep import collect, doctor
 from tests import power
 
@@ -171,20 +171,17 @@ class Campaign:
         OPERATIONS[self.name](Registry(done / "registry.json"))  # all that is imported late is imported now
         self.after = snapshot(Registry(done / "registry.json"))
         doctor(Registry(done / "registry.json"), fix=True)
-        self.may_be = {
-            str(path.relative_to(top)) for top in (self.start, done) for path in top.rglob("*")
-        }
+        self.may_be = {str(path.relative_to(top)) for top in (self.start, done) for path in top.rglob("*")}
 
     def child(self, injected: str, trace: str, *more: str) -> tuple[int, list[str]]:
         """Do the operation in a child under strace; return how it ended and the log."""
         shutil.rmtree(self.case, ignore_errors=True)
         shutil.copytree(self.start, self.case)
-        ready, go = os.pipe()
-        said = self.work / "said"
+        (said := self.work / "said").unlink(missing_ok=True)
         pid = os.fork()
         if pid == 0:
-            os._exit(self._operate(ready, said))
-        os.close(ready)
+            os._exit(self._operate(said))
+        os.waitpid(pid, os.WUNTRACED)
         log = self.work / "log"
         command = ["strace", "-p", str(pid), "-o", str(log), "-e", f"trace={trace},getpgid", "-e", "signal=none", *more]
         command += ["-e", f"inject={injected}"] if injected else []
@@ -192,17 +189,16 @@ class Campaign:
         assert strace.stderr is not None
         line = strace.stderr.readline()
         assert "attached" in line, line
-        os.write(go, b"g")
-        os.close(go)
+        os.kill(pid, signal.SIGCONT)
         _, status = os.waitpid(pid, 0)
         strace.communicate()
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) not in (DONE, REFUSED):
-            self.wrong.append(f"{self.name}: {said.read_text()}")
+            self.wrong.append(f"{self.name}, {injected}: {said.read_text() if said.exists() else 'a traceback'}")
         return status, log.read_text(errors="replace").splitlines()
 
-    def _operate(self, ready: int, said: Path) -> int:
+    def _operate(self, said: Path) -> int:
         try:
-            os.read(ready, 1)
+            os.kill(os.getpid(), signal.SIGSTOP)  # until strace is there
             with contextlib.suppress(ProcessLookupError):
                 os.getpgid(99999999)  # in the log, what follows is the operation
             with written_by(self.writer):
@@ -279,7 +275,7 @@ def catch_weak_writers(work: Path, every: int, draw: random.Random) -> None:
 def run(every: int, states: int, work: Path, operations: Mapping[str, Any] = OPERATIONS) -> dict[str, int]:
     """Go through all faults of all operations; return how many of each, or raise with what didn't hold."""
     draw, total = random.Random(0), dict[str, int]()
-    catch_weak_writers(work, max(1, every // 5), draw)
+    catch_weak_writers(work, every, draw)
     for place, name in enumerate(operations):
         campaign, began = Campaign(work / "one", name), time.monotonic()
         for fault in FAULTS:
@@ -302,7 +298,7 @@ def main() -> None:
         sys.exit("strace isn't installed")
     shm = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=shm) as folder:
-        total = run(args.every, args.states, Path(folder), {name: 0 for name in args.operations.split(",")})
+        total = run(args.every, args.states, Path(folder), dict.fromkeys(args.operations.split(","), 0))
     print(f"{sum(total.values()) - total['power']} faults and {total['power']} power failures: {json.dumps(total)}")
 
 

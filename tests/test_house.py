@@ -16,7 +16,7 @@ FLOORS = [
     {"errors", "options", "settings", "modules", "patch", "strategy", "watch", "files", "readers"}
     | {"peft_format", "metrics", "vectors", "snapshot"}
     | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
-    | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking", "index"},
+    | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking", "index", "stored"},
     {"base", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples", "records"},
     {"adapter", "registry", "fitting"},
     {"upkeep", "differences", "trunk", "solving", "evaluation", "pool", "merge"},
@@ -41,6 +41,7 @@ SIDEWAYS = {
     ("states", "processes"),
     ("probe", "base"),
     ("probe", "anatomy"),
+    ("stored", "index"),
 }
 ACROSS = {"errors", "options", "watch", "files", "adapter", "evaluation", "strategy", "settings"}
 

@@ -1,0 +1,132 @@
+"""The files of one version in the store: what they are, and whether they are as they were written."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .files import json_bytes, sha256, version_of
+from .index import is_entry
+
+MANIFEST, TENSORS = "adapter.json", "adapter_model.safetensors"
+ENTRY = "entry.json"
+"""What the index says of a version, and the digests of files that the manifest doesn't state."""
+UNLISTED = "is not part of the adapter"
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading a file of JSON that may be anything raises."""
+
+_WRITTEN_BESIDE = {"README.md", "run.yaml"}  # by versions of before entry.json held digests
+
+
+def entry_of(manifest: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """Return what the registry says of an adapter with this manifest and so many bytes of tensors."""
+    metrics = manifest["metrics"]
+    return {
+        "task": manifest["task"]["name"],
+        "strategy": manifest["strategy"]["name"],
+        "base": {key: manifest["base"][key] for key in ("name", "fingerprint")},
+        "bytes": size,
+        "metrics": {split: {k: v for k, v in m.items() if k != "intervals"} for split, m in metrics.items()},
+    }
+
+
+def read_entry(folder: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the entry of a version: the one beside it, else the known one, else one made from the manifest."""
+    data = (folder / MANIFEST).read_bytes()
+    if version_of(data) != folder.name:
+        raise ValueError(f"{MANIFEST} is damaged or was edited")
+    try:
+        entry = json.loads((folder / ENTRY).read_bytes())
+        entry.pop("files", None)
+        if is_entry(entry):
+            return dict(entry)
+    except UNREADABLE as error:
+        if passes(error):
+            raise
+    if known is not None:
+        return dict(known)
+    manifest = json.loads(data)
+    # its number is lost: it comes before all others, so that damage makes nothing current
+    return {"number": 0, **entry_of(manifest, manifest["files"][TENSORS]["bytes"])}
+
+
+def entry_file(entry: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
+    """Return the entry as it lies beside a version, with digests of the files that the manifest doesn't state."""
+    stated = _stated(files[MANIFEST])
+    own = {name: data for name, data in files.items() if name != MANIFEST and name not in stated}
+    return json_bytes({**entry, "files": {n: {"sha256": sha256(d), "bytes": len(d)} for n, d in own.items()}})
+
+
+def faults(folder: Path, *, known: Mapping[str, Any] | None = None) -> Iterator[tuple[str, str]]:
+    """Yield each file of a version that is not as it was written, with what is wrong; `known` is the index's entry."""
+    try:
+        manifest = (folder / MANIFEST).read_bytes()
+        present = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        yield MANIFEST, error.strerror or str(error)
+        return
+    if version_of(manifest) != folder.name:
+        yield MANIFEST, f"is damaged or was edited: it is version {version_of(manifest)}, expected {folder.name}"
+        return
+    own, wrong = _own_files(folder, known)
+    if wrong:
+        yield ENTRY, wrong
+    stated = {**(own or {}), **_stated(manifest)}
+    for name, expected in sorted(stated.items()):
+        if wrong := "is no file's name" if "/" in name else _fault(folder / name, expected):
+            yield name, wrong
+    for name in sorted(present - {MANIFEST, ENTRY} - stated.keys() - (_WRITTEN_BESIDE if own is None else set())):
+        yield name, UNLISTED
+
+
+def essential(folder: Path, file: str) -> bool:
+    """Tell whether a version is of no use without this file of it."""
+    if file == MANIFEST:
+        return True
+    try:
+        return file in _stated((folder / MANIFEST).read_bytes())
+    except OSError:
+        return True
+
+
+def _own_files(folder: Path, known: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, str]:
+    """Return the digests that entry.json holds, None where it holds none, and what is wrong with it."""
+    try:
+        entry = json.loads((folder / ENTRY).read_bytes())
+        own = entry.pop("files", None)
+        if known is not None and {**known, **entry} != known:
+            return own, "says other things than registry.json"
+        return own, "" if is_entry(entry) else "is no entry"
+    except UNREADABLE as error:
+        return None, f"can't be read: {error}"
+
+
+def _stated(manifest: bytes) -> dict[str, Any]:
+    """Return the files and digests that a manifest states, none where it is no manifest."""
+    try:
+        return dict(json.loads(manifest)["files"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def _fault(path: Path, expected: Mapping[str, Any]) -> str:
+    try:
+        data = path.read_bytes()
+        if len(data) != expected["bytes"] or sha256(data) != expected["sha256"]:
+            return (
+                f"is damaged or was edited: {len(data)} bytes of SHA-256 {sha256(data)[:12]}…, "
+                f"expected {expected['bytes']} of {expected['sha256'][:12]}…"
+            )
+    except OSError as error:
+        return error.strerror or str(error)
+    except (KeyError, TypeError):
+        return "has no digest that can be read"
+    return ""
+
+
+def passes(error: Exception) -> bool:
+    """Tell whether an error is this process's own trouble, and says nothing of the file."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
