@@ -298,7 +298,7 @@ class Registry:
         """Hold the lock on the registry. Raises `RegistryError` where another process has it for so long."""
         lock = filelock.FileLock(f"{self.path}.lock")
         try:
-            lock.acquire(timeout=seconds)
+            lock.acquire(timeout=seconds, poll_interval=0.01)
         except filelock.Timeout:
             raise RegistryError(f"'{self.path}' is locked by another process, for {seconds:g} s now") from None
         except OSError as error:

@@ -174,7 +174,7 @@ def _index_faults(registry: Registry, index: Index) -> Iterator[Fault]:
                 yield Fault("missing", f"{name}@{version}", "has no files in the store", "list it no longer")
             elif name in stored and version in stored[name][0].removed():
                 yield Fault("index", f"{name}@{version}", "was removed, and is listed", "list it no longer")
-        if own.get("current") and there.get("current") and {**own, "versions": 0} != {**there, "versions": 0}:
+        if own["versions"].keys() == there["versions"].keys() and {**own, "versions": 0} != {**there, "versions": 0}:
             yield Fault("index", name, "has another current version, tag or folder than the store says", again)
 
 

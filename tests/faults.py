@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -261,21 +261,26 @@ class Campaign:
             self.wrong.append(f"{self.name}, {when}: {error}")
 
 
-def catch_weak_writers(work: Path, every: int, draw: random.Random) -> None:
+def catch_weak_writers(work: Path, every: int, states: int, draw: random.Random) -> None:
     """Raise where a writer that is known to be wrong gets through."""
     for writer in WEAK:
         campaign = Campaign(work / "weak", "rollback", writer)
         campaign.inject("kill", every)
-        campaign.fail_power(32, draw)
+        campaign.fail_power(states, draw)
         assert campaign.wrong, f"{writer.__name__} was not found out"
         found = f"found out {len(campaign.wrong)} times in {campaign.points}, first: {campaign.wrong[0][:150]}"
         print(f"{writer.__name__}: {found}", flush=True)
 
 
-def run(every: int, states: int, work: Path, operations: Mapping[str, Any] = OPERATIONS) -> dict[str, int]:
+def run(every: int, states: int, operations: Iterable[str] = tuple(OPERATIONS)) -> dict[str, int]:
     """Go through all faults of all operations; return how many of each, or raise with what didn't hold."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+        return _run(every, states, operations, Path(folder))
+
+
+def _run(every: int, states: int, operations: Iterable[str], work: Path) -> dict[str, int]:
     draw, total = random.Random(0), dict[str, int]()
-    catch_weak_writers(work, every, draw)
+    catch_weak_writers(work, every, states, draw)
     for place, name in enumerate(operations):
         campaign, began = Campaign(work / "one", name), time.monotonic()
         for fault in FAULTS:
@@ -296,9 +301,7 @@ def main() -> None:
     args = parser.parse_args()
     if shutil.which("strace") is None:
         sys.exit("strace isn't installed")
-    shm = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    with tempfile.TemporaryDirectory(dir=shm) as folder:
-        total = run(args.every, args.states, Path(folder), dict.fromkeys(args.operations.split(","), 0))
+    total = run(args.every, args.states, dict.fromkeys(args.operations.split(","), 0))
     print(f"{sum(total.values()) - total['power']} faults and {total['power']} power failures: {json.dumps(total)}")
 
 
