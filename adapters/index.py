@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Index(Mapping[str, dict[str, Any]]):
     path: Path
     head: dict[str, Any]  # what stands beside the adapters, known or not
     lines: dict[str, bytes]  # name -> "name": JSON
+    parsed: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)  # those that were asked for
 
     @classmethod
     def read(cls, path: Path, *, damaged: bool = False) -> Index:
@@ -71,13 +72,15 @@ class Index(Mapping[str, dict[str, Any]]):
         return cls(path, {"schema_version": _dotted(SCHEMA)}, {})
 
     def __getitem__(self, name: str) -> dict[str, Any]:
+        if name in self.parsed:
+            return self.parsed[name]
         try:
             known = json.loads(self.lines[name][len(name) + 4 :])
         except (ValueError, RecursionError):
             known = None
         if not _is_adapter(name, known):
             raise RegistryError(f"'{self.path}': '{name}' is no entry; {_AGAIN}")
-        return dict(known)
+        return self.parsed.setdefault(name, known)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.lines)
@@ -96,6 +99,7 @@ class Index(Mapping[str, dict[str, Any]]):
 
     def put(self, name: str, known: Mapping[str, Any] | None) -> None:
         """Set what is known of an adapter, or, where that is nothing, list it no longer."""
+        self.parsed.pop(name, None)
         if known is None:
             self.lines.pop(name, None)
         else:

@@ -225,7 +225,8 @@ class Registry:
     def renew(self, index: Index) -> list[str]:
         """Put what the store says into an index that `changing` yielded; return what was left out, and why."""
         found, left_out = from_store(self.store, index)
-        index.lines.clear()
+        for name in list(index):
+            index.put(name, None)
         for name, (records, state) in found.items():
             if name != records.name:  # another one has its name
                 records.add_change({"name": name})

@@ -30,7 +30,8 @@ def command(first: str, second: str, registry: Path | None, as_json: bool) -> No
     if as_json:
         print_json({"adapters": names, **found})
         return
-    rows = [[place, *("-" if value is None else value for value in pair)] for place, pair in found["manifest"].items()]
+    shown = {place: pair for place, pair in found["manifest"].items() if ".intervals." not in place}
+    rows = [[place, *("-" if value is None else value for value in pair)] for place, pair in shown.items()]
     rows.append(["size of tensors", *(size(count) for count in found["bytes"])])
     print_table(["", *names], rows)
     tensors = found["tensors"]

@@ -284,7 +284,7 @@ def _run(every: int, states: int, operations: Iterable[str], work: Path) -> dict
     for place, name in enumerate(operations):
         campaign, began = Campaign(work / "one", name), time.monotonic()
         for fault in FAULTS:
-            campaign.inject(fault, every, place % every if fault == "kill" else 0)
+            campaign.inject(fault, every, place % every)  # elsewhere in each operation, where it is a cut
         campaign.fail_power(states, draw)
         print(f"{name}: {campaign.points}, {time.monotonic() - began:.0f} s", flush=True)
         assert not campaign.wrong, f"{len(campaign.wrong)} wrong:\n" + "\n".join(campaign.wrong[:10])

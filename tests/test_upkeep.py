@@ -149,8 +149,9 @@ def test_the_doctor_finds_everything_changes_nothing_and_mends_it_when_told(shop
 
 
 def test_the_doctor_says_that_a_lock_is_held_or_holds_nothing(shop: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = f"import filelock; lock = filelock.FileLock({str(shop.path) + '.lock'!r}); lock.acquire(); print(flush=True); input()"
-    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    code = "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(flush=True); input()"
+    command = [sys.executable, "-c", code, f"{shop.path}.lock"]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None
     holder.stdout.readline()
     assert "is locked by another process" in doctor(shop)[0].what
