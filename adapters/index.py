@@ -35,7 +35,7 @@ class Index(Mapping[str, dict[str, Any]]):
     path: Path
     head: dict[str, Any]  # what stands beside the adapters, known or not
     lines: dict[str, bytes]  # name -> "name": JSON
-    parsed: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)  # those that were asked for
+    parsed: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)  # by `kept`
 
     @classmethod
     def read(cls, path: Path, *, damaged: bool = False) -> Index:
@@ -72,15 +72,19 @@ class Index(Mapping[str, dict[str, Any]]):
         return cls(path, {"schema_version": _dotted(SCHEMA)}, {})
 
     def __getitem__(self, name: str) -> dict[str, Any]:
-        if name in self.parsed:
-            return self.parsed[name]
         try:
             known = json.loads(self.lines[name][len(name) + 4 :])
         except (ValueError, RecursionError):
             known = None
         if not _is_adapter(name, known):
             raise RegistryError(f"'{self.path}': '{name}' is no entry; {_AGAIN}")
-        return self.parsed.setdefault(name, known)
+        return dict(known)
+
+    def kept(self, name: str) -> dict[str, Any]:
+        """Return what is known of an adapter, parsed once; not to be changed."""
+        if name not in self.parsed:
+            self.parsed[name] = self[name]
+        return self.parsed[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.lines)
@@ -99,7 +103,6 @@ class Index(Mapping[str, dict[str, Any]]):
 
     def put(self, name: str, known: Mapping[str, Any] | None) -> None:
         """Set what is known of an adapter, or, where that is nothing, list it no longer."""
-        self.parsed.pop(name, None)
         if known is None:
             self.lines.pop(name, None)
         else:

@@ -95,7 +95,7 @@ class Registry:
             check_name(reference)
         index = self.known()
         self._check_known(name, index)
-        known = index[name]
+        known = index.kept(name)
         if not wanted:
             return name, known["current"]
         return name, self._version(name, wanted, known["versions"], known.get("tags", {}))
@@ -103,7 +103,7 @@ class Registry:
     def folder(self, name: str, version: str) -> Path:
         """Return where a version lies: in the folder that the adapter had when it was first added."""
         index = self.known()
-        return self.store / (index[name].get("folder", name) if name in index else name) / version
+        return self.store / (index.kept(name).get("folder", name) if name in index else name) / version
 
     def load(self, reference: str) -> Adapter:
         """Read the adapter `name`, `name@tag` or `name@version`.
@@ -225,8 +225,7 @@ class Registry:
     def renew(self, index: Index) -> list[str]:
         """Put what the store says into an index that `changing` yielded; return what was left out, and why."""
         found, left_out = from_store(self.store, index)
-        for name in list(index):
-            index.put(name, None)
+        index.lines.clear()
         for name, (records, state) in found.items():
             if name != records.name:  # another one has its name
                 records.add_change({"name": name})
