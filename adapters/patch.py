@@ -53,6 +53,37 @@ class Patch(ABC):
         return lambda: vars(module).pop("forward", None)
 
 
+class Held(nn.Module):
+    """A patch that learns, held by the module that it patches, which so has its tensors for parameters."""
+
+    NAME = "held_patch"
+
+    def __init__(self, patch: Patch) -> None:
+        super().__init__()
+        for name, tensor in patch.tensors().items():
+            self.register_parameter(name.replace(".", "_"), tensor)  # type: ignore[arg-type]
+        self.patch = patch
+
+    @classmethod
+    def attach(cls, module: nn.Module, patch: Patch) -> list[nn.Parameter]:
+        """Make `module` compute what `patch` says, and return the patch's tensors, which are to learn."""
+        held = cls(patch)
+        module.add_module(cls.NAME, held)
+        patch.attach(module)
+        return list(held.parameters())
+
+    @classmethod
+    def of(cls, base: nn.Module) -> dict[str, Held]:
+        """Return the patches that modules of `base` hold, by the modules' names."""
+        found = {name: vars(m)["_modules"].get(cls.NAME) for name, m in base.named_modules()}
+        return {name: held for name, held in found.items() if isinstance(held, Held)}
+
+    def detach(self, module: nn.Module) -> None:
+        """Have `module` compute what it did before."""
+        vars(module).pop("forward", None)
+        delattr(module, self.NAME)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Replace(Patch):
     """Put other tensors in the place of some of the module's own."""
@@ -170,6 +201,70 @@ class LowRank(Update):
         delta = (self.B.double() @ self.A.double()) * self.scale
         delta = delta if isinstance(module, nn.Linear) else delta.mT
         return {"weight": (weight.double() + delta).to(weight.dtype)}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Dora(Update):
+    """Give the sum of weight and low-rank update rows of given lengths (DoRA, Liu et al. 2024, arXiv:2402.09353)."""
+
+    kind: ClassVar[str] = "dora"
+    A: Tensor  # (r, in_features), or (rows, r, in_features)
+    B: Tensor  # (out_features, r), or (rows, out_features, r)
+    magnitude: Tensor  # (out_features,), or (rows, out_features)
+    scale: float
+    factor: Tensor  # magnitude by the lengths that the sum's rows have, of magnitude's shape
+    bias: Tensor | None  # of the module, which is no part of what is scaled
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {"lora_A.weight": self.A, "lora_B.weight": self.B, "lora_magnitude_vector": self.magnitude}
+
+    def options(self) -> Mapping[str, Any]:
+        return {"scale": self.scale}
+
+    @classmethod
+    def of(cls, low: LowRank, magnitude: Tensor, module: nn.Module) -> Dora:
+        """Return the patch of an update of `module` and its rows' lengths."""
+        _check_vector("lora_magnitude_vector", magnitude, features(module)[1])
+        weight = module.get_parameter("weight").detach()
+        weight = weight if isinstance(module, nn.Linear) else weight.mT
+        a, b = low.A.detach(), low.B.detach()
+        eye = torch.eye(a.shape[1], device=a.device, dtype=a.dtype)
+        update = nn.functional.linear(nn.functional.linear(eye, a), b).mT  # as PEFT computes it, to the bit
+        bias = None if module.bias is None else module.get_parameter("bias")
+        length = torch.linalg.norm(weight + low.scale * update, dim=1).to(weight.dtype)
+        return cls(low.A, low.B, magnitude, low.scale, magnitude.detach().to(weight.dtype) / length, bias)
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor], options: Mapping[str, Any], module: nn.Module) -> Dora:
+        rest = dict(tensors)
+        magnitude = rest.pop("lora_magnitude_vector", torch.empty(0))
+        return cls.of(LowRank.load(rest, options, module), magnitude, module)
+
+    @classmethod
+    def stack(cls, patches: Sequence[Dora]) -> Dora:
+        low, first = LowRank.stack([p.low for p in patches]), patches[0]
+        magnitude, factor = (torch.stack([getattr(p, name) for p in patches]) for name in ("magnitude", "factor"))
+        return cls(low.A, low.B, magnitude, first.scale, factor, first.bias)
+
+    @property
+    def low(self) -> LowRank:
+        """The update."""
+        return LowRank(self.A, self.B, self.scale)
+
+    def outputs(self, x: Tensor, y: Tensor) -> Tensor:
+        x, factor = x.to(self.A.dtype), _beside(self.factor, y)
+        if self.A.ndim == 2:
+            update = nn.functional.linear(nn.functional.linear(x, self.A), self.B)
+        else:
+            update = torch.bmm(torch.bmm(x.reshape(len(x), -1, x.shape[-1]), self.A.mT), self.B.mT).view_as(y)
+        own = y if self.bias is None else y - self.bias
+        return (y + ((factor - 1) * own + factor * update * self.scale)).to(y.dtype)
+
+    def fold(self, module: nn.Module) -> Mapping[str, Tensor]:
+        weight = module.get_parameter("weight")
+        whole = self.low.fold(module)["weight"].double()
+        along = self.factor.double()
+        return {"weight": (whole * (along[:, None] if isinstance(module, nn.Linear) else along)).to(weight.dtype)}
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -18,7 +18,7 @@ from .sharding import like, put, whole
 if TYPE_CHECKING:
     from .underway import Run
 
-_OPTIMIZER, _RANDOM = "optimizer/", "random/"
+_OPTIMIZER, _RANDOM, _STRATEGY = "optimizer/", "random/", "strategy/"
 
 
 @dataclass
@@ -29,10 +29,11 @@ class Position:
     batches: int = 0  # of this epoch that were learned from, by each process
     steps: int = 0  # of the optimizer, in all
     loss: float = 0.0  # summed over this epoch's batches
+    learning: list[str] | None = None  # what learns in this epoch, where it isn't all that does at some time
 
     def next_epoch(self) -> Position:
         """Return the beginning of the epoch after this one."""
-        return replace(self, epoch=self.epoch + 1, batches=0, loss=0.0)
+        return replace(self, epoch=self.epoch + 1, batches=0, loss=0.0, learning=None)
 
 
 def capture(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, position: Position) -> Checkpoint:
@@ -49,6 +50,7 @@ def capture(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, position
                 scalars.setdefault(name, {})[key] = value
     for (name, _), values in zip(names, run.best or (), strict=False):
         tensors[BEST + name] = whole(values)
+    tensors |= {_STRATEGY + key: values for key, values in run.strategy.state(run.base.model).items()}
     plain = {}
     for rank, (own, arrays) in enumerate(processes.gathered(_random_state(accelerator.device))):
         tensors |= {f"{_RANDOM}{rank}/{key}": torch.from_numpy(array.copy()) for key, array in arrays.items()}
@@ -82,6 +84,8 @@ def restore(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, found: C
         if name in states:
             state = {k: like(p, v) if isinstance(v, Tensor) else v for k, v in states[name].items()}
             optimizer.optimizer.state[p] = state
+    for key, values in run.strategy.state(run.base.model).items():
+        put(values, found.tensors[_STRATEGY + key])
     scheduler.load_state_dict({**scheduler.state_dict(), **progress["scheduler"]})
     for group, rate in zip(optimizer.optimizer.param_groups, scheduler.get_last_lr(), strict=True):
         group["lr"] = rate

@@ -19,11 +19,12 @@ from .checkpoints import Checkpoints
 from .errors import StrategyError, TrainingError
 from .evaluation import apart, encode, outputs
 from .fitting import fitted, moved, named, task_model
+from .looping import loop
 from .metrics import Metrics
 from .options import plain
 from .precision import Precision, precision
 from .settings import TrainingOptions
-from .stepping import features_of, loop, predictions_of
+from .stepping import features_of, predictions_of
 from .strategy import Strategy
 from .trunk import room_for
 from .underway import Run
@@ -185,7 +186,7 @@ def learn(run: Run, mixed: Precision) -> list[Any]:
             p.copy_(values)
             p.grad = None
     run.best = None
-    if run.predictions is not None and (run.sharded or (run.trunk is None and mixed.name == "no")):
+    if run.predictions is not None and (run.sharded or (run.trunk is None and mixed.name == "no" and not run.refrozen)):
         return run.predictions
     with run.trunk.exchanged() if run.trunk is not None and run.trunk.whole else contextlib.nullcontext():
         return predictions_of(run, validation)

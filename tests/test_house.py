@@ -13,7 +13,19 @@ import adapterkit
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"errors", "options", "settings", "modules", "patch", "strategy", "watch", "files", "readers"}
+    {
+        "errors",
+        "options",
+        "settings",
+        "modules",
+        "patch",
+        "inserted",
+        "peft_layer",
+        "strategy",
+        "watch",
+        "files",
+        "readers",
+    }
     | {"peft_format", "metrics", "vectors", "snapshot"}
     | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
     | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking"},
@@ -22,7 +34,9 @@ FLOORS = [
     {"trunk", "solving", "evaluation", "pool", "merge"},
     {"underway"},
     {"position"},
+    {"groups"},
     {"stepping"},
+    {"looping"},
     {"training"},
     {"workflow", "answering"},
     {"planning", "search"},
@@ -30,6 +44,8 @@ FLOORS = [
 ]
 SIDEWAYS = {
     ("patch", "modules"),
+    ("inserted", "patch"),
+    ("peft_layer", "patch"),
     ("strategy", "modules"),
     ("strategy", "patch"),
     ("tasks", "data"),
