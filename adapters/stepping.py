@@ -220,6 +220,7 @@ class Steps:
             raise TrainingError(f"{type(run.strategy).__name__} freezes and thaws, which parameters in pieces can't")
         self.release()
         run.trunk, self.feeds = None, self.whole
+        run.model.eval()
         for p in run.trainable:
             p.requires_grad_(names[id(p)] in wanted)
             p.grad = None
@@ -239,8 +240,10 @@ class Steps:
     def release(self) -> None:
         """Give the run its model back as it was, all of it."""
         self._cut.close()
-        if self.run.refrozen:  # what was kept is of what learned last, and not of the best epoch
-            self.run.trunk = None
+        if self.run.refrozen:
+            self.run.trunk = None  # what was kept is of what learned last, and not of the best epoch
+            for p in self.run.trainable:
+                p.requires_grad_(True)
         self.accelerator.unwrap_model(self.prepared, keep_fp32_wrapper=False)  # autocast was for training alone
 
     def keep(self, optimizer: Any, scheduler: Any, position: Position) -> bool:

@@ -58,11 +58,10 @@ class Peft(Strategy):
         if "target_modules" in known and self.target_modules != ("usual",):
             options["target_modules"] = list(self.target_modules)
             if self.target_modules == ("all-linear",):
-                there: Mapping[str, Any] = (
-                    norm_modules(base) if made.__name__ == "LNTuningConfig" else linear_maps(base)
-                )
+                norms = made.__name__ == "LNTuningConfig"
+                found: Mapping[str, Any] = norm_modules(base) if norms else linear_maps(base)
                 inside = tuple(f"{name}." for name in blocks(base))
-                options["target_modules"] = [name for name in there if name.startswith(inside)]
+                options["target_modules"] = [name for name in found if name.startswith(inside)]
         return made(**options)
 
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:

@@ -31,6 +31,10 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "full": {},
     "layerwise": {"top": 1},
     "head-only": {"head": "model"},
+    "settling": {"strategy": "layerwise", "top": 3, "freezing": "auto"},
+    "thawing": {"strategy": "layerwise", "top": 3, "unfreezing": "gradual"},
+    "dora": {"strategy": "lora", "use_dora": True},
+    "bottleneck": {},
 }
 EPOCHS, ROWS, BATCH = 3, 64, 8
 STEPS = EPOCHS * ROWS // BATCH
