@@ -198,20 +198,20 @@ class Steps:
 
     def begin(self, position: Position) -> None:
         """Have learn what the strategy says of an epoch, or, in the middle of one, what learned in it before."""
-        run, who = self.run, f"{type(self.run.strategy).__name__}.on_epoch"
-        names = {id(p): name for name, p in zip(run.names, run.trainable, strict=True)}
+        run = self.run
+        chosen = None
         if not position.batches:
-            with named(who):
+            with named(f"{type(run.strategy).__name__}.on_epoch"):
                 chosen = run.strategy.on_epoch(run.base.model, position.epoch)
-                if chosen is None:
-                    position.learning = None
-                else:
-                    heads = map(id, run.head.values())
-                    there = {*map(id, chosen), *heads}
-                    position.learning = [name for key, name in names.items() if key in there]
-        wanted = names.values() if position.learning is None else position.learning
-        if [name for p, name in zip(run.trainable, names.values(), strict=True) if p.requires_grad] != list(wanted):
-            self._have_learn(set(wanted), names)
+        if chosen is None and position.learning is None and not run.refrozen:
+            return
+        names = {id(p): name for name, p in zip(run.names, run.trainable, strict=True)}
+        if chosen is not None:
+            there = {*map(id, chosen), *map(id, run.head.values())}
+            position.learning = [name for key, name in names.items() if key in there]
+        wanted = {*names.values()} if position.learning is None else {*position.learning}
+        if {names[id(p)] for p in run.trainable if p.requires_grad} != wanted:
+            self._have_learn(wanted, names)
 
     def _have_learn(self, wanted: set[str], names: Mapping[int, str]) -> None:
         """Freeze and thaw what a run trains; the trunk, and what several processes share, follow."""
