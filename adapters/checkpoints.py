@@ -33,11 +33,11 @@ from torch import Tensor
 from . import planes
 from .errors import AdapterkitError, RegistryError, TrainingError
 from .files import json_bytes, sha256, tensor_chunks, write_file, write_folder
-from .settings import SavingOptions
+from .settings import RUN_FILE, SavingOptions
 from .watch import Watch
 
 FORMAT_VERSION = 1
-RUNS, RUN_FILE = "runs", "run.yaml"
+RUNS = "runs"
 STATE, ABOUT = "state.safetensors", "checkpoint.json"
 BEST, LEARNS = "best/", "learns/"
 _NAME = re.compile(r"checkpoint-(\d{4,9})-(\d{8,15})")

@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 from .errors import OptionError
 
+RUN_FILE = "run.yaml"
+"""The file that holds a run's options, beside its checkpoints and its adapter."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BaseOptions:

@@ -15,7 +15,7 @@ from .errors import OptionError, unknown
 from .files import json_bytes, sha256
 from .options import Option, build, options, plain
 from .registry import Registry, check_name, entry_of
-from .settings import BaseOptions, DataOptions, SavingOptions, TrainingOptions
+from .settings import RUN_FILE, BaseOptions, DataOptions, SavingOptions, TrainingOptions
 from .strategies import find, strategy_class
 from .strategy import Strategy
 from .tasks import TASKS, Task, infer_task, task_class
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SECTIONS = (BaseOptions, DataOptions, TrainingOptions, SavingOptions)
-RUN_FILE, CARD = "run.yaml", "README.md"
+CARD = "README.md"
 RATE, AUTO = "learning_rate", "auto"
 
 
