@@ -105,8 +105,8 @@ def table(rows: list[dict[str, Any]], cases: list[str], about: str) -> str:
         [
             *lines,
             "",
-            f"{about} Metrics are means of {seeds} seeds on the test rows ({n}), in brackets their 95 % intervals by "
-            f"resampling rows, each end a mean of the seeds'. Seconds and memory above the loaded base are medians{of}.",
+            f"{about} Metrics are means of {seeds} seeds on the test rows ({n}), in brackets their 95 % intervals "
+            f"by resampling rows, each end a mean of the seeds'. Seconds and memory above the base are medians{of}.",
         ]
     )
 

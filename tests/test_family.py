@@ -17,7 +17,7 @@ from adapterkit.errors import AdapterError, StrategyError
 from adapterkit.fitting import fitted
 from adapterkit.inserted import Bottleneck, Prefix
 from adapterkit.modules import attentions, blocks, linear_maps, lowest, norm_modules, sublayer_ends
-from adapterkit.peft_layer import PeftLayer
+from adapterkit.peft_layer import PeftLayer, config_class
 from adapterkit.strategies import strategy_class
 from tests import tiny
 
@@ -119,20 +119,23 @@ def test_ia3s_patches_say_what_peft_says(family: str, tiny_folder: Callable[...,
     assert torch.allclose(ours(folder, "ia3"), said(model, Base.load(str(folder))), atol=1e-6)
 
 
-METHODS = {
-    "FOURIERFT": "n_frequency=50",
-    "GRALORA": "r=8",
-    "HIRA": "r=4",
-    "LN_TUNING": "",
-    "OFT": "",
+_PLAIN = "ADAMSS BEFT DEFT DELORA GLORA GRALORA HIRA LILY LN_TUNING LOHA LOKR OFT OSF PEANUT PSOFT SUPERTUNING"
+METHODS = dict.fromkeys(_PLAIN.split(), "") | {
     "BOFT": "boft_block_size=8",
-    "LOHA": "r=2",
-    "LOKR": "r=2",
+    "C3A": "block_size=16",
+    "FOURIERFT": "n_frequency=50",
     "HRA": "r=4",
-    "SHIRA": "r=2",
-    "ROAD": "group_size=16",
     "MISS": "r=4",
+    "ROAD": "group_size=16",
+    "SHIRA": "r=2",
+    "WAVEFT": "n_frequency=50",
 }
+
+
+def test_every_method_of_pefts_that_can_be_chosen_is_tried() -> None:
+    with pytest.raises(StrategyError) as caught:
+        config_class("none")
+    assert str(caught.value).endswith(": " + ", ".join(sorted(METHODS)))
 
 
 @pytest.mark.parametrize("method", METHODS)
