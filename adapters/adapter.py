@@ -64,6 +64,7 @@ class Adapter:
                 for module, p in patches.items()
             },
             "head": sorted(head),
+            **({"tied": tied} if head and (tied := base.tied_names(model)) else {}),
         }
         return cls(manifest, tensors)
 

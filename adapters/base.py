@@ -244,6 +244,13 @@ class Base:
         shared = {id(p) for p in self.model.parameters()}
         return [name for name, p in model.named_parameters() if id(p) not in shared]
 
+    def tied_names(self, model: Any) -> list[str]:
+        """Return the names that parameters of the shared base have in the head of a task model."""
+        prefix, own = self.prefix(model), dict(self.model.named_parameters(remove_duplicate=False))
+        shared = {id(p) for p in own.values()}
+        named = model.named_parameters(remove_duplicate=False)
+        return sorted(name for name, p in named if id(p) in shared and name.removeprefix(prefix) not in own)
+
     @staticmethod
     def prefix(model: Any) -> str:
         """Return what a base parameter's name begins with in a task model: `bert.`, or nothing."""

@@ -276,19 +276,21 @@ class Scale(Update):
     of: Literal["inputs", "outputs"]
 
     def tensors(self) -> Mapping[str, Tensor]:
-        return {"scale": self.by}
+        # shaped as PEFT's: beside a weight of (outputs, inputs)
+        return {"ia3_l": self.by[None] if self.of == "inputs" else self.by[:, None]}
 
     def options(self) -> Mapping[str, Any]:
         return {"of": self.of}
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor], options: Mapping[str, Any], module: nn.Module) -> Scale:
-        if set(tensors) != {"scale"} or options.get("of") not in ("inputs", "outputs") or len(options) != 1:
-            raise AdapterError(f"a scale patch is scale, of inputs or outputs, not {sorted(tensors)} {dict(options)}")
+        if set(tensors) != {"ia3_l"} or options.get("of") not in ("inputs", "outputs") or len(options) != 1:
+            raise AdapterError(f"a scale patch is ia3_l, of inputs or outputs, not {sorted(tensors)} {dict(options)}")
         inner, outer = features(module)
-        size = inner if options["of"] == "inputs" else outer
-        _check_vector("scale", tensors["scale"], size)
-        return cls(tensors["scale"].to(module.get_parameter("weight").dtype), options["of"])
+        by, shape = tensors["ia3_l"], (1, inner) if options["of"] == "inputs" else (outer, 1)
+        if by.shape != shape:
+            raise AdapterError(f"'ia3_l' of {options['of']} is {tuple(by.shape)}, but {shape} was expected")
+        return cls(by.flatten().to(module.get_parameter("weight").dtype), options["of"])
 
     @classmethod
     def stack(cls, patches: Sequence[Scale]) -> Scale:
