@@ -31,6 +31,8 @@ from .strategies import find
 from .vectors import WordVectorsConfig
 
 CARD, GENERATION = "README.md", "generation_config.json"
+SENTENCEPIECE = "tokenizer.model"
+"""The vocabulary as SentencePiece writes it, which other tools read and tokenizers don't write again."""
 
 
 def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
@@ -134,12 +136,13 @@ def _state(model: Any, folded: Mapping[int, Tensor], *, apart: bool) -> dict[str
 
 def _write(base: Base, model: Any, state: Mapping[str, Tensor], folder: Path) -> None:
     """Write config, tensors and tokenizer of a task model, and the base's own settings for generation."""
-    generation = cached_file(
-        base.path, GENERATION, revision=base.revision or "main", _raise_exceptions_for_missing_entries=False
-    )
     model.save_pretrained(folder, state_dict=dict(state))
-    if generation is not None and model.can_generate():
-        shutil.copyfile(generation, folder / GENERATION)
+    for name in [SENTENCEPIECE, *([GENERATION] if model.can_generate() else [])]:
+        own = cached_file(
+            base.path, name, revision=base.revision or "main", _raise_exceptions_for_missing_entries=False
+        )
+        if own is not None:
+            shutil.copyfile(own, folder / name)
     tokenizer = copy.deepcopy(base.tokenizer)
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:  # as no use has left it
         backend.no_truncation()
@@ -264,6 +267,8 @@ def _part(base: Base, name: str, adapter: Adapter, weight: float) -> _Part:
         if not isinstance(patch, LowRank):
             kind = f"a patch of kind '{patch.kind}' at '{module}'"
             raise AdapterError(f"'{name}' has {kind}; only low-rank adapters are added up")
+        if patch.bias is not None:
+            raise AdapterError(f"'{name}' has a bias beside its update at '{module}'; only updates alone are added up")
         low_rank[module] = patch
     return _Part(name, adapter, weight, low_rank)
 

@@ -74,6 +74,7 @@ def _lora(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], kind: str)
         "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
         "lora_dropout": 0.0,
         "bias": "none",
+        "lora_bias": any("lora_B.bias" in patch["tensors"] for patch in patches.values()),
         "use_dora": kind == "dora",
         "rank_pattern": {f"{prefix}{m}": rank for m, rank in ranks.items() if rank != r},
         "alpha_pattern": {f"{prefix}{m}": a for m, a in alphas.items() if a != alpha},
