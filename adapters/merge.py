@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers.utils import cached_file
 
 from .adapter import MANIFEST, TENSORS, Adapter
+from .added import as_plain
 from .base import Base
 from .errors import AdapterError, unknown
 from .files import version_of
@@ -52,8 +53,9 @@ def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
         raise AdapterError(f"base '{base.name}' is held in {base.quantization}, and a plain model has whole numbers")
     if isinstance(base.model.config, WordVectorsConfig):
         raise AdapterError(f"base '{base.name}' is word vectors, which transformers can't load without adapterkit")
+    adapter.check_base(base)
+    base = adapter.on(base)
     with base.held():  # as the base is itself, before any patch is attached
-        adapter.check_base(base)
         patches = adapter.patches(base)
         folded = _folded(base, patches)
     with adapter.attached(base) as model, _beside(place) as beside:
@@ -62,7 +64,7 @@ def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
         apart = bool(adapter.manifest.get("untied", False)) and not model.config.is_encoder_decoder
         if apart:
             model.config.tie_word_embeddings = False
-        state = _state(model, folded, apart=apart)
+        state = as_plain(model, _state(model, folded, apart=apart))
         _write(base, model, state, beside)
         _check_written(base, adapter.task.auto_class, state, beside)
     return place
@@ -257,9 +259,11 @@ def _part(base: Base, name: str, adapter: Adapter, weight: float) -> _Part:
         raise AdapterError(f"'{name}' has the weight {weight}, and a finite number was expected")
     try:
         adapter.check_base(base)
-        patches = adapter.patches(base)
+        patches = adapter.patches(adapter.on(base))
     except AdapterError as error:
         raise AdapterError(f"'{name}': {error}") from error
+    if "added_tokens" in adapter.manifest:
+        raise AdapterError(f"'{name}' adds tokens to the tokenizer; only updates alone are added up")
     if not patches:
         raise AdapterError(f"'{name}' changes nothing but the head; only low-rank adapters are added up")
     low_rank = {}

@@ -243,6 +243,8 @@ class Dora(Update):
     def of(cls, low: LowRank, magnitude: Tensor, module: nn.Module) -> Dora:
         """Return the patch of an update of `module` and its rows' lengths."""
         _check_vector("lora_magnitude_vector", magnitude, features(module)[1])
+        if low.bias is not None:
+            raise AdapterError("a dora patch is an update and its rows' lengths, without a bias of its own")
         weight = module.get_parameter("weight").detach()
         weight = weight if isinstance(module, nn.Linear) else weight.mT
         a, b = low.A.detach(), low.B.detach()
@@ -280,7 +282,9 @@ class Dora(Update):
 
     def fold(self, module: nn.Module) -> Mapping[str, Tensor]:
         weight = module.get_parameter("weight")
-        whole = self.low.fold(module)["weight"].double()
+        folded = self.low.fold(module)
+        assert folded is not None  # without a bias of its own, it always can be
+        whole = folded["weight"].double()
         along = self.factor.double()
         return {"weight": (whole * (along[:, None] if isinstance(module, nn.Linear) else along)).to(weight.dtype)}
 

@@ -47,6 +47,8 @@ def why_not(manifest: Mapping[str, Any]) -> str | None:
     kinds = sorted({patch["kind"] for patch in manifest["patches"].values()})
     if "probe" in manifest:
         return "its head is a probe, which transformers has no class for"
+    if "added_tokens" in manifest:
+        return "it adds tokens to the tokenizer"
     if not kinds:
         return "it changes nothing but the head, and PEFT has no such adapter"
     if len(kinds) > 1 or kinds[0] not in PEFT_TYPES:

@@ -29,7 +29,7 @@ FLOORS = [
     | {"peft_format", "peft_folder", "metrics", "vectors", "snapshot"}
     | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
     | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking"},
-    {"base", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"},
+    {"base", "added", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"},
     {"adapter", "registry", "fitting"},
     {"trunk", "solving", "evaluation", "pool", "merge", "peft_check", "peft_import", "exporting"},
     {"underway"},
@@ -58,6 +58,8 @@ SIDEWAYS = {
     ("probe", "base"),
     ("probe", "anatomy"),
     ("exporting", "merge"),
+    ("base", "anatomy"),
+    ("base", "added"),
     ("peft_import", "peft_check"),
 }
 ACROSS = {"errors", "options", "watch", "files", "adapter", "evaluation", "strategy", "settings"}

@@ -344,7 +344,7 @@ def test_tensors_without_a_place_here_are_refused(loaded: Callable[..., Base], t
         r"'embeddings.word_embeddings.weight' is \(305, 32\), but that of base .* \(300, 32\)": {
             row: torch.zeros(305, 32)
         },
-        "'bert.prompt' has no place in a BertModel or its head": {"base_model.model.bert.prompt": torch.zeros(3)},
+        "'prompt' has no place in a BertModel or its head": {"base_model.model.bert.prompt": torch.zeros(3)},
         "a low-rank patch is lora_A.weight, lora_B": {f"{layer}0.attention.self.query.lora_B.weight": None},
         "holds what is no finite number": {
             f"{layer}0.attention.self.query.lora_B.weight": torch.full((32, 4), torch.inf)
@@ -443,9 +443,7 @@ def test_gguf_ready_is_a_causal_model_as_the_converter_reads_it(folder_of: Calla
     assert needed <= {file.name for file in place.iterdir()}
     check_equal(base, adapter, transformers.AutoModelForCausalLM.from_pretrained(place), atol=1e-5)
     bert = Base.load(folder_of("bert", "text-generation"))
-    with pytest.raises(
-        AdapterError, match="no GGUF of a 'bert' model is known to transformers; of these there are: bl"
-    ):
+    with pytest.raises(AdapterError, match="no GGUF of a 'bert' model is known to transformers; of these"):
         write_model(bert, made.adapter(bert, task, "lora"), tmp_path / "no", form="gguf-ready")
     base.tokenizer.add_tokens([f"<{i}>" for i in range(9)])
     with pytest.raises(AdapterError, match=r"has \d+ tokens, but its embeddings 300 rows; llama.cpp needs a row"):
