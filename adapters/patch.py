@@ -25,6 +25,10 @@ class Patch(ABC):
     def tensors(self) -> Mapping[str, Tensor]:
         """Return the patch's tensors by the names they have in the adapter's file."""
 
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Return the tensors that are to learn, by name: those of the file, where these aren't other views of them."""
+        return self.tensors()
+
     def options(self) -> Mapping[str, Any]:
         """Return what else `load` needs, as JSON values."""
         return {}
@@ -60,7 +64,7 @@ class Held(nn.Module):
 
     def __init__(self, patch: Patch) -> None:
         super().__init__()
-        for name, tensor in patch.tensors().items():
+        for name, tensor in patch.parameters().items():
             self.register_parameter(name.replace(".", "_"), tensor)  # type: ignore[arg-type]
         self.patch = patch
 
@@ -300,6 +304,9 @@ class Scale(Update):
     def tensors(self) -> Mapping[str, Tensor]:
         # shaped as PEFT's: beside a weight of (outputs, inputs)
         return {"ia3_l": self.by[None] if self.of == "inputs" else self.by[:, None]}
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        return {"scale": self.by}
 
     def options(self) -> Mapping[str, Any]:
         return {"of": self.of}

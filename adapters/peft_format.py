@@ -53,7 +53,7 @@ def why_not(manifest: Mapping[str, Any]) -> str | None:
         return "it changes nothing but the head, and PEFT has no such adapter"
     if len(kinds) > 1 or kinds[0] not in PEFT_TYPES:
         known = ", ".join(PEFT_TYPES)
-        return f"it is made of patches of kind {', '.join(kinds)}, and PEFT has adapters of one kind among {known}"
+        return f"it is made of patches of kind {', '.join(kinds)}, and only those of one kind of {known} are PEFT's"
     whole = _head_modules(manifest)
     tied = next((name for name in manifest.get("tied", ()) if name.startswith(tuple(f"{m}." for m in whole))), None)
     return tied and f"its head is new and tied to the base at '{tied}', and PEFT saves heads whole"
