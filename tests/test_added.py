@@ -217,6 +217,7 @@ def test_the_commands_take_added_tokens(
     done = adapt("run", *flags, "--added-tokens", "<good>,<bad>", "--name", "added")
     assert done.exit_code == 0, done.output
     found = json.loads(adapt("predict", "added", "<good> food", "--json").stdout)
+    assert "tokens     <good>, <bad> added" in adapt("show", "added").stdout
     assert adapt("eval", "added", "--test-file", rows).exit_code == 0
     assert adapt("export", "added", "--format", "merged", "--to", "out").exit_code == 0
     theirs = transformers.pipeline("text-classification", model=str(tmp_path / "out"))("<good> food")

@@ -172,7 +172,6 @@ def test_what_peft_has_no_adapter_for_is_refused_with_the_reason(loaded: Callabl
 # ---- PEFT's, here
 
 KINDS: dict[str, Callable[..., Any]] = {
-    "lora": lambda **kw: peft.LoraConfig(r=4, lora_alpha=6, **kw),
     "rslora": lambda **kw: peft.LoraConfig(
         r=4,
         use_rslora=True,
@@ -246,7 +245,7 @@ def test_biases_that_learned_beside_lora_are_taken_in(
     family: str, name: str, bias: str, loaded: Callable[..., Base], tmp_path: Path
 ) -> None:
     base, task = loaded(family, name), named_task(name)
-    theirs = of_peft(base.path, task, tmp_path / "theirs", config_of("lora", family, task, bias=bias))
+    theirs = of_peft(base.path, task, tmp_path / "theirs", config_of("rslora", family, task, bias=bias))
     adapter = taken(tmp_path / "theirs", base)
     kinds = {patch["kind"] for patch in adapter.manifest["patches"].values()}
     assert kinds == ({"low-rank", "replace"} if bias == "all" else {"low-rank"})
@@ -257,7 +256,7 @@ def test_modules_of_the_base_and_tied_output_embeddings_that_were_saved_whole_ar
     loaded: Callable[..., Base], tmp_path: Path
 ) -> None:
     base, task = loaded("gpt2", "text-generation"), named_task("text-generation")
-    config = config_of("lora", "gpt2", task, modules_to_save=["ln_f", "lm_head"])
+    config = config_of("rslora", "gpt2", task, modules_to_save=["ln_f", "lm_head"])
     theirs = of_peft(base.path, task, tmp_path / "theirs", config)
     adapter = taken(tmp_path / "theirs", base)
     assert adapter.manifest["untied"]
@@ -270,18 +269,18 @@ def test_a_task_without_a_type_of_pefts_is_named_and_labels_come_from_the_base(
     folder_of: Callable[..., str], tmp_path: Path
 ) -> None:
     base, choice = Base.load(folder_of("bert")), named_task("multiple-choice")
-    config = config_of("lora", "bert", choice, modules_to_save=["classifier"])
+    config = config_of("rslora", "bert", choice, modules_to_save=["classifier"])
     theirs = of_peft(base.path, choice, tmp_path / "choice", config)
     with pytest.raises(AdapterError, match="has task_type None; say what it does: --task question-answering, mult"):
         taken(tmp_path / "choice", base)
     check_equal(base, taken(tmp_path / "choice", base, "multiple-choice"), theirs)
 
-    of_peft(base.path, CLASSIFY, tmp_path / "two", config_of("lora", "bert", CLASSIFY))
+    of_peft(base.path, CLASSIFY, tmp_path / "two", config_of("rslora", "bert", CLASSIFY))
     assert taken(tmp_path / "two", base).task.labels == ("LABEL_0", "LABEL_1")  # type: ignore[attr-defined]
     base.model.config.id2label = {0: "bad", 1: "good"}
     assert taken(tmp_path / "two", base).task.labels == ("bad", "good")  # type: ignore[attr-defined]
     number = named_task("text-classification", labels=(), problem_type="regression")
-    of_peft(base.path, number, tmp_path / "one", config_of("lora", "bert", number))
+    of_peft(base.path, number, tmp_path / "one", config_of("rslora", "bert", number))
     assert taken(tmp_path / "one", base).task.summary() == "a number"
 
 
@@ -310,7 +309,7 @@ def test_a_config_that_is_not_right_is_refused_in_a_line(
 ) -> None:
     fields, message = CONFIGS[case]
     base = loaded("bert")
-    of_peft(base.path, CLASSIFY, tmp_path / "a", config_of("lora", "bert", CLASSIFY))
+    of_peft(base.path, CLASSIFY, tmp_path / "a", config_of("rslora", "bert", CLASSIFY))
     edited(tmp_path / "a", **fields)
     with pytest.raises(AdapterkitError, match=message) as caught:
         taken(tmp_path / "a", base, **({"labels": "a,b,c"} if case == "labels" else {}))
@@ -321,7 +320,7 @@ def test_what_peft_would_compute_otherwise_is_refused(
     loaded: Callable[..., Base], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = loaded("bert")
-    of_peft(base.path, CLASSIFY, tmp_path / "a", config_of("lora", "bert", CLASSIFY))
+    of_peft(base.path, CLASSIFY, tmp_path / "a", config_of("rslora", "bert", CLASSIFY))
     forward = LowRank.outputs
     monkeypatch.setattr(LowRank, "outputs", lambda self, x, y: forward(self, x, y) * 1.001)
     with pytest.raises(AdapterError, match=r"through PEFT, base .* gives other logits, by .* isn't taken in"):
@@ -330,7 +329,7 @@ def test_what_peft_would_compute_otherwise_is_refused(
 
 def test_tensors_without_a_place_here_are_refused(loaded: Callable[..., Base], tmp_path: Path) -> None:
     base, path = loaded("bert"), tmp_path / "a" / "adapter_model.safetensors"
-    of_peft(base.path, CLASSIFY, tmp_path / "a", config_of("lora", "bert", CLASSIFY))
+    of_peft(base.path, CLASSIFY, tmp_path / "a", config_of("rslora", "bert", CLASSIFY))
     whole = safetensors.torch.load_file(path)
     layer, row = "base_model.model.bert.encoder.layer.", "base_model.model.bert.embeddings.word_embeddings.weight"
     changes: dict[str, dict[str, Any]] = {
@@ -370,7 +369,7 @@ def test_import_list_show_predict_eval_merge_and_export(
     adapt: Adapt, small_csv: Path, folder_of: Callable[..., str], tmp_path: Path
 ) -> None:
     base, texts = folder_of("bert"), ["lovely food", "a dull film"]
-    theirs = of_peft(base, CLASSIFY, tmp_path / "theirs", config_of("lora", "bert", CLASSIFY))
+    theirs = of_peft(base, CLASSIFY, tmp_path / "theirs", config_of("rslora", "bert", CLASSIFY))
     done = adapt("import", "theirs", "--labels", "neg,pos", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["name"] == "theirs"
@@ -421,7 +420,7 @@ def test_an_adapter_of_the_hubs_cache_is_taken_in_offline(
     task = named_task("text-generation")
     cache = tmp_path / "hub" / "models--owner--name"
     sha = "0" * 40
-    of_peft(base, task, cache / "snapshots" / sha, config_of("lora", "gpt2", task))
+    of_peft(base, task, cache / "snapshots" / sha, config_of("rslora", "gpt2", task))
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text(sha)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
