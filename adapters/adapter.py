@@ -64,6 +64,8 @@ class Adapter:
                 for module, p in patches.items()
             },
             "head": sorted(head),
+            **({"added_tokens": base.added_tokens} if base.added_tokens else {}),
+            **({"tied": tied} if head and (tied := base.tied_names(model)) else {}),
         }
         return cls(manifest, tensors)
 
@@ -152,14 +154,28 @@ class Adapter:
             this = f"'{base.name}' ({base.model.config.model_type}, {base.fingerprint[:12]})"
             raise AdapterError(f"the adapter was trained on base {trained_on}, and this is base {this}")
 
+    def on(self, base: Base) -> Base:
+        """Return `base` as the adapter has it: with the tokens that it adds, over the same tensors.
+
+        Raises `AdapterError` where the base's tokenizer gives them other ids.
+        """
+        stated = self.manifest.get("added_tokens", {})
+        if base.added_tokens == stated:
+            return base
+        wider = (base.of or base).with_tokens(list(stated))
+        if wider.added_tokens != stated:
+            raise AdapterError(f"the tokenizer gives the added tokens the ids {wider.added_tokens}, not {stated}")
+        return wider
+
     @contextlib.contextmanager
     def attached(self, base: Base) -> Iterator[Any]:
         """Yield a transformers model of the task on the shared `base`; afterwards the base is itself again.
 
         Raises `AdapterError` where the adapter belongs to another base, or another adapter is attached.
         """
+        self.check_base(base)
+        base = self.on(base)
         with base.held(), contextlib.ExitStack() as undo:
-            self.check_base(base)
             patches = self.patches(base)
             task = self.task
             model = self._model(base, task)
@@ -222,6 +238,8 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
             right = right and all(isinstance(name, str) for name in patch["tensors"])
         for file in manifest["files"].values():
             right = right and isinstance(file["sha256"], str) and isinstance(file["bytes"], int)
+        added = manifest.get("added_tokens", {})
+        right = right and isinstance(added, dict) and all(type(number) is int for number in added.values())
         if not right or TENSORS not in manifest["files"]:
             raise TypeError("a part of it is of another type than it should be")
     except (ValueError, KeyError, TypeError, RecursionError) as error:

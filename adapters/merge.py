@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers.utils import cached_file
 
 from .adapter import MANIFEST, TENSORS, Adapter
+from .added import as_plain
 from .base import Base
 from .errors import AdapterError, unknown
 from .files import version_of
@@ -31,6 +32,8 @@ from .strategies import find
 from .vectors import WordVectorsConfig
 
 CARD, GENERATION = "README.md", "generation_config.json"
+SENTENCEPIECE = "tokenizer.model"
+"""The vocabulary as SentencePiece writes it, which other tools read and tokenizers don't write again."""
 
 
 def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
@@ -50,8 +53,9 @@ def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
         raise AdapterError(f"base '{base.name}' is held in {base.quantization}, and a plain model has whole numbers")
     if isinstance(base.model.config, WordVectorsConfig):
         raise AdapterError(f"base '{base.name}' is word vectors, which transformers can't load without adapterkit")
+    adapter.check_base(base)
+    base = adapter.on(base)
     with base.held():  # as the base is itself, before any patch is attached
-        adapter.check_base(base)
         patches = adapter.patches(base)
         folded = _folded(base, patches)
     with adapter.attached(base) as model, _beside(place) as beside:
@@ -60,7 +64,7 @@ def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
         apart = bool(adapter.manifest.get("untied", False)) and not model.config.is_encoder_decoder
         if apart:
             model.config.tie_word_embeddings = False
-        state = _state(model, folded, apart=apart)
+        state = as_plain(model, _state(model, folded, apart=apart))
         _write(base, model, state, beside)
         _check_written(base, adapter.task.auto_class, state, beside)
     return place
@@ -134,12 +138,13 @@ def _state(model: Any, folded: Mapping[int, Tensor], *, apart: bool) -> dict[str
 
 def _write(base: Base, model: Any, state: Mapping[str, Tensor], folder: Path) -> None:
     """Write config, tensors and tokenizer of a task model, and the base's own settings for generation."""
-    generation = cached_file(
-        base.path, GENERATION, revision=base.revision or "main", _raise_exceptions_for_missing_entries=False
-    )
     model.save_pretrained(folder, state_dict=dict(state))
-    if generation is not None and model.can_generate():
-        shutil.copyfile(generation, folder / GENERATION)
+    for name in [SENTENCEPIECE, *([GENERATION] if model.can_generate() else [])]:
+        own = cached_file(
+            base.path, name, revision=base.revision or "main", _raise_exceptions_for_missing_entries=False
+        )
+        if own is not None:
+            shutil.copyfile(own, folder / name)
     tokenizer = copy.deepcopy(base.tokenizer)
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:  # as no use has left it
         backend.no_truncation()
@@ -254,9 +259,11 @@ def _part(base: Base, name: str, adapter: Adapter, weight: float) -> _Part:
         raise AdapterError(f"'{name}' has the weight {weight}, and a finite number was expected")
     try:
         adapter.check_base(base)
-        patches = adapter.patches(base)
+        patches = adapter.patches(adapter.on(base))
     except AdapterError as error:
         raise AdapterError(f"'{name}': {error}") from error
+    if "added_tokens" in adapter.manifest:
+        raise AdapterError(f"'{name}' adds tokens to the tokenizer; only updates alone are added up")
     if not patches:
         raise AdapterError(f"'{name}' changes nothing but the head; only low-rank adapters are added up")
     low_rank = {}
@@ -264,6 +271,8 @@ def _part(base: Base, name: str, adapter: Adapter, weight: float) -> _Part:
         if not isinstance(patch, LowRank):
             kind = f"a patch of kind '{patch.kind}' at '{module}'"
             raise AdapterError(f"'{name}' has {kind}; only low-rank adapters are added up")
+        if patch.bias is not None:
+            raise AdapterError(f"'{name}' has a bias beside its update at '{module}'; only updates alone are added up")
         low_rank[module] = patch
     return _Part(name, adapter, weight, low_rank)
 

@@ -25,6 +25,10 @@ class Patch(ABC):
     def tensors(self) -> Mapping[str, Tensor]:
         """Return the patch's tensors by the names they have in the adapter's file."""
 
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Return the tensors that are to learn, by name: those of the file, where these aren't other views of them."""
+        return self.tensors()
+
     def options(self) -> Mapping[str, Any]:
         """Return what else `load` needs, as JSON values."""
         return {}
@@ -60,7 +64,7 @@ class Held(nn.Module):
 
     def __init__(self, patch: Patch) -> None:
         super().__init__()
-        for name, tensor in patch.tensors().items():
+        for name, tensor in patch.parameters().items():
             self.register_parameter(name.replace(".", "_"), tensor)  # type: ignore[arg-type]
         self.patch = patch
 
@@ -150,22 +154,28 @@ class Update(Patch):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LowRank(Update):
-    """Add a low-rank update, `x -> module(x) + scale * B(A(x))` (LoRA, Hu et al. 2021, arXiv:2106.09685)."""
+    """Add a low-rank update, `x -> module(x) + scale * B(A(x))` (LoRA, Hu et al. 2021, arXiv:2106.09685).
+
+    B may have a bias, as PEFT's `lora_bias` gives it.
+    """
 
     kind: ClassVar[str] = "low-rank"
     A: Tensor  # (r, in_features), or (rows, r, in_features)
     B: Tensor  # (out_features, r), or (rows, out_features, r)
     scale: float
+    bias: Tensor | None = None  # (out_features,), or (rows, out_features)
 
     def tensors(self) -> Mapping[str, Tensor]:
-        return {"lora_A.weight": self.A, "lora_B.weight": self.B}
+        own = {"lora_A.weight": self.A, "lora_B.weight": self.B}
+        return own if self.bias is None else {**own, "lora_B.bias": self.bias}
 
     def options(self) -> Mapping[str, Any]:
         return {"scale": self.scale}
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor], options: Mapping[str, Any], module: nn.Module) -> LowRank:
-        if set(tensors) != {"lora_A.weight", "lora_B.weight"} or set(options) != {"scale"}:
+        names = {"lora_A.weight", "lora_B.weight", "lora_B.bias"}
+        if not names - {"lora_B.bias"} <= set(tensors) <= names or set(options) != {"scale"}:
             raise AdapterError(f"a low-rank patch is lora_A.weight, lora_B.weight and scale, not {sorted(tensors)}")
         a, b = tensors["lora_A.weight"], tensors["lora_B.weight"]
         inner, outer = features(module)
@@ -177,30 +187,42 @@ class LowRank(Update):
         scale = options["scale"]
         if not isinstance(scale, int | float) or not math.isfinite(scale):
             raise AdapterError(f"the scale of a low-rank patch is {scale!r}, and a finite number was expected")
-        dtype = module.get_parameter("weight").dtype
-        return cls(a.to(dtype), b.to(dtype), float(scale))
+        dtype, bias = module.get_parameter("weight").dtype, tensors.get("lora_B.bias")
+        if bias is not None:
+            _check_vector("lora_B.bias", bias, outer)
+        return cls(a.to(dtype), b.to(dtype), float(scale), None if bias is None else bias.to(dtype))
 
     @classmethod
     def stack(cls, patches: Sequence[LowRank]) -> LowRank:
-        return cls(torch.stack([p.A for p in patches]), torch.stack([p.B for p in patches]), patches[0].scale)
+        biases = [p.bias for p in patches if p.bias is not None]
+        bias = torch.stack(biases) if biases else None
+        return cls(torch.stack([p.A for p in patches]), torch.stack([p.B for p in patches]), patches[0].scale, bias)
 
     def outputs(self, x: Tensor, y: Tensor) -> Tensor:
         x = x.to(self.A.dtype)
         if self.A.ndim == 2:
             # in the order in which PEFT computes it, so that what was trained is what runs, to the bit
-            update: Tensor = nn.functional.linear(nn.functional.linear(x, self.A), self.B) * self.scale
+            update: Tensor = nn.functional.linear(nn.functional.linear(x, self.A), self.B, self.bias) * self.scale
             return (y + update).to(y.dtype)
         rows = x.shape[0]
         inner = torch.bmm(x.reshape(rows, -1, x.shape[-1]), self.A.mT)
         flat = y.reshape(rows, -1, y.shape[-1])
+        if self.bias is not None:
+            flat = flat + (self.bias * self.scale).to(flat.dtype)[:, None]
         return torch.baddbmm(flat, inner.to(flat.dtype), self.B.mT.to(flat.dtype), alpha=self.scale).view_as(y)
 
-    def fold(self, module: nn.Module) -> Mapping[str, Tensor]:
+    def fold(self, module: nn.Module) -> Mapping[str, Tensor] | None:
+        if self.bias is not None and module.bias is None:
+            return None
         weight = module.get_parameter("weight").detach()
         # in float64, so that merging adds no error of its own beyond the one of rounding the sum
         delta = (self.B.double() @ self.A.double()) * self.scale
         delta = delta if isinstance(module, nn.Linear) else delta.mT
-        return {"weight": (weight.double() + delta).to(weight.dtype)}
+        folded = {"weight": (weight.double() + delta).to(weight.dtype)}
+        if self.bias is not None:
+            bias = module.get_parameter("bias").detach()
+            folded["bias"] = (bias.double() + self.bias.double() * self.scale).to(bias.dtype)
+        return folded
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -225,6 +247,8 @@ class Dora(Update):
     def of(cls, low: LowRank, magnitude: Tensor, module: nn.Module) -> Dora:
         """Return the patch of an update of `module` and its rows' lengths."""
         _check_vector("lora_magnitude_vector", magnitude, features(module)[1])
+        if low.bias is not None:
+            raise AdapterError("a dora patch is an update and its rows' lengths, without a bias of its own")
         weight = module.get_parameter("weight").detach()
         weight = weight if isinstance(module, nn.Linear) else weight.mT
         a, b = low.A.detach(), low.B.detach()
@@ -262,7 +286,9 @@ class Dora(Update):
 
     def fold(self, module: nn.Module) -> Mapping[str, Tensor]:
         weight = module.get_parameter("weight")
-        whole = self.low.fold(module)["weight"].double()
+        folded = self.low.fold(module)
+        assert folded is not None  # without a bias of its own, it always can be
+        whole = folded["weight"].double()
         along = self.factor.double()
         return {"weight": (whole * (along[:, None] if isinstance(module, nn.Linear) else along)).to(weight.dtype)}
 
@@ -276,6 +302,10 @@ class Scale(Update):
     of: Literal["inputs", "outputs"]
 
     def tensors(self) -> Mapping[str, Tensor]:
+        # shaped as PEFT's: beside a weight of (outputs, inputs)
+        return {"ia3_l": self.by[None] if self.of == "inputs" else self.by[:, None]}
+
+    def parameters(self) -> Mapping[str, Tensor]:
         return {"scale": self.by}
 
     def options(self) -> Mapping[str, Any]:
@@ -283,12 +313,13 @@ class Scale(Update):
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor], options: Mapping[str, Any], module: nn.Module) -> Scale:
-        if set(tensors) != {"scale"} or options.get("of") not in ("inputs", "outputs") or len(options) != 1:
-            raise AdapterError(f"a scale patch is scale, of inputs or outputs, not {sorted(tensors)} {dict(options)}")
+        if set(tensors) != {"ia3_l"} or options.get("of") not in ("inputs", "outputs") or len(options) != 1:
+            raise AdapterError(f"a scale patch is ia3_l, of inputs or outputs, not {sorted(tensors)} {dict(options)}")
         inner, outer = features(module)
-        size = inner if options["of"] == "inputs" else outer
-        _check_vector("scale", tensors["scale"], size)
-        return cls(tensors["scale"].to(module.get_parameter("weight").dtype), options["of"])
+        by, shape = tensors["ia3_l"], (1, inner) if options["of"] == "inputs" else (outer, 1)
+        if by.shape != shape:
+            raise AdapterError(f"'ia3_l' of {options['of']} is {tuple(by.shape)}, but {shape} was expected")
+        return cls(by.flatten().to(module.get_parameter("weight").dtype), options["of"])
 
     @classmethod
     def stack(cls, patches: Sequence[Scale]) -> Scale:

@@ -18,7 +18,7 @@ from .base import Base
 from .checkpoints import Checkpoints
 from .errors import StrategyError, TrainingError
 from .evaluation import apart, encode, outputs
-from .fitting import fitted, moved, named, task_model
+from .fitting import fitted, moved, named, task_model, with_added
 from .looping import loop
 from .metrics import Metrics
 from .options import plain
@@ -98,7 +98,8 @@ def train(
 def adapter_of(run: Run, task: Task, about: Mapping[str, Any] | None = None) -> Adapter:
     """Return what learned so far as an adapter; of the base's own tensors, those that moved."""
     with named(f"{type(run.strategy).__name__}.patches"):
-        patches = {m: moved(p, m, run.fit.before) for m, p in run.strategy.patches(run.base.model).items()}
+        own = with_added(run.base, run.strategy.patches(run.base.model))
+    patches = {m: moved(p, m, run.fit.before) for m, p in own.items()}
     return Adapter.make(
         run.base,
         run.model,

@@ -202,6 +202,7 @@ def ready(plan: Plan, *, base: Base | None = None, watch: Watch | None = None) -
             trust_remote_code=plan.base.trust_remote_code,
             quantization=plan.base.quantization,
         )
+    base = base.with_tokens(plan.base.added_tokens)
     watch.note("base", base.describe())
     task.check_base(base)
     if base.max_length and task.max_seq_length > base.max_length:

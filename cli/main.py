@@ -21,6 +21,8 @@ COMMANDS = {
     "list": "List the adapters in the registry.",
     "show": "Show what an adapter is, what it was trained on, and how good it is.",
     "merge": "Write an adapter and its base as one plain model, or add adapters up to one.",
+    "import": "Take in an adapter that PEFT made.",
+    "export": "Write an adapter for PEFT, transformers or llama.cpp.",
     "strategies": "List the strategies that are installed.",
     "registry": "Look after registry.json.",
     "demo": "List the data sets that come with the package, or copy one.",

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-import transformers
-from peft import PeftModel
 from torch import nn
 
 from adapterkit import Adapter, AdapterkitError, Base, LowRank, Registry, Replace, predict, run
@@ -158,19 +156,6 @@ def test_another_adapter_between_changes_nothing(small_csv: Path, tiny_base: Bas
     for name in [*names, *reversed(names)]:
         assert predict(tiny_base, registry.load(name), texts) == alone[name]
     assert len({json.dumps(a) for a in alone.values()}) == len(names)
-
-
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "gpt2", "llama"])
-def test_peft_loads_a_lora_adapter_and_computes_the_same(
-    family: str, small_csv: Path, tiny_folder: Callable[..., Path], registry: Registry
-) -> None:
-    base = Base.load(str(tiny_folder(family)))
-    report = run(plan(small_csv, base.path, "lora"), registry, base=base)
-    plain = transformers.AutoModelForSequenceClassification.from_pretrained(base.path, num_labels=2)
-    theirs = PeftModel.from_pretrained(plain, report.folder).eval()
-    ids = torch.arange(5, 21).reshape(2, 8)
-    with report.adapter.attached(base) as ours, torch.no_grad():
-        assert torch.allclose(ours(input_ids=ids).logits, theirs(input_ids=ids).logits, atol=1e-6)
 
 
 def test_a_replaced_tensor_is_used_wherever_the_module_is_tied() -> None:

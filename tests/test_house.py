@@ -26,12 +26,12 @@ FLOORS = [
         "files",
         "readers",
     }
-    | {"peft_format", "metrics", "vectors", "snapshot"}
+    | {"peft_format", "peft_folder", "metrics", "vectors", "snapshot"}
     | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
     | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking"},
-    {"base", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"},
+    {"base", "added", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"},
     {"adapter", "registry", "fitting"},
-    {"trunk", "solving", "evaluation", "pool", "merge"},
+    {"trunk", "solving", "evaluation", "pool", "merge", "peft_check", "peft_import", "exporting"},
     {"underway"},
     {"position"},
     {"groups"},
@@ -57,6 +57,10 @@ SIDEWAYS = {
     ("states", "processes"),
     ("probe", "base"),
     ("probe", "anatomy"),
+    ("exporting", "merge"),
+    ("base", "anatomy"),
+    ("base", "added"),
+    ("peft_import", "peft_check"),
 }
 ACROSS = {"errors", "options", "watch", "files", "adapter", "evaluation", "strategy", "settings"}
 

@@ -213,12 +213,22 @@ class Pool:
                     Asked(resident, [rows[i] for i in by_name[name]])
                     for name, resident in zip(wave, self._acquire(wave), strict=True)
                 ]
-                for name, said in zip(wave, ask(served, asked, self.batch_size, options or {}), strict=True):
+                for name, said in zip(wave, self._said(served, asked, ask, options or {}), strict=True):
                     for i, value in zip(by_name[name], said, strict=True):
                         found[i] = value
                     bar.advance(len(said))
         with self._lock:
             self._rows.update({name: len(indices) for name, indices in by_name.items()})
+        return found
+
+    def _said(self, served: Served, asked: list[Asked], ask: Any, options: Mapping[str, Any]) -> list[Any]:
+        """Return what is said to each request; those of adapters that add tokens run apart, on modules of their own."""
+        found: list[Any] = [None] * len(asked)
+        for own in dict.fromkeys([served, *(one.resident.served for one in asked)]):
+            mine = [i for i, one in enumerate(asked) if one.resident.served is own]
+            said = ask(own, [asked[i] for i in mine], self.batch_size, options) if mine else []
+            for i, value in zip(mine, said, strict=True):
+                found[i] = value
         return found
 
     def _waves(self, names: list[str]) -> Iterator[list[str]]:
