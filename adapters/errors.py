@@ -24,6 +24,10 @@ MOST = 40
 class AdapterkitError(Exception):
     """Say in one line what was given, what was expected and what there is."""
 
+    def __str__(self) -> str:
+        said = super().__str__()  # it may quote a stranger's file, whose characters could move the terminal's cursor
+        return said if said.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
+
 
 class OptionError(AdapterkitError):
     """A flag, field or config key is unknown, of the wrong type or out of range."""

@@ -13,12 +13,12 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from . import solving
-from .adapter import TENSORS
 from .base import Base
 from .evaluation import outputs
 from .feed import Feed, chunks
 from .fitting import fitted
 from .gauges import Clock, Memory
+from .manifest import TENSORS
 from .outlook import Batching, Outlook, Seconds, Tried, TrunkPlan, parts_of
 from .precision import Precision, precision
 from .probe import BY_TOKEN

@@ -26,6 +26,7 @@ FLOORS = [
         "files",
         "readers",
     }
+    | {"reading", "tensorfile", "manifest"}
     | {"peft_format", "metrics", "vectors", "snapshot"}
     | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
     | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking"},
@@ -59,6 +60,7 @@ SIDEWAYS = {
     ("probe", "anatomy"),
 }
 ACROSS = {"errors", "options", "watch", "files", "adapter", "evaluation", "strategy", "settings"}
+ACROSS |= {"reading", "tensorfile", "manifest"}
 
 
 def imports(path: Path) -> set[str]:
