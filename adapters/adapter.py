@@ -68,7 +68,11 @@ class Adapter:
     def task(self) -> Task:
         """The task that the adapter does, with its labels."""
         stored = self.manifest["task"]
-        return build(task_class(stored["name"]), stored["options"], where=f"task '{stored['name']}'")
+        task = build(task_class(stored["name"]), stored["options"], where=f"task '{stored['name']}'")
+        labels, numbers = task.config().get("num_labels", 0), sum(t.numel() for t in self.tensors.values())
+        if labels > numbers:  # before a head is made for them, which could be of any size
+            raise AdapterError(f"the adapter tells {labels} labels, but all of it holds {numbers} numbers")
+        return task
 
     def files(self) -> dict[str, bytes]:
         """Return the adapter as files by name; the manifest holds the digests of the others."""

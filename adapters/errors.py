@@ -17,6 +17,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_CHARACTERS = 3000
 MOST = 40
 """How many names an error lists."""
 
@@ -26,6 +27,7 @@ class AdapterkitError(Exception):
 
     def __str__(self) -> str:
         said = super().__str__()  # it may quote a stranger's file, whose characters could move the terminal's cursor
+        said = said if len(said) <= MOST_CHARACTERS else said[:MOST_CHARACTERS] + "..."
         return said if said.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
 
 

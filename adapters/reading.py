@@ -72,9 +72,10 @@ def parse_json(data: bytes | bytearray) -> Any:
     Raises `ValueError` where it isn't UTF-8 or JSON, a key is there twice, a number is none that is finite or a whole
     one of more than 64 bits, or it is nested more deeply, or holds more values, than anything that adapterkit writes.
     """
-    brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKET + b",")
-    if len(brackets) // 2 + data.count(b",") > max(_FEW_VALUES, len(data) // _BYTES_A_VALUE):
+    most = max(_FEW_VALUES, len(data) // _BYTES_A_VALUE)
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > most or data.count(b'"') > 2 * most:
         raise ValueError("it holds more values than its size allows")
+    brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKET)
     for _ in range(_DEEPEST):
         if not brackets:
             break
