@@ -40,9 +40,10 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         if error.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, "it is a link, and a file was expected") from error
         raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file")
     with open(handle, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
         yield file
 
 
