@@ -106,6 +106,19 @@ def caused(events: list[tuple[str, tuple[Any, ...]]], places: list[Path]) -> set
     return found
 
 
+def test_what_would_harm_is_heard(tmp_path: Path) -> None:
+    (tmp_path / "heard_module.py").write_text("")
+    with heard() as events, pytest.MonkeyPatch.context() as monkeypatch:
+        pickle.loads(pickle.dumps(Bomb(tmp_path / "harmed")))
+        eval("1 + 1")
+        monkeypatch.syspath_prepend(tmp_path)
+        __import__("heard_module")
+        Path("/etc/passwd").read_bytes()
+    found = {event for event, _ in caused(events, [tmp_path])}
+    assert {"pickle.find_class", "os.system", "compile", "exec", "import", "open"} <= found
+    assert (tmp_path / "harmed").exists()
+
+
 @pytest.fixture
 def lora(tiny_base: Base) -> dict[str, bytes]:
     return made.adapter(tiny_base, TASK, "lora", r=2).files()
