@@ -15,11 +15,11 @@ from . import tensorfile
 from .base import Base
 from .errors import AdapterError
 from .files import json_bytes, sha256, version_of
-from .manifest import FORMAT_VERSION, MANIFEST, PEFT_CONFIG, TENSORS, parse_manifest
+from .manifest import FILE_METADATA, FORMAT_VERSION, MANIFEST, PEFT_CONFIG, TENSORS, parse_manifest
 from .options import build
 from .patch import Patch
 from .peft_format import KEY_PREFIX, peft_config
-from .reading import read_file
+from .reading import MOST_JSON, read_file
 from .strategies import patch_class
 from .tasks import Task, task_class
 
@@ -75,13 +75,23 @@ class Adapter:
         return task
 
     def files(self) -> dict[str, bytes]:
-        """Return the adapter as files by name; the manifest holds the digests of the others."""
-        files = {TENSORS: b"".join(tensorfile.chunks(self.tensors, {"format": "pt"}))}
+        """Return the adapter as files by name; the manifest holds the digests of the others.
+
+        Raises `AdapterError` where it couldn't be read again.
+        """
+        files = {TENSORS: b"".join(tensorfile.chunks(self.tensors, FILE_METADATA))}
         config = peft_config(self.manifest, self.tensors, self.task.auto_class)
         if config is not None:
             files[PEFT_CONFIG] = json_bytes(config)
         digests = {name: {"sha256": sha256(data), "bytes": len(data)} for name, data in files.items()}
-        return {MANIFEST: json_bytes({**self.manifest, "files": digests}), **files}
+        manifest = json_bytes({**self.manifest, "files": digests})
+        if len(manifest) > MOST_JSON:
+            raise AdapterError(f"the adapter's manifest has {len(manifest)} bytes; at most {MOST_JSON} are read again")
+        try:
+            parse_manifest(manifest)
+        except ValueError as error:
+            raise AdapterError(f"the adapter can't be stored: {error}") from error
+        return {MANIFEST: manifest, **files}
 
     @classmethod
     def load(cls, folder: str | Path, *, version: str | None = None) -> Adapter:

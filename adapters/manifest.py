@@ -10,6 +10,8 @@ from .reading import is_name, parse_json
 
 FORMAT_VERSION = 1
 MANIFEST, TENSORS, PEFT_CONFIG = "adapter.json", "adapter_model.safetensors", "adapter_config.json"
+FILE_METADATA = {"format": "pt"}
+"""What transformers wants to read in a file of tensors."""
 
 _MISSING = object()
 _SHA256 = re.compile("[0-9a-f]{64}")

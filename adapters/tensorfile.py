@@ -106,7 +106,7 @@ def is_finite(tensor: Tensor) -> bool:
 def chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Iterator[bytes | memoryview]:
     """Yield a file in parts, so that no tensor of it is copied: the bytes that safetensors' own library writes.
 
-    Raises `AdapterError` for a name or a dtype that couldn't be read again.
+    Raises `AdapterError` for a name, a dtype or so many tensors as couldn't be read again.
     """
     import torch
 
@@ -125,6 +125,8 @@ def chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
         header[name] = {"dtype": kinds[name], "shape": list(tensors[name].shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > MOST_JSON:
+        raise AdapterError(f"{len(tensors)} tensors need a header of {len(text)} bytes; at most {MOST_JSON} are read")
     yield len(text).to_bytes(8, "little") + text
     for name in order:
         flat = tensors[name].detach().cpu().contiguous().flatten()
