@@ -6,10 +6,11 @@ import json
 import os
 from pathlib import Path
 
-from .adapter import PEFT_CONFIG, TENSORS, Adapter
+from .adapter import Adapter
 from .base import Base, find
 from .errors import AdapterError
 from .files import json_bytes, write_folder
+from .manifest import PEFT_CONFIG, TENSORS
 from .merge import check_folder, merge
 from .peft_format import why_not
 

@@ -18,7 +18,7 @@ from . import rate
 from .batching import Batches
 from .errors import TrainingError
 from .feed import Feed
-from .position import Position, restore
+from .position import Position, rate_of, restore
 from .precision import Precision
 from .signals import heard
 from .stepping import Steps, accelerated, batches_of, encoded, predictions_of, stepping
@@ -51,7 +51,7 @@ def loop(run: Run, mixed: Precision) -> Dataset | Feed:
         loader = accelerator.prepare(loader)
         position = Position()
         if run.resumed is not None:
-            run.strategy = replace(run.strategy, learning_rate=run.resumed.progress["learning_rate"])
+            run.strategy = replace(run.strategy, learning_rate=rate_of(run.resumed))
         elif run.auto_rate:
             _find_rate(steps, batches, updates)
         optimizer = steps.optimizer()

@@ -7,7 +7,6 @@ import copy
 import math
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers.utils import cached_file
 
-from .adapter import MANIFEST, TENSORS, Adapter
+from .adapter import Adapter
 from .added import as_plain
 from .base import Base
-from .errors import AdapterError, unknown
-from .files import version_of
+from .errors import AdapterError, RegistryError, unknown
+from .files import new_folder, version_of
+from .manifest import MANIFEST, TENSORS
 from .patch import LowRank, Patch, Replace
 from .peft_format import KEY_PREFIX
 from .registry import Registry, entry_of
@@ -58,7 +58,7 @@ def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
     with base.held():  # as the base is itself, before any patch is attached
         patches = adapter.patches(base)
         folded = _folded(base, patches)
-    with adapter.attached(base) as model, _beside(place) as beside:
+    with _plain_words(place), adapter.attached(base) as model, new_folder(place) as beside:
         _check_untied(model, base, patches, folded)
         # not in T5's kind, whose output is scaled by this very setting; values that differ are told apart there, too
         apart = bool(adapter.manifest.get("untied", False)) and not model.config.is_encoder_decoder
@@ -167,34 +167,12 @@ def _check_written(base: Base, auto_class: str, state: Mapping[str, Tensor], fol
 
 
 @contextlib.contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    """Yield a new folder that takes the place of `place` once it is whole and on the disk, or goes away."""
+def _plain_words(place: Path) -> Iterator[None]:
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp"))
-    except OSError as error:
-        raise AdapterError(f"can't write '{place}': {error.strerror}") from error
-    try:
-        os.chmod(beside, 0o755)
-        yield beside
-        for path in beside.rglob("*"):
-            os.chmod(path, 0o755 if path.is_dir() else 0o644)
-            _sync(path)
-        _sync(beside)
-        os.rename(beside, place)
-        _sync(place.parent)
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        raise AdapterError(f"can't write '{place}': {' '.join(str(error).split())}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        yield
+    except (RegistryError, SafetensorError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        raise AdapterError(said if isinstance(error, RegistryError) else f"can't write '{place}': {said}") from error
 
 
 @dataclass(frozen=True)

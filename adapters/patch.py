@@ -20,6 +20,8 @@ class Patch(ABC):
 
     kind: ClassVar[str]
     """What the manifest calls this patch; unique among the installed ones."""
+    encoded: ClassVar[bool] = False
+    """Whether its tensors may be of whole numbers, too: codes, of which `load` makes the numbers that are meant."""
 
     @abstractmethod
     def tensors(self) -> Mapping[str, Tensor]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
+from . import tensorfile
 from .errors import AdapterError
 from .files import sha256
+from .reading import parse_json, read_file
 
 CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 METHODS = ("LORA", "IA3")
@@ -83,14 +81,14 @@ class PeftFolder:
             old = f"; {PICKLE} can hold code and isn't read" if (folder / PICKLE).exists() else ""
             raise AdapterError(f"'{source}' holds no {TENSORS}{old}; save it with PEFT's save_pretrained")
         try:
-            data = path.read_bytes()
-            tensors = safetensors.torch.load(data)
+            data = read_file(path.resolve(), most=path.stat().st_size)  # a Hub's cache holds links
+            tensors = tensorfile.tensors(data)
         except OSError as error:
             raise AdapterError(f"can't read '{path}': {error.strerror or error}") from error
-        except (KeyError, SafetensorError) as error:
+        except ValueError as error:
             raise AdapterError(f"'{path}' is not a safetensors file: {error}") from error
         for name, tensor in tensors.items():
-            if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            if not tensor.is_floating_point() or not tensorfile.is_finite(tensor):
                 raise AdapterError(f"'{path}': '{name}' holds what is no finite number")
         if not tensors:
             raise AdapterError(f"'{path}' holds no tensor")
@@ -119,13 +117,13 @@ def _downloaded(source: str, revision: str | None) -> Path:
 def _config(path: Path, source: str) -> dict[str, Any]:
     """Return the config of an adapter that can be taken in, each field of the type that it should be."""
     try:
-        config = json.loads(path.read_bytes())
+        config = parse_json(read_file(path.resolve()))
     except FileNotFoundError as error:
         there = ", ".join(sorted(file.name for file in path.parent.iterdir())[:6]) or "nothing"
         raise AdapterError(f"'{source}' holds no {CONFIG}, but {there}; a PEFT adapter was expected") from error
     except OSError as error:
         raise AdapterError(f"can't read '{path}': {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise AdapterError(f"'{path}' is not JSON: {error}") from error
     method = config.get("peft_type") if isinstance(config, dict) else None
     if method not in METHODS:

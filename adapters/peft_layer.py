@@ -50,6 +50,7 @@ class PeftLayer(Patch):
     """What a layer of one of PEFT's methods makes of a module, computed by PEFT."""
 
     kind: ClassVar[str] = "peft"
+    encoded: ClassVar[bool] = True  # a method may hold indices
     layer: Any  # of PEFT's, over a twin of the module
     config: Mapping[str, Any]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -15,11 +14,14 @@ import filelock
 
 from .errors import RegistryError, unknown
 from .files import check_writable, json_bytes, version_of, write_file, write_folder
+from .manifest import MANIFEST, TENSORS
+from .reading import parse_json, read_file
 
 if TYPE_CHECKING:
     from .adapter import Adapter
 
 SCHEMA_VERSION = 1
+MOST = 256 << 20  # bytes of registry.json: 400,000 versions
 ENTRY = "entry.json"
 """What the index says of a version, kept beside it so that the index can be made again."""
 
@@ -62,12 +64,12 @@ class Registry:
         Raises `RegistryError` where registry.json can't be read as one. Where there is no file, nothing is registered.
         """
         try:
-            index = json.loads(self.path.read_bytes())
+            index = parse_json(read_file(self.path, most=MOST))
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise RegistryError(f"can't read '{self.path}': {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
+            raise RegistryError(f"can't read '{self.path}': {error.strerror or error}") from error
+        except ValueError as error:
             raise RegistryError(
                 f"'{self.path}' is not JSON ({error}); `adapt registry rebuild` makes it again"
             ) from error
@@ -84,7 +86,7 @@ class Registry:
     def _known(self) -> Mapping[str, dict[str, Any]]:
         """Return what is registered, read again only where the file is another one; not to be changed."""
         try:
-            state = os.stat(self.path)
+            state = os.lstat(self.path)
         except OSError:
             return self.adapters()
         signature = (state.st_ino, state.st_mtime_ns, state.st_size)
@@ -104,7 +106,7 @@ class Registry:
         same version. Raises `RegistryError`.
         """
         check_name(name)
-        version = version_of(files["adapter.json"])
+        version = version_of(files[MANIFEST])
         with self._locked():
             adapters = self.adapters()
             known = adapters.setdefault(name, {"current": version, "versions": {}})
@@ -121,8 +123,10 @@ class Registry:
     def _is_whole(self, name: str, version: str, files: Mapping[str, bytes]) -> bool:
         """Tell whether a version lies in the store with just these bytes."""
         try:
-            return all((self.folder(name, version) / file).read_bytes() == data for file, data in files.items())
-        except OSError:
+            return all(
+                read_file(self.folder(name, version) / file, size=len(data)) == data for file, data in files.items()
+            )
+        except (OSError, ValueError):
             return False
 
     def rebuild(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -138,8 +142,8 @@ class Registry:
                 if not (_NAME.fullmatch(name) and _VERSION.fullmatch(version)):
                     continue
                 try:
-                    entry = _entry_again(folder, version)
-                except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+                    entry = _entry_again(self.folder(name, version), version)
+                except (OSError, ValueError, KeyError, TypeError, RegistryError) as error:
                     left_out.append(f"{folder}: {error}")
                     continue
                 known = adapters.setdefault(name, {"current": version, "versions": {}})
@@ -173,8 +177,12 @@ class Registry:
         return name, matching[0]
 
     def folder(self, name: str, version: str) -> Path:
-        """Return where a version lies."""
-        return self.store / name / version
+        """Return where a version lies; raises `RegistryError` where a link stands there, which may lead anywhere."""
+        folder = self.store / name / version
+        for place in (folder.parent, folder):
+            if place.is_symlink():
+                raise RegistryError(f"'{place}' is a link, and a folder of the store was expected")
+        return folder
 
     def load(self, reference: str) -> Adapter:
         """Read the adapter `name` or `name@version`.
@@ -208,12 +216,15 @@ def _is_entry(name: str, known: Any) -> bool:
     return (
         bool(_NAME.fullmatch(name))
         and isinstance(versions, dict)
-        and known.get("current") in versions
+        and isinstance(known.get("current"), str)
+        and known["current"] in versions
         and all(_VERSION.fullmatch(version) for version in versions)
-        and all(
-            isinstance(e, dict) and isinstance(e.get(k), t) for e in versions.values() for k, t in _ENTRY_KEYS.items()
-        )
+        and all(map(_is_version, versions.values()))
     )
+
+
+def _is_version(entry: Any) -> bool:
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in _ENTRY_KEYS.items())
 
 
 def entry_of(manifest: Mapping[str, Any], size: int) -> dict[str, Any]:
@@ -229,13 +240,17 @@ def entry_of(manifest: Mapping[str, Any], size: int) -> dict[str, Any]:
 
 def _entry_again(folder: Path, version: str) -> dict[str, Any]:
     """Return the entry of a version: the one beside it, or, where that is damaged, one made from the manifest."""
-    data = (folder / "adapter.json").read_bytes()
+    data = read_file(folder / MANIFEST)
     if version_of(data) != version:
-        raise ValueError("adapter.json is damaged or was edited")
-    manifest = json.loads(data)
-    entry = {"number": 1, **entry_of(manifest, manifest["files"]["adapter_model.safetensors"]["bytes"])}
+        raise ValueError(f"{MANIFEST} is damaged or was edited")
+    manifest = parse_json(data)
+    entry = {"number": 1, **entry_of(manifest, manifest["files"][TENSORS]["bytes"])}
+    if not _is_version(entry):
+        raise ValueError(f"{MANIFEST} is no adapter's manifest")
     try:
-        entry |= json.loads((folder / ENTRY).read_bytes())
-    except (OSError, ValueError, TypeError, RecursionError):
-        entry["number"] = 1 + sum(1 for _ in folder.parent.iterdir())  # its place is lost; after all the others
-    return entry
+        stored = {**entry, **parse_json(read_file(folder / ENTRY))}
+    except (OSError, ValueError, TypeError):
+        stored = {}
+    if _is_version(stored):
+        return stored
+    return {**entry, "number": 1 + sum(1 for _ in folder.parent.iterdir())}  # its place is lost; after all the others

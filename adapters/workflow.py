@@ -289,7 +289,7 @@ def run(
 
 def _saved(plan: Plan, registry: Registry, on: Ready, trained: Trained, checkpoints: Checkpoints) -> tuple[str, int]:
     """Save and register what a run trained, which then needs no checkpoints; return its version and bytes."""
-    from .adapter import TENSORS
+    from .manifest import TENSORS
 
     adapter, task = trained.adapter, on.task
     files = adapter.files()

@@ -19,10 +19,9 @@ import safetensors.torch
 import torch
 from click.testing import Result
 
-from adapterkit import Base, Plan, Registry, Watch, checkpoints, planes, run
+from adapterkit import Base, Plan, Registry, Watch, checkpoints, planes, run, tensorfile
 from adapterkit.checkpoints import ABOUT, STATE, CheckpointError, committed, read
 from adapterkit.errors import TrainingError
-from adapterkit.files import tensor_chunks
 
 ROOT = Path(__file__).parent.parent
 Adapt = Callable[..., Result]
@@ -264,7 +263,7 @@ def test_a_file_in_parts_is_a_safetensors_file(tmp_path: Path) -> None:
         "nothing": torch.empty(0, 4),
     }
     path = tmp_path / "x.safetensors"
-    path.write_bytes(b"".join(bytes(part) for part in tensor_chunks(tensors)))
+    path.write_bytes(b"".join(bytes(part) for part in tensorfile.chunks(tensors)))
     found = safetensors.torch.load_file(path)
     assert found.keys() == tensors.keys()
     assert all(

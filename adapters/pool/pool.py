@@ -17,6 +17,8 @@ import torch
 from ..adapter import Adapter
 from ..base import Base
 from ..errors import AdapterkitError, PoolError, unknown
+from ..manifest import TENSORS
+from ..reading import opened
 from ..registry import Registry, check_name
 from ..watch import Watch
 from .batches import Asked, answers, check_generation, embeddings, outputs, texts_generated
@@ -314,7 +316,7 @@ class Pool:
         if key not in self._sizes:
             own: int = self.base.model.dtype.itemsize
             try:
-                with (source / "adapter_model.safetensors").open("rb") as file:
+                with opened(source / TENSORS) as file:
                     header = int.from_bytes(file.read(8), "little") + 8
                     self._sizes[key] = (os.fstat(file.fileno()).st_size - header) * self._open().dtype.itemsize // own
             except OSError:
