@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find adapters plugins cli -name '*.py' | sed 's/ /\\ /g')
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench fuzz clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
@@ -31,6 +31,9 @@ check: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/strategies.py
+
+fuzz: $(VENV)/.installed
+	@$(BIN)/python -m tests.fuzz --cases 200000
 
 clean:
 	rm -rf $(VENV) .demo build dist *.egg-info

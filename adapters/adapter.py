@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
+from . import tensorfile
 from .base import Base
 from .errors import AdapterError
 from .files import json_bytes, sha256, version_of
+from .manifest import FILE_METADATA, FORMAT_VERSION, MANIFEST, PEFT_CONFIG, TENSORS, parse_manifest
 from .options import build
 from .patch import Patch
 from .peft_format import KEY_PREFIX, peft_config
+from .reading import MOST_JSON, read_file
 from .strategies import patch_class
 from .tasks import Task, task_class
-
-FORMAT_VERSION = 1
-MANIFEST, TENSORS, PEFT_CONFIG = "adapter.json", "adapter_model.safetensors", "adapter_config.json"
 
 
 @dataclass(eq=False)
@@ -64,6 +61,8 @@ class Adapter:
                 for module, p in patches.items()
             },
             "head": sorted(head),
+            **({"added_tokens": base.added_tokens} if base.added_tokens else {}),
+            **({"tied": tied} if head and (tied := base.tied_names(model)) else {}),
         }
         return cls(manifest, tensors)
 
@@ -71,16 +70,30 @@ class Adapter:
     def task(self) -> Task:
         """The task that the adapter does, with its labels."""
         stored = self.manifest["task"]
-        return build(task_class(stored["name"]), stored["options"], where=f"task '{stored['name']}'")
+        task = build(task_class(stored["name"]), stored["options"], where=f"task '{stored['name']}'")
+        labels, numbers = task.config().get("num_labels", 0), sum(t.numel() for t in self.tensors.values())
+        if labels > numbers:  # before a head is made for them, which could be of any size
+            raise AdapterError(f"the adapter tells {labels} labels, but all of it holds {numbers} numbers")
+        return task
 
     def files(self) -> dict[str, bytes]:
-        """Return the adapter as files by name; the manifest holds the digests of the others."""
-        files = {TENSORS: safetensors.torch.save(self.tensors, {"format": "pt"})}
+        """Return the adapter as files by name; the manifest holds the digests of the others.
+
+        Raises `AdapterError` where it couldn't be read again.
+        """
+        files = {TENSORS: b"".join(tensorfile.chunks(self.tensors, FILE_METADATA))}
         config = peft_config(self.manifest, self.tensors, self.task.auto_class)
         if config is not None:
             files[PEFT_CONFIG] = json_bytes(config)
         digests = {name: {"sha256": sha256(data), "bytes": len(data)} for name, data in files.items()}
-        return {MANIFEST: json_bytes({**self.manifest, "files": digests}), **files}
+        manifest = json_bytes({**self.manifest, "files": digests})
+        if len(manifest) > MOST_JSON:
+            raise AdapterError(f"the adapter's manifest has {len(manifest)} bytes; at most {MOST_JSON} are read again")
+        try:
+            parse_manifest(manifest)
+        except ValueError as error:
+            raise AdapterError(f"the adapter can't be stored: {error}") from error
+        return {MANIFEST: manifest, **files}
 
     @classmethod
     def load(cls, folder: str | Path, *, version: str | None = None) -> Adapter:
@@ -95,36 +108,50 @@ class Adapter:
             raise AdapterError(
                 f"{folder / MANIFEST} is damaged or was edited: it is version {version_of(data)}, expected {version}"
             )
-        manifest = _parse(folder / MANIFEST, data)
+        try:
+            manifest = parse_manifest(data)
+        except ValueError as error:
+            raise AdapterError(f"{folder / MANIFEST} is not an adapter's manifest: {error}") from error
         contents = {}
         for name, stated in manifest["files"].items():
-            if name not in (TENSORS, PEFT_CONFIG):
-                raise AdapterError(f"{folder / MANIFEST}: a file named '{name}' is not part of an adapter")
-            contents[name] = _read(folder / name)
-            if len(contents[name]) != stated["bytes"] or sha256(contents[name]) != stated["sha256"]:
+            contents[name] = _read(folder / name, stated["bytes"])
+            if (found := sha256(contents[name])) != stated["sha256"]:
                 raise AdapterError(
-                    f"{folder / name} is damaged or was edited: {len(contents[name])} bytes of SHA-256 "
-                    f"{sha256(contents[name])[:12]}…, expected {stated['bytes']} of {stated['sha256'][:12]}…"
+                    f"{folder / name} is damaged or was edited: its SHA-256 is {found[:12]}…, "
+                    f"expected {stated['sha256'][:12]}…"
                 )
         try:
-            tensors = safetensors.torch.load(contents[TENSORS])
-        except (KeyError, SafetensorError) as error:
+            adapter = cls(manifest, tensorfile.tensors(contents[TENSORS]))
+        except ValueError as error:
             raise AdapterError(f"{folder / TENSORS}: not a safetensors file: {error}") from error
-        adapter = cls(manifest, tensors)
-        adapter._check_names(folder)
-        for name, tensor in tensors.items():
-            if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-                raise AdapterError(f"{folder / TENSORS}: '{name}' holds what is no finite number")
+        adapter._check_tensors(folder)
         return adapter
 
-    def _check_names(self, folder: Path) -> None:
-        prefix = self.manifest["base"]["prefix"]
-        expected = {f"{KEY_PREFIX}{name}" for name in self.manifest["head"]}
-        for module, patch in self.manifest["patches"].items():
-            expected |= {_key(prefix, module, name) for name in patch["tensors"]}
-        for problem, names in (("lacks", expected - set(self.tensors)), ("has too many", set(self.tensors) - expected)):
+    def _stated(self) -> list[tuple[str, str | None]]:
+        """Return the tensors that the manifest names, and the kind of patch that each belongs to, None for the head."""
+        prefix, patches = self.manifest["base"]["prefix"], self.manifest["patches"]
+        stated: list[tuple[str, str | None]] = [(f"{KEY_PREFIX}{name}", None) for name in self.manifest["head"]]
+        for module, patch in patches.items():
+            stated += [(_key(prefix, module, name), patch["kind"]) for name in patch["tensors"]]
+        return stated
+
+    def _check_tensors(self, folder: Path) -> None:
+        """Raise `AdapterError` where a tensor isn't named or one that is named isn't there, or one is no number."""
+        stated, there = self._stated(), set(self.tensors)
+        kinds = dict(stated)
+        if len(kinds) < len(stated):
+            raise AdapterError(f"{folder / MANIFEST} gives {len(stated) - len(kinds)} tensors to more than one module")
+        for problem, names in (("lacks", set(kinds) - there), ("has too many", there - set(kinds))):
             if names:
                 raise AdapterError(f"{folder / TENSORS} {problem}: {len(names)} tensors, first {min(names)}")
+        for name, tensor in self.tensors.items():
+            kind = kinds[name]
+            if tensor.is_floating_point():
+                right = tensorfile.is_finite(tensor)
+            else:  # codes of numbers, which only some kinds of patches have
+                right = kind is not None and patch_class(kind).encoded
+            if not right:
+                raise AdapterError(f"{folder / TENSORS}: '{name}' holds what is no finite number")
 
     def patches(self, base: Base) -> dict[str, Patch]:
         """Return the patches by module of `base`, their shapes checked against it."""
@@ -152,14 +179,28 @@ class Adapter:
             this = f"'{base.name}' ({base.model.config.model_type}, {base.fingerprint[:12]})"
             raise AdapterError(f"the adapter was trained on base {trained_on}, and this is base {this}")
 
+    def on(self, base: Base) -> Base:
+        """Return `base` as the adapter has it: with the tokens that it adds, over the same tensors.
+
+        Raises `AdapterError` where the base's tokenizer gives them other ids.
+        """
+        stated = self.manifest.get("added_tokens", {})
+        if base.added_tokens == stated:
+            return base
+        wider = (base.of or base).with_tokens(list(stated))
+        if wider.added_tokens != stated:
+            raise AdapterError(f"the tokenizer gives the added tokens the ids {wider.added_tokens}, not {stated}")
+        return wider
+
     @contextlib.contextmanager
     def attached(self, base: Base) -> Iterator[Any]:
         """Yield a transformers model of the task on the shared `base`; afterwards the base is itself again.
 
         Raises `AdapterError` where the adapter belongs to another base, or another adapter is attached.
         """
+        self.check_base(base)
+        base = self.on(base)
         with base.held(), contextlib.ExitStack() as undo:
-            self.check_base(base)
             patches = self.patches(base)
             task = self.task
             model = self._model(base, task)
@@ -197,34 +238,10 @@ def _own(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().clone().contiguous()
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, size: int | None = None) -> bytearray:
     try:
-        return path.read_bytes()
+        return read_file(path, size=size)
     except OSError as error:
-        raise AdapterError(f"can't read '{path}': {error.strerror}") from error
-
-
-def _parse(path: Path, data: bytes) -> dict[str, Any]:
-    """Return a manifest, its parts of the right types, or raise `AdapterError`."""
-    try:
-        manifest = json.loads(data)
-        if manifest["format_version"] != FORMAT_VERSION:
-            found = manifest["format_version"]
-            raise AdapterError(f"{path} has format version {found}; this adapterkit reads {FORMAT_VERSION}")
-        parts = {"base": dict, "task": dict, "strategy": dict, "patches": dict, "head": list, "files": dict}
-        base, task = manifest["base"], manifest["task"]
-        right = all(isinstance(manifest[key], kind) for key, kind in parts.items())
-        right = right and all(isinstance(base[key], str) for key in ("name", "model_type", "fingerprint", "prefix"))
-        right = right and isinstance(task["name"], str) and isinstance(task["options"], dict)
-        right = right and isinstance(base["revision"], str | None) and all(isinstance(n, str) for n in manifest["head"])
-        for patch in manifest["patches"].values():
-            right = right and isinstance(patch["kind"], str) and isinstance(patch["options"], dict)
-            right = right and all(isinstance(name, str) for name in patch["tensors"])
-        for file in manifest["files"].values():
-            right = right and isinstance(file["sha256"], str) and isinstance(file["bytes"], int)
-        if not right or TENSORS not in manifest["files"]:
-            raise TypeError("a part of it is of another type than it should be")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise AdapterError(f"{path} is not an adapter's manifest: {str(error) or type(error).__name__}") from error
-    whole: dict[str, Any] = manifest
-    return whole
+        raise AdapterError(f"can't read '{path}': {error.strerror or error}") from error
+    except ValueError as error:
+        raise AdapterError(f"{path} is damaged or was edited: {error}") from error

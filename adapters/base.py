@@ -11,7 +11,7 @@ import importlib.util
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from . import vectors
+from . import added, vectors
+from .anatomy import replicate
 from .errors import BaseModelError, TaskError, unknown
 from .modules import blocks
 
@@ -66,6 +67,8 @@ class Base:
     pretrained_head: dict[str, Tensor] = field(default_factory=dict)  # the checkpoint's tensors outside the base
     trust_remote_code: bool = False
     quantization: str = "no"  # or 4bit, 8bit
+    added_tokens: dict[str, int] = field(default_factory=dict)  # that an adapter adds: their ids
+    of: Base | None = None  # whose tensors these are, where tokens are added
     fingerprint: str = field(init=False)  # SHA-256 over config and tensors, as hex: what an adapter was trained on
     tokenizer_digest: str = field(init=False)  # SHA-256 of the tokenizer, before any use changes its state
     serving: int = field(init=False, default=0)  # how many open pools answer from these tensors
@@ -82,6 +85,10 @@ class Base:
 
         Raises `BaseModelError` where this thread has it already, in a training or with an adapter attached.
         """
+        if self.of is not None:
+            with self.of.held():
+                yield
+            return
         if self._holder == threading.get_ident():
             raise BaseModelError(
                 f"base '{self.name}' is in use: an adapter is attached to it, or it is being trained on"
@@ -100,16 +107,23 @@ class Base:
 
     def reload(self) -> None:
         """Read the tensors' values again from where the base came from."""
-        other = type(self).load(
-            self.name,
-            revision=self.revision,
-            trust_remote_code=self.trust_remote_code,
-            quantization=self.quantization,
+        other = (
+            type(self)
+            .load(
+                self.name,
+                revision=self.revision,
+                trust_remote_code=self.trust_remote_code,
+                quantization=self.quantization,
+            )
+            .with_tokens(list(self.added_tokens))
         )
         values = dict(other.model.named_parameters())
         with torch.no_grad():
             for name, p in self.model.named_parameters():
-                p.data = values[name].data.to(p.device)
+                if self.of is None:
+                    p.data = values[name].data.to(p.device)
+                else:
+                    p.data.copy_(values[name])  # in place, so that the base whose tensors these are has them, too
 
     @classmethod
     def load(
@@ -184,6 +198,29 @@ class Base:
         """Bytes of the base's tensors."""
         return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
+    def with_tokens(self, tokens: Sequence[str]) -> Base:
+        """Return this base with a tokenizer that knows `tokens`, too, and rows for them, over the same tensors.
+
+        This one stays as it is. Raises `BaseModelError` for a token that can't be added.
+        """
+        if not tokens:
+            return self
+        if self.quantization != "no" or isinstance(self.model.config, vectors.WordVectorsConfig):
+            raise BaseModelError(f"added_tokens={','.join(tokens)}: base '{self.name}' is one that can't have more")
+        wider = copy.copy(self)
+        wider.of, wider.model = self, replicate(self.model, {})
+        wider.tokenizer, wider.added_tokens = added.tokenizer_with(self.tokenizer, tokens)
+        added.widen_base(wider.model, len(self.tokenizer), wider._pieces)
+        wider.digests = tensor_digests(wider.model, without=self.fresh)
+        wider.tokenizer_digest = _tokenizer_digest(wider.tokenizer)
+        return wider
+
+    @property
+    def _pieces(self) -> list[list[int]]:
+        """What each added token is read as by the tokenizer that doesn't know it."""
+        assert self.of is not None
+        return [self.of.tokenizer(token, add_special_tokens=False)["input_ids"] for token in self.added_tokens]
+
     def describe(self) -> str:
         """Say in a line what the base is."""
         count = sum(p.numel() for p in self.model.parameters())
@@ -221,6 +258,8 @@ class Base:
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         for name in self.from_checkpoint(model):
             tensors[name].data.copy_(self.pretrained_head[name])
+        if self.added_tokens:
+            added.widen_head(model, self.model.get_input_embeddings(), self._pieces)
         return model.eval()
 
     def _untie(self, model: Any, *, always: bool) -> None:
@@ -243,6 +282,13 @@ class Base:
         """Return the names of the parameters of a task model that are not the shared base's."""
         shared = {id(p) for p in self.model.parameters()}
         return [name for name, p in model.named_parameters() if id(p) not in shared]
+
+    def tied_names(self, model: Any) -> list[str]:
+        """Return the names that parameters of the shared base have in the head of a task model."""
+        prefix, own = self.prefix(model), dict(self.model.named_parameters(remove_duplicate=False))
+        shared = {id(p) for p in own.values()}
+        named = model.named_parameters(remove_duplicate=False)
+        return sorted(name for name, p in named if id(p) in shared and name.removeprefix(prefix) not in own)
 
     @staticmethod
     def prefix(model: Any) -> str:

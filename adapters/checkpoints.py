@@ -25,20 +25,20 @@ from typing import Any
 
 import filelock
 import numpy as np
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from . import planes
+from . import planes, tensorfile
 from .errors import AdapterkitError, RegistryError, TrainingError
-from .files import json_bytes, sha256, tensor_chunks, write_file, write_folder
-from .settings import SavingOptions
+from .files import json_bytes, sha256, write_file, write_folder
+from .reading import parse_json, read_file
+from .settings import RUN_FILE, SavingOptions
 from .watch import Watch
 
 FORMAT_VERSION = 1
-RUNS, RUN_FILE = "runs", "run.yaml"
+RUNS = "runs"
 STATE, ABOUT = "state.safetensors", "checkpoint.json"
+MOST_ABOUT = 64 << 20  # bytes
 BEST, LEARNS = "best/", "learns/"
 _NAME = re.compile(r"checkpoint-(\d{4,9})-(\d{8,15})")
 
@@ -110,7 +110,7 @@ class Checkpoints:
 
         def state() -> Iterator[Any]:
             nonlocal size
-            for chunk in tensor_chunks(tensors):
+            for chunk in tensorfile.chunks(tensors):
                 digest.update(chunk)
                 size += len(chunk)
                 yield chunk
@@ -221,7 +221,7 @@ def processes_of(folder: Path) -> int:
     """Return how many processes a run had, 1 where no checkpoint says it."""
     for _, _, path in reversed(committed(folder)):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            return int(json.loads((path / ABOUT).read_bytes())["checkpoint"]["identity"]["processes"])
+            return int(parse_json(read_file(path / ABOUT, most=MOST_ABOUT))["checkpoint"]["identity"]["processes"])
     return 1
 
 
@@ -234,8 +234,10 @@ def committed(folder: Path) -> list[tuple[int, int, Path]]:
 def read(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
     """Return a checkpoint and what run it belongs to; raises `CheckpointError` where a bit of it isn't as written."""
     try:
-        about = (path / ABOUT).read_bytes()
-        whole = json.loads(about)
+        if path.is_symlink():
+            raise ValueError("it is a link, and a folder was expected")
+        about = read_file(path / ABOUT, most=MOST_ABOUT)
+        whole = parse_json(about)
         body = whole["checkpoint"]
         if sha256(json_bytes(body)) != whole["sha256"] or about != json_bytes(whole):
             raise ValueError(f"{ABOUT} was changed")
@@ -244,19 +246,24 @@ def read(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
         match = _NAME.fullmatch(path.name)
         if match is None or body["run"] != [int(match[1]), int(match[2])]:
             raise ValueError(f"it is the checkpoint of {body['run']}, moved here")
-        data = (path / STATE).read_bytes()
-        if len(data) != body["state"]["bytes"] or sha256(data) != body["state"]["sha256"]:
+        data = read_file(path / STATE, size=int(body["state"]["bytes"]))
+        if sha256(data) != body["state"]["sha256"]:
             raise ValueError(f"{STATE} was cut or changed")
-        tensors = safetensors.torch.load(data)
+        tensors = tensorfile.tensors(data)
         learns = Checkpoint({}, tensors).named(LEARNS)
         for name in body["progress"]["best"]:
             own, packed = learns[name], tensors.get(BEST + name)
             values = own if packed is None else _like(own, planes.unpack(packed.numpy(), _flat(own)))
             tensors[BEST + name] = values
+        for name, values in tensors.items():
+            if name.startswith((LEARNS, BEST)) and not (values.is_floating_point() and tensorfile.is_finite(values)):
+                raise ValueError(f"'{name}' holds what is no finite number")
+        if not isinstance(body["progress"], dict) or not isinstance(body["identity"], dict):
+            raise ValueError("where the run was, or which it was, is no JSON object")
         return Checkpoint(body["progress"], tensors), body["identity"]
     except OSError as error:
         raise CheckpointError(f"{path} is damaged: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
 
 

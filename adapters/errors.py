@@ -17,12 +17,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_CHARACTERS = 3000
 MOST = 40
 """How many names an error lists."""
 
 
 class AdapterkitError(Exception):
     """Say in one line what was given, what was expected and what there is."""
+
+    def __str__(self) -> str:
+        said = super().__str__()  # it may quote a stranger's file, whose characters could move the terminal's cursor
+        said = said if len(said) <= MOST_CHARACTERS else said[:MOST_CHARACTERS] + "..."
+        return said if said.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
 
 
 class OptionError(AdapterkitError):

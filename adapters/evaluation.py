@@ -174,7 +174,7 @@ def evaluate(
 
     With `deal`, the processes of a run share the work; each of them has to call this.
     """
-    task = adapter.task
+    task, base = adapter.task, adapter.on(base)
     with processes.first_of_node_first() if deal else contextlib.nullcontext():
         features = encode(task, data, base, labelled=False, watch=watch)
     _check_some(features)
@@ -209,7 +209,7 @@ def predict(
     texts = list(texts)
     if not texts:
         return []
-    task = adapter.task
+    task, base = adapter.task, adapter.on(base)
     rows = gathered(task, texts).values
     features = _prompts(task, rows, base)
     with adapter.attached(base) as model:

@@ -6,36 +6,46 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import RegistryError
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
-
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | bytearray) -> str:
     """Return the SHA-256 of `data` as hex."""
     return hashlib.sha256(data).hexdigest()
 
 
-def version_of(manifest: bytes) -> str:
+def version_of(manifest: bytes | bytearray) -> str:
     """Return the version that a manifest's bytes make: part of their SHA-256, since they hold the other digests."""
     return sha256(manifest)[:16]
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return `value` as the JSON that adapterkit writes."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    """Return `value` as the JSON that adapterkit writes; a number that isn't finite, which JSON can't say, as null."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, in the place of what was there: written beside, fsynced, renamed, the folder fsynced.
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
+    """Put `data`, whole or in parts, at `path`, in the place of what was there: written beside, fsynced, renamed.
 
     Raises `RegistryError` where the disk is full or may not be written.
     """
@@ -49,34 +59,44 @@ def write_file(path: Path, data: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(beside)
             raise
-        _sync_folder(path.parent)
+        _sync(path.parent)
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes | Iterable[bytes | memoryview]]) -> None:
-    """Make `folder` with these files, all or nothing; its parents are made too. One that is there makes way.
+    """Make `folder` with these files, all or nothing; its parents are made too.
 
-    A file may be given in parts, which are asked for when the files before it are written. Raises `RegistryError` where
-    the disk is full or may not be written.
+    A file may be given in parts, which are asked for when the files before it are written. Where there is such a
+    folder, each of its files makes way for the new one by itself, so that one of the two is always there. Raises
+    `RegistryError` where the disk is full or may not be written.
     """
-    with _plain_words(folder):
-        _make_parents(folder.parent)
-        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+    if folder.is_dir() and not folder.is_symlink():
+        for name, data in files.items():
+            write_file(folder / name, data)
+        return
+    with new_folder(folder) as beside:
+        for name, data in files.items():
+            _write_all(os.open(beside / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), data)
+
+
+@contextlib.contextmanager
+def new_folder(place: Path) -> Iterator[Path]:
+    """Yield a new folder that takes the place of `place`, which isn't there or is empty, once all of it is on the disk.
+
+    Where anything is raised inside, it goes away. Raises `RegistryError` where the disk is full or may not be written.
+    """
+    with _plain_words(place):
+        _make_parents(place.parent)
+        beside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp"))
         try:
-            os.chmod(beside, 0o755)
-            for name, data in files.items():
-                _write_all(os.open(beside / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), data)
-            _sync_folder(beside)
-            if folder.exists():
-                damaged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".old"))
-                os.rename(folder, damaged / "was")
-                os.rename(beside, folder)
-                shutil.rmtree(damaged, ignore_errors=True)
-            else:
-                os.rename(beside, folder)
+            yield beside
+            for path in (*beside.rglob("*"), beside):
+                os.chmod(path, 0o755 if path.is_dir() else 0o644)
+                _sync(path)
+            os.rename(beside, place)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
-        _sync_folder(folder.parent)
+        _sync(place.parent)
 
 
 def remove(path: Path) -> None:
@@ -88,38 +108,11 @@ def remove(path: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             away = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name.strip('.')}.", suffix=".old"))
             os.rename(path, away / "was")
-            _sync_folder(path.parent)
+            _sync(path.parent)
             shutil.rmtree(away)
         else:
             path.unlink()
-        _sync_folder(path.parent)
-
-
-def tensor_chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """Yield a safetensors file in parts, so that no tensor of it is copied.
-
-    The format: eight bytes of the header's length, a JSON header of dtypes, shapes and places, then the numbers.
-    """
-    import torch
-
-    order = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
-    header, end = {}, 0
-    for name, tensor in order:
-        size = tensor.numel() * tensor.element_size()
-        kind = _DTYPES[str(tensor.dtype).removeprefix("torch.")]
-        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little") + text
-    for _, tensor in order:
-        flat = tensor.detach().cpu().contiguous().flatten()
-        if flat.numel():
-            yield flat.view(torch.uint8).numpy().data
-
-
-_DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-_DTYPES |= {"int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL"}
+        _sync(path.parent)
 
 
 def check_writable(folder: Path) -> None:
@@ -135,7 +128,7 @@ def _make_parents(folder: Path) -> None:
     missing = [f for f in (folder, *folder.parents) if not f.exists()]
     for new in reversed(missing):
         new.mkdir(exist_ok=True)
-        _sync_folder(new.parent)
+        _sync(new.parent)
 
 
 def _write_all(handle: int, data: bytes | Iterable[bytes | memoryview]) -> None:
@@ -147,8 +140,8 @@ def _write_all(handle: int, data: bytes | Iterable[bytes | memoryview]) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -42,7 +42,7 @@ def fitted(base: Base, strategy: Strategy) -> Iterator[Fitted]:
     Modules, hooks and storages are put back whatever the strategy did; values changed behind our back are found by
     their digests and read again from where the base came from.
     """
-    if base.serving:
+    if (base.of or base).serving:
         raise BaseModelError(f"an open pool answers from base '{base.name}'; close it, or train on another copy")
     who = type(strategy).__name__
     snapshot, own = Snapshot(base.model), dict(base.model.named_parameters())
@@ -76,6 +76,8 @@ def _applied(base: Base, strategy: Strategy) -> list[nn.Parameter]:
     own = dict(base.model.named_parameters())
     with named(who):
         learning = list({id(p): p for p in strategy.apply(base.model)}.values())
+    if base.added_tokens and not any(p is base.model.get_input_embeddings().added for p in learning):
+        learning.append(base.model.get_input_embeddings().added)
     there = {id(p) for p in base.model.parameters()}
     for p in learning:
         if not isinstance(p, nn.Parameter) or id(p) not in there:
@@ -128,6 +130,21 @@ def task_model(
         if name in base.head_names(model):
             p.requires_grad_(name in names)
     return model, {name: p for name, p in model.named_parameters() if name in names}, untied
+
+
+def with_added(base: Base, patches: Mapping[str, Patch]) -> dict[str, Patch]:
+    """Return a strategy's patches with the rows of added tokens among them, where the base has some.
+
+    Raises `StrategyError` where the strategy changes the embeddings in a way that these can't be put beside.
+    """
+    if not base.added_tokens:
+        return dict(patches)
+    embedding = base.model.get_input_embeddings()
+    name = next(name for name, module in base.model.named_modules() if module is embedding)
+    there = patches.get(name, Replace({}))
+    if not isinstance(there, Replace):
+        raise StrategyError(f"'{name}' has a patch of kind '{there.kind}', and rows of added tokens can't stand beside")
+    return {**patches, name: Replace({**there.replaced, "added": embedding.added})}
 
 
 def moved(patch: Patch, module: str, before: Mapping[str, Tensor]) -> Patch:

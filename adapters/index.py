@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RegistryError
+from .files import json_bytes
+from .reading import parse_json, read_file
 
 SCHEMA = (1, 0)
 """docs/registry.schema.json; a new minor adds keys that a reader may pass over, a new major doesn't let it."""
@@ -21,6 +23,8 @@ TAG = re.compile(r"(?![0-9a-f]*$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,95}(\.[0-9]+)?")
 
 _ENTRY_KEYS = {"number": int, "task": str, "strategy": str, "base": dict, "bytes": int, "metrics": dict}
+MOST = 256 << 20  # bytes of registry.json: 400,000 versions
+_SHORT = 1 << 16  # bytes of one adapter: a hundred versions
 _END = b"\n}}\n"
 _AGAIN = "`adapt registry rebuild` makes it again"
 
@@ -44,14 +48,13 @@ class Index(Mapping[str, dict[str, Any]]):
         Raises `RegistryError`; with `damaged`, content that is no registry of ours reads as an empty one.
         """
         try:
-            data = path.read_bytes()
+            data = bytes(read_file(path, most=MOST))
+            head, lines = _split(data) or _parsed(data)
         except FileNotFoundError:
             return cls.new(path)
         except OSError as error:
-            raise RegistryError(f"can't read '{path}': {error.strerror}") from error
-        try:
-            head, lines = _split(data) or _parsed(data)
-        except (ValueError, RecursionError, TypeError) as error:
+            raise RegistryError(f"can't read '{path}': {error.strerror or error}") from error
+        except (ValueError, TypeError) as error:
             if damaged:
                 return cls.new(path)
             if isinstance(error, TypeError):
@@ -73,8 +76,8 @@ class Index(Mapping[str, dict[str, Any]]):
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         try:
-            known = json.loads(self.lines[name][len(name) + 4 :])
-        except (ValueError, RecursionError):
+            known = _value(self.lines[name][len(name) + 4 :])
+        except ValueError:
             known = None
         if not _is_adapter(name, known):
             raise RegistryError(f"'{self.path}': '{name}' is no entry; {_AGAIN}")
@@ -129,13 +132,13 @@ def _split(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]] | None:
     lines = {line[1 : line.index(b'"', 1)].decode(): line for line in split}
     if len(lines) != len(split):
         return None
-    head = json.loads(first + b"}}")
+    head = parse_json(first + b"}}")
     del head["adapters"]
     return head, lines
 
 
 def _parsed(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
-    index = json.loads(data)
+    index = parse_json(data)
     if not isinstance(index, dict) or not isinstance(index.get("adapters"), dict):
         raise TypeError
     adapters = index.pop("adapters")
@@ -143,7 +146,21 @@ def _parsed(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def _line(name: str, known: Any) -> bytes:
-    return f'"{name}": {json.dumps(known, ensure_ascii=False)}'.encode()
+    finite = json.loads(json_bytes(known))  # what isn't finite is null there
+    return f'"{name}": {json.dumps(finite, ensure_ascii=False)}'.encode()
+
+
+def _value(text: bytes) -> Any:
+    """Return the value of an adapter's JSON: of a line such as we write without what makes `parse_json` take longer.
+
+    A short one can't be large or deep; and neither half a character nor a constant is in it.
+    """
+    if len(text) > _SHORT or b"\\u" in text or b"NaN" in text or b"Infinity" in text:
+        return parse_json(text)
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def _schema(version: Any) -> tuple[int, int]:
@@ -163,10 +180,13 @@ def _is_adapter(name: str, known: Any) -> bool:
     tags, folder = known.get("tags", {}), known.get("folder", name)
     return (
         bool(NAME.fullmatch(name))
-        and known.get("current") in versions
+        and isinstance(known.get("current"), str)
+        and known["current"] in versions
         and all(VERSION.fullmatch(version) and is_entry(entry) for version, entry in versions.items())
         and isinstance(tags, dict)
-        and all(TAG.fullmatch(tag) and version in versions for tag, version in tags.items())
+        and all(
+            TAG.fullmatch(tag) and isinstance(version, str) and version in versions for tag, version in tags.items()
+        )
         and isinstance(folder, str)
         and bool(FOLDER.fullmatch(folder))
     )

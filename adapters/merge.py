@@ -7,7 +7,6 @@ import copy
 import math
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +19,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers.utils import cached_file
 
-from .adapter import MANIFEST, TENSORS, Adapter
+from .adapter import Adapter
+from .added import as_plain
 from .base import Base
-from .errors import AdapterError, unknown
-from .files import version_of
+from .errors import AdapterError, RegistryError, unknown
+from .files import new_folder, version_of
+from .manifest import MANIFEST, TENSORS
 from .patch import LowRank, Patch, Replace
 from .peft_format import KEY_PREFIX
 from .registry import Registry
@@ -32,6 +33,8 @@ from .strategies import find
 from .vectors import WordVectorsConfig
 
 CARD, GENERATION = "README.md", "generation_config.json"
+SENTENCEPIECE = "tokenizer.model"
+"""The vocabulary as SentencePiece writes it, which other tools read and tokenizers don't write again."""
 
 
 def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
@@ -51,17 +54,18 @@ def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
         raise AdapterError(f"base '{base.name}' is held in {base.quantization}, and a plain model has whole numbers")
     if isinstance(base.model.config, WordVectorsConfig):
         raise AdapterError(f"base '{base.name}' is word vectors, which transformers can't load without adapterkit")
+    adapter.check_base(base)
+    base = adapter.on(base)
     with base.held():  # as the base is itself, before any patch is attached
-        adapter.check_base(base)
         patches = adapter.patches(base)
         folded = _folded(base, patches)
-    with adapter.attached(base) as model, _beside(place) as beside:
+    with _plain_words(place), adapter.attached(base) as model, new_folder(place) as beside:
         _check_untied(model, base, patches, folded)
         # not in T5's kind, whose output is scaled by this very setting; values that differ are told apart there, too
         apart = bool(adapter.manifest.get("untied", False)) and not model.config.is_encoder_decoder
         if apart:
             model.config.tie_word_embeddings = False
-        state = _state(model, folded, apart=apart)
+        state = as_plain(model, _state(model, folded, apart=apart))
         _write(base, model, state, beside)
         _check_written(base, adapter.task.auto_class, state, beside)
     return place
@@ -135,12 +139,13 @@ def _state(model: Any, folded: Mapping[int, Tensor], *, apart: bool) -> dict[str
 
 def _write(base: Base, model: Any, state: Mapping[str, Tensor], folder: Path) -> None:
     """Write config, tensors and tokenizer of a task model, and the base's own settings for generation."""
-    generation = cached_file(
-        base.path, GENERATION, revision=base.revision or "main", _raise_exceptions_for_missing_entries=False
-    )
     model.save_pretrained(folder, state_dict=dict(state))
-    if generation is not None and model.can_generate():
-        shutil.copyfile(generation, folder / GENERATION)
+    for name in [SENTENCEPIECE, *([GENERATION] if model.can_generate() else [])]:
+        own = cached_file(
+            base.path, name, revision=base.revision or "main", _raise_exceptions_for_missing_entries=False
+        )
+        if own is not None:
+            shutil.copyfile(own, folder / name)
     tokenizer = copy.deepcopy(base.tokenizer)
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:  # as no use has left it
         backend.no_truncation()
@@ -163,34 +168,12 @@ def _check_written(base: Base, auto_class: str, state: Mapping[str, Tensor], fol
 
 
 @contextlib.contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    """Yield a new folder that takes the place of `place` once it is whole and on the disk, or goes away."""
+def _plain_words(place: Path) -> Iterator[None]:
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp"))
-    except OSError as error:
-        raise AdapterError(f"can't write '{place}': {error.strerror}") from error
-    try:
-        os.chmod(beside, 0o755)
-        yield beside
-        for path in beside.rglob("*"):
-            os.chmod(path, 0o755 if path.is_dir() else 0o644)
-            _sync(path)
-        _sync(beside)
-        os.rename(beside, place)
-        _sync(place.parent)
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        raise AdapterError(f"can't write '{place}': {' '.join(str(error).split())}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        yield
+    except (RegistryError, SafetensorError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        raise AdapterError(said if isinstance(error, RegistryError) else f"can't write '{place}': {said}") from error
 
 
 @dataclass(frozen=True)
@@ -255,9 +238,11 @@ def _part(base: Base, name: str, adapter: Adapter, weight: float) -> _Part:
         raise AdapterError(f"'{name}' has the weight {weight}, and a finite number was expected")
     try:
         adapter.check_base(base)
-        patches = adapter.patches(base)
+        patches = adapter.patches(adapter.on(base))
     except AdapterError as error:
         raise AdapterError(f"'{name}': {error}") from error
+    if "added_tokens" in adapter.manifest:
+        raise AdapterError(f"'{name}' adds tokens to the tokenizer; only updates alone are added up")
     if not patches:
         raise AdapterError(f"'{name}' changes nothing but the head; only low-rank adapters are added up")
     low_rank = {}
@@ -265,6 +250,8 @@ def _part(base: Base, name: str, adapter: Adapter, weight: float) -> _Part:
         if not isinstance(patch, LowRank):
             kind = f"a patch of kind '{patch.kind}' at '{module}'"
             raise AdapterError(f"'{name}' has {kind}; only low-rank adapters are added up")
+        if patch.bias is not None:
+            raise AdapterError(f"'{name}' has a bias beside its update at '{module}'; only updates alone are added up")
         low_rank[module] = patch
     return _Part(name, adapter, weight, low_rank)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import StrategyError
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+M = TypeVar("M")
 
 
 def blocks(base: nn.Module) -> dict[str, nn.Module]:
@@ -33,6 +37,29 @@ def blocks(base: nn.Module) -> dict[str, nn.Module]:
     return {name: block for name, block in found.items() if any(True for _ in block.parameters())}
 
 
+def lowest(base: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters below the blocks, which come before them in `base`: embeddings, and norms on these."""
+    first = next(iter(blocks(base)), None)
+    found: list[nn.Parameter] = []
+    if first is None:
+        return found
+    for name, p in base.named_parameters():
+        if name.startswith(f"{first}."):
+            break
+        found.append(p)
+    return found
+
+
+def norms(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of the layer norms and RMS norms in `module`."""
+    return [p for m in norm_modules(module).values() for p in m.parameters(recurse=False)]
+
+
+def norm_modules(base: nn.Module) -> dict[str, nn.Module]:
+    """Return the layer norms and RMS norms of `base` by name, told by the names of their classes."""
+    return {name: m for name, m in base.named_modules() if type(m).__name__.endswith("Norm")}
+
+
 def chosen_blocks(text: str, count: int) -> tuple[int, ...]:
     """Read a choice of blocks such as `0,4-5`, counted from 0 at the bottom.
 
@@ -55,3 +82,72 @@ def owners(module: nn.Module) -> dict[str, tuple[str, str]]:
     """Return, for each parameter's full name, its module's name and its own: `a.b.weight` -> (`a.b`, `weight`)."""
     names = (name for name, _ in module.named_parameters(remove_duplicate=False))
     return {name: (name.rpartition(".")[0], name.rpartition(".")[2]) for name in names}
+
+
+def linear_maps(base: nn.Module) -> dict[str, Any]:
+    """Return the linear modules of `base` by name: `nn.Linear`, and GPT-2's Conv1D."""
+    from torch import nn
+
+    return {n: m for n, m in base.named_modules() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"}
+
+
+def named_like(modules: Mapping[str, M], wanted: Sequence[str], option: str) -> dict[str, M]:
+    """Return the modules whose names are, or end in, one of `wanted`, as PEFT's `target_modules` are taken.
+
+    Raises `StrategyError` with the names there are where nothing is wanted, or one is nobody's.
+    """
+    there = ", ".join(sorted({name.rpartition(".")[2] for name in modules})) or "none"
+    if not wanted:
+        raise StrategyError(
+            f"{option} has no default for this architecture; the base has these linear modules: {there}"
+        )
+    for name in wanted:
+        if not any(_ends_in(full, name) for full in modules):
+            raise StrategyError(f"{option}={','.join(wanted)}; the base has these linear modules: {there}")
+    return {full: m for full, m in modules.items() if any(_ends_in(full, name) for name in wanted)}
+
+
+def _ends_in(full: str, name: str) -> bool:
+    return full == name or full.endswith(f".{name}")
+
+
+def sublayer_ends(base: nn.Module) -> dict[str, Any]:
+    """Return in each block the last linear map of its attention and of its feed-forward layer, by name.
+
+    Told by their widths, in the order in which a block has them: a feed-forward layer widens what it is given, and its
+    last map is the next one that is as wide as the block again; before it comes the attention's.
+    """
+    found: dict[str, Any] = {}
+    for block, module in blocks(base).items():
+        maps = [(f"{block}.{name}", m, *_features(m)) for name, m in linear_maps(module).items()]
+        if not maps:
+            continue
+        width = maps[0][2]  # of what a block is given, which its first map reads
+        before: tuple[str, Any] | None = None
+        wide = 0
+        for name, m, inner, outer in maps:
+            if inner == width and outer == width and not wide:
+                before = (name, m)
+            elif inner == width and outer > width and before is not None:
+                found[before[0]] = before[1]
+                wide = outer
+            elif outer == width:
+                found[name] = m
+                wide = 0
+    return found
+
+
+def _features(module: Any) -> tuple[int, int]:
+    shape = tuple(module.weight.shape)
+    return (shape[0], shape[1]) if type(module).__name__ == "Conv1D" else (module.in_features, module.out_features)
+
+
+def attentions(base: nn.Module) -> dict[str, nn.Module]:
+    """Return the innermost attention modules of the blocks by name, told by the names of their classes."""
+    found: dict[str, nn.Module] = {}
+    for block, module in blocks(base).items():
+        for name, m in module.named_modules():
+            inner = [type(child).__name__ for child in m.modules() if child is not m]
+            if "Attention" in type(m).__name__ and not any("Attention" in kind for kind in inner):
+                found[f"{block}.{name}"] = m
+    return found

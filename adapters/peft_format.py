@@ -1,4 +1,4 @@
-"""Write a LoRA adapter as PEFT's own, so that PEFT and its clients load the folder."""
+"""Write an adapter as PEFT's own, so that PEFT and its clients load the folder."""
 
 from __future__ import annotations
 
@@ -19,29 +19,71 @@ TASK_TYPES = {
 }
 """PEFT's name for each kind of task model."""
 
+PEFT_TYPES = {"low-rank": "LORA", "dora": "LORA", "scale": "IA3"}
+"""PEFT's name for an adapter that is made of patches of one kind."""
+
 
 def peft_config(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], auto_class: str) -> dict[str, Any] | None:
-    """Return `adapter_config.json` for an adapter of low-rank patches alone, or None for any other."""
-    patches = manifest["patches"]
-    if not patches or any(patch["kind"] != "low-rank" for patch in patches.values()):
+    """Return `adapter_config.json` for an adapter that PEFT has a method for, or None for any other."""
+    if why_not(manifest) is not None:
         return None
-    prefix = manifest["base"]["prefix"]
-    ranks = {m: tensors[f"{KEY_PREFIX}{prefix}{m}.lora_A.weight"].shape[0] for m in patches}
-    alphas = {m: patch["options"]["scale"] * ranks[m] for m, patch in patches.items()}
-    r, alpha = max(ranks.values()), max(alphas.values())
+    patches, prefix = manifest["patches"], manifest["base"]["prefix"]
+    kind = next(iter(patches.values()))["kind"]
     return {
-        "peft_type": "LORA",
+        "peft_type": PEFT_TYPES[kind],
         "task_type": TASK_TYPES.get(auto_class),
         "base_model_name_or_path": manifest["base"]["name"],
         "revision": manifest["base"]["revision"],
         "inference_mode": True,
+        "fan_in_fan_out": False,
+        "target_modules": [f"{prefix}{m}" for m in patches],
+        "modules_to_save": _head_modules(manifest) or None,
+        **(_ia3(manifest) if kind == "scale" else _lora(manifest, tensors, kind)),
+    }
+
+
+def why_not(manifest: Mapping[str, Any]) -> str | None:
+    """Say why PEFT has no adapter such as a manifest tells of, or return None where it has."""
+    kinds = sorted({patch["kind"] for patch in manifest["patches"].values()})
+    if "probe" in manifest:
+        return "its head is a probe, which transformers has no class for"
+    if "added_tokens" in manifest:
+        return "it adds tokens to the tokenizer"
+    if not kinds:
+        return "it changes nothing but the head, and PEFT has no such adapter"
+    if len(kinds) > 1 or kinds[0] not in PEFT_TYPES:
+        known = ", ".join(PEFT_TYPES)
+        return f"it is made of patches of kind {', '.join(kinds)}, and only those of one kind of {known} are PEFT's"
+    whole = _head_modules(manifest)
+    tied = next((name for name in manifest.get("tied", ()) if name.startswith(tuple(f"{m}." for m in whole))), None)
+    return tied and f"its head is new and tied to the base at '{tied}', and PEFT saves heads whole"
+
+
+def _head_modules(manifest: Mapping[str, Any]) -> list[str]:
+    """Return the outermost modules of the head, PEFT's `modules_to_save`; some may be children of the base."""
+    prefix = manifest["base"]["prefix"]
+    own = [(prefix if name.startswith(prefix) else "", name) for name in manifest["head"]]
+    return sorted({before + name.removeprefix(before).partition(".")[0] for before, name in own})
+
+
+def _lora(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], kind: str) -> dict[str, Any]:
+    patches, prefix = manifest["patches"], manifest["base"]["prefix"]
+    ranks = {m: tensors[f"{KEY_PREFIX}{prefix}{m}.lora_A.weight"].shape[0] for m in patches}
+    alphas = {m: patch["options"]["scale"] * ranks[m] for m, patch in patches.items()}
+    r, alpha = max(ranks.values()), max(alphas.values())
+    return {
         "r": r,
         "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": False,
-        "target_modules": [f"{prefix}{m}" for m in patches],
-        "modules_to_save": sorted({name.partition(".")[0] for name in manifest["head"]}) or None,
+        "lora_bias": any("lora_B.bias" in patch["tensors"] for patch in patches.values()),
+        "use_dora": kind == "dora",
         "rank_pattern": {f"{prefix}{m}": rank for m, rank in ranks.items() if rank != r},
         "alpha_pattern": {f"{prefix}{m}": a for m, a in alphas.items() if a != alpha},
     }
+
+
+def _ia3(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    patches, prefix = manifest["patches"], manifest["base"]["prefix"]
+    inward = [f"{prefix}{m}" for m, patch in patches.items() if patch["options"]["of"] == "inputs"]
+    return {"feedforward_modules": inward}

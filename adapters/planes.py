@@ -30,12 +30,14 @@ def unpack(packed: np.ndarray, like: np.ndarray) -> np.ndarray:
     data, at, planes = packed.tobytes(), 0, []
     for _ in range(like.dtype.itemsize):
         size = int.from_bytes(data[at + 1 : at + 9], "little")
-        part = data[at + 9 : at + 9 + size]
         if not at + 9 + size <= len(data):
             raise ValueError("packed numbers are cut short")
+        part = data[at + 9 : at + 9 + size]
         if data[at]:
-            inflate = zlib.decompressobj()
-            part = inflate.decompress(part, like.size + 1)  # never more than there may be
+            try:
+                part = zlib.decompressobj().decompress(part, like.size + 1)  # never more than there may be
+            except zlib.error as error:
+                raise ValueError(f"a plane can't be inflated: {error}") from error
         if len(part) != like.size:
             raise ValueError(f"a plane of {like.size} bytes was expected, not of {len(part)}")
         planes.append(np.frombuffer(part, np.uint8))

@@ -12,13 +12,13 @@ import numpy as np
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from . import solving
-from .adapter import TENSORS
+from . import solving, tensorfile
 from .base import Base
 from .evaluation import outputs
 from .feed import Feed, chunks
 from .fitting import fitted
 from .gauges import Clock, Memory
+from .manifest import FILE_METADATA
 from .outlook import Batching, Outlook, Seconds, Tried, TrunkPlan, parts_of
 from .precision import Precision, precision
 from .probe import BY_TOKEN
@@ -69,7 +69,7 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
         learning = {id(p) for p in run.trainable}
         parts = parts_of({name: p for name, p in run.model.named_parameters() if id(p) in learning})
         count, total = (sum(p.numel() for p in ps) for ps in (run.trainable, run.model.parameters()))
-        adapter_bytes = len(adapter_of(run, run.task).files()[TENSORS])
+        adapter_bytes = sum(map(len, tensorfile.chunks(adapter_of(run, run.task).tensors, FILE_METADATA)))
         marks.append(time.perf_counter())
     around = marks[1] - marks[0] + time.perf_counter() - marks[2]
     return Outlook(

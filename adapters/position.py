@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import processes
+from . import processes, tensorfile
 from .checkpoints import BEST, LEARNS, Checkpoint
+from .errors import TrainingError
 from .sharding import like, put, whole
 
 if TYPE_CHECKING:
     from .underway import Run
 
-_OPTIMIZER, _RANDOM = "optimizer/", "random/"
+_OPTIMIZER, _RANDOM, _STRATEGY = "optimizer/", "random/", "strategy/"
 
 
 @dataclass
@@ -29,10 +31,11 @@ class Position:
     batches: int = 0  # of this epoch that were learned from, by each process
     steps: int = 0  # of the optimizer, in all
     loss: float = 0.0  # summed over this epoch's batches
+    learning: list[str] | None = None  # what learns in this epoch, where it isn't all that does at some time
 
     def next_epoch(self) -> Position:
         """Return the beginning of the epoch after this one."""
-        return replace(self, epoch=self.epoch + 1, batches=0, loss=0.0)
+        return replace(self, epoch=self.epoch + 1, batches=0, loss=0.0, learning=None)
 
 
 def capture(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, position: Position) -> Checkpoint:
@@ -49,6 +52,7 @@ def capture(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, position
                 scalars.setdefault(name, {})[key] = value
     for (name, _), values in zip(names, run.best or (), strict=False):
         tensors[BEST + name] = whole(values)
+    tensors |= {_STRATEGY + key: values for key, values in run.strategy.state(run.base.model).items()}
     plain = {}
     for rank, (own, arrays) in enumerate(processes.gathered(_random_state(accelerator.device))):
         tensors |= {f"{_RANDOM}{rank}/{key}": torch.from_numpy(array.copy()) for key, array in arrays.items()}
@@ -67,9 +71,33 @@ def capture(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, position
     return Checkpoint(progress, tensors)
 
 
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    """Raise `TrainingError` where a checkpoint that is as it was written isn't one of such a run."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise TrainingError(f"the checkpoint isn't one of such a run: {why}") from error
+
+
+@_fitting()
+def rate_of(found: Checkpoint) -> float:
+    """Return the learning rate of the run that a checkpoint is of; raises `TrainingError` where it has none."""
+    rate = found.progress["learning_rate"]
+    if not isinstance(rate, int | float):
+        raise ValueError(f"a learning rate of {str(rate)[:20]!r}")
+    return rate
+
+
+@_fitting()
 def restore(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, found: Checkpoint) -> Position:
-    """Put a run where a checkpoint was taken."""
+    """Put a run where a checkpoint was taken; raises `TrainingError` where it isn't one of such a run."""
     progress = found.progress
+    position = Position(**progress["position"])
+    counts = (position.epoch, position.batches, position.steps, run.options.num_train_epochs + 1 - position.epoch)
+    if not tensorfile.is_counts(list(counts)) or not isinstance(position.loss, int | float):
+        raise ValueError(f"it is at {str(progress['position'])[:80]} of {run.options.num_train_epochs} epochs")
     learns, best = found.named(LEARNS), found.named(BEST)
     run.history, run.best_epoch = progress["history"], progress["best_epoch"]
     run.best = [like(p, best[name]) for name, p in zip(run.names, run.trainable, strict=True)] if best else None
@@ -78,10 +106,14 @@ def restore(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, found: C
         key, _, name = path.partition("/")
         states.setdefault(name, {})[key] = values
     for name, p in zip(run.names, run.trainable, strict=True):
+        if learns[name].shape != getattr(p, "ds_shape", p.shape):  # DeepSpeed's own note of it, while it is in pieces
+            raise ValueError(f"'{name}' is {tuple(learns[name].shape)}, but the run's is {tuple(p.shape)}")
         put(p, learns[name])
         if name in states:
             state = {k: like(p, v) if isinstance(v, Tensor) else v for k, v in states[name].items()}
             optimizer.optimizer.state[p] = state
+    for key, values in run.strategy.state(run.base.model).items():
+        put(values, found.tensors[_STRATEGY + key])
     scheduler.load_state_dict({**scheduler.state_dict(), **progress["scheduler"]})
     for group, rate in zip(optimizer.optimizer.param_groups, scheduler.get_last_lr(), strict=True):
         group["lr"] = rate
@@ -93,7 +125,7 @@ def restore(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, found: C
     if progress["threads"] != (threads := torch.get_num_threads()):
         begun = progress["threads"]
         run.watch.note("", f"begun with {begun} threads, and goes on with {threads}: last bits may differ")
-    return Position(**progress["position"])
+    return position
 
 
 def _is_plain(value: Any) -> bool:

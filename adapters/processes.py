@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -32,68 +34,66 @@ def begin() -> None:
     import torch
     from accelerate import PartialState
 
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+
     if not torch.accelerator.is_available():
         os.environ["ACCELERATE_USE_CPU"] = "true"  # left to itself, Accelerate takes each process for a run of its own
     PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true", timeout=_PATIENCE)
 
 
+def _leave_with(launcher: int) -> None:
+    """End when the launcher has, killed, so that nobody waits for ever for those that it would have started again."""
+    while os.getppid() == launcher:
+        time.sleep(1)
+    os._exit(1)
+
+
 def end() -> None:
     """Part from the other processes."""
-    if _there():
-        import torch.distributed as dist
-
-        dist.destroy_process_group()
+    if (group := _group()) is not None:
+        group.destroy_process_group()
 
 
-def _there() -> bool:
+def _group() -> Any:
+    """Return torch.distributed, or None where there is but one process."""
     if launched() == 1:
-        return False
+        return None
     import torch.distributed as dist
 
-    return dist.is_available() and dist.is_initialized()
+    return dist if dist.is_available() and dist.is_initialized() else None
 
 
 def count() -> int:
     """Return how many processes there are."""
-    if not _there():
-        return 1
-    import torch.distributed as dist
-
-    return dist.get_world_size()
+    group = _group()
+    return 1 if group is None else int(group.get_world_size())
 
 
 def index() -> int:
     """Return which one this is, from 0 on."""
-    if not _there():
-        return 0
-    import torch.distributed as dist
-
-    return dist.get_rank()
+    group = _group()
+    return 0 if group is None else int(group.get_rank())
 
 
 def on_node() -> tuple[int, int]:
     """Return which one this is of those on its node, from 0 on, and how many these are."""
-    if not _there():
+    if _group() is None:
         return 0, 1
     return int(os.environ.get("LOCAL_RANK", index())), int(os.environ.get("LOCAL_WORLD_SIZE", count()))
 
 
 def wait() -> None:
     """Wait until every process is here."""
-    if _there():
-        import torch.distributed as dist
-
-        dist.barrier()
+    if (group := _group()) is not None:
+        group.barrier()
 
 
 def gathered(value: T) -> list[T]:
     """Return what each process says, in their order, to all of them."""
-    if not _there():
+    if (group := _group()) is None:
         return [value]
-    import torch.distributed as dist
-
-    found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, value)
+    found: list[Any] = [None] * count()
+    group.all_gather_object(found, value)
     return found
 
 
@@ -112,19 +112,17 @@ def agreed(*kinds: type[Exception]) -> Iterator[None]:
 
 def from_main(make: Callable[[], T]) -> T:
     """Return what `make` returns in the first process, or raise what it raises there."""
-    if not _there():
+    if (group := _group()) is None:
         return make()
-    import torch.distributed as dist
-
     told: list[Any] = [_made(make) if index() == 0 else None]
-    dist.broadcast_object_list(told, src=0)
+    group.broadcast_object_list(told, src=0)
     found: tuple[T | None, Exception | None] = told[0]
     return _told(found)
 
 
 def from_node(make: Callable[[], T]) -> T:
     """Return what `make` returns in the first process of this node; what it raises in any is raised in all."""
-    if not _there():
+    if _group() is None:
         return make()
     here, _ = on_node()
     told = gathered(_made(make) if here == 0 else None)

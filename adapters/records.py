@@ -10,7 +10,6 @@ of two with one number, the one with the higher digest is the later one, on ever
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,8 @@ from typing import Any
 
 from .files import json_bytes, sha256, write_file
 from .index import NAME, TAG, VERSION, Index
-from .stored import UNREADABLE, passes, read_entry
+from .reading import parse_json, read_file
+from .stored import UNREADABLE, check_no_link, passes, read_entry
 
 CHANGE = re.compile(r"[0-9]{6,}-[0-9a-f]{12}\.json")
 
@@ -48,7 +48,7 @@ class Records:
             try:
                 if VERSION.fullmatch(path.name) and path.name not in records.entries:
                     records.entries[path.name] = read_entry(path, listed.get(path.name))
-                elif CHANGE.fullmatch(path.name):
+                elif CHANGE.fullmatch(path.name) and not folder.is_symlink():
                     records.changes.append(_change(path))
             except UNREADABLE as error:
                 if passes(error) or (isinstance(error, OSError) and CHANGE.fullmatch(path.name)):
@@ -112,6 +112,7 @@ class Records:
 
     def add_change(self, change: Mapping[str, Any]) -> None:
         """Write a change down, for good. Raises `RegistryError`."""
+        check_no_link(self.folder)
         change = {"number": self.number, **change}
         data = json_bytes(change)
         write_file(self.folder / f"{change['number']:06}-{sha256(data)[:12]}.json", data)
@@ -130,10 +131,10 @@ def _by_number(item: tuple[str, dict[str, Any]]) -> tuple[int, str]:
 
 
 def _change(path: Path) -> dict[str, Any]:
-    data = path.read_bytes()
+    data = read_file(path)
     if sha256(data)[:12] != path.stem.partition("-")[2]:
         raise ValueError("it is damaged or was edited")
-    change: dict[str, Any] = json.loads(data)
+    change: dict[str, Any] = parse_json(data)
     named = [*change.get("removed", ()), *change.get("restored", ())]
     tags, current = change.get("tags", {}), change.get("current", "0" * 16)
     right = isinstance(change["number"], int) and all(VERSION.fullmatch(v) for v in (*named, current))

@@ -14,8 +14,9 @@ import filelock
 from .errors import RegistryError, unknown
 from .files import check_writable, version_of, write_file, write_folder
 from .index import NAME, TAG, Index
+from .manifest import MANIFEST
 from .records import Records, from_store, shelves
-from .stored import ENTRY, MANIFEST, entry_file, faults
+from .stored import ENTRY, check_no_link, entry_file, faults
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -77,7 +78,7 @@ class Registry:
     def known(self) -> Index:
         """Return the index, read again only where the file is another one; not to be changed."""
         try:
-            state = os.stat(self.path)
+            state = os.lstat(self.path)
         except OSError:
             return Index.read(self.path)
         signature = (state.st_ino, state.st_mtime_ns, state.st_size)
@@ -101,9 +102,14 @@ class Registry:
         return name, self._version(name, wanted, known["versions"], known.get("tags", {}))
 
     def folder(self, name: str, version: str) -> Path:
-        """Return where a version lies: in the folder that the adapter had when it was first added."""
+        """Return where a version lies: in the folder that the adapter had when it was first added.
+
+        Raises `RegistryError` where a link stands there, which may lead anywhere.
+        """
         index = self.known()
-        return self.store / (index.kept(name).get("folder", name) if name in index else name) / version
+        folder = self.store / (index.kept(name).get("folder", name) if name in index else name) / version
+        check_no_link(folder)
+        return folder
 
     def load(self, reference: str) -> Adapter:
         """Read the adapter `name`, `name@tag` or `name@version`.
@@ -138,6 +144,7 @@ class Registry:
         with self.changing() as index:
             records = self._records(name, index)
             folder = records.folder / version
+            check_no_link(folder)
             if not folder.is_dir():
                 records.entries[version] = {**entry, "number": records.number}
                 write_folder(folder, {**files, ENTRY: entry_file(records.entries[version], files)})

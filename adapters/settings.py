@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 from .errors import OptionError
 
+RUN_FILE = "run.yaml"
+"""The file that holds a run's options, beside its checkpoints and its adapter."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BaseOptions:
@@ -18,6 +21,9 @@ class BaseOptions:
     quantization: Annotated[
         Literal["no", "4bit", "8bit"], "hold the base's linear maps in so many bits (bitsandbytes); these can't learn"
     ] = "no"
+    added_tokens: Annotated[
+        tuple[str, ...], "tokens that the tokenizer is to know, too; of the embeddings, their rows learn"
+    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import itertools
 import math
-import random
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import accelerate
-import numpy as np
 import torch
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from transformers import get_scheduler
 
-from . import processes, rate
+from . import processes
 from .batching import Batches
 from .errors import TrainingError
 from .evaluation import encode, outputs
 from .feed import Feed
-from .modules import blocks
-from .position import Position, capture, restore
+from .fitting import named
+from .groups import groups
+from .position import Position, capture
 from .precision import Precision
 from .settings import TrainingOptions
 from .sharding import is_sharded, whole
-from .signals import SIGNALS, Stop, StoppedError, heard
+from .signals import SIGNALS, Stop, StoppedError
 from .snapshot import Snapshot
 from .trunk import cached
 from .underway import SPLITS, Run
@@ -37,57 +34,6 @@ from .watch import Watch
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-
-def loop(run: Run, mixed: Precision) -> Dataset | Feed:
-    """Train in place, and note what learns as it was after the best epoch.
-
-    Returns the validation rows to measure the finished model on: in fp32, nothing taken that isn't its own. Raises
-    `StoppedError` where a signal asked for it.
-    """
-    options, watch = run.options, run.watch
-    accelerator = accelerated(options, mixed)
-    whole = encoded(run)
-    batches = batches_of(whole["train"], options, accelerator.num_processes)
-    each = accelerator.num_processes * options.gradient_accumulation_steps
-    updates = sum(math.ceil(batches.count(epoch) / each) for epoch in range(options.num_train_epochs))
-    with stepping(run, accelerator, whole) as steps, heard() as stop:
-        loader: Any = torch.utils.data.DataLoader(
-            steps.feeds["train"],  # type: ignore[arg-type]
-            batch_sampler=batches,
-            collate_fn=_as_it_is,
-            generator=torch.Generator(),  # what it draws as an epoch begins is no part of the run's random numbers
-        )
-        loader = accelerator.prepare(loader)
-        position = Position()
-        if run.resumed is not None:
-            run.strategy = replace(run.strategy, learning_rate=run.resumed.progress["learning_rate"])
-        elif run.auto_rate:
-            _find_rate(steps, batches, updates)
-        optimizer = steps.optimizer()
-        scheduler = steps.schedule(optimizer, updates)
-        if run.resumed is not None:
-            position = restore(run, accelerator, optimizer, scheduler, run.resumed)
-            run.resumed = None
-        for epoch in range(position.epoch, options.num_train_epochs + 1):
-            batches.go_to(epoch - 1, position.batches)
-            if not run.task.steady:
-                steps.feeds["train"].draws = functools.partial(_draw, options.seed, epoch)
-            with watch.bar(f"epoch {epoch}/{options.num_train_epochs}", len(loader)) as bar:
-                steps.learn(loader, optimizer, scheduler, bar, position, stop)
-            _note_epoch(run, epoch, position.loss / position.batches, predictions_of(run, steps.feeds["validation"]))
-            if options.early_stopping_patience and epoch - run.best_epoch >= options.early_stopping_patience:
-                watch.note("", f"no better epoch in {options.early_stopping_patience}: stopped early")
-                break
-            position = position.next_epoch()
-            if epoch < options.num_train_epochs:
-                steps.keep(optimizer, scheduler, position)
-    return steps.feeds["validation"] if run.trunk is not None and run.trunk.whole else run.features["validation"]
-
-
-def _draw(seed: int, epoch: int, row: int) -> int:
-    """Return what a row's random numbers in an epoch are seeded with, in whichever process it is."""
-    return int(np.random.SeedSequence([seed, epoch, row]).generate_state(1)[0])
 
 
 def predictions_of(run: Run, features: Dataset | Feed) -> list[Any]:
@@ -151,18 +97,26 @@ class Steps:
 
     run: Run
     accelerator: accelerate.Accelerator
-    model: Any  # as it is called
+    prepared: Any  # the model, by Accelerate
+    whole: Mapping[str, Feed]
     feeds: Mapping[str, Feed]
     _optimizer: Any = None
+    _cut: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)  # undoes what stands for the trunk
+
+    def __post_init__(self) -> None:
+        self.model = self._called()
+
+    def _called(self) -> Any:
+        return torch.compile(self.prepared) if self.run.options.torch_compile else self.prepared
 
     def optimizer(self) -> Any:
         """Return AdamW as new, at the strategy's rate."""
-        groups = _groups(self.run)
+        found = groups(self.run)
         if self._optimizer is None:
-            self._optimizer = self.accelerator.prepare(torch.optim.AdamW(groups, fused=True))
+            self._optimizer = self.accelerator.prepare(torch.optim.AdamW(found, fused=True))
         inner = self._optimizer.optimizer
         inner.state.clear()
-        for group, new in zip(inner.param_groups, groups, strict=True):
+        for group, new in zip(inner.param_groups, found, strict=True):
             group["lr"] = group["initial_lr"] = new["lr"]
         return self._optimizer
 
@@ -203,8 +157,12 @@ class Steps:
                         f"{run.strategy.learning_rate}, try a lower one"
                     )
                 accelerator.backward(loss * told.share)
-                if accelerator.sync_gradients and run.options.max_grad_norm:
-                    accelerator.clip_grad_norm_(run.trainable, run.options.max_grad_norm)
+                if accelerator.sync_gradients:
+                    if run.options.max_grad_norm:
+                        accelerator.clip_grad_norm_(run.trainable, run.options.max_grad_norm)
+                    if position is not None:
+                        with named(f"{type(run.strategy).__name__}.on_step"):
+                            run.strategy.on_step(run.base.model)
                 optimizer.step()
                 if accelerator.sync_gradients and not accelerator.optimizer_step_was_skipped:
                     scheduler.step()
@@ -238,6 +196,56 @@ class Steps:
         number = next((n for n, count in zip(SIGNALS, signals, strict=True) if count), 0)
         return _Told(total / shares, share * self.accelerator.num_processes / shares, wanted > 0, number)
 
+    def begin(self, position: Position) -> None:
+        """Have learn what the strategy says of an epoch, or, in the middle of one, what learned in it before."""
+        run = self.run
+        chosen = None
+        if not position.batches:
+            with named(f"{type(run.strategy).__name__}.on_epoch"):
+                chosen = run.strategy.on_epoch(run.base.model, position.epoch)
+        if chosen is None and position.learning is None and not run.refrozen:
+            return
+        names = {id(p): name for name, p in zip(run.names, run.trainable, strict=True)}
+        if chosen is not None:
+            there = {*map(id, chosen), *map(id, run.head.values())}
+            position.learning = [name for key, name in names.items() if key in there]
+        wanted = {*names.values()} if position.learning is None else {*position.learning}
+        if {names[id(p)] for p in run.trainable if p.requires_grad} != wanted:
+            self._have_learn(wanted, names)
+
+    def _have_learn(self, wanted: set[str], names: Mapping[int, str]) -> None:
+        """Freeze and thaw what a run trains; the trunk, and what several processes share, follow."""
+        run = self.run
+        if run.sharded:
+            raise TrainingError(f"{type(run.strategy).__name__} freezes and thaws, which parameters in pieces can't")
+        self.release()
+        run.trunk, self.feeds = None, self.whole
+        run.model.eval()
+        for p in run.trainable:
+            p.requires_grad_(names[id(p)] in wanted)
+            p.grad = None
+        run.options = replace(run.options, keep_features=False)  # what is frozen now may have learned
+        run.refrozen = True
+        self.prepared = self.accelerator.prepare(run.model)
+        self.model = self._called()
+        self.cut()
+
+    def cut(self) -> None:
+        """Run what is frozen below the lowest thing that learns once, where that pays, and feed the rest."""
+        run = self.run
+        run.trunk, self.feeds = cached(run.base, run.model, run.task, run.fit, self.whole, run.options, run.watch)
+        if run.trunk is not None:
+            self._cut.enter_context(run.trunk.exchanged())
+
+    def release(self) -> None:
+        """Give the run its model back as it was, all of it."""
+        self._cut.close()
+        if self.run.refrozen:
+            self.run.trunk = None  # what was kept is of what learned last, and not of the best epoch
+            for p in self.run.trainable:
+                p.requires_grad_(True)
+        self.accelerator.unwrap_model(self.prepared, keep_fp32_wrapper=False)  # autocast was for training alone
+
     def keep(self, optimizer: Any, scheduler: Any, position: Position) -> bool:
         """Write a checkpoint, if the run has any; return whether it is there."""
         run = self.run
@@ -262,20 +270,23 @@ class Steps:
 def stepping(run: Run, accelerator: accelerate.Accelerator, feeds: Mapping[str, Feed]) -> Iterator[Steps]:
     """Make the model of a run ready to learn from feeds, with the trunk kept where that pays, and undo it all."""
     with _memory_saved(run), contextlib.ExitStack() as undo:
-        names, before, optimizer = run.names, Snapshot(run.model), None
+        names, optimizer = run.names, None
         deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
+        pieces = accelerator.is_fsdp2 or deepspeed  # maybe: then a model and its optimizer are taken together
+        before = Snapshot(run.model)
         if deepspeed:
             settings = accelerator.state.deepspeed_plugin.deepspeed_config
             settings["train_micro_batch_size_per_gpu"] = run.options.per_device_train_batch_size
             if run.checkpoints is not None:
                 run.watch.note("checkpoint", "none is written under DeepSpeed")
                 run.checkpoints = None
-        if accelerator.is_fsdp2 or deepspeed:  # which take both or none
-            new = torch.optim.AdamW(_groups(run), fused=not deepspeed)
+        if pieces:
+            new = torch.optim.AdamW(groups(run), fused=not deepspeed)
             prepared, optimizer = accelerator.prepare(run.model, new)
         else:
             prepared = accelerator.prepare(run.model)
-        undo.callback(accelerator.unwrap_model, prepared, keep_fp32_wrapper=False)  # autocast was for training alone
+        steps = Steps(run, accelerator, prepared, feeds, feeds, optimizer)
+        undo.callback(steps.release)
         if is_sharded(run.model.parameters()):
             undo.callback(_put_together, run, before, run.trainable)
             own = dict(run.model.named_parameters())
@@ -283,11 +294,8 @@ def stepping(run: Run, accelerator: accelerate.Accelerator, feeds: Mapping[str, 
             if run.options.cache_trunk == "on":
                 raise TrainingError("--cache-trunk on: parameters lie in pieces on several devices")
         else:
-            run.trunk, feeds = cached(run.base, run.model, run.task, run.fit, feeds, run.options, run.watch)
-        if run.trunk is not None:
-            undo.enter_context(run.trunk.exchanged())
-        called = torch.compile(prepared) if run.options.torch_compile else prepared
-        yield Steps(run, accelerator, called, feeds, optimizer)
+            steps.cut()
+        yield steps
 
 
 @torch.no_grad()
@@ -299,53 +307,6 @@ def _put_together(run: Run, before: Snapshot, own: list[nn.Parameter]) -> None:
     for p, values in zip(own, learned, strict=True):
         p.copy_(values)
     run.trainable = own
-
-
-def _find_rate(steps: Steps, batches: Batches, updates: int) -> None:
-    """Give a run's strategy a good learning rate; all else, random numbers among it, is then as it was before."""
-    run, accelerator, each = steps.run, steps.accelerator, steps.run.options.gradient_accumulation_steps
-    batches.go_to(run.options.num_train_epochs)  # an order that the run doesn't see
-    mine = itertools.cycle(list(batches)[accelerator.process_index :: accelerator.num_processes])
-    strategy, start = run.strategy, [p.detach().clone() for p in run.trainable]
-    scale = {} if accelerator.scaler is None else accelerator.scaler.state_dict()
-
-    def losses(first: float, factor: float) -> Iterator[float]:
-        run.strategy = replace(strategy, learning_rate=first)
-        optimizer = steps.optimizer()
-        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer.optimizer, factor)
-        while True:
-            try:
-                yield steps.learn(map(steps.batch, itertools.islice(mine, each)), optimizer, scheduler, Watch())
-            except TrainingError:
-                return
-
-    try:
-        with _random_kept(accelerator.device):
-            found = rate.search(strategy.learning_rate, updates, losses, run.watch)
-    finally:
-        run.losses.clear()
-        accelerator.step = 0  # of those that accumulate
-        if accelerator.scaler is not None:  # fp16
-            accelerator.scaler.load_state_dict(scale)
-        with torch.no_grad():
-            for p, values in zip(run.trainable, start, strict=True):
-                p.copy_(values)
-                p.grad = None
-    run.strategy = replace(strategy, learning_rate=found)
-
-
-@contextlib.contextmanager
-def _random_kept(device: torch.device) -> Iterator[None]:
-    """Have random numbers go on afterwards as if none had been drawn."""
-    ours, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
-    random.setstate(ours)
-    np.random.set_state(numpy)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 @contextlib.contextmanager
@@ -362,50 +323,3 @@ def _memory_saved(run: Run) -> Iterator[None]:
         yield
     finally:
         run.model.activation_checkpointing_disable()
-
-
-def _note_epoch(run: Run, epoch: int, loss: float, predictions: list[Any]) -> None:
-    """Add an epoch to the history, and keep what was learned if it is the best one yet."""
-    metrics = run.task.metrics(predictions, run.data["validation"])
-    run.history.append({"train_loss": loss, **metrics.values})
-    run.watch.epoch(epoch, run.options.num_train_epochs, run.history[-1])
-    value = metrics.values[run.task.best]
-    before = run.history[run.best_epoch - 1][run.task.best] if run.best_epoch else None
-    if before is None or (value < before if run.task.lower_is_better else value > before):
-        run.best_epoch, run.predictions = epoch, predictions
-        if epoch == run.options.num_train_epochs:  # nothing comes that could change it
-            run.best = None
-        elif run.best is None:
-            run.best = [p.detach().clone() for p in run.trainable]
-        else:
-            with torch.no_grad():
-                for values, p in zip(run.best, run.trainable, strict=True):
-                    values.copy_(p)
-
-
-def _groups(run: Run) -> list[dict[str, Any]]:
-    """Return AdamW's groups by rate and decay.
-
-    Weights decay, biases and norms (one dimension) don't, as in the BERT paper's recipe. With `layer_lr_decay`, a
-    block's rate is that of the block above times it, the embeddings' that of the lowest block times it (Sun et al.
-    2019, arXiv:1905.05583); heads and top blocks have the full rate.
-    """
-    depth = _depths(run.base.model)
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for p in run.trainable:
-        rate = run.strategy.learning_rate * run.options.layer_lr_decay ** depth.get(id(p), 0)
-        groups.setdefault((rate, run.options.weight_decay if p.ndim > 1 else 0.0), []).append(p)
-    return [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
-
-
-def _depths(base: nn.Module) -> dict[int, int]:
-    """Return for each parameter of the base, by identity, how many blocks lie above it."""
-    found = blocks(base)
-    first = next(iter(found), "")
-    depths: dict[int, int] = {}
-    below = True  # embeddings come before the blocks, poolers and last norms after them
-    for name, p in base.named_parameters():
-        at = next((i for i, block in enumerate(found) if name.startswith(f"{block}.")), None)
-        below = below and not name.startswith(f"{first}.")
-        depths[id(p)] = len(found) - 1 - at if at is not None else (len(found) if below and found else 0)
-    return depths

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from .errors import OptionError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from .patch import Patch
 
@@ -48,5 +48,53 @@ class Strategy(ABC):
                 learned.setdefault(module, {})[own] = parameter
         return {module: Replace(tensors) for module, tensors in learned.items()}
 
+    def rates(self, base: nn.Module) -> Mapping[nn.Parameter, float]:
+        """Return factors on the learning rate, for parameters whose own it isn't; by default there are none."""
+        return {}
+
+    def on_epoch(self, base: nn.Module, epoch: int) -> Iterable[nn.Parameter] | None:
+        """Return which of the parameters that `apply` returned learn in `epoch`, counted from 1; None for all of them.
+
+        Called before each epoch. What is frozen below them is run once and kept, as ever.
+        """
+        return None
+
+    def on_step(self, base: nn.Module) -> None:  # noqa: B027, most only learn
+        """Take note of the gradients, which are those of all processes; called before each step of the optimizer."""
+
+    def state(self, base: nn.Module) -> Mapping[str, Tensor]:
+        """Return the tensors that `on_step` and `on_epoch` change in place; a run that died goes on with them."""
+        return {}
+
     def remove(self, base: nn.Module) -> None:  # noqa: B027, most put nothing in
         """Take out of `base` the modules that `apply` put in; values of the base's own are restored by the core."""
+
+
+class PatchStrategy(Strategy):
+    """A strategy that says which patches learn; they are put on the base for training as they are for use."""
+
+    @abstractmethod
+    def fresh(self, base: nn.Module) -> Mapping[str, Patch]:
+        """Return new patches by module name, their tensors `nn.Parameter`s, that change nothing yet.
+
+        Raises `StrategyError` where the options don't fit this base.
+        """
+
+    def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
+        """Attach the patches, each held by the module that it patches, and return their tensors."""
+        from .patch import Held
+
+        return [p for name, patch in self.fresh(base).items() for p in Held.attach(base.get_submodule(name), patch)]
+
+    def patches(self, base: nn.Module) -> Mapping[str, Patch]:
+        """Return the patches as they are now."""
+        from .patch import Held
+
+        return {name: held.patch for name, held in Held.of(base).items()}
+
+    def remove(self, base: nn.Module) -> None:
+        """Detach the patches."""
+        from .patch import Held
+
+        for name, held in Held.of(base).items():
+            held.detach(base.get_submodule(name))

@@ -18,12 +18,13 @@ from .base import Base
 from .checkpoints import Checkpoints
 from .errors import StrategyError, TrainingError
 from .evaluation import apart, encode, outputs
-from .fitting import fitted, moved, named, task_model
+from .fitting import fitted, moved, named, task_model, with_added
+from .looping import loop
 from .metrics import Metrics
 from .options import plain
 from .precision import Precision, precision
 from .settings import TrainingOptions
-from .stepping import features_of, loop, predictions_of
+from .stepping import features_of, predictions_of
 from .strategy import Strategy
 from .trunk import room_for
 from .underway import Run
@@ -97,7 +98,8 @@ def train(
 def adapter_of(run: Run, task: Task, about: Mapping[str, Any] | None = None) -> Adapter:
     """Return what learned so far as an adapter; of the base's own tensors, those that moved."""
     with named(f"{type(run.strategy).__name__}.patches"):
-        patches = {m: moved(p, m, run.fit.before) for m, p in run.strategy.patches(run.base.model).items()}
+        own = with_added(run.base, run.strategy.patches(run.base.model))
+    patches = {m: moved(p, m, run.fit.before) for m, p in own.items()}
     return Adapter.make(
         run.base,
         run.model,
@@ -185,7 +187,7 @@ def learn(run: Run, mixed: Precision) -> list[Any]:
             p.copy_(values)
             p.grad = None
     run.best = None
-    if run.predictions is not None and (run.sharded or (run.trunk is None and mixed.name == "no")):
+    if run.predictions is not None and (run.sharded or (run.trunk is None and mixed.name == "no" and not run.refrozen)):
         return run.predictions
     with run.trunk.exchanged() if run.trunk is not None and run.trunk.whole else contextlib.nullcontext():
         return predictions_of(run, validation)

@@ -396,7 +396,7 @@ def find(base: Base, model: Any, task: Task, fit: Fitted) -> Trunk | str:
     except Exception as error:  # whatever a stranger's module says to five tokens
         return f"the base can't be studied with this strategy: {type(error).__name__}: {error}"
     in_use = {id(p) for p in model.parameters()}
-    learning = {id(p) for p in fit.learning} & in_use
+    learning = {id(p) for p in fit.learning if p.requires_grad} & in_use
     if any(id(p) in learning and name in anatomy.read_past for name, p in base.model.named_parameters()):
         return "what learns is read in several places"
     stages = []

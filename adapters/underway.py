@@ -50,6 +50,7 @@ class Run:
     predictions: list[Any] | None = None  # of the validation rows, after that epoch
     checkpoints: Checkpoints | None = None  # where the run is kept, and maybe goes on from
     resumed: Checkpoint | None = None
+    refrozen: bool = False  # whether other parameters learn now than at first
     sharded: bool = False  # whether parameters lie in pieces on several devices while it learns
 
     @property

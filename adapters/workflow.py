@@ -15,7 +15,7 @@ from .errors import OptionError, unknown
 from .files import json_bytes, sha256
 from .options import Option, build, options, plain
 from .registry import Registry, check_name
-from .settings import BaseOptions, DataOptions, SavingOptions, TrainingOptions
+from .settings import RUN_FILE, BaseOptions, DataOptions, SavingOptions, TrainingOptions
 from .stored import entry_of
 from .strategies import find, strategy_class
 from .strategy import Strategy
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SECTIONS = (BaseOptions, DataOptions, TrainingOptions, SavingOptions)
-RUN_FILE, CARD = "run.yaml", "README.md"
+CARD = "README.md"
 RATE, AUTO = "learning_rate", "auto"
 
 
@@ -203,6 +203,7 @@ def ready(plan: Plan, *, base: Base | None = None, watch: Watch | None = None) -
             trust_remote_code=plan.base.trust_remote_code,
             quantization=plan.base.quantization,
         )
+    base = base.with_tokens(plan.base.added_tokens)
     watch.note("base", base.describe())
     task.check_base(base)
     if base.max_length and task.max_seq_length > base.max_length:
@@ -289,7 +290,7 @@ def run(
 
 def _saved(plan: Plan, registry: Registry, on: Ready, trained: Trained, checkpoints: Checkpoints) -> tuple[str, int]:
     """Save and register what a run trained, which then needs no checkpoints; return its version and bytes."""
-    from .adapter import TENSORS
+    from .manifest import TENSORS
 
     adapter, task = trained.adapter, on.task
     files = adapter.files()

@@ -19,6 +19,7 @@ from adapterkit.cli.common import (
 )
 from adapterkit.errors import DataError
 from adapterkit.registry import Registry
+from adapterkit.settings import RUN_FILE
 
 
 @click.command(short_help="Measure an adapter on labelled rows.")
@@ -94,7 +95,7 @@ def command(
 def _plan(where: Registry, name: str) -> Any:
     """Return the plan of an adapter's own run, its files found from here or from the registry's folder."""
     from adapterkit.cli.run import read_config
-    from adapterkit.workflow import RUN_FILE, Plan
+    from adapterkit.workflow import Plan
 
     run_file = where.folder(*where.resolve(name)) / RUN_FILE
     if not run_file.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 
 from adapterkit.errors import OptionError
@@ -28,7 +29,7 @@ def launch(command: Sequence[str], count: int, flags: Sequence[str]) -> int:
         given.append("--multi_gpu")  # what Accelerate calls starting several, whatever the hardware
     if not _any(flags, "main_process_port", "num_machines", "machine_rank"):
         given.append("--main_process_port=0")  # one that is free, so that runs side by side don't meet
-    if not _any(flags, "config_file") and not _exists(default_config_file):  # what it would say it had to guess
+    if not _any(flags, "config_file") and not os.path.isfile(default_config_file):  # what it would say it had to guess
         usual = {
             "num_machines": "1",
             "mixed_precision": precision("auto").name,
@@ -56,12 +57,6 @@ def launch(command: Sequence[str], count: int, flags: Sequence[str]) -> int:
 def _any(flags: Sequence[str], *names: str) -> bool:
     known = {flag.lstrip("-").partition("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")}
     return not known.isdisjoint(names)
-
-
-def _exists(path: str) -> bool:
-    import os
-
-    return os.path.isfile(path)
 
 
 def without(args: Sequence[str], flag: str) -> list[str]:

@@ -27,6 +27,8 @@ COMMANDS = {
     "rename": "Call an adapter by another name.",
     "remove": "Take an adapter or a version of it out of the registry.",
     "merge": "Write an adapter and its base as one plain model, or add adapters up to one.",
+    "import": "Take in an adapter that PEFT made.",
+    "export": "Write an adapter for PEFT, transformers or llama.cpp.",
     "strategies": "List the strategies that are installed.",
     "gc": "Delete what was removed and what was left over.",
     "doctor": "Find what is wrong with a registry, and put it right.",

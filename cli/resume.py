@@ -14,13 +14,13 @@ from adapterkit.cli.common import common_options, print_json, print_table, regis
 from adapterkit.cli.run import launching, read_config, report_of
 from adapterkit.errors import RegistryError, unknown
 from adapterkit.registry import Registry
+from adapterkit.settings import RUN_FILE
 
 COLUMNS = ("name", "folder", "step", "saved", "bytes", "options")
 
 
 def _told(folder: Path, step: int, runs: Mapping[Path, int]) -> dict[str, Any]:
     """Say what a run is: where, how far, when it was kept, and in which options others of its name differ from it."""
-    from adapterkit.checkpoints import RUN_FILE
 
     own = read_config(str(folder / RUN_FILE))
     others = [read_config(str(o / RUN_FILE)) for o in runs if o.parent == folder.parent and o != folder]
@@ -50,7 +50,7 @@ def command(
     damaged checkpoint is named, and the one before is taken.
     """
     from adapterkit import processes
-    from adapterkit.checkpoints import RUN_FILE, processes_of, unfinished
+    from adapterkit.checkpoints import processes_of, unfinished
     from adapterkit.cli.launch import launch, without
     from adapterkit.workflow import Plan
 
@@ -80,5 +80,4 @@ def command(
     if count > 1 and processes.launched() == 1:
         sys.exit(launch(without(sys.argv[1:], "--num-processes"), count, launcher_flags))
     plan = Plan.resolve({}, config=read_config(str(folder / RUN_FILE)))
-    beside = Registry(folder.parent.parent.parent / Registry.at(registry).path.name)
-    report_of(plan, beside.path if registry is None else registry, as_json, resume=True)
+    report_of(plan, registry or folder.parents[2] / Registry.at().path.name, as_json, resume=True)

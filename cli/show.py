@@ -45,6 +45,7 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
         "task": f"{m['task']['name']}: {adapter.task.describe_columns()}; {adapter.task.summary()}",
         "base": f"{m['base']['name']} ({m['base']['model_type']}, {m['base']['fingerprint'][:12]})",
         "strategy": f"{strategy['name']} of {strategy['distribution']} {strategy['version']}: {options}",
+        **({"tokens": f"{', '.join(m['added_tokens'])} added"} if "added_tokens" in m else {}),
         "learned": f"{m['parameters']:,} parameters; "
         + ", ".join([*(f"{count} modules {kind}" for kind, count in kinds.items()), f"{len(m['head'])} head tensors"]),
         "data": "; ".join(f"{split} {s['rows']:,} rows of {s['file']}" for split, s in m["data"]["splits"].items()),

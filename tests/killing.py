@@ -31,6 +31,10 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "full": {},
     "layerwise": {"top": 1},
     "head-only": {"head": "model"},
+    "settling": {"strategy": "layerwise", "top": 3, "freezing": "auto"},
+    "thawing": {"strategy": "layerwise", "top": 3, "unfreezing": "gradual"},
+    "dora": {"strategy": "lora", "use_dora": True},
+    "bottleneck": {},
 }
 EPOCHS, ROWS, BATCH = 3, 64, 8
 STEPS = EPOCHS * ROWS // BATCH
@@ -234,11 +238,12 @@ def main() -> None:
     parser.add_argument(
         "--moments", type=int, default=0, help="kill runs of the demo at so many random moments instead"
     )
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="by so many processes")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HF_DATASETS_CACHE"] = f"{folder}/cache"
         if args.moments:
-            for processes in (1, 2):
+            for processes in args.processes:
                 killed = moments(args.moments, processes, Path(folder))
                 print(f"{processes} processes: {killed} of {args.moments} killed before their end; all byte-identical")
         else:

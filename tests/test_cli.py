@@ -107,7 +107,7 @@ def test_predict_on_the_base_where_it_is_now(adapt: Adapt, trained: list[str], t
 MISTAKES = {
     "strategy": (
         ["run", "--strategy", "lorra"],
-        "no strategy named 'lorra'; did you mean 'lora'? installed: full",
+        "no strategy named 'lorra'; did you mean 'lora'? installed: bitfit, bottleneck",
     ),
     "task": (["run", "--task", "text-clasification"], "no task named 'text-clasification'; did you mean 'text-class"),
     "command": (["rnu"], "no command 'rnu'; did you mean 'run'? there are run, resume, plan"),

@@ -127,12 +127,19 @@ def test_a_merged_model_is_the_attached_one(
     family: str, strategy: str, base_of: Callable[..., Base], tmp_path: Path
 ) -> None:
     base = base_of(family)
-    model = check_merged(base, made.adapter(base, CLASSIFY, strategy), tmp_path / "out")
+    adapter = made.adapter(base, CLASSIFY, strategy)
+    odd = [m for m, patch in adapter.patches(base).items() if patch.fold(base.model.get_submodule(m)) is None]
+    if odd:  # a small network, say, of which no weight is the sum
+        with pytest.raises(AdapterError, match=f"'{odd[0]}': a patch of kind '.*' can't be folded into a "):
+            merge(base, adapter, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        return
+    model = check_merged(base, adapter, tmp_path / "out")
     assert model.config.id2label == {0: "neg", 1: "pos"}
     assert model.config.problem_type == "single_label_classification"
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["full", "lora", "ia3"])
 @pytest.mark.parametrize(("family", "task"), TASKS)
 def test_every_tasks_merged_model_is_the_attached_one(
     family: str, task: str, strategy: str, base_of: Callable[..., Base], tmp_path: Path

@@ -125,7 +125,9 @@ class Shop:
             self.add(name, bases[f"{family}-{head}"], task, "lora")
 
     def add(self, name: str, base: Base, task: Task, strategy: str, seed: int | None = None) -> None:
-        adapter = made.adapter(base, task, strategy, seed=len(self.adapters) if seed is None else seed, std=0.3)
+        seed = len(self.adapters) if seed is None else seed
+        few = {"target_modules": ("usual",)} if strategy == "lora" else {}  # with all of them, rounding grows
+        adapter = made.adapter(base, task, strategy, seed=seed, std=0.3, **few)
         self.adapters[name] = base, adapter
         about = {"name": base.name, "fingerprint": base.fingerprint}
         entry = {"task": task.name, "strategy": strategy, "base": about, "bytes": 0, "metrics": {}}

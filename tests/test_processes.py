@@ -34,6 +34,11 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     },  # a mean over tokens, of which each has its own count
     "accumulated": {"strategy": "lora", "gradient_accumulation_steps": 2},
     "recomputed": {"strategy": "full", "gradient_checkpointing": True},
+    "settling": {"strategy": "layerwise", "top": 3, "freezing": "auto"},
+    "thawing": {"strategy": "layerwise", "top": 3, "unfreezing": "gradual"},
+    "dora": {"strategy": "lora", "use_dora": True, "loraplus_lr_ratio": 4.0},
+    "pissa": {"strategy": "lora", "init_lora_weights": "pissa"},
+    **{name: {"strategy": name} for name in ("bitfit", "bottleneck", "ia3", "peft", "prefix")},
     "masks": {"strategy": "full", "task": "fill-mask", "learning_rate": 1e-3},  # drawn anew in every epoch
 }
 SHARDED = ("lora", "full")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import resource
@@ -111,6 +112,53 @@ def test_an_unknown_adapter_or_version_is_answered_with_those_there_are(registry
         registry.resolve("sentimant")
     with pytest.raises(RegistryError, match=f"no version of sentiment named 'zz'; there are: {version}"):
         registry.resolve("sentiment@zz")
+
+
+@pytest.mark.parametrize("linked", ["name", "version"])
+def test_a_folder_of_the_store_that_is_a_link_is_not_followed(linked: str, registry: Registry, tmp_path: Path) -> None:
+    version = add(registry.path, "a", "1")
+    folder = registry.folder("a", version)
+    place = folder if linked == "version" else folder.parent
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    before = sorted((str(path), path.stat().st_mtime_ns) for path in (tmp_path / "elsewhere").rglob("*"))
+    for action in (lambda: registry.load("a"), lambda: add(registry.path, "a", "1")):
+        with pytest.raises(RegistryError, match=f"'{place}' is a link, and a folder of the store was expected"):
+            action()
+    assert registry.rebuild() == ({}, [f"{folder}: '{place}' is a link, and a folder of the store was expected"])
+    assert sorted((str(path), path.stat().st_mtime_ns) for path in (tmp_path / "elsewhere").rglob("*")) == before
+
+
+@pytest.mark.parametrize("entry", ['{"number": "x"}', '{"task": 3}', "[]", '{"number": 1, "number": 2}', "[" * 70])
+def test_an_entry_that_is_none_is_made_again(entry: str, registry: Registry) -> None:
+    version = add(registry.path, "a", "1")
+    (registry.folder("a", version) / "entry.json").write_text(entry)
+    index, left_out = registry.rebuild()
+    assert registry.adapters() == index
+    assert (index["a"]["versions"][version]["task"], left_out) == ("text-classification", [])
+
+
+def test_a_manifest_that_is_none_does_not_spoil_the_index(registry: Registry) -> None:
+    add(registry.path, "a", "1")
+    for other in (b"[]", json.dumps({**json.loads(manifest("2")), "task": {"name": 3}}).encode(), b"NaN"):
+        Registry(registry.path).add("b", {"adapter.json": other}, faults.ENTRY)
+    for path in registry.store.glob("b/*/entry.json"):
+        path.unlink()
+    index, left_out = registry.rebuild()
+    assert (list(index), len(left_out)) == (["a"], 3)
+    assert registry.adapters() == index
+
+
+def test_a_registry_that_is_no_regular_file_is_refused(registry: Registry, tmp_path: Path) -> None:
+    add(registry.path, "a", "1")
+    registry.path.rename(tmp_path / "elsewhere.json")
+    registry.path.symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(RegistryError, match="it is a link, and a file was expected"):
+        registry.load("a")
+    registry.path.unlink()
+    os.mkfifo(registry.path)
+    with pytest.raises(RegistryError, match="it is no regular file"):
+        registry.load("a")
 
 
 def test_a_disk_that_is_full_leaves_what_there_was(registry: Registry) -> None:
@@ -336,5 +384,5 @@ needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace
 @needs_strace
 def test_whatever_fails_there_is_the_old_state_or_the_new_and_weak_writers_are_found_out() -> None:
     """A cut of `python -m tests.faults`."""
-    total = faults.run(every=40, states=6, operations=("save", "rollback", "gc"))
+    total = faults.run(every=60, states=6, operations=("save", "rollback", "gc"))
     assert all(total[fault] for fault in faults.FAULTS)

@@ -138,7 +138,7 @@ def test_only_what_the_strategy_returned_is_saved(
             assert {n.partition("layer.")[2][0] for n in names} == {"1", "2"}
             assert all(n.startswith("encoder.layer.") for n in names)
         case "lora":
-            assert {n.split(".")[-3] for n in names} == {"query", "value"}
+            assert {n.split(".")[-3] for n in names} == {"query", "key", "value", "dense"}
             assert {n.rpartition("lora_")[2] for n in names} == {"A.weight", "B.weight"}
         case "full":
             unused = {"embeddings.token_type_embeddings.weight"}

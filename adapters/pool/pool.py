@@ -17,6 +17,8 @@ import torch
 from ..adapter import Adapter
 from ..base import Base
 from ..errors import AdapterkitError, PoolError, unknown
+from ..manifest import TENSORS
+from ..reading import opened
 from ..registry import Registry, check_name
 from ..watch import Watch
 from .batches import Asked, answers, check_generation, embeddings, outputs, texts_generated
@@ -213,12 +215,22 @@ class Pool:
                     Asked(resident, [rows[i] for i in by_name[name]])
                     for name, resident in zip(wave, self._acquire(wave), strict=True)
                 ]
-                for name, said in zip(wave, ask(served, asked, self.batch_size, options or {}), strict=True):
+                for name, said in zip(wave, self._said(served, asked, ask, options or {}), strict=True):
                     for i, value in zip(by_name[name], said, strict=True):
                         found[i] = value
                     bar.advance(len(said))
         with self._lock:
             self._rows.update({name: len(indices) for name, indices in by_name.items()})
+        return found
+
+    def _said(self, served: Served, asked: list[Asked], ask: Any, options: Mapping[str, Any]) -> list[Any]:
+        """Return what is said to each request; those of adapters that add tokens run apart, on modules of their own."""
+        found: list[Any] = [None] * len(asked)
+        for own in dict.fromkeys([served, *(one.resident.served for one in asked)]):
+            mine = [i for i, one in enumerate(asked) if one.resident.served is own]
+            said = ask(own, [asked[i] for i in mine], self.batch_size, options) if mine else []
+            for i, value in zip(mine, said, strict=True):
+                found[i] = value
         return found
 
     def _waves(self, names: list[str]) -> Iterator[list[str]]:
@@ -304,7 +316,7 @@ class Pool:
         if key not in self._sizes:
             own: int = self.base.model.dtype.itemsize
             try:
-                with (source / "adapter_model.safetensors").open("rb") as file:
+                with opened(source / TENSORS) as file:
                     header = int.from_bytes(file.read(8), "little") + 8
                     self._sizes[key] = (os.fstat(file.fileno()).st_size - header) * self._open().dtype.itemsize // own
             except OSError:

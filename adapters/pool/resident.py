@@ -23,6 +23,9 @@ class Resident:
 
     def __init__(self, name: str, adapter: Adapter, served: Served) -> None:
         adapter.check_base(served.base)
+        served = served.on(adapter)
+        self.served = served
+        """What it runs on: the pool's, or, where it adds tokens, modules of its own over the same tensors."""
         self.name = name
         self.task = adapter.task
         tensors = _together(adapter.tensors, served)

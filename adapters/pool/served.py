@@ -22,6 +22,7 @@ from .passes import block_forward
 from .rows import Lowered, Replaced, Rows, bare, current, route, running
 
 if TYPE_CHECKING:
+    from ..adapter import Adapter
     from ..tasks import Task
 
 _NAMES = ("id2label", "label2id")
@@ -57,6 +58,14 @@ class Served:
         for i, name in enumerate(self.anatomy.blocks):
             module = self.modules[name]
             module.forward = block_forward(i, module, self.bare(module), self.anatomy.follows.get(name, frozenset()))
+
+    def on(self, adapter: Adapter) -> Served:
+        """Return what an adapter runs on: this, or, where it adds tokens, another over the same tensors."""
+        if "added_tokens" not in adapter.manifest:
+            return self
+        plain = copy.copy(self.base)
+        plain.model, plain._lock, plain._holder = self._plain, threading.Lock(), None
+        return Served(adapter.on(plain), self.device, self.dtype)
 
     def _own(self, model: nn.Module) -> None:
         for module in model.modules():

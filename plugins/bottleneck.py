@@ -1,0 +1,54 @@
+"""Bottleneck adapters: small networks put after attention and feed-forward layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from adapterkit.errors import StrategyError
+from adapterkit.modules import linear_maps, named_like, sublayer_ends
+from adapterkit.strategy import PatchStrategy
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from adapterkit.patch import Patch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bottleneck(PatchStrategy):
+    """Train small networks after each attention and feed-forward layer (Houlsby et al. 2019, arXiv:1902.00751).
+
+    For tasks far from what the base knows, where a low-rank update of given maps is too little.
+    """
+
+    learning_rate: Annotated[float, "highest learning rate (AdamW)", "--lr"] = 1e-3
+    bottleneck_dim: Annotated[int, "features inside a network"] = 16
+    activation: Annotated[Literal["relu", "gelu", "silu"], "between its two layers"] = "relu"
+    target_modules: Annotated[
+        tuple[str, ...], "names of linear modules to put one after; by default the last of each layer's"
+    ] = ()
+
+    def fresh(self, base: nn.Module) -> Mapping[str, Patch]:
+        import torch
+        from torch.nn import Parameter
+
+        from adapterkit import inserted
+        from adapterkit.patch import features
+
+        if self.bottleneck_dim < 1:
+            raise StrategyError(f"bottleneck_dim={self.bottleneck_dim}, but a network has at least one feature inside")
+        ends = sublayer_ends(base)
+        if not self.target_modules and not ends:
+            raise StrategyError("bottleneck needs blocks of linear modules, and this base has none")
+        chosen = named_like(linear_maps(base), self.target_modules, "target_modules") if self.target_modules else ends
+        made: dict[str, Patch] = {}
+        for name, module in chosen.items():
+            width, size, like = features(module)[1], self.bottleneck_dim, module.weight.new_zeros
+            down = torch.nn.init.normal_(like((size, width)), std=width**-0.5)
+            up = like((width, size))  # zero, so that training starts at the base
+            made[name] = inserted.Bottleneck(
+                Parameter(down), Parameter(like(size)), Parameter(up), Parameter(like(width)), self.activation
+            )
+        return made
