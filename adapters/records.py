@@ -53,7 +53,10 @@ class Records:
             except UNREADABLE as error:
                 if passes(error) or (isinstance(error, OSError) and CHANGE.fullmatch(path.name)):
                     raise  # without a change, what is made of the others would be another state
-                records.unreadable[path] = str(error)
+                if isinstance(error, OSError) and path.name in listed and not isinstance(error, FileNotFoundError):
+                    records.entries[path.name] = listed[path.name]  # the disk's trouble, which may pass
+                else:
+                    records.unreadable[path] = str(error)
         return records
 
     def events(self) -> Iterator[dict[str, Any]]:
