@@ -70,11 +70,7 @@ class Adapter:
     def task(self) -> Task:
         """The task that the adapter does, with its labels."""
         stored = self.manifest["task"]
-        task = build(task_class(stored["name"]), stored["options"], where=f"task '{stored['name']}'")
-        labels, numbers = task.config().get("num_labels", 0), sum(t.numel() for t in self.tensors.values())
-        if labels > numbers:  # before a head is made for them, which could be of any size
-            raise AdapterError(f"the adapter tells {labels} labels, but all of it holds {numbers} numbers")
-        return task
+        return build(task_class(stored["name"]), stored["options"], where=f"task '{stored['name']}'")
 
     def files(self) -> dict[str, bytes]:
         """Return the adapter as files by name; the manifest holds the digests of the others.
@@ -179,6 +175,12 @@ class Adapter:
             this = f"'{base.name}' ({base.model.config.model_type}, {base.fingerprint[:12]})"
             raise AdapterError(f"the adapter was trained on base {trained_on}, and this is base {this}")
 
+    def check_labels(self) -> None:
+        """Raise `AdapterError` where a head for its labels, which could be of any size, can't be in what it holds."""
+        labels, numbers = self.task.config().get("num_labels", 0), sum(t.numel() for t in self.tensors.values())
+        if labels > numbers:
+            raise AdapterError(f"the adapter tells {labels} labels, but all of it holds {numbers} numbers")
+
     def on(self, base: Base) -> Base:
         """Return `base` as the adapter has it: with the tokens that it adds, over the same tensors.
 
@@ -199,6 +201,7 @@ class Adapter:
         Raises `AdapterError` where the adapter belongs to another base, or another adapter is attached.
         """
         self.check_base(base)
+        self.check_labels()
         base = self.on(base)
         with base.held(), contextlib.ExitStack() as undo:
             patches = self.patches(base)

@@ -377,7 +377,9 @@ def test_import_list_show_predict_eval_merge_and_export(
     assert "logits     as PEFT's on base" in again.stdout, again.output
     assert [line.split()[0] for line in adapt("list").stdout.splitlines()] == ["name", "b", "theirs"]
     assert "strategy   lora of peft" in adapt("show", "theirs").stdout
-    found = json.loads(adapt("predict", "theirs", *texts, "--json").stdout)
+    done = adapt("predict", "theirs", *texts, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
     batch = Base.load(base).tokenizer(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
         logits = theirs(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
