@@ -28,6 +28,7 @@ class Resident:
         """What it runs on: the pool's, or, where it adds tokens, modules of its own over the same tensors."""
         self.name = name
         self.task = adapter.task
+        adapter = served.decoded(adapter)
         tensors = _together(adapter.tensors, served)
         self.nbytes = sum(t.numel() * t.element_size() for t in tensors.values())
         moved = Adapter(adapter.manifest, tensors)

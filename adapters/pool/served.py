@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..adapter import Adapter
 from ..anatomy import replicate, study
 from ..base import Base
 from ..errors import PoolError, unknown
@@ -41,6 +42,7 @@ class Served:
         self.shares = all(_at(p, device, dtype) is p for p in base.model.parameters())
         self.device, self.dtype = device, dtype
         self.anatomy = study(self.model)
+        self._true = base
         self.base = copy.copy(base)  # the same base, but of the routed modules
         self.base.model = self.model
         self.tokenizer = copy.deepcopy(base.tokenizer)  # its state changes with use
@@ -72,6 +74,13 @@ class Served:
             for name, p in module._parameters.items():
                 if p is not None and (module, name) not in self.owners.setdefault(id(p), []):
                     self.owners[id(p)].append((module, name))
+
+    def decoded(self, adapter: Adapter) -> Adapter:
+        """Return an adapter with its encoded tensors as they are: differences to the base in its own numbers."""
+        if self.shares:
+            return adapter.decoded(self.base)
+        with self._true.held():
+            return adapter.decoded(self._true)
 
     def bare(self, module: nn.Module) -> nn.Module:
         """Return a module's unrouted twin."""
