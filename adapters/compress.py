@@ -119,9 +119,7 @@ def _low_rank(patch: Replace, module: nn.Module, rank: int, *, map_only: bool) -
         return made if any("." in name for name in made.tensors()) else Replace(patch.replaced)
     own = module.get_parameter("weight").detach().cpu()
     delta = weight.detach().cpu().double() - own.double()
-    left, right = factors(
-        delta if features(module) == tuple(own.shape[::-1]) and isinstance(module, nn.Linear) else delta.mT, rank
-    )
+    left, right = factors(delta if isinstance(module, nn.Linear) else delta.mT, rank)  # a Conv1D's is (inputs, outputs)
     low_rank = LowRank(right.to(own.dtype), left.to(own.dtype), 1.0)
     if sum(t.numel() for t in low_rank.tensors().values()) >= weight.numel():
         return Replace(patch.replaced)
@@ -233,7 +231,7 @@ def _fit(model: Any, feed: Feed, moved: list[_Moved], watch: Watch) -> tuple[flo
                     one.collect()
                 optimizer.step()
                 schedule.step()
-                errors.append(float(error))
+                errors.append(float(error.detach()))
                 bar.advance(error=errors[-1])
     finally:
         for one in moved:

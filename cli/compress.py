@@ -93,10 +93,12 @@ def rows_of(
     from adapterkit.settings import DataOptions
     from adapterkit.workflow import own_splits
 
-    given = DataOptions(train_file=train_file, test_file=test_file)
-    found = data.load(given, watch) if train_file or test_file else None
-    own = own_splits(own_plan(where, name), task, watch) if found is None or len(found.sets) < 2 else None
-    sets = {**(own.sets if own else {}), **(found.sets if found else {})}
-    for split in found.sets if found else ():
-        task.check(sets[split], found.files[split])
+    given = {"train": train_file, "test": test_file}
+    sets: dict[str, Dataset] = {}
+    if not all(given.values()):
+        sets |= own_splits(own_plan(where, name), task, watch).sets
+    for split, path in given.items():
+        if path is not None:
+            sets[split] = data.load(DataOptions(**{f"{split}_file": path}), watch)[split]
+            task.check(sets[split], path)
     return sets
