@@ -93,12 +93,13 @@ def rows_of(
     from adapterkit.settings import DataOptions
     from adapterkit.workflow import own_splits
 
-    given = {"train": train_file, "test": test_file}
+    given = {"train": (train_file, DataOptions(train_file=train_file))}
+    given |= {"test": (test_file, DataOptions(test_file=test_file))}
     sets: dict[str, Dataset] = {}
-    if not all(given.values()):
+    if train_file is None or test_file is None:
         sets |= own_splits(own_plan(where, name), task, watch).sets
-    for split, path in given.items():
+    for split, (path, options) in given.items():
         if path is not None:
-            sets[split] = data.load(DataOptions(**{f"{split}_file": path}), watch)[split]
+            sets[split] = data.load(options, watch)[split]
             task.check(sets[split], path)
     return sets
