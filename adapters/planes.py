@@ -37,8 +37,8 @@ def unpack(packed: np.ndarray, like: np.ndarray) -> np.ndarray:
     data, at, planes = packed.tobytes(), 0, []
     for _ in range(like.dtype.itemsize):
         size = int.from_bytes(data[at + 1 : at + 9], "little")
-        if at + 9 + size > len(data):
-            raise ValueError("packed numbers are cut short")
+        if at + 9 + size > len(data) or data[at] > 1:
+            raise ValueError("packed numbers are cut short or damaged")
         part = data[at + 9 : at + 9 + size]
         if data[at]:
             part = _inflated(part, like.size)
