@@ -73,7 +73,7 @@ class Adapter:
         """Return the adapter with tensors as they are used in the place of encoded ones."""
         if not any(patch_class(stated["kind"]).encoded for stated in self.manifest["patches"].values()):
             return self
-        patches = self.patches(base)
+        patches = self.patches(self.on(base))
         return self.patched({m: Replace(p.replaced) if isinstance(p, Replace) else p for m, p in patches.items()})
 
     @property

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .adapter import TENSORS, Adapter
 from .anatomy import study
 from .base import Base
-from .encodings import Encoded, Exact, Factors, LowRankBias, Sign, factors, signed, signs
+from .encodings import Encoded, Exact, Factors, Sign, factors, signed, signs
 from .errors import AdapterError
 from .evaluation import encode as features_of
 from .evaluation import evaluate, metrics_plain
@@ -79,6 +79,7 @@ def encode(
     """
     check_encoding(encoding)
     adapter.check_base(base)
+    base = adapter.on(base)
     if why := why_not(adapter, encoding):
         raise AdapterError(f"nothing to compress as {encoding}: {why}")
     with base.held():
@@ -120,14 +121,12 @@ def _low_rank(patch: Replace, module: nn.Module, rank: int, *, map_only: bool) -
     own = module.get_parameter("weight").detach().cpu()
     delta = weight.detach().cpu().double() - own.double()
     left, right = factors(delta if isinstance(module, nn.Linear) else delta.mT, rank)  # a Conv1D's is (inputs, outputs)
-    low_rank = LowRank(right.to(own.dtype), left.to(own.dtype), 1.0)
+    bias = patch.replaced.get("bias")
+    added = None if bias is None else bias.detach().cpu() - module.get_parameter("bias").detach().cpu()
+    low_rank = LowRank(right.to(own.dtype), left.to(own.dtype), 1.0, added)
     if sum(t.numel() for t in low_rank.tensors().values()) >= weight.numel():
         return Replace(patch.replaced)
-    if not others:
-        return low_rank
-    return LowRankBias.load(
-        {**low_rank.tensors(), "base_layer.bias": patch.replaced["bias"]}, low_rank.options(), module
-    )
+    return low_rank
 
 
 def _used_elsewhere(base: Base) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from . import planes
 from .errors import AdapterError
-from .patch import Bias, LowRank, Replace, Update
+from .patch import Replace
 from .tensorfile import tensor_digest
 
 _LEVEL = 9
@@ -214,46 +214,6 @@ def factors(delta: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     rank = min(rank, len(s))
     root = s[:rank].sqrt()
     return (u[:, :rank] * root).contiguous(), (root[:, None] * v[:rank]).contiguous()
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class LowRankBias(Update):
-    """Add a low-rank update to a linear map, and put another bias in the place of its own."""
-
-    kind: ClassVar[str] = "low-rank-bias"
-    low_rank: LowRank
-    bias: Tensor  # (out_features,), or (rows, out_features)
-    add: Tensor  # what `bias` is more than the base's
-
-    def tensors(self) -> Mapping[str, Tensor]:
-        return {**self.low_rank.tensors(), _BIAS: self.bias}
-
-    def options(self) -> Mapping[str, Any]:
-        return self.low_rank.options()
-
-    @classmethod
-    def load(cls, tensors: Mapping[str, Tensor], options: Mapping[str, Any], module: nn.Module) -> LowRankBias:
-        own = module._parameters.get("bias")
-        if own is None or _BIAS not in tensors or tensors[_BIAS].shape != own.shape:
-            given = tuple(tensors[_BIAS].shape) if _BIAS in tensors else "missing"
-            raise AdapterError(f"'{_BIAS}' is {given}, but the base's is {None if own is None else tuple(own.shape)}")
-        low_rank = LowRank.load({name: t for name, t in tensors.items() if name != _BIAS}, options, module)
-        bias = tensors[_BIAS].to(own.dtype)
-        return cls(low_rank, bias, bias - own.detach().to(bias.device))
-
-    @classmethod
-    def stack(cls, patches: Sequence[LowRankBias]) -> LowRankBias:
-        low_rank = LowRank.stack([p.low_rank for p in patches])
-        return cls(low_rank, torch.stack([p.bias for p in patches]), torch.stack([p.add for p in patches]))
-
-    def outputs(self, x: Tensor, y: Tensor) -> Tensor:
-        return Bias(self.add).outputs(x, self.low_rank.outputs(x, y))
-
-    def fold(self, module: nn.Module) -> Mapping[str, Tensor]:
-        return {**self.low_rank.fold(module), "bias": self.bias}
-
-
-_BIAS = "base_layer.bias"  # as PEFT calls the bias of a linear map that it put LoRA around
 
 
 def moved_rows(values: Tensor, own: Tensor) -> Tensor | None:

@@ -48,7 +48,7 @@ def command(
     exact is lossless, bf16 halves any adapter, 1bit keeps the signs of what a full or layer-wise fine-tune changed,
     rank:R makes it a low-rank update.
     """
-    from adapterkit.settings import check_encoding
+    from adapterkit.settings import RUN_FILE, check_encoding
 
     check_encoding(encoding)
     where = Registry.at(registry)
@@ -66,7 +66,7 @@ def command(
     splits = rows_of(where, name, adapter.task, train_file, test_file, watch)
 
     from adapterkit.base import Base
-    from adapterkit.workflow import RUN_FILE, register
+    from adapterkit.workflow import register
 
     stored = adapter.manifest["base"]
     base = Base.again(stored, where.locate(stored["name"]) if base_name is None else base_name)

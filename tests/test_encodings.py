@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from adapterkit import Adapter, AdapterkitError, Base, LowRank, Patch, Pool, Replace
 from adapterkit.compress import _low_rank, encode
-from adapterkit.encodings import Encoded, Exact, Factors, LowRankBias, Sign
+from adapterkit.encodings import Encoded, Exact, Factors, Sign
 from adapterkit.errors import AdapterError
 from adapterkit.files import tensor_digest
 from adapterkit.merge import merge
@@ -105,19 +105,20 @@ def test_biases_beside_signs_are_exact() -> None:
     assert torch.equal(patch.replaced["bias"], replaced["bias"])
 
 
-def test_a_low_rank_bias_is_the_linear_map_with_the_cut_difference() -> None:
+def test_a_low_rank_update_with_its_bias_is_the_linear_map_with_the_cut_difference() -> None:
     module, replaced = one_linear()
     patch = encode_patch(module, replaced, 4)
-    assert isinstance(patch, LowRankBias)
+    assert isinstance(patch, LowRank)
     u, s, v = np.linalg.svd((replaced["weight"] - module.weight).detach().double().numpy())
     weight = module.weight.detach().double() + torch.from_numpy(u[:, :4] * s[:4] @ v[:4])
     x = torch.randn(5, 3, 12)
     wanted = nn.functional.linear(x.double(), weight, replaced["bias"].double())
     torch.testing.assert_close(patch.forward(module, x).double(), wanted, rtol=1e-4, atol=1e-5)
     folded = patch.fold(module)
+    assert folded is not None
     torch.testing.assert_close(folded["weight"].double(), weight, rtol=1e-4, atol=1e-6)
-    assert torch.equal(folded["bias"], replaced["bias"])
-    many = LowRankBias.stack([patch, patch]).outputs(x[:2], type(module).forward(module, x[:2]))
+    torch.testing.assert_close(folded["bias"], replaced["bias"])
+    many = LowRank.stack([patch, patch]).outputs(x[:2], type(module).forward(module, x[:2]))
     torch.testing.assert_close(many, patch.forward(module, x[:2]))
 
 
@@ -330,3 +331,15 @@ def test_a_low_rank_adapter_with_biases_and_norms_is_one_that_peft_loads(
         ids.pop("token_type_ids", None)
         with torch.no_grad():
             np.testing.assert_allclose(theirs(**ids).logits[0].numpy(), wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=str)
+def test_an_encoded_adapter_may_add_tokens(dtype: torch.dtype | None, tiny_base: Base) -> None:
+    wide = tiny_base.with_tokens(["xyzzy"])
+    plain = full(wide)
+    encoded = encode(tiny_base, plain, "exact")
+    assert "added_tokens" in encoded.manifest
+    texts = ["a fine xyzzy", *TEXTS]
+    with Pool(tiny_base, {"plain": plain, "encoded": encoded}, dtype=dtype) as pool:
+        both = [np.stack(pool.outputs(texts, name)) for name in ("plain", "encoded")]
+    assert np.array_equal(*both)

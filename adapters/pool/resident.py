@@ -23,12 +23,12 @@ class Resident:
 
     def __init__(self, name: str, adapter: Adapter, served: Served) -> None:
         adapter.check_base(served.base)
+        adapter = served.decoded(adapter)
         served = served.on(adapter)
         self.served = served
         """What it runs on: the pool's, or, where it adds tokens, modules of its own over the same tensors."""
         self.name = name
         self.task = adapter.task
-        adapter = served.decoded(adapter)
         tensors = _together(adapter.tensors, served)
         self.nbytes = sum(t.numel() * t.element_size() for t in tensors.values())
         moved = Adapter(adapter.manifest, tensors)

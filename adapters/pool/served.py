@@ -65,22 +65,25 @@ class Served:
         """Return what an adapter runs on: this, or, where it adds tokens, another over the same tensors."""
         if "added_tokens" not in adapter.manifest:
             return self
+        return Served(adapter.on(self._unrouted()), self.device, self.dtype)
+
+    def decoded(self, adapter: Adapter) -> Adapter:
+        """Return an adapter with its encoded tensors as they are: differences to the base in the base's own numbers."""
+        if self.shares:
+            return adapter.decoded(self._unrouted())
+        with self._true.held():
+            return adapter.decoded(self._true)
+
+    def _unrouted(self) -> Base:
         plain = copy.copy(self.base)
         plain.model, plain._lock, plain._holder = self._plain, threading.Lock(), None
-        return Served(adapter.on(plain), self.device, self.dtype)
+        return plain
 
     def _own(self, model: nn.Module) -> None:
         for module in model.modules():
             for name, p in module._parameters.items():
                 if p is not None and (module, name) not in self.owners.setdefault(id(p), []):
                     self.owners[id(p)].append((module, name))
-
-    def decoded(self, adapter: Adapter) -> Adapter:
-        """Return an adapter with its encoded tensors as they are: differences to the base in its own numbers."""
-        if self.shares:
-            return adapter.decoded(self.base)
-        with self._true.held():
-            return adapter.decoded(self._true)
 
     def bare(self, module: nn.Module) -> nn.Module:
         """Return a module's unrouted twin."""
