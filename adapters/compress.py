@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .adapter import TENSORS, Adapter
+from .adapter import Adapter
 from .anatomy import study
 from .base import Base
 from .encodings import Encoded, Exact, Factors, Sign, factors, signed, signs
@@ -19,6 +19,7 @@ from .errors import AdapterError
 from .evaluation import encode as features_of
 from .evaluation import evaluate, metrics_plain
 from .feed import Feed
+from .manifest import TENSORS
 from .patch import LowRank, Patch, Replace
 from .settings import check_encoding
 from .watch import Watch

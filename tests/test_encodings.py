@@ -20,8 +20,8 @@ from adapterkit import Adapter, AdapterkitError, Base, LowRank, Patch, Pool, Rep
 from adapterkit.compress import _low_rank, encode
 from adapterkit.encodings import Encoded, Exact, Factors, Sign
 from adapterkit.errors import AdapterError
-from adapterkit.files import tensor_digest
 from adapterkit.merge import merge
+from adapterkit.tensorfile import tensor_digest
 from tests import made, tiny
 from tests.test_adapter import refused, rewrite
 from tests.test_pool import TEXTS, alone, classes

@@ -56,6 +56,7 @@ SIDEWAYS = {
     ("checkpoints", "planes"),
     ("encodings", "patch"),
     ("encodings", "planes"),
+    ("encodings", "tensorfile"),
     ("tracking", "processes"),
     ("states", "processes"),
     ("probe", "base"),
