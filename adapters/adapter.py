@@ -17,7 +17,7 @@ from .errors import AdapterError
 from .files import json_bytes, sha256, version_of
 from .manifest import FILE_METADATA, FORMAT_VERSION, MANIFEST, PEFT_CONFIG, TENSORS, parse_manifest
 from .options import build
-from .patch import Patch
+from .patch import Patch, Replace
 from .peft_format import KEY_PREFIX, peft_config
 from .reading import MOST_JSON, read_file
 from .strategies import patch_class
@@ -41,8 +41,7 @@ class Adapter:
         """
         prefix = base.prefix(model)
         tensors = {f"{KEY_PREFIX}{name}": _own(tensor) for name, tensor in head.items()}
-        for module, patch in patches.items():
-            tensors.update({_key(prefix, module, name): _own(tensor) for name, tensor in patch.tensors().items()})
+        tensors |= _tensors(prefix, patches)
         if empty := [name for name, tensor in tensors.items() if not tensor.numel()]:  # in pieces, on other devices
             raise AdapterError(f"'{empty[0]}' holds no number; an adapter would lack what was learned there")
         manifest = {
@@ -56,15 +55,26 @@ class Adapter:
                 "prefix": prefix,
             },
             **about,
-            "patches": {
-                module: {"kind": p.kind, "options": dict(p.options()), "tensors": sorted(p.tensors())}
-                for module, p in patches.items()
-            },
+            "patches": _stated(patches),
             "head": sorted(head),
             **({"added_tokens": base.added_tokens} if base.added_tokens else {}),
             **({"tied": tied} if head and (tied := base.tied_names(model)) else {}),
         }
         return cls(manifest, tensors)
+
+    def patched(self, patches: Mapping[str, Patch]) -> Adapter:
+        """Return the adapter with other patches by module name, and the same head."""
+        manifest = {**self.manifest, "patches": _stated(patches)}
+        manifest.pop("files", None)
+        head = {name: self.tensors[name] for name in (f"{KEY_PREFIX}{name}" for name in manifest["head"])}
+        return Adapter(manifest, head | _tensors(manifest["base"]["prefix"], patches))
+
+    def decoded(self, base: Base) -> Adapter:
+        """Return the adapter with tensors as they are used in the place of encoded ones."""
+        if not any(patch_class(stated["kind"]).encoded for stated in self.manifest["patches"].values()):
+            return self
+        patches = self.patches(self.on(base))
+        return self.patched({m: Replace(p.replaced) if isinstance(p, Replace) else p for m, p in patches.items()})
 
     @property
     def task(self) -> Task:
@@ -235,6 +245,16 @@ class Adapter:
 
 def _key(prefix: str, module: str, name: str) -> str:
     return f"{KEY_PREFIX}{prefix}{module}.{name}" if module else f"{KEY_PREFIX}{prefix}{name}"
+
+
+def _tensors(prefix: str, patches: Mapping[str, Patch]) -> dict[str, Tensor]:
+    return {_key(prefix, m, name): _own(tensor) for m, p in patches.items() for name, tensor in p.tensors().items()}
+
+
+def _stated(patches: Mapping[str, Patch]) -> dict[str, Any]:
+    return {
+        m: {"kind": p.kind, "options": dict(p.options()), "tensors": sorted(p.tensors())} for m, p in patches.items()
+    }
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from . import added, vectors
 from .anatomy import replicate
 from .errors import BaseModelError, TaskError, unknown
 from .modules import blocks
+from .tensorfile import tensor_digest
 
 INSTALLED = {
     "minilm": (  # sentence-transformers/all-MiniLM-L6-v2, Apache-2.0, as published
@@ -449,13 +450,11 @@ def _tokenizer_digest(tokenizer: Any) -> str:
 
 def tensor_digests(model: nn.Module, *, without: frozenset[str] = frozenset()) -> dict[str, str]:
     """Return the SHA-256 of each parameter's dtype, shape and values; `without` names children that don't count."""
-    found = {}
-    for name, tensor in model.named_parameters():
-        if name.partition(".")[0] not in without:
-            digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-            found[name] = digest.hexdigest()
-    return found
+    return {
+        name: tensor_digest(tensor)
+        for name, tensor in model.named_parameters()
+        if name.partition(".")[0] not in without
+    }
 
 
 def _fingerprint(config: Any, digests: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from .errors import OptionError, unknown
 from .files import json_bytes, sha256
 from .options import Option, build, options, plain
 from .registry import Registry, check_name, entry_of
-from .settings import RUN_FILE, BaseOptions, DataOptions, SavingOptions, TrainingOptions
+from .settings import AS_IS, RUN_FILE, BaseOptions, DataOptions, SavingOptions, TrainingOptions
 from .strategies import find, strategy_class
 from .strategy import Strategy
 from .tasks import TASKS, Task, infer_task, task_class
@@ -269,6 +269,9 @@ def run(
             metrics["test"] = metrics_plain(measured.metrics)
         trained.adapter.manifest["strategy"]["options"] = plain(plan.strategy)
         trained.adapter.manifest |= {"parameters": trained.trained_parameters, "metrics": metrics}
+        if plan.training.save_as != AS_IS:
+            trained = processes.from_main(lambda: _encoded(plan, on, trained, watch))
+            metrics = trained.adapter.manifest["metrics"]
         version, size = processes.from_main(lambda: _saved(plan, registry, on, trained, checkpoints))
         report = Report(
             name=name,
@@ -287,19 +290,37 @@ def run(
     return report
 
 
+def _encoded(plan: Plan, on: Ready, trained: Trained, watch: Watch) -> Trained:
+    """Return what was trained in the encoding that the plan names; as it is, where there is nothing to gain."""
+    from .compress import compress, why_not
+
+    encoding = plan.training.save_as
+    if why := why_not(trained.adapter, encoding):
+        watch.note("encoded", f"not as {encoding}, there is nothing to compress: {why}")
+        return trained
+    return replace(trained, adapter=compress(on.base, trained.adapter, encoding, on.splits.sets, watch=watch))
+
+
 def _saved(plan: Plan, registry: Registry, on: Ready, trained: Trained, checkpoints: Checkpoints) -> tuple[str, int]:
     """Save and register what a run trained, which then needs no checkpoints; return its version and bytes."""
+    resolved = replace(plan, name=on.name, task_name=on.task.name, task_options=plain(on.task))
+    run_file = run_yaml(resolved.values())
+    saved = register(registry, on.name, trained.adapter, run_file, seconds=round(trained.seconds, 1))
+    checkpoints.finish()
+    return saved
+
+
+def register(registry: Registry, name: str, adapter: Adapter, run_file: bytes | None, **about: Any) -> tuple[str, int]:
+    """Store an adapter as the current version of `name`; return that version and the bytes of its tensors.
+
+    `run_file` is the run.yaml that trains it again; the registry's entry also says `about`.
+    """
     from .manifest import TENSORS
 
-    adapter, task = trained.adapter, on.task
     files = adapter.files()
-    resolved = replace(plan, name=on.name, task_name=task.name, task_options=plain(task))
-    files |= {RUN_FILE: run_yaml(resolved.values()), CARD: _card(on.name, adapter)}
-    about_it = entry_of(adapter.manifest, len(files[TENSORS]))
-    entry = {**about_it, "best": task.best, "seconds": round(trained.seconds, 1)}
-    version = registry.add(on.name, files, entry)
-    checkpoints.finish()
-    return version, len(files[TENSORS])
+    entry = {**entry_of(adapter.manifest, len(files[TENSORS])), "best": adapter.task.best, **about}
+    files |= {CARD: _card(name, adapter), **({} if run_file is None else {RUN_FILE: run_file})}
+    return registry.add(name, files, entry), len(files[TENSORS])
 
 
 def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: Base, watch: Watch) -> Checkpoints:

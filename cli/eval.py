@@ -60,7 +60,7 @@ def command(
     elif dataset:
         splits = data.load(DataOptions(dataset=dataset), watch)
     else:
-        splits = own_splits(_plan(where, name), adapter.task, watch)
+        splits = own_splits(own_plan(where, name), adapter.task, watch)
     for remark in splits.notes:
         watch.note("", remark)
     split = split or ("test" if "test" in splits else "validation")
@@ -92,14 +92,14 @@ def command(
             )
 
 
-def _plan(where: Registry, name: str) -> Any:
+def own_plan(where: Registry, name: str) -> Any:
     """Return the plan of an adapter's own run, its files found from here or from the registry's folder."""
     from adapterkit.cli.run import read_config
     from adapterkit.workflow import Plan
 
     run_file = where.folder(*where.resolve(name)) / RUN_FILE
     if not run_file.exists():
-        raise DataError(f"'{name}' comes from no run that names its data; give --test-file or --dataset")
+        raise DataError(f"'{name}' comes from no run that names its data; give rows by file")
     values = read_config(str(run_file))
     files = ("dataset", "train_file", "validation_file", "test_file")
     return Plan.resolve({k: where.locate(v) if k in files else v for k, v in values.items()})

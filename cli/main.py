@@ -20,6 +20,7 @@ COMMANDS = {
     "eval": "Measure an adapter on labelled rows.",
     "list": "List the adapters in the registry.",
     "show": "Show what an adapter is, what it was trained on, and how good it is.",
+    "compress": "Save an adapter again in fewer bytes.",
     "merge": "Write an adapter and its base as one plain model, or add adapters up to one.",
     "import": "Take in an adapter that PEFT made.",
     "export": "Write an adapter for PEFT, transformers or llama.cpp.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -42,9 +43,21 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
         "files": ", ".join(f"{file} {size(f['bytes'])}" for file, f in m["files"].items()),
         "folder": str(where.folder(name, version)),
     }
+    if encoding := m.get("encoding"):
+        lines["encoded"] = encoding_text(encoding)
     if probe := m.get("probe"):
         layers = ", ".join(map(str, probe["layers"]))
         of = "layer" if len(probe["layers"]) == 1 else "layers"
         lines["learned"] += f" of a probe: {probe['pooling'] or 'each token'} of {of} {layers}"
     for topic, text in lines.items():
         click.echo(f"{topic:<11}{text}")
+
+
+def encoding_text(encoding: dict[str, Any]) -> str:
+    """Return for reading what an encoding took from an adapter: bytes and metrics before and after."""
+    parts = []
+    for when in ("before", "after"):
+        measured = encoding[when]
+        said = "; ".join(f"{split} {metric_text(metrics)}" for split, metrics in measured["metrics"].items())
+        parts.append(f"{when} {size(measured['bytes'])}, {said}")
+    return f"{encoding['name']}: " + " | ".join(parts)

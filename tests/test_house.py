@@ -29,10 +29,10 @@ FLOORS = [
     | {"reading", "tensorfile", "manifest"}
     | {"peft_format", "peft_folder", "metrics", "vectors", "snapshot"}
     | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
-    | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking"},
+    | {"processes", "planes", "encodings", "sharding", "signals", "checkpoints", "tracking"},
     {"base", "added", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"},
     {"adapter", "registry", "fitting"},
-    {"trunk", "solving", "evaluation", "pool", "merge", "peft_check", "peft_import", "exporting"},
+    {"trunk", "solving", "evaluation", "pool", "merge", "compress", "peft_check", "peft_import", "exporting"},
     {"underway"},
     {"position"},
     {"groups"},
@@ -54,6 +54,9 @@ SIDEWAYS = {
     ("data", "kept"),
     ("signals", "processes"),
     ("checkpoints", "planes"),
+    ("encodings", "patch"),
+    ("encodings", "planes"),
+    ("encodings", "tensorfile"),
     ("tracking", "processes"),
     ("states", "processes"),
     ("probe", "base"),
