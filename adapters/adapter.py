@@ -50,14 +50,7 @@ class Adapter:
             raise AdapterError(f"'{empty[0]}' holds no number; an adapter would lack what was learned there")
         manifest = {
             "format_version": FORMAT_VERSION,
-            "base": {
-                "name": base.name,
-                "revision": base.revision,
-                **({"quantization": base.quantization} if base.quantization != "no" else {}),
-                "model_type": base.model.config.model_type,
-                "fingerprint": base.fingerprint,
-                "prefix": prefix,
-            },
+            "base": {**base.known_by(patches), "prefix": prefix},
             **about,
             "patches": {
                 module: {"kind": p.kind, "options": dict(p.options()), "tensors": sorted(p.tensors())}
@@ -148,11 +141,36 @@ class Adapter:
 
     def check_base(self, base: Base) -> None:
         """Raise `AdapterError` where `base` isn't the one that the adapter was trained on."""
-        own = self.manifest["base"]
-        if own["fingerprint"] != base.fingerprint:
+        if differ := base.differences(self.manifest["base"]):
+            own = self.manifest["base"]
             trained_on = f"'{own['name']}' ({own['model_type']}, {own['fingerprint'][:12]})"
             this = f"'{base.name}' ({base.model.config.model_type}, {base.fingerprint[:12]})"
-            raise AdapterError(f"the adapter was trained on base {trained_on}, and this is base {this}")
+            raise AdapterError(
+                f"the adapter was trained on base {trained_on}, and this is base {this}; what differs: "
+                f"{'; '.join(differ)}; --allow-base-mismatch (allow_base_mismatch=True) uses it where shapes fit"
+            )
+
+    def moved_to(self, base: Base) -> Adapter:
+        """Return the adapter as one of `base`, whichever it was trained on; what differs is in its manifest.
+
+        There, `base` tells of this one, and its `mismatch` of the other: name, fingerprint and what differs, in words.
+        Whether shapes fit is seen where it is attached.
+        """
+        own = self.manifest["base"]
+        differ = base.differences(own)
+        if not differ:
+            return self
+        mismatch = {"trained_on": {key: own[key] for key in ("name", "fingerprint")}, "differs": differ}
+        moved = {**base.known_by(self.manifest["patches"]), "prefix": own["prefix"], "mismatch": mismatch}
+        return Adapter({**self.manifest, "base": moved}, self.tensors)
+
+    @property
+    def mismatch(self) -> str | None:
+        """What an adapter that was moved to a base was trained on, and how that differs, or None."""
+        if (found := self.manifest["base"].get("mismatch")) is None:
+            return None
+        name, known_by = (found["trained_on"][key] for key in ("name", "fingerprint"))
+        return f"was trained on another base, '{name}' ({known_by[:12]}); what differs: {'; '.join(found['differs'])}"
 
     def on(self, base: Base) -> Base:
         """Return `base` as the adapter has it: with the tokens that it adds, over the same tensors.
@@ -168,12 +186,14 @@ class Adapter:
         return wider
 
     @contextlib.contextmanager
-    def attached(self, base: Base) -> Iterator[Any]:
+    def attached(self, base: Base, *, allow_base_mismatch: bool = False) -> Iterator[Any]:
         """Yield a transformers model of the task on the shared `base`; afterwards the base is itself again.
 
-        Raises `AdapterError` where the adapter belongs to another base, or another adapter is attached.
+        Raises `AdapterError` where the adapter belongs to another base, unless that is allowed and shapes fit, or
+        another adapter is attached.
         """
-        self.check_base(base)
+        if not allow_base_mismatch:
+            self.check_base(base)
         base = self.on(base)
         with base.held(), contextlib.ExitStack() as undo:
             patches = self.patches(base)
@@ -231,6 +251,7 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
         base, task = manifest["base"], manifest["task"]
         right = all(isinstance(manifest[key], kind) for key, kind in parts.items())
         right = right and all(isinstance(base[key], str) for key in ("name", "model_type", "fingerprint", "prefix"))
+        right = right and all(isinstance(base.get(key, {}), dict) for key in ("config", "tensors"))
         right = right and isinstance(task["name"], str) and isinstance(task["options"], dict)
         right = right and isinstance(base["revision"], str | None) and all(isinstance(n, str) for n in manifest["head"])
         for patch in manifest["patches"].values():

@@ -249,6 +249,8 @@ def combine(
     first = parts[0].adapter
     with first.attached(base) as model:
         combined = Adapter.make(base, model, patches, head, _about(parts, combination_type, patches))
+    known = parts[0].adapter.manifest["base"]  # by the name that the adapters know it by
+    combined.manifest["base"] |= {key: known[key] for key in ("name", "revision", "hub_id") if key in known}
     combined.manifest["parameters"] = sum(tensor.numel() for tensor in combined.tensors.values())
     return combined
 
@@ -358,9 +360,10 @@ def _about(parts: Sequence[_Part], combination_type: str, patches: Mapping[str, 
     for part in parts:
         name, _, version = part.name.partition("@")
         version = version or version_of(part.adapter.files()[MANIFEST])
-        merged_from.append({"name": name, "version": version, "weight": part.weight})
+        about = {"name": name, "version": version, "weight": part.weight}
+        mismatch = part.adapter.manifest["base"].get("mismatch")
+        merged_from.append(about if mismatch is None else {**about, "base_mismatch": mismatch})
     return {
-        "base": first["base"],  # by the name that the adapters know it by
         "task": first["task"],
         "untied": first.get("untied", False),
         "strategy": {

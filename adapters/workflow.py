@@ -312,6 +312,7 @@ def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: 
         **{key: value for key, value in values.items() if key != "name"},
         "data": rows,
         "base fingerprint": base.fingerprint,
+        "base dtype": str(base.model.dtype),
         "tokenizer": base.tokenizer_digest,
         "processes": processes.count(),
     }
