@@ -23,6 +23,7 @@ from transformers.utils import cached_file
 from .adapter import MANIFEST, TENSORS, Adapter
 from .added import as_plain
 from .base import Base
+from .cards import CARD, card
 from .errors import AdapterError, unknown
 from .files import version_of
 from .patch import LowRank, Patch, Replace
@@ -31,7 +32,7 @@ from .registry import Registry, entry_of
 from .strategies import find
 from .vectors import WordVectorsConfig
 
-CARD, GENERATION = "README.md", "generation_config.json"
+GENERATION = "generation_config.json"
 SENTENCEPIECE = "tokenizer.model"
 """The vocabulary as SentencePiece writes it, which other tools read and tokenizers don't write again."""
 
@@ -384,25 +385,4 @@ def register(registry: Registry, name: str, adapter: Adapter) -> str:
     """Store a combination as the current version of `name` and return that version. Raises `RegistryError`."""
     m, files = adapter.manifest, adapter.files()
     entry = {**entry_of(m, len(files[TENSORS])), "best": adapter.task.best}
-    return registry.add(name, {**files, CARD: _card(name, m)}, entry)
-
-
-def _card(name: str, manifest: Mapping[str, Any]) -> bytes:
-    rows = "\n".join(f"| {p['name']} | {p['version']} | {p['weight']:g} |" for p in manifest["merged_from"])
-    return f"""---
-library_name: adapterkit
-pipeline_tag: {manifest["task"]["name"]}
-base_model_relation: adapter
----
-
-# {name}
-
-An adapter for {manifest["task"]["name"]} on a base of type {manifest["base"]["model_type"]}: the weighted sum of these,
-by combination type {manifest["combination_type"]}. It wasn't trained itself, and no metrics were measured.
-
-| adapter | version | weight |
-|---|---|---|
-{rows}
-
-    adapt predict {name} "a text"
-""".encode()
+    return registry.add(name, {**files, CARD: card(name, files[MANIFEST])}, entry)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import data, processes
+from .cards import CARD, card
 from .data import Splits
 from .errors import OptionError, unknown
 from .files import json_bytes, sha256
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SECTIONS = (BaseOptions, DataOptions, TrainingOptions, SavingOptions)
-CARD = "README.md"
 RATE, AUTO = "learning_rate", "auto"
 
 
@@ -289,12 +289,12 @@ def run(
 
 def _saved(plan: Plan, registry: Registry, on: Ready, trained: Trained, checkpoints: Checkpoints) -> tuple[str, int]:
     """Save and register what a run trained, which then needs no checkpoints; return its version and bytes."""
-    from .adapter import TENSORS
+    from .adapter import MANIFEST, TENSORS
 
     adapter, task = trained.adapter, on.task
     files = adapter.files()
     resolved = replace(plan, name=on.name, task_name=task.name, task_options=plain(task))
-    files |= {RUN_FILE: run_yaml(resolved.values()), CARD: _card(on.name, adapter)}
+    files |= {RUN_FILE: run_yaml(resolved.values()), CARD: card(on.name, files[MANIFEST])}
     about_it = entry_of(adapter.manifest, len(files[TENSORS]))
     entry = {**about_it, "best": task.best, "seconds": round(trained.seconds, 1)}
     version = registry.add(on.name, files, entry)
@@ -357,30 +357,3 @@ def run_yaml(values: Mapping[str, Any]) -> bytes:
 
     text: str = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
     return ("# adapt run --config with this file trains the same adapter again\n" + text).encode()
-
-
-def _card(name: str, adapter: Adapter) -> bytes:
-    m = adapter.manifest
-    rows = "\n".join(
-        f"| {split} | {metric} | {value:.4f} | {int(values['n'])} |"
-        for split, values in m["metrics"].items()
-        for metric, value in values.items()
-        if metric not in ("n", "intervals")
-    )
-    return f"""---
-library_name: adapterkit
-pipeline_tag: {m["task"]["name"]}
-base_model_relation: adapter
----
-
-# {name}
-
-An adapter for {m["task"]["name"]} on a base of type {m["base"]["model_type"]}, trained with the strategy
-{m["strategy"]["name"]} on the data set {m["data"]["name"]}; {m["parameters"]:,} parameters learned.
-
-| split | metric | value | rows |
-|---|---|---|---|
-{rows}
-
-    adapt predict {name} "a text"
-""".encode()

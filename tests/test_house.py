@@ -28,7 +28,7 @@ FLOORS = [
     }
     | {"peft_format", "peft_folder", "metrics", "vectors", "snapshot"}
     | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
-    | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking", "fingerprint"},
+    | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking", "fingerprint", "cards"},
     {"base", "added", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"},
     {"adapter", "registry", "fitting"},
     {"trunk", "solving", "evaluation", "pool", "merge", "peft_check", "peft_import", "exporting"},
