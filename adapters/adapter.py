@@ -90,7 +90,7 @@ class Adapter:
             raise AdapterError(
                 f"{folder / MANIFEST} is damaged or was edited: it is version {version_of(data)}, expected {version}"
             )
-        manifest = _parse(folder / MANIFEST, data)
+        manifest = parse_manifest(folder / MANIFEST, data)
         contents = {}
         for name, stated in manifest["files"].items():
             if name not in (TENSORS, PEFT_CONFIG):
@@ -240,7 +240,7 @@ def _read(path: Path) -> bytes:
         raise AdapterError(f"can't read '{path}': {error.strerror}") from error
 
 
-def _parse(path: Path, data: bytes) -> dict[str, Any]:
+def parse_manifest(path: Path, data: bytes) -> dict[str, Any]:
     """Return a manifest, its parts of the right types, or raise `AdapterError`."""
     try:
         manifest = json.loads(data)
@@ -263,7 +263,7 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
         right = right and isinstance(added, dict) and all(type(number) is int for number in added.values())
         if not right or TENSORS not in manifest["files"]:
             raise TypeError("a part of it is of another type than it should be")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AdapterError(f"{path} is not an adapter's manifest: {str(error) or type(error).__name__}") from error
     whole: dict[str, Any] = manifest
     return whole

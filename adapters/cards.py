@@ -10,8 +10,6 @@ from typing import Any
 CARD = "README.md"
 PEFT_CONFIG = "adapter_config.json"
 
-_HUB_DATA = re.compile(r"hub:([\w.-]+/[\w.-]+)")
-
 
 def card(name: str, manifest: bytes) -> bytes:
     """Return the model card of an adapter whose adapter.json is `manifest`.
@@ -149,9 +147,14 @@ def _data_name(m: Mapping[str, Any]) -> str:
 
 
 def _hub_data(m: Mapping[str, Any]) -> list[str]:
-    """Return the ids of the data sets that are on the Hub."""
-    files = [str(split.get("file")) for split in m.get("data", {}).get("splits", {}).values()]
-    return list(dict.fromkeys(found[1] for file in files if (found := _HUB_DATA.match(file))))
+    """Return the ids of the data sets that are on the Hub: owner/name, or name alone; a config may follow."""
+    name, found = _data_name(m), []
+    for split in m.get("data", {}).get("splits", {}).values():
+        kind, _, path = str(split.get("file")).partition("hub:")
+        parts = path.split("/")
+        if not kind and name in parts[:2]:
+            found.append("/".join(parts[:2] if name in parts[1:2] else parts[:1]))
+    return list(dict.fromkeys(found))
 
 
 def _is_peft(m: Mapping[str, Any]) -> bool:

@@ -56,12 +56,24 @@ def test_the_card_of_a_run_holds_its_metrics_as_the_hub_reads_them(
     assert tiny_base.path not in text
 
 
-def test_a_base_and_data_on_the_hub_are_named_by_their_ids(minilm: Base, tiny_base: Base) -> None:
+@pytest.mark.parametrize(
+    ("file", "datasets"),
+    [
+        ("hub:owner/rows/config", ["owner/rows"]),
+        ("hub:owner/rows", ["owner/rows"]),
+        ("hub:rows/config", ["rows"]),
+        ("hub:rows", ["rows"]),
+        ("rows/train.csv", None),
+    ],
+)
+def test_a_base_and_data_on_the_hub_are_named_by_their_ids(
+    file: str, datasets: list[str] | None, minilm: Base, tiny_base: Base
+) -> None:
     adapter = made.adapter(minilm, TASK, "head-only")
-    splits = {"train": {"file": "hub:owner/rows/config", "rows": 2, "fingerprint": "0"}}
+    splits = {"train": {"file": file, "rows": 2, "fingerprint": "0"}}
     found = ModelCard(card("a", manifest(adapter, data={"name": "rows", "splits": splits})).decode()).data
     assert found.base_model == "sentence-transformers/all-MiniLM-L6-v2"
-    assert found.datasets == ["owner/rows"]
+    assert found.datasets == datasets
     assert found.library_name == "adapterkit"
     assert replace(tiny_base, name="owner/base", path="owner/base").hub_id == "owner/base"
     assert tiny_base.hub_id is None

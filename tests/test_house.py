@@ -30,7 +30,8 @@ FLOORS = [
     | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
     | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking", "fingerprint", "cards"},
     {"base", "added", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"},
-    {"adapter", "registry", "fitting"},
+    {"adapter", "registry", "fitting", "hub"},
+    {"sharing"},
     {"trunk", "solving", "evaluation", "pool", "merge", "peft_check", "peft_import", "exporting"},
     {"underway"},
     {"position"},
@@ -61,6 +62,7 @@ SIDEWAYS = {
     ("base", "anatomy"),
     ("base", "added"),
     ("peft_import", "peft_check"),
+    ("registry", "hub"),
 }
 ACROSS = {"errors", "options", "watch", "files", "adapter", "evaluation", "strategy", "settings"}
 
@@ -141,6 +143,6 @@ def test_all_is_what_there_is() -> None:
     ids=["import", "help", "strategies", "run --help", "plan --help", "tune --help"],
 )
 def test_torch_is_not_imported_for(code: str) -> None:
-    heavy = {"torch", "transformers", "datasets", "optuna"}
+    heavy = {"torch", "transformers", "datasets", "optuna", "huggingface_hub"}
     code += f"\nimport sys; found = {heavy} & set(sys.modules); assert not found, found"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -314,6 +314,8 @@ class Pool:
         if isinstance(source, Adapter):
             return 0
         if key not in self._sizes:
+            if name not in self._sources and self.registry is not None:
+                self.registry.there(*key.split("@"))  # it may have to be fetched
             own: int = self.base.model.dtype.itemsize
             try:
                 with (source / "adapter_model.safetensors").open("rb") as file:
@@ -347,8 +349,9 @@ class Pool:
                     self._stats.hits += 1
                     return self._resident[key]
             if not isinstance(source, Adapter):
+                size = self._size(name)
                 with self._lock:
-                    self._drop(wanted, self._size(name))
+                    self._drop(wanted, size)
             try:
                 version = None if name in self._sources else key.partition("@")[2]
                 adapter = source if isinstance(source, Adapter) else Adapter.load(source, version=version)
