@@ -52,9 +52,8 @@ def push(
     message = message or f"{name}: {manifest['task']['name']}, version {version}"
     done = hub.push(files, repo, private=private, revision=revision, message=message)
     base = manifest["base"]["name"]
-    return (
-        replace(done, remark=f"adapter.json names the base by a path: '{base}'") if Path(base).is_absolute() else done
-    )
+    remark = f"adapter.json names the base by a path: '{base}'" if Path(base).is_absolute() else ""
+    return replace(done, remark=remark)
 
 
 def pull(
