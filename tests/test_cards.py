@@ -95,3 +95,10 @@ def test_no_label_is_markup(label: str, tiny_base: Base, tiny_folder: Callable[.
     assert line.count("`") == 4
     assert not set("|<>\\") & set(line)
     assert "license" not in dict(ModelCard(text).data.to_dict())
+
+
+def test_the_card_of_an_import_names_no_folder(tiny_base: Base) -> None:
+    about = {"imported_from": {"source": "/home/me/lora", "sha256": "0"}, "metrics": {"validation": {"n": 0}}}
+    text = card("a", manifest(made.adapter(tiny_base, TASK), **about)).decode()
+    assert "made with PEFT 0 (lora)" in text
+    assert "/home/me" not in text
