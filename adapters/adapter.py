@@ -46,14 +46,7 @@ class Adapter:
             raise AdapterError(f"'{empty[0]}' holds no number; an adapter would lack what was learned there")
         manifest = {
             "format_version": FORMAT_VERSION,
-            "base": {
-                "name": base.name,
-                "revision": base.revision,
-                **({"quantization": base.quantization} if base.quantization != "no" else {}),
-                "model_type": base.model.config.model_type,
-                "fingerprint": base.fingerprint,
-                "prefix": prefix,
-            },
+            "base": {**base.known_by(patches), "prefix": prefix},
             **about,
             "patches": _stated(patches),
             "head": sorted(head),
@@ -179,11 +172,36 @@ class Adapter:
 
     def check_base(self, base: Base) -> None:
         """Raise `AdapterError` where `base` isn't the one that the adapter was trained on."""
-        own = self.manifest["base"]
-        if own["fingerprint"] != base.fingerprint:
+        if differ := base.differences(self.manifest["base"]):
+            own = self.manifest["base"]
             trained_on = f"'{own['name']}' ({own['model_type']}, {own['fingerprint'][:12]})"
             this = f"'{base.name}' ({base.model.config.model_type}, {base.fingerprint[:12]})"
-            raise AdapterError(f"the adapter was trained on base {trained_on}, and this is base {this}")
+            raise AdapterError(
+                f"the adapter was trained on base {trained_on}, and this is base {this}; what differs: "
+                f"{'; '.join(differ)}; --allow-base-mismatch (allow_base_mismatch=True) uses it where shapes fit"
+            )
+
+    def moved_to(self, base: Base) -> Adapter:
+        """Return the adapter as one of `base`, whichever it was trained on; what differs is in its manifest.
+
+        There, `base` tells of this one, and its `mismatch` of the other: name, fingerprint and what differs, in words.
+        Whether shapes fit is seen where it is attached.
+        """
+        own = self.manifest["base"]
+        differ = base.differences(own)
+        if not differ:
+            return self
+        mismatch = {"trained_on": {key: own[key] for key in ("name", "fingerprint")}, "differs": differ}
+        moved = {**base.known_by(self.manifest["patches"]), "prefix": own["prefix"], "mismatch": mismatch}
+        return Adapter({**self.manifest, "base": moved}, self.tensors)
+
+    @property
+    def mismatch(self) -> str | None:
+        """What an adapter that was moved to a base was trained on, and how that differs, or None."""
+        if (found := self.manifest["base"].get("mismatch")) is None:
+            return None
+        name, known_by = (found["trained_on"][key] for key in ("name", "fingerprint"))
+        return f"was trained on another base, '{name}' ({known_by[:12]}); what differs: {'; '.join(found['differs'])}"
 
     def check_labels(self) -> None:
         """Raise `AdapterError` where a head for its labels, which could be of any size, can't be in what it holds."""
@@ -205,12 +223,14 @@ class Adapter:
         return wider
 
     @contextlib.contextmanager
-    def attached(self, base: Base) -> Iterator[Any]:
+    def attached(self, base: Base, *, allow_base_mismatch: bool = False) -> Iterator[Any]:
         """Yield a transformers model of the task on the shared `base`; afterwards the base is itself again.
 
-        Raises `AdapterError` where the adapter belongs to another base, or another adapter is attached.
+        Raises `AdapterError` where the adapter belongs to another base, unless that is allowed and shapes fit, or
+        another adapter is attached.
         """
-        self.check_base(base)
+        if not allow_base_mismatch:
+            self.check_base(base)
         self.check_labels()
         base = self.on(base)
         with base.held(), contextlib.ExitStack() as undo:

@@ -8,6 +8,7 @@ AdapterkitError            every one of these; the command line prints it in one
 ├── BaseModelError         a base: not found, not safetensors, incomplete
 ├── AdapterError           an adapter: damaged, on another base, of an unknown kind
 ├── RegistryError          registry.json or the store
+├── HubError               the Hub: not reached, no such repository, or not what an adapter there should be
 ├── PoolError              a pool: asked for what it doesn't have or can't hold
 └── TrainingError          a run that went wrong: NaN, no weight moved, or asked to stop
 """
@@ -57,6 +58,10 @@ class AdapterError(AdapterkitError):
 
 class RegistryError(AdapterkitError):
     """registry.json or the store can't be read or written."""
+
+
+class HubError(AdapterkitError):
+    """The Hub can't be reached, refuses, or doesn't hold what was expected."""
 
 
 class PoolError(AdapterkitError):

@@ -187,12 +187,27 @@ class Registry:
     def load(self, reference: str) -> Adapter:
         """Read the adapter `name` or `name@version`.
 
-        Raises `RegistryError` where it isn't registered, `AdapterError` where its files are damaged.
+        Raises `RegistryError` where it isn't registered, `AdapterError` where its files are damaged, `HubError` where
+        it is on the Hub and can't be fetched.
         """
         from .adapter import Adapter
 
         name, version = self.resolve(reference)
-        return Adapter.load(self.folder(name, version), version=version)
+        return Adapter.load(self.there(name, version), version=version)
+
+    def there(self, name: str, version: str) -> Path:
+        """Return where a version lies, fetched now where it doesn't yet and its entry names a repository on the Hub.
+
+        Raises `HubError` where that fails.
+        """
+        folder = self.folder(name, version)
+        if not (folder / "adapter_model.safetensors").exists():
+            entry = self._known()[name]["versions"][version]
+            if "hub" in entry:
+                from .hub import bring
+
+                bring(folder, entry["hub"], {ENTRY: json_bytes(entry)})
+        return folder
 
     def locate(self, path: str) -> str:
         """Return a path as it is, or from the registry's own folder, where it is there and not here."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import data, processes
+from .cards import CARD, card
 from .data import Splits
 from .errors import OptionError, unknown
 from .files import json_bytes, sha256
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SECTIONS = (BaseOptions, DataOptions, TrainingOptions, SavingOptions)
-CARD = "README.md"
 RATE, AUTO = "learning_rate", "auto"
 
 
@@ -315,11 +315,11 @@ def register(registry: Registry, name: str, adapter: Adapter, run_file: bytes | 
 
     `run_file` is the run.yaml that trains it again; the registry's entry also says `about`.
     """
-    from .manifest import TENSORS
+    from .manifest import MANIFEST, TENSORS
 
     files = adapter.files()
     entry = {**entry_of(adapter.manifest, len(files[TENSORS])), "best": adapter.task.best, **about}
-    files |= {CARD: _card(name, adapter), **({} if run_file is None else {RUN_FILE: run_file})}
+    files |= {CARD: card(name, files[MANIFEST]), **({} if run_file is None else {RUN_FILE: run_file})}
     return registry.add(name, files, entry), len(files[TENSORS])
 
 
@@ -333,6 +333,7 @@ def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: 
         **{key: value for key, value in values.items() if key != "name"},
         "data": rows,
         "base fingerprint": base.fingerprint,
+        "base dtype": str(base.model.dtype),
         "tokenizer": base.tokenizer_digest,
         "processes": processes.count(),
     }
@@ -377,30 +378,3 @@ def run_yaml(values: Mapping[str, Any]) -> bytes:
 
     text: str = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
     return ("# adapt run --config with this file trains the same adapter again\n" + text).encode()
-
-
-def _card(name: str, adapter: Adapter) -> bytes:
-    m = adapter.manifest
-    rows = "\n".join(
-        f"| {split} | {metric} | {value:.4f} | {int(values['n'])} |"
-        for split, values in m["metrics"].items()
-        for metric, value in values.items()
-        if metric not in ("n", "intervals")
-    )
-    return f"""---
-library_name: adapterkit
-pipeline_tag: {m["task"]["name"]}
-base_model_relation: adapter
----
-
-# {name}
-
-An adapter for {m["task"]["name"]} on a base of type {m["base"]["model_type"]}, trained with the strategy
-{m["strategy"]["name"]} on the data set {m["data"]["name"]}; {m["parameters"]:,} parameters learned.
-
-| split | metric | value | rows |
-|---|---|---|---|
-{rows}
-
-    adapt predict {name} "a text"
-""".encode()

@@ -24,6 +24,8 @@ COMMANDS = {
     "merge": "Write an adapter and its base as one plain model, or add adapters up to one.",
     "import": "Take in an adapter that PEFT made.",
     "export": "Write an adapter for PEFT, transformers or llama.cpp.",
+    "push": "Send an adapter to a repository on the Hub.",
+    "pull": "Fetch an adapter from a repository on the Hub.",
     "strategies": "List the strategies that are installed.",
     "registry": "Look after registry.json.",
     "demo": "List the data sets that come with the package, or copy one.",

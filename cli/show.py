@@ -41,6 +41,7 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
         "data": "; ".join(f"{split} {s['rows']:,} rows of {s['file']}" for split, s in m["data"]["splits"].items()),
         **{split: metric_text(metrics) for split, metrics in m["metrics"].items()},
         "files": ", ".join(f"{file} {size(f['bytes'])}" for file, f in m["files"].items()),
+        **({"hub": f"{hub['repo']} at {hub['revision']}"} if (hub := entry["versions"][version].get("hub")) else {}),
         "folder": str(where.folder(name, version)),
     }
     if encoding := m.get("encoding"):

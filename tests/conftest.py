@@ -13,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # what is compared here is exact in fp32 alone
 os.environ.pop("ADAPT_REGISTRY", None)
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="adapterkit-tests-")  # a cache of before would hide faults
+os.environ["HF_ASSETS_CACHE"] = f"{os.environ['HF_DATASETS_CACHE']}/assets"
 atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 from collections.abc import Callable

@@ -29,9 +29,10 @@ FLOORS = [
     | {"reading", "tensorfile", "manifest"}
     | {"peft_format", "peft_folder", "metrics", "vectors", "snapshot"}
     | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
-    | {"processes", "planes", "encodings", "sharding", "signals", "checkpoints", "tracking"},
+    | {"processes", "planes", "encodings", "sharding", "signals", "checkpoints", "tracking", "fingerprint", "cards"},
     {"base", "added", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"},
-    {"adapter", "registry", "fitting"},
+    {"adapter", "registry", "fitting", "hub"},
+    {"sharing"},
     {"trunk", "solving", "evaluation", "pool", "merge", "compress", "peft_check", "peft_import", "exporting"},
     {"underway"},
     {"position"},
@@ -65,6 +66,7 @@ SIDEWAYS = {
     ("base", "anatomy"),
     ("base", "added"),
     ("peft_import", "peft_check"),
+    ("registry", "hub"),
 }
 ACROSS = {"errors", "options", "watch", "files", "adapter", "evaluation", "strategy", "settings"}
 ACROSS |= {"reading", "tensorfile", "manifest"}
@@ -175,6 +177,6 @@ def test_all_is_what_there_is() -> None:
     ids=["import", "help", "strategies", "run --help", "plan --help", "tune --help"],
 )
 def test_torch_is_not_imported_for(code: str) -> None:
-    heavy = {"torch", "transformers", "datasets", "optuna"}
+    heavy = {"torch", "transformers", "datasets", "optuna", "huggingface_hub"}
     code += f"\nimport sys; found = {heavy} & set(sys.modules); assert not found, found"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
