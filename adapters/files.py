@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -98,6 +99,22 @@ def new_folder(place: Path) -> Iterator[Path]:
         _sync(place.parent)
 
 
+def remove(path: Path) -> None:
+    """Delete a file or a folder for good; a folder is renamed first, so that no part of it is taken for the whole.
+
+    Raises `RegistryError` where that can't be done.
+    """
+    with _plain_words(path):
+        if path.is_dir() and not path.is_symlink():
+            away = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name.strip('.')}.", suffix=".old"))
+            os.rename(path, away / "was")
+            _sync(path.parent)
+            shutil.rmtree(away)
+        else:
+            path.unlink()
+        _sync(path.parent)
+
+
 def check_writable(folder: Path) -> None:
     """Raise `RegistryError` where nothing can be written in `folder`; it is made where it isn't there."""
     with _plain_words(folder):
@@ -116,9 +133,10 @@ def _make_parents(folder: Path) -> None:
 
 def _write_all(handle: int, data: bytes | Iterable[bytes | memoryview]) -> None:
     with open(handle, "wb") as file:
-        for part in [data] if isinstance(data, bytes) else data:
-            file.write(part)
+        expected = sum(file.write(part) for part in ([data] if isinstance(data, bytes) else data))
         file.flush()
+        if os.fstat(file.fileno()).st_size != expected:
+            raise OSError(errno.EIO, "the disk holds less than was written")
         os.fsync(file.fileno())
 
 

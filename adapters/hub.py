@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,8 @@ def fetch(repo: str, revision: str | None = None, *, version: str | None = None,
         return Fetched({file.name: file.read_bytes() for file in folder.iterdir()}, manifest, commit)
 
 
-def bring(folder: Path, hub: Any, beside: Mapping[str, bytes]) -> None:
-    """Fetch the version that a registry's entry names by `repo` and `revision` into its folder, with files `beside` it.
+def bring(folder: Path, hub: Any, beside: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]) -> None:
+    """Fetch the version that a registry's entry names by `repo` and `revision` into its folder, with what is `beside`.
 
     Raises `HubError`, and `RegistryError` where it can't be written.
     """
@@ -101,7 +101,8 @@ def bring(folder: Path, hub: Any, beside: Mapping[str, bytes]) -> None:
         if (folder / TENSORS).exists():  # another process was quicker
             return
         files = fetch(hub["repo"], hub["revision"], version=folder.name).files
-        write_folder(folder, {**files, CARD: card(folder.parent.name, files[MANIFEST]), **beside})
+        files = {**files, CARD: card(folder.parent.name, files[MANIFEST])}
+        write_folder(folder, {**files, **beside(files)})
 
 
 def _sizes(repo: str, manifest: Mapping[str, Any], folder: Path) -> dict[str, int]:

@@ -28,7 +28,8 @@ from .files import new_folder, version_of
 from .manifest import MANIFEST, TENSORS
 from .patch import LowRank, Patch, Replace
 from .peft_format import KEY_PREFIX
-from .registry import Registry, entry_of
+from .registry import Registry
+from .stored import entry_of
 from .strategies import find
 from .vectors import WordVectorsConfig
 

@@ -21,7 +21,8 @@ from .patch import Patch
 from .peft_check import check_equal
 from .peft_folder import PeftFolder
 from .peft_format import KEY_PREFIX, TASK_TYPES
-from .registry import Registry, entry_of
+from .registry import Registry
+from .stored import entry_of
 from .strategies import patch_class
 from .tasks import TASKS, Task, task_class
 from .vectors import WordVectorsConfig

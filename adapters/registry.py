@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,38 +12,47 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from .errors import RegistryError, unknown
-from .files import check_writable, json_bytes, version_of, write_file, write_folder
+from .files import check_writable, version_of, write_file, write_folder
+from .index import NAME, TAG, Index
 from .manifest import MANIFEST, TENSORS
-from .reading import parse_json, read_file
+from .records import Records, from_store, shelves
+from .stored import ENTRY, check_no_link, entry_file, faults
 
 if TYPE_CHECKING:
     from .adapter import Adapter
 
-SCHEMA_VERSION = 1
-MOST = 256 << 20  # bytes of registry.json: 400,000 versions
-ENTRY = "entry.json"
-"""What the index says of a version, kept beside it so that the index can be made again."""
+LOCK_SECONDS = 600
+"""How long another process may have the registry locked; it takes milliseconds."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,95}")
-_VERSION = re.compile(r"[0-9a-f]{16}")
-_ENTRY_KEYS = {"number": int, "task": str, "strategy": str, "base": dict, "bytes": int, "metrics": dict}
-
-_INDEXES: dict[Path, tuple[Any, dict[str, dict[str, Any]]]] = {}
+_INDEXES: dict[Path, tuple[Any, Index]] = {}
 """Each registry.json as it was last read, with inode, time and size: writes go beside and are renamed."""
 
 
 def check_name(name: str) -> str:
     """Return an adapter's name, or raise `RegistryError` where it isn't one."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise RegistryError(
             f"'{name}' is no adapter's name: letters, digits, - and _, at most 96, a letter or digit first"
         )
     return name
 
 
+def check_tag(tag: str) -> str:
+    """Return a tag, or raise `RegistryError` where it isn't one or could be a version cut short."""
+    if not TAG.fullmatch(tag):
+        raise RegistryError(
+            f"'{tag}' is no tag: letters, digits, ., - and _, at most 64, a letter or digit first, and not only 0-9a-f"
+        )
+    return tag
+
+
 @dataclass(frozen=True)
 class Registry:
-    """The adapters that a `registry.json` lists, in the folder `store` beside it."""
+    """The adapters that a `registry.json` lists, in the folder `store` beside it.
+
+    What changes something writes it to the store first and to the index then, under a lock. Where the lock does
+    nothing, the index may lose what the store has, and `rebuild` puts it back.
+    """
 
     path: Path
 
@@ -58,134 +66,53 @@ class Registry:
         """The folder that holds every version of every adapter."""
         return self.path.parent / "store"
 
+    # ---- what there is
+
     def adapters(self) -> dict[str, dict[str, Any]]:
-        """Return what is registered: name -> {"current": version, "versions": {version: entry}}.
+        """Return what is registered: name -> {"current": version, "versions": {version: entry}, "tags": ...}.
 
         Raises `RegistryError` where registry.json can't be read as one. Where there is no file, nothing is registered.
         """
-        try:
-            index = parse_json(read_file(self.path, most=MOST))
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise RegistryError(f"can't read '{self.path}': {error.strerror or error}") from error
-        except ValueError as error:
-            raise RegistryError(
-                f"'{self.path}' is not JSON ({error}); `adapt registry rebuild` makes it again"
-            ) from error
-        if not isinstance(index, dict) or not isinstance(index.get("adapters"), dict):
-            raise RegistryError(f"'{self.path}' is JSON, but no registry: it has no object 'adapters'")
-        if index.get("schema_version") != SCHEMA_VERSION:
-            found = index.get("schema_version")
-            raise RegistryError(f"'{self.path}' has schema version {found}; this adapterkit reads {SCHEMA_VERSION}")
-        for name, known in index["adapters"].items():
-            if not _is_entry(name, known):
-                raise RegistryError(f"'{self.path}': '{name}' is no entry; `adapt registry rebuild` makes it again")
-        return dict(index["adapters"])
+        return dict(Index.read(self.path))
 
-    def _known(self) -> Mapping[str, dict[str, Any]]:
-        """Return what is registered, read again only where the file is another one; not to be changed."""
+    def known(self) -> Index:
+        """Return the index, read again only where the file is another one; not to be changed."""
         try:
             state = os.lstat(self.path)
         except OSError:
-            return self.adapters()
+            return Index.read(self.path)
         signature = (state.st_ino, state.st_mtime_ns, state.st_size)
         if _INDEXES.get(self.path, (None,))[0] != signature:
-            _INDEXES[self.path] = (signature, self.adapters())
+            _INDEXES[self.path] = (signature, Index.read(self.path))
         return _INDEXES[self.path][1]
 
-    def prepare(self) -> None:
-        """Raise `RegistryError` now where adding an adapter would fail later: a bad index, a disk that is full."""
-        self.adapters()
-        check_writable(self.path.parent)
-
-    def add(self, name: str, files: Mapping[str, bytes], entry: Mapping[str, Any]) -> str:
-        """Store the files of an adapter as the current version of `name` and return that version.
-
-        A version is named by the digest of its manifest, which holds the digests of the rest; the same content is the
-        same version. Raises `RegistryError`.
-        """
-        check_name(name)
-        version = version_of(files[MANIFEST])
-        with self._locked():
-            adapters = self.adapters()
-            known = adapters.setdefault(name, {"current": version, "versions": {}})
-            if version not in known["versions"] or not self.folder(name, version).is_dir():
-                number = 1 + max([v["number"] for v in known["versions"].values()], default=0)
-                full = {"number": number, **entry}
-                known["versions"][version] = full
-            if not self._is_whole(name, version, files):
-                write_folder(self.folder(name, version), {**files, ENTRY: json_bytes(known["versions"][version])})
-            known["current"] = version
-            self._write(adapters)
-        return version
-
-    def _is_whole(self, name: str, version: str, files: Mapping[str, bytes]) -> bool:
-        """Tell whether a version lies in the store with just these bytes."""
-        try:
-            return all(
-                read_file(self.folder(name, version) / file, size=len(data)) == data for file, data in files.items()
-            )
-        except (OSError, ValueError):
-            return False
-
-    def rebuild(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
-        """Make registry.json again from the store, the version added last being the current one.
-
-        Returns the index, and why folders were left out: those whose manifest is damaged.
-        """
-        with self._locked():
-            adapters: dict[str, dict[str, Any]] = {}
-            left_out: list[str] = []
-            for folder in sorted(self.store.glob("*/*")):
-                name, version = folder.parent.name, folder.name
-                if not (_NAME.fullmatch(name) and _VERSION.fullmatch(version)):
-                    continue
-                try:
-                    entry = _entry_again(self.folder(name, version), version)
-                except (OSError, ValueError, KeyError, TypeError, RegistryError) as error:
-                    left_out.append(f"{folder}: {error}")
-                    continue
-                known = adapters.setdefault(name, {"current": version, "versions": {}})
-                known["versions"][version] = entry
-                if entry["number"] >= known["versions"][known["current"]]["number"]:
-                    known["current"] = version
-            self._write(adapters)
-        return adapters, left_out
-
     def resolve(self, reference: str) -> tuple[str, str]:
-        """Return (name, version) of `name` or `name@version`, where a version may be cut short.
+        """Return (name, version) of `name`, `name@tag` or `name@version`, where a version may be cut short.
 
         Raises `RegistryError`, with what there is, where there is none.
         """
         name, at, wanted = reference.partition("@")
         if at and not wanted:
             check_name(reference)
-        adapters = self._known()
-        if name not in adapters:
-            raise RegistryError(
-                f"{self.path}: " + unknown("adapter", check_name(name), adapters, known_as="registered")
-            )
-        versions = adapters[name]["versions"]
+        index = self.known()
+        self._check_known(name, index)
+        known = index.kept(name)
         if not wanted:
-            return name, adapters[name]["current"]
-        matching = [version for version in versions if version.startswith(wanted)]
-        if len(matching) != 1:
-            raise RegistryError(
-                f"{self.path}: " + unknown(f"version of {name}", wanted, versions, known_as="there are")
-            )
-        return name, matching[0]
+            return name, known["current"]
+        return name, self._version(name, wanted, known["versions"], known.get("tags", {}))
 
     def folder(self, name: str, version: str) -> Path:
-        """Return where a version lies; raises `RegistryError` where a link stands there, which may lead anywhere."""
-        folder = self.store / name / version
-        for place in (folder.parent, folder):
-            if place.is_symlink():
-                raise RegistryError(f"'{place}' is a link, and a folder of the store was expected")
+        """Return where a version lies: in the folder that the adapter had when it was first added.
+
+        Raises `RegistryError` where a link stands there, which may lead anywhere.
+        """
+        index = self.known()
+        folder = self.store / (index.kept(name).get("folder", name) if name in index else name) / version
+        check_no_link(folder)
         return folder
 
     def load(self, reference: str) -> Adapter:
-        """Read the adapter `name` or `name@version`.
+        """Read the adapter `name`, `name@tag` or `name@version`.
 
         Raises `RegistryError` where it isn't registered, `AdapterError` where its files are damaged, `HubError` where
         it is on the Hub and can't be fetched.
@@ -201,12 +128,12 @@ class Registry:
         Raises `HubError` where that fails.
         """
         folder = self.folder(name, version)
-        if not (folder / "adapter_model.safetensors").exists():
-            entry = self._known()[name]["versions"][version]
+        if not (folder / TENSORS).exists():
+            entry = self.known().kept(name)["versions"][version]
             if "hub" in entry:
                 from .hub import bring
 
-                bring(folder, entry["hub"], {ENTRY: json_bytes(entry)})
+                bring(folder, entry["hub"], lambda files: {ENTRY: entry_file(entry, files)})
         return folder
 
     def locate(self, path: str) -> str:
@@ -214,58 +141,210 @@ class Registry:
         there = self.path.parent / path
         return str(there) if not os.path.exists(path) and there.exists() else path
 
-    def _write(self, adapters: Mapping[str, Any]) -> None:
-        write_file(
-            self.path, json_bytes({"schema_version": SCHEMA_VERSION, "adapters": dict(sorted(adapters.items()))})
-        )
+    # ---- what changes it
+
+    def prepare(self) -> None:
+        """Raise `RegistryError` now where adding an adapter would fail later: a bad index, a disk that is full."""
+        self.adapters()
+        check_writable(self.path.parent)
+
+    def add(self, name: str, files: Mapping[str, bytes], entry: Mapping[str, Any]) -> str:
+        """Store the files of an adapter as the current version of `name` and return that version.
+
+        A version is named by the digest of its manifest, which holds the digests of the rest; the same content is the
+        same version. Raises `RegistryError`.
+        """
+        check_name(name)
+        version = version_of(files[MANIFEST])
+        with self.changing() as index:
+            records = self._records(name, index)
+            folder = records.folder / version
+            check_no_link(folder)
+            if not folder.is_dir():
+                records.entries[version] = {**entry, "number": records.number}
+                write_folder(folder, {**files, ENTRY: entry_file(records.entries[version], files)})
+            else:
+                records.entries.setdefault(version, {**entry, "number": records.number})
+                _repair(folder, {ENTRY: entry_file(records.entries[version], files), **files})
+            state = records.state()
+            if state is None or state["current"] != version:
+                records.add_change({"current": version})
+            index.put(name, records.state(index.get(name)))
+        return version
+
+    def tag(self, reference: str, tag: str) -> tuple[str, str]:
+        """Call a version `name@tag`, and none before; return name and version. Raises `RegistryError`."""
+        check_tag(tag)
+        return self._change(reference, lambda version: {"tags": {tag: version}})
+
+    def untag(self, name: str, tag: str) -> None:
+        """Take a tag away. Raises `RegistryError` where it isn't there."""
+        index = self.known()
+        self._check_known(name, index)
+        if tag not in index[name].get("tags", {}):
+            raise RegistryError(unknown(f"tag of {name}", tag, index[name].get("tags", {}), known_as="there are"))
+        self._change(name, lambda _: {"tags": {tag: None}})
+
+    def rollback(self, name: str, wanted: str | None = None) -> str:
+        """Make a version current again and return it: by default the one added before; a removed one is put back.
+
+        An adapter that was removed as a whole is put back as it was. Raises `RegistryError`.
+        """
+        check_name(name)
+        with self.changing() as index:
+            records = self._records(name, index) if name in index else self._removed(name, index)
+            state = records.state()
+            change: dict[str, Any]
+            if wanted is not None:
+                change = {"current": self._version(name, wanted, records.entries, (state or {}).get("tags", {}))}
+            elif state is None:
+                change = {"restored": records.last_removal()}
+            else:
+                change = {"current": _before(name, state)}
+            records.add_change(change)
+            index.put(name, state := records.state(index.get(name)))
+        return str(state["current"]) if state else ""
+
+    def rename(self, old: str, new: str) -> None:
+        """Call an adapter by another name; its files stay where they are. Raises `RegistryError`."""
+        check_name(new)
+        with self.changing() as index:
+            self._check_known(old, index)
+            if new in index or self._records(new, index).state() is not None:
+                raise RegistryError(
+                    f"{self.path}: there is an adapter '{new}' already; `adapt remove {new}` makes room"
+                )
+            records = self._records(old, index)
+            records.add_change({"name": new})
+            state = records.state(index[old])
+            index.put(old, None)
+            index.put(new, state)
+
+    def remove(self, reference: str) -> tuple[str, list[str], str | None]:
+        """Take an adapter, or one version of it, out of the index; its files stay until they are collected.
+
+        Returns name, versions taken out, and the version that is current now. Raises `RegistryError`.
+        """
+        name, version = self.resolve(reference)
+        with self.changing() as index:
+            self._check_known(name, index)
+            records = self._records(name, index)
+            gone = [version] if "@" in reference else list(index[name]["versions"])
+            records.add_change({"removed": gone})
+            state = records.state(index[name])
+            index.put(name, state)
+        return name, gone, str(state["current"]) if state else None
+
+    def rebuild(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
+        """Make registry.json again from the store.
+
+        Returns the index, and why parts of the store were left out: those that are damaged.
+        """
+        with self.changing(damaged=True) as index:
+            left_out = self.renew(index)
+        return dict(index), left_out
+
+    def renew(self, index: Index) -> list[str]:
+        """Put what the store says into an index that `changing` yielded; return what was left out, and why."""
+        found, left_out = from_store(self.store, index)
+        index.lines.clear()
+        for name, (records, state) in found.items():
+            if name != records.name:  # another one has its name
+                records.add_change({"name": name})
+            index.put(name, state)
+        return left_out
+
+    # ---- parts of these
+
+    def _change(self, reference: str, change: Callable[[str], Mapping[str, Any]]) -> tuple[str, str]:
+        """Write down the change that `change` makes of a version."""
+        name, version = self.resolve(reference)
+        with self.changing() as index:
+            self._check_known(name, index)
+            records = self._records(name, index)
+            records.add_change(change(version))
+            index.put(name, records.state(index[name]))
+        return name, version
+
+    def _records(self, name: str, index: Index) -> Records:
+        """Return what the store has of a name: of its own folder, or, where another adapter has that, of one beside."""
+        known = index.get(name)
+        if known is not None:
+            return Records.read(self.store / known.get("folder", name), known, trust=True)
+        records, number = Records.read(self.store / name), 1
+        while records.name != name:
+            number += 1
+            records = Records.read(self.store / f"{name}.{number}")
+        return records
+
+    def _removed(self, name: str, index: Index) -> Records:
+        """Return what the store has of an adapter that the index doesn't list."""
+        taken = {known.get("folder", name) for name, known in index.items()}
+        for records in shelves(self.store, index):
+            if records.name == name and records.entries and records.folder.name not in taken:
+                return records
+        raise self._unknown(name, index)
+
+    def _check_known(self, name: str, index: Index) -> None:
+        if name not in index:
+            raise self._unknown(name, index)
+
+    def _unknown(self, name: str, index: Index) -> RegistryError:
+        return RegistryError(f"{self.path}: " + unknown("adapter", check_name(name), index, known_as="registered"))
+
+    def _version(self, name: str, wanted: str, versions: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        if wanted in tags:
+            return tags[wanted]
+        matching = [version for version in versions if version.startswith(wanted)]
+        if len(matching) != 1:
+            named = unknown(f"version of {name}", wanted, [*tags, *versions], known_as="there are")
+            raise RegistryError(f"{self.path}: {named}")
+        return matching[0]
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def changing(self, *, damaged: bool = False) -> Iterator[Index]:
+        """Hold the lock and yield the index; it is written when the block ends well and has changed it.
+
+        With `damaged`, one that can't be read is yielded as an empty one. Raises `RegistryError`.
+        """
         check_writable(self.path.parent)
-        with filelock.FileLock(f"{self.path}.lock"):
+        with self.locked():
+            index = Index.read(self.path, damaged=damaged)
+            before = None if damaged else dict(index.lines)
+            yield index
+            if index.lines != before or not self.path.exists():
+                write_file(self.path, index.to_bytes())
+
+    @contextlib.contextmanager
+    def locked(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """Hold the lock on the registry. Raises `RegistryError` where another process has it for so long."""
+        lock = filelock.FileLock(f"{self.path}.lock")
+        try:
+            lock.acquire(timeout=seconds, poll_interval=0.01)
+        except filelock.Timeout:
+            raise RegistryError(f"'{self.path}' is locked by another process, for {seconds:g} s now") from None
+        except OSError as error:
+            raise RegistryError(f"can't lock '{lock.lock_file}': {error.strerror or error}") from error
+        try:
             yield
+        except OSError as error:
+            raise RegistryError(f"can't go on with '{error.filename or self.path}': {error.strerror}") from error
+        finally:
+            with contextlib.suppress(OSError):  # what was changed is changed; the process's end lets go of it
+                lock.release()
 
 
-def _is_entry(name: str, known: Any) -> bool:
-    versions = known.get("versions") if isinstance(known, dict) else None
-    return (
-        bool(_NAME.fullmatch(name))
-        and isinstance(versions, dict)
-        and isinstance(known.get("current"), str)
-        and known["current"] in versions
-        and all(_VERSION.fullmatch(version) for version in versions)
-        and all(map(_is_version, versions.values()))
-    )
+def _before(name: str, state: Mapping[str, Any]) -> str:
+    versions = list(state["versions"])
+    place = versions.index(state["current"])
+    if place == 0:
+        there = ", ".join(versions)
+        raise RegistryError(f"{name}@{state['current']} is the first version; give one to go to, there are: {there}")
+    return str(versions[place - 1])
 
 
-def _is_version(entry: Any) -> bool:
-    return isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in _ENTRY_KEYS.items())
-
-
-def entry_of(manifest: Mapping[str, Any], size: int) -> dict[str, Any]:
-    """Return what the registry says of an adapter with this manifest and so many bytes of tensors."""
-    return {
-        "task": manifest["task"]["name"],
-        "strategy": manifest["strategy"]["name"],
-        "base": {key: manifest["base"][key] for key in ("name", "fingerprint")},
-        "bytes": size,
-        "metrics": manifest["metrics"],
-    }
-
-
-def _entry_again(folder: Path, version: str) -> dict[str, Any]:
-    """Return the entry of a version: the one beside it, or, where that is damaged, one made from the manifest."""
-    data = read_file(folder / MANIFEST)
-    if version_of(data) != version:
-        raise ValueError(f"{MANIFEST} is damaged or was edited")
-    manifest = parse_json(data)
-    entry = {"number": 1, **entry_of(manifest, manifest["files"][TENSORS]["bytes"])}
-    if not _is_version(entry):
-        raise ValueError(f"{MANIFEST} is no adapter's manifest")
-    try:
-        stored = {**entry, **parse_json(read_file(folder / ENTRY))}
-    except (OSError, ValueError, TypeError):
-        stored = {}
-    if _is_version(stored):
-        return stored
-    return {**entry, "number": 1 + sum(1 for _ in folder.parent.iterdir())}  # its place is lost; after all the others
+def _repair(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files of a version again, each in one step, where any of them isn't as it was written."""
+    if any(True for _ in faults(folder)):
+        for name, data in files.items():
+            write_file(folder / name, data)

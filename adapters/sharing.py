@@ -13,7 +13,8 @@ from .cards import CARD, card
 from .errors import AdapterError, HubError
 from .files import sha256, version_of
 from .manifest import MANIFEST, TENSORS
-from .registry import Registry, check_name, entry_of
+from .registry import Registry, check_name
+from .stored import entry_of
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from .data import Splits
 from .errors import OptionError, unknown
 from .files import json_bytes, sha256
 from .options import Option, build, options, plain
-from .registry import Registry, check_name, entry_of
+from .registry import Registry, check_name
 from .settings import AS_IS, RUN_FILE, BaseOptions, DataOptions, SavingOptions, TrainingOptions
+from .stored import entry_of
 from .strategies import find, strategy_class
 from .strategy import Strategy
 from .tasks import TASKS, Task, infer_task, task_class

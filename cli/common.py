@@ -21,6 +21,7 @@ from adapterkit.watch import Watch
 if TYPE_CHECKING:
     from adapterkit.adapter import Adapter
     from adapterkit.base import Base
+    from adapterkit.upkeep import Fault
 
 
 class OptionType(click.ParamType[Any]):
@@ -61,16 +62,19 @@ def flag(option: Option) -> click.Option:
 
 
 def adapter_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the name of an adapter in the registry."""
+    """Complete the name of an adapter in the registry, and behind an @ its tags and versions."""
     try:
-        names = Registry.at(ctx.params.get("registry")).adapters()
+        index = Registry.at(ctx.params.get("registry")).known()
+        name, at, _ = incomplete.partition("@")
+        known = index[name] if at and name in index else {}
     except AdapterkitError:
         return []
+    names = [f"{name}@{of}" for of in (*known.get("tags", {}), *known["versions"])] if known else index
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def adapter_argument() -> Callable[[Any], Any]:
-    """Return the argument NAME or NAME@VERSION."""
+    """Return the argument NAME, NAME@VERSION or NAME@TAG."""
     return click.argument("name", shell_complete=adapter_names)
 
 
@@ -121,7 +125,10 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table as wide as it needs to be."""
+    """Print a table as wide as it needs to be; one that no screen holds without rich, which takes a second for it."""
+    if len(rows) > 500:
+        _print_long([columns, *rows])
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -134,12 +141,47 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     Console(highlight=False, markup=False, width=wide).print(table)
 
 
+def _print_long(rows: Sequence[Sequence[Any]]) -> None:
+    from rich.cells import cell_len
+
+    texts = [[str(cell) for cell in row] for row in rows]
+    columns = list(zip(*texts, strict=True))
+    for place, column in enumerate(columns):
+        sizes = [len(text) if text.isascii() else cell_len(text) for text in column]
+        wide = max(sizes)
+        columns[place] = tuple(text + " " * (wide - size) for text, size in zip(column, sizes, strict=True))
+    click.echo("\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True)))
+
+
+def print_faults(faults: Sequence[Fault], as_json: bool, otherwise: str, *, fixes: bool) -> None:
+    """Print a row for each fault and end with exit code 1, or print what there is to say where there is none."""
+    if as_json:
+        print_json([{"kind": f.kind, "where": f.where, "what": f.what, "fix": f.fix} for f in faults])
+    elif faults:
+        columns = ["kind", "where", "what", *(["fix"] if fixes else [])]
+        print_table(columns, [[f.kind, f.where, f.what, f.fix][: len(columns)] for f in faults])
+    else:
+        click.echo(otherwise)
+    if faults:
+        sys.exit(1)
+
+
 def size(count: int) -> str:
     """Return a number of bytes for reading: 303.1 kB."""
     for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= step:
             return f"{count / step:.1f} {unit}"
     return f"{count} B"
+
+
+def best_text(entry: Mapping[str, Any]) -> str:
+    """Return the one number that says how good an adapter is: accuracy 0.933 (test, 120)."""
+    metrics, best = entry["metrics"], entry.get("best")
+    split = "test" if "test" in metrics else "validation"
+    if not metrics.get(split, {}).get("n"):
+        return "-"  # a merged adapter was measured on nothing
+    name = best if best in metrics[split] else next(iter(metrics[split]))
+    return f"{name} {metrics[split][name]:.3f} ({split}, {int(metrics[split]['n'])})"
 
 
 def metric_text(metrics: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import registry_option
+from adapterkit.cli.common import common_options, print_json, registry_option
 from adapterkit.registry import Registry
 
 
@@ -17,11 +17,15 @@ def command() -> None:
 
 @command.command()
 @registry_option()
-def rebuild(registry: Path | None) -> None:
+@common_options
+def rebuild(registry: Path | None, as_json: bool) -> None:
     """Make registry.json again from the store."""
     where = Registry.at(registry)
     adapters, left_out = where.rebuild()
     for reason in left_out:
         click.echo(f"left out   {reason}", err=True)
+    if as_json:
+        print_json({"adapters": adapters, "left_out": left_out})
+        return
     versions = sum(len(a["versions"]) for a in adapters.values())
     click.echo(f"{where.path}: {len(adapters)} adapters, {versions} versions")

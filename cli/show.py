@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from adapterkit.cli.common import adapter_argument, common_options, metric_text, print_json, registry_option, size
+from adapterkit.cli.common import (
+    adapter_argument,
+    best_text,
+    common_options,
+    metric_text,
+    print_json,
+    registry_option,
+    size,
+)
 from adapterkit.registry import Registry
 
 
@@ -16,22 +25,23 @@ from adapterkit.registry import Registry
 @registry_option()
 @common_options
 def command(name: str, registry: Path | None, as_json: bool) -> None:
-    """Show what an adapter is, what it was trained on, and how good it is."""
+    """Show what an adapter is, what it was trained on, and how good it is; NAME@VERSION and NAME@TAG do, too."""
     where = Registry.at(registry)
     name, version = where.resolve(name)
     adapter = where.load(f"{name}@{version}")
     m = adapter.manifest
     entry = where.adapters()[name]
     if as_json:
-        print_json({"name": name, "version": version, "versions": entry["versions"], **m})
+        print_json({"name": name, "version": version, **entry, **m})
         return
     kinds: dict[str, int] = {}
     for patch in m["patches"].values():
         kinds[patch["kind"]] = kinds.get(patch["kind"], 0) + 1
     strategy = m["strategy"]
     options = ", ".join(f"{key}={value}" for key, value in strategy["options"].items() if value not in (None, []))
+    place = 1 + list(entry["versions"]).index(version)
     lines = {
-        "adapter": f"{name}@{version} (version {entry['versions'][version]['number']} of {len(entry['versions'])})",
+        "adapter": f"{name}@{version} (version {place} of {len(entry['versions'])})",
         "task": f"{m['task']['name']}: {adapter.task.describe_columns()}; {adapter.task.summary()}",
         "base": f"{m['base']['name']} ({m['base']['model_type']}, {m['base']['fingerprint'][:12]})",
         "strategy": f"{strategy['name']} of {strategy['distribution']} {strategy['version']}: {options}",
@@ -50,6 +60,8 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
         layers = ", ".join(map(str, probe["layers"]))
         of = "layer" if len(probe["layers"]) == 1 else "layers"
         lines["learned"] += f" of a probe: {probe['pooling'] or 'each token'} of {of} {layers}"
+    if len(entry["versions"]) > 1 or entry.get("tags"):
+        lines["versions"] = f"\n{'':<11}".join(_history(entry))
     for topic, text in lines.items():
         click.echo(f"{topic:<11}{text}")
 
@@ -62,3 +74,11 @@ def encoding_text(encoding: dict[str, Any]) -> str:
         said = "; ".join(f"{split} {metric_text(metrics)}" for split, metrics in measured["metrics"].items())
         parts.append(f"{when} {size(measured['bytes'])}, {said}")
     return f"{encoding['name']}: " + " | ".join(parts)
+
+
+def _history(entry: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each version, the first one first: its metric, its tags, and which is current."""
+    for version, own in entry["versions"].items():
+        names = [tag for tag, of in entry.get("tags", {}).items() if of == version]
+        names += ["current"] if version == entry["current"] else []
+        yield f"{version}  {own['strategy']}, {best_text(own)}" + (f"  [{', '.join(names)}]" if names else "")

@@ -29,10 +29,11 @@ FLOORS = [
     | {"reading", "tensorfile", "manifest"}
     | {"peft_format", "peft_folder", "metrics", "vectors", "snapshot"}
     | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
-    | {"processes", "planes", "encodings", "sharding", "signals", "checkpoints", "tracking", "fingerprint", "cards"},
-    {"base", "added", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"},
+    | {"processes", "planes", "encodings", "sharding", "signals", "checkpoints", "tracking", "fingerprint", "cards"}
+    | {"index", "stored"},
+    {"base", "added", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"} | {"records"},
     {"adapter", "registry", "fitting", "hub"},
-    {"sharing"},
+    {"sharing", "upkeep", "differences"},
     {"trunk", "solving", "evaluation", "pool", "merge", "compress", "peft_check", "peft_import", "exporting"},
     {"underway"},
     {"position"},
@@ -62,6 +63,7 @@ SIDEWAYS = {
     ("states", "processes"),
     ("probe", "base"),
     ("probe", "anatomy"),
+    ("stored", "index"),
     ("exporting", "merge"),
     ("base", "anatomy"),
     ("base", "added"),

@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import random
+import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adapterkit import Registry
 from adapterkit.errors import RegistryError
-
-ENTRY = {"task": "text-classification", "strategy": "lora", "base": {}, "bytes": 1, "metrics": {}}
-MANIFEST = {
-    "task": {"name": "text-classification"},
-    "strategy": {"name": "lora"},
-    "base": {"name": "tiny", "fingerprint": "0"},
-    "files": {"adapter_model.safetensors": {"bytes": 1}},
-    "metrics": {},
-}
+from adapterkit.upkeep import collect, doctor
+from tests import faults
+from tests.crowd import crowd
 
 
 def add(path: Path, name: str, content: str) -> str:
-    return Registry(path).add(name, {"adapter.json": manifest(content)}, ENTRY)
+    return Registry(path).add(name, faults.files(content), faults.ENTRY)
 
 
 def manifest(content: str) -> bytes:
-    return json.dumps({**MANIFEST, "note": content}).encode()
-
-
-def add_many(path: Path, worker: int) -> None:
-    for i in range(10):
-        add(path, f"w{worker}-{i}", f"{worker} {i}")
+    return faults.files(content)["adapter.json"]
 
 
 def test_versions_are_named_by_content_and_the_last_added_is_current(registry: Registry) -> None:
@@ -77,15 +69,13 @@ def test_adding_a_damaged_version_again_repairs_it(registry: Registry) -> None:
     assert [p.name for p in registry.folder("a", version).parent.iterdir()] == [version]
 
 
-def test_adds_from_many_processes_all_stand(registry: Registry) -> None:
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=add_many, args=(registry.path, i)) for i in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0
-    assert len(registry.adapters()) == 40
+@pytest.mark.parametrize("locked", [True, False])
+def test_adds_from_many_processes_all_stand_after_a_rebuild_even_where_the_lock_does_nothing(
+    registry: Registry, locked: bool
+) -> None:
+    listed, rebuilt = crowd(registry.path, 8, 20, locked=locked)
+    assert rebuilt == 160
+    assert listed == 160 if locked else listed < 160
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../a", "a.b", ".a", "-a", "a b", "a" * 97, "ä"])
@@ -101,6 +91,7 @@ def test_a_name_that_is_not_one_is_refused(registry: Registry, name: str) -> Non
         ("", "is not JSON"),
         ("[]", "is JSON, but no registry"),
         ('{"schema_version": 9, "adapters": {}}', "has schema version 9; this adapterkit reads 1"),
+        ('{"schema_version": "2.0", "adapters": {}}', "has schema version 2.0; this adapterkit reads 1"),
         ('{"schema_version": 1, "adapters": {"a": 3}}', "'a' is no entry"),
         ('{"schema_version": 1, "adapters": {"a": {"current": "x", "versions": {}}}}', "'a' is no entry"),
         ("[" * 100000, "is not JSON"),
@@ -149,8 +140,8 @@ def test_an_entry_that_is_none_is_made_again(entry: str, registry: Registry) -> 
 
 def test_a_manifest_that_is_none_does_not_spoil_the_index(registry: Registry) -> None:
     add(registry.path, "a", "1")
-    for manifest in (b"[]", json.dumps({**MANIFEST, "task": {"name": 3}}).encode(), b"NaN"):
-        Registry(registry.path).add("b", {"adapter.json": manifest}, ENTRY)
+    for other in (b"[]", json.dumps({**json.loads(manifest("2")), "task": {"name": 3}}).encode(), b"NaN"):
+        Registry(registry.path).add("b", {"adapter.json": other}, faults.ENTRY)
     for path in registry.store.glob("b/*/entry.json"):
         path.unlink()
     index, left_out = registry.rebuild()
@@ -178,6 +169,9 @@ def test_a_disk_that_is_full_leaves_what_there_was(registry: Registry) -> None:
 import pathlib, resource, signal
 from adapterkit import Registry
 from adapterkit.errors import RegistryError
+from adapterkit.upkeep import collect, doctor
+from tests import faults
+from tests.crowd import crowd
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, {resource.RLIM_INFINITY}))
 try:
@@ -191,3 +185,204 @@ except RegistryError as error:
     after = sorted(str(p) for p in registry.path.parent.rglob("*"))
     assert [p for p in after if p not in before] == [str(registry.store / "b")] or after == before
     assert list(json.loads(registry.path.read_text())["adapters"]) == ["a"]
+
+
+# ---- the index and the store
+
+
+def test_everything_that_was_done_is_in_the_store(registry: Registry) -> None:
+    faults.template(registry.path.parent)
+    before = registry.adapters()
+    assert (before["a"]["tags"], before["new"]["folder"], "gone" in before) == (
+        {"prod": next(iter(before["a"]["versions"]))},
+        "old",
+        False,
+    )
+    registry.path.unlink()
+    assert registry.rebuild() == (before, [])
+    assert registry.resolve("a@prod")[1] == before["a"]["tags"]["prod"]
+
+
+def test_versions_with_one_number_have_one_order_on_every_machine(registry: Registry, tmp_path: Path) -> None:
+    """Two machines add without knowing of each other; the folders end in one store, in either order."""
+    for other in ("x", "y"):
+        add(tmp_path / other / "registry.json", "a", other)
+    orders = []
+    for first, second in (("x", "y"), ("y", "x")):
+        shutil.rmtree(registry.store, ignore_errors=True)
+        for other in (first, second):
+            shutil.copytree(tmp_path / other / "store", registry.store, dirs_exist_ok=True)
+        orders.append(registry.rebuild()[0])
+    assert orders[0] == orders[1]
+    versions = list(orders[0]["a"]["versions"])
+    assert versions == sorted(versions)
+    assert orders[0]["a"]["current"] == versions[-1]
+    assert add(registry.path, "a", "z") == registry.adapters()["a"]["current"]
+
+
+def test_two_adapters_that_came_by_one_name_are_both_kept(registry: Registry) -> None:
+    for name in ("a", "b"):
+        add(registry.path, name, name)
+    before = registry.path.read_bytes()
+    registry.rename("a", "c")
+    registry.path.write_bytes(before)  # what another process without the lock may do
+    registry.rename("b", "c")
+    index, _ = registry.rebuild()
+    assert set(index) == {"c", "c-2"}
+    assert {known["folder"] for known in index.values()} == {"a", "b"}
+    assert registry.rebuild()[0] == index
+    assert doctor(registry) == []
+
+
+def test_a_name_that_was_let_go_of_can_be_used_again(registry: Registry) -> None:
+    old = add(registry.path, "a", "1")
+    registry.rename("a", "b")
+    new = add(registry.path, "a", "2")
+    assert (registry.resolve("a")[1], registry.resolve("b")[1]) == (new, old)
+    assert (registry.folder("b", old) / "adapter.json").read_bytes() == manifest("1")
+    assert registry.rebuild()[0] == registry.adapters()
+    with pytest.raises(RegistryError, match="there is an adapter 'a' already"):
+        registry.rename("b", "a")
+
+
+def test_rolling_back_goes_one_version_back_or_to_the_one_given(registry: Registry) -> None:
+    first, second, third = (add(registry.path, "a", content) for content in ("1", "2", "3"))
+    assert registry.tag("a", "best") == ("a", third)
+    assert [registry.rollback("a"), registry.rollback("a")] == [second, first]
+    with pytest.raises(RegistryError, match=f"a@{first} is the first version"):
+        registry.rollback("a")
+    assert registry.rollback("a", "best") == third
+    assert registry.rollback("a", second[:6]) == registry.resolve("a")[1] == second
+
+
+def test_what_is_removed_comes_back_until_it_is_collected(registry: Registry) -> None:
+    first, second = (add(registry.path, "a", content) for content in ("1", "2"))
+    registry.tag(f"a@{first}", "best")
+    before = registry.adapters()
+    assert registry.remove("a@best") == ("a", [first], second)
+    assert list(registry.adapters()["a"]["versions"]) == [second]
+    assert registry.rollback("a", first) == first
+    assert registry.remove("a")[2] is None
+    assert "a" not in registry.adapters()
+    assert registry.rebuild()[0] == {}
+    assert registry.rollback("a") == first
+    assert registry.adapters()["a"]["versions"] == before["a"]["versions"]
+    registry.remove(f"a@{second}")
+    assert [g.path for g in collect(registry, dry_run=True)] == [registry.folder("a", second)]
+    assert registry.folder("a", second).is_dir()
+    assert collect(registry, grace_minutes=60) == []
+    collect(registry)
+    assert [p.name for p in registry.store.glob("a/*") if p.is_dir()] == [first]
+    assert list(registry.rebuild()[0]["a"]["versions"]) == [first]
+    with pytest.raises(RegistryError, match="no version of a named"):
+        registry.rollback("a", second)
+
+
+def test_nothing_that_the_index_lost_is_collected(registry: Registry) -> None:
+    add(registry.path, "a", "1")
+    before = registry.path.read_bytes()
+    lost = [registry.folder("a", add(registry.path, "a", "2")), registry.folder("b", add(registry.path, "b", "3"))]
+    registry.path.write_bytes(before)
+    assert collect(registry) == []
+    assert all(folder.is_dir() for folder in lost)
+    assert [fault.kind for fault in doctor(registry)] == ["orphan", "orphan"]
+    third = add(registry.path, "a", "4")
+    assert list(registry.adapters()["a"]["versions"])[1:] == [lost[0].name, third]
+
+
+def test_keys_of_later_versions_are_kept(registry: Registry) -> None:
+    version = add(registry.path, "a", "1")
+    add(registry.path, "b", "2")
+    index = json.loads(registry.path.read_bytes()) | {"schema_version": "1.7", "licence": "MIT"}
+    index["adapters"]["a"] |= {"owner": "me"}
+    index["adapters"]["a"]["versions"][version] |= {"carbon": 3}
+    for text in (json.dumps(index), json.dumps(index, indent=1)):
+        registry.path.write_text(text)
+        registry.tag("b", "best")
+        registry.tag("a", "best")
+        index["adapters"]["b"]["tags"] = index["adapters"]["a"]["tags"] = {"best": version}
+        index["adapters"]["b"]["tags"] = {"best": registry.resolve("b")[1]}
+        assert json.loads(registry.path.read_bytes()) == index
+
+
+def test_a_file_with_a_line_cut_off_is_damaged_and_not_less(registry: Registry) -> None:
+    for name in ("a", "b", "c"):
+        add(registry.path, name, name)
+    whole = registry.path.read_bytes()
+    draw = random.Random(0)
+    for cut in (draw.randrange(1, len(whole) - 2) for _ in range(50)):
+        registry.path.write_bytes(whole[:cut])
+        with pytest.raises(RegistryError, match="rebuild"):
+            registry.adapters()
+    registry.path.write_bytes(whole.replace(b'"number": 1', b'"number": x', 1))
+    with pytest.raises(RegistryError, match="'a' is no entry"):
+        registry.adapters()
+    assert set(registry.rebuild()[0]) == {"a", "b", "c"}
+    assert registry.path.read_bytes() == whole
+
+
+def test_a_registry_and_its_store_move(registry: Registry, tmp_path: Path) -> None:
+    faults.template(registry.path.parent / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = Registry(tmp_path / "there" / "registry.json")
+    assert doctor(moved) == []
+    assert faults.snapshot(moved)
+    assert str(tmp_path).encode() not in moved.path.read_bytes()
+
+
+def fits(value: Any, schema: dict[str, Any], whole: dict[str, Any]) -> bool:
+    """Tell whether a value is as the parts of JSON Schema that ours uses say."""
+    if "$ref" in schema:
+        return fits(value, whole["$defs"][schema["$ref"].rpartition("/")[2]], whole)
+    kind = {"object": dict, "string": str, "integer": int, "number": int | float}[schema["type"]]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        return False
+    if isinstance(value, str):
+        return re.search(schema.get("pattern", ""), value) is not None
+    if not isinstance(value, dict):
+        return bool(value >= schema.get("minimum", value))
+    own, others = schema.get("properties", {}), schema.get("additionalProperties")
+    names = schema.get("propertyNames", {}).get("pattern", "")
+    return (
+        len(value) >= schema.get("minProperties", 0)
+        and all(key in value for key in schema.get("required", ()))
+        and all(re.search(names, key) for key in value)
+        and all(fits(part, own.get(key, others), whole) for key, part in value.items() if own.get(key, others))
+    )
+
+
+def test_what_is_written_fits_the_published_schema(registry: Registry) -> None:
+    schema = json.loads((Path(__file__).parent.parent / "docs" / "registry.schema.json").read_text())
+    faults.template(registry.path.parent)
+    index = json.loads(registry.path.read_bytes())
+    assert fits(index, schema, schema)
+    version = index["adapters"]["a"]["current"]
+    for place, key, value in (
+        (index, "schema_version", "2.0"),
+        (index["adapters"], "a/b", index["adapters"]["b"]),
+        (index["adapters"]["a"], "current", "x"),
+        (index["adapters"]["a"]["tags"], "abc", version),
+        (index["adapters"]["a"]["versions"][version], "number", -1),
+        (index["adapters"]["a"]["versions"][version], "bytes", "3"),
+        (index["adapters"]["new"], "folder", "../old"),
+    ):
+        before = dict(place)
+        place[key] = value
+        assert not fits(index, schema, schema), key
+        place.clear()
+        place.update(before)
+    assert fits(index, schema, schema)
+
+
+# ---- faults
+
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace isn't installed")
+
+
+@pytest.mark.slow
+@needs_strace
+def test_whatever_fails_there_is_the_old_state_or_the_new_and_weak_writers_are_found_out() -> None:
+    """A cut of `python -m tests.faults`."""
+    total = faults.run(every=60, states=6, operations=("save", "rollback", "gc"))
+    assert all(total[fault] for fault in faults.FAULTS)

@@ -1,0 +1,35 @@
+"""adapt gc: what can go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from adapterkit.cli.common import common_options, print_json, registry_option, size
+from adapterkit.registry import Registry
+
+
+@click.command(short_help="Delete what was removed and what was left over.")
+@click.option("--dry-run", is_flag=True, help="Say what would go; delete nothing.")
+@click.option(
+    "--grace",
+    "minutes",
+    type=click.FloatRange(min=0),
+    metavar="MINUTES",
+    help="Keep what is younger; default: 0, and 60 where the file system's lock does nothing.",
+)
+@registry_option()
+@common_options
+def command(dry_run: bool, minutes: float | None, registry: Path | None, as_json: bool) -> None:
+    """Delete versions that were removed, and what was left of writes that were cut off. What is listed stays."""
+    from adapterkit.upkeep import collect
+
+    where = Registry.at(registry)
+    gone = collect(where, dry_run=dry_run, grace_minutes=minutes)
+    if as_json:
+        print_json([{"path": str(g.path), "why": g.why, "bytes": g.nbytes} for g in gone])
+        return
+    for g in gone:
+        click.echo(f"{'would go' if dry_run else 'deleted':<11}{g.path}: {g.why}, {size(g.nbytes)}")
+    click.echo(f"{where.path}: {len(gone)} {'would go' if dry_run else 'deleted'}, {size(sum(g.nbytes for g in gone))}")

@@ -1,0 +1,24 @@
+"""adapt rename: another name for an adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from adapterkit.cli.common import adapter_names, common_options, print_json, registry_option
+from adapterkit.registry import Registry
+
+
+@click.command(short_help="Call an adapter by another name.")
+@click.argument("old", shell_complete=adapter_names)
+@click.argument("new")
+@registry_option()
+@common_options
+def command(old: str, new: str, registry: Path | None, as_json: bool) -> None:
+    """Call the adapter OLD by the name NEW, with all its versions and tags. Its files stay where they are."""
+    Registry.at(registry).rename(old, new)
+    if as_json:
+        print_json({"old": old, "name": new})
+    else:
+        click.echo(f"{old} is {new} now")

@@ -1,0 +1,27 @@
+"""adapt rollback: back to an earlier version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from adapterkit.cli.common import adapter_argument, common_options, print_json, registry_option
+from adapterkit.registry import Registry
+
+
+@click.command(short_help="Make an earlier version of an adapter the current one.")
+@adapter_argument()
+@click.argument("version", required=False)
+@registry_option()
+@common_options
+def command(name: str, version: str | None, registry: Path | None, as_json: bool) -> None:
+    """Make VERSION (or a tag) the current version of NAME; by default the one before. No version is lost.
+
+    It also brings back what was removed, as long as its files are there.
+    """
+    current = Registry.at(registry).rollback(name, version)
+    if as_json:
+        print_json({"name": name, "version": current})
+    else:
+        click.echo(f"{name} is {name}@{current}")

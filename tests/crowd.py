@@ -1,0 +1,72 @@
+"""Save many adapters from many processes into one registry, with its lock and without, and count what is there.
+
+python -m tests.crowd                          # 32 processes, 50 adapters each
+python -m tests.crowd --processes 8 --each 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+from adapterkit.registry import Registry
+from adapterkit.upkeep import doctor
+from tests.faults import ENTRY, files
+
+
+@contextlib.contextmanager
+def no_lock(registry: Registry, seconds: float = 0) -> Iterator[None]:
+    yield
+
+
+def save(path: Path, worker: int, each: int, locked: bool) -> None:
+    with contextlib.nullcontext() if locked else mock.patch.object(Registry, "locked", no_lock):
+        for number in range(each):
+            name = f"shared-{number % 5}" if number % 2 else f"own-{worker}-{number}"
+            Registry(path).add(name, files(f"{worker} {number}"), ENTRY)
+
+
+def crowd(path: Path, processes: int, each: int, *, locked: bool) -> tuple[int, int]:
+    """Save from all processes at once; return how many versions the index lists, and how many after a rebuild."""
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=save, args=(path, number, each, locked)) for number in range(processes)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    registry = Registry(path)
+    listed = versions(registry)
+    registry.rebuild()
+    assert doctor(registry) == []
+    return listed, versions(registry)
+
+
+def versions(registry: Registry) -> int:
+    return sum(len(known["versions"]) for known in registry.adapters().values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--processes", type=int, default=32)
+    parser.add_argument("--each", type=int, default=50)
+    args = parser.parse_args()
+    for locked in (True, False):
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.monotonic()
+            found = crowd(Path(folder) / "registry.json", args.processes, args.each, locked=locked)
+            took, lock = time.monotonic() - began, "with the lock" if locked else "with a lock that does nothing"
+            wanted = args.processes * args.each
+            print(f"{lock}: {found[0]} of {wanted} listed, {found[1]} after a rebuild, {took:.0f} s")
+            assert found[1] == wanted
+            assert not locked or found[0] == wanted
+
+
+if __name__ == "__main__":
+    main()
