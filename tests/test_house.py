@@ -41,6 +41,7 @@ FLOORS = [
     {"workflow", "answering"},
     {"planning", "search"},
     {"tuning"},
+    {"testing"},
 ]
 SIDEWAYS = {
     ("patch", "modules"),
@@ -50,6 +51,7 @@ SIDEWAYS = {
     ("strategy", "patch"),
     ("tasks", "data"),
     ("tasks", "base"),
+    ("tasks", "strategies"),
     ("data", "kept"),
     ("signals", "processes"),
     ("checkpoints", "planes"),

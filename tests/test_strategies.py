@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adapterkit import Adapter, AdapterkitError, Base, Plan, Registry, Strategy, run, training
 from adapterkit.strategies import Found, installed, strategy_class
-from tests import tiny
+from adapterkit.testing import tiny
 
 STRATEGIES = [found.name for found in installed()]
 FAMILIES = ["bert", "roberta", "gpt2", "llama", "t5"]
