@@ -13,13 +13,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .contract import contract
-    from .rules import RULES, Bench, Broken, Rule
+    from .bench import Bench
+    from .rules import RULES, Outcome, Rule, cases, tried
+    from .suite import contract
 
-__all__ = ["RULES", "Bench", "Broken", "Rule", "contract"]
+_HOMES = {"Bench": "bench", "Outcome": "rules", "RULES": "rules", "Rule": "rules", "cases": "rules", "tried": "rules"}
+_HOMES |= {"contract": "suite"}
+
+__all__ = ["RULES", "Bench", "Outcome", "Rule", "cases", "contract", "tried"]
 
 
 def __getattr__(name: str) -> Any:  # so that `adapt plugins --help` needs neither torch nor pytest
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'adapterkit.testing' has no attribute '{name}'")
-    return getattr(importlib.import_module(".contract" if name == "contract" else ".rules", __name__), name)
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
