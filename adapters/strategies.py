@@ -97,7 +97,9 @@ class Found:
         if not (inspect.isclass(cls) and issubclass(cls, parent)):
             raise self.error(f"{self.who} is not a subclass of adapterkit.{parent.__name__}: {self.target}")
         if inspect.isabstract(cls):
-            raise self.error(f"{self.who} lacks {', '.join(sorted(cls.__abstractmethods__))}: {self.target}")
+            raise self.error(
+                f"{self.who} lacks {', '.join(sorted(getattr(cls, '__abstractmethods__', ())))}: {self.target}"
+            )
         if (wanted := getattr(cls, "interface", 1)) not in INTERFACES:
             kept = ", ".join(map(str, INTERFACES))
             raise self.error(f"{self.who} is written for interface {wanted}; this adapterkit keeps interface {kept}")

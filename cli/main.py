@@ -24,6 +24,7 @@ COMMANDS = {
     "import": "Take in an adapter that PEFT made.",
     "export": "Write an adapter for PEFT, transformers or llama.cpp.",
     "strategies": "List the strategies that are installed.",
+    "plugins": "List, look into, make, check and install plugins.",
     "registry": "Look after registry.json.",
     "demo": "List the data sets that come with the package, or copy one.",
     "base": "Print where a base lies, to use it with other tools.",

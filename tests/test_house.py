@@ -30,8 +30,8 @@ FLOORS = [
     | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
     | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking"},
     {"base", "added", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"},
-    {"adapter", "registry", "fitting"},
-    {"trunk", "solving", "evaluation", "pool", "merge", "peft_check", "peft_import", "exporting"},
+    {"adapter", "registry", "fitting", "scaffold", "packages"},
+    {"trunk", "solving", "evaluation", "pool", "merge", "peft_check", "peft_import", "exporting", "inventory"},
     {"underway"},
     {"position"},
     {"groups"},
@@ -119,9 +119,11 @@ def test_nothing_loads_a_pickle() -> None:
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 names = [a.name for a in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-                assert "pickle" not in names, path
-                if isinstance(node, ast.Attribute) and node.attr == "load":
-                    assert ast.unparse(node) not in ("torch.load", "pickle.load", "joblib.load"), path
+                # the contract pickles a strategy's options, to see that it can be done, and loads nothing
+                assert "pickle" not in names or path.name == "rules.py", path
+                if isinstance(node, ast.Attribute) and node.attr in ("load", "loads"):
+                    wrong = ("torch.load", "pickle.load", "pickle.loads", "joblib.load")
+                    assert ast.unparse(node) not in wrong, path
 
 
 def test_all_is_what_there_is() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..adapter import Adapter
 from ..base import Base
 from ..checkpoints import Checkpoints
+from ..errors import StrategyError
 from ..options import plain
 from ..patch import Patch
 from ..settings import TrainingOptions
@@ -30,6 +31,15 @@ FAMILIES = ("bert", "roberta", "gpt2", "llama", "t5")
 TEXTS = ("lovely food", "awful film", "a great and friendly place to be in", "rude", "so happy", "i want it back now")
 ROWS = [{"text": f"{TEXTS[i % 6]} {i}", "label": ("good", "bad")[i % 2]} for i in range(24)]
 EPOCHS, BATCH = 3, 4
+ROUNDING = 1e-5  # of the largest number: what computing in another order may cost in fp32
+
+
+class Broken(AssertionError):
+    """A rule doesn't hold; the message says by how much."""
+
+
+class NotTried(Exception):
+    """A rule can't be tried; the message says why."""
 
 
 @dataclass
@@ -43,6 +53,7 @@ class Seen:
     patches: dict[str, Patch] = field(default_factory=dict)
     said: Tensor | None = None  # by the trained base
     adapter: Adapter | None = None
+    losses: list[float] = field(default_factory=list)
     error: Exception | None = None
 
 
@@ -61,7 +72,9 @@ class Bench:
         where = self.folder / f"{family}{'-still' if still else ''}"
         if not where.exists():
             config = vars(tiny.CONFIGS[family]())
-            quiet = {key: 0.0 for key, value in config.items() if "drop" in key and isinstance(value, float)}
+            quiet: dict[str, Any] = {
+                key: 0.0 for key, value in config.items() if "drop" in key and isinstance(value, float)
+            }
             tiny.make(family, where, **(quiet if still else {}))
         return where
 
@@ -74,7 +87,8 @@ class Bench:
         if family not in self._seen:
             self._seen[family] = seen = Seen()
             try:
-                seen.adapter = trained(self.base(family), observed(self.strategy, seen)).adapter
+                found = trained(self.base(family), observed(self.strategy, seen))
+                seen.adapter, seen.losses = found.adapter, found.losses
             except Exception as error:  # whatever a plugin does, a rule tells
                 seen.error = error
         return self._seen[family]
@@ -186,3 +200,30 @@ def apart(a: Tensor, b: Tensor) -> float:
         return 0.0
     difference = float((a - b).abs().max()) / max(float(b.abs().max()), 1e-30)
     return difference if difference == difference else float("inf")  # a NaN is as far away as can be
+
+
+def near(found: Tensor, wanted: Tensor, most: float, what: str) -> str:
+    """Say how near two tensors are, or raise `Broken` where that is more than `most` of the largest number."""
+    off = apart(found, wanted)
+    if off > most:
+        bound = f"{most:g} at most" if most else "and must be equal to the bit"
+        raise Broken(f"{what} differ by {off:.2g} of the largest, {bound}")
+    return f"{what} within {off:.1g}" if off else f"{what} equal to the bit"
+
+
+def reached(bench: Bench, family: str) -> Seen:
+    """Return what a training showed that came to its patches, or raise what kept it from them."""
+    seen = bench.seen(family)
+    if not seen.end or (seen.error is not None and not seen.patches):
+        raise seen.error or Broken("a training ended without asking for patches")
+    return seen
+
+
+def adapter_of(bench: Bench, family: str) -> Adapter:
+    """Return the adapter of a training, or raise why there is none."""
+    seen = bench.seen(family)
+    if seen.adapter is None:
+        if isinstance(seen.error, StrategyError):
+            raise seen.error
+        raise Broken(f"no adapter was made: {type(seen.error).__name__}: {seen.error}")
+    return seen.adapter

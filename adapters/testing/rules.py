@@ -9,25 +9,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import pickle
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import datasets
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..adapter import Adapter
 from ..base import Base
-from ..checkpoints import Checkpoints
 from ..errors import OptionError, StrategyError
 from ..evaluation import encode, outputs
 from ..modules import blocks
@@ -36,21 +30,22 @@ from ..patch import Patch, Replace
 from ..pool import Pool
 from ..settings import BaseOptions, DataOptions, SavingOptions, TrainingOptions
 from ..snapshot import Snapshot
-from ..watch import Watch
-from .bench import BATCH, FAMILIES, TEXTS, Bench, Seen, apart, said, task, tensors, trained
-
-ROUNDING = 1e-5  # of the largest number: what computing in another order may cost in fp32
-SPREAD = 1e-3  # of the largest number, between one process and two, whose gradients are summed in another order
-PATIENCE = 180.0  # seconds for two processes
-DIES = 8  # the step at which a run is stopped, in the middle of an epoch
-
-
-class Broken(AssertionError):
-    """A rule doesn't hold; the message says by how much."""
-
-
-class NotTried(Exception):
-    """A rule can't be tried; the message says why."""
+from .bench import (
+    FAMILIES,
+    ROUNDING,
+    TEXTS,
+    Bench,
+    Broken,
+    NotTried,
+    adapter_of,
+    apart,
+    near,
+    reached,
+    said,
+    task,
+    tensors,
+)
+from .runs import processes, resuming
 
 
 @dataclass(frozen=True)
@@ -77,27 +72,31 @@ def cases(families: Sequence[str] = FAMILIES, *, everywhere: bool = False) -> li
 class Outcome:
     """What came of a rule on a family."""
 
+    strategy: str
     rule: str
     family: str
     state: Literal["kept", "broken", "skipped"]
     text: str  # what was found; of a broken rule by how much
 
+    def __str__(self) -> str:
+        return f"{self.strategy} on {self.family}: {self.rule}: {self.text}"
+
 
 def tried(rule: Rule, bench: Bench, family: str) -> Outcome:
     """Try a rule on a family; whatever the strategy raises is told in the outcome."""
-    who = f"{type(bench.strategy).__name__} on {family}: {rule.name}: "
+    state: Literal["kept", "broken", "skipped"] = "broken"
     try:
-        return Outcome(rule.name, family, "kept", rule.test(bench, family))
+        state, text = "kept", rule.test(bench, family)
     except NotTried as error:
-        return Outcome(rule.name, family, "skipped", f"{who}{error}")
+        state, text = "skipped", str(error)
     except Broken as error:
-        return Outcome(rule.name, family, "broken", f"{who}{error}")
+        text = str(error)
     except StrategyError as error:
-        if refused := _refused(bench, family):
-            return Outcome(rule.name, family, "skipped", f"{who}doesn't fit: {refused}")
-        return Outcome(rule.name, family, "broken", f"{who}{error}")
+        refused = _refused(bench, family)
+        state, text = ("skipped", f"doesn't fit: {refused}") if refused else ("broken", str(error))
     except Exception as error:  # whatever a plugin does
-        return Outcome(rule.name, family, "broken", f"{who}{' '.join(f'{type(error).__name__}: {error}'.split())}")
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+    return Outcome(type(bench.strategy).__name__, rule.name, family, state, text)
 
 
 def _refused(bench: Bench, family: str) -> str:
@@ -123,7 +122,7 @@ def applying(bench: Bench, family: str) -> str:
     for p in learning:
         if not isinstance(p, nn.Parameter) or id(p) not in there:
             raise Broken(f"apply returned what is no parameter of the base: {type(p).__name__}")
-    return _near(said(base), before, ROUNDING, "outputs")
+    return near(said(base), before, ROUNDING, "outputs")
 
 
 def removing(bench: Bench, family: str) -> str:
@@ -147,7 +146,7 @@ def removing(bench: Bench, family: str) -> str:
     if changed := [name for name in values if not torch.equal(now[name], values[name])]:
         off = apart(now[changed[0]], values[changed[0]])
         raise Broken(f"{len(changed)} tensors are not as before, first {changed[0]}, by {off:.2g} of its largest")
-    return _near(said(base), before, 0.0, "outputs")
+    return near(said(base), before, 0.0, "outputs")
 
 
 # ---- trained
@@ -172,16 +171,16 @@ def learning(bench: Bench, family: str) -> str:
 
 def patches(bench: Bench, family: str) -> str:
     """Patches on a bare base say what the trained model said."""
-    seen = _trained(bench, family)
+    seen = reached(bench, family)
     assert seen.said is not None
     base = bench.base(family)
     with _attached(base, seen.patches):
-        return _near(said(base), seen.said, ROUNDING, "outputs")
+        return near(said(base), seen.said, ROUNDING, "outputs")
 
 
 def disk(bench: Bench, family: str) -> str:
     """An adapter that was written and read again says what it said, to the bit."""
-    adapter, seen = _adapter(bench, family), bench.seen(family)
+    adapter, seen = adapter_of(bench, family), bench.seen(family)
     folder = bench.folder / f"{family}-adapter"
     folder.mkdir(exist_ok=True)
     for name, data in adapter.files().items():
@@ -193,24 +192,27 @@ def disk(bench: Bench, family: str) -> str:
     with _attached(base, seen.patches):
         wanted = said(base)
     with again.attached(other):
-        text = _near(said(other), wanted, 0.0, "outputs")
+        text = near(said(other), wanted, 0.0, "outputs")
     return f"{text}; {len(adapter.files()['adapter_model.safetensors']):,} bytes"
 
 
 def pool(bench: Bench, family: str) -> str:
     """In a batch beside other adapters each says what it says alone."""
-    adapter, base = _adapter(bench, family), bench.base(family)
+    adapter, base = adapter_of(bench, family), bench.base(family)
     beside = {"it": adapter, "again": _moved(adapter), "head": _neighbour(base, adapter, {})}
-    if found := list(blocks(base.model).items()):
-        name, module = found[-1][0], next((n for n, m in found[-1][1].named_modules() if m._parameters), "")
+    if there := list(blocks(base.model).items()):
+        name, module = there[-1][0], next((n for n, m in there[-1][1].named_modules() if m._parameters), "")
         where = f"{name}.{module}" if module else name
         own = dict(base.model.get_submodule(where).named_parameters(recurse=False))
         beside["block"] = _neighbour(base, adapter, {where: Replace({n: p.detach() * 1.1 for n, p in own.items()})})
     wanted = {(text, n): logits for n, a in beside.items() for text, logits in zip(TEXTS, _alone(base, a), strict=True)}
+    rows = [*wanted, *((TEXTS[0], n) for n in beside)]  # the last are a batch in which every row is another's
     with Pool(base, beside) as opened:
         found = opened.outputs([text for text, _ in wanted], [n for _, n in wanted])
-    text = _near(torch.tensor(np.stack(found)), torch.tensor(np.stack(list(wanted.values()))), ROUNDING, "logits")
-    return f"{len(wanted)} rows of {len(beside)} adapters, {text}"
+        found += opened.outputs([TEXTS[0]] * len(beside), list(beside))
+    alone = torch.from_numpy(np.stack([wanted[row] for row in rows]))
+    text = near(torch.from_numpy(np.stack(found)), alone, ROUNDING, "logits")
+    return f"{len(rows)} rows of {len(beside)} adapters, {text}"
 
 
 # ---- the options
@@ -245,105 +247,6 @@ def written(bench: Bench, family: str) -> str:
     return f"{count} sets of {len(options(kind))} options"
 
 
-# ---- whole runs
-
-
-def processes(bench: Bench, family: str) -> str:
-    """Two processes learn what one learns from the same batches."""
-    if family not in bench.pairs:
-        launch([bench], family)
-    found = bench.pairs[family]
-    for rank, one in enumerate(found["each"]):
-        if "error" in one:
-            raise Broken(f"process {rank} ended with {one['error']}")
-        if not one["untouched"]:
-            raise Broken(f"process {rank} left the base changed")
-    base = bench.base(family, still=True)
-    alone = trained(base, bench.strategy, batch=BATCH)
-    first, second = (torch.tensor(one["losses"]) for one in found["each"])
-    _near(second, first, 0.0, "losses of the two processes")
-    loss = _near(first, torch.tensor(alone.losses), SPREAD, "losses")
-    with alone.adapter.attached(base):
-        wanted = said(base)
-    with Adapter.load(found["out"]).attached(base):
-        return f"{loss}, {_near(said(base), wanted, SPREAD, 'outputs')}"
-
-
-def launch(benches: Sequence[Bench], family: str) -> None:
-    """Train the strategies of benches in two processes, gloo on the CPU, all in one launch; the benches keep what came.
-
-    Raises `NotTried` where a strategy's class can't be imported by name, and `Broken` where the processes fail.
-    """
-    folder = benches[0].folder
-    jobs = []
-    for number, bench in enumerate(benches):
-        kind = type(bench.strategy)
-        if "<locals>" in kind.__qualname__ or kind.__module__ == "__main__":
-            raise NotTried(f"another process can't import {kind.__module__}.{kind.__qualname__}")
-        jobs.append(
-            {
-                "class": f"{kind.__module__}:{kind.__qualname__}",
-                "options": plain(bench.strategy),
-                "base": str(bench.path(family, still=True)),
-                "out": str(folder / f"two-{family}-{number}"),
-            }
-        )
-    (folder / "jobs.json").write_text(json.dumps(jobs))
-    files = [str(folder / name) for name in ("jobs.json", "found.json")]
-    runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    path = os.pathsep.join(part or os.getcwd() for part in sys.path)
-    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [*runner, "-m", "adapterkit.testing.worker", *files]
-    started = subprocess.Popen(
-        command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        stderr = started.communicate(timeout=PATIENCE)[1]
-    except BaseException as error:  # or both go on waiting for each other
-        os.killpg(started.pid, signal.SIGKILL)
-        started.communicate()
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise Broken(f"two processes did not end within {PATIENCE:.0f} s") from None
-        raise
-    if started.returncode:
-        errors = [line for line in stderr.splitlines() if "Error" in line] or ["?"]
-        raise Broken(f"two processes ended with exit code {started.returncode}: {errors[-1].strip()}")
-    each = json.loads(Path(files[1]).read_text())
-    for number, (bench, job) in enumerate(zip(benches, jobs, strict=True)):
-        bench.pairs[family] = {"out": job["out"], "each": [one[number] for one in each]}
-
-
-class _Dies(Watch):
-    """End a run at its so manyth step, as a kill would."""
-
-    steps = 0
-
-    def advance(self, steps: int = 1, **values: float) -> None:
-        self.steps += "loss" in values
-        if self.steps == DIES:
-            raise KeyboardInterrupt
-
-
-def resuming(bench: Bench, family: str) -> str:
-    """A run that died and goes on from its checkpoint ends in the same bytes."""
-    wanted, runs = _adapter(bench, family).files(), bench.folder / f"{family}-runs"
-
-    def run(watch: Watch | None = None, *, resume: bool = False) -> Any:
-        kept = Checkpoints(runs, SavingOptions(save_steps=1), {}, b"", watch or Watch())
-        with contextlib.closing(kept):
-            return trained(bench.base(family), bench.strategy, checkpoints=kept, resume=resume, watch=watch)
-
-    with contextlib.suppress(KeyboardInterrupt):
-        run(_Dies())
-        raise NotTried(f"a run has fewer than {DIES} steps")
-    found = run(resume=True).adapter
-    for name, data in wanted.items():
-        if found.files().get(name) != data:
-            off = max(apart(found.tensors[n].float(), t.float()) for n, t in bench.seen(family).adapter.tensors.items())  # type: ignore[union-attr]
-            raise Broken(f"{name} has other bytes; a tensor differs by {off:.2g} of its largest")
-    return f"stopped at step {DIES}, byte for byte"
-
-
 RULES = (
     Rule("applying", applying),
     Rule("learning", learning),
@@ -359,30 +262,6 @@ RULES = (
 
 
 # ---- what they share
-
-
-def _near(found: Tensor, wanted: Tensor, most: float, what: str) -> str:
-    off = apart(found, wanted)
-    if off > most:
-        bound = f"{most:g} at most" if most else "and must be equal to the bit"
-        raise Broken(f"{what} differ by {off:.2g} of the largest, {bound}")
-    return f"{what} within {off:.1g}" if off else f"{what} equal to the bit"
-
-
-def _trained(bench: Bench, family: str) -> Seen:
-    seen = bench.seen(family)
-    if not seen.end or (seen.error is not None and not seen.patches):
-        raise seen.error or Broken("a training ended without asking for patches")
-    return seen
-
-
-def _adapter(bench: Bench, family: str) -> Adapter:
-    seen = bench.seen(family)
-    if seen.adapter is None:
-        if isinstance(seen.error, StrategyError):
-            raise seen.error
-        raise Broken(f"no adapter was made: {type(seen.error).__name__}: {seen.error}")
-    return seen.adapter
 
 
 @contextlib.contextmanager
@@ -411,12 +290,12 @@ def _moved(adapter: Adapter) -> Adapter:
 def _neighbour(base: Base, like: Adapter, found: dict[str, Patch]) -> Adapter:
     """Return an adapter of the same task with these patches and another head."""
     head = {n: like.tensors[f"base_model.model.{n}"].flip(0) for n in like.manifest["head"]}
-    about = {key: like.manifest[key] for key in ("task", "strategy", "metrics") if key in like.manifest}
+    about: dict[str, Any] = {key: like.manifest[key] for key in ("task", "strategy", "metrics") if key in like.manifest}
     model = base.task_model(task().auto_class, **task().config())
     return Adapter.make(base, model, found, head, about)
 
 
-def _spellings(kind: type) -> set[str]:
+def _spellings(kind: type[Any]) -> set[str]:
     return {s for option in options(kind).values() for s in (option.flag, *option.aliases)} - {
         "--learning-rate",
         "--lr",
@@ -426,7 +305,8 @@ def _spellings(kind: type) -> set[str]:
 def _others(strategy: Any) -> Iterator[Any]:
     """Yield the strategy with one option or another changed, as far as it takes the value."""
     for field in dataclasses.fields(strategy):
-        option, value = options(type(strategy))[field.name], getattr(strategy, field.name)
+        option = options(type(strategy))[field.name]  # type: ignore[arg-type]
+        value = getattr(strategy, field.name)
         tries: list[Any] = [None] if option.optional else []
         if isinstance(option.type, tuple):
             tries += option.type

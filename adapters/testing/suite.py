@@ -38,8 +38,8 @@ def contract(
                 made.append(Bench(strategy, tmp_path_factory.mktemp("contract"), **options))
             outcome = tried(rule, made[0], family)
             if outcome.state == "skipped":
-                pytest.skip(outcome.text)
+                pytest.skip(str(outcome))
             elif outcome.state == "broken":
-                pytest.fail(outcome.text, pytrace=False)
+                pytest.fail(str(outcome), pytrace=False)
 
     return Contract

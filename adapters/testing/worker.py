@@ -1,4 +1,4 @@
-"""Train strategies in one of several processes, and write what came of it: see `rules.launch`.
+"""Train strategies in one of several processes, and write what came of it: see `runs.launch`.
 
 torchrun --nproc-per-node 2 -m adapterkit.testing.worker JOBS.json FOUND.json
 """
@@ -24,10 +24,10 @@ from .bench import BATCH, trained
 def found(job: dict[str, Any]) -> dict[str, Any]:
     """Train as a job says: with a strategy by its class, on a base, into a folder; tell of losses or of an error."""
     module, _, name = job["class"].partition(":")
-    kind = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    kind: Any = functools.reduce(getattr, name.split("."), importlib.import_module(module))
     base = Base.load(job["base"])
     try:
-        result = trained(base, build(kind, job["options"]), batch=BATCH // 2)  # type: ignore[type-var]
+        result = trained(base, build(kind, job["options"]), batch=BATCH // 2)
     except Exception as error:  # a rule tells what it was
         return {"error": f"{type(error).__name__}: {error}"}
     if processes.index() == 0:
