@@ -166,11 +166,13 @@ def _report(found: list[Outcome]) -> None:
     rows = []
     for rule in dict.fromkeys(outcome.rule for outcome in found):
         own = [outcome for outcome in found if outcome.rule == rule]
-        for state in ("broken", "skipped", "kept"):
-            told = [outcome for outcome in own if outcome.state == state]
-            texts = list(dict.fromkeys(outcome.text for outcome in told))
-            rows += [[rule, state, ", ".join(o.family for o in told if o.text == text), text] for text in texts]
-    print_table(["rule", "", "on", "found"], rows)
+        state = next(state for state in ("broken", "kept", "skipped") if any(o.state == state for o in own))
+        told = [o for o in own if o.state == state]
+        families: dict[str, list[str]] = {}
+        for outcome in told:
+            families.setdefault(outcome.text, []).append(outcome.family)
+        rows.append([rule, state, "; ".join(f"{', '.join(some)}: {text}" for text, some in families.items())])
+    print_table(["rule", "", "on which base, and by how much"], rows)
     counts = {state: sum(o.state == state for o in found) for state in ("kept", "broken", "skipped")}
     click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import TaskError, unknown
 from ..options import options
 from ..strategies import TASKS as GROUP
-from ..strategies import Found, find, installed
+from ..strategies import Found, everything, find
 from .fill_mask import FillMask
 from .multiple_choice import MultipleChoice
 from .question_answering import QuestionAnswering
@@ -48,7 +48,7 @@ def task_class(name: str) -> type[Task]:
     own = TASKS.get(ALIASES.get(name, name))
     if own is not None:
         return own
-    plugins = installed(GROUP)
+    plugins = everything(GROUP)
     if not any(found.answers_to(name) for found in plugins):
         raise TaskError(unknown("task", name, [*TASKS, *ALIASES, *(found.name for found in plugins)]))
     return checked_task(find(name, GROUP))

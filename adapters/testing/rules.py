@@ -296,10 +296,9 @@ def _neighbour(base: Base, like: Adapter, found: dict[str, Patch]) -> Adapter:
 
 
 def _spellings(kind: type[Any]) -> set[str]:
-    return {s for option in options(kind).values() for s in (option.flag, *option.aliases)} - {
-        "--learning-rate",
-        "--lr",
-    }
+    """Return the flags of a section, but those of the rate, which is the strategy's."""
+    known = options(kind).values()  # type: ignore[arg-type]
+    return {s for o in known for s in (o.flag, *o.aliases)} - {"--learning-rate", "--lr"}
 
 
 def _others(strategy: Any) -> Iterator[Any]:
