@@ -43,15 +43,19 @@ def uninstall(name: str) -> tuple[str, list[Found]]:
         known = {f.distribution for f in there} | {f.name for f in there}
         raise PluginError(unknown("plugin", name, known, known_as="installed beside adapterkit's own"))
     gone = [found for found in there if found.distribution == owners[0]]
-    _pip("uninstall", "--yes", owners[0])
+    said = _pip("uninstall", "--yes", owners[0])
     importlib.invalidate_caches()
+    if any(found in plugins() for found in gone):  # another environment's, on which this one stands
+        raise PluginError(f"pip left {owners[0]} where it is: {said[-1] if said else 'it says nothing'}")
     return owners[0], gone
 
 
-def _pip(*arguments: str) -> None:
+def _pip(*arguments: str) -> list[str]:
+    """Run pip and return the lines of its standard error, or raise `PluginError` with the errors among them."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     if done.returncode:
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         errors = [line.removeprefix("ERROR:").strip() for line in said if line.startswith("ERROR:")]
         raise PluginError(f"pip {arguments[0]}: {'; '.join(errors[:3]) or (said or ['it failed'])[-1]}")
+    return said

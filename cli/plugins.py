@@ -107,9 +107,8 @@ def _show_reach(found: Reach) -> None:
     rows = [[p.name, " x ".join(map(str, p.shape)), p.tensors, f"{p.parameters:,}"] for p in found.parts]
     print_table(["learns", "shape", "tensors", "parameters"], rows)
     which = ", ".join(map(str, found.blocks)) or "none"
-    click.echo(
-        f"learns     {found.parameters:,} beside or among {found.of:,} parameters: {found.parameters / found.of:.2%}"
-    )
+    share = found.parameters / found.of
+    click.echo(f"learns     {found.parameters:,} parameters, {share:.2%} as many as the base has")
     click.echo(f"blocks     {which} of {found.of_blocks}")
     click.echo(f"adapter    {found.patches} patches, {size(found.bytes)} and the head")
 
