@@ -226,7 +226,7 @@ def _installed(source: Path, site: Path) -> None:
 
 def test_show_tells_the_options_and_what_would_learn(adapt: Adapt, tiny_folder: Callable[..., Path]) -> None:
     shown = json.loads(adapt("plugins", "show", "layerwise", "--base", tiny_folder(), "--json").stdout)
-    assert [option["name"] for option in shown["options"]] == ["learning_rate", "top", "layers"]
+    assert {"learning_rate", "top", "layers"} <= {option["name"] for option in shown["options"]}
     assert shown["trains"]["blocks"] == [1, 2]
     each = 4 * (32 * 32 + 32) + 2 * 32 * 48 + 48 + 32 + 4 * 32  # attention, feed-forward, two norms
     assert shown["trains"]["parameters"] == 2 * each

@@ -152,7 +152,7 @@ def observed(strategy: Strategy, seen: Seen) -> Strategy:
         return learning
 
     def patches(self: Strategy, base: nn.Module) -> Mapping[str, Patch]:
-        changing = {id(t) for t in getattr(self, "state", lambda base: {})(base).values()}
+        changing = {id(t) for t in kind.state(self, base).values()}
         seen.changing = frozenset(name for name, t in _named(base) if id(t) in changing)
         seen.end, seen.said = tensors(base), said(base)
         with torch.no_grad():
