@@ -3,6 +3,7 @@
 AdapterkitError            every one of these; the command line prints it in one line and exits with 2
 ├── OptionError            a flag, field or config key: unknown, of the wrong type, out of range
 ├── StrategyError          a strategy: not installed, not loadable, or not fitting the base
+├── PluginError            a plugin's package: can't be made, installed or taken away
 ├── TaskError              a task: unknown, or not fitting the columns or the base
 ├── DataError              a file or a row of data; says file and line
 ├── BaseModelError         a base: not found, not safetensors, incomplete
@@ -38,6 +39,10 @@ class OptionError(AdapterkitError):
 
 class StrategyError(AdapterkitError):
     """A strategy is not installed, can't be loaded, or doesn't fit the base."""
+
+
+class PluginError(AdapterkitError):
+    """A plugin's package can't be made, installed or taken away."""
 
 
 class TaskError(AdapterkitError):

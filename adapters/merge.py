@@ -334,7 +334,7 @@ def _low_rank(like: LowRank, a: Tensor, b: Tensor) -> LowRank:
 
 def _about(parts: Sequence[_Part], combination_type: str, patches: Mapping[str, LowRank]) -> dict[str, Any]:
     """Return what a combination's manifest says beside its patches and head."""
-    first, lora = parts[0].adapter.manifest, find("lora")
+    first, lora = parts[0].adapter.manifest, find("lora@adapterkit")
     r = max(patch.A.shape[0] for patch in patches.values())
     merged_from = []
     for part in parts:

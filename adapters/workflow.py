@@ -18,7 +18,7 @@ from .options import Option, build, options, plain
 from .registry import Registry, check_name
 from .settings import AS_IS, RUN_FILE, BaseOptions, DataOptions, SavingOptions, TrainingOptions
 from .stored import entry_of
-from .strategies import find, strategy_class
+from .strategies import default, find, strategy_class
 from .strategy import Strategy
 from .tasks import TASKS, Task, infer_task, task_class
 from .tracking import check_trackers, tracked
@@ -81,7 +81,7 @@ class Plan:
         Raises `OptionError` for an option that neither the run, nor its task, nor its strategy has.
         """
         chosen = {**(config or {}), **values}
-        strategy_name = "lora" if chosen.get("strategy") is None else chosen["strategy"]
+        strategy_name = default() if chosen.get("strategy") is None else chosen["strategy"]
         task_name = chosen.get("task")
         for key, value in (("strategy", strategy_name), ("task", task_name)):
             if value is not None and not isinstance(value, str):
@@ -237,7 +237,7 @@ def run(
 
     about = {
         "strategy": {
-            "name": plan.strategy_name,
+            "name": found.name,
             "distribution": found.distribution,
             "version": found.version,
             "options": plain(plan.strategy),

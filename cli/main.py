@@ -35,6 +35,7 @@ COMMANDS = {
     "strategies": "List the strategies that are installed.",
     "gc": "Delete what was removed and what was left over.",
     "doctor": "Find what is wrong with a registry, and put it right.",
+    "plugins": "List, look into, make, check and install plugins.",
     "registry": "Make registry.json again from the store.",
     "demo": "List the data sets that come with the package, or copy one.",
     "base": "Print where a base lies, to use it with other tools.",

@@ -25,7 +25,7 @@ import transformers
 from click.testing import CliRunner, Result
 
 from adapterkit import Base, Registry
-from tests import tiny
+from adapterkit.testing import tiny
 
 torch.set_num_threads(1)
 transformers.logging.set_verbosity_error()

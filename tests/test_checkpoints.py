@@ -91,7 +91,7 @@ def test_a_resumed_run_is_the_run(
     registry: Registry,
 ) -> None:
     if options.get("task") == "fill-mask":
-        from tests import tiny
+        from adapterkit.testing import tiny
 
         base = Base.load(str(tiny.make("bert", tmp_path / "masks", head="AutoModelForMaskedLM")))
         options = {**options, "text_column_name": "text"}

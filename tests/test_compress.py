@@ -16,7 +16,8 @@ from click.testing import Result
 from adapterkit import Adapter, Base, Plan, Registry, compress, predict, run
 from adapterkit.evaluation import encode as features_of
 from adapterkit.evaluation import outputs
-from tests import made, tiny
+from adapterkit.testing import tiny
+from tests import made
 from tests.test_encodings import full, size
 from tests.test_pool import classes
 from tests.test_strategies import plan

@@ -22,7 +22,8 @@ from adapterkit.encodings import Encoded, Exact, Factors, Sign
 from adapterkit.errors import AdapterError
 from adapterkit.merge import merge
 from adapterkit.tensorfile import tensor_digest
-from tests import made, tiny
+from adapterkit.testing import tiny
+from tests import made
 from tests.test_adapter import refused, rewrite
 from tests.test_pool import TEXTS, alone, classes
 

@@ -18,7 +18,8 @@ from click.testing import Result
 from adapterkit import AdapterkitError, Base, Pool, Registry, fingerprint, predict
 from adapterkit.merge import combine, register
 from adapterkit.tasks.text_classification import TextClassification
-from tests import made, tiny
+from adapterkit.testing import tiny
+from tests import made
 
 TASK = TextClassification(labels=("neg", "pos")).with_columns(["text", "label"])
 TEXTS = ["lovely food", "a dull film"]

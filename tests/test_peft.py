@@ -23,7 +23,8 @@ from adapterkit.peft_folder import PeftFolder
 from adapterkit.peft_format import TASK_TYPES
 from adapterkit.peft_import import base_of, imported, task_of
 from adapterkit.tasks import Task
-from tests import made, tiny
+from adapterkit.testing import tiny
+from tests import made
 from tests.test_merge import OPTIONS, said, without_training
 from tests.test_merge import task_of as named_task
 from tests.test_strategies import same, state
