@@ -35,7 +35,7 @@ from adapterkit import Adapter, AdapterkitError, Base, Bias, Registry, Scale
 from adapterkit.files import json_bytes, sha256, version_of
 from adapterkit.manifest import MANIFEST, PEFT_CONFIG, TENSORS
 from adapterkit.probe import Form, ProbeModel
-from adapterkit.registry import entry_of
+from adapterkit.stored import entry_of
 from adapterkit.tasks import TextClassification
 from adapterkit.testing import tiny
 from tests import made
