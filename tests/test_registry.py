@@ -95,6 +95,7 @@ def test_a_name_that_is_not_one_is_refused(registry: Registry, name: str) -> Non
         ('{"schema_version": 1, "adapters": {"a": 3}}', "'a' is no entry"),
         ('{"schema_version": 1, "adapters": {"a": {"current": "x", "versions": {}}}}', "'a' is no entry"),
         ("[" * 100000, "is not JSON"),
+        ('{"schema_version": x, "adapters": {\n"a": {}\n}}\n', "is not JSON"),
     ],
 )
 def test_a_registry_that_is_not_one_is_refused_and_kept(registry: Registry, content: str, message: str) -> None:
