@@ -132,7 +132,8 @@ def test_compress_registers_a_new_version_and_show_tells_both(
     text = adapt("show", "whole").stdout
     assert "encoded    1bit: before " in text
     assert " | after " in text
-    assert adapt("predict", "whole", "lovely food").exit_code == 0
+    answered = adapt("predict", "whole", "lovely food")
+    assert answered.exit_code == 0, answered.stderr
     assert adapt("eval", "whole").exit_code == 0
     out = adapt("compress", f"whole@{first['version']}", "--as", "rank:2", "--to", "thin", "--train-file", small_csv)
     assert out.exit_code == 0, out.stderr
