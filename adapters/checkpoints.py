@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,7 +34,7 @@ from .reading import parse_json, read_file
 from .settings import RUN_FILE, SavingOptions
 from .watch import Watch
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 RUNS = "runs"
 STATE, ABOUT = "state.safetensors", "checkpoint.json"
 MOST_ABOUT = 64 << 20  # bytes
@@ -104,7 +103,7 @@ class Checkpoints:
             own = learns[name]
             del tensors[BEST + name]
             if not torch.equal(own, values):  # told by its difference, exact to the bit
-                tensors[BEST + name] = torch.from_numpy(planes.pack(_flat(values), _flat(own)).copy())
+                tensors[BEST + name] = torch.from_numpy(planes.pack(planes.bits(values), planes.bits(own)).copy())
         progress = {**checkpoint.progress, "best": sorted(best)}
         digest, size = hashlib.sha256(), 0
 
@@ -253,7 +252,7 @@ def read(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
         learns = Checkpoint({}, tensors).named(LEARNS)
         for name in body["progress"]["best"]:
             own, packed = learns[name], tensors.get(BEST + name)
-            values = own if packed is None else _like(own, planes.unpack(packed.numpy(), _flat(own)))
+            values = own if packed is None else planes.from_bits(planes.unpack(packed.numpy(), planes.bits(own)), own)
             tensors[BEST + name] = values
         for name, values in tensors.items():
             if name.startswith((LEARNS, BEST)) and not (values.is_floating_point() and tensorfile.is_finite(values)):
@@ -265,18 +264,6 @@ def read(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
         raise CheckpointError(f"{path} is damaged: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
-
-
-def _flat(tensor: Tensor) -> np.ndarray:
-    """Return a tensor's bits as numbers that numpy knows."""
-    flat = tensor.detach().cpu().contiguous().flatten()
-    size = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
-    found: np.ndarray = flat.view(size).numpy()
-    return found
-
-
-def _like(tensor: Tensor, bits: np.ndarray) -> Tensor:
-    return torch.from_numpy(bits.copy()).view(tensor.dtype).view(tensor.shape)
 
 
 def _short(value: Any) -> str:

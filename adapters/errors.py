@@ -3,11 +3,13 @@
 AdapterkitError            every one of these; the command line prints it in one line and exits with 2
 ├── OptionError            a flag, field or config key: unknown, of the wrong type, out of range
 ├── StrategyError          a strategy: not installed, not loadable, or not fitting the base
+├── PluginError            a plugin's package: can't be made, installed or taken away
 ├── TaskError              a task: unknown, or not fitting the columns or the base
 ├── DataError              a file or a row of data; says file and line
 ├── BaseModelError         a base: not found, not safetensors, incomplete
 ├── AdapterError           an adapter: damaged, on another base, of an unknown kind
 ├── RegistryError          registry.json or the store
+├── HubError               the Hub: not reached, no such repository, or not what an adapter there should be
 ├── PoolError              a pool: asked for what it doesn't have or can't hold
 └── TrainingError          a run that went wrong: NaN, no weight moved, or asked to stop
 """
@@ -39,6 +41,10 @@ class StrategyError(AdapterkitError):
     """A strategy is not installed, can't be loaded, or doesn't fit the base."""
 
 
+class PluginError(AdapterkitError):
+    """A plugin's package can't be made, installed or taken away."""
+
+
 class TaskError(AdapterkitError):
     """A task is unknown, or doesn't fit the columns or the base."""
 
@@ -57,6 +63,10 @@ class AdapterError(AdapterkitError):
 
 class RegistryError(AdapterkitError):
     """registry.json or the store can't be read or written."""
+
+
+class HubError(AdapterkitError):
+    """The Hub can't be reached, refuses, or doesn't hold what was expected."""
 
 
 class PoolError(AdapterkitError):

@@ -22,6 +22,7 @@ from transformers.utils import cached_file
 from .adapter import Adapter
 from .added import as_plain
 from .base import Base
+from .cards import CARD, card
 from .errors import AdapterError, RegistryError, unknown
 from .files import new_folder, version_of
 from .manifest import MANIFEST, TENSORS
@@ -32,7 +33,7 @@ from .stored import entry_of
 from .strategies import find
 from .vectors import WordVectorsConfig
 
-CARD, GENERATION = "README.md", "generation_config.json"
+GENERATION = "generation_config.json"
 SENTENCEPIECE = "tokenizer.model"
 """The vocabulary as SentencePiece writes it, which other tools read and tokenizers don't write again."""
 
@@ -228,6 +229,8 @@ def combine(
     first = parts[0].adapter
     with first.attached(base) as model:
         combined = Adapter.make(base, model, patches, head, _about(parts, combination_type, patches))
+    known = parts[0].adapter.manifest["base"]  # by the name that the adapters know it by
+    combined.manifest["base"] |= {key: known[key] for key in ("name", "revision", "hub_id") if key in known}
     combined.manifest["parameters"] = sum(tensor.numel() for tensor in combined.tensors.values())
     return combined
 
@@ -331,15 +334,16 @@ def _low_rank(like: LowRank, a: Tensor, b: Tensor) -> LowRank:
 
 def _about(parts: Sequence[_Part], combination_type: str, patches: Mapping[str, LowRank]) -> dict[str, Any]:
     """Return what a combination's manifest says beside its patches and head."""
-    first, lora = parts[0].adapter.manifest, find("lora")
+    first, lora = parts[0].adapter.manifest, find("lora@adapterkit")
     r = max(patch.A.shape[0] for patch in patches.values())
     merged_from = []
     for part in parts:
         name, _, version = part.name.partition("@")
         version = version or version_of(part.adapter.files()[MANIFEST])
-        merged_from.append({"name": name, "version": version, "weight": part.weight})
+        about = {"name": name, "version": version, "weight": part.weight}
+        mismatch = part.adapter.manifest["base"].get("mismatch")
+        merged_from.append(about if mismatch is None else {**about, "base_mismatch": mismatch})
     return {
-        "base": first["base"],  # by the name that the adapters know it by
         "task": first["task"],
         "untied": first.get("untied", False),
         "strategy": {
@@ -360,25 +364,4 @@ def register(registry: Registry, name: str, adapter: Adapter) -> str:
     """Store a combination as the current version of `name` and return that version. Raises `RegistryError`."""
     m, files = adapter.manifest, adapter.files()
     entry = {**entry_of(m, len(files[TENSORS])), "best": adapter.task.best}
-    return registry.add(name, {**files, CARD: _card(name, m)}, entry)
-
-
-def _card(name: str, manifest: Mapping[str, Any]) -> bytes:
-    rows = "\n".join(f"| {p['name']} | {p['version']} | {p['weight']:g} |" for p in manifest["merged_from"])
-    return f"""---
-library_name: adapterkit
-pipeline_tag: {manifest["task"]["name"]}
-base_model_relation: adapter
----
-
-# {name}
-
-An adapter for {manifest["task"]["name"]} on a base of type {manifest["base"]["model_type"]}: the weighted sum of these,
-by combination type {manifest["combination_type"]}. It wasn't trained itself, and no metrics were measured.
-
-| adapter | version | weight |
-|---|---|---|
-{rows}
-
-    adapt predict {name} "a text"
-""".encode()
+    return registry.add(name, {**files, CARD: card(name, files[MANIFEST])}, entry)

@@ -108,7 +108,7 @@ class Replace(Patch):
                 raise AdapterError(f"'{name}' is no parameter of {type(module).__name__}; it has {', '.join(own)}")
             if tensor.shape != own[name].shape:
                 raise AdapterError(f"'{name}' is {tuple(tensor.shape)}, but the base's is {tuple(own[name].shape)}")
-        return cls(dict(tensors))
+        return cls({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
 
     def forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return torch.func.functional_call(module, dict(self.replaced), args, kwargs)

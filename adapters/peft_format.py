@@ -28,6 +28,8 @@ def peft_config(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], auto
     if why_not(manifest) is not None:
         return None
     patches, prefix = manifest["patches"], manifest["base"]["prefix"]
+    whole = [f"{prefix}{m}" for m, patch in patches.items() if patch["kind"] == "replace"]
+    patches = {m: patch for m, patch in patches.items() if patch["kind"] != "replace"}
     kind = next(iter(patches.values()))["kind"]
     return {
         "peft_type": PEFT_TYPES[kind],
@@ -37,8 +39,8 @@ def peft_config(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], auto
         "inference_mode": True,
         "fan_in_fan_out": False,
         "target_modules": [f"{prefix}{m}" for m in patches],
-        "modules_to_save": _head_modules(manifest) or None,
-        **(_ia3(manifest) if kind == "scale" else _lora(manifest, tensors, kind)),
+        "modules_to_save": sorted({*_head_modules(manifest), *whole}) or None,
+        **(_ia3(patches, prefix) if kind == "scale" else _lora(patches, prefix, tensors, kind)),
     }
 
 
@@ -51,7 +53,8 @@ def why_not(manifest: Mapping[str, Any]) -> str | None:
         return "it adds tokens to the tokenizer"
     if not kinds:
         return "it changes nothing but the head, and PEFT has no such adapter"
-    if len(kinds) > 1 or kinds[0] not in PEFT_TYPES:
+    beside = {"replace"} if "" not in manifest["patches"] else set()  # modules that PEFT saves whole, such as norms
+    if len(found := [kind for kind in kinds if kind not in beside]) != 1 or found[0] not in PEFT_TYPES:
         known = ", ".join(PEFT_TYPES)
         return f"it is made of patches of kind {', '.join(kinds)}, and only those of one kind of {known} are PEFT's"
     whole = _head_modules(manifest)
@@ -66,8 +69,7 @@ def _head_modules(manifest: Mapping[str, Any]) -> list[str]:
     return sorted({before + name.removeprefix(before).partition(".")[0] for before, name in own})
 
 
-def _lora(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], kind: str) -> dict[str, Any]:
-    patches, prefix = manifest["patches"], manifest["base"]["prefix"]
+def _lora(patches: Mapping[str, Any], prefix: str, tensors: Mapping[str, Tensor], kind: str) -> dict[str, Any]:
     ranks = {m: tensors[f"{KEY_PREFIX}{prefix}{m}.lora_A.weight"].shape[0] for m in patches}
     alphas = {m: patch["options"]["scale"] * ranks[m] for m, patch in patches.items()}
     r, alpha = max(ranks.values()), max(alphas.values())
@@ -83,7 +85,6 @@ def _lora(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], kind: str)
     }
 
 
-def _ia3(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    patches, prefix = manifest["patches"], manifest["base"]["prefix"]
+def _ia3(patches: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     inward = [f"{prefix}{m}" for m, patch in patches.items() if patch["options"]["of"] == "inputs"]
     return {"feedforward_modules": inward}

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from .adapter import Adapter
 from .base import Base
+from .cards import CARD, card
 from .errors import AdapterError
+from .manifest import MANIFEST, TENSORS
 from .modules import owners
 from .options import build, plain
 from .patch import Patch
@@ -25,7 +27,6 @@ from .strategies import patch_class
 from .tasks import TASKS, Task, task_class
 from .vectors import WordVectorsConfig
 
-CARD, TENSORS = "README.md", "adapter_model.safetensors"
 _PARTS = ("lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_magnitude_vector", "ia3_l")
 _BASE_BIAS = "base_layer.bias"  # of a module that has an update, where biases were trained, too
 
@@ -89,7 +90,7 @@ def register(registry: Registry, name: str, adapter: Adapter) -> str:
     """Store an adapter that was taken in as the current version of `name`; return that version."""
     m, files = adapter.manifest, adapter.files()
     entry = {**entry_of(m, len(files[TENSORS])), "best": adapter.task.best}
-    return registry.add(name, {**files, CARD: _card(name, m)}, entry)
+    return registry.add(name, {**files, CARD: card(name, files[MANIFEST])}, entry)
 
 
 def _model(base: Base, task: Task, untied: bool) -> Any:
@@ -252,21 +253,3 @@ def _about(folder: PeftFolder, task: Task) -> dict[str, Any]:
         "imported_from": {"source": folder.source, "sha256": folder.digest},
         "metrics": {"validation": {"n": 0, "intervals": {}}},  # none were measured
     }
-
-
-def _card(name: str, manifest: Mapping[str, Any]) -> bytes:
-    source = manifest["imported_from"]
-    return f"""---
-library_name: adapterkit
-pipeline_tag: {manifest["task"]["name"]}
-base_model_relation: adapter
----
-
-# {name}
-
-An adapter for {manifest["task"]["name"]} on a base of type {manifest["base"]["model_type"]}, made with PEFT
-{manifest["strategy"]["version"]} ({manifest["strategy"]["name"]}) and taken in from {source["source"]}. No metrics were
-measured here.
-
-    adapt predict {name} "a text"
-""".encode()

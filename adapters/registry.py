@@ -14,7 +14,7 @@ import filelock
 from .errors import RegistryError, unknown
 from .files import check_writable, version_of, write_file, write_folder
 from .index import NAME, TAG, Index
-from .manifest import MANIFEST
+from .manifest import MANIFEST, TENSORS
 from .records import Records, from_store, shelves
 from .stored import ENTRY, check_no_link, entry_file, faults
 
@@ -114,12 +114,27 @@ class Registry:
     def load(self, reference: str) -> Adapter:
         """Read the adapter `name`, `name@tag` or `name@version`.
 
-        Raises `RegistryError` where it isn't registered, `AdapterError` where its files are damaged.
+        Raises `RegistryError` where it isn't registered, `AdapterError` where its files are damaged, `HubError` where
+        it is on the Hub and can't be fetched.
         """
         from .adapter import Adapter
 
         name, version = self.resolve(reference)
-        return Adapter.load(self.folder(name, version), version=version)
+        return Adapter.load(self.there(name, version), version=version)
+
+    def there(self, name: str, version: str) -> Path:
+        """Return where a version lies, fetched now where it doesn't yet and its entry names a repository on the Hub.
+
+        Raises `HubError` where that fails.
+        """
+        folder = self.folder(name, version)
+        if not (folder / TENSORS).exists():
+            entry = self.known().kept(name)["versions"][version]
+            if "hub" in entry:
+                from .hub import bring
+
+                bring(folder, entry["hub"], lambda files: {ENTRY: entry_file(entry, files)})
+        return folder
 
     def locate(self, path: str) -> str:
         """Return a path as it is, or from the registry's own folder, where it is there and not here."""

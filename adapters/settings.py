@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -9,6 +10,9 @@ from .errors import OptionError
 
 RUN_FILE = "run.yaml"
 """The file that holds a run's options, beside its checkpoints and its adapter."""
+AS_IS = "as-is"
+"""How an adapter is saved that isn't encoded."""
+_ENCODING = re.compile("exact|bf16|1bit|rank:[1-9][0-9]{0,3}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +95,13 @@ class TrainingOptions:
     gradient_checkpointing: Annotated[bool, "compute activations again instead of keeping them"] = False
     torch_compile: Annotated[bool, "compile the model; pays for long trainings alone"] = False
     seed: Annotated[int, "of the head's first values, the order of rows, and dropout"] = 42
+    save_as: Annotated[
+        str, "how replaced tensors are saved: as-is, exact, bf16, 1bit or rank:R (see docs/sizes.md)"
+    ] = AS_IS
 
     def __post_init__(self) -> None:
+        if self.save_as != AS_IS:
+            check_encoding(self.save_as)
         at_least(self, 1, "num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size")
         at_least(self, 1, "gradient_accumulation_steps", "early_stopping_patience")
         at_least(self, 0, "warmup_ratio", "weight_decay", "max_grad_norm", "seed")
@@ -125,3 +134,10 @@ def at_least(instance: object, least: int, *names: str) -> None:
         value = getattr(instance, name)
         if value is not None and not value >= least:  # a NaN is below everything
             raise OptionError(f"--{name.replace('_', '-')}={value}, but it is at least {least}")
+
+
+def check_encoding(name: str) -> str:
+    """Return the name of an encoding, or raise `OptionError` where it isn't one."""
+    if not _ENCODING.fullmatch(name):
+        raise OptionError(f"'{name}' is no encoding of adapters; there are exact, bf16, 1bit and rank:R, as in rank:8")
+    return name

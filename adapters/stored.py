@@ -89,7 +89,10 @@ def faults(folder: Path, *, known: Mapping[str, Any] | None = None) -> Iterator[
     if wrong:
         yield ENTRY, wrong
     stated = {**(own or {}), **_stated(manifest)}
+    elsewhere = set(stated) - present if "hub" in (known or {}) else set()  # fetched when it is first used
     for name, expected in sorted(stated.items()):
+        if name in elsewhere:
+            continue
         if wrong := _fault(folder / name, expected) if is_name(name) and "/" not in name else "is no file's name":
             yield name, wrong
     for name in sorted(present - {MANIFEST, ENTRY} - stated.keys() - (_WRITTEN_BESIDE if own is None else set())):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from .errors import OptionError
 
@@ -22,6 +22,9 @@ class Strategy(ABC):
     The head is the task's and always learns; a strategy speaks of the base alone. Applying must not change what the
     base computes: a new adapter starts as the base itself.
     """
+
+    interface: ClassVar[int] = 1
+    """The version of the interface between adapterkit and plugins for which a strategy is written."""
 
     learning_rate: Annotated[float, "highest learning rate (AdamW)", "--lr"]
 

@@ -5,6 +5,7 @@ Dtypes, shapes and places are checked here, so that a file that is wrong in any 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -132,3 +133,12 @@ def chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
         flat = tensors[name].detach().cpu().contiguous().flatten()
         if flat.numel():
             yield flat.view(torch.uint8).numpy().data
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """Return the SHA-256 of a tensor's dtype, shape and values as hex."""
+    import torch
+
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -330,7 +330,7 @@ class Kept(Feed):
     def _file(self, mixed: str) -> Path:
         trunk = self.trunk
         read = remembered.digest(self.feed.features, labels=trunk.generates)
-        cut = [trunk.whole, trunk.frozen, list(trunk.stacks), self.level]
+        cut = [str(trunk.base.model.dtype), trunk.whole, trunk.frozen, list(trunk.stacks), self.level]
         kinds = [str(s.dtype) for s in self.states.values()]
         return remembered.place(trunk.base.fingerprint, trunk.base.revision, cut, kinds, mixed, read)
 

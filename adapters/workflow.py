@@ -10,14 +10,15 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import data, processes
+from .cards import CARD, card
 from .data import Splits
 from .errors import OptionError, unknown
 from .files import json_bytes, sha256
 from .options import Option, build, options, plain
 from .registry import Registry, check_name
-from .settings import RUN_FILE, BaseOptions, DataOptions, SavingOptions, TrainingOptions
+from .settings import AS_IS, RUN_FILE, BaseOptions, DataOptions, SavingOptions, TrainingOptions
 from .stored import entry_of
-from .strategies import find, strategy_class
+from .strategies import default, find, strategy_class
 from .strategy import Strategy
 from .tasks import TASKS, Task, infer_task, task_class
 from .tracking import check_trackers, tracked
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SECTIONS = (BaseOptions, DataOptions, TrainingOptions, SavingOptions)
-CARD = "README.md"
 RATE, AUTO = "learning_rate", "auto"
 
 
@@ -81,7 +81,7 @@ class Plan:
         Raises `OptionError` for an option that neither the run, nor its task, nor its strategy has.
         """
         chosen = {**(config or {}), **values}
-        strategy_name = "lora" if chosen.get("strategy") is None else chosen["strategy"]
+        strategy_name = default() if chosen.get("strategy") is None else chosen["strategy"]
         task_name = chosen.get("task")
         for key, value in (("strategy", strategy_name), ("task", task_name)):
             if value is not None and not isinstance(value, str):
@@ -237,7 +237,7 @@ def run(
 
     about = {
         "strategy": {
-            "name": plan.strategy_name,
+            "name": found.name,
             "distribution": found.distribution,
             "version": found.version,
             "options": plain(plan.strategy),
@@ -270,6 +270,9 @@ def run(
             metrics["test"] = metrics_plain(measured.metrics)
         trained.adapter.manifest["strategy"]["options"] = plain(plan.strategy)
         trained.adapter.manifest |= {"parameters": trained.trained_parameters, "metrics": metrics}
+        if plan.training.save_as != AS_IS:
+            trained = processes.from_main(lambda: _encoded(plan, on, trained, watch))
+            metrics = trained.adapter.manifest["metrics"]
         version, size = processes.from_main(lambda: _saved(plan, registry, on, trained, checkpoints))
         report = Report(
             name=name,
@@ -288,19 +291,37 @@ def run(
     return report
 
 
+def _encoded(plan: Plan, on: Ready, trained: Trained, watch: Watch) -> Trained:
+    """Return what was trained in the encoding that the plan names; as it is, where there is nothing to gain."""
+    from .compress import compress, why_not
+
+    encoding = plan.training.save_as
+    if why := why_not(trained.adapter, encoding):
+        watch.note("encoded", f"not as {encoding}, there is nothing to compress: {why}")
+        return trained
+    return replace(trained, adapter=compress(on.base, trained.adapter, encoding, on.splits.sets, watch=watch))
+
+
 def _saved(plan: Plan, registry: Registry, on: Ready, trained: Trained, checkpoints: Checkpoints) -> tuple[str, int]:
     """Save and register what a run trained, which then needs no checkpoints; return its version and bytes."""
-    from .manifest import TENSORS
-
-    adapter, task = trained.adapter, on.task
-    files = adapter.files()
-    resolved = replace(plan, name=on.name, task_name=task.name, task_options=plain(task))
-    files |= {RUN_FILE: run_yaml(resolved.values()), CARD: _card(on.name, adapter)}
-    about_it = entry_of(adapter.manifest, len(files[TENSORS]))
-    entry = {**about_it, "best": task.best, "seconds": round(trained.seconds, 1)}
-    version = registry.add(on.name, files, entry)
+    resolved = replace(plan, name=on.name, task_name=on.task.name, task_options=plain(on.task))
+    run_file = run_yaml(resolved.values())
+    saved = register(registry, on.name, trained.adapter, run_file, seconds=round(trained.seconds, 1))
     checkpoints.finish()
-    return version, len(files[TENSORS])
+    return saved
+
+
+def register(registry: Registry, name: str, adapter: Adapter, run_file: bytes | None, **about: Any) -> tuple[str, int]:
+    """Store an adapter as the current version of `name`; return that version and the bytes of its tensors.
+
+    `run_file` is the run.yaml that trains it again; the registry's entry also says `about`.
+    """
+    from .manifest import MANIFEST, TENSORS
+
+    files = adapter.files()
+    entry = {**entry_of(adapter.manifest, len(files[TENSORS])), "best": adapter.task.best, **about}
+    files |= {CARD: card(name, files[MANIFEST]), **({} if run_file is None else {RUN_FILE: run_file})}
+    return registry.add(name, files, entry), len(files[TENSORS])
 
 
 def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: Base, watch: Watch) -> Checkpoints:
@@ -313,6 +334,7 @@ def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: 
         **{key: value for key, value in values.items() if key != "name"},
         "data": rows,
         "base fingerprint": base.fingerprint,
+        "base dtype": str(base.model.dtype),
         "tokenizer": base.tokenizer_digest,
         "processes": processes.count(),
     }
@@ -357,30 +379,3 @@ def run_yaml(values: Mapping[str, Any]) -> bytes:
 
     text: str = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
     return ("# adapt run --config with this file trains the same adapter again\n" + text).encode()
-
-
-def _card(name: str, adapter: Adapter) -> bytes:
-    m = adapter.manifest
-    rows = "\n".join(
-        f"| {split} | {metric} | {value:.4f} | {int(values['n'])} |"
-        for split, values in m["metrics"].items()
-        for metric, value in values.items()
-        if metric not in ("n", "intervals")
-    )
-    return f"""---
-library_name: adapterkit
-pipeline_tag: {m["task"]["name"]}
-base_model_relation: adapter
----
-
-# {name}
-
-An adapter for {m["task"]["name"]} on a base of type {m["base"]["model_type"]}, trained with the strategy
-{m["strategy"]["name"]} on the data set {m["data"]["name"]}; {m["parameters"]:,} parameters learned.
-
-| split | metric | value | rows |
-|---|---|---|---|
-{rows}
-
-    adapt predict {name} "a text"
-""".encode()

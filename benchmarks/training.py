@@ -278,6 +278,7 @@ def job_of(args: argparse.Namespace, name: str, problem: str, what: Side, folder
         "num_train_epochs": case.epochs,
         "per_device_train_batch_size": args.batch_size,
         "max_seq_length": args.max_length,
+        **({"target_modules": "query,value"} if case.strategy == "lora" else {}),  # as the other sides' LoRA
     }
     given = [args.options.get(key, {}) for key in ("all", name)]
     options = {"mixed_precision": args.precision, **case.ours, **given[0], **given[1]}

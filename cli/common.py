@@ -19,6 +19,8 @@ from adapterkit.registry import Registry
 from adapterkit.watch import Watch
 
 if TYPE_CHECKING:
+    from adapterkit.adapter import Adapter
+    from adapterkit.base import Base
     from adapterkit.upkeep import Fault
 
 
@@ -84,6 +86,31 @@ def registry_option() -> Callable[[Any], Any]:
         envvar="ADAPT_REGISTRY",
         help="The registry.json to use; default: the one in this folder, or $ADAPT_REGISTRY.",
     )
+
+
+def base_options() -> Callable[[Any], Any]:
+    """Return the flags --base and --allow-base-mismatch."""
+
+    def add(command: Any) -> Any:
+        allow = click.option(
+            "--allow-base-mismatch",
+            is_flag=True,
+            help="Use an adapter on another base than it was trained on, where shapes fit.",
+        )
+        where = "Where the base is now; default: where it was in training."
+        return click.option("--base", "base_name", metavar="NAME", help=where)(allow(command))
+
+    return add
+
+
+def moved(name: str, adapter: Adapter, base: Base, allow_base_mismatch: bool) -> Adapter:
+    """Return an adapter as one of `base`, with a warning where that is allowed and it was trained on another."""
+    if not allow_base_mismatch:
+        return adapter
+    adapter = adapter.moved_to(base)
+    if adapter.mismatch:
+        click.echo(f"warning    adapter '{name}' {adapter.mismatch}", err=True)
+    return adapter
 
 
 def common_options(command: Any) -> Any:

@@ -12,7 +12,9 @@ import click
 from adapterkit.cli.common import (
     TerminalWatch,
     adapter_argument,
+    base_options,
     common_options,
+    moved,
     print_json,
     print_table,
     registry_option,
@@ -29,7 +31,7 @@ from adapterkit.settings import RUN_FILE
 )
 @click.option("--dataset", metavar="NAME", help="demo:NAME or a folder, whose test rows are used.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Which rows; default: test.")
-@click.option("--base", "base_name", metavar="NAME", help="Where the base is now; default: where it was in training.")
+@base_options()
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), help="Write metrics, predictions, tables here."
 )
@@ -41,6 +43,7 @@ def command(
     dataset: str | None,
     split: str | None,
     base_name: str | None,
+    allow_base_mismatch: bool,
     output: Path | None,
     registry: Path | None,
     as_json: bool,
@@ -60,7 +63,7 @@ def command(
     elif dataset:
         splits = data.load(DataOptions(dataset=dataset), watch)
     else:
-        splits = own_splits(_plan(where, name), adapter.task, watch)
+        splits = own_splits(own_plan(where, name), adapter.task, watch)
     for remark in splits.notes:
         watch.note("", remark)
     split = split or ("test" if "test" in splits else "validation")
@@ -72,8 +75,11 @@ def command(
 
     stored = adapter.manifest["base"]
     base = Base.again(stored, where.locate(stored["name"]) if base_name is None else base_name)
+    adapter = moved(name, adapter, base, allow_base_mismatch)
     found = evaluate(base, adapter, rows, watch=watch)
     metrics = {"adapter": name, "split": split, "file": splits.files[split], **metrics_plain(found.metrics)}
+    if adapter.mismatch:
+        metrics["base_mismatch"] = adapter.manifest["base"]["mismatch"]
     if output:
         write_evaluation(output, metrics, rows, found)
         click.echo(f"written to {output}: {', '.join(sorted(p.name for p in output.iterdir()))}", err=True)
@@ -92,14 +98,14 @@ def command(
             )
 
 
-def _plan(where: Registry, name: str) -> Any:
+def own_plan(where: Registry, name: str) -> Any:
     """Return the plan of an adapter's own run, its files found from here or from the registry's folder."""
     from adapterkit.cli.run import read_config
     from adapterkit.workflow import Plan
 
     run_file = where.folder(*where.resolve(name)) / RUN_FILE
     if not run_file.exists():
-        raise DataError(f"'{name}' comes from no run that names its data; give --test-file or --dataset")
+        raise DataError(f"'{name}' comes from no run that names its data; give rows by file")
     values = read_config(str(run_file))
     files = ("dataset", "train_file", "validation_file", "test_file")
     return Plan.resolve({k: where.locate(v) if k in files else v for k, v in values.items()})

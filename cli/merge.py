@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from adapterkit.cli.common import adapter_names, common_options, print_json, registry_option, size
+from adapterkit.cli.common import adapter_names, base_options, common_options, moved, print_json, registry_option, size
 from adapterkit.errors import AdapterError
 from adapterkit.registry import Registry, check_name
 
@@ -23,7 +23,7 @@ from adapterkit.registry import Registry, check_name
     help="How updates are added, as PEFT names it; default: cat, the exact sum.",
 )
 @click.option("--rank", type=int, help="Rank of the sum with svd; default: the largest among the adapters.")
-@click.option("--base", "base_name", metavar="NAME", help="Where the base is now; default: where it was in training.")
+@base_options()
 @registry_option()
 @common_options
 def command(
@@ -33,6 +33,7 @@ def command(
     combination_type: str | None,
     rank: int | None,
     base_name: str | None,
+    allow_base_mismatch: bool,
     registry: Path | None,
     as_json: bool,
 ) -> None:
@@ -59,12 +60,15 @@ def command(
     loaded = [where.load(reference) for reference in references]
     stored = loaded[0].manifest["base"]
     base = Base.again(stored, where.locate(stored["name"]) if base_name is None else base_name)
+    loaded = [moved(*one, base, allow_base_mismatch) for one in zip(references, loaded, strict=True)]
     adapter = loaded[0]
     if len(given) > 1 or any(value is not None for value in (name, combination_type, rank, given[0][1])):
         weights = [1.0 if weight is None else weight for _, weight in given]
         parts = list(zip(loaded, weights, strict=True))
         adapter = combine(base, parts, combination_type or "cat", rank=rank, names=references)
     report: dict[str, Any] = {"merged_from": references, "task": adapter.task.name}
+    if mismatches := [a.manifest["base"]["mismatch"] for a in loaded if a.mismatch]:
+        report["base_mismatch"] = mismatches
     if out is not None:
         merge(base, adapter, out)
         report |= {"out": str(out), "auto_class": adapter.task.auto_class}

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import click
 
 from adapterkit.answering import Answering
-from adapterkit.cli.common import TerminalWatch, adapter_names, common_options, registry_option
+from adapterkit.cli.common import TerminalWatch, adapter_names, base_options, common_options, registry_option
 from adapterkit.cli.writing import WRITERS, new_file, print_tables, records
 from adapterkit.errors import DataError, OptionError
 from adapterkit.incoming import STREAMED, Given, from_file, from_stream, from_texts
@@ -56,7 +56,7 @@ class Bytes(click.ParamType[int]):
     "--out", type=click.Path(path_type=Path), help="Write to this .jsonl, .csv or .tsv; it is there when all is done."
 )
 @click.option("--format", "form", type=click.Choice(["table", *ENDINGS.values()]), help="Of the standard output.")
-@click.option("--base", "base_name", metavar="NAME", help="Where the base is now; default: where it was in training.")
+@base_options()
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Rows of a pass.")
 @click.option("--max-bytes", type=Bytes(), help="Memory for adapters, such as 256MB; default: as much as they take.")
 @registry_option()
@@ -71,6 +71,7 @@ def command(
     out: Path | None,
     form: str | None,
     base_name: str | None,
+    allow_base_mismatch: bool,
     batch_size: int,
     max_bytes: int | None,
     registry: Path | None,
@@ -98,7 +99,13 @@ def command(
     columns = tuple(text_columns.split(",")) if text_columns else ()
     with nullcontext() if out is None else new_file(out) as file:
         answering = Answering(given, where, names, text_columns=columns)
-        chunks = answering.chunks(base=base_name, batch_size=batch_size, max_bytes=max_bytes)
+        chunks = answering.chunks(
+            base=base_name,
+            batch_size=batch_size,
+            max_bytes=max_bytes,
+            allow_base_mismatch=allow_base_mismatch,
+            watch=watch,
+        )
         to: BinaryIO = file or sys.stdout.buffer  # found now: a bar takes the place of sys.stdout
         with _bar(watch, answering.total, file) as bar:
             found = records(answering, chunks, form, bar)

@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 from adapterkit.cli.common import TerminalWatch, common_options, flag, metric_text, print_json, registry_option, size
 from adapterkit.errors import AdapterkitError, OptionError
 from adapterkit.registry import Registry
-from adapterkit.strategies import installed
+from adapterkit.strategies import default, installed
 
 if TYPE_CHECKING:
     from adapterkit.workflow import Plan
@@ -38,7 +38,7 @@ class RunCommand(click.Command):
         try:
             config = read_config(chosen["config"]) if "config" in chosen else {}
             both = {**config, **chosen}
-            strategy = "lora" if both.get("strategy") is None else str(both["strategy"])
+            strategy = default() if both.get("strategy") is None else str(both["strategy"])
             return [flag(option) for option in run_options(strategy, both.get("task")).values()]
         except AdapterkitError:
             if ctx.resilient_parsing:

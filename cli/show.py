@@ -51,8 +51,11 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
         "data": "; ".join(f"{split} {s['rows']:,} rows of {s['file']}" for split, s in m["data"]["splits"].items()),
         **{split: metric_text(metrics) for split, metrics in m["metrics"].items()},
         "files": ", ".join(f"{file} {size(f['bytes'])}" for file, f in m["files"].items()),
+        **({"hub": f"{hub['repo']} at {hub['revision']}"} if (hub := entry["versions"][version].get("hub")) else {}),
         "folder": str(where.folder(name, version)),
     }
+    if encoding := m.get("encoding"):
+        lines["encoded"] = encoding_text(encoding)
     if probe := m.get("probe"):
         layers = ", ".join(map(str, probe["layers"]))
         of = "layer" if len(probe["layers"]) == 1 else "layers"
@@ -61,6 +64,16 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
         lines["versions"] = f"\n{'':<11}".join(_history(entry))
     for topic, text in lines.items():
         click.echo(f"{topic:<11}{text}")
+
+
+def encoding_text(encoding: dict[str, Any]) -> str:
+    """Return for reading what an encoding took from an adapter: bytes and metrics before and after."""
+    parts = []
+    for when in ("before", "after"):
+        measured = encoding[when]
+        said = "; ".join(f"{split} {metric_text(metrics)}" for split, metrics in measured["metrics"].items())
+        parts.append(f"{when} {size(measured['bytes'])}, {said}")
+    return f"{encoding['name']}: " + " | ".join(parts)
 
 
 def _history(entry: dict[str, Any]) -> Iterator[str]:

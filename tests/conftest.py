@@ -13,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # what is compared here is exact in fp32 alone
 os.environ.pop("ADAPT_REGISTRY", None)
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="adapterkit-tests-")  # a cache of before would hide faults
+os.environ["HF_ASSETS_CACHE"] = f"{os.environ['HF_DATASETS_CACHE']}/assets"
 atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ import transformers
 from click.testing import CliRunner, Result
 
 from adapterkit import Base, Registry
-from tests import tiny
+from adapterkit.testing import tiny
 
 torch.set_num_threads(1)
 transformers.logging.set_verbosity_error()

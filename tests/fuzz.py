@@ -37,7 +37,8 @@ from adapterkit.manifest import MANIFEST, PEFT_CONFIG, TENSORS
 from adapterkit.probe import Form, ProbeModel
 from adapterkit.stored import entry_of
 from adapterkit.tasks import TextClassification
-from tests import made, tiny
+from adapterkit.testing import tiny
+from tests import made
 from tests.audited import changes_outside, heard
 
 INDEX, MORE_MEMORY = "registry.json", 64 << 20

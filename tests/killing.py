@@ -92,7 +92,7 @@ def tiny_runs(names: Sequence[str], every: int, most: int, folder: Path) -> int:
     import torch
 
     from adapterkit import Base, Plan
-    from tests import tiny
+    from adapterkit.testing import tiny
 
     torch.set_num_threads(1)
     base = Base.load(str(tiny.make("bert", folder / "base")))

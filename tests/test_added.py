@@ -17,7 +17,8 @@ from adapterkit.errors import AdapterError, AdapterkitError, BaseModelError
 from adapterkit.merge import combine, merge
 from adapterkit.peft_format import KEY_PREFIX
 from adapterkit.strategies import installed
-from tests import made, tiny
+from adapterkit.testing import tiny
+from tests import made
 from tests.test_merge import said, task_of
 from tests.test_strategies import same, state
 

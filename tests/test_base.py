@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from adapterkit import Base
-from tests import tiny
+from adapterkit.testing import tiny
 
 
 def loaded(cache: Path, name: str, *revision: str) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def dead(tiny_folder: Callable[..., Path], small_csv: Path, registry: Registry) 
 @pytest.mark.slow
 def test_killed_after_steps_and_resumed_a_run_is_the_run() -> None:
     """A cut; `python -m tests.killing` is the whole of it."""
-    command = [sys.executable, "-m", "tests.killing", "--every", "5", "--most", "2"]
+    command = [sys.executable, "-m", "tests.killing", "--every", "9", "--most", "1"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr[-3000:]
     assert said.stdout.count("byte-identical") == 9
@@ -91,7 +91,7 @@ def test_a_resumed_run_is_the_run(
     registry: Registry,
 ) -> None:
     if options.get("task") == "fill-mask":
-        from tests import tiny
+        from adapterkit.testing import tiny
 
         base = Base.load(str(tiny.make("bert", tmp_path / "masks", head="AutoModelForMaskedLM")))
         options = {**options, "text_column_name": "text"}

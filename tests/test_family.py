@@ -19,7 +19,7 @@ from adapterkit.inserted import Bottleneck, Prefix
 from adapterkit.modules import attentions, blocks, linear_maps, lowest, norm_modules, sublayer_ends
 from adapterkit.peft_layer import PeftLayer, config_class
 from adapterkit.strategies import strategy_class
-from tests import tiny
+from adapterkit.testing import tiny
 
 FAMILIES = list(tiny.CONFIGS)
 

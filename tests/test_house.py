@@ -29,11 +29,13 @@ FLOORS = [
     | {"reading", "tensorfile", "manifest"}
     | {"peft_format", "peft_folder", "metrics", "vectors", "snapshot"}
     | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
-    | {"processes", "planes", "sharding", "signals", "checkpoints", "tracking", "index", "stored"},
+    | {"processes", "planes", "encodings", "sharding", "signals", "checkpoints", "tracking", "fingerprint", "cards"}
+    | {"index", "stored"},
     {"base", "added", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"} | {"records"},
-    {"adapter", "registry", "fitting"},
-    {"upkeep", "differences"}
-    | {"trunk", "solving", "evaluation", "pool", "merge", "peft_check", "peft_import", "exporting"},
+    {"adapter", "registry", "fitting", "hub", "scaffold", "packages"},
+    {"sharing", "upkeep", "differences"},
+    {"trunk", "solving", "evaluation", "pool", "merge", "compress", "peft_check", "peft_import", "exporting"}
+    | {"inventory"},
     {"underway"},
     {"position"},
     {"groups"},
@@ -43,6 +45,7 @@ FLOORS = [
     {"workflow", "answering"},
     {"planning", "search"},
     {"tuning"},
+    {"testing"},
 ]
 SIDEWAYS = {
     ("patch", "modules"),
@@ -52,9 +55,13 @@ SIDEWAYS = {
     ("strategy", "patch"),
     ("tasks", "data"),
     ("tasks", "base"),
+    ("tasks", "strategies"),
     ("data", "kept"),
     ("signals", "processes"),
     ("checkpoints", "planes"),
+    ("encodings", "patch"),
+    ("encodings", "planes"),
+    ("encodings", "tensorfile"),
     ("tracking", "processes"),
     ("states", "processes"),
     ("probe", "base"),
@@ -64,6 +71,7 @@ SIDEWAYS = {
     ("base", "anatomy"),
     ("base", "added"),
     ("peft_import", "peft_check"),
+    ("registry", "hub"),
 }
 ACROSS = {"errors", "options", "watch", "files", "adapter", "evaluation", "strategy", "settings"}
 ACROSS |= {"reading", "tensorfile", "manifest"}
@@ -122,7 +130,11 @@ HARMLESS = ("re.compile", "json.loads", "torch.compile")
 LOADERS = ("yaml", "torch", "pickle", "dill", "joblib", "marshal", "shelve")
 ALLOWED = {  # modules of the package, which the package itself names
     ("adapters/__init__.py", "importlib.import_module(f'.{_HOMES[name]}', __name__)"),
+    ("adapters/testing/__init__.py", "importlib.import_module(f'.{_HOMES[name]}', __name__)"),
     ("cli/main.py", "importlib.import_module(f'adapterkit.cli.{name}')"),
+    # the contract starts a second process with the strategy of its caller, and pickles options, but loads none
+    ("adapters/testing/worker.py", "importlib.import_module(module)"),
+    ("adapters/testing/rules.py", "import pickle"),
 }
 
 
@@ -145,7 +157,9 @@ def test_no_data_becomes_code() -> None:
     for folder in ("adapters", "plugins", "cli"):
         for path in (ROOT / folder).rglob("*.py"):
             where = str(path.relative_to(ROOT))
-            assert {(where, call) for call in calls(path)} <= ALLOWED, path
+            own = where == "adapters/testing/runs.py"  # which starts Python on a module of its own
+            found = {call for call in calls(path) if not (own and call.startswith("subprocess.Popen("))}
+            assert {(where, call) for call in found} <= ALLOWED, path
 
 
 @pytest.mark.parametrize("code", ["exec(x)", "eval(x)", "__import__(x)", "os.system(x)", "import pickle"])
@@ -174,6 +188,6 @@ def test_all_is_what_there_is() -> None:
     ids=["import", "help", "strategies", "run --help", "plan --help", "tune --help"],
 )
 def test_torch_is_not_imported_for(code: str) -> None:
-    heavy = {"torch", "transformers", "datasets", "optuna"}
+    heavy = {"torch", "transformers", "datasets", "optuna", "huggingface_hub"}
     code += f"\nimport sys; found = {heavy} & set(sys.modules); assert not found, found"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -23,7 +23,8 @@ from adapterkit.merge import combine, merge, register
 from adapterkit.options import plain
 from adapterkit.strategies import installed
 from adapterkit.tasks import Task, task_class
-from tests import made, tiny
+from adapterkit.testing import tiny
+from tests import made
 from tests.test_strategies import same, state
 
 Adapt = Callable[..., Result]

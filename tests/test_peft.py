@@ -23,7 +23,8 @@ from adapterkit.peft_folder import PeftFolder
 from adapterkit.peft_format import TASK_TYPES
 from adapterkit.peft_import import base_of, imported, task_of
 from adapterkit.tasks import Task
-from tests import made, tiny
+from adapterkit.testing import tiny
+from tests import made
 from tests.test_merge import OPTIONS, said, without_training
 from tests.test_merge import task_of as named_task
 from tests.test_strategies import same, state
@@ -377,7 +378,9 @@ def test_import_list_show_predict_eval_merge_and_export(
     assert "logits     as PEFT's on base" in again.stdout, again.output
     assert [line.split()[0] for line in adapt("list").stdout.splitlines()] == ["name", "b", "theirs"]
     assert "strategy   lora of peft" in adapt("show", "theirs").stdout
-    found = json.loads(adapt("predict", "theirs", *texts, "--json").stdout)
+    done = adapt("predict", "theirs", *texts, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
     batch = Base.load(base).tokenizer(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
         logits = theirs(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits

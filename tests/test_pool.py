@@ -21,7 +21,8 @@ from adapterkit.errors import DataError, PoolError
 from adapterkit.evaluation import _prompts, outputs
 from adapterkit.pool.passes import Expansion
 from adapterkit.tasks import Task, task_class
-from tests import made, tiny
+from adapterkit.testing import tiny
+from tests import made
 
 TEXTS = ["a fine film", "i want my money back now please", "great", "rude staff and awful food, never again", "so so"]
 STRATEGIES: list[tuple[str, dict[str, Any]]] = [

@@ -25,7 +25,8 @@ from click.testing import Result
 from adapterkit import Adapter, Base, Pool, Registry, answering, incoming, predict
 from adapterkit.errors import DataError
 from adapterkit.tasks import Task, task_class
-from tests import made, tiny
+from adapterkit.testing import tiny
+from tests import made
 from tests.test_tasks import ASK
 
 Adapt = Callable[..., Result]

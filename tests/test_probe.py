@@ -22,8 +22,9 @@ from adapterkit.merge import merge
 from adapterkit.modules import blocks
 from adapterkit.probe import Form, ProbeHead, layers_of
 from adapterkit.tasks import Task, task_class
+from adapterkit.testing import tiny
 from adapterkit.watch import Watch
-from tests import made, tiny
+from tests import made
 from tests.test_strategies import same, state
 from tests.test_tasks import ASK, ROWS, base_for, plan, rows_of  # noqa: F401, fixtures
 from tests.test_trunk import Notes

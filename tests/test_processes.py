@@ -16,7 +16,8 @@ import safetensors.torch
 import torch
 
 from adapterkit import Registry
-from tests import tiny, worker
+from adapterkit.testing import tiny
+from tests import worker
 
 ROOT = Path(__file__).parent.parent
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}

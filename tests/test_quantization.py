@@ -10,7 +10,7 @@ import torch
 from adapterkit import Base, Plan, Registry, run
 from adapterkit.errors import StrategyError
 from adapterkit.evaluation import predict
-from tests import tiny
+from adapterkit.testing import tiny
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
 

@@ -33,7 +33,9 @@ def test_lora_learns_the_demo_and_is_small(minilm: Base, registry: Registry) -> 
     before = state(minilm)
     report = run(Plan.resolve({"strategy": "lora"}), registry, base=minilm)
     assert report.metrics["test"]["accuracy"] > 0.85
-    assert report.adapter_bytes < 0.004 * report.base_bytes
+    assert report.adapter_bytes < 0.015 * report.base_bytes
+    few = run(Plan.resolve({"strategy": "lora", "target_modules": "query,value", **SHORT}), registry, base=minilm)
+    assert few.adapter_bytes < 0.0035 * few.base_bytes
     assert same(state(minilm), before)
 
 

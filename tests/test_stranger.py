@@ -44,13 +44,13 @@ def test_a_strangers_strategy_is_listed_takes_flags_trains_saves_loads_and_predi
     adapt: Callable[..., subprocess.CompletedProcess[str]], small_csv: Path, tiny_folder: Callable[..., Path]
 ) -> None:
     assert "adapterkit-bitfit" in adapt("strategies").stdout
-    shown = adapt("run", "--strategy", "bitfit", "--help").stdout
+    shown = adapt("run", "--strategy", "bitfit@adapterkit-bitfit", "--help").stdout
     shown = " ".join(shown.split())
     assert "--without" in shown
     assert "leave out biases of modules whose name contains this" in shown
     assert "--lora-alpha" not in shown
 
-    options = ["--strategy", "bitfit", "--without", "LayerNorm", "--epochs", 1, "--name", "theirs"]
+    options = ["--strategy", "bitfit@adapterkit-bitfit", "--without", "LayerNorm", "--epochs", 1, "--name", "theirs"]
     done = adapt("run", "--base", tiny_folder(), "--train-file", small_csv, *options, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

@@ -1,7 +1,8 @@
-"""Every installed strategy keeps the contract, on a tiny base."""
+"""Every installed strategy keeps the contract, and what the core does about one that doesn't."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
@@ -13,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapterkit import Adapter, AdapterkitError, Base, Plan, Registry, Strategy, run, training
+from adapterkit import AdapterkitError, Base, Plan, Registry, Strategy, run
 from adapterkit.strategies import Found, installed, strategy_class
-from tests import tiny
+from adapterkit.testing import RULES, Bench, cases, tried
+from adapterkit.testing.bench import FAMILIES
+from adapterkit.testing.runs import launch
 
 STRATEGIES = [found.name for found in installed()]
-FAMILIES = ["bert", "roberta", "gpt2", "llama", "t5"]
 
 
 def state(base: Base) -> dict[str, Tensor]:
@@ -31,73 +33,31 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def output(base: Base) -> Tensor:
-    ids = torch.arange(5, 21).reshape(2, 8)
-    extra = {"decoder_input_ids": ids} if base.model.config.is_encoder_decoder else {}
-    with torch.no_grad():
-        found: Tensor = base.model(input_ids=ids, **extra).last_hidden_state
-    return found
-
-
-@pytest.fixture(params=STRATEGIES)
-def strategy(request: pytest.FixtureRequest) -> Strategy:
-    return strategy_class(request.param)()
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bench]:
+    return functools.cache(lambda name: Bench(name, tmp_path_factory.mktemp(name)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_applying_changes_no_output_and_removing_restores_the_base(
-    strategy: Strategy, family: str, tiny_folder: Callable[..., Path]
-) -> None:
-    base = Base.load(str(tiny_folder(family)))
-    before, values, modules = state(base), output(base), [(n, id(m)) for n, m in base.model.named_modules()]
-    learning = list(strategy.apply(base.model))
-    assert torch.equal(output(base), values)
-    assert all(isinstance(p, torch.nn.Parameter) for p in learning)
-    strategy.remove(base.model)
-    assert same(state(base), before)
-    assert [(n, id(m)) for n, m in base.model.named_modules()] == modules
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_installed_strategy_keeps_the_contract(strategy: str, family: str, bench: Callable[[str], Bench]) -> None:
+    tries = [rule for rule, on in cases() if on == family and rule.name != "processes"]
+    found = [tried(rule, bench(strategy), family) for rule in tries]
+    assert [str(outcome) for outcome in found if outcome.state != "kept"] == []
+
+
+def test_two_processes_learn_what_one_learns_with_every_strategy(bench: Callable[[str], Bench]) -> None:
+    benches = [bench(name) for name in STRATEGIES]
+    launch(benches, "bert")  # one start for all of them
+    (rule,) = (rule for rule in RULES if rule.name == "processes")
+    found = [tried(rule, each, "bert") for each in benches]
+    assert [str(outcome) for outcome in found if outcome.state != "kept"] == []
 
 
 def plan(small_csv: Path, base: Path | str, strategy: str, **more: Any) -> Plan:
     values = {"strategy": strategy, "base": str(base), "train_file": str(small_csv), "test_file": str(small_csv)}
     values |= {"head": "model"} if strategy == "head-only" else {}
     return Plan.resolve({**values, "num_train_epochs": 2, "learning_rate": 1e-2, "name": "tiny", **more})
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_round_trip_gives_the_trained_models_logits_and_leaves_the_base(
-    strategy: str,
-    family: str,
-    small_csv: Path,
-    tiny_folder: Callable[..., Path],
-    registry: Registry,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    live: list[Tensor] = []
-    make = Adapter.make
-    ids = torch.arange(5, 21).reshape(2, 8)
-    ids[:, -1] = tiny.EOS
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-
-    def observed(base: Base, model: Any, *args: Any) -> Adapter:
-        with torch.no_grad():
-            live.append(model.eval()(**batch).logits)
-        return make(base, model, *args)
-
-    monkeypatch.setattr(training.Adapter, "make", observed)
-    folder = tiny_folder(family)
-    base = Base.load(str(folder))
-    before = state(base)
-    run(plan(small_csv, folder, strategy), registry, base=base)
-    assert same(state(base), before)
-
-    other = Base.load(str(folder))
-    plain = output(other)
-    with registry.load("tiny").attached(other) as model, torch.no_grad():
-        assert torch.equal(model(**batch).logits, live[0])
-        assert torch.equal(output(other), plain) == (strategy == "head-only")
-    assert same(state(other), before)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -190,7 +150,7 @@ def test_a_strategy_that_is_not_one_is_named_with_its_package(monkeypatch: pytes
         ("collections:OrderedDict", "'odd' of odd-package 1.0 is not a subclass of adapterkit.Strategy"),
         ("adapterkit.strategy:Strategy", "'odd' of odd-package 1.0 lacks apply"),
     ):
-        monkeypatch.setattr("adapterkit.strategies.installed", lambda value=value: found(value))
+        monkeypatch.setattr("adapterkit.strategies.installed", lambda group, value=value: found(value))
         with pytest.raises(AdapterkitError, match=message):
             strategy_class("odd")
 

@@ -18,7 +18,7 @@ from adapterkit.errors import DataError, TaskError
 from adapterkit.evaluation import encode, evaluate
 from adapterkit.strategies import installed
 from adapterkit.tasks import TASKS, infer_task, task_class
-from tests import tiny
+from adapterkit.testing import tiny
 from tests.test_strategies import same, state
 
 STRATEGIES = [found.name for found in installed()]

@@ -14,7 +14,7 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 from adapterkit import Base, Plan, Registry, run, training
-from tests import tiny
+from adapterkit.testing import tiny
 
 SETTINGS = {"num_train_epochs": 12, "learning_rate": 3e-3, "warmup_ratio": 0.25, "weight_decay": 0.1, "seed": 3}
 

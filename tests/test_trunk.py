@@ -16,8 +16,8 @@ from adapterkit.batching import Batches
 from adapterkit.errors import TrainingError
 from adapterkit.states import States
 from adapterkit.tasks import TASKS
+from adapterkit.testing import tiny
 from adapterkit.watch import Watch
-from tests import tiny
 from tests.test_strategies import same, state
 from tests.test_tasks import base_for, plan, rows_of  # noqa: F401, fixtures
 

@@ -61,12 +61,13 @@ class Pool:
         batch_size: int = 64,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        allow_base_mismatch: bool = False,
     ) -> None:
         """Open a pool on `base` with `adapters`: by name in memory or in a folder, or folders, named as they are.
 
         Those of `registry` are there by name, `name@version` too. `dtype` and `device` are by default the base's;
         another costs a copy of it. `batch_size` is the most rows of a pass. Raises an `AdapterkitError` where an
-        adapter that is given in memory is another base's.
+        adapter that is given in memory is another base's, unless that is allowed and shapes fit.
         """
         if batch_size < 1 or (max_bytes is not None and max_bytes < 1):
             raise PoolError(f"batch_size={batch_size} and max_bytes={max_bytes}, but both are at least 1")
@@ -75,6 +76,7 @@ class Pool:
         precision = None if dtype is None else dtype_of(dtype)
         self.base = base if isinstance(base, Base) else Base.load(base)
         self.registry, self.max_bytes, self.batch_size = registry, max_bytes, batch_size
+        self.allow_base_mismatch = allow_base_mismatch
         model = self.base.model
         self._served: Served | None = Served(self.base, where or model.device, precision or model.dtype)
         self._holds = self._served.shares
@@ -314,6 +316,8 @@ class Pool:
         if isinstance(source, Adapter):
             return 0
         if key not in self._sizes:
+            if name not in self._sources and self.registry is not None:
+                self.registry.there(*key.split("@"))  # it may have to be fetched
             own: int = self.base.model.dtype.itemsize
             try:
                 with opened(source / TENSORS) as file:
@@ -347,11 +351,13 @@ class Pool:
                     self._stats.hits += 1
                     return self._resident[key]
             if not isinstance(source, Adapter):
+                size = self._size(name)
                 with self._lock:
-                    self._drop(wanted, self._size(name))
+                    self._drop(wanted, size)
             try:
                 version = None if name in self._sources else key.partition("@")[2]
                 adapter = source if isinstance(source, Adapter) else Adapter.load(source, version=version)
+                adapter = adapter.moved_to(self.base) if self.allow_base_mismatch else adapter
                 resident = Resident(name, adapter, self._open())
             except AdapterkitError as error:
                 raise type(error)(f"adapter '{name}': {error}") from error

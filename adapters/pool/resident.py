@@ -23,6 +23,8 @@ class Resident:
 
     def __init__(self, name: str, adapter: Adapter, served: Served) -> None:
         adapter.check_base(served.base)
+        adapter.check_labels()
+        adapter = served.decoded(adapter)
         served = served.on(adapter)
         self.served = served
         """What it runs on: the pool's, or, where it adds tokens, modules of its own over the same tensors."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..adapter import Adapter
 from ..anatomy import replicate, study
 from ..base import Base
 from ..errors import PoolError, unknown
@@ -41,6 +42,7 @@ class Served:
         self.shares = all(_at(p, device, dtype) is p for p in base.model.parameters())
         self.device, self.dtype = device, dtype
         self.anatomy = study(self.model)
+        self._true = base
         self.base = copy.copy(base)  # the same base, but of the routed modules
         self.base.model = self.model
         self.tokenizer = copy.deepcopy(base.tokenizer)  # its state changes with use
@@ -63,9 +65,19 @@ class Served:
         """Return what an adapter runs on: this, or, where it adds tokens, another over the same tensors."""
         if "added_tokens" not in adapter.manifest:
             return self
+        return Served(adapter.on(self._unrouted()), self.device, self.dtype)
+
+    def decoded(self, adapter: Adapter) -> Adapter:
+        """Return an adapter with its encoded tensors as they are: differences to the base in the base's own numbers."""
+        if self.shares:
+            return adapter.decoded(self._unrouted())
+        with self._true.held():
+            return adapter.decoded(self._true)
+
+    def _unrouted(self) -> Base:
         plain = copy.copy(self.base)
         plain.model, plain._lock, plain._holder = self._plain, threading.Lock(), None
-        return Served(adapter.on(plain), self.device, self.dtype)
+        return plain
 
     def _own(self, model: nn.Module) -> None:
         for module in model.modules():

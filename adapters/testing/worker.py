@@ -1,0 +1,49 @@
+"""Train strategies in one of several processes, and write what came of it: see `runs.launch`.
+
+torchrun --nproc-per-node 2 -m adapterkit.testing.worker JOBS.json FOUND.json
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import processes
+from ..base import Base
+from ..files import write_folder
+from ..options import build
+from .bench import BATCH, trained
+
+
+def found(job: dict[str, Any]) -> dict[str, Any]:
+    """Train as a job says: with a strategy by its class, on a base, into a folder; tell of losses or of an error."""
+    module, _, name = job["class"].partition(":")
+    kind: Any = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    base = Base.load(job["base"])
+    try:
+        result = trained(base, build(kind, job["options"]), batch=BATCH // 2)
+    except Exception as error:  # a rule tells what it was
+        return {"error": f"{type(error).__name__}: {error}"}
+    if processes.index() == 0:
+        write_folder(Path(job["out"]), result.adapter.files())
+    return {"losses": result.losses, "untouched": not base.altered()}
+
+
+def main() -> None:
+    """Do every job of a file, and write what each process found of each."""
+    torch.set_num_threads(1)
+    processes.begin()
+    each = processes.gathered([found(job) for job in json.loads(Path(sys.argv[1]).read_text())])
+    if processes.index() == 0:
+        Path(sys.argv[2]).write_text(json.dumps(each))
+    processes.end()
+
+
+if __name__ == "__main__":
+    main()

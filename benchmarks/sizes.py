@@ -1,0 +1,155 @@
+"""What adapters weigh, and what making them smaller costs: sizes and test accuracy, before and after.
+
+    python benchmarks/sizes.py --dataset DATA/sentiment --out sizes.json --update docs/sizes.md
+
+For each seed, one full fine-tune is trained and then saved in every encoding; head-only and LoRA are there to compare.
+Runs that `--out` holds already aren't made again, so that seeds can be run one at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adapterkit import Adapter, Base, Plan, Registry, run
+from adapterkit.compress import compress
+from adapterkit.workflow import own_splits
+
+MARKS = "<!-- sizes:begin -->", "<!-- sizes:end -->"
+TRAINED: dict[str, dict[str, Any]] = {
+    "head-only, transformers' head": {"strategy": "head-only", "head": "model"},
+    "head-only, probe": {"strategy": "head-only"},
+    "lora r=8, query and value": {"strategy": "lora", "r": 8, "target_modules": "query,value"},
+    "lora r=8, all linear maps": {"strategy": "lora", "r": 8, "target_modules": "all-linear"},
+    "full": {"strategy": "full"},
+}
+ENCODINGS = ("exact", "bf16", "1bit", "rank:8")
+BOUNDS = {  # most bytes, as a number of bytes or as a share of the base
+    "head-only, transformers' head": 10_240,
+    "head-only, probe": 32_768,
+    "lora r=8, query and value": 0.0035,
+    "full, exact": 0.65,
+    "full, 1bit": 1 / 25,
+}
+MOST_LOST = {"full, exact": 0.0, "full, 1bit": 0.005}
+"""The most accuracy that an encoding may cost."""
+
+
+def measure(args: argparse.Namespace, seed: int, base: Base) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    common = {"dataset": str(args.dataset), "base": args.base, "num_train_epochs": args.epochs, "seed": seed}
+    common |= {"max_train_samples": args.limit} if args.limit else {}
+    for name, values in TRAINED.items():
+        with tempfile.TemporaryDirectory() as folder:
+            plan = Plan.resolve({**common, **values})
+            began = time.process_time()
+            report = run(plan, Registry(Path(folder) / "registry.json"), base=base)
+        accuracy = report.metrics["test"]["accuracy"]
+        found[name] = {
+            "bytes": report.adapter_bytes,
+            "after": accuracy,
+            "n": report.metrics["test"]["n"],
+            "seconds": time.process_time() - began,
+        }
+        print(f"# seed {seed}, {name}: {report.adapter_bytes:,} bytes, {accuracy:.4f}", flush=True)
+    splits = own_splits(plan, report.adapter.task).sets
+    for encoding in ENCODINGS:
+        began = time.process_time()
+        encoded = compress(base, report.adapter, encoding, splits)
+        stated = encoded.manifest["encoding"]
+        name = f"full, {encoding}"
+        found[name] = {"bytes": stated["after"]["bytes"], "seconds": time.process_time() - began}
+        for when in ("before", "after"):
+            found[name][when] = stated[when]["metrics"]["test"]["accuracy"]
+        found[name]["identical"] = identical(base, report.adapter, encoded)
+        print(f"# seed {seed}, {name}: {found[name]}", flush=True)
+    return found
+
+
+def identical(base: Base, one: Adapter, other: Adapter) -> bool:
+    """Tell whether two adapters hold the same tensors, bit for bit, once they are decoded."""
+    a, b = one.decoded(base).tensors, other.decoded(base).tensors
+    return a.keys() == b.keys() and all(t.dtype == b[name].dtype and torch.equal(t, b[name]) for name, t in a.items())
+
+
+def row(name: str, seeds: list[dict[str, Any]], base_bytes: int) -> str:
+    most, after = max(one["bytes"] for one in seeds), [one["after"] for one in seeds]
+    said = f"{statistics.mean(after):.4f}"
+    lost = [one["before"] - one["after"] for one in seeds if "before" in one]
+    if lost:
+        each = ", ".join(f"{-100 * x + 0:+.2f}" for x in lost)
+        said += f" ({each} points)"
+    same = {True: "yes", False: "no"}[all(one["identical"] for one in seeds)] if lost else ""
+    seconds = f"{statistics.median(one['seconds'] for one in seeds):.0f}"
+    cells = [name, f"{most:,}", f"{most / base_bytes:.2%}", said, same, seconds, judged(name, seeds, most, base_bytes)]
+    return f"| {' | '.join(cells)} |"
+
+
+def judged(name: str, seeds: list[dict[str, Any]], most: int, base_bytes: int) -> str:
+    """Say what was asked for, and by how much it was missed."""
+    if name not in BOUNDS:
+        return ""
+    bound = BOUNDS[name]
+    limit, asked = (bound * base_bytes, f"{bound:.2%}") if isinstance(bound, float) else (bound, f"{bound:,} bytes")
+    parts = [f"at most {asked}: " + ("held" if most <= limit else f"missed by {most / limit - 1:.0%}")]
+    if name in MOST_LOST:
+        lost = statistics.mean(one["before"] - one["after"] for one in seeds)
+        allowed = MOST_LOST[name]
+        held = "held" if lost <= allowed + 1e-9 else f"missed by {100 * (lost - allowed):.2f} points"
+        parts.append(f"at most {100 * allowed:.1f} points lost on the mean: {held}")
+    return "; ".join(parts)
+
+
+def table(found: dict[str, dict[str, dict[str, Any]]], base: Base, args: argparse.Namespace) -> str:
+    seeds = [found[seed] for seed in sorted(found)]
+    lines = [
+        "| adapter | bytes, the most of the seeds | of the base | test accuracy, mean (each seed's change) "
+        "| same bits | CPU seconds | asked for |",
+        "|---|---|---|---|---|---|---|",
+        *(row(name, [one[name] for one in seeds], base.nbytes) for name in seeds[0]),
+        "",
+        f"Data set `{args.dataset.name}`, "
+        + (f"{args.limit:,} training rows drawn at random (`--limit`), " if args.limit else "")
+        + f"{args.epochs} epochs, {seeds[0]['full']['n']:,} test rows, seeds {', '.join(sorted(found))}; base "
+        f"`{args.base}`, {base.nbytes:,} bytes in fp32; every other option at its default. CPU seconds "
+        "are those of a whole run, or of encoding and both measurements, the median, on one thread.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", type=Path, required=True, help="a folder of labelled texts")
+    parser.add_argument("--base", default="minilm")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--limit", type=int, help="train on no more rows than this")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--update", type=Path, help="put the table between the marks in this file")
+    parser.add_argument("--out", type=Path, help="keep the figures here as JSON, and go on from what it holds")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    base = Base.load(args.base)
+    found = json.loads(args.out.read_text()) if args.out and args.out.exists() else {}
+    for seed in args.seeds.split(","):
+        if seed not in found:
+            found[seed] = measure(args, int(seed), base)
+        if args.out:
+            args.out.write_text(json.dumps(found, indent=2))
+    said = table(found, base, args)
+    print(f"\n{said}")
+    if args.update:
+        begin, end = MARKS
+        text = args.update.read_text()
+        args.update.write_text(re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{said}\n{end}", text, flags=re.DOTALL))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""The strategy keeps adapterkit's contract."""
+
+from adapterkit.testing import contract
+
+TestNorms = contract("norms")
