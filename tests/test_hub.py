@@ -18,7 +18,7 @@ from adapterkit.cards import card
 from adapterkit.errors import HubError
 from adapterkit.files import sha256
 from adapterkit.hub import masked
-from adapterkit.registry import entry_of
+from adapterkit.stored import entry_of
 from adapterkit.tasks.text_classification import TextClassification
 from tests import made
 from tests.hub_server import Hub
