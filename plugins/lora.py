@@ -23,7 +23,7 @@ class LoRA(Strategy):
     For most tasks: near full fine-tuning, in a hundredth of its bytes.
     """
 
-    learning_rate: Annotated[float, "highest learning rate (AdamW)", "--lr"] = 2e-3
+    learning_rate: Annotated[float, "highest learning rate (AdamW)", "--lr"] = 1e-3
     r: Annotated[int, "rank of the update"] = 8
     lora_alpha: Annotated[int, "the update is scaled by lora_alpha / r"] = 16
     lora_dropout: Annotated[float, "dropout before the update, while training"] = 0.0
