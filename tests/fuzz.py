@@ -32,6 +32,7 @@ import safetensors.torch
 import torch
 
 from adapterkit import Adapter, AdapterkitError, Base, Bias, Registry, Scale
+from adapterkit.encodings import Exact, Factors, Sign
 from adapterkit.files import json_bytes, sha256, version_of
 from adapterkit.manifest import MANIFEST, PEFT_CONFIG, TENSORS
 from adapterkit.probe import Form, ProbeModel
@@ -92,6 +93,10 @@ class Field:
         about = {key: some[1].manifest[key] for key in ("task", "strategy", "untied", "metrics")}
         with some[1].attached(base) as model:
             some.append(Adapter.make(base, model, patches, head, about))
+            for kind in (Exact, Sign, Factors):
+                replaced = {module: patch.tensors() for module, patch in some[2].patches(base).items()}
+                encoded = {m: kind.encode(t, base.model.get_submodule(m), rank=2) for m, t in replaced.items()}
+                some.append(Adapter.make(base, model, encoded, head, about))
         form = Form((1, 3), "mean")
         model = ProbeModel(base, task.auto_class, form, **task.config())
         own = dict(model.named_parameters())
@@ -311,7 +316,8 @@ def numbers_change(data: bytes, draw: random.Random) -> bytes:
         ).clone()
     else:
         flat = tensors[name].flatten()
-        flat[draw.randrange(len(flat))] = 3.5 if way == "value" else float(way)
+        number = 3.5 if way == "value" else float(way)
+        flat[draw.randrange(len(flat))] = number if flat.is_floating_point() else draw.randrange(256)
         tensors[name] = flat.view(tensors[name].shape)
     return safetensors.torch.save(tensors)
 
