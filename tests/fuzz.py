@@ -624,6 +624,13 @@ def fuzz(field: Field, cases: int, seed: int) -> Counter[tuple[str, str]]:
     return found
 
 
+@contextmanager
+def in_memory() -> Iterator[Path]:
+    """Yield a new folder in memory where there is such a place: on a disk it takes several times as long."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        yield Path(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=200_000)
@@ -631,10 +638,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     began = time.monotonic()
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # a disk would make it several times as long
-    with tempfile.TemporaryDirectory(dir=memory) as place:
-        base = Base.load(str(tiny.make("bert", Path(place) / "base")))
-        found = fuzz(Field.make(Path(place), base), args.cases, args.seed)
+    with in_memory() as folder:
+        base = Base.load(str(tiny.make("bert", folder / "base")))
+        found = fuzz(Field.make(folder, base), args.cases, args.seed)
     kinds = sorted({kind for kind, _ in found})
     for kind in kinds:
         outcomes = ", ".join(f"{outcome} {n}" for (k, outcome), n in sorted(found.items()) if k == kind)
