@@ -3,7 +3,7 @@
     python benchmarks/sizes.py --dataset DATA/sentiment --out sizes.json --update docs/sizes.md
 
 For each seed, one full fine-tune is trained and then saved in every encoding; head-only and LoRA are there to compare.
-Runs that `--out` holds already aren't made again, so that seeds can be run one at a time.
+What `--out` holds already isn't measured again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,25 +44,23 @@ MOST_LOST = {"full, exact": 0.0, "full, 1bit": 0.005}
 """The most accuracy that an encoding may cost."""
 
 
-def measure(args: argparse.Namespace, seed: int, base: Base) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def measure(args: argparse.Namespace, seed: int, base: Base, found: dict[str, Any]) -> Iterator[None]:
+    """Put into `found` what it lacks of a seed's figures, and yield after each."""
     common = {"dataset": str(args.dataset), "base": args.base, "num_train_epochs": args.epochs, "seed": seed}
     common |= {"max_train_samples": args.limit} if args.limit else {}
+    missing = [encoding for encoding in ENCODINGS if f"full, {encoding}" not in found]
     for name, values in TRAINED.items():
+        if name in found and not (name == "full" and missing):
+            continue
         with tempfile.TemporaryDirectory() as folder:
             plan = Plan.resolve({**common, **values})
-            began = time.process_time()
             report = run(plan, Registry(Path(folder) / "registry.json"), base=base)
-        accuracy = report.metrics["test"]["accuracy"]
-        found[name] = {
-            "bytes": report.adapter_bytes,
-            "after": accuracy,
-            "n": report.metrics["test"]["n"],
-            "seconds": time.process_time() - began,
-        }
-        print(f"# seed {seed}, {name}: {report.adapter_bytes:,} bytes, {accuracy:.4f}", flush=True)
-    splits = own_splits(plan, report.adapter.task).sets
-    for encoding in ENCODINGS:
+        test = report.metrics["test"]
+        found[name] = {"bytes": report.adapter_bytes, "after": test["accuracy"], "n": test["n"]}
+        print(f"# seed {seed}, {name}: {found[name]}", flush=True)
+        yield
+    splits = own_splits(plan, report.adapter.task).sets if missing else {}
+    for encoding in missing:
         began = time.process_time()
         encoded = compress(base, report.adapter, encoding, splits)
         stated = encoded.manifest["encoding"]
@@ -71,7 +70,7 @@ def measure(args: argparse.Namespace, seed: int, base: Base) -> dict[str, dict[s
             found[name][when] = stated[when]["metrics"]["test"]["accuracy"]
         found[name]["identical"] = identical(base, report.adapter, encoded)
         print(f"# seed {seed}, {name}: {found[name]}", flush=True)
-    return found
+        yield
 
 
 def identical(base: Base, one: Adapter, other: Adapter) -> bool:
@@ -88,8 +87,9 @@ def row(name: str, seeds: list[dict[str, Any]], base_bytes: int) -> str:
         each = ", ".join(f"{-100 * x + 0:+.2f}" for x in lost)
         said += f" ({each} points)"
     same = {True: "yes", False: "no"}[all(one["identical"] for one in seeds)] if lost else ""
-    seconds = f"{statistics.median(one['seconds'] for one in seeds):.0f}"
-    cells = [name, f"{most:,}", f"{most / base_bytes:.2%}", said, same, seconds, judged(name, seeds, most, base_bytes)]
+    times = [one["seconds"] for one in seeds if "seconds" in one]
+    seconds = f"{statistics.median(times):.0f}" if times else ""
+    cells = [name, f"{most:,}", f"{most / base_bytes:.3%}", said, same, seconds, judged(name, seeds, most, base_bytes)]
     return f"| {' | '.join(cells)} |"
 
 
@@ -120,7 +120,7 @@ def table(found: dict[str, dict[str, dict[str, Any]]], base: Base, args: argpars
         + (f"{args.limit:,} training rows drawn at random (`--limit`), " if args.limit else "")
         + f"{args.epochs} epochs, {seeds[0]['full']['n']:,} test rows, seeds {', '.join(sorted(found))}; base "
         f"`{args.base}`, {base.nbytes:,} bytes in fp32; every other option at its default. CPU seconds "
-        "are those of a whole run, or of encoding and both measurements, the median, on one thread.",
+        "are those of encoding and both measurements, the median, on one thread.",
     ]
     return "\n".join(lines)
 
@@ -139,10 +139,9 @@ def main() -> None:
     base = Base.load(args.base)
     found = json.loads(args.out.read_text()) if args.out and args.out.exists() else {}
     for seed in args.seeds.split(","):
-        if seed not in found:
-            found[seed] = measure(args, int(seed), base)
-        if args.out:
-            args.out.write_text(json.dumps(found, indent=2))
+        for _ in measure(args, int(seed), base, found.setdefault(seed, {})):
+            if args.out:
+                args.out.write_text(json.dumps(found, indent=2))
     said = table(found, base, args)
     print(f"\n{said}")
     if args.update:
