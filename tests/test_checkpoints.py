@@ -116,7 +116,7 @@ def test_without_resume_a_run_begins_anew(dead: Path, tiny_base: Base, small_csv
 
 def test_another_run_is_not_gone_on_with(dead: Path, tiny_base: Base, small_csv: Path, registry: Registry) -> None:
     watch = Dies()
-    run(plan(small_csv, base=tiny_base.path, learning_rate=1e-3), registry, base=tiny_base, resume=True, watch=watch)
+    run(plan(small_csv, base=tiny_base.path, learning_rate=3e-3), registry, base=tiny_base, resume=True, watch=watch)
     (line,) = [line for line in watch.said if line.startswith("resumed")]
     assert line == f"resumed: nothing to go on with: begins anew; with other options, {dead} didn't end"
     assert len(committed(dead)) == 2

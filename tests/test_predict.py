@@ -588,7 +588,7 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
         "--text-column-name=a, but these are texts wit",
     ),
     "fields": (["pair", "a"], None, "text 1: 'a': premise and hypothesis were expected, separated by a tab"),
-    "few endings": (["swag", "a\tb\tc"], None, "text 1: 'a\tb\tc': a context and its endings, at least two, were"),
+    "few endings": (["swag", "a\tb\tc"], None, "text 1: 'a\\tb\\tc': a context and its endings, at least two, were"),
     "route": (["--file", "routed.jsonl"], None, "Error: routed.jsonl:3: "),
     "route's spelling": (["--file", "routed.jsonl"], None, "no adapter named 'mod'; did you mean 'mood'?"),
     "route of a stream": (["--json"], FILES["routed.jsonl"], "standard input:3: "),

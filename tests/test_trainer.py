@@ -133,7 +133,7 @@ def both(
         {
             **SETTINGS,
             "base": str(folder),
-            "strategy": "full" if lora is None else "lora",
+            **({"strategy": "full"} if lora is None else {"strategy": "lora", "target_modules": "query,value"}),
             "head_init": "random",
             "train_file": str(file),
             "validation_file": str(file),

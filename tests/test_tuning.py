@@ -198,7 +198,7 @@ def test_a_mistake_is_said_in_one_line(mistake: str, adapt: Adapt, small_csv: Pa
 
 def test_the_default_search_lies_around_the_strategys_own_options(planned: Callable[..., Plan]) -> None:  # noqa: F811
     assert search.default_search(planned("lora")) == {
-        "learning_rate": "0.0002..0.02:log",
+        "learning_rate": "0.0001..0.01:log",
         "r": "4,8,16",
         "lora_alpha": "8,16,32",
     }
@@ -291,7 +291,7 @@ def test_the_search_finds_what_is_good(
     scores = [t.score for t in found.trials if t.state == "done" and t.score is not None]
     assert scores == sorted(scores, reverse=True)
     first = next(t for t in found.trials if t.number == 1)
-    assert first.values == {"learning_rate": 2e-3, "r": 8}  # the plan's own
+    assert first.values == {"learning_rate": 1e-3, "r": 8}  # the plan's own
     assert all(options.keep_features for _, options in landscape_of_trials.calls)
     assert found.best.strategy.learning_rate == best.values["learning_rate"]  # type: ignore[union-attr]
 

@@ -74,6 +74,7 @@ def trained(job: dict[str, Any]) -> dict[str, Any]:
     if processes.index() == 0:
         out.parent.mkdir(parents=True, exist_ok=True)
         safetensors.torch.save_file(found.adapter.tensors, out)
+    found.adapter.manifest |= {"strategy": {"name": plan.strategy_name}, "metrics": {}}  # as a run's is
     return {
         "losses": found.losses,
         "history": found.history,
