@@ -206,4 +206,9 @@ def _is_adapter(name: str, known: Any) -> bool:
 
 def is_entry(entry: Any) -> bool:
     """Tell whether this is what an index may say of a version."""
-    return isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in _ENTRY_KEYS.items())
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(key), kind) for key, kind in _ENTRY_KEYS.items())
+        and isinstance(entry["base"].get("name"), str)
+        and all(isinstance(measured, dict) for measured in entry["metrics"].values())
+    )

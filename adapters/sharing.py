@@ -13,6 +13,7 @@ from .cards import CARD, card
 from .errors import AdapterError, HubError
 from .files import sha256, version_of
 from .manifest import MANIFEST, TENSORS
+from .reading import read_file
 from .registry import Registry, check_name
 from .stored import entry_of
 
@@ -47,7 +48,11 @@ def push(
     folder = registry.there(name, version)
     manifest = Adapter.load(folder, version=version).manifest
     names = [MANIFEST, *manifest["files"], *([CARD] if (folder / CARD).is_file() else [])]
-    files = {file: (folder / file).read_bytes() for file in names}
+    sizes = {file: about["bytes"] for file, about in manifest["files"].items()}
+    try:
+        files = {file: bytes(read_file(folder / file, size=sizes.get(file))) for file in names}
+    except (OSError, ValueError) as error:
+        raise AdapterError(f"'{folder}' can't be read: {error}") from error
     stated = {file: about["sha256"] for file, about in manifest["files"].items()}
     if version_of(files[MANIFEST]) != version or any(sha256(files[file]) != digest for file, digest in stated.items()):
         raise AdapterError(f"'{folder}' was changed while it was read")

@@ -78,7 +78,8 @@ class Plan:
     def resolve(cls, values: Mapping[str, Any], *, config: Mapping[str, Any] | None = None) -> Plan:
         """Make a plan of option values by name, over those of `config`; `strategy`, `task` and `name` are options too.
 
-        Raises `OptionError` for an option that neither the run, nor its task, nor its strategy has.
+        Raises `OptionError` for an option that neither the run, nor its task, nor its strategy has, and where `config`
+        alone asks for a checkpoint's own code: a file may be a stranger's.
         """
         chosen = {**(config or {}), **values}
         strategy_name = default() if chosen.get("strategy") is None else chosen["strategy"]
@@ -87,7 +88,8 @@ class Plan:
             if value is not None and not isinstance(value, str):
                 raise OptionError(f"--{key}={value!r} is not a name")
         known = run_options(strategy_name, task_name)
-        given = {**spelled(config or {}, known, strategy_name), **spelled(values, known, strategy_name)}
+        asked = spelled(values, known, strategy_name)
+        given = {**spelled(config or {}, known, strategy_name), **asked}
         auto_rate = given.get(RATE) == AUTO
         if auto_rate:
             del given[RATE]
@@ -97,12 +99,15 @@ class Plan:
             own = {f.name for f in fields(section)}  # type: ignore[arg-type]
             return build(section, {key: value for key, value in given.items() if key in own})
 
+        base = made(BaseOptions)
+        if base.trust_remote_code and "trust_remote_code" not in asked:
+            raise OptionError("the config sets trust_remote_code, which runs code: that takes --trust-remote-code, too")
         return cls(
             strategy_name=strategy_name,
             strategy=made(strategy_class(strategy_name)),
             task_name=None if task_name is None else task_class(task_name).name,
             task_options={key: value for key, value in given.items() if key not in sections},
-            base=made(BaseOptions),
+            base=base,
             data=made(DataOptions),
             training=made(TrainingOptions),
             saving=made(SavingOptions),

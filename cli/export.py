@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import adapter_argument, common_options, print_json, registry_option, size
+from adapterkit.cli.common import (
+    adapter_argument,
+    base_options,
+    common_options,
+    moved,
+    print_json,
+    registry_option,
+    size,
+)
 from adapterkit.registry import Registry
 
 _LOADING = {
@@ -26,10 +34,18 @@ _LOADING = {
     help="A PEFT adapter, a plain transformers model, or one that llama.cpp's converter reads.",
 )
 @click.option("--to", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Where; a new folder.")
-@click.option("--base", "base_name", metavar="NAME", help="Where the base is now; default: where it was in training.")
+@base_options()
 @registry_option()
 @common_options
-def command(name: str, form: str, to: Path, base_name: str | None, registry: Path | None, as_json: bool) -> None:
+def command(
+    name: str,
+    form: str,
+    to: Path,
+    base_name: str | None,
+    allow_base_mismatch: bool,
+    registry: Path | None,
+    as_json: bool,
+) -> None:
     """Write the adapter NAME or NAME@VERSION into a new folder, for tools that know nothing of adapterkit.
 
     `peft` holds the adapter alone and names its base; `merged` and `gguf-ready` hold the base, too.
@@ -49,7 +65,8 @@ def command(name: str, form: str, to: Path, base_name: str | None, registry: Pat
     if form == "peft":
         write_peft(adapter, to, base=found)
     else:
-        write_model(Base.again(stored, found), adapter, to, form=form)
+        base = Base.again(stored, found)
+        write_model(base, moved(reference, adapter, base, allow_base_mismatch), to, form=form)
     if as_json:
         files = sorted(file.name for file in to.iterdir())
         print_json({"exported": reference, "format": form, "to": str(to), "files": files})

@@ -38,11 +38,17 @@ def _told(folder: Path, step: int, runs: Mapping[Path, int]) -> dict[str, Any]:
 
 @click.command(short_help="Go on with a run that died.")
 @click.argument("run", required=False)
+@click.option("--trust-remote-code", is_flag=True, help="Run the checkpoint's own Python code, as the run did.")
 @launching
 @registry_option()
 @common_options
 def command(
-    run: str | None, registry: Path | None, as_json: bool, num_processes: int | None, launcher_flags: tuple[str, ...]
+    run: str | None,
+    trust_remote_code: bool,
+    registry: Path | None,
+    as_json: bool,
+    num_processes: int | None,
+    launcher_flags: tuple[str, ...],
 ) -> None:
     """Go on with RUN, an adapter's name or a folder in runs/; without it, list the runs that didn't end.
 
@@ -79,5 +85,6 @@ def command(
     count = num_processes or processes_of(folder)
     if count > 1 and processes.launched() == 1:
         sys.exit(launch(without(sys.argv[1:], "--num-processes"), count, launcher_flags))
-    plan = Plan.resolve({}, config=read_config(str(folder / RUN_FILE)))
+    allowed = {"trust_remote_code": True} if trust_remote_code else {}
+    plan = Plan.resolve(allowed, config=read_config(str(folder / RUN_FILE)))
     report_of(plan, registry or folder.parents[2] / Registry.at().path.name, as_json, resume=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,11 @@ from adapterkit.cli.common import (
     registry_option,
     size,
 )
+from adapterkit.errors import AdapterError
 from adapterkit.registry import Registry
+
+if TYPE_CHECKING:
+    from adapterkit.adapter import Adapter
 
 
 @click.command(short_help="Show what an adapter is.")
@@ -29,11 +33,23 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
     where = Registry.at(registry)
     name, version = where.resolve(name)
     adapter = where.load(f"{name}@{version}")
+    if as_json:
+        print_json({"name": name, "version": version, **where.adapters()[name], **adapter.manifest})
+        return
+    try:
+        lines = _lines(where, name, version, adapter)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # of parts that no reader of adapters needs
+        raise AdapterError(
+            f"'{name}': its manifest doesn't tell all of it ({error!r}); --json shows what there is"
+        ) from error
+    for topic, text in lines.items():
+        click.echo(f"{topic:<11}{text}")
+
+
+def _lines(where: Registry, name: str, version: str, adapter: Adapter) -> dict[str, str]:
+    """Return for reading, by topic, what the manifest and the registry tell."""
     m = adapter.manifest
     entry = where.adapters()[name]
-    if as_json:
-        print_json({"name": name, "version": version, **entry, **m})
-        return
     kinds: dict[str, int] = {}
     for patch in m["patches"].values():
         kinds[patch["kind"]] = kinds.get(patch["kind"], 0) + 1
@@ -62,8 +78,7 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
         lines["learned"] += f" of a probe: {probe['pooling'] or 'each token'} of {of} {layers}"
     if len(entry["versions"]) > 1 or entry.get("tags"):
         lines["versions"] = f"\n{'':<11}".join(_history(entry))
-    for topic, text in lines.items():
-        click.echo(f"{topic:<11}{text}")
+    return lines
 
 
 def encoding_text(encoding: dict[str, Any]) -> str:

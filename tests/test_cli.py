@@ -15,6 +15,8 @@ import pytest
 import yaml
 from click.testing import Result
 
+from adapterkit import Registry
+from adapterkit.merge import register
 from adapterkit.strategies import installed
 from adapterkit.workflow import run_options
 
@@ -76,6 +78,28 @@ def test_running_the_written_run_yaml_gives_the_same_adapter(adapt: Adapt, train
     assert other["version"] != first
     values = yaml.safe_load(Path(other["folder"], "run.yaml").read_text())
     assert (values["seed"], values["num_train_epochs"], values["labels"]) == (3, 1, ["neg", "pos"])
+
+
+def test_a_file_alone_makes_no_checkpoints_code_run(adapt: Adapt, trained: list[str], tmp_path: Path) -> None:
+    """A run.yaml may be a stranger's: to run code takes a flag, too."""
+    asks = tmp_path / "run.yaml"
+    asks.write_text(yaml.safe_dump({"strategy": "head-only", "trust_remote_code": True}))
+    for words in (("run", "--config", asks, *trained), ("plan", "--config", asks, *trained), ("resume", tmp_path)):
+        refused = adapt(*words)
+        assert refused.exit_code == 2
+        assert "that takes --trust-remote-code, too" in refused.stderr
+    assert adapt("run", "--config", asks, *trained, "--trust-remote-code").exit_code == 0
+
+
+def test_an_adapter_that_tells_little_is_shown_as_json(adapt: Adapt, trained: list[str], registry: Registry) -> None:
+    adapter = registry.load("tiny")
+    for part in ("parameters", "data"):
+        del adapter.manifest[part]
+    register(registry, "little", adapter)
+    said = adapt("show", "little")
+    assert (said.exit_code, said.stderr.count("\n")) == (2, 1)
+    assert "doesn't tell all of it (KeyError('parameters'))" in said.stderr
+    assert json.loads(adapt("show", "little", "--json").stdout)["name"] == "little"
 
 
 def test_a_run_is_measured_again_on_its_own_rows(adapt: Adapt, trained: list[str]) -> None:

@@ -178,6 +178,7 @@ def test_the_commands_say_a_mismatch_and_record_it_where_it_is_allowed(
         ("predict", "a", "fine food"),
         ("eval", "a", "--file", small_csv, "--json"),
         ("merge", "a", "--name", "b", "--json"),
+        ("export", "a", "--format", "merged", "--to", tmp_path / "merged"),
     ]
     for words in commands:
         refused = adapt(*words, *other)

@@ -130,7 +130,11 @@ def test_a_folder_of_the_store_that_is_a_link_is_not_followed(linked: str, regis
     assert sorted((str(path), path.stat().st_mtime_ns) for path in (tmp_path / "elsewhere").rglob("*")) == before
 
 
-@pytest.mark.parametrize("entry", ['{"number": "x"}', '{"task": 3}', "[]", '{"number": 1, "number": 2}', "[" * 70])
+@pytest.mark.parametrize(
+    "entry",
+    [json.dumps({**faults.ENTRY, "number": 1, **odd}) for odd in ({"base": {}}, {"metrics": {"test": 3}})]
+    + ['{"number": "x"}', '{"task": 3}', "[]", '{"number": 1, "number": 2}', "[" * 70],
+)
 def test_an_entry_that_is_none_is_made_again(entry: str, registry: Registry) -> None:
     version = add(registry.path, "a", "1")
     (registry.folder("a", version) / "entry.json").write_text(entry)
