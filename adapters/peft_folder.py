@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,8 @@ _OF_TRAINING = {
 
 _CHANGES_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 """Ways of initialising that take something from the base's weights, so that the adapter isn't one of that base."""
+
+_REPEATS, _REPEATED_GROUP = re.compile(r"[*+{]"), re.compile(r"\)[*+{]")
 
 
 @dataclass(frozen=True)
@@ -149,9 +152,20 @@ def _check_field(path: Path, key: str, value: Any, kinds: tuple[type, ...]) -> N
     if isinstance(value, dict):
         numbers = (int,) if key == "rank_pattern" else (int, float)
         right = right and all(type(name) is str and type(n) in numbers and n > 0 for name, n in value.items())
+    if key == "alpha_pattern" and isinstance(value, dict):
+        right = right and len(value) <= 1000 and all(map(_is_tame, value))
     if key in ("r", "lora_alpha"):
         right = right and value > 0
     if key == "bias":
         right = right and value in ("none", "all", "lora_only")
     if not right:
         raise AdapterError(f"'{path}': {key}={str(value)[:40]!r} is not what PEFT writes there")
+
+
+def _is_tame(pattern: str) -> bool:
+    """Tell whether this is a regular expression that matches a module's name, or doesn't, in no time."""
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return len(pattern) <= 512 and len(_REPEATS.findall(pattern)) <= 4 and not _REPEATED_GROUP.search(pattern)
