@@ -17,23 +17,23 @@ from adapterkit import Base
 from adapterkit.testing import tiny
 
 
-def loaded(cache: Path, name: str, *revision: str) -> dict[str, Any]:
-    """Load a base in a process of its own, offline, with `cache` as the Hub's cache."""
+def loaded(cache: Path, *asked: tuple[str, str | None]) -> list[dict[str, Any]]:
+    """Load bases, each a name and a revision, in a process of its own, offline, with `cache` as the Hub's cache."""
     code = f"""
 import json, transformers
 transformers.logging.disable_progress_bar()
 from adapterkit import Base
 from adapterkit.errors import BaseModelError
-try:
-    base = Base.load({name!r}, revision={(revision or (None,))[0]!r})
-    print(json.dumps({{"fingerprint": base.fingerprint, "head": sorted(base.pretrained_head)}}))
-except BaseModelError as error:
-    print(json.dumps({{"error": str(error)}}))
+for name, revision in {asked!r}:
+    try:
+        base = Base.load(name, revision=revision)
+        print(json.dumps({{"fingerprint": base.fingerprint, "head": sorted(base.pretrained_head)}}))
+    except BaseModelError as error:
+        print(json.dumps({{"error": str(error)}}))
 """
     env = {**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return [json.loads(line) for line in done.stdout.splitlines()[-len(asked) :]]
 
 
 @pytest.mark.slow
@@ -47,11 +47,13 @@ def test_a_base_in_the_hubs_cache_is_loaded_at_its_revision_with_its_head(tmp_pa
     here = {name: Base.load(str(repository / "snapshots" / commit)) for name, commit in commits.items()}
     assert here["main"].fingerprint != here["v2"].fingerprint
     assert here["v2"].pretrained_head
-    for name in commits:
-        found = loaded(tmp_path, "owner/tiny", name)
+    *named, default, other = loaded(
+        tmp_path, *(("owner/tiny", name) for name in commits), ("owner/tiny", None), ("owner/other", None)
+    )
+    for name, found in zip(commits, named, strict=True):
         assert found == {"fingerprint": here[name].fingerprint, "head": sorted(here[name].pretrained_head)}
-    assert loaded(tmp_path, "owner/tiny")["fingerprint"] == here["main"].fingerprint
-    missing = loaded(tmp_path, "owner/other")["error"]
+    assert default["fingerprint"] == here["main"].fingerprint
+    missing = other["error"]
     assert "no base named 'owner/other'" in missing
     assert "HF_HUB_OFFLINE is set" in missing
     assert "\n" not in missing

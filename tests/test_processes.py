@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
+from click.testing import Result
 
-from adapterkit import Registry
+from adapterkit import Plan, Registry, run
 from adapterkit.testing import tiny
 from tests import worker
 
@@ -240,7 +242,7 @@ def socket_port() -> Any:
     ids=["one SIGTERM", "one SIGINT", "two SIGTERM"],
 )
 def test_a_signal_writes_a_checkpoint_and_a_resumed_run_is_the_run(
-    count: int, number: signal.Signals, folder: Path, tmp_path: Path
+    count: int, number: signal.Signals, folder: Path, tmp_path: Path, adapt: Callable[..., Result]
 ) -> None:
     options = {**job(folder, "lora", tmp_path, 4)["plan"], "num_train_epochs": 30, "save_minutes": 1000}
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
@@ -259,9 +261,7 @@ def test_a_signal_writes_a_checkpoint_and_a_resumed_run_is_the_run(
     assert process.wait(60) in (128 + number, -number), said
     assert f"stopped by {number.name} in epoch" in said
     assert not (tmp_path / "registry.json").exists()
-    listed = subprocess.run(
-        [sys.executable, "-m", "adapterkit.cli", "resume"], env=env, cwd=tmp_path, capture_output=True, text=True
-    )
+    listed = adapt("resume", "--registry", tmp_path / "registry.json")
     assert "long" in listed.stdout
     resumed = subprocess.run(
         [sys.executable, "-m", "adapterkit.cli", "resume", "long"],
@@ -273,6 +273,9 @@ def test_a_signal_writes_a_checkpoint_and_a_resumed_run_is_the_run(
     assert resumed.returncode == 0, resumed.stderr
     assert "resumed    at step" in resumed.stderr
     (undisturbed := tmp_path / "undisturbed").mkdir()
-    subprocess.run(command, env=env, cwd=undisturbed, capture_output=True, check=True)
+    if count == 1:
+        run(Plan.resolve({**options, "name": "long"}), Registry(undisturbed / "registry.json"))
+    else:
+        subprocess.run(command, env=env, cwd=undisturbed, capture_output=True, check=True)
     found, wanted = (Registry(where / "registry.json").adapters()["long"] for where in (tmp_path, undisturbed))
     assert found["current"] == wanted["current"]

@@ -119,9 +119,16 @@ def plan(task: str, file: Path, strategy: str, **more: Any) -> Plan:
     return Plan.resolve({**values, **options})
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("family", tiny.CONFIGS)
+@pytest.mark.parametrize(
+    ("family", "task", "strategy"),
+    [  # of BERT all of them; of the others a third, in which each task and each strategy has its turn
+        (family, task, strategy)
+        for f, family in enumerate(tiny.CONFIGS)
+        for t, task in enumerate(TASKS)
+        for s, strategy in enumerate(STRATEGIES)
+        if family == "bert" or (f + t + s) % 3 == 0
+    ],
+)
 def test_every_task_and_strategy_trains_saves_reloads_and_predicts(
     family: str,
     task: str,
