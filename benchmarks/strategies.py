@@ -31,8 +31,6 @@ CASES = {  # of the shared data: where, and what else its run needs
     "nli": ("nli", {}),
     "ner": ("ner", {}),
 }
-VARIANTS = {"lora": ["lora", "lora target_modules=usual"]}
-"""Strategies that are measured with other options than their defaults, too."""
 
 
 def measured(base: Base, strategy: str, case: dict[str, Any], seed: int, threads: int) -> dict[str, Any]:
@@ -44,8 +42,7 @@ def measured(base: Base, strategy: str, case: dict[str, Any], seed: int, threads
         try:
             torch.set_num_threads(threads)
             memory = Memory(base.nbytes)
-            name, *options = strategy.split()
-            values = {"strategy": name, **case, "seed": seed, **dict(o.split("=") for o in options)}
+            values = {"strategy": strategy, **case, "seed": seed}
             with tempfile.TemporaryDirectory() as folder:
                 report = run(Plan.resolve(values), Registry(Path(folder) / "registry.json"), base=base)
             metrics = report.metrics["test"]
@@ -127,7 +124,7 @@ def plot(rows: list[dict[str, Any]], cases: list[str], path: Path) -> None:
             size, value = each[0]["adapter_bytes"], statistics.mean(values)
             error = [[value - min(values)], [max(values) - value]]
             axis.errorbar([size], [value], yerr=error, fmt="o", capsize=2, color="#31688e")
-            axis.annotate(strategy.replace(" target_modules=", ", "), (size, value), xytext=(4, 4), fontsize=7,
+            axis.annotate(strategy, (size, value), xytext=(4, 4), fontsize=7,
                           textcoords="offset points")  # fmt: skip
         axis.set(xscale="log", xlabel="bytes of the adapter", ylabel=own[0]["metric"], title=case)
         axis.grid(alpha=0.3)
@@ -157,7 +154,7 @@ def main() -> None:
     cases = {args.dataset: {"dataset": args.dataset, **common}}
     if args.data:
         cases = {name: {"dataset": str(args.data / where), **more, **common} for name, (where, more) in CASES.items()}
-    names = [variant for found in installed() for variant in VARIANTS.get(found.name, [found.name])]
+    names = [found.name for found in installed()]
     rows = json.loads(args.out.read_text()) if args.out and args.out.exists() else []
     known = {(row["case"], row["strategy"], row["seed"]) for row in rows}
     for seed in range(args.seeds):  # interleaved, so that a busy minute of the machine falls on all
