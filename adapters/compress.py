@@ -52,18 +52,21 @@ def compress(
     about: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
 ) -> Adapter:
-    """Return an adapter in an encoding, measured on its test (else validation) rows before and after.
+    """Return an adapter in an encoding, measured on its validation and test rows, those there are, before and after.
 
     Metrics and sizes of both are in the manifest, under `encoding`; `about` goes there, too. `splits["train"]` is what
     1bit is fitted on. Raises `AdapterError` where there is nothing to gain.
     """
     watch = watch or Watch()
-    split = "test" if "test" in splits else "validation"
     encoded = encode(base, adapter, encoding, splits["train"] if encoding == "1bit" else None, watch=watch)
     found = {}
     for when, one in (("before", adapter), ("after", encoded)):
-        metrics = metrics_plain(evaluate(base, one, splits[split], watch=watch).metrics)
-        found[when] = {"bytes": len(one.files()[TENSORS]), "metrics": {split: metrics}}
+        metrics = {
+            split: metrics_plain(evaluate(base, one, splits[split], watch=watch).metrics)
+            for split in ("validation", "test")
+            if split in splits
+        }
+        found[when] = {"bytes": len(one.files()[TENSORS]), "metrics": metrics}
     stated = {"name": encoding, **found, **(about or {})}
     manifest = {**encoded.manifest, "encoding": stated, "metrics": found["after"]["metrics"]}
     sizes = f"{found['before']['bytes']:,} bytes before, {found['after']['bytes']:,} after"

@@ -17,11 +17,14 @@ AdapterkitError            every one of these; the command line prints it in one
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 MOST_CHARACTERS = 3000
 MOST = 40
 """How many names an error lists."""
+_BELOW = {"adapterkit", "torch", "transformers", "peft", "accelerate", "safetensors", "numpy", "importlib"}
+"""Packages in which an error is raised, and not made, by a plugin."""
 
 
 class AdapterkitError(Exception):
@@ -75,6 +78,18 @@ class PoolError(AdapterkitError):
 
 class TrainingError(AdapterkitError):
     """A run saw a loss that is not finite, or moved no weight."""
+
+
+def raised(error: BaseException) -> str:
+    """Say in a line what a plugin raised, and by which line of its file: KeyError: 'x' (mine.py:33)."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    where, step = "", error.__traceback__
+    while step is not None:
+        frame = step.tb_frame
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _BELOW:
+            where = f" ({os.path.basename(frame.f_code.co_filename)}:{step.tb_lineno})"
+        step = step.tb_next
+    return f"{said}{where}"
 
 
 def unknown(kind: str, given: str, known: Iterable[str], *, known_as: str = "known") -> str:

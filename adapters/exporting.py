@@ -11,7 +11,7 @@ from .base import Base, find
 from .errors import AdapterError
 from .files import json_bytes, write_folder
 from .manifest import PEFT_CONFIG, TENSORS
-from .merge import check_folder, merge
+from .merge import check_folder, check_head, merge
 from .peft_format import why_not
 
 FORMATS = ("peft", "merged", "gguf-ready")
@@ -20,6 +20,7 @@ CAUSAL = "AutoModelForCausalLM"
 
 def check(adapter: Adapter, form: str) -> None:
     """Raise `AdapterError` where an adapter can't be written in a form, as far as its manifest tells."""
+    check_head(adapter)
     if form == "peft" and (why := why_not(adapter.manifest)) is not None:
         raise AdapterError(f"PEFT can't have this adapter: {why}; --format merged writes a plain model")
     if form == "gguf-ready":

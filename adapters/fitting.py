@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Base
-from .errors import AdapterkitError, BaseModelError, StrategyError
+from .errors import AdapterkitError, BaseModelError, StrategyError, raised
 from .patch import Patch, Replace
 from .snapshot import Snapshot
 from .strategy import Strategy
@@ -106,7 +106,7 @@ def named(who: str) -> Iterator[None]:
     except AdapterkitError:
         raise
     except Exception as error:
-        raise StrategyError(f"{who} failed: {type(error).__name__}: {error}") from error
+        raise StrategyError(f"{who} failed: {raised(error)}") from error
 
 
 def task_model(

@@ -38,6 +38,14 @@ SENTENCEPIECE = "tokenizer.model"
 """The vocabulary as SentencePiece writes it, which other tools read and tokenizers don't write again."""
 
 
+def check_head(adapter: Adapter) -> None:
+    """Raise `AdapterError` where no model of transformers' has such a head."""
+    if "probe" in adapter.manifest:
+        raise AdapterError(
+            "the adapter's head is a probe, which transformers has no class for; train with --head model"
+        )
+
+
 def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
     """Write the adapter's model as a plain transformers checkpoint into `folder`, with its tokenizer; return where.
 
@@ -47,10 +55,7 @@ def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
     patch can't be folded, or the base isn't the adapter's or no architecture of transformers.
     """
     place = check_folder(folder)
-    if "probe" in adapter.manifest:
-        raise AdapterError(
-            "the adapter's head is a probe, which transformers has no class for; train with --head model"
-        )
+    check_head(adapter)
     if base.quantization != "no":
         raise AdapterError(f"base '{base.name}' is held in {base.quantization}, and a plain model has whole numbers")
     if isinstance(base.model.config, WordVectorsConfig):

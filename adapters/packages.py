@@ -40,6 +40,8 @@ def uninstall(name: str) -> tuple[str, list[Found]]:
     if len(owners) > 1:
         raise PluginError(f"'{name}' is in {' and in '.join(owners)}; say which of these packages to take away")
     if not owners:
+        if any(found.answers_to(name) for found in plugins()):
+            raise PluginError(f"'{name}' is adapterkit's own, and stays as long as adapterkit does")
         known = {f.distribution for f in there} | {f.name for f in there}
         raise PluginError(unknown("plugin", name, known, known_as="installed beside adapterkit's own"))
     gone = [found for found in there if found.distribution == owners[0]]

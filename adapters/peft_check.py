@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,7 +67,9 @@ def _peft_model(folder: PeftFolder, base: Base, task: Task) -> Any:
     settings = {key: value for key, value in folder.config.items() if key != "peft_type"}
     auto = getattr(transformers, task.auto_class)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            # PEFT asks the model for it by this name
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
             fresh = auto.from_pretrained(
                 base.path,
                 revision=base.revision or "main",

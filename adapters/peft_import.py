@@ -11,7 +11,7 @@ from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
 
 from .adapter import Adapter
-from .base import Base
+from .base import Base, known_as
 from .cards import CARD, card
 from .errors import AdapterError
 from .manifest import MANIFEST, TENSORS
@@ -64,7 +64,8 @@ def base_of(folder: PeftFolder, base: str | None) -> Base:
     name = base or folder.config.get("base_model_name_or_path")
     if not name:
         raise AdapterError(f"'{folder.source}' doesn't say which base it is for; give --base")
-    return Base.load(name, revision=None if base else folder.config.get("revision"))
+    revision = None if base else folder.config.get("revision")
+    return Base.load(name if revision else known_as(name), revision=revision)
 
 
 def imported(folder: PeftFolder, base: Base, task: type[Task], options: Mapping[str, Any] | None = None) -> Adapter:

@@ -210,6 +210,8 @@ class Registry:
         check_name(new)
         with self.changing() as index:
             self._check_known(old, index)
+            if new == old:
+                raise RegistryError(f"{self.path}: '{old}' has that name already")
             if new in index or self._records(new, index).state() is not None:
                 raise RegistryError(
                     f"{self.path}: there is an adapter '{new}' already; `adapt remove {new}` makes room"
@@ -290,6 +292,8 @@ class Registry:
             raise self._unknown(name, index)
 
     def _unknown(self, name: str, index: Index) -> RegistryError:
+        if not self.path.exists():
+            return RegistryError(f"no adapter named '{check_name(name)}', since there is no {self.path}")
         return RegistryError(f"{self.path}: " + unknown("adapter", check_name(name), index, known_as="registered"))
 
     def _version(self, name: str, wanted: str, versions: Mapping[str, Any], tags: Mapping[str, str]) -> str:
@@ -338,8 +342,9 @@ def _before(name: str, state: Mapping[str, Any]) -> str:
     versions = list(state["versions"])
     place = versions.index(state["current"])
     if place == 0:
-        there = ", ".join(versions)
-        raise RegistryError(f"{name}@{state['current']} is the first version; give one to go to, there are: {there}")
+        later = ", ".join(versions[1:])
+        more = f"; give one to go to, there are: {later}" if later else ", and there is no other"
+        raise RegistryError(f"{name}@{state['current']} is the first version{more}")
     return str(versions[place - 1])
 
 

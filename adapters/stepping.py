@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import signal
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,13 @@ def accelerated(options: TrainingOptions, mixed: Precision) -> accelerate.Accele
         dataloader_config=DataLoaderConfiguration(even_batches=False),
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)],
     )
+
+
+def _prepared(accelerator: accelerate.Accelerator, *parts: Any) -> Any:
+    """Return a model, and what else there is, as Accelerate prepares it."""
+    with warnings.catch_warnings():  # torch's new name for what Accelerate is told has no place there yet
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+        return accelerator.prepare(*parts)
 
 
 def encoded(run: Run) -> dict[str, Feed]:
@@ -226,7 +234,7 @@ class Steps:
             p.grad = None
         run.options = replace(run.options, keep_features=False)  # what is frozen now may have learned
         run.refrozen = True
-        self.prepared = self.accelerator.prepare(run.model)
+        self.prepared = _prepared(self.accelerator, run.model)
         self.model = self._called()
         self.cut()
 
@@ -282,9 +290,9 @@ def stepping(run: Run, accelerator: accelerate.Accelerator, feeds: Mapping[str, 
                 run.checkpoints = None
         if pieces:
             new = torch.optim.AdamW(groups(run), fused=not deepspeed)
-            prepared, optimizer = accelerator.prepare(run.model, new)
+            prepared, optimizer = _prepared(accelerator, run.model, new)
         else:
-            prepared = accelerator.prepare(run.model)
+            prepared = _prepared(accelerator, run.model)
         steps = Steps(run, accelerator, prepared, feeds, feeds, optimizer)
         undo.callback(steps.release)
         if is_sharded(run.model.parameters()):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, distributions, entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import AdapterError, AdapterkitError, StrategyError, TaskError, unknown
+from .errors import AdapterError, AdapterkitError, StrategyError, TaskError, raised, unknown
 from .options import options
 from .strategy import Strategy
 
@@ -88,8 +88,7 @@ class Found:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a stranger's module can fail in any way, and can ask to exit
-            said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise self.error(f"{self.who} can't be imported: {said}") from error
+            raise self.error(f"{self.who} can't be imported: {raised(error)}") from error
 
     def load_class(self, parent: type[T]) -> type[T]:
         """Import and return its class, or raise an error that says what keeps it from being a `parent`."""

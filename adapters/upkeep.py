@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -185,7 +185,7 @@ def _shelf_faults(registry: Registry, records: Records) -> Iterator[Fault]:
         if CHANGE.fullmatch(path.name):
             yield Fault("damaged", _place(registry, path), why, "delete it", partial(remove, path))
         elif path.name not in removed:
-            yield Fault("damaged", _place(registry, path), why, _TAKE_OUT, take_out)
+            yield Fault("damaged", _place(registry, path), why, _TAKE_OUT + _then(records, path.name), take_out)
     for version in sorted(records.entries.keys() - removed):
         yield from _version_faults(registry, records, version)
     rest = [path for path in records.folder.iterdir() if not path.name.startswith(".")]
@@ -206,12 +206,24 @@ def _version_faults(registry: Registry, records: Records, version: str) -> Itera
         if what == UNLISTED:
             yield Fault("unexpected", place, what)
         elif broken:
-            yield Fault("damaged", place, what, _TAKE_OUT, partial(records.add_change, {"removed": [version]}))
+            take_out = partial(records.add_change, {"removed": [version]})
+            yield Fault("damaged", place, what, _TAKE_OUT + _then(records, version), take_out)
         elif file == ENTRY:
             written = partial(write_file, folder / ENTRY, json_bytes(entry))
             yield Fault("damaged", place, what, "write it again from what is known", written)
         else:
             yield Fault("damaged", place, what, "none; adding the same adapter again repairs it")
+
+
+def _then(records: Records, version: str) -> str:
+    """Say what a name means once a version is taken out, where it is another one than before."""
+    change = {"number": records.number, "removed": [version]}
+    before, after = records.state(), replace(records, changes=[*records.changes, change]).state()
+    if after is None:
+        return f"; no version of {records.name} is left"
+    if before is not None and before["current"] == after["current"]:
+        return ""
+    return f"; {records.name} is then {records.name}@{after['current']}"
 
 
 def _place(registry: Registry, path: Path) -> str:

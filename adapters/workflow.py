@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SECTIONS = (BaseOptions, DataOptions, TrainingOptions, SavingOptions)
 RATE, AUTO = "learning_rate", "auto"
+_OF_A_RUN = ("strategy", "task", "name")
 
 
 def run_options(strategy: str = "lora", task: str | None = None) -> dict[str, Option]:
@@ -141,10 +142,10 @@ def spelled(values: Mapping[str, Any], known: Mapping[str, Option], strategy: st
     found = {}
     for key, value in values.items():
         plain_key = key.replace("-", "_")
-        if plain_key in ("strategy", "task", "name"):
+        if plain_key in _OF_A_RUN:
             continue
         if plain_key not in names:
-            raise OptionError(unknown(f"option of a run with strategy {strategy}", key, names))
+            raise OptionError(unknown(f"option of a run with strategy {strategy}", key, {*names, *_OF_A_RUN}))
         found[names[plain_key]] = value
     return found
 

@@ -174,6 +174,11 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number of things for reading: 1 adapter, 1,200 adapters."""
+    return f"{count:,} {what}" + ("s" if count != 1 else "")
+
+
 def best_text(entry: Mapping[str, Any]) -> str:
     """Return the one number that says how good an adapter is: accuracy 0.933 (test, 120)."""
     metrics, best = entry["metrics"], entry.get("best")
@@ -181,7 +186,7 @@ def best_text(entry: Mapping[str, Any]) -> str:
     if not metrics.get(split, {}).get("n"):
         return "-"  # a merged adapter was measured on nothing
     name = best if best in metrics[split] else next(iter(metrics[split]))
-    return f"{name} {metrics[split][name]:.3f} ({split}, {int(metrics[split]['n'])})"
+    return f"{name} {metrics[split][name]:.3f} ({split}, {int(metrics[split]['n']):,})"
 
 
 def metric_text(metrics: Mapping[str, Any]) -> str:
@@ -194,6 +199,16 @@ def metric_text(metrics: Mapping[str, Any]) -> str:
             parts.append(f"{name} {value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else ""))
     text = ", ".join(parts)
     return f"{text} ({metrics['n']:,} rows)" if "n" in metrics else text
+
+
+def encoding_text(encoding: dict[str, Any]) -> str:
+    """Return for reading what an encoding took from an adapter: bytes and metrics before and after."""
+    parts = []
+    for when in ("before", "after"):
+        measured = encoding[when]
+        said = "; ".join(f"{split} {metric_text(metrics)}" for split, metrics in measured["metrics"].items())
+        parts.append(f"{when} {size(measured['bytes'])}, {said}")
+    return f"{encoding['name']}: " + " | ".join(parts)
 
 
 class TerminalWatch(Watch):

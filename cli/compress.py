@@ -11,6 +11,7 @@ from adapterkit.cli.common import (
     TerminalWatch,
     adapter_argument,
     common_options,
+    encoding_text,
     print_json,
     registry_option,
     size,
@@ -78,8 +79,6 @@ def command(
     if as_json:
         print_json(report)
         return
-    from adapterkit.cli.show import encoding_text
-
     click.echo(f"encoded    {encoding_text(encoded.manifest['encoding'])}")
     click.echo(f"saved      {report['folder']}: {size(count)}, {count / base.nbytes:.2%} of the base")
 

@@ -12,6 +12,7 @@ from adapterkit.cli.common import (
     adapter_names,
     best_text,
     common_options,
+    counted,
     print_json,
     print_table,
     registry_option,
@@ -55,9 +56,10 @@ def command(
     if rows:
         print_table(["name", "task", "strategy", "base", "size", "measured", "version"], rows)
     elif index:
-        click.echo(f"none of {len(index):,} adapters in {where.path} match")
+        click.echo(f"no match among {counted(len(index), 'adapter')} in {where.path}")
     else:
-        click.echo(f"no adapters in {where.path}; `adapt run` makes one")
+        lacks = "no adapters in" if where.path.exists() else "there is no"
+        click.echo(f"{lacks} {where.path}; `adapt run` makes one")
 
 
 def _current(known: dict[str, Any]) -> dict[str, Any]:

@@ -81,9 +81,12 @@ class Group(click.Group):
             click.echo("Error: interrupted", err=True)
             sys.exit(130)
         except AdapterkitError as error:
-            if "--debug" in sys.argv:
-                raise
             from adapterkit import processes
+
+            if "--debug" in sys.argv:
+                import traceback
+
+                traceback.print_exc()
 
             code = getattr(error, "exit_code", 2)  # a signal's, of which all processes say the same
             if processes.launched_main() if code > 2 else processes.failed_first():

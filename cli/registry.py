@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import common_options, print_json, registry_option
+from adapterkit.cli.common import common_options, counted, print_json, registry_option
 from adapterkit.registry import Registry
 
 
@@ -28,4 +28,4 @@ def rebuild(registry: Path | None, as_json: bool) -> None:
         print_json({"adapters": adapters, "left_out": left_out})
         return
     versions = sum(len(a["versions"]) for a in adapters.values())
-    click.echo(f"{where.path}: {len(adapters)} adapters, {versions} versions")
+    click.echo(f"{where.path}: {counted(len(adapters), 'adapter')}, {counted(versions, 'version')}")

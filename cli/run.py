@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from adapterkit.cli.common import TerminalWatch, common_options, flag, metric_text, print_json, registry_option, size
+from adapterkit.cli.common import (
+    TerminalWatch,
+    common_options,
+    encoding_text,
+    flag,
+    metric_text,
+    print_json,
+    registry_option,
+    size,
+)
 from adapterkit.errors import AdapterkitError, OptionError
 from adapterkit.registry import Registry
 from adapterkit.strategies import default, installed
@@ -148,6 +157,8 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool)
         return
     for split, metrics in report.metrics.items():
         click.echo(f"{split:<11}{metric_text(metrics)}")
+    if encoding := report.adapter.manifest.get("encoding"):
+        click.echo(f"encoded    {encoding_text(encoding)}")
     share = report.adapter_bytes / report.base_bytes
     click.echo(f"saved      {report.folder}: {size(report.adapter_bytes)}, {share:.2%} of the base")
     click.echo(f'try        adapt predict {report.name} "…"')

@@ -12,6 +12,7 @@ from adapterkit.cli.common import (
     adapter_argument,
     best_text,
     common_options,
+    encoding_text,
     metric_text,
     print_json,
     registry_option,
@@ -79,16 +80,6 @@ def _lines(where: Registry, name: str, version: str, adapter: Adapter) -> dict[s
     if len(entry["versions"]) > 1 or entry.get("tags"):
         lines["versions"] = f"\n{'':<11}".join(_history(entry))
     return lines
-
-
-def encoding_text(encoding: dict[str, Any]) -> str:
-    """Return for reading what an encoding took from an adapter: bytes and metrics before and after."""
-    parts = []
-    for when in ("before", "after"):
-        measured = encoding[when]
-        said = "; ".join(f"{split} {metric_text(metrics)}" for split, metrics in measured["metrics"].items())
-        parts.append(f"{when} {size(measured['bytes'])}, {said}")
-    return f"{encoding['name']}: " + " | ".join(parts)
 
 
 def _history(entry: dict[str, Any]) -> Iterator[str]:

@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from adapterkit import Base
+from adapterkit.base import HUB_IDS, find, known_as
 from adapterkit.testing import tiny
 
 
@@ -23,6 +24,7 @@ def loaded(cache: Path, *asked: tuple[str, str | None]) -> list[dict[str, Any]]:
 import json, transformers
 transformers.logging.disable_progress_bar()
 from adapterkit import Base
+from adapterkit.base import HUB_IDS, find, known_as
 from adapterkit.errors import BaseModelError
 for name, revision in {asked!r}:
     try:
@@ -34,6 +36,11 @@ for name, revision in {asked!r}:
     env = {**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()[-len(asked) :]]
+
+
+def test_an_installed_base_has_its_short_name_wherever_it_is_named_from() -> None:
+    assert known_as(find("minilm")) == known_as(HUB_IDS["minilm"]) == known_as("minilm") == "minilm"
+    assert known_as("no/where") == "no/where"
 
 
 @pytest.mark.slow

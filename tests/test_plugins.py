@@ -351,6 +351,7 @@ def test_what_pip_says_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.Mon
         install(["adapterkit-no-such-plugin"])
     assert "\n" not in str(caught.value)
     assert "'--user' is an option of pip" in adapt("plugins", "install", "--", "--user").stderr
-    for name in ("torch", "adapterkit", "lora"):
+    assert "'lora' is adapterkit's own" in adapt("plugins", "uninstall", "lora").stderr
+    for name in ("torch", "adapterkit"):
         assert f"no plugin named '{name}'" in adapt("plugins", "uninstall", name).stderr
     assert strategy_class("lora")

@@ -58,7 +58,7 @@ def test_show_lists_the_versions_and_takes_tags(shop: Registry, adapt: Adapt) ->
 def test_list_shows_what_matches(shop: Registry, adapt: Adapt) -> None:
     assert list(json.loads(adapt("list", "m*", "--json").stdout)) == ["mood"]
     assert list(json.loads(adapt("list", "--strategy", "lora", "--json").stdout)) == ["mood", "other"]
-    assert adapt("list", "--task", "fill-mask").stdout == "none of 2 adapters in registry.json match\n"
+    assert adapt("list", "--task", "fill-mask").stdout == "no match among 2 adapters in registry.json\n"
 
 
 def test_rollback_rename_remove_and_gc_say_what_they_did(shop: Registry, adapt: Adapt) -> None:
@@ -148,6 +148,17 @@ def test_the_doctor_finds_everything_changes_nothing_and_mends_it_when_told(shop
     assert adapt("doctor").stdout == "registry.json: nothing wrong\n"
 
 
+def test_the_doctor_says_what_a_name_means_without_a_damaged_version(shop: Registry, adapt: Adapt) -> None:
+    first, second = shop.adapters()["mood"]["versions"]
+    take_out = "take the version out of registry.json; its files stay until adapt gc"
+    for version, after in ((second, f"mood is then mood@{first}"), (first, "no version of mood is left")):
+        flip(shop.folder("mood", version) / "adapter_model.safetensors")
+        (fault,) = doctor(shop)
+        assert fault.fix == f"{take_out}; {after}"
+        assert adapt("doctor", "--fix").exit_code == 0
+    assert "mood" not in shop.adapters()
+
+
 def test_the_doctor_says_that_a_lock_is_held_or_holds_nothing(shop: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(flush=True); input()"
     command = [sys.executable, "-c", code, f"{shop.path}.lock"]
@@ -170,7 +181,8 @@ def test_the_doctor_says_that_a_lock_is_held_or_holds_nothing(shop: Registry, mo
         (["tag", "mood", "abc"], "'abc' is no tag"),
         (["tag", "mood", "prd", "--delete"], "no tag of mood named 'prd'"),
         (["tag", "mood@zz", "best"], "no version of mood named 'zz'"),
-        (["rollback", "other"], "is the first version"),
+        (["rollback", "other"], "is the first version, and there is no other"),
+        (["rename", "other", "other"], "'other' has that name already"),
         (["rollback", "othr"], "no adapter named 'othr'; did you mean 'other'?"),
         (["rename", "mood", "other"], "there is an adapter 'other' already"),
         (["rename", "mood", "a/b"], "'a/b' is no adapter's name"),

@@ -22,7 +22,7 @@ from torch import nn
 
 from ..adapter import Adapter
 from ..base import Base
-from ..errors import OptionError, StrategyError
+from ..errors import OptionError, StrategyError, raised
 from ..evaluation import encode, outputs
 from ..modules import blocks
 from ..options import build, options, plain
@@ -95,7 +95,7 @@ def tried(rule: Rule, bench: Bench, family: str) -> Outcome:
         refused = _refused(bench, family)
         state, text = ("skipped", f"doesn't fit: {refused}") if refused else ("broken", str(error))
     except Exception as error:  # whatever a plugin does
-        text = " ".join(f"{type(error).__name__}: {error}".split())
+        text = raised(error)
     return Outcome(type(bench.strategy).__name__, rule.name, family, state, text)
 
 
