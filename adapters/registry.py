@@ -156,7 +156,7 @@ class Registry:
         """
         check_name(name)
         version = version_of(files[MANIFEST])
-        with self.changing() as index:
+        with self.changing(new=True) as index:
             records = self._records(name, index)
             folder = records.folder / version
             check_no_link(folder)
@@ -306,11 +306,14 @@ class Registry:
         return matching[0]
 
     @contextlib.contextmanager
-    def changing(self, *, damaged: bool = False) -> Iterator[Index]:
+    def changing(self, *, damaged: bool = False, new: bool = False) -> Iterator[Index]:
         """Hold the lock and yield the index; it is written when the block ends well and has changed it.
 
-        With `damaged`, one that can't be read is yielded as an empty one. Raises `RegistryError`.
+        With `damaged`, one that can't be read is yielded as an empty one. Raises `RegistryError`, also where there is
+        neither index nor store and none is to be made `new`.
         """
+        if not (new or self.path.exists() or self.store.exists()):
+            raise RegistryError(f"there is no {self.path}, nor a store beside it")
         check_writable(self.path.parent)
         with self.locked():
             index = Index.read(self.path, damaged=damaged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ from .stored import ENTRY, UNLISTED, essential, faults
 GRACE_MINUTES = 60.0
 """How old a thing is before it goes where the lock does nothing, so that another process may be writing it."""
 
+_LEFT_OVER = re.compile(r"\..*\.[a-z0-9_]{8}\.(tmp|old)")
+"""How `files` names what it hasn't finished writing or deleting, with the random part of tempfile's."""
 _TAKE_OUT = "take the version out of registry.json; its files stay until adapt gc"
 
 
@@ -81,6 +84,8 @@ def collect(registry: Registry, *, dry_run: bool = False, grace_minutes: float |
             take(path, "left over")
         listed = {known.get("folder", name): known["versions"] for name, known in index.items()}
         for records in shelves(registry.store, index):
+            if records.folder.is_symlink():
+                continue
             keep = listed.get(records.folder.name, {})
             for version in sorted(records.removed() - keep.keys()):
                 if (folder := records.folder / version).is_dir():
@@ -91,10 +96,19 @@ def collect(registry: Registry, *, dry_run: bool = False, grace_minutes: float |
 
 
 def leftovers(registry: Registry) -> list[Path]:
-    """Return files and folders of writes and deletions that were cut off."""
+    """Return files and folders of writes and deletions that were cut off; no link is followed to any."""
     beside = registry.path.parent.glob(f".{registry.path.name}.*.tmp")
-    inside = (path for depth in ("", "*/", "*/*/") for path in registry.store.glob(f"{depth}.*"))
-    return sorted([*beside, *(path for path in inside if path.suffix in (".tmp", ".old"))])
+    inside = (path for folder in _folders(registry.store, depth=2) for path in folder.iterdir())
+    return sorted([*beside, *(path for path in inside if _LEFT_OVER.fullmatch(path.name))])
+
+
+def _folders(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield a folder and those below it that are no links."""
+    if folder.is_dir() and not folder.is_symlink():
+        yield folder
+        for below in sorted(folder.iterdir()) if depth else ():
+            if not _LEFT_OVER.fullmatch(below.name):
+                yield from _folders(below, depth - 1)
 
 
 def lock_holds(registry: Registry) -> bool:
@@ -179,6 +193,9 @@ def _index_faults(registry: Registry, index: Index) -> Iterator[Fault]:
 
 
 def _shelf_faults(registry: Registry, records: Records) -> Iterator[Fault]:
+    if records.folder.is_symlink():
+        yield Fault("unexpected", _place(registry, records.folder), "is a link, and isn't followed")
+        return
     removed = records.removed()
     for path, why in records.unreadable.items():
         take_out = partial(records.add_change, {"removed": [path.name]})

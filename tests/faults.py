@@ -93,7 +93,7 @@ OPERATIONS: dict[str, Callable[[Registry], Any]] = {
 
 
 def _beside(path: Path, data: bytes, *, sync: bool) -> Path:
-    beside = path.with_name(f".{path.name}.0.tmp")
+    beside = path.with_name(f".{path.name}.weakened.tmp")
     with beside.open("wb") as file:
         file.write(data)
         if sync:

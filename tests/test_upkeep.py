@@ -130,8 +130,9 @@ def test_the_doctor_finds_everything_changes_nothing_and_mends_it_when_told(shop
     shop.rename("other", "lost")
     shop.path.write_bytes(index)
     flip(folder / "adapter_model.safetensors")
-    (folder.parent / ".abc.tmp").mkdir()
-    (folder.parent / ".abc.tmp" / "half").write_bytes(b"x" * 10)
+    half = folder.parent / f".{'ab' * 8}.c0d1e2_f.tmp"
+    half.mkdir()
+    (half / "half").write_bytes(b"x" * 10)
     shutil.rmtree(shop.store / "mood" / next(iter(shop.adapters()["mood"]["versions"])))
     (shop.store / "empty").mkdir()
     before = sorted(str(path) for path in shop.path.parent.rglob("*"))
@@ -146,6 +147,29 @@ def test_the_doctor_finds_everything_changes_nothing_and_mends_it_when_told(shop
     assert list(shop.adapters()) == ["lost"]
     assert folder.is_dir(), "damaged files stay until gc"
     assert adapt("doctor").stdout == "registry.json: nothing wrong\n"
+
+
+@pytest.mark.parametrize("place", ["evil", "mood/link", "mood/{version}/link"])
+def test_nothing_is_deleted_through_a_link(place: str, shop: Registry, adapt: Adapt, tmp_path: Path) -> None:
+    """Not even what looks like our own leftovers: a registry may be cloned from anyone."""
+    outside = tmp_path / "outside" / "deep"
+    outside.mkdir(parents=True)
+    kept = [outside.parent / ".notes.abcdefgh.tmp", outside / ".notes.abcdefgh.old", outside.parent / "000001-x.json"]
+    for path in kept:
+        path.write_text("precious")
+    link = shop.store / place.format(version=shop.resolve("mood")[1])
+    link.symlink_to(outside.parent, target_is_directory=True)
+    for command in (("gc",), ("doctor", "--fix"), ("gc",), ("registry", "rebuild")):
+        adapt(*command)
+    assert all(path.read_text() == "precious" for path in kept)
+    assert link.is_symlink()
+    assert list(shop.adapters()) == ["mood", "other"]
+
+
+def test_a_registry_that_is_not_there_is_not_made_by_looking_at_it(adapt: Adapt, tmp_path: Path) -> None:
+    for command in (("gc", "--dry-run"), ("gc",), ("tag", "a", "b"), ("list",), ("doctor", "--fix"), ("remove", "a")):
+        adapt(*command, "--registry", tmp_path / "typo" / "registry.json")
+    assert not (tmp_path / "typo").exists()
 
 
 def test_the_doctor_says_what_a_name_means_without_a_damaged_version(shop: Registry, adapt: Adapt) -> None:
