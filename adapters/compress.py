@@ -31,16 +31,19 @@ _STEPS, _ROWS, _RATE = 100, 16, 0.02  # of the fitting of scales; the rate is re
 _SEED = 0
 
 
-def why_not(adapter: Adapter, encoding: str) -> str | None:
-    """Return why an adapter has nothing that this encoding makes smaller, or None where it has."""
-    if encoding == "bf16":
-        wide = [t for t in adapter.tensors.values() if t.is_floating_point() and t.element_size() > 2]
-        return None if wide else "its tensors are of 16 bits already"
+class NothingToGain(AdapterError):
+    """An adapter would be no smaller in an encoding."""
+
+
+def check_kinds(adapter: Adapter, encoding: str) -> None:
+    """Raise `NothingToGain` where an encoding makes nothing smaller of which an adapter is made."""
     kinds = {patch["kind"] for patch in adapter.manifest["patches"].values()}
-    if kinds & ({"replace"} | {cls.kind for cls in (Exact, Sign, Factors)}):
-        return None
+    if encoding == "bf16" or kinds & ({"replace"} | {cls.kind for cls in (Exact, Sign, Factors)}):
+        return
     has = f"patches of kind {', '.join(sorted(kinds))}" if kinds else "a head alone"
-    return f"it replaces nothing of the base: it is {has}; bf16 works on any"
+    raise NothingToGain(
+        f"nothing to compress as {encoding}: it replaces nothing of the base: it is {has}; bf16 works on any"
+    )
 
 
 def compress(
@@ -55,7 +58,7 @@ def compress(
     """Return an adapter in an encoding, measured on its validation and test rows, those there are, before and after.
 
     Metrics and sizes of both are in the manifest, under `encoding`; `about` goes there, too. `splits["train"]` is what
-    1bit is fitted on. Raises `AdapterError` where there is nothing to gain.
+    1bit is fitted on. Raises `NothingToGain`.
     """
     watch = watch or Watch()
     encoded = encode(base, adapter, encoding, splits["train"] if encoding == "1bit" else None, watch=watch)
@@ -79,19 +82,22 @@ def encode(
 ) -> Adapter:
     """Return an adapter in an encoding; 1bit's scales are fitted on labelled `rows`, where they are given.
 
-    Raises `AdapterError` where the adapter belongs to another base, or there is nothing to gain.
+    Raises `NothingToGain`, and `AdapterError` where the adapter belongs to another base.
     """
     check_encoding(encoding)
+    check_kinds(adapter, encoding)
     adapter.check_base(base)
     base = adapter.on(base)
-    if why := why_not(adapter, encoding):
-        raise AdapterError(f"nothing to compress as {encoding}: {why}")
     with base.held():
         whole = adapter.decoded(base)
         if encoding == "bf16":
             tensors = {n: t.bfloat16() if t.is_floating_point() else t for n, t in whole.tensors.items()}
-            return Adapter(whole.manifest, tensors)
-        encoded = whole.patched(_encoded(base, whole.patches(base), encoding))
+            encoded = Adapter(whole.manifest, tensors)
+        else:
+            encoded = whole.patched(_encoded(base, whole.patches(base), encoding))
+    before, after = (sum(t.nbytes for t in one.tensors.values()) for one in (whole, encoded))
+    if after >= before:
+        raise NothingToGain(f"nothing to compress as {encoding}: {before:,} bytes of tensors would become {after:,}")
     if encoding == "1bit" and rows is not None:
         encoded = fit_scales(base, whole, encoded, rows, watch=watch)
     return encoded

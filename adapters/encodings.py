@@ -130,8 +130,9 @@ class Exact(Encoded):
     kind: ClassVar[str] = "exact"
 
     @classmethod
-    def _encoded(cls, values: Tensor, own: Tensor, rank: int) -> dict[str, Tensor]:
-        return {"exact": torch.from_numpy(planes.pack(planes.bits(values), planes.bits(own), level=_LEVEL).copy())}
+    def _encoded(cls, values: Tensor, own: Tensor, rank: int) -> dict[str, Tensor] | None:
+        packed = planes.pack(planes.bits(values), planes.bits(own), level=_LEVEL)
+        return _if_smaller({"exact": torch.from_numpy(packed.copy())}, values)
 
     @classmethod
     def _stated(cls, name: str, values: Tensor, own: Tensor) -> dict[str, Any]:

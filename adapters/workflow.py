@@ -299,13 +299,14 @@ def run(
 
 def _encoded(plan: Plan, on: Ready, trained: Trained, watch: Watch) -> Trained:
     """Return what was trained in the encoding that the plan names; as it is, where there is nothing to gain."""
-    from .compress import compress, why_not
+    from .compress import NothingToGain, compress
 
-    encoding = plan.training.save_as
-    if why := why_not(trained.adapter, encoding):
-        watch.note("encoded", f"not as {encoding}, there is nothing to compress: {why}")
+    try:
+        adapter = compress(on.base, trained.adapter, plan.training.save_as, on.splits.sets, watch=watch)
+    except NothingToGain as error:
+        watch.note("encoded", f"as it is, {error}")
         return trained
-    return replace(trained, adapter=compress(on.base, trained.adapter, encoding, on.splits.sets, watch=watch))
+    return replace(trained, adapter=adapter)
 
 
 def _saved(plan: Plan, registry: Registry, on: Ready, trained: Trained, checkpoints: Checkpoints) -> tuple[str, int]:

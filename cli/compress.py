@@ -57,11 +57,9 @@ def command(
     to = known if to is None else check_name(to)
     adapter = where.load(f"{known}@{version}")
 
-    from adapterkit.compress import compress, why_not
-    from adapterkit.errors import AdapterError
+    from adapterkit.compress import check_kinds, compress
 
-    if why := why_not(adapter, encoding):
-        raise AdapterError(f"nothing to compress in '{name}' as {encoding}: {why}")
+    check_kinds(adapter, encoding)
     where.prepare()
     watch = TerminalWatch()
     splits = rows_of(where, name, adapter.task, train_file, test_file, watch)

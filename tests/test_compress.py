@@ -103,14 +103,17 @@ def test_a_run_that_has_nothing_to_compress_says_so_and_saves_as_it_is(
     assert done.exit_code == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if "nothing to compress" in line]
     assert said == [
-        "encoded    not as exact, there is nothing to compress: it replaces nothing of the base: it is patches of kind "
+        "encoded    as it is, nothing to compress as exact: it replaces nothing of the base: it is patches of kind "
         "low-rank; bf16 works on any"
     ]
     refused = adapt("compress", "t", "--as", "1bit")
     assert refused.exit_code == 2
-    assert refused.stderr.startswith("Error: nothing to compress in 't' as 1bit: it replaces nothing of the base")
+    assert refused.stderr.startswith("Error: nothing to compress as 1bit: it replaces nothing of the base")
     assert refused.stderr.count("\n") == 1
     assert adapt("run", "--strategy", "full", *flags, "--save-as", "2bit").exit_code == 2
+    biases = adapt("run", "--strategy", "bitfit", *flags, "--save-as", "1bit")  # replaces something, and no matrix
+    assert biases.exit_code == 0, biases.stderr
+    assert "encoded    as it is, nothing to compress as 1bit: " in biases.stderr
 
 
 @pytest.mark.usefixtures("few_steps")

@@ -17,7 +17,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from adapterkit import Adapter, AdapterkitError, Base, LowRank, Patch, Pool, Replace
-from adapterkit.compress import _low_rank, encode
+from adapterkit.compress import NothingToGain, _low_rank, encode
 from adapterkit.encodings import Encoded, Exact, Factors, Sign
 from adapterkit.errors import AdapterError
 from adapterkit.merge import merge
@@ -294,6 +294,24 @@ def test_whole_numbers_are_for_encoded_patches_alone(tiny_base: Base, tmp_path: 
     assert "holds what is no finite number" in refused(encoded, tiny_base)
 
 
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize("strategy", ["bitfit", "layerwise"])
+def test_nothing_is_encoded_that_would_be_no_smaller(
+    strategy: str, family: str, tiny_folder: Callable[..., Path]
+) -> None:
+    base = Base.load(str(tiny_folder(family)))
+    adapter = made.adapter(base, classes(), strategy, **({"top": 1} if strategy == "layerwise" else {}))
+    size = sum(t.nbytes for t in adapter.tensors.values())
+    for encoding in ("exact", "1bit", "rank:2", "rank:1000"):
+        try:
+            encoded = encode(base, adapter, encoding)
+        except NothingToGain:
+            continue
+        assert sum(t.nbytes for t in encoded.tensors.values()) < size
+        again = encode(base, encoded, "bf16")  # of what it decodes to, whatever that is stored in
+        assert {t.dtype for t in again.tensors.values() if t.is_floating_point()} == {torch.bfloat16}
+
+
 @pytest.mark.parametrize("strategy", ["lora", "head-only"])
 def test_what_replaces_nothing_has_nothing_to_compress_but_bf16(strategy: str, tiny_base: Base) -> None:
     adapter = made.adapter(tiny_base, classes(), strategy)
@@ -302,7 +320,7 @@ def test_what_replaces_nothing_has_nothing_to_compress_but_bf16(strategy: str, t
             encode(tiny_base, adapter, encoding)
     half = encode(tiny_base, adapter, "bf16")
     assert all(torch.equal(t, adapter.tensors[name].bfloat16()) for name, t in half.tensors.items())
-    with pytest.raises(AdapterError, match=r"its tensors are of 16 bits already$"):
+    with pytest.raises(AdapterError, match=r"^nothing to compress as bf16: ([\d,]+) bytes of tensors would become \1$"):
         encode(tiny_base, half, "bf16")
     with pytest.raises(AdapterkitError, match=r"^'2bit' is no encoding of adapters; there are exact, bf16, 1bit"):
         encode(tiny_base, adapter, "2bit")
