@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 
 MOST_CHARACTERS = 3000
@@ -27,13 +28,22 @@ _BELOW = {"adapterkit", "torch", "transformers", "peft", "accelerate", "safetens
 """Packages in which an error is raised, and not made, by a plugin."""
 
 
+_MOVES = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that move a terminal's cursor, give it orders, or turn the order of what follows."""
+
+
+def printable(text: str) -> str:
+    """Return a text as it can be shown in one line, whoever wrote it: what would move the cursor is written out."""
+    return _MOVES.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 class AdapterkitError(Exception):
     """Say in one line what was given, what was expected and what there is."""
 
     def __str__(self) -> str:
         said = super().__str__()  # it may quote a stranger's file, whose characters could move the terminal's cursor
         said = said if len(said) <= MOST_CHARACTERS else said[:MOST_CHARACTERS] + "..."
-        return said if said.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
+        return printable(said)
 
 
 class OptionError(AdapterkitError):

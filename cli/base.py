@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from adapterkit.cli.common import common_options, print_json
+from adapterkit.cli.common import common_options, echo, print_json
 
 
 @click.command(short_help="Print where a base lies, to use it with other tools.")
@@ -17,4 +17,4 @@ def command(name: str, as_json: bool) -> None:
     if as_json:
         print_json({"name": name, "path": find(name)})
         return
-    click.echo(find(name))
+    echo(find(name))

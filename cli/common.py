@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from adapterkit.errors import AdapterkitError
+from adapterkit.errors import AdapterkitError, printable
 from adapterkit.options import Option
 from adapterkit.registry import Registry
 from adapterkit.watch import Watch
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from adapterkit.adapter import Adapter
     from adapterkit.base import Base
     from adapterkit.upkeep import Fault
+
+_UNSHOWN = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What JSON leaves as it is in texts, and a terminal doesn't; see `printable`."""
 
 
 class OptionType(click.ParamType[Any]):
@@ -109,7 +113,7 @@ def moved(name: str, adapter: Adapter, base: Base, allow_base_mismatch: bool) ->
         return adapter
     adapter = adapter.moved_to(base)
     if adapter.mismatch:
-        click.echo(f"warning    adapter '{name}' {adapter.mismatch}", err=True)
+        echo(f"warning    adapter '{name}' {printable(adapter.mismatch)}", err=True)
     return adapter
 
 
@@ -121,7 +125,18 @@ def common_options(command: Any) -> Any:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json_text(value, indent=2))
+
+
+def json_text(value: Any, **how: Any) -> str:
+    """Return a value as JSON in which every character can be shown."""
+    text = json.dumps(value, ensure_ascii=False, **how)
+    return _UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def echo(text: str = "", *, err: bool = False) -> None:
+    """Print lines, whatever a stranger put into them."""
+    click.echo("\n".join(map(printable, text.split("\n"))), err=err)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -134,9 +149,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(printable(column), overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(printable(str(cell)) for cell in row))
     wide = None if sys.stdout.isatty() else 1000
     Console(highlight=False, markup=False, width=wide).print(table)
 
@@ -144,13 +159,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 def _print_long(rows: Sequence[Sequence[Any]]) -> None:
     from rich.cells import cell_len
 
-    texts = [[str(cell) for cell in row] for row in rows]
+    texts = [[printable(str(cell)) for cell in row] for row in rows]
     columns = list(zip(*texts, strict=True))
     for place, column in enumerate(columns):
         sizes = [len(text) if text.isascii() else cell_len(text) for text in column]
         wide = max(sizes)
         columns[place] = tuple(text + " " * (wide - size) for text, size in zip(column, sizes, strict=True))
-    click.echo("\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True)))
+    echo("\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True)))
 
 
 def print_faults(faults: Sequence[Fault], as_json: bool, otherwise: str, *, fixes: bool) -> None:
@@ -161,7 +176,7 @@ def print_faults(faults: Sequence[Fault], as_json: bool, otherwise: str, *, fixe
         columns = ["kind", "where", "what", *(["fix"] if fixes else [])]
         print_table(columns, [[f.kind, f.where, f.what, f.fix][: len(columns)] for f in faults])
     else:
-        click.echo(otherwise)
+        echo(otherwise)
     if faults:
         sys.exit(1)
 
@@ -232,7 +247,7 @@ class TerminalWatch(Watch):
         self.task: Any = None
 
     def note(self, topic: str, text: str) -> None:
-        self.console.print(f"{topic:<10} {text}", soft_wrap=True)
+        self.console.print(printable(f"{topic:<10} {text}"), soft_wrap=True)
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Watch]:

@@ -11,6 +11,7 @@ from adapterkit.cli.common import (
     TerminalWatch,
     adapter_argument,
     common_options,
+    echo,
     encoding_text,
     print_json,
     registry_option,
@@ -77,8 +78,8 @@ def command(
     if as_json:
         print_json(report)
         return
-    click.echo(f"encoded    {encoding_text(encoded.manifest['encoding'])}")
-    click.echo(f"saved      {report['folder']}: {size(count)}, {count / base.nbytes:.2%} of the base")
+    echo(f"encoded    {encoding_text(encoded.manifest['encoding'])}")
+    echo(f"saved      {report['folder']}: {size(count)}, {count / base.nbytes:.2%} of the base")
 
 
 def rows_of(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import common_options, print_json, print_table
+from adapterkit.cli.common import common_options, echo, print_json, print_table
 from adapterkit.errors import DataError
 
 
@@ -30,7 +30,7 @@ def command(name: str | None, out: Path | None, as_json: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
         for file in files[name].values():
             shutil.copyfile(file, out / Path(file).name)
-        click.echo(f"{out}: {', '.join(sorted(Path(file).name for file in files[name].values()))}")
+        echo(f"{out}: {', '.join(sorted(Path(file).name for file in files[name].values()))}")
         return
     counts = {each: {s: sum(1 for _ in rows(file)) for s, file in splits.items()} for each, splits in files.items()}
     if as_json:

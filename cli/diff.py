@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from adapterkit.cli.common import adapter_names, common_options, print_json, print_table, registry_option, size
+from adapterkit.cli.common import adapter_names, common_options, echo, print_json, print_table, registry_option, size
 from adapterkit.registry import Registry
 
 
@@ -35,7 +35,7 @@ def command(first: str, second: str, registry: Path | None, as_json: bool) -> No
     rows.append(["size of tensors", *(size(count) for count in found["bytes"])])
     print_table(["", *names], rows)
     tensors = found["tensors"]
-    click.echo(f"{len(tensors)} of {found['tensors_compared']} tensors differ")
+    echo(f"{len(tensors)} of {found['tensors_compared']} tensors differ")
     if tensors:
         print_table(["tensor", "max abs", "relative"], [[name, *_amount(found)] for name, found in tensors.items()])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import common_options, print_faults, registry_option
+from adapterkit.cli.common import common_options, echo, print_faults, registry_option
 from adapterkit.registry import Registry
 
 
@@ -29,6 +29,6 @@ def command(fix: bool, registry: Path | None, as_json: bool) -> None:
         mended = [fault for fault in found if fault not in left]
         if not as_json:
             for fault in mended:
-                click.echo(f"done       {fault.where}: {fault.what}: {fault.fix}")
+                echo(f"done       {fault.where}: {fault.what}: {fault.fix}")
         found = left
     print_faults(found, as_json, f"{where.path}: nothing wrong", fixes=True)

@@ -14,6 +14,7 @@ from adapterkit.cli.common import (
     adapter_argument,
     base_options,
     common_options,
+    echo,
     moved,
     print_json,
     print_table,
@@ -82,7 +83,7 @@ def command(
         metrics["base_mismatch"] = adapter.manifest["base"]["mismatch"]
     if output:
         write_evaluation(output, metrics, rows, found)
-        click.echo(f"written to {output}: {', '.join(sorted(p.name for p in output.iterdir()))}", err=True)
+        echo(f"written to {output}: {', '.join(sorted(p.name for p in output.iterdir()))}", err=True)
     if as_json:
         print_json({**metrics, **found.tables})
         return
@@ -92,7 +93,7 @@ def command(
     for title in ("per_label", "per_type"):
         table = found.tables.get(title)
         if table:
-            click.echo()
+            echo()
             print_table(
                 list(table[0]), [[f"{c:.4f}" if isinstance(c, float) else c for c in r.values()] for r in table]
             )

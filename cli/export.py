@@ -10,6 +10,7 @@ from adapterkit.cli.common import (
     adapter_argument,
     base_options,
     common_options,
+    echo,
     moved,
     print_json,
     registry_option,
@@ -72,4 +73,4 @@ def command(
         print_json({"exported": reference, "format": form, "to": str(to), "files": files})
         return
     load = _LOADING[form].format(to=to, auto_class=adapter.task.auto_class)
-    click.echo(f"written    {to}: {size(sum(f.stat().st_size for f in to.iterdir()))}; load it with {load}")
+    echo(f"written    {to}: {size(sum(f.stat().st_size for f in to.iterdir()))}; load it with {load}")

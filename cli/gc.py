@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import common_options, print_json, registry_option, size
+from adapterkit.cli.common import common_options, echo, print_json, registry_option, size
 from adapterkit.registry import Registry
 
 
@@ -31,5 +31,5 @@ def command(dry_run: bool, minutes: float | None, registry: Path | None, as_json
         print_json([{"path": str(g.path), "why": g.why, "bytes": g.nbytes} for g in gone])
         return
     for g in gone:
-        click.echo(f"{'would go' if dry_run else 'deleted':<11}{g.path}: {g.why}, {size(g.nbytes)}")
-    click.echo(f"{where.path}: {len(gone)} {'would go' if dry_run else 'deleted'}, {size(sum(g.nbytes for g in gone))}")
+        echo(f"{'would go' if dry_run else 'deleted':<11}{g.path}: {g.why}, {size(g.nbytes)}")
+    echo(f"{where.path}: {len(gone)} {'would go' if dry_run else 'deleted'}, {size(sum(g.nbytes for g in gone))}")

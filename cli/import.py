@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import common_options, print_json, registry_option, size
+from adapterkit.cli.common import common_options, echo, print_json, registry_option, size
 from adapterkit.errors import OptionError
 from adapterkit.registry import Registry, check_name
 
@@ -66,10 +66,10 @@ def command(
         return
     m = adapter.manifest
     about = f"{m['task']['name']}: {text}" if (text := adapter.task.summary()) else m["task"]["name"]
-    click.echo(f"task       {about}; {adapter.task.describe_columns()}")
-    click.echo(f"logits     as PEFT's on base {m['base']['name']}")
+    echo(f"task       {about}; {adapter.task.describe_columns()}")
+    echo(f"logits     as PEFT's on base {m['base']['name']}")
     kept = sum(file.stat().st_size for file in where.folder(own, version).iterdir())
-    click.echo(f'saved      {report["folder"]}: {size(kept)}; try adapt predict {own} "…"')
+    echo(f'saved      {report["folder"]}: {size(kept)}; try adapt predict {own} "…"')
 
 
 def _pair(text: str) -> tuple[str, str]:

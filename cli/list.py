@@ -13,6 +13,7 @@ from adapterkit.cli.common import (
     best_text,
     common_options,
     counted,
+    echo,
     print_json,
     print_table,
     registry_option,
@@ -56,10 +57,10 @@ def command(
     if rows:
         print_table(["name", "task", "strategy", "base", "size", "measured", "version"], rows)
     elif index:
-        click.echo(f"no match among {counted(len(index), 'adapter')} in {where.path}")
+        echo(f"no match among {counted(len(index), 'adapter')} in {where.path}")
     else:
         lacks = "no adapters in" if where.path.exists() else "there is no"
-        click.echo(f"{lacks} {where.path}; `adapt run` makes one")
+        echo(f"{lacks} {where.path}; `adapt run` makes one")
 
 
 def _current(known: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from adapterkit.cli.common import adapter_names, base_options, common_options, moved, print_json, registry_option, size
+from adapterkit.cli.common import (
+    adapter_names,
+    base_options,
+    common_options,
+    echo,
+    moved,
+    print_json,
+    registry_option,
+    size,
+)
 from adapterkit.errors import AdapterError
 from adapterkit.registry import Registry, check_name
 
@@ -80,9 +89,9 @@ def command(
         return
     if out is not None:
         load = f'transformers.{report["auto_class"]}.from_pretrained("{out}")'
-        click.echo(f"written    {out}: {size(sum(f.stat().st_size for f in out.iterdir()))}; load it with {load}")
+        echo(f"written    {out}: {size(sum(f.stat().st_size for f in out.iterdir()))}; load it with {load}")
     if name is not None:
-        click.echo(f'saved      {report["folder"]}; try adapt predict {name} "…"')
+        echo(f'saved      {report["folder"]}; try adapt predict {name} "…"')
 
 
 def _weighted(text: str) -> tuple[str, float | None]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapterkit.cli.common import TerminalWatch, common_options, print_json, print_table, size
+from adapterkit.cli.common import TerminalWatch, common_options, echo, print_json, print_table, size
 from adapterkit.cli.run import RunCommand, resolved, run_options
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _show(found: Outlook) -> None:
         "memory": f"{size(found.memory)} of {'GPU ' if found.on_gpu else ''}memory above the loaded base",
     }
     for topic, text in lines.items():
-        click.echo(f"{topic:<10} {text}")
+        echo(f"{topic:<10} {text}")
 
 
 def _trunk(found: Outlook) -> str:

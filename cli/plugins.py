@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from adapterkit.cli.common import TerminalWatch, common_options, print_json, print_table, size
+from adapterkit.cli.common import TerminalWatch, common_options, echo, print_json, print_table, size
 from adapterkit.errors import OptionError, unknown
 from adapterkit.strategies import installed
 
@@ -78,9 +78,9 @@ def show(name: str, base_name: str | None, as_json: bool) -> None:
         trains = dataclasses.asdict(reached) if reached else None
         print_json({**about, "class": found.target, "interface": kind.interface, "options": given, "trains": trains})
         return
-    click.echo(f"{found.name} of {found.distribution} {found.version}: {found.target}, interface {kind.interface}")
-    click.echo((kind.__doc__ or "").strip().partition("\n")[0])
-    click.echo()
+    echo(f"{found.name} of {found.distribution} {found.version}: {found.target}, interface {kind.interface}")
+    echo((kind.__doc__ or "").strip().partition("\n")[0])
+    echo()
     print_table(
         ["option", "takes", "default", "what it is"],
         [[o.flag, o.expected, _cell(o.default), o.help] for o in known.values()],
@@ -100,17 +100,17 @@ def _cell(value: Any) -> str:
 
 
 def _show_reach(found: Reach) -> None:
-    click.echo()
+    echo()
     if not found.parts:
-        click.echo("trains     nothing of the base; the task's head learns")
+        echo("trains     nothing of the base; the task's head learns")
         return
     rows = [[p.name, " x ".join(map(str, p.shape)), p.tensors, f"{p.parameters:,}"] for p in found.parts]
     print_table(["learns", "shape", "tensors", "parameters"], rows)
     which = ", ".join(map(str, found.blocks)) or "none"
     share = found.parameters / found.of
-    click.echo(f"learns     {found.parameters:,} parameters, {share:.2%} as many as the base has")
-    click.echo(f"blocks     {which} of {found.of_blocks}")
-    click.echo(f"adapter    {found.patches} patches, {size(found.bytes)} and the head")
+    echo(f"learns     {found.parameters:,} parameters, {share:.2%} as many as the base has")
+    echo(f"blocks     {which} of {found.of_blocks}")
+    echo(f"adapter    {found.patches} patches, {size(found.bytes)} and the head")
 
 
 @command.command()
@@ -121,8 +121,8 @@ def new(name: str) -> None:
 
     folder = scaffold(name, Path())
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    click.echo(f"{folder}: {', '.join(files)}")
-    click.echo(f"try        cd {folder} && pip install -e '.[test]' && pytest")
+    echo(f"{folder}: {', '.join(files)}")
+    echo(f"try        cd {folder} && pip install -e '.[test]' && pytest")
 
 
 @command.command()
@@ -173,7 +173,7 @@ def _report(found: list[Outcome]) -> None:
         rows.append([rule, state, "; ".join(f"{', '.join(some)}: {text}" for text, some in families.items())])
     print_table(["rule", "", "on which base, and by how much"], rows)
     counts = {state: sum(o.state == state for o in found) for state in ("kept", "broken", "skipped")}
-    click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
+    echo(", ".join(f"{count} {state}" for state, count in counts.items()))
 
 
 @command.command()
@@ -183,7 +183,7 @@ def install(specs: tuple[str, ...]) -> None:
     from adapterkit.packages import install
 
     for found in install(specs):
-        click.echo(f"installed  {found.kind} {found.name} of {found.distribution} {found.version}")
+        echo(f"installed  {found.kind} {found.name} of {found.distribution} {found.version}")
 
 
 @command.command()
@@ -193,4 +193,4 @@ def uninstall(name: str) -> None:
     from adapterkit.packages import uninstall
 
     package, gone = uninstall(name)
-    click.echo(f"{package} is gone, and with it {', '.join(f'{found.kind} {found.name}' for found in gone)}")
+    echo(f"{package} is gone, and with it {', '.join(f'{found.kind} {found.name}' for found in gone)}")

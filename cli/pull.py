@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import common_options, print_json, registry_option
+from adapterkit.cli.common import common_options, echo, print_json, registry_option
 from adapterkit.registry import Registry
 
 
@@ -33,5 +33,5 @@ def command(
         print_json({**about, "folder": done.folder, "base": base.get("hub_id") or base["name"]})
         return
     how = "registered" if lazy else "pulled"
-    click.echo(f"{how:<10} {done.name}@{done.version} from {repo} at {done.revision}, for base '{base['name']}'")
-    click.echo(f'           try adapt predict {done.name} "…"')
+    echo(f"{how:<10} {done.name}@{done.version} from {repo} at {done.revision}, for base '{base['name']}'")
+    echo(f'           try adapt predict {done.name} "…"')

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import adapter_argument, common_options, print_json, registry_option
+from adapterkit.cli.common import adapter_argument, common_options, echo, print_json, registry_option
 from adapterkit.registry import Registry
 
 
@@ -38,5 +38,5 @@ def command(
         print_json({"adapter": name, "repo": repo, "url": done.url, "commit": done.commit})
         return
     if done.remark:
-        click.echo(f"note       {done.remark}", err=True)
-    click.echo(f"pushed     {name} to {done.url}, commit {done.commit}; adapt pull {repo} fetches it")
+        echo(f"note       {done.remark}", err=True)
+    echo(f"pushed     {name} to {done.url}, commit {done.commit}; adapt pull {repo} fetches it")

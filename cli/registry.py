@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import common_options, counted, print_json, registry_option
+from adapterkit.cli.common import common_options, counted, echo, print_json, registry_option
 from adapterkit.registry import Registry
 
 
@@ -23,9 +23,9 @@ def rebuild(registry: Path | None, as_json: bool) -> None:
     where = Registry.at(registry)
     adapters, left_out = where.rebuild()
     for reason in left_out:
-        click.echo(f"left out   {reason}", err=True)
+        echo(f"left out   {reason}", err=True)
     if as_json:
         print_json({"adapters": adapters, "left_out": left_out})
         return
     versions = sum(len(a["versions"]) for a in adapters.values())
-    click.echo(f"{where.path}: {counted(len(adapters), 'adapter')}, {counted(versions, 'version')}")
+    echo(f"{where.path}: {counted(len(adapters), 'adapter')}, {counted(versions, 'version')}")

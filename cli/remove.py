@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import adapter_argument, common_options, print_json, registry_option
+from adapterkit.cli.common import adapter_argument, common_options, echo, print_json, registry_option
 from adapterkit.registry import Registry
 
 
@@ -23,5 +23,5 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
         return
     undo = f"adapt rollback {name}" + (f" {gone[0]}" if "@" in reference else "")
     rest = f"; current is {name}@{current}" if current else ""
-    click.echo(f"removed    {', '.join(f'{name}@{version}' for version in gone)}{rest}")
-    click.echo(f"undo       {undo}   (until adapt gc)")
+    echo(f"removed    {', '.join(f'{name}@{version}' for version in gone)}{rest}")
+    echo(f"undo       {undo}   (until adapt gc)")

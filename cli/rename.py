@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import adapter_names, common_options, print_json, registry_option
+from adapterkit.cli.common import adapter_names, common_options, echo, print_json, registry_option
 from adapterkit.registry import Registry
 
 
@@ -21,4 +21,4 @@ def command(old: str, new: str, registry: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"old": old, "name": new})
     else:
-        click.echo(f"{old} is {new} now")
+        echo(f"{old} is {new} now")

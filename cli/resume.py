@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from adapterkit.cli.common import common_options, print_json, print_table, registry_option, size
+from adapterkit.cli.common import common_options, echo, print_json, print_table, registry_option, size
 from adapterkit.cli.run import launching, read_config, report_of
 from adapterkit.errors import RegistryError, unknown
 from adapterkit.registry import Registry
@@ -68,7 +68,7 @@ def command(
         elif listed:
             print_table(COLUMNS, [[one[key] for key in COLUMNS] for one in listed])
         else:
-            click.echo("no run is left to go on with")
+            echo("no run is left to go on with")
         return
     if (Path(run) / RUN_FILE).is_file():
         matching = [Path(run)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import adapter_argument, common_options, print_json, registry_option
+from adapterkit.cli.common import adapter_argument, common_options, echo, print_json, registry_option
 from adapterkit.registry import Registry
 
 
@@ -24,4 +24,4 @@ def command(name: str, version: str | None, registry: Path | None, as_json: bool
     if as_json:
         print_json({"name": name, "version": current})
     else:
-        click.echo(f"{name} is {name}@{current}")
+        echo(f"{name} is {name}@{current}")

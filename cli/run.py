@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 from adapterkit.cli.common import (
     TerminalWatch,
     common_options,
+    echo,
     encoding_text,
     flag,
     metric_text,
@@ -156,12 +157,12 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool)
         print_json(report.plain())
         return
     for split, metrics in report.metrics.items():
-        click.echo(f"{split:<11}{metric_text(metrics)}")
+        echo(f"{split:<11}{metric_text(metrics)}")
     if encoding := report.adapter.manifest.get("encoding"):
-        click.echo(f"encoded    {encoding_text(encoding)}")
+        echo(f"encoded    {encoding_text(encoding)}")
     share = report.adapter_bytes / report.base_bytes
-    click.echo(f"saved      {report.folder}: {size(report.adapter_bytes)}, {share:.2%} of the base")
-    click.echo(f'try        adapt predict {report.name} "…"')
+    echo(f"saved      {report.folder}: {size(report.adapter_bytes)}, {share:.2%} of the base")
+    echo(f'try        adapt predict {report.name} "…"')
 
 
 @click.command(cls=RunCommand, short_help="Train an adapter.")

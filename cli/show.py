@@ -12,13 +12,14 @@ from adapterkit.cli.common import (
     adapter_argument,
     best_text,
     common_options,
+    echo,
     encoding_text,
     metric_text,
     print_json,
     registry_option,
     size,
 )
-from adapterkit.errors import AdapterError
+from adapterkit.errors import AdapterError, printable
 from adapterkit.registry import Registry
 
 if TYPE_CHECKING:
@@ -44,7 +45,11 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
             f"'{name}': its manifest doesn't tell all of it ({error!r}); --json shows what there is"
         ) from error
     for topic, text in lines.items():
-        click.echo(f"{topic:<11}{text}")
+        echo(printable(f"{topic:<11}{text}"))
+    entry = where.adapters()[name]
+    if len(entry["versions"]) > 1 or entry.get("tags"):
+        for place, text in enumerate(_history(entry)):
+            echo(f"{'' if place else 'versions':<11}{printable(text)}")
 
 
 def _lines(where: Registry, name: str, version: str, adapter: Adapter) -> dict[str, str]:
@@ -77,8 +82,6 @@ def _lines(where: Registry, name: str, version: str, adapter: Adapter) -> dict[s
         layers = ", ".join(map(str, probe["layers"]))
         of = "layer" if len(probe["layers"]) == 1 else "layers"
         lines["learned"] += f" of a probe: {probe['pooling'] or 'each token'} of {of} {layers}"
-    if len(entry["versions"]) > 1 or entry.get("tags"):
-        lines["versions"] = f"\n{'':<11}".join(_history(entry))
     return lines
 
 

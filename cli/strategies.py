@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from adapterkit.cli.common import common_options, print_json, print_table
+from adapterkit.cli.common import common_options, echo, print_json, print_table
 from adapterkit.strategies import installed
 
 
@@ -19,4 +19,4 @@ def command(as_json: bool) -> None:
         )
         return
     print_table(["name", "package", "version", "class"], [[f.name, f.distribution, f.version, f.target] for f in found])
-    click.echo("adapt run --strategy NAME --help shows a strategy's options")
+    echo("adapt run --strategy NAME --help shows a strategy's options")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import adapter_argument, common_options, print_json, registry_option
+from adapterkit.cli.common import adapter_argument, common_options, echo, print_json, registry_option
 from adapterkit.registry import Registry
 
 
@@ -27,4 +27,4 @@ def command(name: str, tag: str, delete: bool, registry: Path | None, as_json: b
     if as_json:
         print_json({"name": name, "tag": tag, "version": version})
     else:
-        click.echo(f"{name}@{tag} is {'no more' if version is None else f'{name}@{version}'}")
+        echo(f"{name}@{tag} is {'no more' if version is None else f'{name}@{version}'}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapterkit.cli.common import TerminalWatch, common_options, print_json, print_table
+from adapterkit.cli.common import TerminalWatch, common_options, echo, print_json, print_table
 from adapterkit.cli.run import RunCommand, read_config, resolved, run_options
 from adapterkit.errors import OptionError
 
@@ -91,9 +91,9 @@ def _show(found: Tuned) -> None:
         for t in found.trials
     ]
     print_table(["trial", "state", found.metric, *names, "epoch", "seconds"], rows)
-    click.echo(f"saved      {found.folder}: trials.csv, best.yaml")
-    click.echo(f"best       {found.command}")
-    click.echo(f"or         adapt run --config {found.folder}/best.yaml")
+    echo(f"saved      {found.folder}: trials.csv, best.yaml")
+    echo(f"best       {found.command}")
+    echo(f"or         adapt run --config {found.folder}/best.yaml")
 
 
 def _cell(value: Any) -> str:

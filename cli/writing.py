@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from adapterkit.answering import Answered, Answering
-from adapterkit.cli.common import print_table
+from adapterkit.cli.common import json_text, print_table
 from adapterkit.errors import DataError, OptionError
 from adapterkit.incoming import Given
 from adapterkit.watch import Watch
@@ -92,7 +91,7 @@ def _cell(value: Any) -> str:
 
 
 def _json(value: Any, **how: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str, **how)
+    return json_text(value, default=str, **how)
 
 
 def _lines(found: Records) -> Iterator[str]:

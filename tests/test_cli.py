@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import Result
+from click.testing import CliRunner, Result
 
 from adapterkit import Registry
+from adapterkit.cli.main import main
 from adapterkit.merge import register
 from adapterkit.strategies import installed
 from adapterkit.workflow import run_options
@@ -100,6 +102,31 @@ def test_an_adapter_that_tells_little_is_shown_as_json(adapt: Adapt, trained: li
     assert (said.exit_code, said.stderr.count("\n")) == (2, 1)
     assert "doesn't tell all of it (KeyError('parameters'))" in said.stderr
     assert json.loads(adapt("show", "little", "--json").stdout)["name"] == "little"
+
+
+def test_what_a_stranger_wrote_moves_no_cursor(
+    trained: list[str], registry: Registry, small_csv: Path, tmp_path: Path
+) -> None:
+    odd = "X\x1b]0;title\x07\x1b[2J\r\nversions   forged\x9b31m\u202e"
+    adapter = registry.load("tiny")
+    m = adapter.manifest
+    adapter.manifest = {
+        **m,
+        "base": {**m["base"], "model_type": odd},
+        "task": {**m["task"], "options": {**m["task"]["options"], "labels": [odd, "pos"]}},
+        "strategy": {**m["strategy"], "name": odd, "options": {odd: odd}},
+        "metrics": {**m["metrics"], odd: {"n": 3, odd: 0.5}},
+    }
+    register(registry, "odd", adapter)
+    rows = tmp_path / "odd.csv"
+    rows.write_text(small_csv.read_text().replace("neg", "\x1b[31mneg\x9b"))
+    commands: list[list[str]] = [["list"], ["show", "odd"], ["diff", "tiny", "odd"], ["predict", "odd", odd]]
+    commands += [[*command, "--json"] for command in commands]
+    commands += [["plan", *trained, "--train-file", str(rows)], ["eval", "odd", "--file", str(rows)]]
+    for command in commands:
+        done = CliRunner().invoke(main, command, color=True)  # as on a terminal: click strips colours elsewhere
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", done.output), (command, done.output)
+        assert "\nversions   forged" not in done.output, command
 
 
 def test_a_run_is_measured_again_on_its_own_rows(adapt: Adapt, trained: list[str]) -> None:
