@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from . import added, vectors
 from .anatomy import replicate
 from .errors import BaseModelError, TaskError, unknown
+from .files import sha256
 from .fingerprint import (
     Seen,
     differences,
@@ -46,6 +46,10 @@ INSTALLED = {
 """Bases that a Python package carries: name -> (distribution, SHA-256 of its model.safetensors)."""
 HUB_IDS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 """Where the same bases are on the Hub."""
+
+
+_SAMPLE = 'Über 1,234.5 naïve CATS don\'t e-mail\t"x_y" (née 東京) — ok?! 👍\n  The  end.'
+"""What a tokenizer is known by, beside its tokens: cases, accents, scripts, digits, marks and spaces."""
 
 
 @dataclass(eq=False)
@@ -113,6 +117,7 @@ class Base:
             **({"quantization": self.quantization} if self.quantization != "no" else {}),
             "model_type": self.model.config.model_type,
             "fingerprint": self.fingerprint,
+            "tokenizer": self.vocabulary_digest,
             "config": self.settings,
             "tensors": touched((self.of or self).digests, modules),
         }
@@ -120,7 +125,19 @@ class Base:
     def differences(self, stated: Mapping[str, Any]) -> list[str]:
         """Return in words how this base differs from the one that a manifest states; nothing where it is that one."""
         same = bool(stated["fingerprint"] == self.fingerprint)
-        return [] if same else differences(stated, self.settings, (self.of or self).digests)
+        found = [] if same else differences(stated, self.settings, (self.of or self).digests)
+        if stated.get("tokenizer", self.vocabulary_digest) != self.vocabulary_digest:  # older adapters don't tell
+            found.append("the tokenizer (its tokens, or what it makes of a text)")
+        return found
+
+    @functools.cached_property
+    def vocabulary_digest(self) -> str:
+        """SHA-256 of the tokenizer's tokens and of how it cuts a text, as hex: the same however it was saved."""
+        if self.of is not None:
+            return self.of.vocabulary_digest
+        tokens = sorted(self.tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
+        cut = self.tokenizer(_SAMPLE, truncation=False, padding=False)["input_ids"]
+        return sha256(json.dumps([tokens, cut]).encode())
 
     def altered(self) -> list[str]:
         """Return the names of the tensors whose values are not those that were loaded."""
@@ -499,4 +516,4 @@ def _materialise(model: Any, dtype: torch.dtype, device: torch.device) -> None:
 def _tokenizer_digest(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    return hashlib.sha256(f"{type(tokenizer).__name__} {tokenizer.special_tokens_map} {text}".encode()).hexdigest()
+    return sha256(f"{type(tokenizer).__name__} {tokenizer.special_tokens_map} {text}".encode())

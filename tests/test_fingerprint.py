@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,25 @@ def test_what_differs_is_said(tiny_base: Base, tiny_folder: Callable[..., Path],
     adapter.manifest["base"]["fingerprint"] = "0" * 64
     with pytest.raises(AdapterkitError, match="by a fingerprint of scheme v1, and this adapterkit makes v2"):
         adapter.check_base(tiny_base)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5"])
+def test_another_tokenizer_is_another_base_and_one_saved_again_is_not(
+    family: str, tiny_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    base = Base.load(str(tiny_folder(family)))
+    adapter = made.adapter(base, TASK)
+    again, changed = (shutil.copytree(tiny_folder(family), tmp_path / name) for name in ("again", "changed"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(again)
+    tokenizer(TEXTS, truncation=True, max_length=4, padding="max_length", return_tensors="np")  # which it keeps
+    tokenizer.save_pretrained(again)
+    adapter.check_base(Base.load(str(again)))
+    tokenizer.add_tokens(["lovely"])
+    tokenizer.save_pretrained(changed)
+    with pytest.raises(AdapterkitError, match=r"what differs: the tokenizer \(its tokens, or what"):
+        adapter.check_base(Base.load(str(changed)))
+    del adapter.manifest["base"]["tokenizer"]  # as older adapters have it
+    adapter.check_base(Base.load(str(changed)))
 
 
 def test_a_mismatch_can_be_allowed_where_shapes_fit(
