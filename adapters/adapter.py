@@ -64,7 +64,7 @@ class Adapter:
 
     def decoded(self, base: Base) -> Adapter:
         """Return the adapter with tensors as they are used in the place of encoded ones."""
-        if not any(patch_class(stated["kind"]).encoded for stated in self.manifest["patches"].values()):
+        if not any(self._kind(stated["kind"]).encoded for stated in self.manifest["patches"].values()):
             return self
         patches = self.patches(self.on(base))
         return self.patched({m: Replace(p.replaced) if isinstance(p, Replace) else p for m, p in patches.items()})
@@ -148,9 +148,19 @@ class Adapter:
             if tensor.is_floating_point():
                 right = tensorfile.is_finite(tensor)
             else:  # codes of numbers, which only some kinds of patches have
-                right = kind is not None and patch_class(kind).encoded
+                right = kind is not None and self._kind(kind).encoded
             if not right:
                 raise AdapterError(f"{folder / TENSORS}: '{name}' holds what is no finite number")
+
+    def _kind(self, kind: str) -> type[Patch]:
+        """Return a kind of patch, or raise `AdapterError` that says which package the adapter was trained with."""
+        try:
+            return patch_class(kind)
+        except AdapterError as error:
+            own = self.manifest["strategy"]
+            whose = " ".join(str(own[key]) for key in ("distribution", "version") if key in own)
+            trained = f"'{own['name']}'" + (f" of {whose}" if whose else "")
+            raise AdapterError(f"{error}; the adapter was trained with strategy {trained}") from error
 
     def patches(self, base: Base) -> dict[str, Patch]:
         """Return the patches by module of `base`, their shapes checked against it."""
@@ -165,7 +175,7 @@ class Adapter:
                 ) from None
             tensors = {name: self.tensors[_key(prefix, module, name)] for name in stated["tensors"]}
             try:
-                made[module] = patch_class(stated["kind"]).load(tensors, stated["options"], own)
+                made[module] = self._kind(stated["kind"]).load(tensors, stated["options"], own)
             except AdapterError as error:
                 raise AdapterError(f"{module}: {error}") from error
         return made

@@ -16,10 +16,11 @@ AdapterkitError            every one of these; the command line prints it in one
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 MOST_CHARACTERS = 3000
 MOST = 40
@@ -100,6 +101,17 @@ def raised(error: BaseException) -> str:
             where = f" ({os.path.basename(frame.f_code.co_filename)}:{step.tb_lineno})"
         step = step.tb_next
     return f"{said}{where}"
+
+
+@contextlib.contextmanager
+def named(who: str) -> Iterator[None]:
+    """Say whose error it is, where a plugin's is not one of ours; that it asks to exit is an error, too."""
+    try:
+        yield
+    except (AdapterkitError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise StrategyError(f"{who} failed: {raised(error)}") from error
 
 
 def unknown(kind: str, given: str, known: Iterable[str], *, known_as: str = "known") -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Base
-from .errors import AdapterkitError, BaseModelError, StrategyError, raised
+from .errors import BaseModelError, StrategyError, named
 from .patch import Patch, Replace
 from .snapshot import Snapshot
 from .strategy import Strategy
@@ -98,15 +98,15 @@ def _applied(base: Base, strategy: Strategy) -> list[nn.Parameter]:
     return learning
 
 
-@contextlib.contextmanager
-def named(who: str) -> Iterator[None]:
-    """Say whose error it is, where a plugin's is not one of ours."""
-    try:
-        yield
-    except AdapterkitError:
-        raise
-    except Exception as error:
-        raise StrategyError(f"{who} failed: {raised(error)}") from error
+def learned(base: Base, strategy: Strategy) -> dict[str, Patch]:
+    """Return a strategy's patches by module, or raise `StrategyError` where it gave anything else."""
+    who = f"{type(strategy).__name__}.patches"
+    with named(who):
+        found = dict(strategy.patches(base.model))
+    for module, patch in found.items():
+        if not (isinstance(module, str) and isinstance(patch, Patch)):
+            raise StrategyError(f"{who} returned {module!r}: {type(patch).__name__}, not a Patch by a module's name")
+    return found
 
 
 def task_model(

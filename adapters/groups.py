@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .fitting import named
+from .errors import named
 from .modules import blocks, lowest
 
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ def reach(base: Base, strategy: Strategy) -> Reach:
 
     Raises `StrategyError` where it doesn't fit.
     """
-    from .fitting import fitted, named
+    from .fitting import fitted, learned
     from .modules import blocks
 
     own = sum(p.numel() for p in base.model.parameters())
@@ -95,8 +95,7 @@ def reach(base: Base, strategy: Strategy) -> Reach:
     with base.held(), fitted(base, strategy) as fit:
         ids = {id(p) for p in fit.learning}
         learning = {name: p for name, p in base.model.named_parameters() if id(p) in ids}
-        with named(f"{type(strategy).__name__}.patches"):
-            patches = strategy.patches(base.model)
+        patches = learned(base, strategy)
         tensors = [t for patch in patches.values() for t in patch.tensors().values()]
         return Reach(
             parts=parts_of(learning),

@@ -99,13 +99,13 @@ def _option(cls: type, field: dataclasses.Field[Any], hint: Any) -> Option:
         optional = len(inner) < len(typing.get_args(hint))
         hint = inner[0] if len(inner) == 1 else hint
     origin = typing.get_origin(hint)
-    if origin is typing.Literal:
+    if origin is typing.Literal and all(isinstance(choice, str) for choice in typing.get_args(hint)):
         hint = typing.get_args(hint)
     elif origin is tuple:
         hint = tuple
     if not (isinstance(hint, tuple) or hint in (int, float, bool, str, tuple)):
         raise OptionError(
-            f"{cls.__name__}.{field.name}: {hint} can't be a flag; use int, float, bool, str or a Literal"
+            f"{cls.__name__}.{field.name}: {hint} can't be a flag; use int, float, bool, str or a Literal of texts"
         )
     default = field.default
     if field.default_factory is not dataclasses.MISSING:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import processes, tensorfile
 from .checkpoints import BEST, LEARNS, Checkpoint
-from .errors import TrainingError
+from .errors import TrainingError, named
 from .sharding import like, put, whole
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def capture(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, position
                 scalars.setdefault(name, {})[key] = value
     for (name, _), values in zip(names, run.best or (), strict=False):
         tensors[BEST + name] = whole(values)
-    tensors |= {_STRATEGY + key: values for key, values in run.strategy.state(run.base.model).items()}
+    tensors |= {_STRATEGY + key: values for key, values in _own_state(run).items()}
     plain = {}
     for rank, (own, arrays) in enumerate(processes.gathered(_random_state(accelerator.device))):
         tensors |= {f"{_RANDOM}{rank}/{key}": torch.from_numpy(array.copy()) for key, array in arrays.items()}
@@ -112,7 +112,7 @@ def restore(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, found: C
         if name in states:
             state = {k: like(p, v) if isinstance(v, Tensor) else v for k, v in states[name].items()}
             optimizer.optimizer.state[p] = state
-    for key, values in run.strategy.state(run.base.model).items():
+    for key, values in _own_state(run).items():
         put(values, found.tensors[_STRATEGY + key])
     scheduler.load_state_dict({**scheduler.state_dict(), **progress["scheduler"]})
     for group, rate in zip(optimizer.optimizer.param_groups, scheduler.get_last_lr(), strict=True):
@@ -126,6 +126,11 @@ def restore(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, found: C
         begun = progress["threads"]
         run.watch.note("", f"begun with {begun} threads, and goes on with {threads}: last bits may differ")
     return position
+
+
+def _own_state(run: Run) -> Mapping[str, Tensor]:
+    with named(f"{type(run.strategy).__name__}.state"):
+        return dict(run.strategy.state(run.base.model))
 
 
 def _is_plain(value: Any) -> bool:

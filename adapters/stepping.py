@@ -18,10 +18,9 @@ from transformers import get_scheduler
 
 from . import processes
 from .batching import Batches
-from .errors import TrainingError
+from .errors import TrainingError, named
 from .evaluation import encode, outputs
 from .feed import Feed
-from .fitting import named
 from .groups import groups
 from .position import Position, capture
 from .precision import Precision

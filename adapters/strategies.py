@@ -6,10 +6,12 @@ it ends as an error that names its distribution.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, distributions, entry_points
@@ -82,9 +84,13 @@ class Found:
         return _ERRORS.get(self.entry_point.group, StrategyError)(text)
 
     def load(self) -> Any:
-        """Import and return it, or raise an error that names its distribution, whatever its import did."""
+        """Import and return it, or raise an error that names its distribution, whatever its import did.
+
+        What its import prints goes to the standard error: the standard output may be JSON.
+        """
         try:
-            return self.entry_point.load()
+            with contextlib.redirect_stdout(sys.stderr):
+                return self.entry_point.load()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a stranger's module can fail in any way, and can ask to exit
@@ -155,7 +161,7 @@ def find(name: str, group: str = STRATEGIES) -> Found:
     left_out = next((found for found in everything(group) if found.answers_to(name)), None)
     if left_out is not None:
         raise left_out.error(f"the {kind} {left_out.who} is left out by {CHOOSING}={os.environ[CHOOSING]}")
-    names = [found.full_name if "@" in name else found.name for found in there]
+    names = {found.full_name if "@" in name else found.name for found in there}
     raise _ERRORS[group](unknown(kind, name, names, known_as="installed"))
 
 
@@ -172,8 +178,9 @@ def strategy_class(name: str) -> type[Strategy]:
 def checked_strategy(found: Found) -> type[Strategy]:
     """Import a strategy and return its class, or raise `StrategyError` that says what is wrong with it."""
     cls = found.load_class(Strategy)  # type: ignore[type-abstract]
-    if "__dataclass_fields__" not in vars(cls) and inspect.get_annotations(cls):
-        raise StrategyError(f"{found.who} has fields, but lacks @dataclass(frozen=True, kw_only=True): {found.target}")
+    made = next(of for of in cls.__mro__ if "__dataclass_fields__" in vars(of))
+    if made is Strategy or (made is not cls and inspect.get_annotations(cls)):  # else its options are a parent's
+        raise StrategyError(f"{found.who} lacks @dataclass(frozen=True, kw_only=True): {found.target}")
     try:
         options(cls)
     except Exception as error:  # an annotation can be any expression

@@ -18,7 +18,7 @@ from .base import Base
 from .checkpoints import Checkpoints
 from .errors import StrategyError, TrainingError
 from .evaluation import apart, encode, outputs
-from .fitting import fitted, moved, named, task_model, with_added
+from .fitting import fitted, learned, moved, task_model, with_added
 from .looping import loop
 from .metrics import Metrics
 from .options import plain
@@ -97,8 +97,7 @@ def train(
 
 def adapter_of(run: Run, task: Task, about: Mapping[str, Any] | None = None) -> Adapter:
     """Return what learned so far as an adapter; of the base's own tensors, those that moved."""
-    with named(f"{type(run.strategy).__name__}.patches"):
-        own = with_added(run.base, run.strategy.patches(run.base.model))
+    own = with_added(run.base, learned(run.base, run.strategy))
     patches = {m: moved(p, m, run.fit.before) for m, p in own.items()}
     return Adapter.make(
         run.base,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import data, processes
 from .cards import CARD, card
 from .data import Splits
-from .errors import OptionError, unknown
+from .errors import OptionError, named, unknown
 from .files import json_bytes, sha256
 from .options import Option, build, options, plain
 from .registry import Registry, check_name
@@ -103,9 +103,11 @@ class Plan:
         base = made(BaseOptions)
         if base.trust_remote_code and "trust_remote_code" not in asked:
             raise OptionError("the config sets trust_remote_code, which runs code: that takes --trust-remote-code, too")
+        with named(find(strategy_name).who):
+            strategy = made(strategy_class(strategy_name))
         return cls(
             strategy_name=strategy_name,
-            strategy=made(strategy_class(strategy_name)),
+            strategy=strategy,
             task_name=None if task_name is None else task_class(task_name).name,
             task_options={key: value for key, value in given.items() if key not in sections},
             base=base,

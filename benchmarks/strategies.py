@@ -128,6 +128,7 @@ def plot(rows: list[dict[str, Any]], cases: list[str], path: Path) -> None:
                           textcoords="offset points")  # fmt: skip
         axis.set(xscale="log", xlabel="bytes of the adapter", ylabel=own[0]["metric"], title=case)
         axis.grid(alpha=0.3)
+        axis.margins(x=0.2)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 

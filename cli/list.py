@@ -19,6 +19,7 @@ from adapterkit.cli.common import (
     registry_option,
     size,
 )
+from adapterkit.errors import OptionError
 from adapterkit.registry import Registry
 
 
@@ -33,6 +34,11 @@ def command(
     pattern: str | None, task: str | None, strategy: str | None, base: str | None, registry: Path | None, as_json: bool
 ) -> None:
     """List the adapters in the registry, each with its current version; with PATTERN (mood-*) those that match."""
+    if strategy is not None and "@" in strategy:
+        bare = strategy.partition("@")[0]
+        raise OptionError(
+            f"--strategy={strategy} names a package, which adapt show tells; the list takes '{bare}' alone"
+        )
     where = Registry.at(registry)
     index = where.known()
     wanted = {"task": task, "strategy": strategy, "base": base}

@@ -59,6 +59,7 @@ def _took(seconds: float) -> str:
 @common_options
 def show(name: str, base_name: str | None, as_json: bool) -> None:
     """Show the options of the strategy NAME or NAME@PACKAGE."""
+    from adapterkit.errors import named
     from adapterkit.options import options
     from adapterkit.strategies import find, strategy_class
 
@@ -69,7 +70,9 @@ def show(name: str, base_name: str | None, as_json: bool) -> None:
         from adapterkit.base import Base
         from adapterkit.inventory import reach
 
-        reached = reach(Base.load(base_name), kind())  # type: ignore[call-arg]
+        with named(found.who):
+            strategy = kind()  # type: ignore[call-arg]
+        reached = reach(Base.load(base_name), strategy)
     if as_json:
         about = {"name": found.name, "distribution": found.distribution, "version": found.version}
         given = [
@@ -132,9 +135,10 @@ def new(name: str) -> None:
 @common_options
 def check(name: str, bases: tuple[str, ...], everywhere: bool, as_json: bool) -> None:
     """Hold the strategy NAME to the contract, rule by rule, on tiny bases: bert, roberta, gpt2, llama and t5."""
-    from adapterkit.strategies import strategy_class
+    from adapterkit.errors import named
+    from adapterkit.strategies import find, strategy_class
 
-    kind = strategy_class(name)
+    whose, kind = find(name).who, strategy_class(name)
 
     import transformers
 
@@ -150,7 +154,8 @@ def check(name: str, bases: tuple[str, ...], everywhere: bool, as_json: bool) ->
     tries = cases(families, everywhere=everywhere)
     found: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder, TerminalWatch().bar(f"checking {name}", len(tries)) as bar:
-        bench = Bench(kind, Path(folder))
+        with named(whose):
+            bench = Bench(kind, Path(folder))
         for rule, family in tries:
             found.append(tried(rule, bench, family))
             bar.advance()

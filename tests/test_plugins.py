@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from adapterkit import AdapterkitError, Registry
+from adapterkit import AdapterkitError, Base, Registry
 from adapterkit.packages import install
 from adapterkit.scaffold import scaffold
 from adapterkit.strategies import INTERFACES, find, installed, strategy_class
 from adapterkit.tasks import task_class
+from adapterkit.testing.bench import task
+from tests import made
 
 ROOT = Path(__file__).parent.parent
 STRANGERS = Path(__file__).parent / "strangers"
@@ -47,6 +49,11 @@ FAULTS = {
     "ends": ("raise type('Odd', (BaseException,), {})()", "can't be imported: Odd:"),
     "odd-option": (HEAD + GOOD + "    odd: dict = None\n", "Good.odd: <class 'dict'> can't be a flag"),
     "unknown-option": (HEAD + GOOD + "    odd: 'Nothing.there' = None\n", "name 'Nothing' is not defined"),
+    "literal": (
+        "from typing import Literal" + HEAD + GOOD + "    odd: Literal[1, 2] = 1\n",
+        "Good.odd: typing.Literal[1, 2] can't be a flag; use int, float, bool, str or a Literal of texts",
+    ),
+    "bare": (HEAD + "class Good(Strategy):\n    def apply(self, base): return []\n", "lacks @dataclass(frozen=True"),
     "plain": (HEAD + GOOD.replace("@dataclass(frozen=True, kw_only=True)", ""), "lacks @dataclass(frozen=True"),
     "later": (
         HEAD + GOOD + "    interface: ClassVar[int] = 7\n",
@@ -56,6 +63,8 @@ FAULTS = {
     "missing": ("", "can't be imported: AttributeError"),
     "slow": ("import time; time.sleep(1.2)\n" + HEAD + GOOD, None),
     "torchy": ("import torch\n" + HEAD + GOOD, None),
+    "prints": ("print('hello')\n" + HEAD + GOOD, None),
+    "child": (HEAD + GOOD.replace("Good", "Parent") + "class Good(Parent): pass\n", None),
 }
 """Modules by the name of their strategy, and what is said of them; None where they are good."""
 
@@ -111,7 +120,10 @@ def test_torch_is_not_imported_with_plugins_beside(command: list[str], site: Pat
 
 
 def test_each_fault_is_listed_with_its_distribution_and_no_other_row_suffers(site: Path, adapt: Adapt) -> None:
-    shown = adapt("plugins", "list").stdout
+    first = adapt("plugins", "list")
+    shown = first.stdout
+    assert "hello" in first.stderr
+    assert "hello" not in shown
     assert "yes, in 1." in shown
     assert "can't be imported: SystemExit: 3" in shown
     done = adapt("plugins", "list", "--json")
@@ -145,6 +157,21 @@ def test_a_broken_strategy_is_an_error_of_one_line_that_names_its_package(name: 
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("raising", ["raise RuntimeError('no luck')", "raise SystemExit(0)"])
+def test_options_that_raise_when_they_are_checked_are_an_error_that_names_their_package(
+    raising: str, tmp_path: Path, adapt: Adapt, monkeypatch: pytest.MonkeyPatch, tiny_folder: Callable[..., Path]
+) -> None:
+    package(tmp_path, "picky-package", "picky", HEAD + GOOD + f"    def __post_init__(self):\n        {raising}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "picky_package", raising=False)
+    for command in (["run", "--strategy", "picky"], ["plugins", "show", "picky", "--base", tiny_folder()]):
+        done = adapt(*command)
+        assert done.exit_code == 2, done.output
+        assert done.stderr.startswith("Error: 'picky' of picky-package 1.0 failed: ")
+        assert "(picky_package.py:" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
 def test_two_with_one_name_are_told_apart_by_their_package(
     site: Path, adapt: Adapt, tiny_folder: Callable[..., Path], small_csv: Path
 ) -> None:
@@ -160,6 +187,10 @@ def test_two_with_one_name_are_told_apart_by_their_package(
     assert "strategy: twin@second.twin" in Path(f"store/chosen/{version}/run.yaml").read_text()
     assert adapt("plan", "--strategy", "twin@first-twin", *rows).exit_code == 0
     assert "did you mean 'twin@first-twin'" in adapt("run", "--strategy", "twin@frist-twin").stderr
+    assert adapt("run", "--strategy", "").stderr.count("twin") == 1
+    listed = adapt("list", "--strategy", "twin@second.twin")
+    assert (listed.exit_code, listed.stderr.count("\n")) == (2, 1)
+    assert "the list takes 'twin' alone" in listed.stderr
 
 
 def test_a_strategy_called_lora_leaves_the_default_ours(
@@ -212,6 +243,16 @@ def test_a_strangers_task_and_kind_of_patch_are_found(
     assert json.loads(adapt("predict", "theirs", "lovely food", "--json").stdout)[0]["label"] in ("pos", "neg")
     monkeypatch.setenv("ADAPTERKIT_PLUGINS", "")
     assert "the task 'stars' of adapterkit-stars 1.0 is left out" in adapt("run", "--task", "stars").stderr
+
+
+def test_a_kind_of_patch_that_is_not_installed_is_told_with_the_package_that_trained_it(tiny_base: Base) -> None:
+    adapter = made.adapter(tiny_base, task())
+    adapter.manifest["strategy"] = {"name": "swing", "distribution": "swing-package", "version": "1.0"}
+    for patch in adapter.manifest["patches"].values():
+        patch["kind"] = "swing"
+    said = r"no kind of patch named 'swing'; .*; the adapter was trained with strategy 'swing' of swing-package 1\.0"
+    with pytest.raises(AdapterkitError, match=said):
+        adapter.patches(tiny_base)
 
 
 def _installed(source: Path, site: Path) -> None:

@@ -174,6 +174,8 @@ class Odd(Strategy):
             base.encoder.layer[1] = torch.nn.Identity()
             query.weight.data.zero_()
             raise ValueError("boom")
+        if self.rule == "asks to exit":
+            raise SystemExit(0)
         if self.rule == "returns a stranger":
             return [torch.nn.Parameter(torch.zeros(3))]
         if self.rule == "returns nothing":
@@ -186,6 +188,8 @@ class Odd(Strategy):
     def patches(self, base: Any) -> Any:
         if self.rule == "forgets":
             return {}
+        if self.rule == "returns numbers":
+            return {"encoder": 3}
         if self.rule == "names nothing":
             return {"no.such.module": next(iter(super().patches(base).values()))}
         return super().patches(base)
@@ -204,8 +208,10 @@ class Odd(Strategy):
         ("starts elsewhere", "Odd.apply changed the values of 'encoder.layer.0.attention.self.query.weight'"),
         ("exchanges a tensor", "Odd.apply changed the values of 'encoder.layer.0.attention.self.query.weight'"),
         ("raises half-way", "Odd.apply failed: ValueError: boom (test_strategies.py:"),
+        ("asks to exit", "Odd.apply failed: SystemExit: 0 (test_strategies.py:"),
         ("returns a stranger", "Odd.apply returned what is no parameter of the base: Parameter"),
         ("returns nothing", "Odd.apply failed: TypeError: 'NoneType' object is not iterable"),
+        ("returns numbers", "Odd.patches returned 'encoder': int, not a Patch by a module's name"),
         ("forgets", "Odd.patches doesn't hold what was learned: outputs differ by"),
         ("names nothing", "the adapter changes a module 'no.such.module', which base"),
         ("removes too much", "Odd.remove left the base changed, first at encoder.layer.2"),
@@ -237,3 +243,11 @@ def test_a_strategy_that_breaks_a_rule_is_told_which_and_the_base_is_whole(
     assert tiny_base.model.config.to_dict() == config
     assert not tiny_base.altered()
     assert not any(m._forward_hooks for m in tiny_base.model.modules())
+
+
+@pytest.mark.parametrize("name", ["applying", "learning"])
+def test_a_strategy_that_asks_to_exit_breaks_the_rule_that_is_tried(name: str, tmp_path: Path) -> None:
+    (rule,) = (rule for rule in RULES if rule.name == name)
+    outcome = tried(rule, Bench(Odd(rule="asks to exit"), tmp_path), "bert")
+    assert outcome.state == "broken"
+    assert "SystemExit: 0" in outcome.text

@@ -94,7 +94,9 @@ def tried(rule: Rule, bench: Bench, family: str) -> Outcome:
     except StrategyError as error:
         refused = _refused(bench, family)
         state, text = ("skipped", f"doesn't fit: {refused}") if refused else ("broken", str(error))
-    except Exception as error:  # whatever a plugin does
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a plugin does, asking to exit among it
         text = raised(error)
     return Outcome(type(bench.strategy).__name__, rule.name, family, state, text)
 
@@ -105,7 +107,7 @@ def _refused(bench: Bench, family: str) -> str:
         bench.strategy.apply(bench.base(family).model)
     except StrategyError as error:
         return str(error)
-    except Exception:
+    except (Exception, SystemExit):
         return ""
     return ""
 
