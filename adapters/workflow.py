@@ -193,7 +193,7 @@ def ready(plan: Plan, *, base: Base | None = None, watch: Watch | None = None) -
     for split, rows in splits.sets.items():
         task.check(rows, splits.files[split])
     task = task.fit(splits["train"])
-    _cut(splits, plan, task)
+    _cut(splits, plan.data, plan.training.seed, task)
     for split, rows in splits.sets.items():
         task.check(rows, splits.files[split])
     sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in splits.sets.items())
@@ -351,17 +351,17 @@ def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: 
     return Checkpoints(folder, plan.saving, json.loads(json_bytes(identity)), run_yaml(values), watch)
 
 
-def own_splits(plan: Plan, task: Task, watch: Watch | None = None) -> Splits:
+def own_splits(options: DataOptions, seed: int, task: Task, watch: Watch | None = None) -> Splits:
     """Return the rows of a run again, as `run` split them."""
-    splits = data.load(plan.data, watch)
-    _cut(splits, plan, task)
+    splits = data.load(options, watch)
+    _cut(splits, options, seed, task)
     return splits
 
 
-def _cut(splits: Splits, plan: Plan, task: Task) -> None:
+def _cut(splits: Splits, options: DataOptions, seed: int, task: Task) -> None:
     if "validation" not in splits:
         strata = task.strata(splits["train"])
-        data.cut_validation(splits, plan.data.validation_split_percentage, plan.training.seed, strata)
+        data.cut_validation(splits, options.validation_split_percentage, seed, strata)
 
 
 def _task(plan: Plan, train: Dataset, watch: Watch) -> Task:

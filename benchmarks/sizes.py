@@ -59,7 +59,7 @@ def measure(args: argparse.Namespace, seed: int, base: Base, found: dict[str, An
         found[name] = {"bytes": report.adapter_bytes, "after": test["accuracy"], "n": test["n"]}
         print(f"# seed {seed}, {name}: {found[name]}", flush=True)
         yield
-    rows = own_splits(plan, report.adapter.task).sets if missing else {}
+    rows = own_splits(plan.data, plan.training.seed, report.adapter.task).sets if missing else {}
     splits = {split: rows[split] for split in ("train", "test") if rows}
     for encoding in missing:
         began = time.process_time()

@@ -87,15 +87,14 @@ def rows_of(
 ) -> dict[str, Dataset]:
     """Return the rows of an adapter's own run by split, those of files in their place where they are given."""
     from adapterkit import data
-    from adapterkit.cli.eval import own_plan
+    from adapterkit.cli.eval import own_rows
     from adapterkit.settings import DataOptions
-    from adapterkit.workflow import own_splits
 
     given = {"train": (train_file, DataOptions(train_file=train_file))}
     given |= {"test": (test_file, DataOptions(test_file=test_file))}
     sets: dict[str, Dataset] = {}
     if train_file is None or test_file is None:
-        sets |= own_splits(own_plan(where, name), task, watch).sets
+        sets |= own_rows(where, name, task, watch).sets
     for split, (path, options) in given.items():
         if path is not None:
             sets[split] = data.load(options, watch)[split]

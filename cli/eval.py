@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,11 @@ from adapterkit.cli.common import (
 from adapterkit.errors import DataError
 from adapterkit.registry import Registry
 from adapterkit.settings import RUN_FILE
+from adapterkit.watch import Watch
+
+if TYPE_CHECKING:
+    from adapterkit.data import Splits
+    from adapterkit.tasks import Task
 
 
 @click.command(short_help="Measure an adapter on labelled rows.")
@@ -52,7 +57,6 @@ def command(
     """Measure the adapter NAME or NAME@VERSION on a file of labelled rows, or again on those of its own run."""
     from adapterkit import data
     from adapterkit.settings import DataOptions
-    from adapterkit.workflow import own_splits
 
     if test_file and dataset:
         raise DataError(f"give --test-file {test_file} or --dataset {dataset}, not both")
@@ -64,7 +68,7 @@ def command(
     elif dataset:
         splits = data.load(DataOptions(dataset=dataset), watch)
     else:
-        splits = own_splits(own_plan(where, name), adapter.task, watch)
+        splits = own_rows(where, name, adapter.task, watch)
     for remark in splits.notes:
         watch.note("", remark)
     split = split or ("test" if "test" in splits else "validation")
@@ -99,17 +103,23 @@ def command(
             )
 
 
-def own_plan(where: Registry, name: str) -> Any:
-    """Return the plan of an adapter's own run, its files found from here or from the registry's folder."""
-    from adapterkit.cli.run import read_config
-    from adapterkit.workflow import Plan
+def own_rows(where: Registry, name: str, task: Task, watch: Watch) -> Splits:
+    """Return the rows of an adapter's own run, its files found from here or from the registry's folder."""
+    from adapterkit.cli.run import read_run
+    from adapterkit.options import build, options
+    from adapterkit.settings import DataOptions, TrainingOptions
+    from adapterkit.workflow import own_splits
 
     run_file = where.folder(*where.resolve(name)) / RUN_FILE
     if not run_file.exists():
         raise DataError(f"'{name}' comes from no run that names its data; give rows by file")
-    values = read_config(str(run_file))
-    files = ("dataset", "train_file", "validation_file", "test_file")
-    return Plan.resolve({k: where.locate(v) if k in files else v for k, v in values.items()})
+    values = read_run(run_file)
+    own = {key: values[key] for key in options(DataOptions) if key in values}
+    for key in ("dataset", "train_file", "validation_file", "test_file"):
+        if isinstance(own.get(key), str):
+            own[key] = where.locate(own[key])
+    seed = build(TrainingOptions, {key: value for key, value in values.items() if key == "seed"}).seed
+    return own_splits(build(DataOptions, own), seed, task, watch)
 
 
 def write_evaluation(output: Path, metrics: dict[str, Any], rows: Any, found: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from adapterkit.cli.common import common_options, echo, print_json, print_table, registry_option, size
-from adapterkit.cli.run import launching, read_config, report_of
+from adapterkit.cli.run import launching, read_run, report_of
 from adapterkit.errors import RegistryError, unknown
 from adapterkit.registry import Registry
 from adapterkit.settings import RUN_FILE
@@ -22,8 +22,8 @@ COLUMNS = ("name", "folder", "step", "saved", "bytes", "options")
 def _told(folder: Path, step: int, runs: Mapping[Path, int]) -> dict[str, Any]:
     """Say what a run is: where, how far, when it was kept, and in which options others of its name differ from it."""
 
-    own = read_config(str(folder / RUN_FILE))
-    others = [read_config(str(o / RUN_FILE)) for o in runs if o.parent == folder.parent and o != folder]
+    own = read_run(folder / RUN_FILE)
+    others = [read_run(o / RUN_FILE) for o in runs if o.parent == folder.parent and o != folder]
     differ = [key for key in own if any(other.get(key) != own[key] for other in others)]
     newest = max(path.stat().st_mtime for path in folder.glob("checkpoint-*"))
     return {
@@ -86,5 +86,5 @@ def command(
     if count > 1 and processes.launched() == 1:
         sys.exit(launch(without(sys.argv[1:], "--num-processes"), count, launcher_flags))
     allowed = {"trust_remote_code": True} if trust_remote_code else {}
-    plan = Plan.resolve(allowed, config=read_config(str(folder / RUN_FILE)))
+    plan = Plan.resolve(allowed, config=read_run(folder / RUN_FILE))
     report_of(plan, registry or folder.parents[2] / Registry.at().path.name, as_json, resume=True)

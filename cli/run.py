@@ -23,6 +23,7 @@ from adapterkit.cli.common import (
     size,
 )
 from adapterkit.errors import AdapterkitError, OptionError
+from adapterkit.reading import read_file
 from adapterkit.registry import Registry
 from adapterkit.strategies import default, installed
 
@@ -73,16 +74,29 @@ def read_config(path: str) -> dict[str, Any]:
 
     Raises `OptionError` where it isn't there, or isn't a mapping.
     """
+    try:
+        return _option_values(Path(path).read_bytes(), f"--config {path}")
+    except OSError as error:
+        raise OptionError(f"--config {path}: {error.strerror}") from error
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """Read the option values of a run from its run.yaml, which may be anyone's. Raises `OptionError`."""
+    try:
+        return _option_values(read_file(path), f"'{path}'")
+    except OSError as error:
+        raise OptionError(f"'{path}' can't be read: {error.strerror}") from error
+
+
+def _option_values(data: bytes | bytearray, what: str) -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise OptionError(f"--config {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise OptionError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from error
+        values = yaml.safe_load(bytes(data).decode())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise OptionError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise OptionError(f"--config {path}: option: value pairs were expected, not a {type(values).__name__}")
+        raise OptionError(f"{what}: option: value pairs were expected, not a {type(values).__name__}")
     return {str(key).replace("-", "_"): value for key, value in values.items()}
 
 

@@ -93,6 +93,24 @@ def test_a_file_alone_makes_no_checkpoints_code_run(adapt: Adapt, trained: list[
     assert adapt("run", "--config", asks, *trained, "--trust-remote-code").exit_code == 0
 
 
+def test_a_run_yaml_that_is_anyones_is_an_error_of_one_line(
+    adapt: Adapt, trained: list[str], registry: Registry
+) -> None:
+    run_file = registry.folder(*registry.resolve("tiny")) / "run.yaml"
+    whole = run_file.read_text()
+    for odd in ("[" * 5000, "date: 2024-99-99", "seed: [", "max_train_samples: many", "seed: -1"):
+        run_file.write_text(odd)
+        done = adapt("eval", "tiny")
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1), (odd, done.output)
+    run_file.unlink()
+    os.mkfifo(run_file)
+    assert "it is no regular file" in adapt("eval", "tiny").stderr
+    run_file.unlink()
+    values = yaml.safe_load(whole)  # what trained it need not be there any more
+    run_file.write_text(yaml.safe_dump({**values, "strategy": "gone@nowhere", "odd_option": 3}))
+    assert adapt("eval", "tiny").exit_code == 0
+
+
 def test_an_adapter_that_tells_little_is_shown_as_json(adapt: Adapt, trained: list[str], registry: Registry) -> None:
     adapter = registry.load("tiny")
     for part in ("parameters", "data"):
