@@ -72,9 +72,16 @@ def compress(
         found[when] = {"bytes": len(one.files()[TENSORS]), "metrics": metrics}
     stated = {"name": encoding, **found, **(about or {})}
     manifest = {**encoded.manifest, "encoding": stated, "metrics": found["after"]["metrics"]}
-    sizes = f"{found['before']['bytes']:,} bytes before, {found['after']['bytes']:,} after"
-    watch.note("encoded", f"as {encoding}: {sizes}")
+    watch.note("encoded", f"as {encoding}: {_told(found, adapter.task.best)}")
     return Adapter(manifest, encoded.tensors)
+
+
+def _told(found: Mapping[str, Any], best: str) -> str:
+    """Say what an encoding took: bytes and the metric that counts, before and after."""
+    split, measured = list(found["after"]["metrics"].items())[-1]
+    best = best if best in measured else next(iter(measured))
+    each = (f"{f['bytes']:,} bytes and {best} {f['metrics'][split][best]:.4f} {when}" for when, f in found.items())
+    return f"{', '.join(each)} ({split})"
 
 
 def encode(

@@ -15,7 +15,6 @@ from adapterkit.cli.common import (
     TerminalWatch,
     common_options,
     echo,
-    encoding_text,
     flag,
     metric_text,
     print_json,
@@ -172,8 +171,6 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool)
         return
     for split, metrics in report.metrics.items():
         echo(f"{split:<11}{metric_text(metrics)}")
-    if encoding := report.adapter.manifest.get("encoding"):
-        echo(f"encoded    {encoding_text(encoding)}")
     share = report.adapter_bytes / report.base_bytes
     echo(f"saved      {report.folder}: {size(report.adapter_bytes)}, {share:.2%} of the base")
     echo(f'try        adapt predict {report.name} "…"')
