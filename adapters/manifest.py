@@ -71,9 +71,11 @@ def _are_objects(value: Any) -> bool:
 
 
 def _is_mismatch(value: Any) -> bool:
-    known_by, differs = (value.get(key) for key in ("trained_on", "differs")) if _is_object(value) else (None, None)
+    if not (isinstance(value, dict) and isinstance(known_by := value.get("trained_on"), dict)):
+        return False
+    differs = value.get("differs")
     told = isinstance(differs, list) and all(map(_is_text, differs))
-    return told and _is_object(known_by) and all(_is_text(known_by.get(key)) for key in ("name", "fingerprint"))
+    return told and all(_is_text(known_by.get(key)) for key in ("name", "fingerprint"))
 
 
 def _are_merged(value: Any) -> bool:

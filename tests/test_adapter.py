@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from adapterkit import Adapter, AdapterkitError, Base, LowRank, Registry, Replace, predict, run
+from adapterkit.exporting import write_peft
 from adapterkit.files import sha256
 from tests.test_strategies import plan, same, state
 
@@ -215,6 +216,16 @@ def test_a_task_that_names_no_column_is_refused_when_it_is_asked(folder: Path, t
     edit(folder, lambda m: m["task"].update(options={"labels": ["neg", "pos"]}))
     with pytest.raises(AdapterkitError, match="the task text-classification names no column to read"):
         predict(tiny_base, Adapter.load(folder), ["a text"])
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": "x"}, {"scale": None}, {"scale": 1e308}, {"scale": [1]}])
+def test_a_patch_without_its_scale_is_not_written_for_peft(
+    folder: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    edit(folder, lambda m: [patch.update(options=options) for patch in m["patches"].values()])
+    with pytest.raises(AdapterkitError, match="the adapter's patches of kind 'low-rank' are not whole"):
+        write_peft(Adapter.load(folder), tmp_path / "peft")
+    assert not (tmp_path / "peft").exists()
 
 
 def test_a_head_of_another_shape_is_refused(folder: Path, tiny_base: Base) -> None:
