@@ -214,6 +214,7 @@ class Answering:
             try:
                 reference = "@".join(self.registry.resolve(name))
                 adapter = replace(self.registry.load(reference), tensors={})
+                adapter.task.check_named()
                 if self._base is not None:
                     self._check_base(name, adapter, self._base)
             except AdapterkitError as error:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from . import added, vectors
@@ -46,6 +46,9 @@ INSTALLED = {
 """Bases that a Python package carries: name -> (distribution, SHA-256 of its model.safetensors)."""
 HUB_IDS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 """Where the same bases are on the Hub."""
+
+MOST_LAYERS, MOST_LABELS = 2_000, 1_000_000
+"""What a config may ask for; transformers makes an object for each before it reads a weight."""
 
 
 _SAMPLE = 'Über 1,234.5 naïve CATS don\'t e-mail\t"x_y" (née 東京) — ok?! 👍\n  The  end.'
@@ -188,6 +191,7 @@ class Base:
             model, tokenizer = vectors.load(path)
             model.requires_grad_(False)
             return cls(name, path, revision, model, tokenizer, model_digests(model, before, ()))
+        _check_config(name, path)
         common: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
         held = _quantized(quantization)
         own_code = trust_remote_code or quantization != "no"  # what is loaded follows from more than the files
@@ -197,11 +201,12 @@ class Base:
                 path, use_safetensors=True, output_loading_info=True, **held, **common
             )
             tokenizer = transformers.AutoTokenizer.from_pretrained(path, **common)
-        except (OSError, ValueError, KeyError, SafetensorError, RuntimeError, ImportError) as error:
+        except Exception as error:  # of files that may hold anything, transformers raises anything
             raise BaseModelError(_why_not(name, path, error)) from error
         tokenizer.padding_side = "right"  # labels and offsets are counted from the left; generation pads by itself
         if tokenizer.pad_token is None:  # masked wherever it stands, so any will do
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        _check_tokenizer(name, model, tokenizer)
         fresh = _fresh_children(name, model, set(info["missing_keys"]))
         model.requires_grad_(False).eval()
         head = _read_tensors(path, common["revision"], set(info["unexpected_keys"]))
@@ -413,6 +418,42 @@ def _installed(name: str) -> Path:
     return weights.parent
 
 
+def _check_config(name: str, path: str) -> None:
+    """Raise `BaseModelError` where a folder's config asks for more than any model has, before memory is taken for it.
+
+    A config that isn't there, or is no JSON, is transformers' to tell of.
+    """
+    try:
+        config = json.loads(Path(path, "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return
+    if not isinstance(config, dict):
+        raise BaseModelError(f"base '{name}': config.json holds {str(config)[:40]}, and an object was expected")
+    for key, value in config.items():
+        most = MOST_LABELS if key == "num_labels" else MOST_LAYERS if key.endswith(("layer", "layers")) else None
+        if most is not None and isinstance(value, int) and value > most:
+            raise BaseModelError(f"base '{name}': config.json has {key}={value}; {most} at most were expected")
+
+
+def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
+    """Raise `BaseModelError` where a tokenizer puts ids around each text, or pads with one, that the base has not."""
+    if not isinstance(longest := tokenizer.model_max_length, int | float):
+        raise BaseModelError(f"base '{name}': the tokenizer has model_max_length={longest!r}; a number was expected")
+    try:
+        rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    except NotImplementedError:  # of models that read more than texts
+        return
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    around = [] if backend is None else backend.encode("").ids  # the backend's own call, which leaves its state alone
+    last = max([*around, tokenizer.pad_token_id or 0])
+    if rows is not None and last >= rows:
+        token = tokenizer.convert_ids_to_tokens(last)
+        raise BaseModelError(
+            f"base '{name}': the tokenizer needs {last} for '{token}', and the embeddings have {rows} rows; is its "
+            "tokenizer_config.json there?"
+        )
+
+
 def _why_not(name: str, path: str, error: Exception) -> str:
     if os.path.isdir(path):
         files = sorted(os.listdir(path))
@@ -427,7 +468,10 @@ def _why_not(name: str, path: str, error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    first, *more = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if first.endswith(":") and more:  # as where a field of a config is of another type
+        first = f"{first} {more[0]}"
+    return first if isinstance(error, (OSError, ValueError, RuntimeError)) else f"{type(error).__name__}: {first}"
 
 
 def _fresh_children(name: str, model: nn.Module, missing: set[str]) -> frozenset[str]:
@@ -479,7 +523,7 @@ def _seen(path: str, revision: str) -> Seen:
     """Return what a checkpoint's files look like, or nothing where they aren't there yet, or aren't whole."""
     try:
         return seen(_weight_files(path, revision, local_files_only=True))
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return []
 
 

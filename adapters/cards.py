@@ -77,14 +77,14 @@ def _what(m: Mapping[str, Any]) -> str:
         return "\n".join(
             [
                 f"An adapter for {task} on {base}: the weighted sum of these, by combination type "
-                f"{m['combination_type']}. It wasn't trained itself, and no metrics were measured.\n",
+                f"{_plain(m.get('combination_type'))}. It wasn't trained itself, and no metrics were measured.\n",
                 "| adapter | version | weight |",
                 "|---|---|---|",
                 *rows,
             ]
         )
     if "imported_from" in m:  # whose source may be a folder of its owner's
-        how = f"PEFT {_plain(m['strategy']['version'])} ({_plain(m['strategy']['name'])})"
+        how = f"PEFT {_plain(m['strategy'].get('version'))} ({_plain(m['strategy']['name'])})"
         return f"An adapter for {task} on {base}, made with {how} and taken in by adapterkit. No metrics were measured."
     learned = f"; {m['parameters']:,} parameters learned" if isinstance(m.get("parameters"), int) else ""
     on = f" on the data set {data}" if (data := _data_name(m)) else ""
@@ -119,7 +119,13 @@ def _measured(m: Mapping[str, Any]) -> Iterator[tuple[str, str, float, tuple[flo
         for metric, value in values.items():
             if metric not in ("n", "intervals"):
                 span = values.get("intervals", {}).get(metric)
-                yield _plain(split), _plain(metric), float(value), span and tuple(map(float, span)), int(values["n"])
+                yield (
+                    _plain(split),
+                    _plain(metric),
+                    float(value),
+                    span and tuple(map(float, span)),
+                    int(values.get("n", 0)),
+                )
 
 
 def _training(m: Mapping[str, Any]) -> str:

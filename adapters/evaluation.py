@@ -18,7 +18,7 @@ from .errors import DataError
 from .feed import Feed
 from .metrics import Metrics
 from .tasks import Task
-from .tasks.columns import gathered
+from .tasks.columns import gathered, require
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -41,9 +41,14 @@ def metrics_plain(metrics: Metrics) -> dict[str, Any]:
 
 
 def encode(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: Watch | None = None) -> Dataset:
-    """Return the features of `data`, tokenised once and cached by content, task and tokenizer."""
+    """Return the features of `data`, tokenised once and cached by content, task and tokenizer.
+
+    Raises `DataError` where a column that the task reads isn't there, and `TaskError` where it reads none.
+    """
     import datasets
 
+    task.check_named()
+    require(data.column_names, *task.asked)
     datasets.disable_progress_bars()  # ours is drawn instead
     watch = watch or Watch()
     key = f"{data._fingerprint} {task!r} {base.tokenizer_digest} {labelled}"

@@ -20,7 +20,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 def parse_manifest(data: bytes | bytearray) -> dict[str, Any]:
     """Return a manifest; raises `ValueError` where a part of it isn't there or is not what it should be.
 
-    What isn't known here, such as what a training was told and measured, may be any JSON.
+    What isn't known here, such as what a training was told, may be any JSON.
     """
     manifest = parse_json(data)
     if not isinstance(manifest, dict):
@@ -66,6 +66,27 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_object, value.values()))
+
+
+def _is_mismatch(value: Any) -> bool:
+    if not (isinstance(value, dict) and isinstance(known_by := value.get("trained_on"), dict)):
+        return False
+    differs = value.get("differs")
+    told = isinstance(differs, list) and all(map(_is_text, differs))
+    return told and all(_is_text(known_by.get(key)) for key in ("name", "fingerprint"))
+
+
+def _are_merged(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_merged, value))
+
+
+def _is_merged(value: Any) -> bool:
+    texts = _is_object(value) and all(_is_text(value.get(key)) for key in ("name", "version"))
+    return texts and type(value.get("weight")) in (int, float)
+
+
 def _are_names(value: Any) -> bool:
     return isinstance(value, list) and all(map(is_name, value)) and len(set(value)) == len(value)
 
@@ -86,25 +107,45 @@ def _are_metrics(value: Any) -> bool:
 def _is_metric(item: tuple[str, Any]) -> bool:
     name, value = item
     if name == "intervals":
-        return isinstance(value, dict) and all(isinstance(v, list) and len(v) == 2 for v in value.values())
+        return isinstance(value, dict) and all(map(_is_interval, value.values()))
     return isinstance(value, int | float)
+
+
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(end) in (int, float) for end in value)
+
+
+def _if_any(wanted: str, fits: Callable[[Any], bool]) -> tuple[str, Callable[[Any], bool]]:
+    return f"{wanted}, if any,", lambda value: value is _MISSING or fits(value)
 
 
 _TEXT, _OBJECT, _NAMES = ("a text", _is_text), ("an object", _is_object), ("a list of tensors' names", _are_names)
 _MANIFEST: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "base.name": _TEXT,
+    "base.hub_id": _if_any(*_TEXT),
     "base.revision": ("a text or null", lambda value: value is None or _is_text(value)),
-    "base.quantization": ("a text, if any", lambda value: value is _MISSING or _is_text(value)),
+    "base.quantization": _if_any(*_TEXT),
     "base.model_type": _TEXT,
     "base.fingerprint": _TEXT,
     "base.prefix": ("the base's name with a dot", _is_prefix),
+    "base.config": _if_any(*_OBJECT),
+    "base.tensors": _if_any(*_OBJECT),
+    "base.mismatch": _if_any("what it was trained on and how that differs", _is_mismatch),
     "task.name": _TEXT,
     "task.options": _OBJECT,
     "strategy.name": _TEXT,
+    "strategy.version": _if_any(*_TEXT),
+    "strategy.options": _if_any(*_OBJECT),
+    "training": _if_any(*_OBJECT),
+    "data": _if_any(*_OBJECT),
+    "data.name": ("a text or null, if any,", lambda value: value in (_MISSING, None) or _is_text(value)),
+    "data.splits": _if_any("an object of objects by split", _are_objects),
+    "combination_type": _if_any(*_TEXT),
+    "merged_from": _if_any("a list of names, versions and weights", _are_merged),
     "metrics": ("an object of numbers by split", _are_metrics),
-    "untied": ("true or false, if any", lambda value: value is _MISSING or isinstance(value, bool)),
-    "added_tokens": ("an object of ids by token, if any", lambda value: value is _MISSING or _are_ids(value)),
-    "tied": ("a list of tensors' names, if any", lambda value: value is _MISSING or _are_names(value)),
+    "untied": _if_any("true or false", lambda value: isinstance(value, bool)),
+    "added_tokens": _if_any("an object of ids by token", _are_ids),
+    "tied": _if_any(*_NAMES),
     "patches": _OBJECT,
     "head": _NAMES,
     "files": _OBJECT,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+
+from .errors import AdapterError
 
 KEY_PREFIX = "base_model.model."
 """What PEFT puts before every tensor's name in its files, and so do we."""
@@ -24,13 +27,20 @@ PEFT_TYPES = {"low-rank": "LORA", "dora": "LORA", "scale": "IA3"}
 
 
 def peft_config(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], auto_class: str) -> dict[str, Any] | None:
-    """Return `adapter_config.json` for an adapter that PEFT has a method for, or None for any other."""
+    """Return `adapter_config.json` for an adapter that PEFT has a method for, or None for any other.
+
+    Raises `AdapterError` where a patch has not what one of its kind has, as in anyone's manifest.
+    """
     if why_not(manifest) is not None:
         return None
     patches, prefix = manifest["patches"], manifest["base"]["prefix"]
     whole = [f"{prefix}{m}" for m, patch in patches.items() if patch["kind"] == "replace"]
     patches = {m: patch for m, patch in patches.items() if patch["kind"] != "replace"}
     kind = next(iter(patches.values()))["kind"]
+    try:
+        own = _ia3(patches, prefix) if kind == "scale" else _lora(patches, prefix, tensors, kind)
+    except (LookupError, TypeError, ValueError) as error:
+        raise AdapterError(f"the adapter's patches of kind '{kind}' are not whole: {error!r}") from error
     return {
         "peft_type": PEFT_TYPES[kind],
         "task_type": TASK_TYPES.get(auto_class),
@@ -40,7 +50,7 @@ def peft_config(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], auto
         "fan_in_fan_out": False,
         "target_modules": [f"{prefix}{m}" for m in patches],
         "modules_to_save": sorted({*_head_modules(manifest), *whole}) or None,
-        **(_ia3(patches, prefix) if kind == "scale" else _lora(patches, prefix, tensors, kind)),
+        **own,
     }
 
 
@@ -72,6 +82,8 @@ def _head_modules(manifest: Mapping[str, Any]) -> list[str]:
 def _lora(patches: Mapping[str, Any], prefix: str, tensors: Mapping[str, Tensor], kind: str) -> dict[str, Any]:
     ranks = {m: tensors[f"{KEY_PREFIX}{prefix}{m}.lora_A.weight"].shape[0] for m in patches}
     alphas = {m: patch["options"]["scale"] * ranks[m] for m, patch in patches.items()}
+    if not all(map(math.isfinite, alphas.values())):
+        raise ValueError("a scale is no finite number")
     r, alpha = max(ranks.values()), max(alphas.values())
     return {
         "r": r,

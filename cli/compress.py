@@ -90,11 +90,15 @@ def rows_of(
     from adapterkit.cli.eval import own_rows
     from adapterkit.settings import DataOptions
 
+    task.check_named()
     given = {"train": (train_file, DataOptions(train_file=train_file))}
     given |= {"test": (test_file, DataOptions(test_file=test_file))}
     sets: dict[str, Dataset] = {}
     if train_file is None or test_file is None:
-        sets |= own_rows(where, name, task, watch).sets
+        own = own_rows(where, name, task, watch)
+        for split, rows in own.sets.items():  # which may be others than they were in the run
+            task.check(rows, own.files[split])
+        sets |= own.sets
     for split, (path, options) in given.items():
         if path is not None:
             sets[split] = data.load(options, watch)[split]

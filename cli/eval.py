@@ -73,6 +73,7 @@ def command(
         watch.note("", remark)
     split = split or ("test" if "test" in splits else "validation")
     rows = splits[split]
+    adapter.task.check_named()
     adapter.task.check(rows, splits.files[split])
 
     from adapterkit.base import Base

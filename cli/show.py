@@ -40,7 +40,7 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
         return
     try:
         lines = _lines(where, name, version, adapter)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:  # of parts that no reader of adapters needs
+    except (LookupError, TypeError, ValueError, AttributeError) as error:  # of parts that no reader of adapters needs
         raise AdapterError(
             f"'{name}': its manifest doesn't tell all of it ({error!r}); --json shows what there is"
         ) from error

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from adapterkit import Adapter, AdapterkitError, Base, LowRank, Registry, Replace, predict, run
+from adapterkit.exporting import write_peft
 from adapterkit.files import sha256
 from tests.test_strategies import plan, same, state
 
@@ -171,6 +172,24 @@ def test_a_head_for_more_labels_than_the_adapter_has_numbers_is_never_made(folde
         ("task.options", "x", "'task.options' is 'x', and an object was expected"),
         ("untied", 1, "'untied' is 1, and true or false"),
         ("metrics", {"test": {"f1": "x"}}, "'metrics' is"),
+        ("metrics", {"test": {"intervals": {"f1": ["x", 1]}}}, "'metrics' is"),
+        ("data", None, "'data' is None, and an object, if any, was expected"),
+        ("data", [], "'data' is []"),
+        ("data.name", 3, "'data.name' is 3, and a text or null, if any, was expected"),
+        ("data.splits", "x", "'data.splits' is 'x', and an object of objects by split, if any, was expected"),
+        ("data.splits", {"train": 3}, "'data.splits' is {'train': 3}"),
+        ("training", 3, "'training' is 3, and an object, if any, was expected"),
+        ("strategy.options", True, "'strategy.options' is True, and an object, if any, was expected"),
+        ("strategy.version", [], "'strategy.version' is []"),
+        ("combination_type", 3, "'combination_type' is 3"),
+        ("merged_from", [{"name": "a"}], "'merged_from' is [{'name': 'a'}], and a list of names, versions and weights"),
+        ("base.hub_id", 3, "'base.hub_id' is 3, and a text, if any, was expected"),
+        ("base.config", [], "'base.config' is [], and an object, if any, was expected"),
+        ("base.tensors", "x", "'base.tensors' is 'x'"),
+        *(
+            ("base.mismatch", odd, "and what it was trained on and how that differs, if any, was expected")
+            for odd in (None, 3, "x", [], {}, True, {"trained_on": {"name": "x", "fingerprint": "y"}, "differs": [3]})
+        ),
         ("head", ["a", "a"], "'head' is ['a', 'a'], and a list of tensors' names was expected"),
         ("head", ["../a"], "'head' is ['../a']"),
         ("patches", {"a b": {}}, "'a b' is no module's name"),
@@ -191,6 +210,22 @@ def test_a_manifests_part_of_another_type_is_refused(folder: Path, path: str, va
 
     edit(folder, change)
     assert message in refused(folder)
+
+
+def test_a_task_that_names_no_column_is_refused_when_it_is_asked(folder: Path, tiny_base: Base) -> None:
+    edit(folder, lambda m: m["task"].update(options={"labels": ["neg", "pos"]}))
+    with pytest.raises(AdapterkitError, match="the task text-classification names no column to read"):
+        predict(tiny_base, Adapter.load(folder), ["a text"])
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": "x"}, {"scale": None}, {"scale": 1e308}, {"scale": [1]}])
+def test_a_patch_without_its_scale_is_not_written_for_peft(
+    folder: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    edit(folder, lambda m: [patch.update(options=options) for patch in m["patches"].values()])
+    with pytest.raises(AdapterkitError, match="the adapter's patches of kind 'low-rank' are not whole"):
+        write_peft(Adapter.load(folder), tmp_path / "peft")
+    assert not (tmp_path / "peft").exists()
 
 
 def test_a_head_of_another_shape_is_refused(folder: Path, tiny_base: Base) -> None:

@@ -15,6 +15,7 @@ import transformers
 
 from adapterkit import Base
 from adapterkit.base import HUB_IDS, find, known_as
+from adapterkit.errors import BaseModelError
 from adapterkit.testing import tiny
 
 
@@ -97,3 +98,38 @@ def assert_same_logits(folder: Path, auto_class: str) -> None:
     with torch.inference_mode():
         torch.testing.assert_close(ours(**batch).logits, theirs(**batch).logits, rtol=0, atol=1e-6)
     assert base.altered() == []
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("config.json", {"vocab_size": "x"}, "Field 'vocab_size' expected int, got str"),
+        ("config.json", {"hidden_size": 10**9}, "base '"),
+        ("config.json", {"num_attention_heads": 0}, "ZeroDivisionError"),
+        ("config.json", {"dtype": "zzz"}, "'torch' has no attribute 'zzz'"),
+        ("config.json", {"num_hidden_layers": 10**6}, "num_hidden_layers=1000000; 2000 at most were expected"),
+        ("config.json", {"num_labels": 10**9}, "num_labels=1000000000; 1000000 at most were expected"),
+        ("config.json", b"null", "config.json holds None, and an object was expected"),
+        ("config.json", b"[" * 100_000, "maximum recursion depth exceeded"),
+        ("config.json", b"{oops", "is not a valid JSON file"),
+        ("tokenizer.json", b"[]", "base '"),
+        ("tokenizer.json", b"", "base '"),
+        ("tokenizer_config.json", b"null", "base '"),
+        ("tokenizer_config.json", b"{}", "the embeddings have 300 rows; is its tokenizer_config.json there?"),
+        ("tokenizer_config.json", {"model_max_length": "x"}, "model_max_length='x'; a number was expected"),
+        ("model.safetensors.index.json", b"[]", "no safetensors weights in that folder"),
+    ],
+)
+def test_a_base_whose_files_hold_something_else_is_refused_in_a_line(
+    file: str, change: Any, message: str, tmp_path: Path
+) -> None:
+    folder = tiny.make("bert", tmp_path / "base")
+    if file == "model.safetensors.index.json":
+        (folder / "model.safetensors").unlink()
+    if isinstance(change, dict):
+        change = json.dumps({**json.loads((folder / file).read_text()), **change}).encode()
+    (folder / file).write_bytes(change)
+    with pytest.raises(BaseModelError) as caught:
+        Base.load(str(folder))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

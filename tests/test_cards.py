@@ -19,6 +19,7 @@ from adapterkit.tasks.text_classification import TextClassification
 from tests import made
 from tests.test_strategies import plan
 
+PART = {"name": "b", "version": "0", "weight": 1}
 TASK = TextClassification(labels=("neg", "p|s")).with_columns(["text", "label"])
 
 
@@ -95,6 +96,13 @@ def test_no_label_is_markup(label: str, tiny_base: Base, tiny_folder: Callable[.
     assert line.count("`") == 4
     assert not set("|<>\\") & set(line)
     assert "license" not in dict(ModelCard(text).data.to_dict())
+
+
+def test_a_card_does_without_what_others_leave_out(tiny_base: Base) -> None:
+    adapter = made.adapter(tiny_base, TASK)
+    about = {"imported_from": {}, "strategy": {"name": "lora"}, "metrics": {"test": {"f1": 0.5}}}
+    assert "| test | f1 | 0.5000 |" in card("a", manifest(adapter, **about)).decode()
+    assert "by combination type" in card("a", manifest(adapter, merged_from=[PART])).decode()
 
 
 def test_the_card_of_an_import_names_no_folder(tiny_base: Base) -> None:

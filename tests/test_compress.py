@@ -17,6 +17,7 @@ from adapterkit import Adapter, Base, Plan, Registry, compress, predict, run
 from adapterkit.evaluation import encode as features_of
 from adapterkit.evaluation import outputs
 from adapterkit.testing import tiny
+from adapterkit.workflow import register
 from tests import made
 from tests.test_encodings import full, size
 from tests.test_pool import classes
@@ -152,6 +153,24 @@ def test_compress_registers_a_new_version_and_show_tells_both(
         assert refused.exit_code == 2
         assert said in refused.stderr
     assert len(json.loads(adapt("show", "whole", "--json").stdout)["versions"]) == 2
+
+
+@pytest.mark.parametrize("task", ["text-classification", "fill-mask", "question-answering"])
+def test_a_task_that_names_no_column_is_refused_by_commands(
+    task: str, adapt: Adapt, small_csv: Path, tiny_base: Base
+) -> None:
+    adapter = made.adapter(tiny_base, classes())
+    adapter.manifest["task"] = {"name": task, "options": {}}
+    register(Registry.at(None), "odd", adapter, None)
+    for words in (
+        ["compress", "odd", "--as", "bf16", "--train-file", small_csv, "--test-file", small_csv],
+        ["eval", "odd", "--test-file", small_csv],
+        ["predict", "odd", "--file", small_csv],
+    ):
+        refused = adapt(*words)
+        assert refused.exit_code == 2, refused.stderr
+        assert refused.stderr == f"Error: the task {task} names no column to read\n"
+    assert adapt("show", "odd").exit_code == 2
 
 
 @pytest.mark.parametrize("encoding", ["exact", "bf16", "1bit", "rank:8"])

@@ -17,7 +17,7 @@ import datasets
 import pytest
 
 from adapterkit import data, kept
-from adapterkit.errors import DataError
+from adapterkit.errors import DataError, OptionError
 from adapterkit.readers import rows
 from adapterkit.settings import DataOptions
 from adapterkit.tasks import TextClassification
@@ -111,6 +111,11 @@ def test_columns_that_can_not_be_guessed_are_asked_for(columns: list[str], given
     with pytest.raises(DataError) as caught:
         TextClassification(**given).with_columns(columns)
     assert message in str(caught.value)
+
+
+def test_three_columns_are_no_pair_of_texts() -> None:
+    with pytest.raises(OptionError, match="--text-column-name=a,b,c: the column of a text, or of each of a pair"):
+        TextClassification(text_column_name=("a", "b", "c"))
 
 
 def test_numbers_as_labels_are_in_their_order(tmp_path: Path) -> None:

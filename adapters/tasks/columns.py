@@ -47,8 +47,10 @@ class Columns:
 def gathered(task: Task, rows: Sequence[Any]) -> Columns:
     """Return texts, or rows as dicts, as the columns that a task reads.
 
-    Raises `DataError` where they are of both kinds, of neither, or a row lacks what the task reads.
+    Raises `DataError` where they are of both kinds, of neither, or a row lacks what the task reads, and `TaskError`
+    where it doesn't say what that is.
     """
+    task.check_named()
     if all(isinstance(row, str) for row in rows):
         return Columns(task.rows(rows))
     for row in rows:

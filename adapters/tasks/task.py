@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
+from ..errors import TaskError
 from ..settings import at_least
 from .language_modeling import IGNORED
 
@@ -78,6 +79,11 @@ class Task(ABC):
 
         Raises `DataError` where a column isn't there or can't be guessed.
         """
+
+    def check_named(self) -> None:
+        """Raise `TaskError` where the task, as anyone's adapter may state it, names no column to read."""
+        if not self.asked:
+            raise TaskError(f"the task {self.name} names no column to read")
 
     @abstractmethod
     def describe_columns(self) -> str:

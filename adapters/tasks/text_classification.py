@@ -58,6 +58,12 @@ class TextClassification(Task):
     class_weight: Annotated[Literal["balanced", "none"], "weigh rare labels more, as scikit-learn does"] = "none"
     label_weights: Annotated[tuple[str, ...], "a weight for each label, in their order; or --class-weight"] = ()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.text_column_name) > 2:
+            given = ",".join(self.text_column_name)
+            raise OptionError(f"--text-column-name={given}: the column of a text, or of each of a pair, was expected")
+
     @property
     def best(self) -> str:  # type: ignore[override]
         """The metric by which the best epoch is chosen."""
