@@ -66,9 +66,16 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(stepping, "cached", cached)
 
 
-@pytest.mark.parametrize("strategy", CUTS)
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("family", tiny.CONFIGS)
+@pytest.mark.parametrize(
+    ("family", "task", "strategy"),
+    [  # of BERT all of them; of the others half, in which each has its turn
+        (family, task, strategy)
+        for f, family in enumerate(tiny.CONFIGS)
+        for t, task in enumerate(TASKS)
+        for s, strategy in enumerate(CUTS)
+        if family == "bert" or (f + t + s) % 2 == 0
+    ],
+)
 def test_losses_are_those_of_a_trunk_that_is_computed_at_every_step(
     family: str,
     task: str,
