@@ -292,7 +292,7 @@ class Registry:
             raise self._unknown(name, index)
 
     def _unknown(self, name: str, index: Index) -> RegistryError:
-        if not self.path.exists():
+        if not os.path.exists(self.path):  # where a disk can't tell, it isn't
             return RegistryError(f"no adapter named '{check_name(name)}', since there is no {self.path}")
         return RegistryError(f"{self.path}: " + unknown("adapter", check_name(name), index, known_as="registered"))
 
@@ -312,7 +312,7 @@ class Registry:
         With `damaged`, one that can't be read is yielded as an empty one. Raises `RegistryError`, also where there is
         neither index nor store and none is to be made `new`.
         """
-        if not (new or self.path.exists() or self.store.exists()):
+        if not (new or self._is_there()):
             raise RegistryError(f"there is no {self.path}, nor a store beside it")
         check_writable(self.path.parent)
         with self.locked():
@@ -321,6 +321,12 @@ class Registry:
             yield index
             if index.lines != before or not self.path.exists():
                 write_file(self.path, index.to_bytes())
+
+    def _is_there(self) -> bool:
+        try:
+            return self.path.exists() or self.store.exists()
+        except OSError as error:
+            raise RegistryError(f"can't read '{self.path}': {error.strerror or error}") from error
 
     @contextlib.contextmanager
     def locked(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def command(
     elif index:
         echo(f"no match among {counted(len(index), 'adapter')} in {where.path}")
     else:
-        lacks = "no adapters in" if where.path.exists() else "there is no"
+        lacks = "no adapters in" if os.path.exists(where.path) else "there is no"
         echo(f"{lacks} {where.path}; `adapt run` makes one")
 
 
