@@ -567,7 +567,7 @@ def test_threads_share_a_pool(tiny_base: Base, registry: Registry) -> None:
     wanted = {name: alone(tiny_base, adapter) for name, adapter in adapters.items()}
     largest = max(sum(t.nbytes for t in a.tensors.values()) for a in adapters.values())
     with Pool(tiny_base, registry=registry, max_bytes=int(1.3 * largest)) as pool:
-        assert hammer(pool, wanted, seconds=15) == []
+        assert hammer(pool, wanted, seconds=8) == []
         assert pool.stats().evictions > 0
     assert tiny_base.altered() == []
 
