@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ class States:
             self._file = _shared(self.nbytes, folder)
         elif folder is not None:
             self._file = tempfile.TemporaryFile(dir=folder, prefix=_PREFIX)  # noqa: SIM115
+        if self._file is not None:
+            weakref.finalize(self, self._file.close)
         size = 0 if self._file is not None else int(self.counts.sum())
         self.values = torch.empty(size, width, dtype=dtype)
         """(vectors, width); of a file, once `done` was called."""

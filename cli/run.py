@@ -83,8 +83,8 @@ def read_run(path: Path) -> dict[str, Any]:
     """Read the option values of a run from its run.yaml, which may be anyone's. Raises `OptionError`."""
     try:
         return _option_values(read_file(path), f"'{path}'")
-    except OSError as error:
-        raise OptionError(f"'{path}' can't be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise OptionError(f"'{path}' can't be read: {error}") from error
 
 
 def _option_values(data: bytes | bytearray, what: str) -> dict[str, Any]:

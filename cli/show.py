@@ -35,27 +35,26 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
     where = Registry.at(registry)
     name, version = where.resolve(name)
     adapter = where.load(f"{name}@{version}")
+    entry = where.adapters()[name]
     if as_json:
-        print_json({"name": name, "version": version, **where.adapters()[name], **adapter.manifest})
+        print_json({"name": name, "version": version, **entry, **adapter.manifest})
         return
     try:
-        lines = _lines(where, name, version, adapter)
+        lines = _lines(name, version, entry, adapter, where.folder(name, version))
     except (LookupError, TypeError, ValueError, AttributeError) as error:  # of parts that no reader of adapters needs
         raise AdapterError(
             f"'{name}': its manifest doesn't tell all of it ({error!r}); --json shows what there is"
         ) from error
     for topic, text in lines.items():
         echo(printable(f"{topic:<11}{text}"))
-    entry = where.adapters()[name]
     if len(entry["versions"]) > 1 or entry.get("tags"):
         for place, text in enumerate(_history(entry)):
             echo(f"{'' if place else 'versions':<11}{printable(text)}")
 
 
-def _lines(where: Registry, name: str, version: str, adapter: Adapter) -> dict[str, str]:
-    """Return for reading, by topic, what the manifest and the registry tell."""
+def _lines(name: str, version: str, entry: dict[str, Any], adapter: Adapter, folder: Path) -> dict[str, str]:
+    """Return for reading, by topic, what the manifest and the registry's entry tell."""
     m = adapter.manifest
-    entry = where.adapters()[name]
     kinds: dict[str, int] = {}
     for patch in m["patches"].values():
         kinds[patch["kind"]] = kinds.get(patch["kind"], 0) + 1
@@ -74,7 +73,7 @@ def _lines(where: Registry, name: str, version: str, adapter: Adapter) -> dict[s
         **{split: metric_text(metrics) for split, metrics in m["metrics"].items()},
         "files": ", ".join(f"{file} {size(f['bytes'])}" for file, f in m["files"].items()),
         **({"hub": f"{hub['repo']} at {hub['revision']}"} if (hub := entry["versions"][version].get("hub")) else {}),
-        "folder": str(where.folder(name, version)),
+        "folder": str(folder),
     }
     if encoding := m.get("encoding"):
         lines["encoded"] = encoding_text(encoding)

@@ -102,6 +102,8 @@ def test_a_run_yaml_that_is_anyones_is_an_error_of_one_line(
         run_file.write_text(odd)
         done = adapt("eval", "tiny")
         assert (done.exit_code, done.stderr.count("\n")) == (2, 1), (odd, done.output)
+    run_file.write_bytes(b" " * (5 << 20))
+    assert "5242880 bytes, expected 4194304 at most" in adapt("eval", "tiny").stderr
     run_file.unlink()
     os.mkfifo(run_file)
     assert "it is no regular file" in adapt("eval", "tiny").stderr
