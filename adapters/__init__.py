@@ -9,38 +9,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .adapter import Adapter
-    from .base import Base
+    from .adapter.adapter import Adapter
+    from .base.base import Base
     from .errors import AdapterkitError
-    from .evaluation import evaluate, predict
-    from .patch import Bias, LowRank, Patch, Replace, Scale, Update
+    from .evaluation.evaluate import evaluate, predict
+    from .patches.patch import Bias, LowRank, Patch, Replace, Scale, Update
     from .pool import Pool
-    from .registry import Registry
+    from .store.registry import Registry
     from .strategy import Strategy
-    from .training import train
+    from .training.train import train
     from .watch import Watch
-    from .workflow import Plan, Report, run
+    from .workflows.run import Plan, Report, run
 
 _HOMES = {
-    "Adapter": "adapter",
+    "Adapter": "adapter.adapter",
     "AdapterkitError": "errors",
-    "Base": "base",
-    "Bias": "patch",
-    "LowRank": "patch",
-    "Patch": "patch",
-    "Plan": "workflow",
-    "Pool": "pool",
-    "Registry": "registry",
-    "Replace": "patch",
-    "Report": "workflow",
-    "Scale": "patch",
+    "Base": "base.base",
+    "Bias": "patches.patch",
+    "LowRank": "patches.patch",
+    "Patch": "patches.patch",
+    "Plan": "workflows.run",
+    "Pool": "pool.pool",
+    "Registry": "store.registry",
+    "Replace": "patches.patch",
+    "Report": "workflows.run",
+    "Scale": "patches.patch",
     "Strategy": "strategy",
-    "Update": "patch",
+    "Update": "patches.patch",
     "Watch": "watch",
-    "evaluate": "evaluation",
-    "predict": "evaluation",
-    "run": "workflow",
-    "train": "training",
+    "evaluate": "evaluation.evaluate",
+    "predict": "evaluation.evaluate",
+    "run": "workflows.run",
+    "train": "training.train",
 }
 
 __all__ = [

@@ -12,7 +12,7 @@ from .errors import OptionError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .patch import Patch
+    from .patches.patch import Patch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Strategy(ABC):
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:
         """Return what was learned as patches by module name; by default, every parameter that learned, replaced."""
         from .modules import owners
-        from .patch import Replace
+        from .patches.patch import Replace
 
         learned: dict[str, dict[str, nn.Parameter]] = {}
         for name, parameter in base.named_parameters():
@@ -85,19 +85,19 @@ class PatchStrategy(Strategy):
 
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
         """Attach the patches, each held by the module that it patches, and return their tensors."""
-        from .patch import Held
+        from .patches.patch import Held
 
         return [p for name, patch in self.fresh(base).items() for p in Held.attach(base.get_submodule(name), patch)]
 
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:
         """Return the patches as they are now."""
-        from .patch import Held
+        from .patches.patch import Held
 
         return {name: held.patch for name, held in Held.of(base).items()}
 
     def remove(self, base: nn.Module) -> None:
         """Detach the patches."""
-        from .patch import Held
+        from .patches.patch import Held
 
         for name, held in Held.of(base).items():
             held.detach(base.get_submodule(name))

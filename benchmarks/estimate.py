@@ -29,9 +29,9 @@ import torch
 import transformers
 
 from adapterkit import Base, Plan
+from adapterkit.discovery import strategy_class
 from adapterkit.modules import blocks
-from adapterkit.planning import measure
-from adapterkit.strategies import strategy_class
+from adapterkit.workflows.estimate import measure
 
 TOKENS, ROWS = 64, 16
 SMALL = {

@@ -28,8 +28,9 @@ import numpy as np
 import torch
 import transformers
 
-from adapterkit import Base, Plan, Registry, data, run
-from adapterkit.data import LINE
+from adapterkit import Base, Plan, Registry, run
+from adapterkit.data import splits as data
+from adapterkit.data.splits import LINE
 
 
 @dataclass

@@ -21,13 +21,13 @@ from typing import Any
 import torch
 
 from adapterkit import Base, Plan
-from adapterkit.fitting import fitted
-from adapterkit.precision import precision
-from adapterkit.stepping import accelerated, batches_of, encoded, stepping
-from adapterkit.training import make_model
-from adapterkit.underway import Run
+from adapterkit.runtime.precision import precision
+from adapterkit.training.fit import fitted
+from adapterkit.training.run_state import Run
+from adapterkit.training.steps import accelerated, batches_of, encoded, stepping
+from adapterkit.training.train import make_model
 from adapterkit.watch import Watch
-from adapterkit.workflow import ready
+from adapterkit.workflows.run import ready
 
 STRATEGIES = ("head-only", "layerwise", "lora", "full")
 TOKENS = 128

@@ -33,7 +33,7 @@ import torch
 import transformers
 
 from adapterkit import Adapter, Base, Plan, Pool, Registry, run
-from adapterkit.files import version_of
+from adapterkit.io.atomic import version_of
 
 SENTENCES = [
     "The film takes its time, and by the end every slow minute has been worth it for the last scene alone.",
@@ -186,7 +186,7 @@ def exactness(base: Base, folder: Path) -> dict[str, float]:
 
 def differences(base: Base, adapters: dict[str, Adapter]) -> dict[str, float]:
     """Return the largest difference of each adapter's rows in a mixed batch to what it says alone, text by text."""
-    from adapterkit.evaluation import _prompts, outputs
+    from adapterkit.evaluation.evaluate import _prompts, outputs
 
     texts = texts_of(8)
     wanted = {}

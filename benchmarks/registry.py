@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adapterkit.files import json_bytes, sha256, write_file
-from adapterkit.index import Index
-from adapterkit.registry import Registry
+from adapterkit.io.atomic import json_bytes, sha256, write_file
+from adapterkit.store.index import Index
+from adapterkit.store.registry import Registry
 
 METRICS = {"accuracy": 0.9333333, "f1_macro": 0.9322222, "f1_micro": 0.9311111, "matthews": 0.8677777, "n": 120}
 

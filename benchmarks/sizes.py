@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from adapterkit import Adapter, Base, Plan, Registry, run
-from adapterkit.compress import compress
-from adapterkit.workflow import own_splits
+from adapterkit.convert.compress import compress
+from adapterkit.workflows.run import own_splits
 
 MARKS = "<!-- sizes:begin -->", "<!-- sizes:end -->"
 TRAINED: dict[str, dict[str, Any]] = {

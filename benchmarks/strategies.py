@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from adapterkit import Base, Plan, Registry, run
-from adapterkit.gauges import Memory
-from adapterkit.strategies import installed
+from adapterkit.discovery import installed
+from adapterkit.workflows.meters import Memory
 
 MARKS = "<!-- strategies:begin -->", "<!-- strategies:end -->"
 CASES = {  # of the shared data: where, and what else its run needs

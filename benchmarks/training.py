@@ -44,8 +44,9 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 
-from adapterkit import Base, Plan, Registry, data, evaluate, run
-from adapterkit.base import find
+from adapterkit import Base, Plan, Registry, evaluate, run
+from adapterkit.base.base import find
+from adapterkit.data import splits
 
 Found = dict[str, Any]  # one measurement
 MARKS = {"whole": "training", "short": "training-short"}  # of the tables' places in pages
@@ -132,11 +133,11 @@ def planned(
     """Return the plan and its rows. Both sides have their files read before they are timed."""
     files = {"train_file": f"{job['folder']}/{train}.jsonl", "validation_file": f"{job['folder']}/{validation}.jsonl"}
     plan = Plan.resolve({**job["values"], **files, **options, "num_train_epochs": epochs})
-    return plan, data.load(plan.data).sets
+    return plan, splits.load(plan.data).sets
 
 
 def tested(job: dict[str, Any]) -> Any:
-    return data.read(f"{job['folder']}/test.jsonl")
+    return splits.read(f"{job['folder']}/test.jsonl")
 
 
 def ours(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
@@ -301,8 +302,8 @@ def rows_of(args: argparse.Namespace, name: str, folder: Path, size: int | None)
     if where.exists():
         return where
     where.mkdir(parents=True)
-    files = {split: list((args.data / name).glob(f"{split}.*")) for split in data.SPLITS}
-    sets = {split: data.read(str(found[0])).shuffle(seed=0) for split, found in files.items() if found}
+    files = {split: list((args.data / name).glob(f"{split}.*")) for split in splits.SPLITS}
+    sets = {split: splits.read(str(found[0])).shuffle(seed=0) for split, found in files.items() if found}
     if "validation" not in sets:
         cut = len(sets["train"]) - args.limit_eval
         sets["validation"] = sets["train"].select(range(cut, cut + args.limit_eval))
@@ -311,7 +312,7 @@ def rows_of(args: argparse.Namespace, name: str, folder: Path, size: int | None)
     seen: set[Any] = set()  # labels among the training rows; a row of another can't be measured
     for split, rows in sorted(sets.items(), key=lambda item: item[0] != "train"):
         most = args.limit if split == "train" else args.limit_eval
-        kept = [{k: v for k, v in row.items() if k != data.LINE} for row in rows.select(range(min(most, len(rows))))]
+        kept = [{k: v for k, v in row.items() if k != splits.LINE} for row in rows.select(range(min(most, len(rows))))]
         seen |= {row[label] for row in kept if split == "train"}
         kept = [row for row in kept if row[label] in seen]
         if split == "train":

@@ -16,13 +16,13 @@ from click.shell_completion import CompletionItem
 
 from adapterkit.errors import AdapterkitError, printable
 from adapterkit.options import Option
-from adapterkit.registry import Registry
+from adapterkit.store.registry import Registry
 from adapterkit.watch import Watch
 
 if TYPE_CHECKING:
-    from adapterkit.adapter import Adapter
-    from adapterkit.base import Base
-    from adapterkit.upkeep import Fault
+    from adapterkit.adapter.adapter import Adapter
+    from adapterkit.base.base import Base
+    from adapterkit.store.maintenance import Fault
 
 _UNSHOWN = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What JSON leaves as it is in texts, and a terminal doesn't; see `printable`."""

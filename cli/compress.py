@@ -17,7 +17,7 @@ from adapterkit.cli.common import (
     registry_option,
     size,
 )
-from adapterkit.registry import Registry, check_name
+from adapterkit.store.registry import Registry, check_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,15 +58,15 @@ def command(
     to = known if to is None else check_name(to)
     adapter = where.load(f"{known}@{version}")
 
-    from adapterkit.compress import check_kinds, compress
+    from adapterkit.convert.compress import check_kinds, compress
 
     check_kinds(adapter, encoding)
     where.prepare()
     watch = TerminalWatch()
     splits = rows_of(where, name, adapter.task, train_file, test_file, watch)
 
-    from adapterkit.base import Base
-    from adapterkit.workflow import register
+    from adapterkit.base.base import Base
+    from adapterkit.workflows.run import register
 
     stored = adapter.manifest["base"]
     base = Base.again(stored, where.locate(stored["name"]) if base_name is None else base_name)
@@ -86,8 +86,8 @@ def rows_of(
     where: Registry, name: str, task: Task, train_file: str | None, test_file: str | None, watch: Watch
 ) -> dict[str, Dataset]:
     """Return the rows of an adapter's own run by split, those of files in their place where they are given."""
-    from adapterkit import data
     from adapterkit.cli.eval import own_rows
+    from adapterkit.data import splits as data
     from adapterkit.settings import DataOptions
 
     task.check_named()

@@ -19,8 +19,8 @@ from adapterkit.errors import DataError
 @common_options
 def command(name: str | None, out: Path | None, as_json: bool) -> None:
     """List the data sets that come with the package, as in --dataset demo:NAME, or copy the files of one."""
-    from adapterkit.data import demo_files, demo_names
-    from adapterkit.readers import rows
+    from adapterkit.data.readers import rows
+    from adapterkit.data.splits import demo_files, demo_names
 
     files = {each: demo_files(each) for each in ([name] if name else demo_names())}
     if name and out:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from adapterkit.cli.common import adapter_names, common_options, echo, print_json, print_table, registry_option, size
-from adapterkit.registry import Registry
+from adapterkit.store.registry import Registry
 
 
 @click.command(short_help="Say how two adapters differ.")
@@ -24,7 +24,7 @@ def command(first: str, second: str, registry: Path | None, as_json: bool) -> No
     where = Registry.at(registry)
     names = ["@".join(where.resolve(reference)) for reference in (first, second)]
 
-    from adapterkit.differences import differences
+    from adapterkit.adapter.diff import differences
 
     found = differences(where.load(names[0]), where.load(names[1]))
     if as_json:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapterkit.cli.common import common_options, echo, print_faults, registry_option
-from adapterkit.registry import Registry
+from adapterkit.store.registry import Registry
 
 
 @click.command(short_help="Find what is wrong with a registry, and put it right.")
@@ -20,7 +20,7 @@ def command(fix: bool, registry: Path | None, as_json: bool) -> None:
     Prints a row for each with what --fix does about it. The exit code is 1 where something is wrong, and with --fix
     where something is left.
     """
-    from adapterkit.upkeep import doctor
+    from adapterkit.store.maintenance import doctor
 
     where = Registry.at(registry)
     found = doctor(where, fix=fix)

@@ -21,12 +21,12 @@ from adapterkit.cli.common import (
     registry_option,
 )
 from adapterkit.errors import DataError
-from adapterkit.registry import Registry
 from adapterkit.settings import RUN_FILE
+from adapterkit.store.registry import Registry
 from adapterkit.watch import Watch
 
 if TYPE_CHECKING:
-    from adapterkit.data import Splits
+    from adapterkit.data.splits import Splits
     from adapterkit.tasks import Task
 
 
@@ -55,7 +55,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure the adapter NAME or NAME@VERSION on a file of labelled rows, or again on those of its own run."""
-    from adapterkit import data
+    from adapterkit.data import splits as data
     from adapterkit.settings import DataOptions
 
     if test_file and dataset:
@@ -76,8 +76,8 @@ def command(
     adapter.task.check_named()
     adapter.task.check(rows, splits.files[split])
 
-    from adapterkit.base import Base
-    from adapterkit.evaluation import evaluate, metrics_plain
+    from adapterkit.base.base import Base
+    from adapterkit.evaluation.evaluate import evaluate, metrics_plain
 
     stored = adapter.manifest["base"]
     base = Base.again(stored, where.locate(stored["name"]) if base_name is None else base_name)
@@ -109,7 +109,7 @@ def own_rows(where: Registry, name: str, task: Task, watch: Watch) -> Splits:
     from adapterkit.cli.run import read_run
     from adapterkit.options import build, options
     from adapterkit.settings import DataOptions, TrainingOptions
-    from adapterkit.workflow import own_splits
+    from adapterkit.workflows.run import own_splits
 
     run_file = where.folder(*where.resolve(name)) / RUN_FILE
     if not run_file.exists():
@@ -125,8 +125,8 @@ def own_rows(where: Registry, name: str, task: Task, watch: Watch) -> Splits:
 
 def write_evaluation(output: Path, metrics: dict[str, Any], rows: Any, found: Any) -> None:
     """Write metrics.json, predictions.jsonl and, for classification, confusion_matrix.csv into a folder."""
-    from adapterkit.data import LINE
-    from adapterkit.files import json_bytes, write_file
+    from adapterkit.data.splits import LINE
+    from adapterkit.io.atomic import json_bytes, write_file
 
     output.mkdir(parents=True, exist_ok=True)
     write_file(output / "metrics.json", json_bytes({**metrics, **found.tables}))

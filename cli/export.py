@@ -16,7 +16,7 @@ from adapterkit.cli.common import (
     registry_option,
     size,
 )
-from adapterkit.registry import Registry
+from adapterkit.store.registry import Registry
 
 _LOADING = {
     "peft": 'peft.PeftModel.from_pretrained(model, "{to}")',
@@ -54,9 +54,9 @@ def command(
     where = Registry.at(registry)
     reference = "@".join(where.resolve(name))
 
-    from adapterkit.base import Base
-    from adapterkit.exporting import check, write_model, write_peft
-    from adapterkit.merge import check_folder
+    from adapterkit.base.base import Base
+    from adapterkit.convert.export import check, write_model, write_peft
+    from adapterkit.convert.merge import check_folder
 
     check_folder(to)
     adapter = where.load(reference)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapterkit.cli.common import common_options, echo, print_json, registry_option, size
-from adapterkit.registry import Registry
+from adapterkit.store.registry import Registry
 
 
 @click.command(short_help="Delete what was removed and what was left over.")
@@ -23,7 +23,7 @@ from adapterkit.registry import Registry
 @common_options
 def command(dry_run: bool, minutes: float | None, registry: Path | None, as_json: bool) -> None:
     """Delete versions that were removed, and what was left of writes that were cut off. What is listed stays."""
-    from adapterkit.upkeep import collect
+    from adapterkit.store.maintenance import collect
 
     where = Registry.at(registry)
     gone = collect(where, dry_run=dry_run, grace_minutes=minutes)

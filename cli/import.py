@@ -9,7 +9,7 @@ import click
 
 from adapterkit.cli.common import common_options, echo, print_json, registry_option, size
 from adapterkit.errors import OptionError
-from adapterkit.registry import Registry, check_name
+from adapterkit.store.registry import Registry, check_name
 
 
 @click.command(short_help="Take in an adapter that PEFT made.")
@@ -47,8 +47,8 @@ def command(
     where = Registry.at(registry)
     where.prepare()
 
-    from adapterkit.peft_folder import PeftFolder
-    from adapterkit.peft_import import base_of, imported, register, task_of
+    from adapterkit.convert.peft_import import base_of, imported, register, task_of
+    from adapterkit.convert.peft_reader import PeftFolder
 
     folder = PeftFolder.read(source, revision)
     adapter = imported(folder, base_of(folder, base_name), task_of(folder, task), options)

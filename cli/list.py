@@ -21,7 +21,7 @@ from adapterkit.cli.common import (
     size,
 )
 from adapterkit.errors import OptionError
-from adapterkit.registry import Registry
+from adapterkit.store.registry import Registry
 
 
 @click.command(short_help="List the adapters in the registry.")

@@ -81,7 +81,7 @@ class Group(click.Group):
             click.echo("Error: interrupted", err=True)
             sys.exit(130)
         except AdapterkitError as error:
-            from adapterkit import processes
+            from adapterkit.runtime import processes
 
             if "--debug" in sys.argv:
                 import traceback
@@ -94,7 +94,7 @@ class Group(click.Group):
                 click.echo(f"Error: {which}{error}", err=True)
             sys.exit(code)
         except RuntimeError:
-            from adapterkit import processes
+            from adapterkit.runtime import processes
 
             if processes.launched() == 1 or processes.failed_first():
                 raise

@@ -19,7 +19,7 @@ from adapterkit.cli.common import (
     size,
 )
 from adapterkit.errors import AdapterError
-from adapterkit.registry import Registry, check_name
+from adapterkit.store.registry import Registry, check_name
 
 
 @click.command(short_help="Make one model of an adapter and its base, or one adapter of several.")
@@ -60,8 +60,8 @@ def command(
         check_name(name)
         where.prepare()
 
-    from adapterkit.base import Base
-    from adapterkit.merge import check_folder, combine, merge, register
+    from adapterkit.base.base import Base
+    from adapterkit.convert.merge import check_folder, combine, merge, register
 
     if out is not None:
         check_folder(out)

@@ -10,7 +10,7 @@ from adapterkit.cli.common import TerminalWatch, common_options, echo, print_jso
 from adapterkit.cli.run import RunCommand, resolved, run_options
 
 if TYPE_CHECKING:
-    from adapterkit.outlook import Outlook
+    from adapterkit.workflows.outlook import Outlook
 
 
 @click.command(cls=RunCommand, short_help="Say what a run would train and take.")
@@ -21,7 +21,7 @@ def command(config: str | None, as_json: bool, **flags: Any) -> None:
 
     A few real steps are made on batches of the run, and the base is put back; no adapter and no registry is written.
     """
-    from adapterkit.planning import measure
+    from adapterkit.workflows.estimate import measure
 
     found = measure(resolved(config, flags), watch=TerminalWatch())
     if as_json:

@@ -12,11 +12,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from adapterkit.cli.common import TerminalWatch, common_options, echo, print_json, print_table, size
+from adapterkit.discovery import installed
 from adapterkit.errors import OptionError, unknown
-from adapterkit.strategies import installed
 
 if TYPE_CHECKING:
-    from adapterkit.inventory import Reach
+    from adapterkit.plugin_tools.inventory import Reach
     from adapterkit.testing import Outcome
 
 
@@ -37,7 +37,7 @@ def command() -> None:
 @common_options
 def list_(as_json: bool) -> None:
     """List what is installed, import each, and say what is wrong with those that can't be used."""
-    from adapterkit.inventory import loaded
+    from adapterkit.plugin_tools.inventory import loaded
 
     found = loaded()
     if as_json:
@@ -59,16 +59,16 @@ def _took(seconds: float) -> str:
 @common_options
 def show(name: str, base_name: str | None, as_json: bool) -> None:
     """Show the options of the strategy NAME or NAME@PACKAGE."""
+    from adapterkit.discovery import find, strategy_class
     from adapterkit.errors import named
     from adapterkit.options import options
-    from adapterkit.strategies import find, strategy_class
 
     found, kind = find(name), strategy_class(name)
     known = options(kind)
     reached = None
     if base_name is not None:
-        from adapterkit.base import Base
-        from adapterkit.inventory import reach
+        from adapterkit.base.base import Base
+        from adapterkit.plugin_tools.inventory import reach
 
         with named(found.who):
             strategy = kind()  # type: ignore[call-arg]
@@ -120,7 +120,7 @@ def _show_reach(found: Reach) -> None:
 @click.argument("name")
 def new(name: str) -> None:
     """Write the package of a new strategy NAME into the folder adapterkit-NAME; it works, and is yours to change."""
-    from adapterkit.scaffold import scaffold
+    from adapterkit.plugin_tools.scaffold import scaffold
 
     folder = scaffold(name, Path())
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
@@ -135,8 +135,8 @@ def new(name: str) -> None:
 @common_options
 def check(name: str, bases: tuple[str, ...], everywhere: bool, as_json: bool) -> None:
     """Hold the strategy NAME to the contract, rule by rule, on tiny bases: bert, roberta, gpt2, llama and t5."""
+    from adapterkit.discovery import find, strategy_class
     from adapterkit.errors import named
-    from adapterkit.strategies import find, strategy_class
 
     whose, kind = find(name).who, strategy_class(name)
 
@@ -185,7 +185,7 @@ def _report(found: list[Outcome]) -> None:
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
 def install(specs: tuple[str, ...]) -> None:
     """Install packages as pip names them: a name, name==version, a folder or a wheel."""
-    from adapterkit.packages import install
+    from adapterkit.plugin_tools.install import install
 
     for found in install(specs):
         echo(f"installed  {found.kind} {found.name} of {found.distribution} {found.version}")
@@ -195,7 +195,7 @@ def install(specs: tuple[str, ...]) -> None:
 @click.argument("name")
 def uninstall(name: str) -> None:
     """Take away the package of the plugin NAME; the name of the package will do, too."""
-    from adapterkit.packages import uninstall
+    from adapterkit.plugin_tools.install import uninstall
 
     package, gone = uninstall(name)
     echo(f"{package} is gone, and with it {', '.join(f'{found.kind} {found.name}' for found in gone)}")

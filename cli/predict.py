@@ -11,13 +11,13 @@ from typing import Any, BinaryIO
 
 import click
 
-from adapterkit.answering import Answering
 from adapterkit.cli.common import TerminalWatch, adapter_names, base_options, common_options, registry_option
 from adapterkit.cli.writing import WRITERS, new_file, print_tables, records
+from adapterkit.data.streams import STREAMED, Given, from_file, from_stream, from_texts
 from adapterkit.errors import DataError, OptionError
-from adapterkit.incoming import STREAMED, Given, from_file, from_stream, from_texts
-from adapterkit.registry import Registry
+from adapterkit.store.registry import Registry
 from adapterkit.watch import Watch
+from adapterkit.workflows.answer import Answering
 
 ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 """How a file is written, by the end of its name."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapterkit.cli.common import common_options, echo, print_json, registry_option
-from adapterkit.registry import Registry
+from adapterkit.store.registry import Registry
 
 
 @click.command(short_help="Fetch an adapter from a repository on the Hub.")
@@ -24,7 +24,7 @@ def command(
 
     Its adapter.json is read first, then the files that this names, and nothing else. Nothing in it can run.
     """
-    from adapterkit.sharing import pull
+    from adapterkit.store.hub import pull
 
     done = pull(Registry.at(registry), repo, revision=revision, name=name, lazy=lazy)
     base = done.manifest["base"]

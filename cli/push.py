@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapterkit.cli.common import adapter_argument, common_options, echo, print_json, registry_option
-from adapterkit.registry import Registry
+from adapterkit.store.registry import Registry
 
 
 @click.command(short_help="Send an adapter to a repository on the Hub.")
@@ -31,7 +31,7 @@ def command(
 
     The repository is made where there is none. The token is the one of `hf auth login`, or of $HF_TOKEN.
     """
-    from adapterkit.sharing import push
+    from adapterkit.store.hub import push
 
     done = push(Registry.at(registry), name, repo, private=private, revision=revision, message=message)
     if as_json:

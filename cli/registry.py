@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapterkit.cli.common import common_options, counted, echo, print_json, registry_option
-from adapterkit.registry import Registry
+from adapterkit.store.registry import Registry
 
 
 @click.group(short_help="Look after registry.json.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapterkit.cli.common import adapter_argument, common_options, echo, print_json, registry_option
-from adapterkit.registry import Registry
+from adapterkit.store.registry import Registry
 
 
 @click.command(short_help="Take an adapter or a version of it out of the registry.")

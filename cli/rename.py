@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapterkit.cli.common import adapter_names, common_options, echo, print_json, registry_option
-from adapterkit.registry import Registry
+from adapterkit.store.registry import Registry
 
 
 @click.command(short_help="Call an adapter by another name.")

@@ -13,8 +13,8 @@ import click
 from adapterkit.cli.common import common_options, echo, print_json, print_table, registry_option, size
 from adapterkit.cli.run import launching, read_run, report_of
 from adapterkit.errors import RegistryError, unknown
-from adapterkit.registry import Registry
 from adapterkit.settings import RUN_FILE
+from adapterkit.store.registry import Registry
 
 COLUMNS = ("name", "folder", "step", "saved", "bytes", "options")
 
@@ -55,10 +55,10 @@ def command(
     It starts as many processes as the run had. Where several runs of a name didn't end, the folder says which. A
     damaged checkpoint is named, and the one before is taken.
     """
-    from adapterkit import processes
-    from adapterkit.checkpoints import processes_of, unfinished
     from adapterkit.cli.launch import launch, without
-    from adapterkit.workflow import Plan
+    from adapterkit.runtime import processes
+    from adapterkit.training.checkpoints import processes_of, unfinished
+    from adapterkit.workflows.run import Plan
 
     found = unfinished(Registry.at(registry).path.parent)
     if run is None:

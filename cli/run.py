@@ -21,13 +21,13 @@ from adapterkit.cli.common import (
     registry_option,
     size,
 )
+from adapterkit.discovery import default, installed
 from adapterkit.errors import AdapterkitError, OptionError
-from adapterkit.reading import read_file
-from adapterkit.registry import Registry
-from adapterkit.strategies import default, installed
+from adapterkit.io.untrusted import read_file
+from adapterkit.store.registry import Registry
 
 if TYPE_CHECKING:
-    from adapterkit.workflow import Plan
+    from adapterkit.workflows.run import Plan
 
 
 class RunCommand(click.Command):
@@ -43,7 +43,7 @@ class RunCommand(click.Command):
         return [*own[:-1], *ctx.meta.get("flags", []), own[-1]]
 
     def _flags(self, ctx: click.Context, chosen: dict[str, str]) -> list[click.Option]:
-        from adapterkit.workflow import run_options
+        from adapterkit.workflows.run import run_options
 
         try:
             config = read_config(chosen["config"]) if "config" in chosen else {}
@@ -126,7 +126,7 @@ def run_options(command: Any) -> Any:
 
 def resolved(config: str | None, flags: Mapping[str, Any]) -> Plan:
     """Return the plan that the flags of a command line make, over those of a config file."""
-    from adapterkit.workflow import Plan
+    from adapterkit.workflows.run import Plan
 
     given = {key: value for key, value in flags.items() if value is not None}
     return Plan.resolve(given, config=read_config(config) if config else {})
@@ -158,8 +158,8 @@ def launched(num_processes: int | None, launcher_flags: tuple[str, ...]) -> None
 
 def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool) -> None:
     """Carry out a plan and print what came of it, in the first of the processes."""
-    from adapterkit import processes
-    from adapterkit.workflow import run
+    from adapterkit.runtime import processes
+    from adapterkit.workflows.run import run
 
     main = processes.launched_main()
     report = run(plan, Registry.at(registry), resume=resume, watch=TerminalWatch() if main else None)

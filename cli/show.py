@@ -20,10 +20,10 @@ from adapterkit.cli.common import (
     size,
 )
 from adapterkit.errors import AdapterError, printable
-from adapterkit.registry import Registry
+from adapterkit.store.registry import Registry
 
 if TYPE_CHECKING:
-    from adapterkit.adapter import Adapter
+    from adapterkit.adapter.adapter import Adapter
 
 
 @click.command(short_help="Show what an adapter is.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from adapterkit.cli.common import common_options, echo, print_json, print_table
-from adapterkit.strategies import installed
+from adapterkit.discovery import installed
 
 
 @click.command(short_help="List the strategies that are installed.")

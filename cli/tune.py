@@ -12,7 +12,7 @@ from adapterkit.cli.run import RunCommand, read_config, resolved, run_options
 from adapterkit.errors import OptionError
 
 if TYPE_CHECKING:
-    from adapterkit.tuning import Tuned
+    from adapterkit.workflows.tune import Tuned
 
 
 @click.command(cls=RunCommand, short_help="Search a strategy's options and rates.")
@@ -47,8 +47,8 @@ def command(
     Each trial is a training on the same base and rows, and the lower blocks' features are shared between them. A study
     that was stopped goes on when it is called again with the same flags, or with --resume and its --name.
     """
-    from adapterkit.tuning import load_study, tune
-    from adapterkit.workflow import Plan
+    from adapterkit.workflows.run import Plan
+    from adapterkit.workflows.tune import load_study, tune
 
     spaces = _spaces(search)
     if resume:

@@ -8,7 +8,7 @@ import click
 
 from adapterkit.cli.common import adapter_names, common_options, print_faults, registry_option
 from adapterkit.errors import OptionError
-from adapterkit.registry import Registry
+from adapterkit.store.registry import Registry
 
 
 @click.command(short_help="Check every file of adapters against its digest.")
@@ -21,7 +21,7 @@ def command(names: tuple[str, ...], everything: bool, registry: Path | None, as_
 
     Prints a row for each fault; the exit code is 1 where there is one.
     """
-    from adapterkit.upkeep import verify
+    from adapterkit.store.maintenance import verify
 
     if bool(names) == everything:
         raise OptionError("which adapters? give names, or --all")

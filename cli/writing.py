@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from adapterkit.answering import Answered, Answering
 from adapterkit.cli.common import json_text, print_table
+from adapterkit.data.streams import Given
 from adapterkit.errors import DataError, OptionError
-from adapterkit.incoming import Given
 from adapterkit.watch import Watch
+from adapterkit.workflows.answer import Answered, Answering
 
 Records = Iterator[list[dict[str, Any]]]
 """What is written, a chunk at a time."""

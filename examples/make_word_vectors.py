@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from adapterkit.data import demo_files
-from adapterkit.readers import rows
+from adapterkit.data.readers import rows
+from adapterkit.data.splits import demo_files
 
 WINDOW, SIZE = 4, 50
 

@@ -13,7 +13,7 @@ from adapterkit.strategy import PatchStrategy
 if TYPE_CHECKING:
     from torch import nn
 
-    from adapterkit.patch import Patch
+    from adapterkit.patches.patch import Patch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,8 @@ class Bottleneck(PatchStrategy):
         import torch
         from torch.nn import Parameter
 
-        from adapterkit import inserted
-        from adapterkit.patch import features
+        from adapterkit.patches import bottleneck
+        from adapterkit.patches.patch import features
 
         if self.bottleneck_dim < 1:
             raise StrategyError(f"bottleneck_dim={self.bottleneck_dim}, but a network has at least one feature inside")
@@ -48,7 +48,7 @@ class Bottleneck(PatchStrategy):
             width, size, like = features(module)[1], self.bottleneck_dim, module.weight.new_zeros
             down = torch.nn.init.normal_(like((size, width)), std=width**-0.5)
             up = like((width, size))  # zero, so that training starts at the base
-            made[name] = inserted.Bottleneck(
+            made[name] = bottleneck.Bottleneck(
                 Parameter(down), Parameter(like(size)), Parameter(up), Parameter(like(width)), self.activation
             )
         return made

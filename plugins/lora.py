@@ -13,7 +13,7 @@ from adapterkit.strategy import Strategy
 if TYPE_CHECKING:
     from torch import nn
 
-    from adapterkit.patch import Patch
+    from adapterkit.patches.patch import Patch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class LoRA(Strategy):
         return {p: self.loraplus_lr_ratio for _, layer in _injected(base) for p in layer.lora_B["default"].parameters()}
 
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:
-        from adapterkit.patch import Dora, LowRank
+        from adapterkit.patches.patch import Dora, LowRank
 
         found: dict[str, Patch] = {}
         for name, layer in _injected(base):

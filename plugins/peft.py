@@ -14,7 +14,7 @@ from adapterkit.strategy import Strategy
 if TYPE_CHECKING:
     from torch import nn
 
-    from adapterkit.patch import Patch
+    from adapterkit.patches.patch import Patch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Peft(Strategy):
         return [p for _, layer in _layers(base) for n, p in layer.named_parameters() if "base_layer." not in n]
 
     def _config(self, base: nn.Module) -> Any:
-        from adapterkit.peft_layer import config_class
+        from adapterkit.patches.peft_layer import config_class
 
         made = config_class(self.peft_type)
         known = made.__dataclass_fields__
@@ -65,7 +65,7 @@ class Peft(Strategy):
         return made(**options)
 
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:
-        from adapterkit.peft_layer import PeftLayer
+        from adapterkit.patches.peft_layer import PeftLayer
 
         config = self._config(base)
         return {name: PeftLayer.of(layer, config) for name, layer in _layers(base)}

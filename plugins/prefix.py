@@ -13,7 +13,7 @@ from adapterkit.strategy import PatchStrategy
 if TYPE_CHECKING:
     from torch import nn
 
-    from adapterkit.patch import Patch
+    from adapterkit.patches.patch import Patch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class PrefixTuning(PatchStrategy):
         import torch
         from torch.nn import Parameter
 
-        from adapterkit.inserted import Prefix, width_of
+        from adapterkit.patches.bottleneck import Prefix, width_of
 
         if self.num_virtual_tokens < 1:
             raise StrategyError(f"num_virtual_tokens={self.num_virtual_tokens}, but at least 1 was expected")

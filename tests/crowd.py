@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-from adapterkit.registry import Registry
-from adapterkit.upkeep import doctor
+from adapterkit.store.maintenance import doctor
+from adapterkit.store.registry import Registry
 from tests.faults import ENTRY, files
 
 

@@ -30,10 +30,10 @@ from typing import Any
 from unittest import mock
 
 from adapterkit.errors import AdapterkitError
-from adapterkit.files import json_bytes, sha256
-from adapterkit.registry import Registry
-from adapterkit.stored import faults
-from adapterkit.upkeep import collect, doctor
+from adapterkit.io.atomic import json_bytes, sha256
+from adapterkit.store.maintenance import collect, doctor
+from adapterkit.store.registry import Registry
+from adapterkit.store.version_files import faults
 from tests import power
 
 ENTRY = {"task": "text-classification", "strategy": "lora", "base": {"name": "tiny"}, "bytes": 2000, "metrics": {}}

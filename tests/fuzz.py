@@ -32,11 +32,11 @@ import safetensors.torch
 import torch
 
 from adapterkit import Adapter, AdapterkitError, Base, Bias, Registry, Scale
-from adapterkit.encodings import Exact, Factors, Sign
-from adapterkit.files import json_bytes, sha256, version_of
-from adapterkit.manifest import MANIFEST, PEFT_CONFIG, TENSORS
-from adapterkit.probe import Form, ProbeModel
-from adapterkit.stored import entry_of
+from adapterkit.adapter.manifest import MANIFEST, PEFT_CONFIG, TENSORS
+from adapterkit.io.atomic import json_bytes, sha256, version_of
+from adapterkit.patches.encoded import Exact, Factors, Sign
+from adapterkit.probe.model import Form, ProbeModel
+from adapterkit.store.version_files import entry_of
 from adapterkit.tasks import TextClassification
 from adapterkit.testing import tiny
 from tests import made

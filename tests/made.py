@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from adapterkit import Adapter, Base, Replace, Strategy
-from adapterkit.fitting import fitted, task_model
+from adapterkit.discovery import strategy_class
 from adapterkit.options import plain
-from adapterkit.strategies import strategy_class
 from adapterkit.tasks import Task
+from adapterkit.training.fit import fitted, task_model
 
 
 def adapter(

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from adapterkit import Adapter, AdapterkitError, Base, LowRank, Registry, Replace, predict, run
-from adapterkit.exporting import write_peft
-from adapterkit.files import sha256
+from adapterkit.convert.export import write_peft
+from adapterkit.io.atomic import sha256
 from tests.test_strategies import plan, same, state
 
 

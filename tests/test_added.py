@@ -13,10 +13,10 @@ import transformers
 from click.testing import Result
 
 from adapterkit import Adapter, Base, Plan, Pool, Registry, evaluate, predict, run
+from adapterkit.adapter.peft_config import KEY_PREFIX
+from adapterkit.convert.merge import combine, merge
+from adapterkit.discovery import installed
 from adapterkit.errors import AdapterError, AdapterkitError, BaseModelError
-from adapterkit.merge import combine, merge
-from adapterkit.peft_format import KEY_PREFIX
-from adapterkit.strategies import installed
 from adapterkit.testing import tiny
 from tests import made
 from tests.test_merge import said, task_of

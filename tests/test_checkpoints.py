@@ -19,9 +19,12 @@ import safetensors.torch
 import torch
 from click.testing import Result
 
-from adapterkit import Base, Plan, Registry, Watch, checkpoints, planes, run, tensorfile
-from adapterkit.checkpoints import ABOUT, STATE, CheckpointError, committed, read
+from adapterkit import Base, Plan, Registry, Watch, run
 from adapterkit.errors import TrainingError
+from adapterkit.io import bitplanes
+from adapterkit.io import tensors as tensorfile
+from adapterkit.training import checkpoints
+from adapterkit.training.checkpoints import ABOUT, STATE, CheckpointError, committed, read
 
 ROOT = Path(__file__).parent.parent
 Adapt = Callable[..., Result]
@@ -246,13 +249,13 @@ def test_packed_numbers_come_back(dtype: Any, size: int) -> None:
     draw = np.random.default_rng(size)
     like = draw.normal(size=size).astype(dtype)
     values = (like * 1.001).astype(dtype)
-    packed = planes.pack(values, like)
-    assert planes.unpack(packed, like).tobytes() == values.tobytes()
+    packed = bitplanes.pack(values, like)
+    assert bitplanes.unpack(packed, like).tobytes() == values.tobytes()
     if size == 5000:
         assert len(packed) < values.nbytes
         for wrong in (packed[:-1], np.append(packed, np.uint8(0)), packed[: len(packed) // 2]):
             with pytest.raises((ValueError, IndexError)):
-                planes.unpack(wrong, like)
+                bitplanes.unpack(wrong, like)
 
 
 def test_a_file_in_parts_is_a_safetensors_file(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 
 from adapterkit import Registry
 from adapterkit.cli.main import main
-from adapterkit.merge import register
-from adapterkit.strategies import installed
-from adapterkit.workflow import run_options
+from adapterkit.convert.merge import register
+from adapterkit.discovery import installed
+from adapterkit.workflows.run import run_options
 
 Adapt = Callable[..., Result]
 

@@ -13,11 +13,12 @@ import pytest
 import torch
 from click.testing import Result
 
-from adapterkit import Adapter, Base, Plan, Registry, compress, predict, run
-from adapterkit.evaluation import encode as features_of
-from adapterkit.evaluation import outputs
+from adapterkit import Adapter, Base, Plan, Registry, predict, run
+from adapterkit.convert import compress
+from adapterkit.evaluation.evaluate import encode as features_of
+from adapterkit.evaluation.evaluate import outputs
 from adapterkit.testing import tiny
-from adapterkit.workflow import register
+from adapterkit.workflows.run import register
 from tests import made
 from tests.test_encodings import full, size
 from tests.test_pool import classes

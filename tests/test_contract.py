@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from adapterkit import Patch, adapter
-from adapterkit.strategies import patch_class
+from adapterkit import Patch
+from adapterkit.adapter import adapter
+from adapterkit.discovery import patch_class
 from adapterkit.testing import RULES, Bench, tried
 from tests.breaking import BREAKING, Biases, Greedy, Half
 

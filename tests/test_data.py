@@ -16,9 +16,10 @@ from typing import Any
 import datasets
 import pytest
 
-from adapterkit import data, kept
+from adapterkit.data import arrow_cache
+from adapterkit.data import splits as data
+from adapterkit.data.readers import rows
 from adapterkit.errors import DataError, OptionError
-from adapterkit.readers import rows
 from adapterkit.settings import DataOptions
 from adapterkit.tasks import TextClassification
 from adapterkit.watch import Watch
@@ -267,9 +268,9 @@ def test_content_that_was_read_is_not_read_again_wherever_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     writes: list[Path] = []
-    really = kept._write
+    really = arrow_cache._write
     monkeypatch.setattr(
-        kept, "_write", lambda start, target, *more: writes.append(target) or really(start, target, *more)
+        arrow_cache, "_write", lambda start, target, *more: writes.append(target) or really(start, target, *more)
     )
     content = "a O\n\nb x O\n"
     bad = DataOptions(skip_bad_rows=True)
@@ -281,7 +282,7 @@ def test_content_that_was_read_is_not_read_again_wherever_it_is(
     assert len(writes) == 1
     data.read(write(tmp_path / "a.txt", content), bad)  # the same bytes, of another kind
     assert len(writes) == 2
-    monkeypatch.setattr(kept, "VERSION", kept.VERSION + 1)
+    monkeypatch.setattr(arrow_cache, "VERSION", arrow_cache.VERSION + 1)
     data.read(str(tmp_path / "a.txt"), bad)
     assert len(writes) == 3
     options = [DataOptions(), DataOptions(tag_column=1)]
@@ -295,13 +296,13 @@ def test_nothing_is_kept_of_a_file_that_changes_while_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     path = write(tmp_path / "a.csv", "text,label\nold,x\n")
-    really = kept._write
+    really = arrow_cache._write
 
     def late(*given: Any) -> Any:
         os.utime(write(Path(path), "text,label\nnew,x\n"), ns=(0, 0))
         return really(*given)
 
-    monkeypatch.setattr(kept, "_write", late)
+    monkeypatch.setattr(arrow_cache, "_write", late)
     with pytest.raises(DataError, match=r"a.csv was changed while it was being read"):
         data.read(path)
     assert list((cache / "adapterkit").iterdir()) == []
@@ -339,7 +340,7 @@ def test_a_bar_is_shown_only_where_reading_takes_long(tmp_path: Path, monkeypatc
     quick, slow = Listening(), Listening()
     data.load(DataOptions(train_file=path), quick)
     assert quick.bars == []
-    monkeypatch.setattr(kept, "SLOW", 0.0)
+    monkeypatch.setattr(arrow_cache, "SLOW", 0.0)
     data.load(DataOptions(train_file=write(tmp_path / "train.csv", "a,b\n" + "x,z\n" * 5000)), slow)
     assert slow.bars == [("reading train.csv", 20004)]
     assert 0 < slow.done <= 20004

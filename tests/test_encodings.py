@@ -17,11 +17,11 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from adapterkit import Adapter, AdapterkitError, Base, LowRank, Patch, Pool, Replace
-from adapterkit.compress import NothingToGain, _low_rank, encode
-from adapterkit.encodings import Encoded, Exact, Factors, Sign
+from adapterkit.convert.compress import NothingToGain, _low_rank, encode
+from adapterkit.convert.merge import merge
 from adapterkit.errors import AdapterError
-from adapterkit.merge import merge
-from adapterkit.tensorfile import tensor_digest
+from adapterkit.io.tensors import tensor_digest
+from adapterkit.patches.encoded import Encoded, Exact, Factors, Sign
 from adapterkit.testing import tiny
 from tests import made
 from tests.test_adapter import refused, rewrite

@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from adapterkit import AdapterkitError, Base, Plan, Registry, Watch, run
+from adapterkit.discovery import strategy_class
 from adapterkit.errors import AdapterError, StrategyError
-from adapterkit.fitting import fitted
-from adapterkit.inserted import Bottleneck, Prefix
 from adapterkit.modules import attentions, blocks, linear_maps, lowest, norm_modules, sublayer_ends
-from adapterkit.peft_layer import PeftLayer, config_class
-from adapterkit.strategies import strategy_class
+from adapterkit.patches.bottleneck import Bottleneck, Prefix
+from adapterkit.patches.peft_layer import PeftLayer, config_class
 from adapterkit.testing import tiny
+from adapterkit.training.fit import fitted
 
 FAMILIES = list(tiny.CONFIGS)
 

@@ -16,8 +16,9 @@ import torch
 import transformers
 from click.testing import Result
 
-from adapterkit import AdapterkitError, Base, Pool, Registry, fingerprint, predict
-from adapterkit.merge import combine, register
+from adapterkit import AdapterkitError, Base, Pool, Registry, predict
+from adapterkit.base import fingerprint
+from adapterkit.convert.merge import combine, register
 from adapterkit.tasks.text_classification import TextClassification
 from adapterkit.testing import tiny
 from tests import made

@@ -22,13 +22,14 @@ from typing import Any
 import pytest
 import torch
 
-from adapterkit import Adapter, AdapterkitError, Base, Registry, checkpoints, predict, run
-from adapterkit.checkpoints import ABOUT, STATE, committed
+from adapterkit import Adapter, AdapterkitError, Base, Registry, predict, run
+from adapterkit.adapter.manifest import MANIFEST, PEFT_CONFIG, TENSORS
+from adapterkit.discovery import patch_class
 from adapterkit.errors import TrainingError
-from adapterkit.files import json_bytes, sha256
-from adapterkit.manifest import MANIFEST, PEFT_CONFIG, TENSORS
-from adapterkit.strategies import patch_class
+from adapterkit.io.atomic import json_bytes, sha256
 from adapterkit.tasks import TextClassification
+from adapterkit.training import checkpoints
+from adapterkit.training.checkpoints import ABOUT, STATE, committed
 from tests import made
 from tests.audited import RUNS, heard
 from tests.fuzz import repaired

@@ -12,109 +12,62 @@ import pytest
 import adapterkit
 
 ROOT = Path(__file__).parent.parent
-FLOORS = [
-    {
-        "errors",
-        "options",
-        "settings",
-        "modules",
-        "patch",
-        "inserted",
-        "peft_layer",
-        "strategy",
-        "watch",
-        "files",
-        "readers",
-    }
-    | {"reading", "tensorfile", "manifest"}
-    | {"peft_format", "peft_folder", "metrics", "vectors", "snapshot"}
-    | {"batching", "rate", "gauges", "outlook", "feed", "given", "precision", "states", "remembered"}
-    | {"processes", "planes", "encodings", "sharding", "signals", "checkpoints", "tracking", "fingerprint", "cards"}
-    | {"index", "stored"},
-    {"base", "added", "anatomy", "data", "kept", "strategies", "tasks", "incoming", "probe", "examples"} | {"records"},
-    {"adapter", "registry", "fitting", "hub", "scaffold", "packages"},
-    {"sharing", "upkeep", "differences"},
-    {"trunk", "solving", "evaluation", "pool", "merge", "compress", "peft_check", "peft_import", "exporting"}
-    | {"inventory"},
-    {"underway"},
-    {"position"},
-    {"groups"},
-    {"stepping"},
-    {"looping"},
-    {"training"},
-    {"workflow", "answering"},
-    {"planning", "search"},
-    {"tuning"},
-    {"testing"},
+ORDER = [
+    *["errors", "options", "settings", "watch", "modules"],
+    *["io", "runtime", "metrics", "patches"],
+    *["strategy", "discovery"],
+    *["base", "data", "tasks", "plugin_tools", "features", "probe"],
+    *["adapter", "store", "evaluation", "training", "pool", "convert", "workflows", "testing"],
 ]
-SIDEWAYS = {
-    ("patch", "modules"),
-    ("inserted", "patch"),
-    ("peft_layer", "patch"),
-    ("strategy", "modules"),
-    ("strategy", "patch"),
-    ("tasks", "data"),
-    ("tasks", "base"),
-    ("tasks", "strategies"),
-    ("data", "kept"),
-    ("signals", "processes"),
-    ("checkpoints", "planes"),
-    ("encodings", "patch"),
-    ("encodings", "planes"),
-    ("encodings", "tensorfile"),
-    ("tracking", "processes"),
-    ("states", "processes"),
-    ("probe", "base"),
-    ("probe", "anatomy"),
-    ("stored", "index"),
-    ("exporting", "merge"),
-    ("base", "anatomy"),
-    ("base", "added"),
-    ("peft_import", "peft_check"),
-    ("registry", "hub"),
-}
-ACROSS = {"errors", "options", "watch", "files", "adapter", "evaluation", "strategy", "settings"}
-ACROSS |= {"reading", "tensorfile", "manifest"}
+"""The modules and folders of the package, bottom up: each imports only from those before it."""
+FREE = ("__init__", "demo")
 
 
 def imports(path: Path) -> set[str]:
-    """Return the modules of the package that a file imports, wherever it does."""
+    """Return the modules of the package that a file imports, wherever it does, TYPE_CHECKING included."""
     package = path.relative_to(ROOT / "adapters").parts[:-1]
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
             home = package[: len(package) - node.level + 1]
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            found |= {".".join((*home, name)).partition(".")[0] for name in names}
-    return found
+            parent = ".".join((*home, *([node.module] if node.module else [])))
+            for alias in node.names:
+                deeper = f"{parent}.{alias.name}".lstrip(".")
+                modules.add(deeper if exists(deeper) else parent)
+    return modules
 
 
-def floor(module: str) -> int:
-    return next(i for i, modules in enumerate(FLOORS) if module in modules)
+def exists(module: str) -> bool:
+    path = ROOT / "adapters" / module.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").exists()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "adapters").rglob("*.py")), ids=lambda p: p.name)
-def test_a_file_imports_only_from_its_own_floor_and_below(path: Path) -> None:
-    module = path.relative_to(ROOT / "adapters").parts[0].removesuffix(".py")
-    if module in ("__init__", "demo"):
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT / "adapters").with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "adapters").rglob("*.py")), ids=module_of)
+def test_a_file_imports_only_from_its_own_folder_and_those_below(path: Path) -> None:
+    folder = module_of(path).partition(".")[0]
+    if folder in FREE:
         return
-    for other in imports(path) - {module}:
-        assert floor(other) <= floor(module), f"{module} imports {other}"
-        if floor(other) == floor(module):
-            assert other in ACROSS or (module, other) in SIDEWAYS, f"{module} and {other} are on one floor"
+    for other in {module.partition(".")[0] for module in imports(path)} - {folder}:
+        assert ORDER.index(other) < ORDER.index(folder), f"{folder} imports {other}"
 
 
-def test_no_two_modules_import_each_other() -> None:
-    graph: dict[str, set[str]] = {}
-    for path in (ROOT / "adapters").rglob("*.py"):
-        module = path.relative_to(ROOT / "adapters").parts[0].removesuffix(".py")
-        if module not in ("__init__", "demo"):
-            graph.setdefault(module, set()).update(imports(path) - {module})
-    reached = {module: set(others) for module, others in graph.items()}
+def test_no_two_files_import_each_other() -> None:
+    files = [path for path in (ROOT / "adapters").rglob("*.py") if path.name != "__init__.py"]
+    graph = {module_of(path): imports(path) for path in files}
+    assert circle(graph) == []
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Return the nodes of a graph from which a path leads back to them."""
+    reached = {node: set(others) for node, others in graph.items()}
     for _ in graph:
         for others in reached.values():
             others.update(*(reached.get(other, ()) for other in tuple(others)))
-    assert [module for module, others in reached.items() if module in others] == []
+    return sorted(node for node, others in reached.items() if node in others)
 
 
 def test_the_core_knows_no_plugin_and_no_command_line() -> None:

@@ -14,11 +14,11 @@ import pytest
 from click.testing import Result
 
 from adapterkit import Adapter, Base, Pool, Registry, predict
-from adapterkit.cards import card
+from adapterkit.adapter.model_card import card
 from adapterkit.errors import HubError
-from adapterkit.files import sha256
-from adapterkit.hub import masked
-from adapterkit.stored import entry_of
+from adapterkit.io.atomic import sha256
+from adapterkit.store.hub_client import masked
+from adapterkit.store.version_files import entry_of
 from adapterkit.tasks.text_classification import TextClassification
 from tests import made
 from tests.hub_server import Hub

@@ -18,10 +18,10 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from adapterkit import Adapter, Base, Bias, LowRank, Patch, Registry, Replace
+from adapterkit.convert.merge import combine, merge, register
+from adapterkit.discovery import installed
 from adapterkit.errors import AdapterError, BaseModelError
-from adapterkit.merge import combine, merge, register
 from adapterkit.options import plain
-from adapterkit.strategies import installed
 from adapterkit.tasks import Task, task_class
 from adapterkit.testing import tiny
 from tests import made

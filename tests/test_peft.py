@@ -17,11 +17,11 @@ import transformers
 from click.testing import Result
 
 from adapterkit import Adapter, Base, LowRank, Patch, Scale
+from adapterkit.adapter.peft_config import TASK_TYPES
+from adapterkit.convert.export import write_model, write_peft
+from adapterkit.convert.peft_import import base_of, imported, task_of
+from adapterkit.convert.peft_reader import PeftFolder
 from adapterkit.errors import AdapterError, AdapterkitError
-from adapterkit.exporting import write_model, write_peft
-from adapterkit.peft_folder import PeftFolder
-from adapterkit.peft_format import TASK_TYPES
-from adapterkit.peft_import import base_of, imported, task_of
 from adapterkit.tasks import Task
 from adapterkit.testing import tiny
 from tests import made

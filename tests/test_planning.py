@@ -12,11 +12,11 @@ import torch
 from click.testing import Result
 
 from adapterkit import Base, Plan, Registry, Watch, run
+from adapterkit.discovery import installed
 from adapterkit.errors import StrategyError, TrainingError
-from adapterkit.gauges import Memory
-from adapterkit.outlook import Outlook, spanning
-from adapterkit.planning import measure
-from adapterkit.strategies import installed
+from adapterkit.workflows.estimate import measure
+from adapterkit.workflows.meters import Memory
+from adapterkit.workflows.outlook import Outlook, spanning
 
 STRATEGIES = [found.name for found in installed() if found.distribution == "adapterkit"]
 Adapt = Callable[..., Result]

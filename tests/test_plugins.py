@@ -18,9 +18,9 @@ import pytest
 from click.testing import Result
 
 from adapterkit import AdapterkitError, Base, Registry
-from adapterkit.packages import install
-from adapterkit.scaffold import scaffold
-from adapterkit.strategies import INTERFACES, find, installed, strategy_class
+from adapterkit.discovery import INTERFACES, find, installed, strategy_class
+from adapterkit.plugin_tools.install import install
+from adapterkit.plugin_tools.scaffold import scaffold
 from adapterkit.tasks import task_class
 from adapterkit.testing.bench import task
 from tests import made

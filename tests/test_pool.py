@@ -18,8 +18,8 @@ from torch import nn
 
 from adapterkit import Adapter, AdapterkitError, Base, Bias, LowRank, Patch, Pool, Registry, Replace, Scale, predict
 from adapterkit.errors import DataError, PoolError
-from adapterkit.evaluation import _prompts, outputs
-from adapterkit.pool.passes import Expansion
+from adapterkit.evaluation.evaluate import _prompts, outputs
+from adapterkit.pool.expansion import Expansion
 from adapterkit.tasks import Task, task_class
 from adapterkit.testing import tiny
 from tests import made
@@ -315,8 +315,8 @@ class Wave(Patch):
 
 @pytest.fixture
 def wave(monkeypatch: pytest.MonkeyPatch) -> None:
-    from adapterkit import adapter
-    from adapterkit.strategies import patch_class
+    from adapterkit.adapter import adapter
+    from adapterkit.discovery import patch_class
 
     monkeypatch.setattr(adapter, "patch_class", lambda kind: Wave if kind == "wave" else patch_class(kind))
 

@@ -22,10 +22,12 @@ import pyarrow.parquet
 import pytest
 from click.testing import Result
 
-from adapterkit import Adapter, Base, Pool, Registry, answering, incoming, predict
+from adapterkit import Adapter, Base, Pool, Registry, predict
+from adapterkit.data import streams
 from adapterkit.errors import DataError
 from adapterkit.tasks import Task, task_class
 from adapterkit.testing import tiny
+from adapterkit.workflows import answer as answering
 from tests import made
 from tests.test_tasks import ASK
 
@@ -408,7 +410,7 @@ def test_a_version_that_is_registered_meanwhile_has_no_part_in_the_answers(
 ) -> None:
     shop.add("moving", shop.base, classes("x", "y"), "lora", seed=1)
     monkeypatch.setattr(answering, "QUESTIONS", 3)
-    chunks = answering.Answering(incoming.from_texts(TEXTS), shop.registry, ["moving"]).chunks(batch_size=1)
+    chunks = answering.Answering(streams.from_texts(TEXTS), shop.registry, ["moving"]).chunks(batch_size=1)
     found, said = next(chunks), shop.say("moving", TEXTS)
     shop.add("moving", shop.base, classes("x", "y"), "lora", seed=2)
     found += next(chunks)
@@ -672,7 +674,7 @@ def test_a_base_that_comes_late_is_an_error(adapt: Adapt, shop: Shop, monkeypatc
 def test_a_file_that_is_changed_meanwhile_is_an_error(shop: Shop, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(FILES["rows.jsonl"])
-    asked = answering.Answering(incoming.from_file(str(path)), shop.registry, ["mood"])
+    asked = answering.Answering(streams.from_file(str(path)), shop.registry, ["mood"])
     assert (asked.total, list(asked.columns)) == (2, ["text", "id"])
     path.write_text(FILES["rows.jsonl"] * 2)
     with pytest.raises(DataError, match="was changed while it was being read"):
@@ -749,7 +751,7 @@ def test_what_has_come_of_a_stream_is_a_chunk(shop: Shop, monkeypatch: pytest.Mo
     with open(reading, "rb") as there, open(writing, "wb", buffering=0) as file:
         file.write(b'{"text": "a"}\n{"text": "b"}\n\n')
         began = time.monotonic()
-        asked = answering.Answering(incoming.from_stream("it", there), shop.registry, ["mood"])
+        asked = answering.Answering(streams.from_stream("it", there), shop.registry, ["mood"])
         assert answering.FIRST_SECONDS <= time.monotonic() - began < 5 * answering.FIRST_SECONDS
         assert list(asked.columns) == ["text"]
         chunks = asked.chunks(batch_size=4)
@@ -765,7 +767,7 @@ def test_what_has_come_of_a_stream_is_a_chunk(shop: Shop, monkeypatch: pytest.Mo
 
 
 def test_a_long_line_comes_in_pieces(shop: Shop) -> None:
-    given = incoming.from_stream("it", io.BytesIO(b"x" * 200_000 + b"\n" + "é".encode("cp1252") * 3))
+    given = streams.from_stream("it", io.BytesIO(b"x" * 200_000 + b"\n" + "é".encode("cp1252") * 3))
     assert list(given) == [(1, {"text": "x" * 200_000}), (2, {"text": "ééé"})]
 
 

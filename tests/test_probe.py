@@ -13,14 +13,15 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from adapterkit import Adapter, Base, Plan, Pool, Registry, predict, run, solving
+from adapterkit import Adapter, Base, Plan, Pool, Registry, predict, run
+from adapterkit.convert.merge import merge
 from adapterkit.errors import AdapterError, TaskError, TrainingError
-from adapterkit.evaluation import encode, evaluate
-from adapterkit.examples import Examples, Reader
-from adapterkit.feed import Feed
-from adapterkit.merge import merge
+from adapterkit.evaluation.evaluate import encode, evaluate
+from adapterkit.features.feed import Feed
 from adapterkit.modules import blocks
-from adapterkit.probe import Form, ProbeHead, layers_of
+from adapterkit.probe import search
+from adapterkit.probe.examples import Examples, Reader
+from adapterkit.probe.model import Form, ProbeHead, layers_of
 from adapterkit.tasks import Task, task_class
 from adapterkit.testing import tiny
 from adapterkit.watch import Watch
@@ -77,7 +78,7 @@ def test_texts_read_in_two_parts_and_kept_on_disk_are_the_same_examples(
     base_for: Callable[[str, str], Base],  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    from adapterkit.workflow import ready
+    from adapterkit.workflows.run import ready
 
     on = ready(plan(task, rows_of(task, 24), "head-only"), base=base_for("bert", task))
     rows = encode(on.task, on.splits["train"], on.base, labelled=True)
@@ -86,11 +87,11 @@ def test_texts_read_in_two_parts_and_kept_on_disk_are_the_same_examples(
     forms = [Form((1,), None), Form((2,), None)] if by_token else [Form((1,), "mean"), Form((2,), "cls")]
     told = {"device": on.base.model.device, "by_token": by_token, "mixed": "no", "watch": Watch()}
     whole, parts = Reader[Form](feed, **told), Reader[Form](feed, **told, folder=tmp_path)
-    whole.read(range(len(feed)), solving._asking(on.base, forms))
+    whole.read(range(len(feed)), search._asking(on.base, forms))
     seen: list[int] = []
 
     def counted(forms: list[Form]) -> Any:
-        ask = solving._asking(on.base, forms)
+        ask = search._asking(on.base, forms)
         return lambda batch: (seen.append(len(batch["input_ids"])), ask(batch))[1]
 
     few = list(range(3, len(feed), 5))
@@ -150,7 +151,7 @@ def test_penalties_below_the_usual_are_tried_while_each_is_better(scores: list[f
     x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     examples = Examples(x, np.ones(20, dtype=int), None, {"labels": (x[:, 0] > 0).long()})
     asked = []
-    found = solving.solved(
+    found = search.solved(
         task, head, examples, examples, lambda *_: (asked.append(1), float(scores[len(asked) - 1]))[1]
     )
     assert len(asked) == tried
@@ -166,13 +167,13 @@ def test_layers_side_by_side_are_one_linear_map_of_all(
     """Where two layers say more than each of them, they are taken together; saved and loaded, and in a pool."""
     base = base_for("bert", "text-classification")
     values = iter([0.5, 0.5, 0.5, 1.0, 1.0])
-    real = solving.solved
+    real = search.solved
 
-    def better(*args: Any, **kwargs: Any) -> solving.Solved:
+    def better(*args: Any, **kwargs: Any) -> search.Solved:
         return replace(real(*args, **kwargs), value=next(values))
 
-    monkeypatch.setattr(solving, "solved", better)
-    monkeypatch.setattr(solving, "POOLINGS", ("mean",))
+    monkeypatch.setattr(search, "solved", better)
+    monkeypatch.setattr(search, "POOLINGS", ("mean",))
     rows = rows_of("text-classification", 24)
     report = run(plan("text-classification", rows, "head-only"), registry, base=base)
     assert len(report.adapter.manifest["probe"]["layers"]) == 3
@@ -209,7 +210,7 @@ def test_weights_are_scikit_learns(penalty: float) -> None:
     task = task_of(labels=("a", "b", "c"))
     head = ProbeHead(task.auto_class, Form((0,), "mean"), made_config(3, task), width=12)
     examples = Examples(torch.from_numpy(x), np.ones(300, dtype=int), None, {"labels": torch.from_numpy(y)})
-    flat = solving.minimised(task, head, examples, np.zeros(39), penalty, 0.0).x.reshape(3, 13)
+    flat = search.minimised(task, head, examples, np.zeros(39), penalty, 0.0).x.reshape(3, 13)
     reference = LogisticRegression(C=1 / (penalty * 300), tol=1e-8, max_iter=10_000).fit(x, y)
     shares = np.exp(x @ flat[:, :-1].T + flat[:, -1])
     shares /= shares.sum(-1, keepdims=True)
@@ -224,7 +225,7 @@ def test_a_number_is_ridge_regression() -> None:
     task = task_of(problem_type="regression")
     head = ProbeHead(task.auto_class, Form((0,), "mean"), made_config(1, task), width=5)
     examples = Examples(torch.from_numpy(x), np.ones(200, dtype=int), None, {"labels": torch.from_numpy(y)})
-    flat = solving.minimised(task, head, examples, np.zeros(6), 1e-2, 0.0).x
+    flat = search.minimised(task, head, examples, np.zeros(6), 1e-2, 0.0).x
     reference = Ridge(alpha=1e-2 / 2 * 200).fit(x, y)
     np.testing.assert_allclose(flat[:-1], reference.coef_, atol=1e-3)
     assert flat[-1] == pytest.approx(reference.intercept_, abs=1e-3)
@@ -296,7 +297,7 @@ def test_in_a_pool_the_base_runs_no_higher_than_the_highest_probe(
 def probed(base: Base, *layers: int, seed: int) -> Adapter:
     """Return an adapter with a random probe of some layers."""
     from adapterkit.options import plain
-    from adapterkit.probe import ProbeModel
+    from adapterkit.probe.model import ProbeModel
 
     task = task_of(labels=tuple("abcdefgh"[: 2 + layers[-1] // 2]))
     torch.manual_seed(seed)
@@ -320,9 +321,9 @@ def test_the_reported_metric_is_that_of_the_saved_adapter(small_csv: Path, tiny_
     chosen = Plan.resolve({"strategy": "head-only", "train_file": str(small_csv), "name": "a", "base": tiny_base.path})
     chosen = Plan.resolve({**chosen.values(), "validation_file": str(small_csv)})
     report = run(chosen, registry, base=tiny_base)
-    from adapterkit import data
+    from adapterkit.data import splits
 
-    measured = evaluate(tiny_base, registry.load("a"), data.read(str(small_csv)))
+    measured = evaluate(tiny_base, registry.load("a"), splits.read(str(small_csv)))
     assert measured.metrics.values["accuracy"] == report.metrics["validation"]["accuracy"]
     assert report.trained_parameters == 2 * 32 + 2
 
@@ -336,13 +337,13 @@ def test_a_tokenizer_that_pads_on_the_left_changes_nothing(
 ) -> None:
     import transformers
 
-    from adapterkit import data
+    from adapterkit.data import splits
 
     folder = tiny.make(family, tmp_path / "base")
     transformers.AutoTokenizer.from_pretrained(folder, padding_side="left").save_pretrained(folder)
     base, file = Base.load(str(folder)), rows_of("token-classification", 24)
     report = run(plan("token-classification", file, "head-only"), registry, base=base)
-    measured = evaluate(base, registry.load("tiny"), data.read(str(file)))
+    measured = evaluate(base, registry.load("tiny"), splits.read(str(file)))
     assert measured.metrics.values["f1"] == pytest.approx(report.metrics["validation"]["f1"], abs=1e-6)
 
 

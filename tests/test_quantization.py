@@ -9,7 +9,7 @@ import torch
 
 from adapterkit import Base, Plan, Registry, run
 from adapterkit.errors import StrategyError
-from adapterkit.evaluation import predict
+from adapterkit.evaluation.evaluate import predict
 from adapterkit.testing import tiny
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
+from adapterkit.data.readers import READERS, Bad, opened, rows
 from adapterkit.errors import DataError
-from adapterkit.readers import READERS, Bad, opened, rows
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 

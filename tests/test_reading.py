@@ -15,17 +15,18 @@ import pytest
 import safetensors.torch
 import torch
 
-from adapterkit import Base, files, tensorfile
+from adapterkit import Base
 from adapterkit.errors import AdapterError
-from adapterkit.reading import MOST_JSON, is_name, parse_json, read_file
+from adapterkit.io import atomic
+from adapterkit.io import tensors as tensorfile
+from adapterkit.io.untrusted import MOST_JSON, is_name, parse_json, read_file
 from tests import fuzz
 from tests.fuzz import with_header
 
 
 def test_reading_needs_no_torch() -> None:
-    code = (
-        "import adapterkit.manifest, adapterkit.reading, adapterkit.tensorfile, sys; assert 'torch' not in sys.modules"
-    )
+    modules = "adapterkit.adapter.manifest, adapterkit.io.untrusted, adapterkit.io.tensors"
+    code = f"import {modules}, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -84,11 +85,11 @@ def test_at_every_moment_of_writing_a_folder_there_is_the_old_or_the_new(there: 
     for step in range(1, 40):
         folder = tmp_path / str(step) / "folder"
         if there:
-            files.write_folder(folder, old)
+            atomic.write_folder(folder, old)
         with pytest.MonkeyPatch.context() as monkeypatch:
             killed_at(step, monkeypatch)
             try:
-                files.write_folder(folder, {"a": new["a"], "b": iter([new["b"][:2], memoryview(new["b"][2:])])})
+                atomic.write_folder(folder, {"a": new["a"], "b": iter([new["b"][:2], memoryview(new["b"][2:])])})
                 break
             except KeyboardInterrupt:
                 pass

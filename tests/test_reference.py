@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 
 from adapterkit import Base, Registry, predict
-from adapterkit.upkeep import verify
+from adapterkit.store.maintenance import verify
 
 ROOT = Path(__file__).parent.parent
 NAMES = ["demo-names", "demo-requests", "demo-sentiment", "demo-topics"]

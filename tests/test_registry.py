@@ -17,7 +17,7 @@ import pytest
 
 from adapterkit import Registry
 from adapterkit.errors import RegistryError
-from adapterkit.upkeep import collect, doctor
+from adapterkit.store.maintenance import collect, doctor
 from tests import faults
 from tests.crowd import crowd
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adapterkit import AdapterkitError, Base, Plan, Registry, Strategy, run
-from adapterkit.strategies import Found, installed, strategy_class
+from adapterkit.discovery import Found, installed, strategy_class
 from adapterkit.testing import RULES, Bench, cases, tried
 from adapterkit.testing.bench import FAMILIES
 from adapterkit.testing.runs import launch
@@ -150,7 +150,7 @@ def test_a_strategy_that_is_not_one_is_named_with_its_package(monkeypatch: pytes
         ("collections:OrderedDict", "'odd' of odd-package 1.0 is not a subclass of adapterkit.Strategy"),
         ("adapterkit.strategy:Strategy", "'odd' of odd-package 1.0 lacks apply"),
     ):
-        monkeypatch.setattr("adapterkit.strategies.installed", lambda group, value=value: found(value))
+        monkeypatch.setattr("adapterkit.discovery.installed", lambda group, value=value: found(value))
         with pytest.raises(AdapterkitError, match=message):
             strategy_class("odd")
 

@@ -14,9 +14,9 @@ import torch
 import transformers
 
 from adapterkit import Base, Plan, Registry, predict, run
+from adapterkit.discovery import installed
 from adapterkit.errors import DataError, TaskError
-from adapterkit.evaluation import encode, evaluate
-from adapterkit.strategies import installed
+from adapterkit.evaluation.evaluate import encode, evaluate
 from adapterkit.tasks import TASKS, infer_task, task_class
 from adapterkit.testing import tiny
 from tests.test_strategies import same, state
@@ -163,9 +163,9 @@ def test_every_task_and_strategy_trains_saves_reloads_and_predicts(
 
 
 def _data(file: Path) -> Any:
-    from adapterkit import data
+    from adapterkit.data import splits
 
-    return data.read(str(file))
+    return splits.read(str(file))
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "fill-mask"])

@@ -13,8 +13,9 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 
-from adapterkit import Base, Plan, Registry, run, training
+from adapterkit import Base, Plan, Registry, run
 from adapterkit.testing import tiny
+from adapterkit.training import train
 
 SETTINGS = {"num_train_epochs": 12, "learning_rate": 3e-3, "warmup_ratio": 0.25, "weight_decay": 0.1, "seed": 3}
 
@@ -91,14 +92,14 @@ def test_lora_on_pairs_takes_the_steps_of_trainer_and_peft(
     auto = {"text-classification": "AutoModelForSequenceClassification"}.get(task, "AutoModelForQuestionAnswering")
     folder = checkpoint(tmp_path, auto, ["no", "yes"])
     first: dict[str, torch.Tensor] = {}
-    loop = training.loop
+    loop = train.loop
 
     def watched(run: Any, mixed: Any) -> Any:
         named = run.base.model.named_parameters()
         first.update({name: p.detach().clone() for name, p in named if "lora_" in name})
         return loop(run, mixed)
 
-    monkeypatch.setattr(training, "loop", watched)
+    monkeypatch.setattr(train, "loop", watched)
     both(tmp_path, folder, file, rows, feature, transformers.DataCollatorWithPadding, 1, lora=first, auto=auto)
 
 

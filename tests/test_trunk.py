@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from adapterkit import Base, Plan, Registry, remembered, run, stepping, training, trunk
-from adapterkit.batching import Batches
+from adapterkit import Base, Plan, Registry, run
 from adapterkit.errors import TrainingError
-from adapterkit.states import States
+from adapterkit.features import cache
+from adapterkit.features.hidden_states import States
+from adapterkit.features.length_batches import Batches
 from adapterkit.tasks import TASKS
 from adapterkit.testing import tiny
+from adapterkit.training import steps, trunk
+from adapterkit.training import train as training
 from adapterkit.watch import Watch
 from tests.test_strategies import same, state
 from tests.test_tasks import base_for, plan, rows_of  # noqa: F401, fixtures
@@ -63,7 +66,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Any:
         found = trunk.find(base, model, task, fit)
         return (None if isinstance(found, str) else found), feeds
 
-    monkeypatch.setattr(stepping, "cached", cached)
+    monkeypatch.setattr(steps, "cached", cached)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +124,7 @@ def test_blocks_of_the_trunk_run_once_over_the_rows(
     base = base_for(family, "text-classification")
     names = list(trunk.study(base.model).blocks)
     seen: dict[str, int] = dict.fromkeys(names, 0)
-    epoch = stepping.Steps.learn
+    epoch = steps.Steps.learn
     handles = []
 
     def watched(*args: Any, **kwargs: Any) -> Any:
@@ -139,7 +142,7 @@ def test_blocks_of_the_trunk_run_once_over_the_rows(
             while handles:
                 handles.pop().remove()
 
-    monkeypatch.setattr(stepping.Steps, "learn", watched)
+    monkeypatch.setattr(steps.Steps, "learn", watched)
     top = f"{len(names) - 1}"
     chosen = plan("text-classification", rows_of("text-classification"), "layerwise", num_train_epochs=2, layers=top)
     run(chosen, Registry(tmp_path / "registry.json"), base=base)
@@ -284,26 +287,26 @@ def test_other_texts_another_tokenizer_or_another_base_never_meet_what_was_kept(
 
     made = datasets.Dataset.from_dict
     ids = [[1, 2, 3], [4, 5]]
-    same_ids = remembered.digest(made({"input_ids": ids}))
-    assert same_ids == remembered.digest(made({"input_ids": ids, "labels": [0, 1]}))
-    assert same_ids == remembered.digest(made({"input_ids": [[9], *ids]}).select([1, 2]))
+    same_ids = cache.digest(made({"input_ids": ids}))
+    assert same_ids == cache.digest(made({"input_ids": ids, "labels": [0, 1]}))
+    assert same_ids == cache.digest(made({"input_ids": [[9], *ids]}).select([1, 2]))
     others = [[[1, 2, 3], [4, 6]], [[1, 2], [3, 4, 5]], [[4, 5], [1, 2, 3]], [[1, 2, 3]]]
-    found = {remembered.digest(made({"input_ids": other})) for other in others}
+    found = {cache.digest(made({"input_ids": other})) for other in others}
     assert len(found | {same_ids}) == 5
     bases = [Base.load(str(tiny.make("bert", tmp_path / str(seed), seed=seed))) for seed in (0, 1)]
-    assert remembered.place(bases[0].fingerprint, same_ids) != remembered.place(bases[1].fingerprint, same_ids)
+    assert cache.place(bases[0].fingerprint, same_ids) != cache.place(bases[1].fingerprint, same_ids)
 
 
 def test_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
     file = tmp_path / "kept.safetensors"
-    remembered.remember(file, {"a": torch.arange(100.0)})
+    cache.remember(file, {"a": torch.arange(100.0)})
     whole = file.read_bytes()
-    assert remembered.recall(file) is not None
+    assert cache.recall(file) is not None
     file.write_bytes(whole[:-8])
-    assert remembered.recall(file) is None
+    assert cache.recall(file) is None
     file.write_bytes(whole[:-8] + bytes(8))
-    assert remembered.recall(file) is None
-    assert remembered.recall(tmp_path / "none") is None
+    assert cache.recall(file) is None
+    assert cache.recall(tmp_path / "none") is None
     assert [p.name for p in tmp_path.iterdir()] == [file.name]
 
 

@@ -18,9 +18,14 @@ import torch
 import yaml
 from click.testing import Result
 
-from adapterkit import Base, Plan, Registry, Watch, rate, run, search, stepping, training, tuning
+from adapterkit import Base, Plan, Registry, Watch, run
 from adapterkit.errors import OptionError, StrategyError, TrainingError
-from adapterkit.tuning import tune
+from adapterkit.training import lr_finder
+from adapterkit.training import steps as stepping
+from adapterkit.training import train as training
+from adapterkit.workflows import search_space
+from adapterkit.workflows import tune as tuning
+from adapterkit.workflows.tune import tune
 from tests.test_planning import Heard, assert_same, planned, state  # noqa: F401, a fixture
 
 Adapt = Callable[..., Result]
@@ -29,7 +34,7 @@ Adapt = Callable[..., Result]
 # ---- a rate
 
 
-def landscape(best: float, seed: int = 0) -> rate.Losses:
+def landscape(best: float, seed: int = 0) -> lr_finder.Losses:
     """Return losses of a training that learns by the rate's size, and forgets from ten times `best` on."""
     noise = random.Random(seed)
 
@@ -50,7 +55,7 @@ def landscape(best: float, seed: int = 0) -> rate.Losses:
 @pytest.mark.parametrize("off", [0.1, 0.3, 1.0, 3.0, 10.0])
 @pytest.mark.parametrize("steps", [500, 5000])
 def test_a_good_rate_is_found_wherever_the_strategys_own_lies(off: float, steps: int) -> None:
-    found = rate.search(1e-3 * off, steps, landscape(best=1e-3), Watch())
+    found = lr_finder.search(1e-3 * off, steps, landscape(best=1e-3), Watch())
     assert 0.3e-3 < found < 3e-3
 
 
@@ -64,9 +69,9 @@ def test_the_search_takes_its_share_of_the_steps_and_no_more() -> None:
             at *= factor
 
     heard = Heard()
-    assert rate.search(1e-3, 1000, losses, heard) == 1e-3
-    assert len(rates) == int(1000 * rate.SHARE)
-    assert (rates[0], rates[-1]) == pytest.approx((1e-3 * rate.LOWEST, 1e-3 * rate.HIGHEST))
+    assert lr_finder.search(1e-3, 1000, losses, heard) == 1e-3
+    assert len(rates) == int(1000 * lr_finder.SHARE)
+    assert (rates[0], rates[-1]) == pytest.approx((1e-3 * lr_finder.LOWEST, 1e-3 * lr_finder.HIGHEST))
     assert "nothing was learned in 120 steps" in heard.notes["rate"]
 
 
@@ -75,15 +80,15 @@ def test_the_search_takes_its_share_of_the_steps_and_no_more() -> None:
 )
 def test_the_strategys_own_rate_stands_where_there_is_nothing_to_search(default: float, steps: int, why: str) -> None:
     heard = Heard()
-    assert rate.search(default, steps, landscape(1e-3), heard) == default
+    assert lr_finder.search(default, steps, landscape(1e-3), heard) == default
     assert why in heard.notes["rate"]
 
 
 def test_noise_is_no_rate() -> None:
     noise = random.Random(0)
-    assert rate.lowest([noise.gauss(1, 0.1) for _ in range(100)], 8) is None
-    assert rate.lowest([1.0, 0.5], 3) is None
-    assert rate.lowest([5, 5.1, 5, 4, 3, 2, 1, 1.1, 1, 4, 9], 3) == 7
+    assert lr_finder.lowest([noise.gauss(1, 0.1) for _ in range(100)], 8) is None
+    assert lr_finder.lowest([1.0, 0.5], 3) is None
+    assert lr_finder.lowest([5, 5.1, 5, 4, 3, 2, 1, 1.1, 1, 4, 9], 3) == 7
 
 
 @pytest.mark.parametrize(("strategy", "accumulate"), [("layerwise", 1), ("lora", 2)])
@@ -95,8 +100,8 @@ def test_a_run_with_the_found_rate_is_the_run_that_found_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rate, "LEAST", 6)
-    monkeypatch.setattr(rate, "lowest", lambda losses, width: len(losses) / 2)
+    monkeypatch.setattr(lr_finder, "LEAST", 6)
+    monkeypatch.setattr(lr_finder, "lowest", lambda losses, width: len(losses) / 2)
     size = {"per_device_train_batch_size": 2, "num_train_epochs": 9 * accumulate}
     options = {**size, "gradient_accumulation_steps": accumulate}
     steps: list[int] = []
@@ -112,7 +117,7 @@ def test_a_run_with_the_found_rate_is_the_run_that_found_it(
         found = run(planned(strategy, **options, learning_rate="auto"), registry, base=tiny_base)
         assert_same(tiny_base, before)
     whole = 12 * 9 * accumulate
-    assert whole < len(steps) <= whole * (1 + rate.SHARE)
+    assert whole < len(steps) <= whole * (1 + lr_finder.SHARE)
     plan = planned(strategy, **options)
     assert found.learning_rate != plan.strategy.learning_rate
     written = yaml.safe_load(Path(found.folder, "run.yaml").read_text())
@@ -159,9 +164,9 @@ def test_a_probe_has_no_rate_to_search(planned: Callable[..., Plan], tiny_base: 
 )
 def test_choices_and_ranges_are_read(text: str, space: str, planned: Callable[..., Plan]) -> None:  # noqa: F811
     name, _, values = text.partition("=")
-    (read,) = search.read_search(planned("lora"), {name: values}).values()
+    (read,) = search_space.read_search(planned("lora"), {name: values}).values()
     assert str(read) == space
-    assert str(*search.read_search(planned("lora"), {name: str(read)}).values()) == space
+    assert str(*search_space.read_search(planned("lora"), {name: str(read)}).values()) == space
 
 
 MISTAKES = {
@@ -197,12 +202,14 @@ def test_a_mistake_is_said_in_one_line(mistake: str, adapt: Adapt, small_csv: Pa
 
 
 def test_the_default_search_lies_around_the_strategys_own_options(planned: Callable[..., Plan]) -> None:  # noqa: F811
-    assert search.default_search(planned("lora")) == {
+    assert search_space.default_search(planned("lora")) == {
         "learning_rate": "0.0001..0.01:log",
         "r": "4,8,16",
         "lora_alpha": "8,16,32",
     }
-    assert search.default_search(planned("layerwise", learning_rate=1e-3)) == {"learning_rate": "0.0001..0.01:log"}
+    assert search_space.default_search(planned("layerwise", learning_rate=1e-3)) == {
+        "learning_rate": "0.0001..0.01:log"
+    }
 
 
 def test_without_optuna_it_says_how_to_get_it(

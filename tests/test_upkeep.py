@@ -17,9 +17,9 @@ import torch
 from click.testing import Result
 
 from adapterkit import Base, Registry
-from adapterkit.merge import register
+from adapterkit.convert.merge import register
+from adapterkit.store.maintenance import doctor
 from adapterkit.tasks import task_class
-from adapterkit.upkeep import doctor
 from tests import made
 
 Adapt = Callable[..., Result]

@@ -14,11 +14,13 @@ import accelerate
 import safetensors.torch
 import torch
 
-from adapterkit import Base, Plan, Strategy, processes, stepping, trunk
-from adapterkit.evaluation import metrics_plain
-from adapterkit.training import train
+from adapterkit import Base, Plan, Strategy
+from adapterkit.evaluation.evaluate import metrics_plain
+from adapterkit.runtime import processes
+from adapterkit.training import steps, trunk
+from adapterkit.training.train import train
 from adapterkit.watch import Watch
-from adapterkit.workflow import ready
+from adapterkit.workflows.run import ready
 
 
 class Notes(Watch):
@@ -51,7 +53,7 @@ class Sharding(accelerate.Accelerator):
 def trained(job: dict[str, Any]) -> dict[str, Any]:
     """Train as a job says; return losses, metrics and where the adapter's tensors are."""
     if job.get("shard"):
-        stepping.accelerate.Accelerator = Sharding  # type: ignore[misc]
+        steps.accelerate.Accelerator = Sharding  # type: ignore[misc]
     notes = Notes()
     put, filled = trunk.Kept.put, list[int]()
 
@@ -69,7 +71,7 @@ def trained(job: dict[str, Any]) -> dict[str, Any]:
         found = train(on.base, on.task, plan.strategy, on.splits.sets, plan.training, about={"data": {}}, watch=notes)
     finally:
         trunk.Kept.put = put  # type: ignore[method-assign]
-        stepping.accelerate.Accelerator = accelerate.Accelerator  # type: ignore[misc]
+        steps.accelerate.Accelerator = accelerate.Accelerator  # type: ignore[misc]
     out = Path(job["out"])
     if processes.index() == 0:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -14,16 +14,16 @@ from typing import Any, Self
 
 import torch
 
-from ..adapter import Adapter
-from ..base import Base
+from ..adapter.adapter import Adapter
+from ..adapter.manifest import TENSORS
+from ..base.base import Base
 from ..errors import AdapterkitError, PoolError, unknown
-from ..manifest import TENSORS
-from ..reading import opened
-from ..registry import Registry, check_name
+from ..io.untrusted import opened
+from ..store.registry import Registry, check_name
 from ..watch import Watch
-from .batches import Asked, answers, check_generation, embeddings, outputs, texts_generated
-from .resident import Resident
-from .served import Served, device_of, dtype_of
+from .loaded_adapter import Resident
+from .requests import Asked, answers, check_generation, embeddings, outputs, texts_generated
+from .routed_base import Served, device_of, dtype_of
 
 Texts = Sequence[Any]
 """Texts, or rows as dicts of columns."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..discovery import TASKS as GROUP
+from ..discovery import Found, everything, find
 from ..errors import TaskError, unknown
 from ..options import options
-from ..strategies import TASKS as GROUP
-from ..strategies import Found, everything, find
 from .fill_mask import FillMask
 from .multiple_choice import MultipleChoice
 from .question_answering import QuestionAnswering

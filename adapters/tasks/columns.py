@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..data import LINE
+from ..data.splits import LINE
 from ..errors import DataError, OptionError, unknown
 
 if TYPE_CHECKING:

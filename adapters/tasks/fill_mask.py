@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
 
-    from ..base import Base
+    from ..base.base import Base
     from ..metrics import Metrics
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from ..data import LINE
+from ..data.splits import LINE
 from ..errors import DataError
 from .columns import check_filled, choose, each, first_of, require, stream, visible
 from .language_modeling import pad_id, padded

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
 
-    from ..base import Base
+    from ..base.base import Base
     from ..metrics import Metrics
 
 _ANSWERS = {"answer_column_name", "completion_column_name", "target_column_name"}

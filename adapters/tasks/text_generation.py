@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from ..data import LINE
+from ..data.splits import LINE
 from ..errors import DataError, TaskError
 from .columns import check_filled, choose, each, first_of, stream, visible
 from .language_modeling import IGNORED, generated, packed, pad_id, padded, token_losses, with_ends
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
 
-    from ..base import Base
+    from ..base.base import Base
     from ..metrics import Metrics
 
 PROMPTS = ("prompt", "instruction", "input", "question")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from ..data import LINE
+from ..data.splits import LINE
 from ..errors import DataError
 from .columns import TAGS, check_labels, check_weights, choose, labels_of, shown, stream, visible
 from .task import Rows, Task, weighted_loss

@@ -13,17 +13,17 @@ import datasets
 import torch
 from torch import Tensor, nn
 
-from ..adapter import Adapter
-from ..base import Base
-from ..checkpoints import Checkpoints
+from ..adapter.adapter import Adapter
+from ..base.base import Base
+from ..discovery import strategy_class
 from ..errors import StrategyError
 from ..options import plain
-from ..patch import Patch
+from ..patches.patch import Patch
 from ..settings import TrainingOptions
-from ..strategies import strategy_class
 from ..strategy import Strategy
 from ..tasks import Task, task_class
-from ..training import Trained, train
+from ..training.checkpoints import Checkpoints
+from ..training.train import Trained, train
 from ..watch import Watch
 from . import tiny
 

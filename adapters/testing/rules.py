@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..adapter import Adapter
-from ..base import Base
+from ..adapter.adapter import Adapter
+from ..base.base import Base
+from ..base.snapshot import Snapshot
 from ..errors import OptionError, StrategyError, raised
-from ..evaluation import encode, outputs
+from ..evaluation.evaluate import encode, outputs
 from ..modules import blocks
 from ..options import build, options, plain
-from ..patch import Patch, Replace
+from ..patches.patch import Patch, Replace
 from ..pool import Pool
 from ..settings import BaseOptions, DataOptions, SavingOptions, TrainingOptions
-from ..snapshot import Snapshot
 from .bench import (
     FAMILIES,
     ROUNDING,

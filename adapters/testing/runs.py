@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from ..adapter import Adapter
-from ..checkpoints import Checkpoints
+from ..adapter.adapter import Adapter
 from ..options import plain
 from ..settings import SavingOptions
+from ..training.checkpoints import Checkpoints
 from ..watch import Watch
 from .bench import BATCH, Bench, Broken, NotTried, adapter_of, near, said, trained
 

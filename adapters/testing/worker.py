@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from .. import processes
-from ..base import Base
-from ..files import write_folder
+from ..base.base import Base
+from ..io.atomic import write_folder
 from ..options import build
+from ..runtime import processes
 from .bench import BATCH, trained
 
 

@@ -1,0 +1,1 @@
+"""One adapter: its patches and head in memory, and its files on disk."""

@@ -1,0 +1,1 @@
+"""The pretrained model that every adapter shares."""

@@ -1,0 +1,1 @@
+"""Adapters to and from other formats: merged models, PEFT, compressed encodings."""

@@ -1,0 +1,271 @@
+"""Make an adapter smaller: what it replaces, told as a difference to the base, and measured before and after."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..adapter.adapter import Adapter
+from ..adapter.manifest import TENSORS
+from ..base.base import Base
+from ..base.tracing import study
+from ..errors import AdapterError
+from ..evaluation.evaluate import encode as features_of
+from ..evaluation.evaluate import evaluate, metrics_plain
+from ..features.feed import Feed
+from ..patches.encoded import Encoded, Exact, Factors, Sign, factors, signed, signs
+from ..patches.patch import LowRank, Patch, Replace
+from ..settings import check_encoding
+from ..watch import Watch
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_STEPS, _ROWS, _RATE = 100, 16, 0.02  # of the fitting of scales; the rate is relative to each scale
+_SEED = 0
+
+
+class NothingToGain(AdapterError):
+    """An adapter would be no smaller in an encoding."""
+
+
+def check_kinds(adapter: Adapter, encoding: str) -> None:
+    """Raise `NothingToGain` where an encoding makes nothing smaller of which an adapter is made."""
+    kinds = {patch["kind"] for patch in adapter.manifest["patches"].values()}
+    if encoding == "bf16" or kinds & ({"replace"} | {cls.kind for cls in (Exact, Sign, Factors)}):
+        return
+    has = f"patches of kind {', '.join(sorted(kinds))}" if kinds else "a head alone"
+    raise NothingToGain(
+        f"nothing to compress as {encoding}: it replaces nothing of the base: it is {has}; bf16 works on any"
+    )
+
+
+def compress(
+    base: Base,
+    adapter: Adapter,
+    encoding: str,
+    splits: Mapping[str, Dataset],
+    *,
+    about: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
+) -> Adapter:
+    """Return an adapter in an encoding, measured on its validation and test rows, those there are, before and after.
+
+    Metrics and sizes of both are in the manifest, under `encoding`; `about` goes there, too. `splits["train"]` is what
+    1bit is fitted on. Raises `NothingToGain`.
+    """
+    watch = watch or Watch()
+    encoded = encode(base, adapter, encoding, splits["train"] if encoding == "1bit" else None, watch=watch)
+    found = {}
+    for when, one in (("before", adapter), ("after", encoded)):
+        metrics = {
+            split: metrics_plain(evaluate(base, one, splits[split], watch=watch).metrics)
+            for split in ("validation", "test")
+            if split in splits
+        }
+        found[when] = {"bytes": len(one.files()[TENSORS]), "metrics": metrics}
+    stated = {"name": encoding, **found, **(about or {})}
+    manifest = {**encoded.manifest, "encoding": stated, "metrics": found["after"]["metrics"]}
+    watch.note("encoded", f"as {encoding}: {_told(found, adapter.task.best)}")
+    return Adapter(manifest, encoded.tensors)
+
+
+def _told(found: Mapping[str, Any], best: str) -> str:
+    """Say what an encoding took: bytes and the metric that counts, before and after."""
+    split, measured = list(found["after"]["metrics"].items())[-1]
+    best = best if best in measured else next(iter(measured))
+    each = (f"{f['bytes']:,} bytes and {best} {f['metrics'][split][best]:.4f} {when}" for when, f in found.items())
+    return f"{', '.join(each)} ({split})"
+
+
+def encode(
+    base: Base, adapter: Adapter, encoding: str, rows: Dataset | None = None, *, watch: Watch | None = None
+) -> Adapter:
+    """Return an adapter in an encoding; 1bit's scales are fitted on labelled `rows`, where they are given.
+
+    Raises `NothingToGain`, and `AdapterError` where the adapter belongs to another base.
+    """
+    check_encoding(encoding)
+    check_kinds(adapter, encoding)
+    adapter.check_base(base)
+    base = adapter.on(base)
+    with base.held():
+        whole = adapter.decoded(base)
+        if encoding == "bf16":
+            tensors = {n: t.bfloat16() if t.is_floating_point() else t for n, t in whole.tensors.items()}
+            encoded = Adapter(whole.manifest, tensors)
+        else:
+            encoded = whole.patched(_encoded(base, whole.patches(base), encoding))
+    before, after = (sum(t.nbytes for t in one.tensors.values()) for one in (whole, encoded))
+    if after >= before:
+        raise NothingToGain(f"nothing to compress as {encoding}: {before:,} bytes of tensors would become {after:,}")
+    if encoding == "1bit" and rows is not None:
+        encoded = fit_scales(base, whole, encoded, rows, watch=watch)
+    return encoded
+
+
+def _encoded(base: Base, patches: Mapping[str, Patch], encoding: str) -> dict[str, Patch]:
+    """Return patches with the replaced ones among them encoded."""
+    kind, _, rank = encoding.partition(":")
+    alone = _used_elsewhere(base) if kind == "rank" else set()
+    found: dict[str, Patch] = {}
+    for where, patch in patches.items():
+        module = base.model.get_submodule(where)
+        if not isinstance(patch, Replace):
+            found[where] = patch
+        elif kind != "rank":
+            cls: type[Encoded] = Exact if kind == "exact" else Sign
+            found[where] = cls.encode(patch.replaced, module)
+        else:
+            found[where] = _low_rank(patch, module, int(rank), map_only=where not in alone)
+    return found
+
+
+def _low_rank(patch: Replace, module: nn.Module, rank: int, *, map_only: bool) -> Patch:
+    """Return a replaced linear map as a low-rank update, and what isn't one as factors of its rows."""
+    weight = patch.replaced.get("weight")
+    linear = isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+    others = set(patch.replaced) - {"weight"}
+    if weight is None or not linear or not map_only or others - {"bias"}:
+        made = Factors.encode(patch.replaced, module, rank=rank)
+        return made if any("." in name for name in made.tensors()) else Replace(patch.replaced)
+    own = module.get_parameter("weight").detach().cpu()
+    delta = weight.detach().cpu().double() - own.double()
+    left, right = factors(delta if isinstance(module, nn.Linear) else delta.mT, rank)  # a Conv1D's is (inputs, outputs)
+    bias = patch.replaced.get("bias")
+    added = None if bias is None else bias.detach().cpu() - module.get_parameter("bias").detach().cpu()
+    low_rank = LowRank(right.to(own.dtype), left.to(own.dtype), 1.0, added)
+    if sum(t.numel() for t in low_rank.tensors().values()) >= weight.numel():
+        return Replace(patch.replaced)
+    return low_rank
+
+
+def _used_elsewhere(base: Base) -> set[str]:
+    """Return the modules whose parameters others use, too, so that an update of their output wouldn't be the same."""
+    users = Counter(id(p) for module in base.model.modules() for p in module.parameters(recurse=False))
+    past = {name.rpartition(".")[0] for name in study(base.model).read_past}
+    tied = {
+        name
+        for name, module in base.model.named_modules()
+        if any(users[id(p)] > 1 for p in module.parameters(recurse=False))
+    }
+    return past | tied
+
+
+@dataclass
+class _Moved:
+    """A parameter of the base that moves by signs and scales."""
+
+    parameter: nn.Parameter
+    own: Tensor  # the base's values
+    target: Tensor  # those of the adapter that wasn't encoded
+    mask: Tensor | None  # rows that move
+    signs: Tensor  # (rows that move, features)
+    scale: Tensor  # (rows that move,)
+    factor: nn.Parameter  # times which it is used, (rows that move,)
+
+    def use(self) -> None:
+        """Put the values that signs and scales make into the base."""
+        moved = signed(self._rows(self.own), self.signs, self.scale * self.factor.detach())
+        if self.mask is None:
+            self.parameter.data = moved
+            return
+        values = self.own.clone()
+        values[self.mask] = moved
+        self.parameter.data = values
+
+    def collect(self) -> None:
+        """Turn the gradient of the parameter into that of the factors."""
+        if self.parameter.grad is None:  # nothing that the task asks of the base uses it
+            return
+        self.factor.grad = (self._rows(self.parameter.grad).float() * self.signs).sum(1) * self.scale
+        self.parameter.grad = None
+
+    def _rows(self, values: Tensor) -> Tensor:
+        return values if self.mask is None else values[self.mask]
+
+
+def fit_scales(base: Base, adapter: Adapter, encoded: Adapter, rows: Dataset, *, watch: Watch | None = None) -> Adapter:
+    """Return `encoded` with scales by which its logits are nearest to those of `adapter`, by squares, on `rows`."""
+    watch, task = watch or Watch(), adapter.task
+    few = rows.select(sorted(random.Random(_SEED).sample(range(len(rows)), min(len(rows), _STEPS * _ROWS))))
+    data = features_of(task, few, base, labelled=True)
+    with base.held():
+        own = {name: p.detach() for name, p in base.model.named_parameters()}
+        patches = encoded.patches(base)
+    with adapter.attached(base) as model:
+        feed = Feed(data, task.collate(base.tokenizer, model))
+        moved = {
+            (m, n): found for m, p in patches.items() if isinstance(p, Sign) for n, found in _moved(base, m, p, own)
+        }
+        first, last = _fit(model, feed, list(moved.values()), watch)
+    watch.note("scales", f"fitted on {len(few):,} rows: squared error of logits {first:.4g}, then {last:.4g}")
+    for (module, name), one in moved.items():
+        patch = patches[module]
+        stored = {**patch.tensors(), f"{name}.scale": (one.scale * one.factor.detach()).cpu()}
+        patches[module] = replace(patch, stored=stored)  # type: ignore[type-var]
+    return encoded.patched(patches)
+
+
+def _moved(base: Base, module: str, patch: Sign, own: Mapping[str, Tensor]) -> Iterator[tuple[str, _Moved]]:
+    for name in [key.removesuffix(".sign") for key in patch.stored if key.endswith(".sign")]:
+        p = base.model.get_submodule(module).get_parameter(name)
+        mask, stored = patch.mask(name, p), patch.stored
+        scale = stored[f"{name}.scale"].to(p.device)
+        found = signs(stored[f"{name}.sign"], p.shape[1]).to(p.device)
+        start = nn.Parameter(torch.ones_like(scale))
+        yield name, _Moved(p, own[f"{module}.{name}" if module else name], p.data, mask, found, scale, start)
+
+
+def _fit(model: Any, feed: Feed, moved: list[_Moved], watch: Watch) -> tuple[float, float]:
+    """Fit factors by Adam; return the mean squared error over the first and the last tenth of the steps."""
+    optimizer = torch.optim.Adam([one.factor for one in moved], lr=_RATE)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / _STEPS)
+    draw, errors = random.Random(_SEED), []
+    for one in moved:
+        one.parameter.requires_grad_(True)
+    try:
+        with watch.bar("fitting scales", _STEPS) as bar:
+            for _ in range(_STEPS):
+                batch = feed.batch(draw.sample(range(len(feed)), min(_ROWS, len(feed))))
+                batch = {key: value.to(model.device) for key, value in batch.items()}
+                for one in moved:
+                    one.parameter.data = one.target
+                with torch.no_grad():
+                    wanted = _logits(model, batch)
+                for one in moved:
+                    one.use()
+                error = torch.stack([_apart(said, wanted[k], batch) for k, said in _logits(model, batch).items()]).sum()
+                torch.autograd.backward(error)
+                for one in moved:
+                    one.collect()
+                optimizer.step()
+                schedule.step()
+                errors.append(float(error.detach()))
+                bar.advance(error=errors[-1])
+    finally:
+        for one in moved:
+            one.parameter.requires_grad_(False)
+            one.parameter.grad, one.parameter.data = None, one.target
+    tenth = max(len(errors) // 10, 1)
+    return sum(errors[:tenth]) / tenth, sum(errors[-tenth:]) / tenth
+
+
+def _logits(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what a task's model says, by name: `logits`, or `start_logits` and `end_logits`."""
+    said = model(**batch)
+    return {name: value.float() for name, value in said.items() if name.endswith("logits")}
+
+
+def _apart(said: Tensor, wanted: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return the mean squared difference of logits, where tokens have labels of those alone that count."""
+    labels = batch.get("labels")
+    if labels is not None and labels.ndim >= 2 and labels.shape == said.shape[:-1]:
+        said, wanted = said[labels != -100], wanted[labels != -100]
+    return nn.functional.mse_loss(said, wanted)

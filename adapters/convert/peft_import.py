@@ -1,0 +1,256 @@
+"""Take in an adapter that PEFT made, and compare what it computes with what PEFT computes before it is registered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from peft.utils.other import get_pattern_key
+from torch import Tensor, nn
+
+from ..adapter.adapter import Adapter
+from ..adapter.manifest import MANIFEST, TENSORS
+from ..adapter.model_card import CARD, card
+from ..adapter.peft_config import KEY_PREFIX, TASK_TYPES
+from ..base.base import Base, known_as
+from ..base.word_vectors import WordVectorsConfig
+from ..discovery import patch_class
+from ..errors import AdapterError
+from ..modules import owners
+from ..options import build, plain
+from ..patches.patch import Patch
+from ..store.registry import Registry
+from ..store.version_files import entry_of
+from ..tasks import TASKS, Task, task_class
+from .peft_parity import check_equal
+from .peft_reader import PeftFolder
+
+_PARTS = ("lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_magnitude_vector", "ia3_l")
+_BASE_BIAS = "base_layer.bias"  # of a module that has an update, where biases were trained, too
+
+_COLUMNS = {
+    "text-classification": ("text", "label"),
+    "token-classification": ("tokens", "ner_tags"),
+    "question-answering": ("question", "context", "answers"),
+    "multiple-choice": ("context", "endings", "label"),
+    "text-generation": ("text",),
+    "text2text-generation": ("source", "target"),
+    "fill-mask": ("text",),
+}
+"""The columns that rows are expected to have, unless told otherwise; PEFT's files say nothing of them."""
+
+
+def task_of(folder: PeftFolder, task: str | None) -> type[Task]:
+    """Return the task named `task`, or else the one that a PEFT folder names.
+
+    Raises `AdapterError` where neither names one, `TaskError` for a task that there isn't.
+    """
+    if task is not None:
+        return task_class(task)
+    auto_class = {name: auto for auto, name in TASK_TYPES.items()}.get(folder.config.get("task_type") or "")
+    if auto_class is None:
+        found = folder.config.get("task_type")
+        raise AdapterError(f"'{folder.source}' has task_type {found}; say what it does: --task {', '.join(TASKS)}")
+    return next(cls for cls in TASKS.values() if cls.auto_class == auto_class)
+
+
+def base_of(folder: PeftFolder, base: str | None) -> Base:
+    """Load the base named `base`, or else the one that a PEFT folder names.
+
+    Raises `AdapterError` where neither names one.
+    """
+    name = base or folder.config.get("base_model_name_or_path")
+    if not name:
+        raise AdapterError(f"'{folder.source}' doesn't say which base it is for; give --base")
+    revision = None if base else folder.config.get("revision")
+    return Base.load(name if revision else known_as(name), revision=revision)
+
+
+def imported(folder: PeftFolder, base: Base, task: type[Task], options: Mapping[str, Any] | None = None) -> Adapter:
+    """Return what a PEFT folder holds as an adapter of `base`, checked against PEFT's own logits.
+
+    `options` are the task's, such as labels and columns. Raises `AdapterError` where something in it has no place
+    here, or the logits differ.
+    """
+    if isinstance(base.model.config, WordVectorsConfig):
+        raise AdapterError(f"base '{base.name}' is word vectors, and PEFT's adapters are for transformers")
+    with base.held():
+        made = _task(folder, base, task, options or {})
+        untied = _untied(folder, base, made)
+        model = _model(base, made, untied)
+        patches, head = _taken(folder, base, model)
+        adapter = Adapter.make(base, model, patches, head, {**_about(folder, made), "untied": untied})
+    adapter.manifest["parameters"] = sum(tensor.numel() for tensor in adapter.tensors.values())
+    check_equal(folder, base, adapter)
+    return adapter
+
+
+def register(registry: Registry, name: str, adapter: Adapter) -> str:
+    """Store an adapter that was taken in as the current version of `name`; return that version."""
+    m, files = adapter.manifest, adapter.files()
+    entry = {**entry_of(m, len(files[TENSORS])), "best": adapter.task.best}
+    return registry.add(name, {**files, CARD: card(name, files[MANIFEST])}, entry)
+
+
+def _model(base: Base, task: Task, untied: bool) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        return base.task_model(task.auto_class, untied=untied, **task.config())
+
+
+def _task(folder: PeftFolder, base: Base, task: type[Task], options: Mapping[str, Any]) -> Task:
+    """Return the task with its columns, and with as many labels as the head has outputs."""
+    given = build(task, options)
+    named = [v for key, v in plain(given).items() if key.endswith("column_name") and v]
+    columns = [name for value in named for name in ([value] if isinstance(value, str) else value)]
+    values = {**plain(given.with_columns([*columns, *_COLUMNS[task.name]]))}
+    if "labels" not in values:
+        return build(task, values)
+    count = _outputs(folder, base, task.auto_class)
+    labels = list(values["labels"])
+    if "problem_type" in values and values["problem_type"] is None:
+        values["problem_type"] = "regression" if count == 1 and not labels else "single_label_classification"
+    if values.get("problem_type") != "regression":
+        known = base.model.config.id2label if base.model.config.num_labels == count else {}
+        values["labels"] = labels or [str(known.get(i, f"LABEL_{i}")) for i in range(count)]
+        if len(values["labels"]) != count:
+            raise AdapterError(
+                f"'{folder.source}': the head has {count} outputs, and labels={','.join(labels)} names {len(labels)}"
+            )
+    return build(task, values)
+
+
+def _outputs(folder: PeftFolder, base: Base, auto_class: str) -> int:
+    """Return how many labels a head tells apart: the size of what changes its size with their number."""
+    shapes = []
+    for count in (2, 3):
+        with torch.random.fork_rng(devices=[]):
+            model = base.task_model(auto_class, num_labels=count)
+        shapes.append({name: p.shape for name, p in model.named_parameters() if name in set(base.head_names(model))})
+    by_labels = [name for name, shape in shapes[0].items() if shape != shapes[1][name]]
+    found = {len(folder.tensors[key]) for name in by_labels if (key := f"{KEY_PREFIX}{name}") in folder.tensors}
+    if len(found) != 1:
+        raise AdapterError(
+            f"'{folder.source}' holds no head for {auto_class}, which has {', '.join(sorted(shapes[0]))}; it was made "
+            f"without modules_to_save={','.join(sorted({name.partition('.')[0] for name in shapes[0]}))}, or for "
+            "another task: give --task"
+        )
+    return found.pop()
+
+
+def _untied(folder: PeftFolder, base: Base, task: Task) -> bool:
+    """Tell whether output embeddings that are tied to the base's input embeddings have values of their own here."""
+    tied = base.tied_names(_model(base, task, False))
+    return any(f"{KEY_PREFIX}{name}" in folder.tensors for name in tied)
+
+
+def _taken(folder: PeftFolder, base: Base, model: Any) -> tuple[dict[str, Patch], dict[str, Tensor]]:
+    """Return the patches by module of the base, and the head's tensors by name in `model`."""
+    prefix, names = base.prefix(model), {id(p): n for n, p in reversed(list(model.named_parameters()))}
+    heads = set(base.head_names(model))
+    own = {n: names[id(p)] for n, p in model.named_parameters(remove_duplicate=False) if names[id(p)] in heads}
+    updates: dict[str, dict[str, Tensor]] = {}
+    replaced: dict[str, Tensor] = {}
+    head: dict[str, Tensor] = {}
+    for key, tensor in folder.tensors.items():
+        name = key.removeprefix(KEY_PREFIX)
+        part = next((p for p in (*_PARTS, _BASE_BIAS) if name.endswith(f".{p}")), None)
+        if part is not None:
+            updates.setdefault(name.removesuffix(f".{part}"), {})[part] = tensor
+        elif name in own:
+            head[own[name]] = tensor.to(base.model.dtype)
+        else:
+            replaced[name.removeprefix(prefix)] = tensor
+    patches = _replaced(folder, base, replaced)
+    for full, parts in updates.items():
+        patches[full.removeprefix(prefix)] = _update(folder, base, full, full.removeprefix(prefix), parts)
+    if not patches:
+        raise AdapterError(f"'{folder.source}' changes nothing of base '{base.name}'")
+    if lost := sorted(heads - set(head) - base.from_checkpoint(model)):
+        raise AdapterError(
+            f"'{folder.source}' lacks {len(lost)} tensors of the head of a {type(model).__name__}, first '{lost[0]}'; "
+            f"it was made without modules_to_save={','.join(sorted({name.partition('.')[0] for name in lost}))}, and "
+            "what it learned there is lost"
+        )
+    return patches, head
+
+
+def _replaced(folder: PeftFolder, base: Base, tensors: Mapping[str, Tensor]) -> dict[str, Patch]:
+    """Return tensors that stand in the place of the base's own as patches; those that are the base's are left out."""
+    own, places = dict(base.model.named_parameters(remove_duplicate=False)), owners(base.model)
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name not in own:
+            raise AdapterError(
+                f"'{folder.source}': '{name}' has no place in a {type(base.model).__name__} or its head; it is for "
+                "another base or another task, or of a kind of adapter that can't be taken in"
+            )
+        if tensor.shape != own[name].shape:
+            raise AdapterError(
+                f"'{folder.source}': '{name}' is {tuple(tensor.shape)}, but that of base '{base.name}' "
+                f"{tuple(own[name].shape)}"
+            )
+        values = tensor.to(own[name].dtype)
+        if not torch.equal(values, own[name].cpu()):
+            module, part = places[name]
+            found.setdefault(module, {})[part] = values
+    replace = patch_class("replace")
+    return {module: replace.load(parts, {}, base.model.get_submodule(module)) for module, parts in found.items()}
+
+
+def _update(folder: PeftFolder, base: Base, full: str, module: str, parts: dict[str, Tensor]) -> Patch:
+    """Return what PEFT put beside a module, called `full` in the task's model, as a patch of it."""
+    try:
+        own = base.model.get_submodule(module)
+    except AttributeError:
+        raise AdapterError(
+            f"'{folder.source}' changes a module '{full}', which base '{base.name}' doesn't have; of a head, only what "
+            "modules_to_save keeps whole is taken in"
+        ) from None
+    try:
+        if "ia3_l" in parts:
+            of = "inputs" if len(parts["ia3_l"]) == 1 else "outputs"
+            return patch_class("scale").load(parts, {"of": of}, own)
+        options = {"scale": _scale(folder.config, full, parts)}
+        if (bias := parts.pop(_BASE_BIAS, None)) is not None:
+            parts |= _as_added(bias, own, options["scale"], parts.get("lora_B.bias"))
+        kind = "dora" if "lora_magnitude_vector" in parts else "low-rank"
+        return patch_class(kind).load({name: t.contiguous() for name, t in parts.items()}, options, own)
+    except AdapterError as error:
+        raise AdapterError(f"'{folder.source}': {module}: {error}") from error
+
+
+def _scale(config: Mapping[str, Any], full: str, parts: Mapping[str, Tensor]) -> float:
+    """Return what PEFT multiplies an update of this module by."""
+    alphas, r = config.get("alpha_pattern") or {}, parts["lora_A.weight"].shape[0] if "lora_A.weight" in parts else 1
+    alpha = alphas.get(get_pattern_key(alphas, full), config.get("lora_alpha", 8))
+    return float(alpha / math.sqrt(r) if config.get("use_rslora") else alpha / r)
+
+
+def _as_added(bias: Tensor, module: nn.Module, scale: float, added: Tensor | None) -> dict[str, Tensor]:
+    """Return a module's own bias, trained, as the bias of its update: what it differs by from the base's."""
+    own = module.get_parameter("bias").detach().cpu()
+    if bias.shape != own.shape:
+        raise AdapterError(f"its bias is {tuple(bias.shape)}, but the base's {tuple(own.shape)}")
+    moved = (bias.double() - own.double()) / scale
+    moved = moved if added is None else moved + added.double()
+    return {"lora_B.bias": moved.to(own.dtype)} if bool(moved.any()) else {}
+
+
+def _about(folder: PeftFolder, task: Task) -> dict[str, Any]:
+    """Return what the manifest says beside patches and head."""
+    kept = ("r", "lora_alpha", "use_rslora", "use_dora")
+    return {
+        "task": {"name": task.name, "options": plain(task)},
+        "strategy": {
+            "name": str(folder.config["peft_type"]).lower(),
+            "distribution": "peft",
+            "version": folder.version,
+            "options": {key: folder.config[key] for key in kept if folder.config.get(key)},
+        },
+        "training": {},
+        "data": {"name": None, "splits": {}},
+        "imported_from": {"source": folder.source, "sha256": folder.digest},
+        "metrics": {"validation": {"n": 0, "intervals": {}}},  # none were measured
+    }

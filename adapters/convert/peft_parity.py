@@ -1,0 +1,86 @@
+"""Compare what an adapter that was taken in computes with what PEFT computes, on a copy of the base."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import peft
+import torch
+import transformers
+from torch import Tensor
+
+from ..adapter.adapter import Adapter
+from ..base.base import Base
+from ..base.tracing import inputs
+from ..errors import AdapterError
+from ..tasks import Task
+from .peft_reader import PeftFolder
+
+NEAR = 100
+"""How many roundings the largest logit may be apart from PEFT's."""
+
+
+def check_equal(folder: PeftFolder, base: Base, adapter: Adapter) -> None:
+    """Raise `AdapterError` where the adapter doesn't say what PEFT says on a copy of the base."""
+    batch = _some_rows(base, adapter.task)
+    with adapter.attached(base) as model:
+        ours = _said(model, batch)
+    theirs = _said(_peft_model(folder, base, adapter.task), batch)
+    largest = max(float(t.abs().max()) for t in theirs.values())
+    apart = max(float((ours[key] - theirs[key]).abs().max()) for key in theirs)
+    if not apart <= NEAR * torch.finfo(base.model.dtype).eps * max(1.0, largest):  # a NaN is no less
+        raise AdapterError(
+            f"'{folder.source}': through PEFT, base '{base.name}' gives other logits, by {apart:.2g} of {largest:.2g}; "
+            "the adapter isn't taken in"
+        )
+
+
+def _some_rows(base: Base, task: Task) -> dict[str, Tensor]:
+    """Return two texts of random tokens as the task's model takes them."""
+    at_random = torch.Generator().manual_seed(0)
+    ids = torch.randint(len(base.tokenizer), (2, 12), generator=at_random)
+    texts = [base.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
+    features = base.tokenizer(texts, padding=True, truncation=True, max_length=16, return_tensors="pt")
+    batch = inputs(base.model, features["input_ids"], features["attention_mask"])
+    if not task.generates:  # a head on an encoder-decoder makes the decoder's inputs itself
+        batch.pop("decoder_input_ids", None)
+    if task.name == "multiple-choice":
+        batch = {key: torch.stack([value, value], 1) for key, value in batch.items() if isinstance(value, Tensor)}
+    device = base.model.device
+    return {key: value.to(device) for key, value in batch.items() if isinstance(value, Tensor)}
+
+
+def _said(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    with torch.inference_mode():
+        found = model(**batch)
+    return {key: found[key].float().cpu() for key in ("logits", "start_logits", "end_logits") if key in found}
+
+
+def _peft_model(folder: PeftFolder, base: Base, task: Task) -> Any:
+    """Return PEFT's own model of a folder on a copy of the base, made of what was checked and of nothing else.
+
+    Raises `AdapterError` where PEFT doesn't take it.
+    """
+    config_class = {"LORA": peft.LoraConfig, "IA3": peft.IA3Config}[folder.config["peft_type"]]
+    settings = {key: value for key, value in folder.config.items() if key != "peft_type"}
+    auto = getattr(transformers, task.auto_class)
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            # PEFT asks the model for it by this name
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+            fresh = auto.from_pretrained(
+                base.path,
+                revision=base.revision or "main",
+                use_safetensors=True,
+                trust_remote_code=base.trust_remote_code,
+                **task.config(),
+            )
+            model = peft.get_peft_model(fresh.to(base.model.device), config_class(**settings))
+        left = peft.set_peft_model_state_dict(model, dict(folder.tensors)).unexpected_keys
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise AdapterError(f"'{folder.source}': PEFT doesn't take it: {' '.join(str(error).split())[:200]}") from error
+    if left:
+        raise AdapterError(f"'{folder.source}': PEFT has no place for {len(left)} of its tensors, first '{left[0]}'")
+    return model.eval()

@@ -1,0 +1,1 @@
+"""Rows: files to read, splits, and the Arrow cache."""

@@ -1,0 +1,251 @@
+"""Keep what was read of a file as an Arrow table on disk, and find it again by the content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError
+from ..settings import DataOptions
+from ..watch import Watch
+from .readers import VERSION, Bad, Found, Row, Source
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LINE = "__line__"
+"""The column that says where in its file a row stands: its line or, in a file without lines, its number from 1."""
+Start = Callable[[], AbstractContextManager[tuple[Source, Found]]]
+
+
+@dataclass
+class _Skipped:
+    """How many rows were left out, and the first of them."""
+
+    count: int = 0
+    line: int = 0
+    reason: str = ""
+    unit: str = "line"
+
+    def note(self, name: str) -> str:
+        rows, first = ("row", "") if self.count == 1 else ("rows", "first ")
+        return f"{self.count:,} bad {rows} skipped in {name}, {first}at {self.unit} {self.line}: {self.reason}"
+
+
+def kept(
+    name: str,
+    key: Mapping[str, Any],
+    start: Start,
+    options: DataOptions,
+    watch: Watch | None,
+    notes: list[str] | None,
+    check: Callable[[], None] = lambda: None,
+) -> Dataset:
+    """Return the rows that `start` hands out as a data set, from those kept under `key` where they are."""
+    import datasets
+
+    whole = {**key, "version": VERSION, "skip_bad_rows": options.skip_bad_rows}
+    digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    folder = Path(datasets.config.HF_DATASETS_CACHE, "adapterkit")
+    rows, skipped = folder / f"{digest}.arrow", folder / f"{digest}.json"
+    if not (rows.exists() and skipped.exists()):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".") as beside:
+                new = Path(beside, "rows"), Path(beside, "skipped")
+                new[1].write_text(json.dumps(vars(_write(start, new[0], options, watch or Watch()))))
+                check()
+                os.replace(new[1], skipped)
+                os.replace(new[0], rows)
+        except OSError as error:
+            raise DataError(f"{name} can't be kept in '{folder}': {error.strerror or error}") from error
+    left_out = _Skipped(**json.loads(skipped.read_text()))
+    if left_out.count and notes is not None:
+        notes.append(left_out.note(name))
+    return datasets.Dataset.from_file(str(rows))
+
+
+def _write(start: Start, target: Path, options: DataOptions, watch: Watch) -> _Skipped:
+    """Write rows to an Arrow file. They are read once, or twice where the first ones don't tell a column's type."""
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+    schema = pa.schema([])
+    while True:
+        with start() as (source, found), _Bar(watch, source) as bar, open(target, "wb") as out:
+            fit = _Fit(source.name, schema, options.skip_bad_rows)
+            if _stream(fit, _chunks(source, found, bar), out):
+                out.flush()
+                os.fsync(out.fileno())
+                fit.skipped.unit = source.unit
+                return fit.skipped
+            schema = fit.schema
+
+
+def _stream(fit: _Fit, chunks: Iterable[list[tuple[int, Row | Bad]]], out: Any) -> bool:
+    """Write chunks of rows as long as the types of the first chunk do for the others; return whether they did."""
+    import pyarrow as pa
+
+    writer = first = None
+    for chunk in chunks:
+        batch = fit.batch(chunk)
+        if batch is None:
+            continue
+        if writer is None:
+            writer, first = pa.ipc.new_stream(out, batch.schema), batch.schema
+        if batch.schema == first:
+            writer.write_batch(batch)
+    if writer is None:
+        if fit.skipped.count:
+            raise DataError(f"no row is left of {fit.name}: {fit.skipped.note(fit.name)}")
+        raise DataError(f"{fit.name}: no rows")
+    writer.close()
+    return bool(fit.schema == first)
+
+
+def _chunks(source: Source, found: Found, bar: _Bar) -> Iterator[list[tuple[int, Row | Bad]]]:
+    """Yield a thousand rows at a time, fewer where they are long."""
+    chunk: list[tuple[int, Row | Bad]] = []
+    for item in found:
+        chunk.append(item)
+        if len(chunk) == 1000 or source.position() - bar.reached > 1 << 24:
+            yield chunk
+            bar.move(source.position())
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+SLOW = 2.0
+"""After how many seconds a bar is worth showing."""
+
+
+class _Bar(ExitStack):
+    """Show how far the reading has come, where it takes long."""
+
+    def __init__(self, watch: Watch, source: Source) -> None:
+        super().__init__()
+        self.watch, self.source = watch, source
+        self.reached = self.shown = 0
+        self.since = time.monotonic()
+        self.bar: Watch | None = None
+
+    def move(self, reached: int) -> None:
+        self.reached = reached
+        if self.bar is None and time.monotonic() - self.since > SLOW:
+            self.bar = self.enter_context(self.watch.bar(f"reading {Path(self.source.name).name}", self.source.size))
+        if self.bar is not None:
+            self.bar.advance(reached - self.shown)
+            self.shown = reached
+
+
+class _Fit:
+    """Give rows one type a column, as wide as all of them need, and find those that don't fit the ones before."""
+
+    def __init__(self, name: str, schema: Any, skip: bool) -> None:
+        self.name, self.schema, self.skip = name, schema, skip
+        self.skipped = _Skipped()
+
+    def batch(self, chunk: list[tuple[int, Row | Bad]]) -> Any:
+        """Return the rows of a chunk as a record batch, None where none is left; `schema` grows with them."""
+        bad = [(line, row.reason) for line, row in chunk if isinstance(row, Bad)]
+        good = [(line, {**row, LINE: line}) for line, row in chunk if not isinstance(row, Bad)]
+        batch = None
+        while good and batch is None:
+            try:
+                batch = _record([row for _, row in good], self.schema)
+            except UNFIT:
+                good, unfit = self._sifted(good)
+                bad += unfit
+        if bad:
+            self._leave_out(bad)
+        if batch is not None:
+            self.schema = batch.schema
+        return batch
+
+    def _sifted(self, rows: list[tuple[int, Row]]) -> tuple[list[tuple[int, Row]], list[tuple[int, str]]]:
+        good, bad = [], []
+        for line, row in rows:
+            try:
+                self.schema = _record([row], self.schema).schema
+                good.append((line, row))
+            except UNFIT as error:
+                bad.append((line, _misfit(row, self.schema, error)))
+        return good, bad
+
+    def _leave_out(self, bad: list[tuple[int, str]]) -> None:
+        line, reason = min(bad)
+        if not self.skip:
+            raise DataError(f"{self.name}:{line}: {reason}")
+        if not self.skipped.count:
+            self.skipped.line, self.skipped.reason = line, reason
+        self.skipped.count += len(bad)
+
+
+UNFIT = (ValueError, TypeError, OverflowError, NotImplementedError)
+"""What pyarrow raises where a value is not of a column's type; its own errors are kinds of these."""
+
+
+def _record(rows: list[Row], schema: Any) -> Any:
+    """Return rows as a record batch whose types are those of `schema`, widened where these rows need it.
+
+    A whole number widens to a fraction, nothing to anything, an object to one with more keys; nothing else.
+    """
+    import pyarrow as pa
+
+    names = dict.fromkeys([*schema.names, *(name for row in rows for name in row)])
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    found = pa.RecordBatch.from_pydict(columns)
+    for name, kind in zip(found.schema.names, found.schema.types, strict=True):
+        if kind == pa.float64() and any(isinstance(value, bool) for value in columns[name]):
+            raise TypeError("true or false among numbers")  # pyarrow would make 1.0 of it
+    wide = pa.unify_schemas([schema, found.schema], promote_options="permissive")
+    return found if found.schema == wide else pa.RecordBatch.from_pydict(columns, schema=wide)
+
+
+def _misfit(row: Row, schema: Any, error: Exception) -> str:
+    """Say which column of a row doesn't fit the rows before, what it holds and what was expected."""
+    import pyarrow as pa
+
+    for name, value in row.items():
+        before = [schema.field(name)] if name in schema.names else []
+        try:
+            _record([{name: value}], pa.schema(before))
+        except UNFIT as column_error:
+            shown = json.dumps(value, default=str)
+            shown = shown if len(shown) <= 60 else shown[:57] + "..."
+            try:
+                kind = _words(pa.array([value]).type)
+            except UNFIT:
+                return f"{name} is {shown}: {_plain(column_error)}"
+            if not before or kind == _words(before[0].type):
+                return f"{name} is {shown}: {_plain(column_error)}"
+            return f"{name} is {kind}, {shown}; {_words(before[0].type)} was expected, as in the rows before"
+    return _plain(error)
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "half of a surrogate pair, which is no character"
+    if isinstance(error, OverflowError):
+        return "a whole number of more than 64 bits"
+    return str(error).splitlines()[0]
+
+
+def _words(kind: Any) -> str:
+    """Say an Arrow type in words."""
+    import pyarrow as pa
+
+    if pa.types.is_list(kind):
+        return "an empty list" if pa.types.is_null(kind.value_type) else f"a list of {_words(kind.value_type)}"
+    if pa.types.is_struct(kind):
+        return "{" + ", ".join(f"{f.name}: {_words(f.type)}" for f in kind) + "}"
+    words = {pa.string(): "text", pa.int64(): "a number", pa.float64(): "a number", pa.bool_(): "true or false"}
+    return words.get(kind, str(kind))

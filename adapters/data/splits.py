@@ -1,0 +1,269 @@
+"""From the files that a user has to three data sets: train, validation, test."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import random
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError, unknown
+from ..settings import DataOptions
+from ..watch import Watch
+from .arrow_cache import LINE as LINE
+from .arrow_cache import kept
+from .readers import READERS, Found, Source, open_file, opened, table_rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SPLITS = ("train", "validation", "test")
+WORDS = {
+    "train": {"train", "training", "trn"},
+    "validation": {"validation", "valid", "val", "dev", "development", "eval"},
+    "test": {"test", "testing", "tst"},
+}
+"""How people call the splits in the names of their files."""
+HUB = "hub:"
+"""What the name of a data set from the Hub begins with where a file's path is expected."""
+
+
+@dataclass
+class Splits:
+    """The data sets of a run, each with the file it came from, and remarks on how they were made.
+
+    The file of a split from the Hub is "hub:owner/name", and `fingerprints` holds what datasets knows its content by.
+    """
+
+    name: str
+    sets: dict[str, Dataset] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    fingerprints: dict[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, split: str) -> Dataset:
+        if split not in self.sets:
+            raise DataError(f"no {split} rows in '{self.name}'; there is {', '.join(self.sets) or 'nothing'}")
+        return self.sets[split]
+
+    def __contains__(self, split: str) -> bool:
+        return split in self.sets
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a manifest keeps of the data: file names, rows, and a digest of each file."""
+        return {split: self._described(split) for split in self.sets}
+
+    def _described(self, split: str) -> dict[str, Any]:
+        file, rows = self.files[split], len(self.sets[split])
+        if split in self.fingerprints:
+            return {"file": file, "rows": rows, "fingerprint": self.fingerprints[split]}
+        return {"file": Path(file).name, "rows": rows, "sha256": _sha256(file)}
+
+
+def load(options: DataOptions, watch: Watch | None = None) -> Splits:
+    """Read the splits that the options name; without any, the data set demo:sentiment.
+
+    Where there is no validation split, none is cut here: `cut_validation` does it once the task knows its labels.
+    Raises `DataError` for a missing file or data set and, unless it may be skipped, an unreadable row.
+    """
+    given = {"train": options.train_file, "validation": options.validation_file, "test": options.test_file}
+    files = {split: path for split, path in given.items() if path}
+    dataset = options.dataset or (None if files else "demo:sentiment")
+    if dataset and files:
+        raise DataError(f"give --dataset {dataset} or files of your own, not both")
+    if dataset and _is_hub_id(dataset):
+        return _load_hub(dataset, options, watch or Watch())
+    if options.dataset_config_name:
+        where = f"--dataset {dataset}" if dataset else "files of your own"
+        raise DataError(f"--dataset-config-name={options.dataset_config_name} is for data from the Hub, not {where}")
+    name, files = _local(dataset) if dataset else (_name_of(files), files)
+    splits = Splits(name, files=files)
+    for split, path in files.items():
+        splits.sets[split] = _limited(read(path, options, watch, splits.notes), options, split)
+    return splits
+
+
+def _name_of(files: Mapping[str, str]) -> str:
+    first = Path(next(iter(files.values())))
+    return first.parent.name if first.stem in SPLITS and first.parent.name else first.stem
+
+
+def _local(dataset: str) -> tuple[str, dict[str, str]]:
+    if dataset.startswith("demo:"):
+        return dataset.removeprefix("demo:"), demo_files(dataset.removeprefix("demo:"))
+    if Path(dataset).is_dir():
+        return Path(dataset).resolve().name, _folder_files(Path(dataset))
+    return Path(dataset).stem, {"train": dataset}
+
+
+def demo_names() -> list[str]:
+    """Return the names of the data sets in the package, as in demo:NAME."""
+    return sorted(p.name for p in resources.files("adapterkit.demo").iterdir() if p.is_dir() and p.name[0] != "_")
+
+
+def demo_files(name: str) -> dict[str, str]:
+    """Return the files of a data set in the package by split."""
+    if name not in demo_names():
+        raise DataError(unknown("demo data set", name, demo_names()))
+    return _folder_files(Path(str(resources.files("adapterkit.demo").joinpath(name))))
+
+
+def _folder_files(folder: Path) -> dict[str, str]:
+    names = sorted(p.name for p in folder.iterdir())
+    found = split_names({n: Path(n).stem for n in names if Path(n).suffix.lower() in READERS})
+    for split, files in found.items():
+        if len(files) > 1:
+            raise DataError(f"'{folder}' holds {' and '.join(files)}; which is the {split} file? give --{split}-file")
+    if not found:
+        there = f"it holds {', '.join(names[:8]) or 'nothing'}"
+        raise DataError(f"no train, validation or test file ({', '.join(READERS)}) in '{folder}'; {there}")
+    return {split: str(folder / files[0]) for split, files in found.items()}
+
+
+def split_names(stems: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return which names could be which split, going by their stems: `dev` before `dev-v2.0` and `my_dev`.
+
+    >>> split_names({"train.csv": "train", "train-old.csv": "train-old", "a.dev.csv": "a.dev"})
+    {'train': ['train.csv'], 'validation': ['a.dev.csv']}
+    """
+    found = {}
+    for split, words in WORDS.items():
+        exact = [name for name, stem in stems.items() if stem.lower() in words]
+        if names := exact or [name for name, stem in stems.items() if _splits_in(stem) == {split}]:
+            found[split] = names
+    return found
+
+
+def _splits_in(stem: str) -> set[str]:
+    parts = set(re.split("[^a-z0-9]+", stem.lower()))
+    return {split for split, words in WORDS.items() if parts & words}
+
+
+def read(
+    path: str, options: DataOptions | None = None, watch: Watch | None = None, notes: list[str] | None = None
+) -> Dataset:
+    """Return the rows of a file as a data set on disk, each with its line.
+
+    What was read is kept by the file's content, so that the same content is met again under any name. Where the options
+    say that bad rows are skipped, `notes` gets a remark on them.
+    """
+    options = options or DataOptions()
+    with open_file(path) as file:
+        before = os.fstat(file.fileno())
+        key = {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "format": Path(path).suffix.lower()}
+
+    def check_unchanged() -> None:
+        after = os.stat(path)
+        if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+            raise DataError(f"{path} was changed while it was being read")
+
+    start = partial(opened, path, options.tag_column)
+    return kept(path, {**key, "tag_column": options.tag_column}, start, options, watch, notes, check_unchanged)
+
+
+def _sha256(path: str) -> str:
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _limited(data: Dataset, options: DataOptions, split: str) -> Dataset:
+    """Cut a split to the most rows that were asked for: drawn at random, since files are often sorted by label."""
+    most = options.max_train_samples if split == "train" else options.max_eval_samples
+    if most is None or len(data) <= most:
+        return data
+    return data.select(sorted(random.Random(0).sample(range(len(data)), most)))
+
+
+def _is_hub_id(dataset: str) -> bool:
+    local = dataset.startswith("demo:") or Path(dataset).exists() or Path(dataset).suffix.lower() in READERS
+    return not local and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", dataset) is not None
+
+
+def _load_hub(name: str, options: DataOptions, watch: Watch) -> Splits:
+    import datasets
+
+    datasets.disable_progress_bars()
+    watch.note("data", f"'{name}' is no file and no folder: asking the Hub")
+    config = options.dataset_config_name
+    try:
+        found = datasets.load_dataset(name, config)
+    except Exception as error:  # what it raises differs with the cause, and no list of it is complete
+        raise DataError(_no_data_set(name, error)) from error
+    where = HUB + "/".join(filter(None, (name, config)))
+    splits = Splits(name.rpartition("/")[2])
+    by_split = split_names({str(n): str(n) for n in found})
+    if others := [str(n) for n in found if not any(n in names for names in by_split.values())]:
+        splits.notes.append(f"{where}: {', '.join(others)} left out, being neither train nor validation nor test")
+    for split, names in by_split.items():
+        if len(names) > 1:
+            splits.notes.append(f"{where} has {' and '.join(names)}, so none was taken for {split}")
+        elif split != "train" and _unlabelled(found[names[0]]):
+            splits.notes.append(f"{where}: the labels of {names[0]} aren't public, so it was left out")
+        else:
+            rows = _kept_table(where, found[names[0]], options, watch, splits.notes)
+            splits.sets[split] = _limited(rows, options, split)
+            splits.files[split], splits.fingerprints[split] = where, found[names[0]]._fingerprint
+    return splits
+
+
+def _no_data_set(name: str, error: Exception) -> str:
+    known = {path.name: str(path) for path in Path(".").iterdir() if path.is_dir()}
+    known |= {demo: f"demo:{demo}" for demo in demo_names()}
+    near = difflib.get_close_matches(name.rpartition("/")[2], known, n=1)
+    hint = f"did you mean '{known[near[0]]}'? " if near else ""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return (
+        f"'{name}' is no file and no folder, and can't be had from the Hub ({reason}); "
+        f"{hint}in the package, as demo:NAME: {', '.join(demo_names())}"
+    )
+
+
+def _unlabelled(data: Dataset) -> bool:
+    from datasets import ClassLabel
+
+    labels = [column for column, feature in data.features.items() if isinstance(feature, ClassLabel)]
+    return any(set(data.unique(column)) <= {-1, None} for column in labels)
+
+
+def _kept_table(where: str, data: Dataset, options: DataOptions, watch: Watch, notes: list[str]) -> Dataset:
+    """Return a table of datasets with the rows' numbers, and with names where it has the numbers of classes."""
+
+    def batches(source: Source) -> Iterator[Any]:
+        for batch in data.with_format("arrow").iter(1000):
+            yield batch
+            source.reached += len(batch)
+
+    @contextmanager
+    def start() -> Iterator[tuple[Source, Found]]:
+        source = Source(where, len(data))
+        yield source, table_rows(source, data.features, batches(source))
+
+    return kept(where, {"fingerprint": data._fingerprint}, start, options, watch, notes)
+
+
+def cut_validation(splits: Splits, percentage: int, seed: int, strata: list[str] | None) -> None:
+    """Cut a validation split off the training rows, seeded, and stratified where each stratum allows it."""
+    from sklearn.model_selection import train_test_split
+
+    train = splits["train"]
+    try:
+        keep, cut = train_test_split(range(len(train)), test_size=percentage / 100, random_state=seed, stratify=strata)
+        how = "stratified" if strata else "at random"
+    except ValueError:  # a stratum of one row, or fewer validation rows than strata
+        keep, cut = train_test_split(range(len(train)), test_size=percentage / 100, random_state=seed)
+        how = "at random"
+    splits.sets["train"], splits.sets["validation"] = train.select(sorted(keep)), train.select(sorted(cut))
+    splits.files["validation"] = splits.files["train"]
+    if "train" in splits.fingerprints:
+        splits.fingerprints["validation"] = splits.fingerprints["train"]
+    splits.notes.append(
+        f"no validation rows given: {len(cut)} of {len(train)} training rows cut off, {how}, seed {seed}"
+    )

@@ -1,0 +1,1 @@
+"""Model outputs on rows, and metrics of them."""

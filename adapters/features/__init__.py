@@ -1,0 +1,1 @@
+"""Tokenized rows, batches of them, and cached hidden states."""

@@ -1,0 +1,1 @@
+"""Patches: changes to one module of the base, one kind per file."""

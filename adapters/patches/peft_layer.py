@@ -1,0 +1,117 @@
+"""A patch that PEFT runs: a layer of one of its methods, where no kind of patch of ours says the same."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import AdapterError, StrategyError, unknown
+from .patch import Patch
+
+_NAME = "default"  # what PEFT calls the one adapter of a layer
+_INNER = "base_layer."
+_LEFT_OUT = {"LORA", "IA3"}  # ours
+_LEFT_OUT |= {
+    "ADALORA",
+    "ADAPTION_PROMPT",
+    "FROD",
+    "POLY",
+    "PVERA",
+    "RANDLORA",
+    "SHADOW",
+    "TINYLORA",
+}  # more than layers
+_LEFT_OUT |= {"TRAINABLE_TOKENS", "UNILORA", "VBLORA", "VERA", "XLORA"}
+_NOT_SAVED = {"peft_type", "task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"}
+_PER_MODEL = {"target_modules", "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern"}
+
+
+def config_class(peft_type: str) -> type[Any]:
+    """Return PEFT's class of options for a method, or raise `StrategyError` with the methods there are."""
+    from peft import PromptLearningConfig
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING as classes
+
+    known = {kind.value: cls for kind, cls in classes.items() if not issubclass(cls, PromptLearningConfig)}
+    known = {name: cls for name, cls in known.items() if name not in _LEFT_OUT}
+    if peft_type.upper() not in known:
+        raise StrategyError(unknown("PEFT type", peft_type, sorted(known), known_as="there are"))
+    found: type[Any] = known[peft_type.upper()]
+    return found
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PeftLayer(Patch):
+    """What a layer of one of PEFT's methods makes of a module, computed by PEFT."""
+
+    kind: ClassVar[str] = "peft"
+    encoded: ClassVar[bool] = True  # a method may hold indices
+    layer: Any  # of PEFT's, over a twin of the module
+    config: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, layer: Any, config: Any) -> PeftLayer:
+        """Return a layer that PEFT trained as a patch, with those of its options that say what it computes."""
+        fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+        plain = {k: v for k, v in fields.items() if k not in _NOT_SAVED | _PER_MODEL and _is_plain(v)}
+        return cls(layer, {"peft_type": config.peft_type.value, **plain})
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {name: t for name, t in self.layer.state_dict().items() if not name.startswith(_INNER)}
+
+    def options(self) -> Mapping[str, Any]:
+        return self.config
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor], options: Mapping[str, Any], module: nn.Module) -> PeftLayer:
+        from peft import inject_adapter_in_model
+
+        given = dict(options)
+        try:
+            made = config_class(str(given.pop("peft_type", None)))
+            known = {f.name for f in dataclasses.fields(made)} - _NOT_SAVED - _PER_MODEL
+            odd = [key for key, value in given.items() if key not in known or not _is_plain(value)]
+            if odd:
+                raise AdapterError(f"'{odd[0]}' is no option of a layer of PEFT's {made.__name__}")
+            holder = nn.ModuleDict({"it": _twin(module)})
+            targets = {"target_modules": ["it"]} if hasattr(made, "target_modules") else {}
+            with torch.random.fork_rng(devices=[]):
+                inject_adapter_in_model(made(**given, **targets), holder)
+            layer = holder["it"]
+            own = {name: t for name, t in layer.state_dict().items() if not name.startswith(_INNER)}
+            shapes = [{name: tuple(t.shape) for name, t in ts.items()} for ts in (own, tensors)]
+            if shapes[0] != shapes[1]:
+                raise AdapterError(f"a layer of PEFT's {made.__name__} has {shapes[0]}, not {shapes[1]}")
+            layer.load_state_dict(dict(tensors), strict=False)
+        except StrategyError as error:
+            raise AdapterError(str(error)) from error
+        except (TypeError, ValueError, RuntimeError, KeyError) as error:
+            raise AdapterError(f"PEFT makes no layer of this: {' '.join(str(error).split())}") from error
+        return cls(layer.requires_grad_(False).eval(), dict(options))
+
+    def forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return self.layer(*args, **kwargs)
+
+    def fold(self, module: nn.Module) -> Mapping[str, Tensor] | None:
+        layer = copy.deepcopy(self.layer)
+        try:
+            layer.merge(safe_merge=True)
+        except (AttributeError, NotImplementedError, ValueError):
+            return None
+        return {name: p.detach() for name, p in layer.get_base_layer().named_parameters(recurse=False)}
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """Return a module over the same tensors that no patch is attached to."""
+    twin = copy.copy(module)
+    vars(twin).pop("forward", None)
+    return twin
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) < 40)

@@ -1,0 +1,1 @@
+"""The linear probe: a head that is solved on frozen hidden states."""

@@ -1,0 +1,382 @@
+"""Solve a linear head to convergence on hidden states that are computed once, and choose what it reads by validation.
+
+Layers and poolings are compared by ridge regression, whose solution is in closed form; of the best, the task's own loss
+with a penalty on the weights is minimised by L-BFGS (scipy's), from a strong penalty to a weak one, each from where the
+one before ended. Features are standardised, and that is folded into the weights in the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+
+from ..base.base import Base
+from ..features.feed import Feed
+from ..features.hidden_states import disk
+from ..modules import blocks
+from ..runtime import processes
+from ..watch import Watch
+from .examples import LABELS, Examples, Reader, beside
+from .model import BY_TOKEN, POOLED, POOLINGS, Form, ProbeHead, ProbeModel, layers_of, pooled
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..tasks import Task
+
+Judge = Callable[[ProbeHead, Examples, Tensor], float]
+PENALTIES = (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
+_USUAL = 1e-4  # lower penalties are tried only while each is better than all before
+_FINALISTS = 3  # forms that are solved, of all that are screened
+_SCREENED = 1 << 28  # bytes of a split's vectors in all forms that are looked at to choose among these
+_ROUNDS = 500
+_NEAR = 1e-3  # to where a head is solved that is then trained further
+_NEARER = 1e-5  # to where heads are solved that are compared
+_THERE = 1e-7  # to where it is solved else
+
+
+@dataclass
+class Solved:
+    """A head's weights, for features as they come, and how good they are."""
+
+    weight: Tensor  # (outputs, features)
+    bias: Tensor
+    penalty: float
+    value: float  # the task's best metric on the validation rows
+    loss: float  # on the training rows, the penalty included
+
+
+@dataclass(frozen=True)
+class How:
+    """What a run's options say about solving."""
+
+    mixed: str = "no"  # precision in which the base runs over the training rows
+    smoothing: float = 0.0  # of labels
+    room: float = math.inf  # bytes of memory for vectors; more of them are kept on disk
+    watch: Watch = field(default_factory=Watch)
+
+
+class _Scored:
+    """Stands for a model whose head has given `scores` already, as the task's loss and outputs call one."""
+
+    def __init__(self, head: ProbeHead, examples: Examples, scores: Tensor) -> None:
+        self.head, self.examples, self.scores = head, examples, scores
+
+    def __call__(self, **labels: Any) -> Any:
+        scores, e = self.scores, self.examples
+        mask = torch.ones(len(scores), 1, dtype=torch.bool)
+        if self.head.auto_class == "AutoModelForQuestionAnswering" or (
+            self.head.auto_class in BY_TOKEN and "labels" not in labels
+        ):
+            mask = torch.arange(int(e.counts.max())) < torch.from_numpy(e.counts)[:, None]
+            whole = scores.new_zeros(*mask.shape, scores.shape[-1])
+            whole[mask] = scores
+            scores = whole
+        return self.head.said(scores, mask, e.choices, **labels)
+
+
+def loss_of(task: Task, head: ProbeHead, examples: Examples, scores: Tensor, smoothing: float) -> Tensor:
+    """Return the task's mean loss of scores, (units, outputs)."""
+    return task.loss(_Scored(head, examples, scores), examples.labels, label_smoothing=smoothing)
+
+
+def minimised(
+    task: Task, head: ProbeHead, e: Examples, start: np.ndarray, penalty: float, smoothing: float, near: float = _THERE
+) -> Any:
+    """Minimise the task's loss plus `penalty` / 2 times the squared weights over a linear map of `e.x`, by L-BFGS.
+
+    Weights are (outputs, features + 1), flat; the last column is the bias, which isn't penalised. It ends where a step
+    gains less than a share `near` of the loss.
+    """
+    outs = head.score.out_features
+
+    def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        w = torch.from_numpy(flat).float().view(outs, -1).requires_grad_()
+        loss = loss_of(task, head, e, e.scores(w), smoothing) + penalty / 2 * (w[:, :-1] ** 2).sum()
+        torch.autograd.backward(loss)
+        assert w.grad is not None
+        return float(loss.detach()), w.grad.double().numpy().ravel()
+
+    return minimize(value, start, jac=True, method="L-BFGS-B", options={"maxiter": _ROUNDS, "ftol": near})
+
+
+def solved(
+    task: Task,
+    head: ProbeHead,
+    train: Examples,
+    validation: Examples,
+    judge: Judge,
+    *,
+    smoothing: float = 0.0,
+    near: float = _THERE,
+    penalties: Sequence[float] = PENALTIES,
+) -> Solved:
+    """Solve for each of `penalties` and return what `judge` finds best on the validation rows."""
+    mean, scale = train.x.mean(0), train.x.std(0, unbiased=False).clamp(min=1e-6)
+    inner, outer = train.standardised(mean, scale), validation.standardised(mean, scale)
+    outs = head.score.out_features
+    flat = np.zeros(outs * (train.x.shape[-1] + 1))
+    best: Solved | None = None
+    # scipy's BLAS does little here, and its threads and torch's would wait for each other: ten times slower
+    with torch.enable_grad(), threadpool_limits(1, user_api="blas"):
+        for penalty in penalties:
+            if best is not None and penalty < _USUAL and best.penalty > penalty * 10.1:
+                break
+            end = minimised(task, head, inner, flat, penalty, smoothing, near)
+            flat = end.x
+            w = torch.from_numpy(flat).float().view(outs, -1)
+            value = judge(head, outer, outer.scores(w))
+            if best is None or (value < best.value if task.lower_is_better else value > best.value):
+                best = Solved(*inner.unscaled(w), penalty, value, float(end.fun))
+    assert best is not None
+    return best
+
+
+def applies(base: Base, task: Task) -> bool:
+    """Tell whether a probe can do the task on the base."""
+    encodes = not base.model.config.is_encoder_decoder
+    return encodes and task.new_head and task.auto_class in (*POOLED, *BY_TOKEN)
+
+
+def judge_of(task: Task, features: Dataset, data: Dataset) -> Judge:
+    """Return what tells how good scores of validation rows are, by the task's best metric."""
+
+    def judge(head: ProbeHead, examples: Examples, scores: Tensor) -> float:
+        said = task.outputs(_Scored(head, examples, scores), {})
+        return task.metrics(task.predictions(said, features, data), data).values[task.best]
+
+    return judge
+
+
+def start(
+    base: Base,
+    model: Any,
+    task: Task,
+    features: Mapping[str, Dataset],
+    data: Mapping[str, Dataset],
+    how: How,
+) -> Solved | str:
+    """Solve the last linear map of a model's head on what goes into it, in place, or say why it can't be solved.
+
+    A fine-tuning then starts from a head that fits the base as it is, and needn't distort it to meet a random one
+    (Kumar et al. 2022, arXiv:2202.10054).
+    """
+    if task.auto_class not in (*POOLED, *BY_TOKEN):
+        return f"{task.name} has no head of its own"
+    by_token = task.auto_class in BY_TOKEN
+    collate = task.collate(base.tokenizer, model)
+    feeds = {split: Feed(rows, collate) for split, rows in features.items()}
+    last = _last_linear(base, model, feeds["train"], by_token=by_token)
+    if last is None:
+        return f"a {type(model).__name__} has no linear map at its end, one vector a {'token' if by_token else 'text'}"
+    seen: dict[str, Tensor] = {}
+    handle = last.register_forward_pre_hook(lambda module, args: seen.update(x=args[0]))
+
+    def read(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        model(**batch)
+        return {"x": seen["x"]}
+
+    readers = _readers(base, feeds, last.in_features, by_token, how)
+    try:
+        for reader in readers.values():
+            reader.read(range(len(reader.feed)), read)
+    finally:
+        handle.remove()
+    train, validation = (readers[split].examples("x") for split in ("train", "validation"))
+    head = ProbeHead(task.auto_class, Form((0,), None if by_token else "mean"), model.config, width=last.in_features)
+    judge = judge_of(task, features["validation"], data["validation"])
+    asked = _asked(train, by_token)
+    found = processes.from_main(
+        lambda: solved(task, head, asked, validation, judge, smoothing=how.smoothing, near=_NEAR)
+    )
+    with torch.no_grad():
+        last.weight.copy_(found.weight)
+        if last.bias is not None:
+            last.bias.copy_(found.bias)
+    return found
+
+
+def _last_linear(base: Base, model: Any, feed: Feed, *, by_token: bool) -> nn.Linear | None:
+    """Return the linear map of the head that is called last, where it is given one vector a text or a token."""
+    called: list[tuple[nn.Linear, int]] = []
+    own = {id(m) for m in base.model.modules()}
+    handles = [
+        m.register_forward_pre_hook(lambda module, args: called.append((module, args[0].ndim)))
+        for m in model.modules()
+        if isinstance(m, nn.Linear) and id(m) not in own
+    ]
+    batch = {k: v.to(base.model.device) for k, v in feed.batch([0]).items() if k not in LABELS}
+    try:
+        with torch.no_grad():
+            model(**batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    wanted = 3 if by_token else 2
+    return called[-1][0] if called and called[-1][1] == wanted else None
+
+
+def probe(
+    base: Base,
+    task: Task,
+    features: Mapping[str, Dataset],
+    data: Mapping[str, Dataset],
+    how: How,
+) -> tuple[ProbeModel, Solved, list[Any]]:
+    """Return the model of a task with the probe that does best on the validation rows, and what it predicts for them.
+
+    `features` have labels, those of validation too. The base runs over each text once, over the training rows in the
+    precision of `how`; forms are chosen on a part of large splits. What `how` has no room for is kept on disk.
+    """
+    collate = task.collate(base.tokenizer, base.model)
+    feeds = {split: Feed(rows, collate) for split, rows in features.items()}
+    layers = tuple(range(len(blocks(base.model)) + 1))
+    by_token = task.auto_class in BY_TOKEN
+    forms = [Form((k,), p) for k in layers for p in ((None,) if by_token else POOLINGS)]
+    width = base.model.config.hidden_size
+    finalists = 1 if by_token else _FINALISTS
+    readers = _readers(base, feeds, width * finalists, by_token, how)
+    some = {split: _some(feed, by_token, _SCREENED // (4 * width * len(forms))) for split, feed in feeds.items()}
+    for split, reader in readers.items():
+        reader.read(some[split], _asking(base, forms))
+
+    def explained(form: Form) -> float:
+        return _screened(task, *(_asked(readers[s].examples(form, some[s]), by_token) for s in ("train", "validation")))
+
+    chosen = processes.from_main(lambda: sorted(forms, key=explained, reverse=True)[:finalists])
+    how.watch.note("probe", f"of {len(forms)} forms, the best at first sight: " + "; ".join(map(str, chosen)))
+    for reader in readers.values():
+        reader.keep(chosen)
+        reader.read(range(len(reader.feed)), _asking(base, chosen))
+
+    judge = judge_of(task, features["validation"], data["validation"])
+
+    def sees(split: str, form: Form) -> Examples:
+        return beside([readers[split].examples(Form((k,), form.pooling)) for k in form.layers])
+
+    def solve(form: Form, penalties: Sequence[float], near: float = _NEARER) -> tuple[Form, Solved]:
+        head = ProbeModel(base, task.auto_class, form, **task.config()).probe
+        train, validation = _asked(sees("train", form), by_token), sees("validation", form)
+        found = solved(task, head, train, validation, judge, smoothing=how.smoothing, near=near, penalties=penalties)
+        how.watch.note("", f"{form}: {task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
+        return form, found
+
+    def best() -> tuple[Form, Solved]:
+        pick = min if task.lower_is_better else max
+        found = [solve(form, PENALTIES) for form in chosen]
+        form, alone = pick(found, key=lambda one: one[1].value)
+        alike = tuple(sorted(k for f in chosen if f.pooling == form.pooling for k in f.layers))
+        if len(alike) > 1:
+            around = PENALTIES.index(alone.penalty)
+            found.append(solve(Form(alike, form.pooling), PENALTIES[max(0, around - 1) : around + 2]))
+        form, nearly = pick(found, key=lambda one: one[1].value)
+        return solve(form, [nearly.penalty], near=_THERE)
+
+    form, weights = processes.from_main(best)
+    examples = sees("validation", form)
+    model = ProbeModel(base, task.auto_class, form, **task.config())
+    with torch.no_grad():
+        model.probe.score.weight.copy_(weights.weight)
+        model.probe.score.bias.copy_(weights.bias)
+        scores = torch.addmm(weights.bias, examples.x, weights.weight.T)
+        said = task.outputs(_Scored(model.probe, examples, scores), {})
+    return model, weights, task.predictions(said, features["validation"], data["validation"])
+
+
+def most_kept(base: Base, units: int, by_token: bool) -> int:
+    """Return how many bytes of vectors are kept at once of so many units: of all forms at first, then of the best."""
+    width, depth = int(base.model.config.hidden_size), len(blocks(base.model)) + 1
+    forms, finalists = (depth, 1) if by_token else (depth * len(POOLINGS), _FINALISTS)
+    return max(min(units * width * 4 * forms, _SCREENED), units * width * 4 * (1 if by_token else 2 * finalists))
+
+
+def _some(feed: Feed, by_token: bool, most: int) -> list[int]:
+    """Return features drawn at random that are no more than about so many vectors."""
+    order = np.random.default_rng(0).permutation(len(feed))
+    units = np.cumsum([count * (longest if by_token else 1) for count, longest in (feed.shapes[i] for i in order)])
+    return sorted(order[: int(np.searchsorted(units, most)) + 1].tolist())
+
+
+def _readers(base: Base, feeds: Mapping[str, Feed], width: int, by_token: bool, how: How) -> dict[str, Reader[Any]]:
+    """Return what collects `width` numbers a unit of each split, in memory if `how` has room for them.
+
+    Raises `OSError` where the disk has none, either.
+    """
+    found = {}
+    for split, feed in feeds.items():
+        mixed = how.mixed if split == "train" else "no"
+        found[split] = Reader[Any](feed, base.model.device, by_token=by_token, mixed=mixed, watch=how.watch)
+    size = sum(int(reader.counts.sum()) for reader in found.values()) * width * 4
+    if size > how.room:
+        for reader in found.values():
+            reader.folder = disk(size)
+    return found
+
+
+def _asking(base: Base, forms: Sequence[Form]) -> Callable[[dict[str, Tensor]], dict[Form, Tensor]]:
+    """Return what runs the base over a batch and gives what each form sees."""
+    layers = frozenset(k for form in forms for k in form.layers)
+
+    def ask(batch: dict[str, Tensor]) -> dict[Form, Tensor]:
+        flat = {k: v.flatten(0, -2) for k, v in batch.items()}
+        hidden = layers_of(base.model, flat.pop("input_ids"), layers, **flat)
+        mask = flat["attention_mask"]
+        return {
+            f: f.read(hidden) if f.pooling is None else pooled(f.read(hidden).float(), mask, f.pooling) for f in forms
+        }
+
+    return ask
+
+
+def _asked(e: Examples, by_token: bool) -> Examples:
+    """Return the units that have a label, where tokens have one each."""
+    return e.asked() if by_token and "labels" in e.labels else e
+
+
+def _screened(task: Task, train: Examples, validation: Examples) -> float:
+    """Return what share of the labels' variance on the validation rows ridge regression explains."""
+    mean, scale = train.x.mean(0), train.x.std(0, unbiased=False).clamp(min=1e-6)
+    x, other = ((e.x - mean) / scale for e in (train, validation))
+    outs = max(_outputs(task, train), _outputs(task, validation))
+    y, truth = _targets(task, train, outs), _targets(task, validation, outs)
+    level = y.mean(0)
+    gram, product = ((x.T @ right / len(x)).double() for right in (x, y - level))
+    spread = ((truth - level) ** 2).sum(0).clamp(min=1e-6)
+    found = []
+    for penalty in (1e-2, 1e-1, 1.0, 10.0, 100.0):
+        factor = torch.linalg.cholesky(gram + penalty * torch.eye(len(gram), dtype=gram.dtype))
+        guess = other @ torch.cholesky_solve(product, factor).float() + level
+        found.append(float((1 - ((truth - guess) ** 2).sum(0) / spread).mean()))
+    return max(found)
+
+
+def _outputs(task: Task, e: Examples) -> int:
+    target = e.labels.get("labels")
+    if task.auto_class == "AutoModelForTokenClassification" or (target is not None and not target.is_floating_point()):
+        assert target is not None
+        return 1 if e.choices else int(target.max()) + 1
+    return 2 if target is None else (1 if target.ndim == 1 else target.shape[-1])
+
+
+def _targets(task: Task, e: Examples, outs: int) -> Tensor:
+    """Return the labels as numbers to regress on, (units, outputs)."""
+    if "start_positions" in e.labels:
+        starts = torch.from_numpy(np.cumsum(e.counts) - e.counts)
+        y = torch.zeros(len(e.x), 2)
+        for i, key in enumerate(("start_positions", "end_positions")):
+            y[starts + e.labels[key], i] = 1.0
+        return y
+    target = e.labels["labels"]
+    if e.choices:
+        return nn.functional.one_hot(target, e.choices).float().view(-1, 1)
+    if target.is_floating_point():
+        return target.float().view(len(e.x), -1)
+    return nn.functional.one_hot(target.flatten(), outs).float()

@@ -1,0 +1,1 @@
+"""The processes, devices and trackers of a run."""

@@ -1,0 +1,100 @@
+"""Tell trackers of a run: TensorBoard, Weights & Biases, MLflow, and what else Accelerate knows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import OptionError, unknown
+from ..watch import Watch
+from . import processes
+
+_EVERY = 10  # steps between two values of the loss
+
+
+class Tracked(Watch):
+    """Hand everything on to another watch, and what is measured to trackers."""
+
+    def __init__(self, watch: Watch, trackers: Sequence[Any]) -> None:
+        self.watch, self.trackers = watch, trackers
+        self.step = 0
+
+    def note(self, topic: str, text: str) -> None:
+        """Hand a remark on."""
+        self.watch.note(topic, text)
+
+    @contextlib.contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Watch]:
+        """Hand a bar on, and hear of its steps."""
+        with self.watch.bar(title, total):
+            yield self
+
+    def advance(self, steps: int = 1, **values: float) -> None:
+        """Hand steps on, and tell the trackers of every tenth loss and rate."""
+        self.watch.advance(steps, **values)
+        if "loss" in values:
+            self.step += 1
+            if self.step % _EVERY == 1:
+                self._log({f"train/{name}": value for name, value in values.items()})
+
+    def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
+        """Hand an epoch on, and tell the trackers of its metrics."""
+        self.watch.epoch(number, of, metrics)
+        self._log({"epoch": number, **{f"validation/{name}": value for name, value in metrics.items()}})
+
+    def result(self, report: Mapping[str, Any]) -> None:
+        """Hand a result on, and tell the trackers of it."""
+        self.watch.result(report)
+        found = {key: report[key] for key in ("trained_parameters", "adapter_bytes", "base_bytes", "seconds")}
+        for split, metrics in report["metrics"].items():
+            found |= {f"final/{split}/{key}": value for key, value in metrics.items() if key != "intervals"}
+        self._log(found)
+
+    def _log(self, values: Mapping[str, float]) -> None:
+        for tracker in self.trackers:
+            tracker.log(dict(values), step=self.step)
+
+
+def check_trackers(names: Sequence[str]) -> dict[str, Any]:
+    """Return Accelerate's trackers by name.
+
+    Raises `OptionError` where there is none of a name, or its package isn't installed.
+    """
+    if not names:
+        return {}
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    known = {str(name): kind for name, kind in LOGGER_TYPE_TO_CLASS.items()}
+    there = sorted(kind.value for kind in get_available_trackers())
+    for name in names:
+        if name not in known:
+            raise OptionError(f"--report-to {name}: {unknown('tracker', name, known)}")
+        if name not in there:
+            raise OptionError(f"--report-to {name}: its package isn't installed; there is {', '.join(there) or 'none'}")
+    return known
+
+
+@contextlib.contextmanager
+def tracked(names: Sequence[str], folder: Path, run: str, about: Mapping[str, Any], watch: Watch) -> Iterator[Watch]:
+    """Have the trackers of these names hear, inside, of a run with the options `about`; they keep files in `folder`."""
+    if not names or processes.index():
+        yield watch
+        return
+    known = check_trackers(names)
+    made = []
+    for name in names:
+        needs_folder = known[name].requires_logging_directory
+        folder.mkdir(parents=True, exist_ok=True)
+        made.append(known[name](run, logging_dir=str(folder)) if needs_folder else known[name](run))
+    flat = {key: value if isinstance(value, int | float | str) else str(value) for key, value in about.items()}
+    try:
+        for tracker in made:
+            if hasattr(tracker, "start"):
+                tracker.start()
+            tracker.store_init_configuration(flat)
+        yield Tracked(watch, made)
+    finally:
+        for tracker in made:
+            tracker.finish()

@@ -1,0 +1,1 @@
+"""Saved adapters: the registry, its store of versions, and the Hub."""

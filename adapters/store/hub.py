@@ -1,0 +1,88 @@
+"""Share adapters: from a registry to the Hub, and from the Hub into a registry."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..adapter.adapter import Adapter
+from ..adapter.manifest import MANIFEST, TENSORS
+from ..adapter.model_card import CARD, card
+from ..errors import AdapterError, HubError
+from ..io.atomic import sha256, version_of
+from ..io.untrusted import read_file
+from . import hub_client
+from .registry import Registry, check_name
+from .version_files import entry_of
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """An adapter of the Hub in a registry."""
+
+    name: str
+    version: str
+    repo: str
+    revision: str  # the commit
+    folder: str
+    manifest: dict[str, Any]
+
+
+def push(
+    registry: Registry,
+    reference: str,
+    repo: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    message: str | None = None,
+) -> hub_client.Pushed:
+    """Send an adapter's files, verified by their digests, and its card to a repository on the Hub, in one commit.
+
+    Of a version, adapter.json, what it names and README.md are sent, and not run.yaml, which names files of its
+    owner's. Raises `HubError`, and `AdapterError` where the version is damaged.
+    """
+    name, version = registry.resolve(reference)
+    folder = registry.there(name, version)
+    manifest = Adapter.load(folder, version=version).manifest
+    names = [MANIFEST, *manifest["files"], *([CARD] if (folder / CARD).is_file() else [])]
+    sizes = {file: about["bytes"] for file, about in manifest["files"].items()}
+    try:
+        files = {file: bytes(read_file(folder / file, size=sizes.get(file))) for file in names}
+    except (OSError, ValueError) as error:
+        raise AdapterError(f"'{folder}' can't be read: {error}") from error
+    stated = {file: about["sha256"] for file, about in manifest["files"].items()}
+    if version_of(files[MANIFEST]) != version or any(sha256(files[file]) != digest for file, digest in stated.items()):
+        raise AdapterError(f"'{folder}' was changed while it was read")
+    message = message or f"{name}: {manifest['task']['name']}, version {version}"
+    done = hub_client.push(files, repo, private=private, revision=revision, message=message)
+    base = manifest["base"]["name"]
+    remark = f"adapter.json names the base by a path: '{base}'" if Path(base).is_absolute() else ""
+    return replace(done, remark=remark)
+
+
+def pull(
+    registry: Registry, repo: str, *, revision: str | None = None, name: str | None = None, lazy: bool = False
+) -> Pulled:
+    """Fetch an adapter from the Hub and register it by `name`, or the repository's; nothing is kept of a damaged one.
+
+    With `lazy`, its manifest alone; the rest is fetched when it is first used. Raises `HubError`, `RegistryError`.
+    """
+    name = check_name(name or re.sub(r"[^A-Za-z0-9_-]+", "-", repo.rpartition("/")[2]).strip("-_")[:96])
+    registry.prepare()
+    found = hub_client.fetch(repo, revision, lazy=lazy)
+    files, manifest = found.files, found.manifest
+    version = version_of(files[MANIFEST])
+    folder = registry.folder(name, version)
+    try:
+        size = manifest["files"][TENSORS]["bytes"]
+        entry = {**entry_of(manifest, size), "best": Adapter(manifest, {}).task.best}
+        about = card(name, files[MANIFEST])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise HubError(f"{repo}: {MANIFEST} lacks what a registry says of an adapter: {error!r}") from error
+    if not lazy and not (folder / CARD).exists():  # one that is there may be its owner's own
+        files = {**files, CARD: about}
+    registry.add(name, files, {**entry, "hub": {"repo": repo, "revision": found.commit}})
+    return Pulled(name, version, repo, found.commit, str(Path(folder)), manifest)

@@ -1,0 +1,364 @@
+"""The registry: adapters by name and version in a store, and registry.json, an index that can be made from it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+from ..adapter.manifest import MANIFEST, TENSORS
+from ..errors import RegistryError, unknown
+from ..io.atomic import check_writable, version_of, write_file, write_folder
+from .index import NAME, TAG, Index
+from .journal import Records, from_store, shelves
+from .version_files import ENTRY, check_no_link, entry_file, faults
+
+if TYPE_CHECKING:
+    from ..adapter.adapter import Adapter
+
+LOCK_SECONDS = 600
+"""How long another process may have the registry locked; it takes milliseconds."""
+
+_INDEXES: dict[Path, tuple[Any, Index]] = {}
+"""Each registry.json as it was last read, with inode, time and size: writes go beside and are renamed."""
+
+
+def check_name(name: str) -> str:
+    """Return an adapter's name, or raise `RegistryError` where it isn't one."""
+    if not NAME.fullmatch(name):
+        raise RegistryError(
+            f"'{name}' is no adapter's name: letters, digits, - and _, at most 96, a letter or digit first"
+        )
+    return name
+
+
+def check_tag(tag: str) -> str:
+    """Return a tag, or raise `RegistryError` where it isn't one or could be a version cut short."""
+    if not TAG.fullmatch(tag):
+        raise RegistryError(
+            f"'{tag}' is no tag: letters, digits, ., - and _, at most 64, a letter or digit first, and not only 0-9a-f"
+        )
+    return tag
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The adapters that a `registry.json` lists, in the folder `store` beside it.
+
+    What changes something writes it to the store first and to the index then, under a lock. Where the lock does
+    nothing, the index may lose what the store has, and `rebuild` puts it back.
+    """
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str] | None = None) -> Registry:
+        """Return the registry at `path`, else at $ADAPT_REGISTRY, else ./registry.json."""
+        return cls(Path(path or os.environ.get("ADAPT_REGISTRY") or "registry.json"))
+
+    @property
+    def store(self) -> Path:
+        """The folder that holds every version of every adapter."""
+        return self.path.parent / "store"
+
+    # ---- what there is
+
+    def adapters(self) -> dict[str, dict[str, Any]]:
+        """Return what is registered: name -> {"current": version, "versions": {version: entry}, "tags": ...}.
+
+        Raises `RegistryError` where registry.json can't be read as one. Where there is no file, nothing is registered.
+        """
+        return dict(Index.read(self.path))
+
+    def known(self) -> Index:
+        """Return the index, read again only where the file is another one; not to be changed."""
+        try:
+            state = os.lstat(self.path)
+        except OSError:
+            return Index.read(self.path)
+        signature = (state.st_ino, state.st_mtime_ns, state.st_size)
+        if _INDEXES.get(self.path, (None,))[0] != signature:
+            _INDEXES[self.path] = (signature, Index.read(self.path))
+        return _INDEXES[self.path][1]
+
+    def resolve(self, reference: str) -> tuple[str, str]:
+        """Return (name, version) of `name`, `name@tag` or `name@version`, where a version may be cut short.
+
+        Raises `RegistryError`, with what there is, where there is none.
+        """
+        name, at, wanted = reference.partition("@")
+        if at and not wanted:
+            check_name(reference)
+        index = self.known()
+        self._check_known(name, index)
+        known = index.kept(name)
+        if not wanted:
+            return name, known["current"]
+        return name, self._version(name, wanted, known["versions"], known.get("tags", {}))
+
+    def folder(self, name: str, version: str) -> Path:
+        """Return where a version lies: in the folder that the adapter had when it was first added.
+
+        Raises `RegistryError` where a link stands there, which may lead anywhere.
+        """
+        index = self.known()
+        folder = self.store / (index.kept(name).get("folder", name) if name in index else name) / version
+        check_no_link(folder)
+        return folder
+
+    def load(self, reference: str) -> Adapter:
+        """Read the adapter `name`, `name@tag` or `name@version`.
+
+        Raises `RegistryError` where it isn't registered, `AdapterError` where its files are damaged, `HubError` where
+        it is on the Hub and can't be fetched.
+        """
+        from ..adapter.adapter import Adapter
+
+        name, version = self.resolve(reference)
+        return Adapter.load(self.there(name, version), version=version)
+
+    def there(self, name: str, version: str) -> Path:
+        """Return where a version lies, fetched now where it doesn't yet and its entry names a repository on the Hub.
+
+        Raises `HubError` where that fails.
+        """
+        folder = self.folder(name, version)
+        if not (folder / TENSORS).exists():
+            entry = self.known().kept(name)["versions"][version]
+            if "hub" in entry:
+                from .hub_client import bring
+
+                bring(folder, entry["hub"], lambda files: {ENTRY: entry_file(entry, files)})
+        return folder
+
+    def locate(self, path: str) -> str:
+        """Return a path as it is, or from the registry's own folder, where it is there and not here."""
+        there = self.path.parent / path
+        return str(there) if not os.path.exists(path) and there.exists() else path
+
+    # ---- what changes it
+
+    def prepare(self) -> None:
+        """Raise `RegistryError` now where adding an adapter would fail later: a bad index, a disk that is full."""
+        self.adapters()
+        check_writable(self.path.parent)
+
+    def add(self, name: str, files: Mapping[str, bytes], entry: Mapping[str, Any]) -> str:
+        """Store the files of an adapter as the current version of `name` and return that version.
+
+        A version is named by the digest of its manifest, which holds the digests of the rest; the same content is the
+        same version. Raises `RegistryError`.
+        """
+        check_name(name)
+        version = version_of(files[MANIFEST])
+        with self.changing(new=True) as index:
+            records = self._records(name, index)
+            folder = records.folder / version
+            check_no_link(folder)
+            if not folder.is_dir():
+                records.entries[version] = {**entry, "number": records.number}
+                write_folder(folder, {**files, ENTRY: entry_file(records.entries[version], files)})
+            else:
+                records.entries.setdefault(version, {**entry, "number": records.number})
+                _repair(folder, {ENTRY: entry_file(records.entries[version], files), **files})
+            state = records.state()
+            if state is None or state["current"] != version:
+                records.add_change({"current": version})
+            index.put(name, records.state(index.get(name)))
+        return version
+
+    def tag(self, reference: str, tag: str) -> tuple[str, str]:
+        """Call a version `name@tag`, and none before; return name and version. Raises `RegistryError`."""
+        check_tag(tag)
+        return self._change(reference, lambda version: {"tags": {tag: version}})
+
+    def untag(self, name: str, tag: str) -> None:
+        """Take a tag away. Raises `RegistryError` where it isn't there."""
+        index = self.known()
+        self._check_known(name, index)
+        if tag not in index[name].get("tags", {}):
+            raise RegistryError(unknown(f"tag of {name}", tag, index[name].get("tags", {}), known_as="there are"))
+        self._change(name, lambda _: {"tags": {tag: None}})
+
+    def rollback(self, name: str, wanted: str | None = None) -> str:
+        """Make a version current again and return it: by default the one added before; a removed one is put back.
+
+        An adapter that was removed as a whole is put back as it was. Raises `RegistryError`.
+        """
+        check_name(name)
+        with self.changing() as index:
+            records = self._records(name, index) if name in index else self._removed(name, index)
+            state = records.state()
+            change: dict[str, Any]
+            if wanted is not None:
+                change = {"current": self._version(name, wanted, records.entries, (state or {}).get("tags", {}))}
+            elif state is None:
+                change = {"restored": records.last_removal()}
+            else:
+                change = {"current": _before(name, state)}
+            records.add_change(change)
+            index.put(name, state := records.state(index.get(name)))
+        return str(state["current"]) if state else ""
+
+    def rename(self, old: str, new: str) -> None:
+        """Call an adapter by another name; its files stay where they are. Raises `RegistryError`."""
+        check_name(new)
+        with self.changing() as index:
+            self._check_known(old, index)
+            if new == old:
+                raise RegistryError(f"{self.path}: '{old}' has that name already")
+            if new in index or self._records(new, index).state() is not None:
+                raise RegistryError(
+                    f"{self.path}: there is an adapter '{new}' already; `adapt remove {new}` makes room"
+                )
+            records = self._records(old, index)
+            records.add_change({"name": new})
+            state = records.state(index[old])
+            index.put(old, None)
+            index.put(new, state)
+
+    def remove(self, reference: str) -> tuple[str, list[str], str | None]:
+        """Take an adapter, or one version of it, out of the index; its files stay until they are collected.
+
+        Returns name, versions taken out, and the version that is current now. Raises `RegistryError`.
+        """
+        name, version = self.resolve(reference)
+        with self.changing() as index:
+            self._check_known(name, index)
+            records = self._records(name, index)
+            gone = [version] if "@" in reference else list(index[name]["versions"])
+            records.add_change({"removed": gone})
+            state = records.state(index[name])
+            index.put(name, state)
+        return name, gone, str(state["current"]) if state else None
+
+    def rebuild(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
+        """Make registry.json again from the store.
+
+        Returns the index, and why parts of the store were left out: those that are damaged.
+        """
+        with self.changing(damaged=True) as index:
+            left_out = self.renew(index)
+        return dict(index), left_out
+
+    def renew(self, index: Index) -> list[str]:
+        """Put what the store says into an index that `changing` yielded; return what was left out, and why."""
+        found, left_out = from_store(self.store, index)
+        index.lines.clear()
+        for name, (records, state) in found.items():
+            if name != records.name:  # another one has its name
+                records.add_change({"name": name})
+            index.put(name, state)
+        return left_out
+
+    # ---- parts of these
+
+    def _change(self, reference: str, change: Callable[[str], Mapping[str, Any]]) -> tuple[str, str]:
+        """Write down the change that `change` makes of a version."""
+        name, version = self.resolve(reference)
+        with self.changing() as index:
+            self._check_known(name, index)
+            records = self._records(name, index)
+            records.add_change(change(version))
+            index.put(name, records.state(index[name]))
+        return name, version
+
+    def _records(self, name: str, index: Index) -> Records:
+        """Return what the store has of a name: of its own folder, or, where another adapter has that, of one beside."""
+        known = index.get(name)
+        if known is not None:
+            return Records.read(self.store / known.get("folder", name), known, trust=True)
+        records, number = Records.read(self.store / name), 1
+        while records.name != name:
+            number += 1
+            records = Records.read(self.store / f"{name}.{number}")
+        return records
+
+    def _removed(self, name: str, index: Index) -> Records:
+        """Return what the store has of an adapter that the index doesn't list."""
+        taken = {known.get("folder", name) for name, known in index.items()}
+        for records in shelves(self.store, index):
+            if records.name == name and records.entries and records.folder.name not in taken:
+                return records
+        raise self._unknown(name, index)
+
+    def _check_known(self, name: str, index: Index) -> None:
+        if name not in index:
+            raise self._unknown(name, index)
+
+    def _unknown(self, name: str, index: Index) -> RegistryError:
+        if not os.path.exists(self.path):  # where a disk can't tell, it isn't
+            return RegistryError(f"no adapter named '{check_name(name)}', since there is no {self.path}")
+        return RegistryError(f"{self.path}: " + unknown("adapter", check_name(name), index, known_as="registered"))
+
+    def _version(self, name: str, wanted: str, versions: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        if wanted in tags:
+            return tags[wanted]
+        matching = [version for version in versions if version.startswith(wanted)]
+        if len(matching) != 1:
+            named = unknown(f"version of {name}", wanted, [*tags, *versions], known_as="there are")
+            raise RegistryError(f"{self.path}: {named}")
+        return matching[0]
+
+    @contextlib.contextmanager
+    def changing(self, *, damaged: bool = False, new: bool = False) -> Iterator[Index]:
+        """Hold the lock and yield the index; it is written when the block ends well and has changed it.
+
+        With `damaged`, one that can't be read is yielded as an empty one. Raises `RegistryError`, also where there is
+        neither index nor store and none is to be made `new`.
+        """
+        if not (new or self._is_there()):
+            raise RegistryError(f"there is no {self.path}, nor a store beside it")
+        check_writable(self.path.parent)
+        with self.locked():
+            index = Index.read(self.path, damaged=damaged)
+            before = None if damaged else dict(index.lines)
+            yield index
+            if index.lines != before or not self.path.exists():
+                write_file(self.path, index.to_bytes())
+
+    def _is_there(self) -> bool:
+        try:
+            return self.path.exists() or self.store.exists()
+        except OSError as error:
+            raise RegistryError(f"can't read '{self.path}': {error.strerror or error}") from error
+
+    @contextlib.contextmanager
+    def locked(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """Hold the lock on the registry. Raises `RegistryError` where another process has it for so long."""
+        lock = filelock.FileLock(f"{self.path}.lock")
+        try:
+            lock.acquire(timeout=seconds, poll_interval=0.01)
+        except filelock.Timeout:
+            raise RegistryError(f"'{self.path}' is locked by another process, for {seconds:g} s now") from None
+        except OSError as error:
+            raise RegistryError(f"can't lock '{lock.lock_file}': {error.strerror or error}") from error
+        try:
+            yield
+        except OSError as error:
+            raise RegistryError(f"can't go on with '{error.filename or self.path}': {error.strerror}") from error
+        finally:
+            with contextlib.suppress(OSError):  # what was changed is changed; the process's end lets go of it
+                lock.release()
+
+
+def _before(name: str, state: Mapping[str, Any]) -> str:
+    versions = list(state["versions"])
+    place = versions.index(state["current"])
+    if place == 0:
+        later = ", ".join(versions[1:])
+        more = f"; give one to go to, there are: {later}" if later else ", and there is no other"
+        raise RegistryError(f"{name}@{state['current']} is the first version{more}")
+    return str(versions[place - 1])
+
+
+def _repair(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files of a version again, each in one step, where any of them isn't as it was written."""
+    if any(True for _ in faults(folder)):
+        for name, data in files.items():
+            write_file(folder / name, data)

@@ -1,0 +1,1 @@
+"""Training: fit a strategy, loop over batches, checkpoint."""

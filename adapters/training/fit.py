@@ -1,0 +1,155 @@
+"""Fit a strategy to a shared base and a head on top of it, and take both out again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..base.base import Base
+from ..base.snapshot import Snapshot
+from ..errors import BaseModelError, StrategyError, named
+from ..patches.patch import Patch, Replace
+from ..strategy import Strategy
+
+if TYPE_CHECKING:
+    from ..tasks import Task
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A strategy on a base: what learns, copies of the base's own tensors among it, and the modules from before."""
+
+    learning: list[nn.Parameter]
+    before: dict[str, Tensor]  # by name in the base
+    modules: frozenset[int]  # by identity
+    own: dict[str, nn.Parameter]  # of the base, by name
+
+    def starts(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+        """Return parameters as they are, copied where no copy was made yet."""
+        there = {id(self.own[name]): values for name, values in self.before.items()}
+        return [there[id(p)] if id(p) in there else p.detach().clone() for p in parameters]
+
+
+@contextlib.contextmanager
+def fitted(base: Base, strategy: Strategy) -> Iterator[Fitted]:
+    """Apply a strategy, yield what came of it, and put all back at the end.
+
+    Modules, hooks and storages are put back whatever the strategy did; values changed behind our back are found by
+    their digests and read again from where the base came from.
+    """
+    if (base.of or base).serving:
+        raise BaseModelError(f"an open pool answers from base '{base.name}'; close it, or train on another copy")
+    who = type(strategy).__name__
+    snapshot, own = Snapshot(base.model), dict(base.model.named_parameters())
+    known = frozenset(map(id, base.model.modules()))
+    before: dict[str, Tensor] = {}
+    try:
+        learning = _applied(base, strategy)
+        chosen = {id(p) for p in learning}
+        before.update({name: p.detach().clone() for name, p in own.items() if id(p) in chosen})
+        yield Fitted(learning, before, known, own)
+        with named(f"{who}.remove"):
+            strategy.remove(base.model)
+        if left := snapshot.changed(base.model):
+            raise StrategyError(f"{who}.remove left the base changed, first at {left[0].strip()}")
+    finally:
+        snapshot.restore()
+        with torch.no_grad():
+            for name, values in before.items():
+                own[name].copy_(values)
+        base.model.requires_grad_(False).eval()
+        if base.altered():
+            base.reload()
+
+
+def _applied(base: Base, strategy: Strategy) -> list[nn.Parameter]:
+    """Apply a strategy, make only what it returned learn, and return that.
+
+    Raises `StrategyError` where it returned what the base doesn't have, or changed the base's values.
+    """
+    who = f"{type(strategy).__name__}.apply"
+    own = dict(base.model.named_parameters())
+    with named(who):
+        learning = list({id(p): p for p in strategy.apply(base.model)}.values())
+    if base.added_tokens and not any(p is base.model.get_input_embeddings().added for p in learning):
+        learning.append(base.model.get_input_embeddings().added)
+    there = {id(p) for p in base.model.parameters()}
+    for p in learning:
+        if not isinstance(p, nn.Parameter) or id(p) not in there:
+            raise StrategyError(f"{who} returned what is no parameter of the base: {type(p).__name__}")
+    now = dict(base.model.named_parameters())
+    altered = [name for name in base.altered() if name in own and now.get(name) is own[name]]
+    if altered:
+        raise StrategyError(f"{who} changed the values of '{altered[0]}'; a new adapter starts as the base itself")
+    held = next((name for name, p in now.items() if not p.is_floating_point() and any(p is o for o in learning)), None)
+    if held is not None:
+        raise StrategyError(
+            f"{type(strategy).__name__} trains '{held}', which is held in {base.quantization} and can't learn; lora "
+            "and head-only leave the base's own weights alone, or load it without --quantization"
+        )
+    base.model.requires_grad_(False)
+    for p in learning:
+        p.requires_grad_(True)
+    return learning
+
+
+def learned(base: Base, strategy: Strategy) -> dict[str, Patch]:
+    """Return a strategy's patches by module, or raise `StrategyError` where it gave anything else."""
+    who = f"{type(strategy).__name__}.patches"
+    with named(who):
+        found = dict(strategy.patches(base.model))
+    for module, patch in found.items():
+        if not (isinstance(module, str) and isinstance(patch, Patch)):
+            raise StrategyError(f"{who} returned {module!r}: {type(patch).__name__}, not a Patch by a module's name")
+    return found
+
+
+def task_model(
+    base: Base, task: Task, learning: list[nn.Parameter], base_parameters: int
+) -> tuple[Any, dict[str, nn.Parameter], bool]:
+    """Return the model of a task, the parameters of its head that learn, and whether its output embeddings are untied.
+
+    A new head always learns. A head that came with the base learns with strategies that train all of the base, and
+    with those that train nothing of it; where it is tied to the base's embeddings, these get a copy to train.
+    """
+    model = base.task_model(task.auto_class, **task.config())
+    names = set(base.head_names(model))
+    whole = base_parameters == len(list(base.model.parameters()))
+    if not task.new_head and learning and not whole:
+        names -= base.from_checkpoint(model)
+    untied = not names and not learning
+    if untied:
+        model = base.task_model(task.auto_class, untied=True, **task.config())
+        names = set(base.head_names(model))
+    for name, p in model.named_parameters():
+        if name in base.head_names(model):
+            p.requires_grad_(name in names)
+    return model, {name: p for name, p in model.named_parameters() if name in names}, untied
+
+
+def with_added(base: Base, patches: Mapping[str, Patch]) -> dict[str, Patch]:
+    """Return a strategy's patches with the rows of added tokens among them, where the base has some.
+
+    Raises `StrategyError` where the strategy changes the embeddings in a way that these can't be put beside.
+    """
+    if not base.added_tokens:
+        return dict(patches)
+    embedding = base.model.get_input_embeddings()
+    name = next(name for name, module in base.model.named_modules() if module is embedding)
+    there = patches.get(name, Replace({}))
+    if not isinstance(there, Replace):
+        raise StrategyError(f"'{name}' has a patch of kind '{there.kind}', and rows of added tokens can't stand beside")
+    return {**patches, name: Replace({**there.replaced, "added": embedding.added})}
+
+
+def moved(patch: Patch, module: str, before: Mapping[str, Tensor]) -> Patch:
+    """Drop from a patch of replaced tensors those that are what the base has."""
+    if not isinstance(patch, Replace):
+        return patch
+    was = {name: before.get(f"{module}.{name}" if module else name) for name in patch.replaced}
+    return Replace({n: t for n, t in patch.replaced.items() if was[n] is None or not torch.equal(t, was[n])})  # type: ignore[arg-type]

@@ -1,0 +1,541 @@
+"""The trunk: what lies below the lowest thing that learns. It is run once over the features, and then kept."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import torch
+from torch import Tensor, nn
+
+from ..base.base import Base
+from ..base.stub import Given
+from ..base.tracing import Anatomy, study
+from ..errors import TrainingError
+from ..evaluation.evaluate import apart
+from ..features import cache
+from ..features.feed import Feed, chunks, rows
+from ..features.hidden_states import States, disk
+from ..runtime import processes
+from ..runtime.precision import precision
+from ..settings import TrainingOptions
+from ..watch import Watch
+from .fit import Fitted
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..tasks import Task
+
+
+class _Reached(Exception):
+    """Everything that is to be kept of a pass has been seen."""
+
+
+@dataclass
+class _Now:
+    """The batch under way: which texts of what is kept, and where their vectors belong in it."""
+
+    kept: Kept
+    texts: np.ndarray
+    masks: dict[str, Tensor]
+
+
+class Trunk:
+    """The frozen lower part of a task's model.
+
+    Either blocks from the lowest on, each exchanged for the hidden states that were kept of the highest of them; or,
+    where nothing of the base learns, all of it.
+    """
+
+    def __init__(self, base: Base, model: Any, task: Task, anatomy: Anatomy, frozen: int) -> None:
+        """Take the lowest `frozen` blocks of the base in a task's `model`; one more than there are is all of the base.
+
+        An encoder-decoder's head may call encoder and decoder by themselves, so of those blocks alone are taken.
+        """
+        self.base, self.model, self.task, self.anatomy = base, model, task, anatomy
+        count = len(anatomy.blocks)
+        apart = model.base_model is not model and type(model.base_model) is type(base.model)
+        decodes = base.model.config.is_encoder_decoder
+        self.whole = frozen > count and apart and not decodes and not base.fresh - {"pooler"}
+        self.frozen = min(frozen, count)
+        self.depth = "the whole base" if self.whole else f"{self.frozen} of {count} blocks"
+        self.width = base.model.config.hidden_size
+        stacks: dict[str, list[str]] = {}
+        for name in anatomy.blocks[: self.frozen]:
+            stacks.setdefault(name.rpartition(".")[0], []).append(name)
+        self.stacks = {"": []} if self.whole else stacks
+        self.generates = decodes and task.generates
+        self._modules = dict(base.model.named_modules())
+        self._extras: dict[str, tuple[Any, ...]] = {}
+        self._hands_on = False  # whether the first block of a stack makes something that the others are given
+        self.now: _Now | None = None
+
+    # ---- what is kept
+
+    def counts(self, features: Dataset) -> dict[str, list[int]]:
+        """Return for each stack how many vectors each text has."""
+        found: dict[str, list[int]] = {}
+        for i, stack in enumerate(self.stacks):
+            column = "labels" if i and self.generates else "input_ids"
+            counts: list[int] = []
+            for start in range(0, len(features), 10_000):
+                for ids in features[column][start : start + 10_000]:
+                    counts += map(len, ids) if ids and isinstance(ids[0], list) else [len(ids)]
+            found[stack] = counts
+        return found
+
+    def fill(self, feed: Feed, room: float, watch: Watch, *, mixed: str = "no", store: bool = False) -> Kept:
+        """Run the trunk over a split and keep what it says: in memory where it takes no more than `room` bytes.
+
+        With `store`, what an earlier run kept is taken, and what is computed is kept for later ones. Raises `OSError`
+        where it takes a file and the disk is full.
+        """
+        kept = Kept(feed, self)
+        counts = self.counts(feed.features)
+        order = sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
+        here, several = processes.on_node()
+        each = list(chunks(order, feed.shapes))
+        whole = len(each) >= 4 * several  # else they are cut, so that each process has as much
+        mine = each[here::several] if whole else [part for chunk in each if (part := chunk[here::several])]
+        was_training = self.model.training
+        self.model.eval()
+        half = torch.autocast(self.model.device.type, torch.bfloat16, enabled=mixed == "bf16")
+        try:
+            with contextlib.closing(kept), torch.no_grad():
+                with half:
+                    said = self._watched(_on(feed.batch(order[:4]), self.model.device))
+                kept.level = self._level(feed, order[:4], said)
+                kept.made(counts, said, room)
+                if store and all(processes.gathered(kept.recalled(mixed))):
+                    return kept
+                with processes.agreed(OSError), watch.bar("running the trunk", sum(map(len, mine))) as bar:
+                    for chosen in mine:
+                        batch = _on(feed.batch(chosen), self.model.device)
+                        with half:
+                            said = self._watched(batch)
+                        kept.put(chosen, batch, said)
+                        bar.advance(len(chosen))
+                for states in kept.states.values():
+                    states.done()
+        finally:
+            self.model.train(was_training)
+        if store and here == 0:
+            try:
+                kept.remember(mixed)
+            except OSError as error:
+                watch.note("trunk", f"not kept for later runs: {error.strerror or error}")
+        return kept
+
+    def _watched(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Run a batch up to the top of the trunk; return each stack's hidden states, or the base's output."""
+        found: dict[str, Any] = {}
+        handles = []
+
+        def watch(key: str, module: nn.Module, last: bool) -> None:
+            def seen(module: nn.Module, args: Any, output: Any) -> None:
+                found[key] = output if self.whole else output[0] if isinstance(output, tuple) else output
+                if last:
+                    raise _Reached
+
+            handles.append(module.register_forward_hook(seen))
+
+        tops = {"": self.model.base_model} if self.whole else {s: self._modules[n[-1]] for s, n in self.stacks.items()}
+        for key, module in tops.items():
+            watch(key, module, key == list(tops)[-1])
+        if not self.whole:
+            self._note_what_is_handed_on(handles)
+        try:
+            type(self.model).forward(self.model, **batch)  # in the precision of here, not in that of Accelerate
+        except _Reached:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
+
+    def _note_what_is_handed_on(self, handles: list[Any]) -> None:
+        def noted(module: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(output, tuple) and any(isinstance(v, Tensor) for v in output[1:]):
+                self._hands_on = True
+
+        handles += [self._modules[names[0]].register_forward_hook(noted) for names in self.stacks.values()]
+
+    def _level(self, feed: Feed, chosen: Sequence[int], said: Mapping[str, Any]) -> str:
+        """Tell how much of what the base says the head reads: its pooled output, the first token, or all tokens."""
+        if not self.whole or self.task.generates:
+            return "all"
+        few, output = rows(feed.features, chosen[:4]), said[""]
+        texts = sum(choices for choices, _ in (feed.shapes[i] for i in chosen[:4]))
+        whole = feed.collate(few)
+        hidden, pooled = output[0][:texts, : whole["input_ids"].shape[-1]], output.get("pooler_output")
+        others = {} if pooled is None else {"pooler_output": pooled[:texts]}
+        wanted = self._said(type(output)(last_hidden_state=hidden, **others), whole)
+        try:
+            short = feed.collate([_first_token(row) for row in few])
+        except ValueError:  # labels token by token
+            return "all"
+        first = hidden[:, :1]
+        levels = {"pooled": (torch.full_like(first, float("nan")), others), "first": (first, {})}
+        for level, (tokens, more) in levels.items():
+            guess = self._said(type(output)(last_hidden_state=tokens, **more), short)
+            if _same(wanted, guess):
+                return level
+        return "all"
+
+    def _said(self, output: Any, batch: Mapping[str, Tensor]) -> list[Any] | None:
+        """Return what the head makes of an output of the base, or None where it can't."""
+        with _exchanged(self.model, Given(self.base.model, lambda *a, **k: output, self._fresh_pooler)):
+            try:
+                return self.task.outputs(self.model, _on(batch, self.model.device))
+            except (RuntimeError, IndexError, ValueError):
+                return None
+
+    @property
+    def _fresh_pooler(self) -> Any:
+        return getattr(self.model.base_model, "pooler", None) if "pooler" in self.base.fresh else None
+
+    # ---- what is given
+
+    @contextlib.contextmanager
+    def exchanged(self) -> Iterator[None]:
+        """Have the model take, of batches that are in use, what was kept of them; other batches run as ever."""
+        if self.whole:
+            with _exchanged(self.model, Given(self.base.model, self._output, self._fresh_pooler)):
+                yield
+            return
+        try:
+            for names in self.stacks.values():
+                for name in names:
+                    module = self._modules[name]
+                    module.forward = functools.partial(self._block, name, names, type(module).forward, module)
+            yield
+        finally:
+            for names in self.stacks.values():
+                for name in names:
+                    self._modules[name].__dict__.pop("forward", None)
+
+    def still(self) -> None:
+        """Put what the trunk consists of in eval mode, as it was when it was run."""
+        for name, module in self.base.model.named_modules():
+            if self.whole or self.anatomy.stage.get(name, self.frozen + 1) <= self.frozen:
+                module.training = False
+
+    def _block(self, name: str, names: list[str], own: Any, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if self.now is None:
+            return own(module, *args, **kwargs)
+        hidden = args[0] if args else next(iter(kwargs.values()))
+        stack = name.rpartition(".")[0]
+        if name == names[0] and self._hands_on:
+            with torch.no_grad():
+                self._extras[stack] = own(module, *args, **kwargs)[1:]
+        if name == names[-1]:
+            hidden = self.now.kept.padded(self.now, stack, hidden)
+        if name in self.anatomy.gives_tuple:
+            return (hidden, *self._extras.get(stack, (None,)))
+        return hidden
+
+    def _output(self, *args: Any, **kwargs: Any) -> Any:
+        return self.base.model(*args, **kwargs) if self.now is None else self.now.kept.output(self.now)
+
+    def masks(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return for each stack where in a padded batch its texts' vectors belong, (texts, tokens)."""
+        here = batch["attention_mask"].flatten(0, -2).bool()
+        below = batch["labels"] != -100 if self.generates else here
+        return {stack: below if i else here for i, stack in enumerate(self.stacks)}
+
+
+@dataclass
+class Kept(Feed):
+    """A split's features, with what the trunk said of them."""
+
+    feed: Feed
+    trunk: Trunk
+    level: str = "all"
+    states: dict[str, States] = field(default_factory=dict)
+    in_memory: bool = True
+    was_stored: bool = False  # by an earlier run
+
+    def __post_init__(self) -> None:
+        self.shapes = self.feed.shapes
+        choices = [count for count, _ in self.shapes]
+        self.first = np.cumsum([0, *choices])
+        """Where each feature's texts begin; all but multiple choice have one."""
+        self._whole: dict[str, Tensor] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept."""
+        return sum(states.nbytes for states in self.states.values())
+
+    # ---- filling
+
+    def made(self, counts: Mapping[str, Sequence[int]], said: Mapping[str, Any], room: float) -> None:
+        """Make room for values like those `said` first."""
+        like: dict[str, tuple[Sequence[int], Tensor]] = {}
+        if self.trunk.whole:
+            self._type = type(said[""])
+            hidden, pooled = said[""][0], said[""].get("pooler_output")
+            one = [1] * len(counts[""])
+            if self.level != "pooled":
+                like["hidden"] = (counts[""] if self.level == "all" else one, hidden)
+            if self.level != "first" and pooled is not None:
+                like["pooled"] = (one, pooled)
+        else:
+            like = {stack: (counts[stack], hidden) for stack, hidden in said.items()}
+        size = sum(sum(each) * value.shape[-1] * value.element_size() for each, value in like.values())
+        self.in_memory = size <= room
+        folder = None if self.in_memory else disk(size)
+        for name, (each, value) in like.items():
+            self.states[name] = States(each, value.shape[-1], value.dtype, folder)
+
+    def put(self, indices: Sequence[int], batch: Mapping[str, Tensor], said: Mapping[str, Any]) -> None:
+        """Keep what was said of a batch of features."""
+        texts = self.texts(indices)
+        masks = self.trunk.masks(batch)
+        for name, states in self.states.items():
+            if name == "pooled":
+                states.put(texts, said[""]["pooler_output"])
+            elif name == "hidden":
+                hidden = said[""][0]
+                states.put(texts, hidden[:, 0] if self.level == "first" else hidden[masks[""]])
+            else:
+                states.put(texts, said[name][masks[name]])
+
+    def close(self) -> None:
+        """Let go of the files; what is mapped of them stays."""
+        for states in self.states.values():
+            states.close()
+
+    def recalled(self, mixed: str) -> bool:
+        """Take what an earlier run kept of the same texts, base and cut; return whether there was any."""
+        tensors = cache.recall(self._file(mixed))
+        if tensors is None or set(tensors) != set(self.states):
+            return False
+        for name, states in self.states.items():
+            states.put_back(tensors[name])
+        self.in_memory, self.was_stored = False, True
+        return True
+
+    def remember(self, mixed: str) -> None:
+        """Keep it all for later runs."""
+        cache.remember(self._file(mixed), {name: states.values for name, states in self.states.items()})
+
+    def _file(self, mixed: str) -> Path:
+        trunk = self.trunk
+        read = cache.digest(self.feed.features, labels=trunk.generates)
+        cut = [str(trunk.base.model.dtype), trunk.whole, trunk.frozen, list(trunk.stacks), self.level]
+        kinds = [str(s.dtype) for s in self.states.values()]
+        return cache.place(trunk.base.fingerprint, trunk.base.revision, cut, kinds, mixed, read)
+
+    # ---- batches
+
+    def texts(self, indices: Sequence[int]) -> np.ndarray:
+        """Return the texts of some features, a feature's after another's."""
+        return np.concatenate([np.arange(self.first[i], self.first[i + 1]) for i in indices])
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Return some features as one batch, of single tokens where the head reads no others."""
+        if self.level == "all":
+            return self.feed.batch(indices)
+        if self._whole is None:  # nothing but labels is left to pad
+            parts = [
+                self.feed.collate([_first_token(row) for row in rows(self.feed.features, some)])
+                for some in np.array_split(np.arange(len(self)), len(self) // 10_000 + 1)
+            ]
+            self._whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        where = torch.as_tensor(indices)
+        return {key: value[where] for key, value in self._whole.items()}
+
+    @contextlib.contextmanager
+    def using(self, indices: Sequence[int], batch: Mapping[str, Tensor]) -> Iterator[None]:
+        """Have the trunk's model take, inside, what was kept of a batch."""
+        self.trunk.now = _Now(self, self.texts(indices), self.trunk.masks(batch))
+        try:
+            yield
+        finally:
+            self.trunk.now = None
+
+    def padded(self, now: _Now, stack: str, like: Tensor) -> Tensor:
+        """Return the hidden states of a batch's texts, (texts, tokens, features), zeros where there are none."""
+        values = self.states[stack].take(now.texts).to(like.device)
+        whole = values.new_zeros(*like.shape[:2], values.shape[-1])
+        whole[now.masks[stack]] = values
+        return whole
+
+    def output(self, now: _Now) -> Any:
+        """Return what the base says of a batch's texts."""
+        device, texts = now.masks[""].device, now.texts
+        said: dict[str, Tensor] = {}
+        if "pooled" in self.states:
+            said["pooler_output"] = self.states["pooled"].take(texts).to(device)
+        mask = now.masks[""]
+        if self.level == "all":
+            values = self.states["hidden"].take(texts).to(device)
+            hidden = values.new_zeros(*mask.shape, values.shape[-1])
+            hidden[mask] = values
+        elif self.level == "first":
+            hidden = self.states["hidden"].take(texts).to(device).unsqueeze(1)
+        else:  # it isn't read, but it stands first
+            hidden = torch.zeros(1, device=device).expand(len(texts), 1, self.trunk.width)
+        return self._type(last_hidden_state=hidden, **said)
+
+
+def find(base: Base, model: Any, task: Task, fit: Fitted) -> Trunk | str:
+    """Return the trunk of a task's model on a base that a strategy is fitted to, or why there is none."""
+    if not task.steady:
+        return f"{task.name} draws its inputs anew in every epoch"
+    try:
+        anatomy = study(base.model)
+    except Exception as error:  # whatever a stranger's module says to five tokens
+        return f"the base can't be studied with this strategy: {type(error).__name__}: {error}"
+    in_use = {id(p) for p in model.parameters()}
+    learning = {id(p) for p in fit.learning if p.requires_grad} & in_use
+    if any(id(p) in learning and name in anatomy.read_past for name, p in base.model.named_parameters()):
+        return "what learns is read in several places"
+    stages = []
+    for name, module in base.model.named_modules():
+        new = id(module) not in fit.modules or "forward" in vars(module)
+        new = new or bool(module._forward_hooks or module._forward_pre_hooks)
+        learns = any(id(p) in learning for p in module._parameters.values())
+        if learns or (new and name in anatomy.stage):
+            stages.append(_stage(name, anatomy))
+    trunk = Trunk(base, model, task, anatomy, min(stages, default=len(anatomy.blocks) + 2) - 1)
+    if trunk.frozen < 1 and not trunk.whole:
+        return "the lowest block, or what lies below it, learns"
+    return trunk
+
+
+def _stage(name: str, anatomy: Anatomy) -> int:
+    """Return the stage in which a module, or what it lies in where nobody calls it, is first called."""
+    while name and name not in anatomy.stage:
+        name = name.rpartition(".")[0]
+    return anatomy.stage[name] if name else 0
+
+
+def cached(
+    base: Base,
+    model: Any,
+    task: Task,
+    fit: Fitted,
+    feeds: Mapping[str, Feed],
+    options: TrainingOptions,
+    watch: Watch,
+) -> tuple[Trunk | None, dict[str, Feed]]:
+    """Return the trunk and the splits with what it says of them, or no trunk and the splits as they are.
+
+    Says which and why. Raises `TrainingError` where the options ask for a trunk and there is none.
+    """
+    try:
+        trunk = _worth_it(base, model, task, fit, options)
+        kept: dict[str, Feed] = {}
+        room = min(processes.gathered(room_for(options)))
+        for split, feed in feeds.items():
+            mixed, store = precision(options.mixed_precision).name, options.keep_features
+            if trunk.whole and split != "train":
+                mixed = "no"  # so that what is measured is what the finished model says
+            kept[split] = found = trunk.fill(feed, room, watch, mixed=mixed, store=store)
+            room -= found.nbytes if found.in_memory else 0
+        first = next(iter(kept.values()))
+        assert isinstance(first, Kept)
+        difference = max(processes.gathered(_difference(trunk, first, precision(options.mixed_precision).name)))
+        if not difference <= 1e-3:
+            raise _NoTrunk(f"what was kept gives other outputs, by {difference:.2g}")
+    except (_NoTrunk, OSError) as error:
+        reason = str(error) if isinstance(error, _NoTrunk) else f"can't keep it: {error.strerror or error}"
+        if options.cache_trunk == "on":
+            raise TrainingError(f"--cache-trunk on: {reason}") from error
+        watch.note("trunk", f"not cached: {reason}")
+        return None, dict(feeds)
+    rows = sum(map(len, kept.values()))
+    size = sum(k.nbytes for k in kept.values() if isinstance(k, Kept))
+    if all(k.was_stored for k in kept.values() if isinstance(k, Kept)):
+        watch.note("trunk", f"{trunk.depth}: kept of {rows:,} texts by an earlier run, {size / 1e6:,.1f} MB")
+        return trunk, kept
+    where = "memory" if all(k.in_memory for k in kept.values() if isinstance(k, Kept)) else "a file"
+    watch.note("trunk", f"{trunk.depth} run once over {rows:,} texts and kept: {size / 1e6:,.1f} MB in {where}")
+    return trunk, kept
+
+
+class _NoTrunk(Exception):
+    """Why the trunk isn't cached."""
+
+
+def _worth_it(base: Base, model: Any, task: Task, fit: Fitted, options: TrainingOptions) -> Trunk:
+    if options.cache_trunk == "off":
+        raise _NoTrunk("--cache-trunk off")
+    if options.cache_trunk == "auto" and options.num_train_epochs < 2 and not options.keep_features:
+        raise _NoTrunk("in one epoch nothing is used twice")
+    found = find(base, model, task, fit)
+    if isinstance(found, str):
+        raise _NoTrunk(found)
+    return found
+
+
+def room_for(options: TrainingOptions) -> float:
+    """Return how many bytes of memory what is kept may take."""
+    if options.cache_memory is not None:
+        return options.cache_memory * (1 << 30)
+    return float(psutil.virtual_memory().available / 4)
+
+
+def _difference(trunk: Trunk, kept: Kept, mixed: str) -> float:
+    """Return by how much what the model says of a few features differs with what is kept, in shares of the largest.
+
+    Each is filled and asked by itself, so that both sides round alike.
+    """
+
+    def said(feed: Feed, i: int) -> Any:
+        batch = {k: v.to(trunk.model.device) for k, v in feed.batch([i]).items()}
+        with torch.no_grad(), feed.using([i], batch):
+            return trunk.task.outputs(trunk.model, batch)
+
+    few = range(min(4, len(kept)))
+    own = [said(kept.feed, i) for i in few]
+    alone = [Feed(kept.feed.features.select([i]), kept.feed.collate) for i in few]
+    filled = [trunk.fill(feed, math.inf, Watch(), mixed=mixed) for feed in alone]
+    with trunk.exchanged():
+        taken = [said(feed, 0) for feed in filled]
+    return apart(own, taken) / max(1.0, _largest(own))
+
+
+def _same(wanted: Any, guess: Any) -> bool:
+    """Tell whether two nests of numbers are there, of one shape and the same."""
+    if wanted is None or guess is None or np.shape(guess) != np.shape(wanted):
+        return False
+    return apart(guess, wanted) <= 1e-5 * max(1.0, _largest(wanted))
+
+
+def _largest(value: Any) -> float:
+    if isinstance(value, list | tuple):
+        return max(map(_largest, value), default=0.0)
+    return float(np.abs(np.asarray(value, dtype=float)).max(initial=0.0))
+
+
+def _on(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    return {key: value.to(device) for key, value in batch.items()}
+
+
+def _first_token(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a feature of which the first token of each text is left."""
+    tokens = [key for key in ("input_ids", "attention_mask", "token_type_ids") if key in row]
+    several = isinstance(row["input_ids"][0], list)
+    return {**row, **{k: [ids[:1] for ids in row[k]] if several else row[k][:1] for k in tokens}}
+
+
+@contextlib.contextmanager
+def _exchanged(model: Any, given: nn.Module) -> Iterator[None]:
+    """Have `given` stand where a task model's base was."""
+    base = model.base_model
+    setattr(model, model.base_model_prefix, given)
+    try:
+        yield
+    finally:
+        setattr(model, model.base_model_prefix, base)

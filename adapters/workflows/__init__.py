@@ -1,0 +1,1 @@
+"""Whole commands: plan, run, estimate, tune, predict."""

@@ -1,0 +1,334 @@
+"""What a run would do, told by a few real steps of it: what learns, bytes, memory and time. Nothing is written."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from accelerate.utils import set_seed
+from torch import Tensor
+
+from ..adapter.manifest import FILE_METADATA
+from ..base.base import Base
+from ..evaluation.evaluate import outputs
+from ..features.feed import Feed, chunks
+from ..io import tensors
+from ..probe import search
+from ..probe.model import BY_TOKEN
+from ..runtime.precision import Precision, precision
+from ..settings import TrainingOptions
+from ..training.fit import fitted
+from ..training.run_state import Run
+from ..training.steps import Steps, accelerated, batches_of, encoded, stepping
+from ..training.train import adapter_of, make_model, probes, solve, start_head, starts_solved
+from ..training.trunk import Kept, room_for
+from ..watch import Watch
+from .meters import Clock, Memory
+from .outlook import Batching, Outlook, Seconds, Tried, TrunkPlan, parts_of
+from .run import Plan, ready
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_SHAPES = 8  # of batches that are tried
+_ROUNDS, _PATIENCE = 3, 3.0  # how often each is timed, and the seconds after which less is enough
+_ROWS = {"train": 512, "validation": 256}  # of a split that a head is solved on
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What a beginning of a run told."""
+
+    trunk: TrunkPlan
+    batches: Batching | None
+    seconds: Seconds
+    kept: int = 0  # bytes of memory that only a whole run takes
+
+
+def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None) -> Outlook:
+    """Carry out the beginning of a plan and tell from it what the whole would be.
+
+    Steps are real: forward, backward and optimizer on batches of the run, at a tenth of its rate. The base is bit for
+    bit itself afterwards. Raises what the run would raise.
+    """
+    watch = watch or Watch()
+    on = ready(plan, base=base, watch=watch)
+    mixed = precision(plan.training.mixed_precision)
+    watch.note("precision", mixed.why)
+    memory = Memory(on.base.nbytes)
+    set_seed(plan.training.seed)
+    marks = [time.perf_counter()]
+    with on.base.held(), fitted(on.base, plan.strategy) as fit:
+        run = Run(on.base, on.task, plan.strategy, fit, on.splits.sets, plan.training, Clock(watch))
+        marks.append(time.perf_counter())
+        found = _solved(run, mixed) if probes(run) else _stepped(run, mixed)
+        grown = memory.growth()
+        learning = {id(p) for p in run.trainable}
+        parts = parts_of({name: p for name, p in run.model.named_parameters() if id(p) in learning})
+        count, total = (sum(p.numel() for p in ps) for ps in (run.trainable, run.model.parameters()))
+        adapter_bytes = sum(map(len, tensors.chunks(adapter_of(run, run.task).tensors, FILE_METADATA)))
+        marks.append(time.perf_counter())
+    around = marks[1] - marks[0] + time.perf_counter() - marks[2]
+    return Outlook(
+        name=on.name,
+        task=on.task.name,
+        strategy=plan.strategy_name,
+        parts=parts,
+        trained_parameters=count,
+        model_parameters=total,
+        adapter_bytes=adapter_bytes,
+        base_bytes=on.base.nbytes,
+        precision=mixed.why,
+        trunk=found.trunk,
+        batches=found.batches,
+        seconds=replace(found.seconds, once=found.seconds.once + around),
+        memory=grown + found.kept,
+        on_gpu=memory.on_gpu,
+    )
+
+
+# ---- steps
+
+
+def _stepped(run: Run, mixed: Precision) -> _Measured:
+    """Make a few steps of a run, and measure them."""
+    options = run.options
+    began = time.perf_counter()
+    make_model(run)
+    made = time.perf_counter() - began
+    copies = [run.fit.starts(run.trainable), [p.detach().clone() for p in run.trainable]]  # the first and the best
+    run.options = _for_trying(options)
+    run.strategy = replace(run.strategy, learning_rate=run.strategy.learning_rate / 10)  # as while warming up
+    accelerator = accelerated(run.options, mixed)
+    whole = encoded(run)
+    solving_head = (0.0, 0.0)
+    if starts_solved(run):
+        solving_head = _seconds_to_solve(run, whole, lambda few: start_head(few, mixed))
+    batches = list(batches_of(whole["train"], options, accelerator.num_processes))
+    padded = [_padded(whole["train"], rows) for rows in batches]
+    chosen = _spread(padded)
+    few, numbers = _few(whole, [batches[k] for k in chosen], options)
+    with stepping(run, accelerator, few) as steps:
+        trying = [[numbers[i] for i in batches[k]] for k in chosen]
+        laps = _laps(steps, trying)
+        validation = final = _seconds_to_say(run, steps.feeds["validation"])
+        _learn(
+            steps, map(steps.batch, (trying[len(trying) // 2], trying[-1]))
+        )  # as an epoch after it, when memory is full
+        trunk = _trunk(run, steps, whole)
+    if run.trunk is None or not run.trunk.whole:
+        final = 0.0 if run.trunk is None and mixed.name == "no" else _seconds_to_say(run, few["validation"])
+    del copies
+    ran = _clock(run).laps.get("running the trunk", [])
+    filling = _seconds_to_run(ran, few, sum(_passed(whole))) if trunk.kept else 0.0
+    tried = {
+        k: Tried(len(batches[k]), padded[k] // len(batches[k]), laps[n]) for n, k in enumerate(chosen) if n in laps
+    }
+    by_size = sorted((padded[k], each.seconds) for k, each in tried.items())
+    training = float(np.interp(padded, [size for size, _ in by_size], [lap for _, lap in by_size]).sum())
+    more = _validation_tokens(whole, options) / _validation_tokens(few, options)
+    tokens, processes = sum(count * longest for count, longest in whole["train"].shapes), accelerator.num_processes
+    return _Measured(
+        trunk,
+        Batching(
+            steps=len(batches) // processes,
+            rows=len(whole["train"]),
+            tokens=tokens,
+            padding=1 - tokens / sum(padded),
+            tried=list(tried.values()),
+        ),
+        Seconds(
+            once=made + final * more + solving_head[1],
+            base=solving_head[0] + filling,
+            training=training / processes,
+            validation=validation * more,
+            epochs=options.num_train_epochs,
+        ),
+        trunk.bytes if trunk.in_memory else 0,
+    )
+
+
+def _spread(padded: Sequence[int]) -> list[int]:
+    """Return some batches from the shortest to the longest, by number."""
+    order = np.argsort(padded, kind="stable")
+    return list(dict.fromkeys(int(order[k]) for k in np.linspace(0, len(order) - 1, _SHAPES).round().astype(int)))
+
+
+def _for_trying(options: TrainingOptions) -> TrainingOptions:
+    """Return options for a few steps that decide on the trunk as the whole run would, and keep nothing on disk."""
+    epochs = max(2, options.num_train_epochs) if options.keep_features else options.num_train_epochs
+    options = replace(options, num_train_epochs=epochs, keep_features=False)
+    return replace(options, gradient_accumulation_steps=1, lr_scheduler_type="constant")
+
+
+def _few(
+    whole: Mapping[str, Feed], batches: Sequence[Sequence[int]], options: TrainingOptions
+) -> tuple[dict[str, Feed], dict[int, int]]:
+    """Return the rows of some training batches, and of the shortest, middle and longest validation batch.
+
+    Also returns the training rows' numbers among them.
+    """
+    rows = sorted({i for batch in batches for i in batch})
+    held_out = _validation_batches(whole["validation"], options)
+    some = sorted({i for k in (0, len(held_out) // 2, -1) for i in held_out[k]})
+    few = {"train": _select(whole["train"], rows), "validation": _select(whole["validation"], some)}
+    return few, {i: number for number, i in enumerate(rows)}
+
+
+def _laps(steps: Steps, batches: Sequence[list[int]]) -> dict[int, float]:
+    """Return the seconds of a step on each of some batches by number, the median of a few once one was made.
+
+    Where a step takes long, the first, the middle and the last batch are enough.
+    """
+    made: list[int] = []
+
+    def loader() -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+        began = time.perf_counter()
+        for number, rows in enumerate(batches):
+            if number in (0, len(batches) // 2, len(batches) - 1) or time.perf_counter() - began < _PATIENCE:
+                made.append(number)
+                yield steps.batch(rows)
+        some, began = tuple(made), time.perf_counter()
+        for _ in range(_ROUNDS):
+            for number in some:
+                made.append(number)
+                yield steps.batch(batches[number])
+            if time.perf_counter() - began > _PATIENCE:
+                return
+
+    laps = list(zip(made, _learn(steps, loader()), strict=True))
+    timed = laps[len(set(made)) :]
+    return {number: statistics.median(lap for n, lap in timed if n == number) for number in dict.fromkeys(made)}
+
+
+def _learn(steps: Steps, loader: Iterable[tuple[list[int], dict[str, Tensor]]]) -> list[float]:
+    """Learn from some batches, and return the seconds that each took."""
+    clock, title, optimizer = _clock(steps.run), "trying steps", steps.optimizer()
+    with clock.bar(title, (1 + _ROUNDS) * _SHAPES) as bar:
+        steps.learn(loader, optimizer, steps.schedule(optimizer, 1), bar)
+    return clock.laps.pop(title)
+
+
+def _seconds_to_say(run: Run, feed: Feed) -> float:
+    """Return the seconds for what the model says of a feed, once it has said it before."""
+    for _ in range(2):
+        began = time.perf_counter()
+        outputs(run.task, run.model, feed, run.base, batch_size=run.options.per_device_eval_batch_size)
+    return time.perf_counter() - began
+
+
+# ---- the trunk
+
+
+def _trunk(run: Run, steps: Steps, whole: Mapping[str, Feed]) -> TrunkPlan:
+    """Tell whether the trunk would be kept of all rows, and in how many bytes."""
+    if run.trunk is None:
+        return TrunkPlan(False, _clock(run).notes["trunk"].removeprefix("not cached: "))
+    size = 0
+    for split, feed in whole.items():
+        few, counts = steps.feeds[split], run.trunk.counts(feed.features)
+        assert isinstance(few, Kept)
+        for name, states in few.states.items():
+            texts = counts.get(name, counts[next(iter(counts))])
+            alone = few.level != "all" or name == "pooled"  # one vector a text, or one a token
+            size += (len(texts) if alone else sum(texts)) * states.width * states.dtype.itemsize
+    return TrunkPlan(True, run.trunk.depth, size, size <= room_for(run.options))
+
+
+def _seconds_to_run(laps: Sequence[float], few: Mapping[str, Feed], tokens: int) -> float:
+    """Return the seconds for running the base over so many tokens, going by those of a few rows, but for the first."""
+    tried = _passed(few)
+    if len(laps) == len(tried) > 1:
+        return laps[0] + sum(laps[1:]) / sum(tried[1:]) * max(0, tokens - tried[0])
+    return sum(laps) / sum(tried) * tokens
+
+
+# ---- a head that is solved
+
+
+def _solved(run: Run, mixed: Precision) -> _Measured:
+    """Solve a probe on some of the rows, and go by their number and their tokens to all of them."""
+    run.model, trial = run.base.model, run  # the base's own, for collating
+    whole = encoded(run)
+
+    def act(few: Run) -> None:
+        nonlocal trial
+        solve(few, mixed)
+        trial = few
+
+    base, solved = _seconds_to_solve(run, whole, act)
+    run.model, run.head, run.trainable, run.about = trial.model, trial.head, trial.trainable, trial.about
+    few = encoded(trial)
+    more = _validation_tokens(whole, run.options) / _validation_tokens(few, run.options)
+    by_token = run.task.auto_class in BY_TOKEN
+    kept, tried = (search.most_kept(run.base, _units(feeds, by_token), by_token) for feeds in (whole, few))
+    return _Measured(
+        TrunkPlan(False, "a probe has what the base says in memory while it is solved"),
+        None,
+        Seconds(0.0, base, solved, _seconds_to_say(trial, few["validation"]) * more, epochs=1),
+        kept - tried,
+    )
+
+
+def _seconds_to_solve(run: Run, whole: Mapping[str, Feed], act: Callable[[Run], None]) -> tuple[float, float]:
+    """Return the seconds for running the base over all rows and for solving, going by `act` on a few rows."""
+    draw, clock = np.random.default_rng(run.options.seed), Clock(_clock(run).watch)
+    few = replace(
+        run, data={s: _drawn(rows, _ROWS[s], draw) for s, rows in run.data.items() if s in _ROWS}, watch=clock
+    )
+    began = time.perf_counter()
+    act(few)
+    took = time.perf_counter() - began
+    laps, tried = clock.laps["running the base"], encoded(few)
+    return _seconds_to_run(laps, tried, sum(_passed(whole))), (took - sum(laps)) * len(whole["train"]) / len(
+        tried["train"]
+    )
+
+
+def _drawn(rows: Dataset, most: int, draw: np.random.Generator) -> Dataset:
+    return rows.select(sorted(draw.permutation(len(rows))[:most].tolist()))
+
+
+def _units(feeds: Mapping[str, Feed], by_token: bool) -> int:
+    """Return how many vectors a probe is solved on: one a text, or one a token."""
+    return sum(count * (longest if by_token else 1) for feed in feeds.values() for count, longest in feed.shapes)
+
+
+# ---- rows and tokens
+
+
+def _padded(feed: Feed, rows: Sequence[int]) -> int:
+    """Return the tokens of a batch, padding included."""
+    return len(rows) * max(count * longest for count, longest in (feed.shapes[i] for i in rows))
+
+
+def _by_length(feed: Feed) -> list[int]:
+    return sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
+
+
+def _passed(feeds: Mapping[str, Feed]) -> list[int]:
+    """Return the tokens, padding included, of each batch in which the frozen base is run over feeds."""
+    return [_padded(feed, rows) for feed in feeds.values() for rows in chunks(_by_length(feed), feed.shapes)]
+
+
+def _validation_batches(feed: Feed, options: TrainingOptions) -> list[list[int]]:
+    order, size = _by_length(feed), options.per_device_eval_batch_size
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _validation_tokens(feeds: Mapping[str, Feed], options: TrainingOptions) -> int:
+    feed = feeds["validation"]
+    return max(1, sum(_padded(feed, rows) for rows in _validation_batches(feed, options)))
+
+
+def _select(feed: Feed, rows: Sequence[int]) -> Feed:
+    return Feed(feed.features.select(rows), feed.collate)
+
+
+def _clock(run: Run) -> Clock:
+    assert isinstance(run.watch, Clock)
+    return run.watch

@@ -1,0 +1,369 @@
+"""Search a strategy's options and rates: trials on one base and one set of rows, scored on the validation rows.
+
+Optuna chooses (TPE, Bergstra et al. 2011) and stops what looks bad early (its median rule). A study lies in a folder:
+Optuna's journal, what the study is of, a table of its trials, and the best one's options. What the next trial is
+depends on the study's seed and the trials that are over, so that a study goes on where it stopped, however it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import itertools
+import json
+import math
+import random
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import filelock
+
+from ..errors import OptionError, StrategyError, TrainingError, unknown
+from ..io.atomic import check_writable, json_bytes, write_file
+from ..options import plain
+from ..watch import Watch
+from .run import AUTO, Plan, Ready, ready, run_options, run_yaml
+from .search_space import Choices, Space, default_search, read_search, text_of, with_values
+
+if TYPE_CHECKING:
+    from ..base.base import Base
+
+STUDY, JOURNAL, TABLE, BEST, LOCK = "study.json", "journal.log", "trials.csv", "best.yaml", ".lock"
+_RANDOM = 5  # trials before the sampler goes by those there were
+
+
+State = Literal["done", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training with some of the values there are to try, and what came of it."""
+
+    number: int  # in the order of the study, from 1
+    state: State  # pruned: stopped early
+    score: float | None  # of a pruned one, when it was stopped
+    values: dict[str, Any]
+    epoch: int | None  # the one that was kept
+    seconds: float
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A study so far: its trials, best first, and the plan with the best one's options."""
+
+    name: str
+    folder: str
+    metric: str
+    search: dict[str, str]
+    trials: list[Trial]
+    best: Plan
+
+    @property
+    def command(self) -> str:
+        """The command line that trains the best trial's adapter."""
+        return _command(self.best)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the study as JSON values."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        trials = [dict(vars(trial)) for trial in self.trials]
+        return {**found, "trials": trials, "best": self.best.values(), "command": self.command}
+
+
+def tune(
+    plan: Plan,
+    folder: Path,
+    *,
+    search: Mapping[str, str] | None = None,
+    trials: int = 20,
+    base: Base | None = None,
+    watch: Watch | None = None,
+) -> Tuned:
+    """Try values of a plan's options until `trials` trials are over, and keep the study in a folder within `folder`.
+
+    `search` has for names of options choices, `4,8,16`, or a range, `1e-4..1e-2`; without it, `default_search` says
+    what is tried. A study of the same name goes on. Raises `OptionError` where that has other rows, base, options or
+    search, and `TrainingError` where no trial came to an end.
+    """
+    watch = watch or Watch()
+    optuna = _optuna()
+    if trials < 1:
+        raise OptionError(f"--trials={trials}, but it is at least 1")
+    if plan.auto_rate:
+        raise OptionError(f"--learning-rate {AUTO} is a search by itself; here it is --search learning_rate=LOW..HIGH")
+    spaces = read_search(plan, search or default_search(plan))
+    on = ready(plan, base=base, watch=watch)
+    place = folder / on.name
+    check_writable(place)
+    with _alone(place):
+        texts = {name: str(space) for name, space in spaces.items()}
+        watch.note("search", "; ".join(f"{name} {text}" for name, text in texts.items()))
+        _check_same(place, plan, on, texts)
+        study = _Study(optuna, _opened(optuna, place, on), plan, on, spaces, watch)
+        if count := len(study.over()):
+            watch.note("study", f"{place} goes on: {count} of {trials} trials are over")
+        while (count := len(study.over())) < trials:
+            if (fixed := study.fixed(count, trials)) is None:
+                watch.note("study", f"all {count} combinations were tried")
+                break
+            study.attempt(count, fixed)
+            watch.note(f"trial {count + 1}/{trials}", _line(study.trials()[-1], on.task.best))
+            _write_table(place, study.trials(), spaces, on.task.best)
+        return _finished(study, place, texts)
+
+
+def _finished(study: _Study, place: Path, search: dict[str, str]) -> Tuned:
+    """Write the table and the best trial's options, and return it all."""
+    on, plan, trials = study.on, study.plan, study.trials()
+    sign = 1 if on.task.lower_is_better else -1
+    order = {"done": 0, "pruned": 1, "failed": 2}
+    ranked = sorted(trials, key=lambda t: (order[t.state], sign * (t.score or 0.0), t.number))
+    _write_table(place, ranked, study.spaces, on.task.best)
+    if ranked[0].state != "done":
+        raise TrainingError(f"no trial of '{place}' came to an end; the last: {trials[-1].why or trials[-1].state}")
+    best = replace(with_values(plan, {**ranked[0].values, "keep_features": True}), name=on.name)
+    resolved = replace(best, task_name=on.task.name, task_options=plain(on.task))
+    write_file(place / BEST, run_yaml(resolved.values()))
+    return Tuned(on.name, str(place), on.task.best, search, ranked, best)
+
+
+def load_study(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the options and the search that the study of that name was begun with."""
+    try:
+        stored = json.loads((folder / name / STUDY).read_bytes())
+        return dict(stored["options"]), dict(stored["search"])
+    except OSError:
+        there = sorted(p.parent.name for p in folder.glob(f"*/{STUDY}"))
+        raise OptionError(unknown("study", name, there, known_as=f"in '{folder}'")) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise OptionError(f"'{folder / name / STUDY}' is not what adapt tune wrote: {error}") from error
+
+
+# ---- trials
+
+
+class _Study:
+    """Optuna's study of a plan, and what its trials are made on."""
+
+    def __init__(self, optuna: Any, study: Any, plan: Plan, on: Ready, spaces: dict[str, Space], watch: Watch) -> None:
+        self.optuna, self.study = optuna, study
+        self.plan, self.on, self.spaces, self.watch = plan, on, spaces, watch
+        states = optuna.trial.TrialState
+        for left in study.get_trials(states=(states.RUNNING,)):  # by a process that is no more
+            study.tell(left.number, state=states.FAIL)
+
+    def over(self) -> list[Any]:
+        """Return Optuna's records of the trials that came to an end, of whatever kind, in order."""
+        states = self.optuna.trial.TrialState
+        return list(self.study.get_trials(states=(states.COMPLETE, states.PRUNED)))
+
+    def fixed(self, count: int, trials: int) -> dict[str, Any] | None:
+        """Return what the next trial's values have to be, as Optuna knows them; None where none is left to try.
+
+        The first trial has the plan's own values; few combinations are tried one by one, each once.
+        """
+        values = {**plain(self.plan.strategy), **plain(self.plan.training)}
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        own = {n: v for n, space in self.spaces.items() if (v := space.stored(values[n])) is not None}
+        choices = [
+            [space.stored(v) for v in space.values] for space in self.spaces.values() if isinstance(space, Choices)
+        ]
+        if len(choices) < len(self.spaces) or math.prod(map(len, choices)) > trials:
+            return {} if count else own
+        combinations = [dict(zip(self.spaces, each, strict=True)) for each in itertools.product(*choices)]
+        random.Random(self.plan.training.seed).shuffle(combinations)
+        tried = [trial.params for trial in self.over()]
+        left = [each for each in combinations if each not in tried]
+        return min(left, key=lambda each: sum(each[name] != value for name, value in own.items()), default=None)
+
+    def attempt(self, count: int, fixed: Mapping[str, Any]) -> None:
+        """Make the next trial; what it is follows from the seed, those there were, and `fixed`."""
+        states = self.optuna.trial.TrialState
+        seed = (self.plan.training.seed * 1_000_003 + count) % (1 << 32)
+        self.study.sampler = self.optuna.samplers.TPESampler(seed=seed, n_startup_trials=_RANDOM)
+        if fixed and not self.study.get_trials(states=(states.WAITING,)):
+            self.study.enqueue_trial(dict(fixed))
+        trial = self.study.ask()
+        for name, space in self.spaces.items():
+            space.suggest(trial, name)
+        again = next((t for t in self.over() if t.params == trial.params), None)
+        state, score, about = self._repeated(again, trial) if again else self._trained(trial, count)
+        for name, value in about.items():
+            trial.set_user_attr(name, value)
+        self.study.tell(trial, score, state=state)
+
+    def _repeated(self, before: Any, trial: Any) -> tuple[Any, float | None, dict[str, Any]]:
+        """Take what came of a trial with the same values."""
+        for step, value in before.intermediate_values.items():
+            trial.report(value, step)
+        done = before.state == self.optuna.trial.TrialState.COMPLETE
+        return before.state, before.value if done else None, {**before.user_attrs, "seconds": 0.0}
+
+    def _trained(self, trial: Any, count: int) -> tuple[Any, float | None, dict[str, Any]]:
+        """Train, and return the state, the score and what else is noted of it."""
+        from ..training.train import train
+
+        states, on, began = self.optuna.trial.TrialState, self.on, time.perf_counter()
+        plan = with_values(self.plan, {**self.values(trial), "keep_features": True})
+        watch = _Epochs(self.watch, trial, on.task.best, self.optuna.TrialPruned)
+        try:
+            trained = train(on.base, on.task, plan.strategy, on.splits.sets, plan.training, watch=watch)
+        except self.optuna.TrialPruned:
+            return states.PRUNED, None, {"seconds": time.perf_counter() - began}
+        except (StrategyError, TrainingError) as error:
+            if isinstance(error, StrategyError) and with_values(self.plan, self.values(trial)) == self.plan:
+                self.study.tell(trial, state=states.FAIL)
+                raise
+            return states.PRUNED, None, {"seconds": time.perf_counter() - began, "why": str(error)}
+        if not trained.losses:
+            raise OptionError(
+                f"{plan.strategy_name} solves a probe here, which has no rate and searches by itself; "
+                "--head model trains transformers' head, and can be searched"
+            )
+        about = {"seconds": time.perf_counter() - began, "epoch": trained.best_epoch}
+        score = trained.validation.values[on.task.best]
+        if not math.isfinite(score):
+            return states.PRUNED, None, {**about, "why": f"{on.task.best} is {score}"}
+        return states.COMPLETE, score, about
+
+    def values(self, trial: Any) -> dict[str, Any]:
+        """Return the values of options that a trial has."""
+        return {name: space.value(trial.params[name]) for name, space in self.spaces.items()}
+
+    def trials(self) -> list[Trial]:
+        """Return the trials that are over, in order."""
+        return [self._trial(number, record) for number, record in enumerate(self.over(), start=1)]
+
+    def _trial(self, number: int, record: Any) -> Trial:
+        about, last = record.user_attrs, record.last_step
+        done = record.state == self.optuna.trial.TrialState.COMPLETE
+        score = record.value if done else None if last is None or "why" in about else record.intermediate_values[last]
+        state: State = "done" if done else "failed" if "why" in about else "pruned"
+        return Trial(
+            number, state, score, self.values(record), about.get("epoch"), about["seconds"], about.get("why", "")
+        )
+
+
+class _Epochs(Watch):
+    """Tell Optuna of every epoch, and stop where it says so; draw bars, and keep remarks to itself."""
+
+    def __init__(self, watch: Watch, trial: Any, metric: str, stop: type[Exception]) -> None:
+        self._watch, self._trial, self._metric, self._stop = watch, trial, metric, stop
+
+    @contextlib.contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Watch]:
+        with self._watch.bar(title, total) as bar:
+            yield bar
+
+    def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
+        self._trial.report(metrics[self._metric], number)
+        if number < of and self._trial.should_prune():
+            raise self._stop
+
+
+# ---- the folder
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise OptionError("adapt tune needs Optuna, which is not installed: pip install 'adapterkit[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Keep other processes out of a study."""
+    try:
+        with filelock.FileLock(place / LOCK, timeout=0):
+            yield
+    except filelock.Timeout:
+        raise OptionError(
+            f"another process is working on study '{place}'; wait for it, or choose another --name"
+        ) from None
+
+
+def _check_same(place: Path, plan: Plan, on: Ready, search: dict[str, str]) -> None:
+    """Note what a new study is of; raise `OptionError` where one that is there is of something else."""
+    of = {
+        "options": {key: value for key, value in plan.values().items() if key != "name"},
+        "search": search,
+        "base": {"fingerprint": on.base.fingerprint},
+        "data": on.splits.describe(),
+    }
+    if not (place / STUDY).exists():
+        write_file(place / STUDY, json_bytes(of))
+        return
+    begun = dict(zip(("options", "search"), load_study(place.parent, place.name), strict=True))
+    begun |= {key: json.loads((place / STUDY).read_bytes()).get(key) for key in ("base", "data")}
+    for part, now in json.loads(json_bytes(of)).items():
+        for key in [*begun[part], *now]:
+            if begun[part].get(key) != now.get(key):
+                was, is_now = (f"{key}={v[key]}" if key in v else f"no {key}" for v in (begun[part], now))
+                other = {"base": "on another base", "data": f"with other {key} rows"}
+                with_what = other.get(part, f"with {was}, and this is {is_now}")
+                raise OptionError(f"study '{place}' was begun {with_what}; choose another --name")
+
+
+def _opened(optuna: Any, place: Path, on: Ready) -> Any:
+    """Open Optuna's journal; a line that a full disk or a crash cut short is dropped."""
+    journal = place / JOURNAL
+    if journal.exists():
+        data = journal.read_bytes()
+        if not data.endswith(b"\n"):
+            write_file(journal, data[: data.rfind(b"\n") + 1])
+    storage = optuna.storages.journal
+    return optuna.create_study(
+        storage=optuna.storages.JournalStorage(storage.JournalFileBackend(str(journal))),
+        study_name=on.name,
+        direction="minimize" if on.task.lower_is_better else "maximize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=_RANDOM),
+        load_if_exists=True,
+    )
+
+
+def _write_table(place: Path, trials: Sequence[Trial], spaces: Mapping[str, Space], metric: str) -> None:
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["trial", "state", metric, *spaces, "epoch", "seconds", "why"])
+    for t in trials:
+        values = [text_of(t.values[name]) for name in spaces]
+        table.writerow([t.number, t.state, t.score, *values, t.epoch, round(t.seconds, 2), t.why])
+    write_file(place / TABLE, out.getvalue().encode())
+
+
+def _line(trial: Trial, metric: str) -> str:
+    """Say in a line what a trial was and what came of it."""
+    values = ", ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={text_of(value)}"
+        for name, value in trial.values.items()
+    )
+    said = f"{metric} {trial.score:.4f}" if trial.score is not None else trial.why
+    return f"{values}: {said}{', stopped early' if trial.state == 'pruned' else ''} ({trial.seconds:.1f} s)"
+
+
+def _command(plan: Plan) -> str:
+    """Return the command line of a plan: what differs from the defaults."""
+    known = run_options(plan.strategy_name, plan.task_name)
+    words = ["adapt", "run", "--strategy", plan.strategy_name]
+    for key, value in plan.values().items():
+        if key == "strategy" or (key in known and _plain(known[key].default) == value):
+            continue
+        flag = f"--{key.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            words += [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+    return shlex.join(words)
+
+
+def _plain(default: Any) -> Any:
+    return list(default) if isinstance(default, tuple) else None if default is MISSING else default
