@@ -13,27 +13,31 @@ if TYPE_CHECKING:
     from .base.base import Base
     from .errors import AdapterkitError
     from .evaluation.evaluate import evaluate, predict
-    from .patches.patch import Bias, LowRank, Patch, Replace, Scale, Update
+    from .patches.low_rank import LowRank
+    from .patches.patch import Patch, Update
+    from .patches.replace import Replace
+    from .patches.scaling import Bias, Scale
     from .pool import Pool
     from .store.registry import Registry
     from .strategy import Strategy
     from .training.train import train
     from .watch import Watch
-    from .workflows.run import Plan, Report, run
+    from .workflows.plan import Plan
+    from .workflows.run import Report, run
 
 _HOMES = {
     "Adapter": "adapter.adapter",
     "AdapterkitError": "errors",
     "Base": "base.base",
-    "Bias": "patches.patch",
-    "LowRank": "patches.patch",
+    "Bias": "patches.scaling",
+    "LowRank": "patches.low_rank",
     "Patch": "patches.patch",
-    "Plan": "workflows.run",
+    "Plan": "workflows.plan",
     "Pool": "pool.pool",
     "Registry": "store.registry",
-    "Replace": "patches.patch",
+    "Replace": "patches.replace",
     "Report": "workflows.run",
-    "Scale": "patches.patch",
+    "Scale": "patches.scaling",
     "Strategy": "strategy",
     "Update": "patches.patch",
     "Watch": "watch",

@@ -42,7 +42,7 @@ class Strategy(ABC):
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:
         """Return what was learned as patches by module name; by default, every parameter that learned, replaced."""
         from .modules import owners
-        from .patches.patch import Replace
+        from .patches.replace import Replace
 
         learned: dict[str, dict[str, nn.Parameter]] = {}
         for name, parameter in base.named_parameters():

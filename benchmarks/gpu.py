@@ -22,9 +22,11 @@ import torch
 
 from adapterkit import Base, Plan
 from adapterkit.runtime.precision import precision
+from adapterkit.training.accelerate_setup import accelerated
 from adapterkit.training.fit import fitted
+from adapterkit.training.inputs import batches_of, encoded
 from adapterkit.training.run_state import Run
-from adapterkit.training.steps import accelerated, batches_of, encoded, stepping
+from adapterkit.training.steps import stepping
 from adapterkit.training.train import make_model
 from adapterkit.watch import Watch
 from adapterkit.workflows.run import ready

@@ -186,7 +186,8 @@ def exactness(base: Base, folder: Path) -> dict[str, float]:
 
 def differences(base: Base, adapters: dict[str, Adapter]) -> dict[str, float]:
     """Return the largest difference of each adapter's rows in a mixed batch to what it says alone, text by text."""
-    from adapterkit.evaluation.evaluate import _prompts, outputs
+    from adapterkit.evaluation.evaluate import _prompts
+    from adapterkit.evaluation.outputs import outputs
 
     texts = texts_of(8)
     wanted = {}

@@ -45,7 +45,7 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 from adapterkit import Base, Plan, Registry, evaluate, run
-from adapterkit.base.base import find
+from adapterkit.base.checkpoint import find
 from adapterkit.data import splits
 
 Found = dict[str, Any]  # one measurement

@@ -12,7 +12,7 @@ from adapterkit.cli.common import common_options, echo, print_json
 @common_options
 def command(name: str, as_json: bool) -> None:
     """Print the folder of a base, or the Hub id that it is; of an installed one, its weights are verified first."""
-    from adapterkit.base.base import find
+    from adapterkit.base.checkpoint import find
 
     if as_json:
         print_json({"name": name, "path": find(name)})

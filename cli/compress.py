@@ -86,9 +86,9 @@ def rows_of(
     where: Registry, name: str, task: Task, train_file: str | None, test_file: str | None, watch: Watch
 ) -> dict[str, Dataset]:
     """Return the rows of an adapter's own run by split, those of files in their place where they are given."""
-    from adapterkit.cli.eval import own_rows
     from adapterkit.data import splits as data
     from adapterkit.settings import DataOptions
+    from adapterkit.workflows.recorded_rows import own_rows
 
     task.check_named()
     given = {"train": (train_file, DataOptions(train_file=train_file))}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,13 +19,12 @@ from adapterkit.cli.common import (
     registry_option,
 )
 from adapterkit.errors import DataError
-from adapterkit.settings import RUN_FILE
+from adapterkit.evaluation.report import write_evaluation
 from adapterkit.store.registry import Registry
-from adapterkit.watch import Watch
+from adapterkit.workflows.recorded_rows import own_rows
 
 if TYPE_CHECKING:
-    from adapterkit.data.splits import Splits
-    from adapterkit.tasks import Task
+    pass
 
 
 @click.command(short_help="Measure an adapter on labelled rows.")
@@ -101,47 +98,4 @@ def command(
             echo()
             print_table(
                 list(table[0]), [[f"{c:.4f}" if isinstance(c, float) else c for c in r.values()] for r in table]
-            )
-
-
-def own_rows(where: Registry, name: str, task: Task, watch: Watch) -> Splits:
-    """Return the rows of an adapter's own run, its files found from here or from the registry's folder."""
-    from adapterkit.cli.run import read_run
-    from adapterkit.options import build, options
-    from adapterkit.settings import DataOptions, TrainingOptions
-    from adapterkit.workflows.run import own_splits
-
-    run_file = where.folder(*where.resolve(name)) / RUN_FILE
-    if not run_file.exists():
-        raise DataError(f"'{name}' comes from no run that names its data; give rows by file")
-    values = read_run(run_file)
-    own = {key: values[key] for key in options(DataOptions) if key in values}
-    for key in ("dataset", "train_file", "validation_file", "test_file"):
-        if isinstance(own.get(key), str):
-            own[key] = where.locate(own[key])
-    seed = build(TrainingOptions, {key: value for key, value in values.items() if key == "seed"}).seed
-    return own_splits(build(DataOptions, own), seed, task, watch)
-
-
-def write_evaluation(output: Path, metrics: dict[str, Any], rows: Any, found: Any) -> None:
-    """Write metrics.json, predictions.jsonl and, for classification, confusion_matrix.csv into a folder."""
-    from adapterkit.data.splits import LINE
-    from adapterkit.io.atomic import json_bytes, write_file
-
-    output.mkdir(parents=True, exist_ok=True)
-    write_file(output / "metrics.json", json_bytes({**metrics, **found.tables}))
-    if found.answers:
-        given = rows.remove_columns([LINE])
-        lines = [
-            json.dumps({**row, "prediction": answer}, ensure_ascii=False, default=str)
-            for row, answer in zip(given, found.answers, strict=True)
-        ]
-        write_file(output / "predictions.jsonl", ("\n".join(lines) + "\n").encode())
-    if "confusion_matrix" in found.tables:
-        labels = found.tables["labels"]
-        with (output / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["true \\ predicted", *labels])
-            table.writerows(
-                [label, *counts] for label, counts in zip(labels, found.tables["confusion_matrix"], strict=True)
             )

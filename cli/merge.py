@@ -61,7 +61,8 @@ def command(
         where.prepare()
 
     from adapterkit.base.base import Base
-    from adapterkit.convert.merge import check_folder, combine, merge, register
+    from adapterkit.convert.combine import combine
+    from adapterkit.convert.merge import check_folder, merge, register
 
     if out is not None:
         check_folder(out)

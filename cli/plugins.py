@@ -16,8 +16,8 @@ from adapterkit.discovery import installed
 from adapterkit.errors import OptionError, unknown
 
 if TYPE_CHECKING:
-    from adapterkit.plugin_tools.inventory import Reach
     from adapterkit.testing import Outcome
+    from adapterkit.workflows.reach import Reach
 
 
 def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -68,7 +68,7 @@ def show(name: str, base_name: str | None, as_json: bool) -> None:
     reached = None
     if base_name is not None:
         from adapterkit.base.base import Base
-        from adapterkit.plugin_tools.inventory import reach
+        from adapterkit.workflows.reach import reach
 
         with named(found.who):
             strategy = kind()  # type: ignore[call-arg]

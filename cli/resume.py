@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from adapterkit.cli.common import common_options, echo, print_json, print_table, registry_option, size
-from adapterkit.cli.run import launching, read_run, report_of
+from adapterkit.cli.run import launching, report_of
 from adapterkit.errors import RegistryError, unknown
 from adapterkit.settings import RUN_FILE
 from adapterkit.store.registry import Registry
+from adapterkit.workflows.config_file import read_run
 
 COLUMNS = ("name", "folder", "step", "saved", "bytes", "options")
 
@@ -58,7 +59,7 @@ def command(
     from adapterkit.cli.launch import launch, without
     from adapterkit.runtime import processes
     from adapterkit.training.checkpoints import processes_of, unfinished
-    from adapterkit.workflows.run import Plan
+    from adapterkit.workflows.plan import Plan
 
     found = unfinished(Registry.at(registry).path.parent)
     if run is None:

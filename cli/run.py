@@ -23,11 +23,11 @@ from adapterkit.cli.common import (
 )
 from adapterkit.discovery import default, installed
 from adapterkit.errors import AdapterkitError, OptionError
-from adapterkit.io.untrusted import read_file
 from adapterkit.store.registry import Registry
+from adapterkit.workflows.config_file import read_config
 
 if TYPE_CHECKING:
-    from adapterkit.workflows.run import Plan
+    from adapterkit.workflows.plan import Plan
 
 
 class RunCommand(click.Command):
@@ -43,7 +43,7 @@ class RunCommand(click.Command):
         return [*own[:-1], *ctx.meta.get("flags", []), own[-1]]
 
     def _flags(self, ctx: click.Context, chosen: dict[str, str]) -> list[click.Option]:
-        from adapterkit.workflows.run import run_options
+        from adapterkit.workflows.plan import run_options
 
         try:
             config = read_config(chosen["config"]) if "config" in chosen else {}
@@ -66,37 +66,6 @@ def _peek(args: list[str]) -> dict[str, str]:
             elif arg.startswith(f"--{name}="):
                 found[name] = arg.partition("=")[2]
     return found
-
-
-def read_config(path: str) -> dict[str, Any]:
-    """Read option values from a YAML file.
-
-    Raises `OptionError` where it isn't there, or isn't a mapping.
-    """
-    try:
-        return _option_values(Path(path).read_bytes(), f"--config {path}")
-    except OSError as error:
-        raise OptionError(f"--config {path}: {error.strerror}") from error
-
-
-def read_run(path: Path) -> dict[str, Any]:
-    """Read the option values of a run from its run.yaml, which may be anyone's. Raises `OptionError`."""
-    try:
-        return _option_values(read_file(path), f"'{path}'")
-    except (OSError, ValueError) as error:
-        raise OptionError(f"'{path}' can't be read: {error}") from error
-
-
-def _option_values(data: bytes | bytearray, what: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(bytes(data).decode())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise OptionError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise OptionError(f"{what}: option: value pairs were expected, not a {type(values).__name__}")
-    return {str(key).replace("-", "_"): value for key, value in values.items()}
 
 
 def _strategy_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -126,7 +95,7 @@ def run_options(command: Any) -> Any:
 
 def resolved(config: str | None, flags: Mapping[str, Any]) -> Plan:
     """Return the plan that the flags of a command line make, over those of a config file."""
-    from adapterkit.workflows.run import Plan
+    from adapterkit.workflows.plan import Plan
 
     given = {key: value for key, value in flags.items() if value is not None}
     return Plan.resolve(given, config=read_config(config) if config else {})

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapterkit.cli.common import TerminalWatch, common_options, echo, print_json, print_table
-from adapterkit.cli.run import RunCommand, read_config, resolved, run_options
+from adapterkit.cli.run import RunCommand, resolved, run_options
 from adapterkit.errors import OptionError
+from adapterkit.workflows.config_file import read_config
 
 if TYPE_CHECKING:
     from adapterkit.workflows.tune import Tuned
@@ -47,7 +48,7 @@ def command(
     Each trial is a training on the same base and rows, and the lower blocks' features are shared between them. A study
     that was stopped goes on when it is called again with the same flags, or with --resume and its --name.
     """
-    from adapterkit.workflows.run import Plan
+    from adapterkit.workflows.plan import Plan
     from adapterkit.workflows.tune import load_study, tune
 
     spaces = _spaces(search)

@@ -37,7 +37,8 @@ class IA3(PatchStrategy):
         from peft.utils import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING as usual_inner
         from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as usual
 
-        from adapterkit.patches.patch import Scale, features
+        from adapterkit.patches.patch import features
+        from adapterkit.patches.scaling import Scale
 
         family, there = getattr(base.config, "model_type", ""), linear_maps(base)
         ends = [name for name, m in sublayer_ends(base).items() if features(m)[0] != features(m)[1]]

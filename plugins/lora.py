@@ -101,7 +101,7 @@ class LoRA(Strategy):
         return {p: self.loraplus_lr_ratio for _, layer in _injected(base) for p in layer.lora_B["default"].parameters()}
 
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:
-        from adapterkit.patches.patch import Dora, LowRank
+        from adapterkit.patches.low_rank import Dora, LowRank
 
         found: dict[str, Patch] = {}
         for name, layer in _injected(base):

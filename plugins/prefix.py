@@ -30,7 +30,7 @@ class PrefixTuning(PatchStrategy):
         import torch
         from torch.nn import Parameter
 
-        from adapterkit.patches.bottleneck import Prefix, width_of
+        from adapterkit.patches.prefix import Prefix, width_of
 
         if self.num_virtual_tokens < 1:
             raise StrategyError(f"num_virtual_tokens={self.num_virtual_tokens}, but at least 1 was expected")

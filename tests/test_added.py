@@ -14,7 +14,8 @@ from click.testing import Result
 
 from adapterkit import Adapter, Base, Plan, Pool, Registry, evaluate, predict, run
 from adapterkit.adapter.peft_config import KEY_PREFIX
-from adapterkit.convert.merge import combine, merge
+from adapterkit.convert.combine import combine
+from adapterkit.convert.merge import merge
 from adapterkit.discovery import installed
 from adapterkit.errors import AdapterError, AdapterkitError, BaseModelError
 from adapterkit.testing import tiny

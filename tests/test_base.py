@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from adapterkit import Base
-from adapterkit.base.base import HUB_IDS, find, known_as
+from adapterkit.base.checkpoint import HUB_IDS, find, known_as
 from adapterkit.errors import BaseModelError
 from adapterkit.testing import tiny
 

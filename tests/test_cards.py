@@ -14,7 +14,8 @@ from huggingface_hub.repocard import metadata_load
 
 from adapterkit import Adapter, Base, Registry, run
 from adapterkit.adapter.model_card import card
-from adapterkit.convert.merge import combine, register
+from adapterkit.convert.combine import combine
+from adapterkit.convert.merge import register
 from adapterkit.tasks.text_classification import TextClassification
 from tests import made
 from tests.test_strategies import plan

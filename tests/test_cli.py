@@ -20,7 +20,7 @@ from adapterkit import Registry
 from adapterkit.cli.main import main
 from adapterkit.convert.merge import register
 from adapterkit.discovery import installed
-from adapterkit.workflows.run import run_options
+from adapterkit.workflows.plan import run_options
 
 Adapt = Callable[..., Result]
 

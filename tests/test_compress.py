@@ -15,8 +15,8 @@ from click.testing import Result
 
 from adapterkit import Adapter, Base, Plan, Registry, predict, run
 from adapterkit.convert import compress
-from adapterkit.evaluation.evaluate import encode as features_of
-from adapterkit.evaluation.evaluate import outputs
+from adapterkit.evaluation.outputs import outputs
+from adapterkit.features.tokenize import encode as features_of
 from adapterkit.testing import tiny
 from adapterkit.workflows.run import register
 from tests import made

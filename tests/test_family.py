@@ -16,8 +16,9 @@ from adapterkit import AdapterkitError, Base, Plan, Registry, Watch, run
 from adapterkit.discovery import strategy_class
 from adapterkit.errors import AdapterError, StrategyError
 from adapterkit.modules import attentions, blocks, linear_maps, lowest, norm_modules, sublayer_ends
-from adapterkit.patches.bottleneck import Bottleneck, Prefix
+from adapterkit.patches.bottleneck import Bottleneck
 from adapterkit.patches.peft_layer import PeftLayer, config_class
+from adapterkit.patches.prefix import Prefix
 from adapterkit.testing import tiny
 from adapterkit.training.fit import fitted
 

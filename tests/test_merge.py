@@ -18,7 +18,8 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from adapterkit import Adapter, Base, Bias, LowRank, Patch, Registry, Replace
-from adapterkit.convert.merge import combine, merge, register
+from adapterkit.convert.combine import combine
+from adapterkit.convert.merge import merge, register
 from adapterkit.discovery import installed
 from adapterkit.errors import AdapterError, BaseModelError
 from adapterkit.options import plain

@@ -18,7 +18,8 @@ from torch import nn
 
 from adapterkit import Adapter, AdapterkitError, Base, Bias, LowRank, Patch, Pool, Registry, Replace, Scale, predict
 from adapterkit.errors import DataError, PoolError
-from adapterkit.evaluation.evaluate import _prompts, outputs
+from adapterkit.evaluation.evaluate import _prompts
+from adapterkit.evaluation.outputs import outputs
 from adapterkit.pool.expansion import Expansion
 from adapterkit.tasks import Task, task_class
 from adapterkit.testing import tiny

@@ -16,10 +16,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from adapterkit import Adapter, Base, Plan, Pool, Registry, predict, run
 from adapterkit.convert.merge import merge
 from adapterkit.errors import AdapterError, TaskError, TrainingError
-from adapterkit.evaluation.evaluate import encode, evaluate
+from adapterkit.evaluation.evaluate import evaluate
 from adapterkit.features.feed import Feed
+from adapterkit.features.tokenize import encode
 from adapterkit.modules import blocks
-from adapterkit.probe import search
+from adapterkit.probe import search, solver
 from adapterkit.probe.examples import Examples, Reader
 from adapterkit.probe.model import Form, ProbeHead, layers_of
 from adapterkit.tasks import Task, task_class
@@ -151,7 +152,7 @@ def test_penalties_below_the_usual_are_tried_while_each_is_better(scores: list[f
     x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     examples = Examples(x, np.ones(20, dtype=int), None, {"labels": (x[:, 0] > 0).long()})
     asked = []
-    found = search.solved(
+    found = solver.solved(
         task, head, examples, examples, lambda *_: (asked.append(1), float(scores[len(asked) - 1]))[1]
     )
     assert len(asked) == tried
@@ -167,9 +168,9 @@ def test_layers_side_by_side_are_one_linear_map_of_all(
     """Where two layers say more than each of them, they are taken together; saved and loaded, and in a pool."""
     base = base_for("bert", "text-classification")
     values = iter([0.5, 0.5, 0.5, 1.0, 1.0])
-    real = search.solved
+    real = solver.solved
 
-    def better(*args: Any, **kwargs: Any) -> search.Solved:
+    def better(*args: Any, **kwargs: Any) -> solver.Solved:
         return replace(real(*args, **kwargs), value=next(values))
 
     monkeypatch.setattr(search, "solved", better)
@@ -210,7 +211,7 @@ def test_weights_are_scikit_learns(penalty: float) -> None:
     task = task_of(labels=("a", "b", "c"))
     head = ProbeHead(task.auto_class, Form((0,), "mean"), made_config(3, task), width=12)
     examples = Examples(torch.from_numpy(x), np.ones(300, dtype=int), None, {"labels": torch.from_numpy(y)})
-    flat = search.minimised(task, head, examples, np.zeros(39), penalty, 0.0).x.reshape(3, 13)
+    flat = solver.minimised(task, head, examples, np.zeros(39), penalty, 0.0).x.reshape(3, 13)
     reference = LogisticRegression(C=1 / (penalty * 300), tol=1e-8, max_iter=10_000).fit(x, y)
     shares = np.exp(x @ flat[:, :-1].T + flat[:, -1])
     shares /= shares.sum(-1, keepdims=True)
@@ -225,7 +226,7 @@ def test_a_number_is_ridge_regression() -> None:
     task = task_of(problem_type="regression")
     head = ProbeHead(task.auto_class, Form((0,), "mean"), made_config(1, task), width=5)
     examples = Examples(torch.from_numpy(x), np.ones(200, dtype=int), None, {"labels": torch.from_numpy(y)})
-    flat = search.minimised(task, head, examples, np.zeros(6), 1e-2, 0.0).x
+    flat = solver.minimised(task, head, examples, np.zeros(6), 1e-2, 0.0).x
     reference = Ridge(alpha=1e-2 / 2 * 200).fit(x, y)
     np.testing.assert_allclose(flat[:-1], reference.coef_, atol=1e-3)
     assert flat[-1] == pytest.approx(reference.intercept_, abs=1e-3)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from adapterkit import Base, Plan, Registry, run
-from adapterkit.base.base import INSTALLED
+from adapterkit.base.checkpoint import INSTALLED
 from adapterkit.errors import BaseModelError
 from tests.test_strategies import same, state
 

@@ -16,7 +16,8 @@ import transformers
 from adapterkit import Base, Plan, Registry, predict, run
 from adapterkit.discovery import installed
 from adapterkit.errors import DataError, TaskError
-from adapterkit.evaluation.evaluate import encode, evaluate
+from adapterkit.evaluation.evaluate import evaluate
+from adapterkit.features.tokenize import encode
 from adapterkit.tasks import TASKS, infer_task, task_class
 from adapterkit.testing import tiny
 from tests.test_strategies import same, state

@@ -14,7 +14,7 @@ import transformers
 from torch.nn import functional
 
 from adapterkit import AdapterkitError, Base, Registry, predict, run
-from adapterkit.base import word_vectors
+from adapterkit.base import word_vector_files, word_vectors
 from adapterkit.errors import BaseModelError, StrategyError
 from tests.test_strategies import plan, same, state
 
@@ -80,7 +80,7 @@ def test_every_format_gives_the_values_that_were_written(
 def test_binary_and_text_are_told_apart(kind: str, dim: int, write: Callable[..., str]) -> None:
     for seed in range(30):
         values = numbers(3, dim, seed).astype(np.float32)
-        _, found = word_vectors.read(write(table(kind, WORDS[:3], values)))
+        _, found = word_vector_files.read(write(table(kind, WORDS[:3], values)))
         assert np.array_equal(found[:3], values), seed
 
 
@@ -88,7 +88,7 @@ def test_floats_that_look_like_line_ends_spaces_and_digits_are_floats(write: Cal
     for raw in (b"\n\n\n\n", b"    ", b"1 2\n", b"\n1 \n", b"\x00\x00\x00\x00"):
         values = np.frombuffer(raw * 3 + b"\x00\x00\x80\x3f" * 3, "<f4").reshape(2, 3)
         for kind in ("binary", "binary-lines"):
-            words, found = word_vectors.read(write(table(kind, ["a", "b"], values)))
+            words, found = word_vector_files.read(write(table(kind, ["a", "b"], values)))
             assert words == {"a": 0, "b": 1}
             assert np.array_equal(found[:2], values)
 
@@ -96,7 +96,7 @@ def test_floats_that_look_like_line_ends_spaces_and_digits_are_floats(write: Cal
 @pytest.mark.parametrize("rows", [1023, 1024, 1025, 1026, 1027, 1028, 5000])
 def test_more_rows_than_there_was_room_for_are_all_read(rows: int, write: Callable[..., str]) -> None:
     values = numbers(rows, 3)
-    words, found = word_vectors.read(write(table("headless", [f"w{i}" for i in range(rows)], values)))
+    words, found = word_vector_files.read(write(table("headless", [f"w{i}" for i in range(rows)], values)))
     assert list(words.values()) == list(range(rows))
     assert np.array_equal(found[:rows], values)
     assert len(found) >= rows + 2  # for unknown words and padding
@@ -104,16 +104,16 @@ def test_more_rows_than_there_was_room_for_are_all_read(rows: int, write: Callab
 
 def test_a_binary_table_larger_than_one_read_is_whole(write: Callable[..., str]) -> None:
     values = numbers(9000, 50)
-    words, found = word_vectors.read(write(table("binary", [f"w{i}" for i in range(9000)], values)))
+    words, found = word_vector_files.read(write(table("binary", [f"w{i}" for i in range(9000)], values)))
     assert list(words) == [f"w{i}" for i in range(9000)]
     assert np.array_equal(found[:9000], values)
 
 
 def test_words_with_spaces_are_words_and_of_a_word_twice_the_first_row_counts(write: Callable[..., str]) -> None:
-    words, found = word_vectors.read(write(b"a 1 2\n. . . 3 4\nat b@c.org 5 6\na 7 8\n\nb\t9\t10\r\n"))
+    words, found = word_vector_files.read(write(b"a 1 2\n. . . 3 4\nat b@c.org 5 6\na 7 8\n\nb\t9\t10\r\n"))
     assert words == {"a": 0, ". . .": 1, "at b@c.org": 2, "b": 3}
     assert found[:4].tolist() == [[1, 2], [3, 4], [5, 6], [9, 10]]
-    assert word_vectors.read(write(b"2 2\na 1 2\na 3 4\n"))[0] == {"a": 0}
+    assert word_vector_files.read(write(b"2 2\na 1 2\na 3 4\n"))[0] == {"a": 0}
 
 
 @pytest.mark.parametrize(

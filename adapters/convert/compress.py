@@ -16,11 +16,13 @@ from ..adapter.manifest import TENSORS
 from ..base.base import Base
 from ..base.tracing import study
 from ..errors import AdapterError
-from ..evaluation.evaluate import encode as features_of
 from ..evaluation.evaluate import evaluate, metrics_plain
 from ..features.feed import Feed
+from ..features.tokenize import encode as features_of
 from ..patches.encoded import Encoded, Exact, Factors, Sign, factors, signed, signs
-from ..patches.patch import LowRank, Patch, Replace
+from ..patches.low_rank import LowRank
+from ..patches.patch import Patch
+from ..patches.replace import Replace
 from ..settings import check_encoding
 from ..watch import Watch
 

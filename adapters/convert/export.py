@@ -9,7 +9,8 @@ from pathlib import Path
 from ..adapter.adapter import Adapter
 from ..adapter.manifest import PEFT_CONFIG, TENSORS
 from ..adapter.peft_config import why_not
-from ..base.base import Base, find
+from ..base.base import Base
+from ..base.checkpoint import find
 from ..errors import AdapterError
 from ..io.atomic import json_bytes, write_folder
 from .merge import check_folder, check_head, merge

@@ -14,7 +14,8 @@ from ..adapter.adapter import Adapter
 from ..adapter.manifest import MANIFEST, TENSORS
 from ..adapter.model_card import CARD, card
 from ..adapter.peft_config import KEY_PREFIX, TASK_TYPES
-from ..base.base import Base, known_as
+from ..base.base import Base
+from ..base.checkpoint import known_as
 from ..base.word_vectors import WordVectorsConfig
 from ..discovery import patch_class
 from ..errors import AdapterError

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import AdapterError
 from ..io import bitplanes
 from ..io.tensors import tensor_digest
-from .patch import Replace
+from .replace import Replace
 
 _LEVEL = 9
 Parts = Mapping[str, Tensor]

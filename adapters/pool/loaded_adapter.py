@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..adapter.adapter import Adapter
 from ..adapter.peft_config import KEY_PREFIX
 from ..errors import AdapterError
-from ..patches.patch import Replace
+from ..patches.replace import Replace
 from ..probe.model import Form
 from .routed_base import Served, Template
 from .routing import Lowered

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import AdapterkitError, DataError, PoolError, unknown
-from ..evaluation.evaluate import check_room
+from ..evaluation.outputs import check_room
 from ..probe.model import pooled
 from ..tasks import Task
 from ..tasks.columns import Columns, gathered

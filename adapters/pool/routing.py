@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..base.tracing import Path, over
-from ..patches.patch import Patch, Replace, Update
+from ..patches.patch import Patch, Update
+from ..patches.replace import Replace
 
 if TYPE_CHECKING:
     from .loaded_adapter import Resident

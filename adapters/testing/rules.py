@@ -24,10 +24,12 @@ from ..adapter.adapter import Adapter
 from ..base.base import Base
 from ..base.snapshot import Snapshot
 from ..errors import OptionError, StrategyError, raised
-from ..evaluation.evaluate import encode, outputs
+from ..evaluation.outputs import outputs
+from ..features.tokenize import encode
 from ..modules import blocks
 from ..options import build, options, plain
-from ..patches.patch import Patch, Replace
+from ..patches.patch import Patch
+from ..patches.replace import Replace
 from ..pool import Pool
 from ..settings import BaseOptions, DataOptions, SavingOptions, TrainingOptions
 from .bench import (

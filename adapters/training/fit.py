@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..base.base import Base
 from ..base.snapshot import Snapshot
 from ..errors import BaseModelError, StrategyError, named
-from ..patches.patch import Patch, Replace
+from ..patches.patch import Patch
+from ..patches.replace import Replace
 from ..strategy import Strategy
 
 if TYPE_CHECKING:

@@ -21,8 +21,10 @@ from ..runtime.precision import Precision
 from ..runtime.stop_signals import heard
 from ..watch import Watch
 from . import lr_finder
+from .accelerate_setup import accelerated
+from .inputs import batches_of, encoded
 from .run_state import Run
-from .steps import Steps, accelerated, batches_of, encoded, predictions_of, stepping
+from .steps import Steps, predictions_of, stepping
 from .training_state import Position, rate_of, restore
 
 if TYPE_CHECKING:

@@ -5,32 +5,29 @@ from __future__ import annotations
 import contextlib
 import math
 import signal
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import accelerate
 import torch
-from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, DistributedType
-from torch import Tensor, nn
+from accelerate.utils import DistributedType
+from torch import Tensor
 from transformers import get_scheduler
 
 from ..base.snapshot import Snapshot
 from ..errors import TrainingError, named
-from ..evaluation.evaluate import encode, outputs
+from ..evaluation.outputs import outputs
 from ..features.feed import Feed
-from ..features.length_batches import Batches
 from ..runtime import processes
-from ..runtime.precision import Precision
-from ..runtime.sharding import is_sharded, whole
+from ..runtime.sharding import is_sharded
 from ..runtime.stop_signals import SIGNALS, Stop, StoppedError
-from ..settings import TrainingOptions
 from ..watch import Watch
+from .accelerate_setup import _memory_saved, _prepared, _put_together
 from .param_groups import groups
-from .run_state import SPLITS, Run
+from .run_state import Run
 from .training_state import Position, capture
-from .trunk import cached
+from .trunk_cache import cached
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,50 +39,6 @@ def predictions_of(run: Run, features: Dataset | Feed) -> list[Any]:
     deal = not is_sharded(run.model.parameters())  # else every process has to take part in every batch
     said = outputs(run.task, run.model, features, run.base, batch_size=size, watch=run.watch, deal=deal)
     return run.task.predictions(said, run.features["validation"], run.data["validation"])
-
-
-def accelerated(options: TrainingOptions, mixed: Precision) -> accelerate.Accelerator:
-    """Return what runs steps on the hardware there is, in a precision."""
-    accelerate.state.AcceleratorState._reset_state()  # it keeps the precision of the process's first run
-    return accelerate.Accelerator(
-        mixed_precision=mixed.name,
-        gradient_accumulation_steps=options.gradient_accumulation_steps,
-        dataloader_config=DataLoaderConfiguration(even_batches=False),
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)],
-    )
-
-
-def _prepared(accelerator: accelerate.Accelerator, *parts: Any) -> Any:
-    """Return a model, and what else there is, as Accelerate prepares it."""
-    with warnings.catch_warnings():  # torch's new name for what Accelerate is told has no place there yet
-        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
-        return accelerator.prepare(*parts)
-
-
-def encoded(run: Run) -> dict[str, Feed]:
-    """Tokenise the rows of a run; return each split's features as its model takes them."""
-    run.features = features_of(run, labelled=("train",))
-    run.check_features()
-    collate = run.task.collate(run.base.tokenizer, run.model)
-    return {split: Feed(rows, collate) for split, rows in run.features.items()}
-
-
-def features_of(run: Run, labelled: Sequence[str] = SPLITS) -> dict[str, Dataset]:
-    """Tokenise the rows of a run, with labels in some splits."""
-    with processes.first_of_node_first():
-        return {s: encode(run.task, run.data[s], run.base, labelled=s in labelled, watch=run.watch) for s in SPLITS}
-
-
-def batches_of(feed: Feed, options: TrainingOptions, processes: int) -> Batches:
-    """Return the batches of a run's training rows."""
-    return Batches(
-        [count * longest for count, longest in feed.shapes],
-        options.per_device_train_batch_size,
-        seed=options.seed,
-        by_length=options.group_by_length,
-        max_tokens=options.max_tokens_per_batch,
-        processes=processes,
-    )
 
 
 @dataclass(frozen=True)
@@ -303,30 +256,3 @@ def stepping(run: Run, accelerator: accelerate.Accelerator, feeds: Mapping[str, 
         else:
             steps.cut()
         yield steps
-
-
-@torch.no_grad()
-def _put_together(run: Run, before: Snapshot, own: list[nn.Parameter]) -> None:
-    """Give a model whose parameters lie in pieces its own back, with what was learned in them."""
-    learned = [whole(p).to(o.device) for p, o in zip(run.trainable, own, strict=True)]
-    run.best = None if run.best is None else [whole(b).to(o.device) for b, o in zip(run.best, own, strict=True)]
-    before.restore()
-    for p, values in zip(own, learned, strict=True):
-        p.copy_(values)
-    run.trainable = own
-
-
-@contextlib.contextmanager
-def _memory_saved(run: Run) -> Iterator[None]:
-    """Compute activations again instead of keeping them, where that is asked for."""
-    if not run.options.gradient_checkpointing:
-        yield
-        return
-    if not run.model.supports_gradient_checkpointing:
-        raise TrainingError(f"a {type(run.model).__name__} has no gradient checkpointing")
-    run.model.activation_checkpointing_enable({"use_reentrant": False})
-    run.model.disable_input_require_grads()  # which reentrant checkpoints alone need
-    try:
-        yield
-    finally:
-        run.model.activation_checkpointing_disable()

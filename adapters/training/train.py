@@ -15,7 +15,8 @@ from accelerate.utils import set_seed
 from ..adapter.adapter import Adapter
 from ..base.base import Base
 from ..errors import StrategyError, TrainingError
-from ..evaluation.evaluate import apart, encode, outputs
+from ..evaluation.outputs import apart, outputs
+from ..features.tokenize import encode
 from ..metrics import Metrics
 from ..options import plain
 from ..probe import search
@@ -26,10 +27,11 @@ from ..strategy import Strategy
 from ..watch import Watch
 from .checkpoints import Checkpoints
 from .fit import fitted, learned, moved, task_model, with_added
+from .inputs import features_of
 from .loop import loop
 from .run_state import Run
-from .steps import features_of, predictions_of
-from .trunk import room_for
+from .steps import predictions_of
+from .trunk_cache import room_for
 
 if TYPE_CHECKING:
     from datasets import Dataset

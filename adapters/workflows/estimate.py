@@ -14,22 +14,25 @@ from torch import Tensor
 
 from ..adapter.manifest import FILE_METADATA
 from ..base.base import Base
-from ..evaluation.evaluate import outputs
+from ..evaluation.outputs import outputs
 from ..features.feed import Feed, chunks
 from ..io import tensors
 from ..probe import search
 from ..probe.model import BY_TOKEN
 from ..runtime.precision import Precision, precision
 from ..settings import TrainingOptions
+from ..training.accelerate_setup import accelerated
 from ..training.fit import fitted
+from ..training.inputs import batches_of, encoded
 from ..training.run_state import Run
-from ..training.steps import Steps, accelerated, batches_of, encoded, stepping
+from ..training.steps import Steps, stepping
 from ..training.train import adapter_of, make_model, probes, solve, start_head, starts_solved
-from ..training.trunk import Kept, room_for
+from ..training.trunk_cache import Kept, room_for
 from ..watch import Watch
 from .meters import Clock, Memory
 from .outlook import Batching, Outlook, Seconds, Tried, TrunkPlan, parts_of
-from .run import Plan, ready
+from .plan import Plan
+from .run import ready
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import OptionError
 from ..options import Option, options
-from .run import RATE, Plan, run_options, spelled
+from .plan import RATE, Plan, run_options, spelled
 
 
 @dataclass(frozen=True)

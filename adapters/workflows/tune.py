@@ -27,7 +27,8 @@ from ..errors import OptionError, StrategyError, TrainingError, unknown
 from ..io.atomic import check_writable, json_bytes, write_file
 from ..options import plain
 from ..watch import Watch
-from .run import AUTO, Plan, Ready, ready, run_options, run_yaml
+from .plan import AUTO, Plan, run_options, run_yaml
+from .run import Ready, ready
 from .search_space import Choices, Space, default_search, read_search, text_of, with_values
 
 if TYPE_CHECKING:

@@ -1,0 +1,44 @@
+"""Tokenize rows."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from ..base.base import Base
+from ..tasks import Task
+from ..tasks.columns import require
+from ..watch import Watch
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def encode(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: Watch | None = None) -> Dataset:
+    """Return the features of `data`, tokenised once and cached by content, task and tokenizer.
+
+    Raises `DataError` where a column that the task reads isn't there, and `TaskError` where it reads none.
+    """
+    import datasets
+
+    task.check_named()
+    require(data.column_names, *task.asked)
+    datasets.disable_progress_bars()  # ours is drawn instead
+    watch = watch or Watch()
+    key = f"{data._fingerprint} {task!r} {base.tokenizer_digest} {labelled}"
+    with watch.bar("tokenising", len(data)) as bar:
+
+        def features(rows: Any, indices: list[int]) -> dict[str, Any]:
+            found = task.encode(rows, base.tokenizer, labelled=labelled)
+            if "row" in found:  # from its place in the batch to its place in the data
+                found["row"] = [indices[i] for i in found["row"]]
+            bar.advance(len(indices))
+            return found
+
+        return data.map(
+            features,
+            batched=True,
+            with_indices=True,
+            remove_columns=data.column_names,
+            new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
+        )

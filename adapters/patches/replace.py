@@ -1,0 +1,53 @@
+"""Replaced tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import AdapterError
+from .patch import Patch
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Replace(Patch):
+    """Put other tensors in the place of some of the module's own."""
+
+    kind: ClassVar[str] = "replace"
+    replaced: Mapping[str, Tensor]
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return self.replaced
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor], options: Mapping[str, Any], module: nn.Module) -> Replace:
+        own = dict(module.named_parameters(recurse=False))
+        for name, tensor in tensors.items():
+            if name not in own:
+                raise AdapterError(f"'{name}' is no parameter of {type(module).__name__}; it has {', '.join(own)}")
+            if tensor.shape != own[name].shape:
+                raise AdapterError(f"'{name}' is {tuple(tensor.shape)}, but the base's is {tuple(own[name].shape)}")
+        return cls({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
+
+    def forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return torch.func.functional_call(module, dict(self.replaced), args, kwargs)
+
+    def fold(self, module: nn.Module) -> Mapping[str, Tensor]:
+        return self.replaced
+
+    def attach(self, module: nn.Module) -> Callable[[], None]:
+        # by exchanging the parameters' storage, so that weights tied to them, or read past forward(), follow
+        own = {name: module.get_parameter(name) for name in self.replaced}
+        before = {name: parameter.data for name, parameter in own.items()}
+        for name, parameter in own.items():
+            parameter.data = self.replaced[name].to(device=parameter.device, dtype=parameter.dtype)
+
+        def detach() -> None:
+            for name, parameter in own.items():
+                parameter.data = before[name]
+
+        return detach

@@ -1,0 +1,138 @@
+"""Solve a linear probe and score it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from .examples import Examples
+from .model import BY_TOKEN, ProbeHead
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..tasks import Task
+
+Judge = Callable[[ProbeHead, Examples, Tensor], float]
+
+
+PENALTIES = (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
+
+
+_USUAL = 1e-4  # lower penalties are tried only while each is better than all before
+
+
+_ROUNDS = 500
+
+
+_NEAR = 1e-3  # to where a head is solved that is then trained further
+
+
+_NEARER = 1e-5  # to where heads are solved that are compared
+
+
+_THERE = 1e-7  # to where it is solved else
+
+
+@dataclass
+class Solved:
+    """A head's weights, for features as they come, and how good they are."""
+
+    weight: Tensor  # (outputs, features)
+    bias: Tensor
+    penalty: float
+    value: float  # the task's best metric on the validation rows
+    loss: float  # on the training rows, the penalty included
+
+
+class _Scored:
+    """Stands for a model whose head has given `scores` already, as the task's loss and outputs call one."""
+
+    def __init__(self, head: ProbeHead, examples: Examples, scores: Tensor) -> None:
+        self.head, self.examples, self.scores = head, examples, scores
+
+    def __call__(self, **labels: Any) -> Any:
+        scores, e = self.scores, self.examples
+        mask = torch.ones(len(scores), 1, dtype=torch.bool)
+        if self.head.auto_class == "AutoModelForQuestionAnswering" or (
+            self.head.auto_class in BY_TOKEN and "labels" not in labels
+        ):
+            mask = torch.arange(int(e.counts.max())) < torch.from_numpy(e.counts)[:, None]
+            whole = scores.new_zeros(*mask.shape, scores.shape[-1])
+            whole[mask] = scores
+            scores = whole
+        return self.head.said(scores, mask, e.choices, **labels)
+
+
+def loss_of(task: Task, head: ProbeHead, examples: Examples, scores: Tensor, smoothing: float) -> Tensor:
+    """Return the task's mean loss of scores, (units, outputs)."""
+    return task.loss(_Scored(head, examples, scores), examples.labels, label_smoothing=smoothing)
+
+
+def minimised(
+    task: Task, head: ProbeHead, e: Examples, start: np.ndarray, penalty: float, smoothing: float, near: float = _THERE
+) -> Any:
+    """Minimise the task's loss plus `penalty` / 2 times the squared weights over a linear map of `e.x`, by L-BFGS.
+
+    Weights are (outputs, features + 1), flat; the last column is the bias, which isn't penalised. It ends where a step
+    gains less than a share `near` of the loss.
+    """
+    outs = head.score.out_features
+
+    def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        w = torch.from_numpy(flat).float().view(outs, -1).requires_grad_()
+        loss = loss_of(task, head, e, e.scores(w), smoothing) + penalty / 2 * (w[:, :-1] ** 2).sum()
+        torch.autograd.backward(loss)
+        assert w.grad is not None
+        return float(loss.detach()), w.grad.double().numpy().ravel()
+
+    return minimize(value, start, jac=True, method="L-BFGS-B", options={"maxiter": _ROUNDS, "ftol": near})
+
+
+def solved(
+    task: Task,
+    head: ProbeHead,
+    train: Examples,
+    validation: Examples,
+    judge: Judge,
+    *,
+    smoothing: float = 0.0,
+    near: float = _THERE,
+    penalties: Sequence[float] = PENALTIES,
+) -> Solved:
+    """Solve for each of `penalties` and return what `judge` finds best on the validation rows."""
+    mean, scale = train.x.mean(0), train.x.std(0, unbiased=False).clamp(min=1e-6)
+    inner, outer = train.standardised(mean, scale), validation.standardised(mean, scale)
+    outs = head.score.out_features
+    flat = np.zeros(outs * (train.x.shape[-1] + 1))
+    best: Solved | None = None
+    # scipy's BLAS does little here, and its threads and torch's would wait for each other: ten times slower
+    with torch.enable_grad(), threadpool_limits(1, user_api="blas"):
+        for penalty in penalties:
+            if best is not None and penalty < _USUAL and best.penalty > penalty * 10.1:
+                break
+            end = minimised(task, head, inner, flat, penalty, smoothing, near)
+            flat = end.x
+            w = torch.from_numpy(flat).float().view(outs, -1)
+            value = judge(head, outer, outer.scores(w))
+            if best is None or (value < best.value if task.lower_is_better else value > best.value):
+                best = Solved(*inner.unscaled(w), penalty, value, float(end.fun))
+    assert best is not None
+    return best
+
+
+def judge_of(task: Task, features: Dataset, data: Dataset) -> Judge:
+    """Return what tells how good scores of validation rows are, by the task's best metric."""
+
+    def judge(head: ProbeHead, examples: Examples, scores: Tensor) -> float:
+        said = task.outputs(_Scored(head, examples, scores), {})
+        return task.metrics(task.predictions(said, features, data), data).values[task.best]
+
+    return judge

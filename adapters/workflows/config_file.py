@@ -1,0 +1,43 @@
+"""Read options from a YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OptionError
+from ..io.untrusted import read_file
+
+if TYPE_CHECKING:
+    pass
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Read option values from a YAML file.
+
+    Raises `OptionError` where it isn't there, or isn't a mapping.
+    """
+    try:
+        return _option_values(Path(path).read_bytes(), f"--config {path}")
+    except OSError as error:
+        raise OptionError(f"--config {path}: {error.strerror}") from error
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """Read the option values of a run from its run.yaml, which may be anyone's. Raises `OptionError`."""
+    try:
+        return _option_values(read_file(path), f"'{path}'")
+    except (OSError, ValueError) as error:
+        raise OptionError(f"'{path}' can't be read: {error}") from error
+
+
+def _option_values(data: bytes | bytearray, what: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(bytes(data).decode())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise OptionError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise OptionError(f"{what}: option: value pairs were expected, not a {type(values).__name__}")
+    return {str(key).replace("-", "_"): value for key, value in values.items()}

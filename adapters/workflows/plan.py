@@ -1,0 +1,151 @@
+"""What a run is to do: every option resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..discovery import default, find, strategy_class
+from ..errors import OptionError, named, unknown
+from ..options import Option, build, options, plain
+from ..settings import BaseOptions, DataOptions, SavingOptions, TrainingOptions
+from ..store.registry import check_name
+from ..strategy import Strategy
+from ..tasks import TASKS, Task, task_class
+
+if TYPE_CHECKING:
+    pass
+
+T = TypeVar("T")
+
+
+SECTIONS = (BaseOptions, DataOptions, TrainingOptions, SavingOptions)
+
+
+RATE, AUTO = "learning_rate", "auto"
+
+
+_OF_A_RUN = ("strategy", "task", "name")
+
+
+def run_options(strategy: str = "lora", task: str | None = None) -> dict[str, Option]:
+    """Return every option that a run with this strategy and task takes, by name."""
+    found: dict[str, Option] = {}
+    tasks = [task_class(task)] if task is not None else [Task, TASKS["text-classification"], *TASKS.values()]
+    for section in (strategy_class(strategy), *tasks, *SECTIONS):
+        for name, option in options(section).items():
+            found[name] = _merged(found[name], option) if name in found else option
+    rate = found[RATE]
+    return {**found, RATE: replace(rate, help=f"{rate.help}; {AUTO} searches for a good one", words=(AUTO,))}
+
+
+def _merged(first: Option, second: Option) -> Option:
+    """Return an option that two tasks have in common."""
+    same = first.default == second.default
+    return replace(
+        first,
+        aliases=tuple(dict.fromkeys([*first.aliases, *second.aliases])),
+        default=first.default if same else None,
+        help=first.help or second.help,
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do, every option resolved."""
+
+    strategy_name: str
+    strategy: Strategy
+    task_name: str | None  # None: told from the columns
+    task_options: Mapping[str, Any]
+    base: BaseOptions
+    data: DataOptions
+    training: TrainingOptions
+    saving: SavingOptions = field(default_factory=SavingOptions)
+    name: str | None = None
+    auto_rate: bool = False  # search for a learning rate around the strategy's
+
+    @classmethod
+    def resolve(cls, values: Mapping[str, Any], *, config: Mapping[str, Any] | None = None) -> Plan:
+        """Make a plan of option values by name, over those of `config`; `strategy`, `task` and `name` are options too.
+
+        Raises `OptionError` for an option that neither the run, nor its task, nor its strategy has, and where `config`
+        alone asks for a checkpoint's own code: a file may be a stranger's.
+        """
+        chosen = {**(config or {}), **values}
+        strategy_name = default() if chosen.get("strategy") is None else chosen["strategy"]
+        task_name = chosen.get("task")
+        for key, value in (("strategy", strategy_name), ("task", task_name)):
+            if value is not None and not isinstance(value, str):
+                raise OptionError(f"--{key}={value!r} is not a name")
+        known = run_options(strategy_name, task_name)
+        asked = spelled(values, known, strategy_name)
+        given = {**spelled(config or {}, known, strategy_name), **asked}
+        auto_rate = given.get(RATE) == AUTO
+        if auto_rate:
+            del given[RATE]
+        sections = {f.name for section in (*SECTIONS, strategy_class(strategy_name)) for f in fields(section)}
+
+        def made(section: type[T]) -> T:
+            own = {f.name for f in fields(section)}  # type: ignore[arg-type]
+            return build(section, {key: value for key, value in given.items() if key in own})
+
+        base = made(BaseOptions)
+        if base.trust_remote_code and "trust_remote_code" not in asked:
+            raise OptionError("the config sets trust_remote_code, which runs code: that takes --trust-remote-code, too")
+        with named(find(strategy_name).who):
+            strategy = made(strategy_class(strategy_name))
+        return cls(
+            strategy_name=strategy_name,
+            strategy=strategy,
+            task_name=None if task_name is None else task_class(task_name).name,
+            task_options={key: value for key, value in given.items() if key not in sections},
+            base=base,
+            data=made(DataOptions),
+            training=made(TrainingOptions),
+            saving=made(SavingOptions),
+            name=None if chosen.get("name") is None else check_name(str(chosen["name"])),
+            auto_rate=auto_rate,
+        )
+
+    def values(self) -> dict[str, Any]:
+        """Return the plan as option values, those that are None or empty left out: what run.yaml holds.
+
+        How it is kept while it runs, and whom it tells of itself, is not part of it.
+        """
+        parts: dict[str, Any] = {"name": self.name, "task": self.task_name, "strategy": self.strategy_name}
+        for section in (
+            plain(self.base),
+            plain(self.data),
+            self.task_options,
+            plain(self.strategy),
+            plain(self.training),
+        ):
+            parts.update(section)
+        if self.auto_rate:
+            parts[RATE] = AUTO
+        return {key: value for key, value in parts.items() if value not in (None, [])}
+
+
+def spelled(values: Mapping[str, Any], known: Mapping[str, Option], strategy: str) -> dict[str, Any]:
+    """Return option values by the options' own names, whichever spelling was used."""
+    names = {name: name for name in known}
+    names |= {alias.lstrip("-").replace("-", "_"): o.name for o in known.values() for alias in o.aliases}
+    found = {}
+    for key, value in values.items():
+        plain_key = key.replace("-", "_")
+        if plain_key in _OF_A_RUN:
+            continue
+        if plain_key not in names:
+            raise OptionError(unknown(f"option of a run with strategy {strategy}", key, {*names, *_OF_A_RUN}))
+        found[names[plain_key]] = value
+    return found
+
+
+def run_yaml(values: Mapping[str, Any]) -> bytes:
+    """Return option values as a file for --config."""
+    import yaml
+
+    text: str = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+    return ("# adapt run --config with this file trains the same adapter again\n" + text).encode()

@@ -1,0 +1,51 @@
+"""Which patches of a strategy a base takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .outlook import Part, parts_of
+
+if TYPE_CHECKING:
+    from ..base.base import Base
+    from ..strategy import Strategy
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What of a base a strategy trains."""
+
+    parts: list[Part]
+    parameters: int
+    of: int  # the base's own
+    patches: int
+    bytes: int  # of the patches' tensors, all of which an adapter may hold
+    blocks: list[int]  # in which something learns, from 0 at the bottom
+    of_blocks: int
+
+
+def reach(base: Base, strategy: Strategy) -> Reach:
+    """Put a strategy on a base, see what learns, and take it out again.
+
+    Raises `StrategyError` where it doesn't fit.
+    """
+    from ..modules import blocks
+    from ..training.fit import fitted, learned
+
+    own = sum(p.numel() for p in base.model.parameters())
+    names = list(blocks(base.model))
+    with base.held(), fitted(base, strategy) as fit:
+        ids = {id(p) for p in fit.learning}
+        learning = {name: p for name, p in base.model.named_parameters() if id(p) in ids}
+        patches = learned(base, strategy)
+        tensors = [t for patch in patches.values() for t in patch.tensors().values()]
+        return Reach(
+            parts=parts_of(learning),
+            parameters=sum(p.numel() for p in learning.values()),
+            of=own,
+            patches=len(patches),
+            bytes=sum(t.numel() * t.element_size() for t in tensors),
+            blocks=[i for i, block in enumerate(names) if any(n.startswith(f"{block}.") for n in learning)],
+            of_blocks=len(names),
+        )
