@@ -18,7 +18,7 @@ from adapterkit.features.hidden_states import States
 from adapterkit.features.length_batches import Batches
 from adapterkit.tasks import TASKS
 from adapterkit.testing import tiny
-from adapterkit.training import steps, trunk
+from adapterkit.training import steps, trunk, trunk_cache
 from adapterkit.training import train as training
 from adapterkit.watch import Watch
 from tests.test_strategies import same, state
@@ -353,14 +353,14 @@ def test_no_more_is_kept_than_the_head_reads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     levels: list[str] = []
-    fill = trunk.Trunk.fill
+    fill = trunk_cache.fill
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         kept = fill(*args, **kwargs)
         levels.append(kept.level)
         return kept
 
-    monkeypatch.setattr(trunk.Trunk, "fill", watched)
+    monkeypatch.setattr(trunk_cache, "fill", watched)
     chosen = plan("text-classification", rows_of("text-classification"), "head-only", num_train_epochs=2, head="model")
     run(chosen, Registry(tmp_path / "registry.json"), base=base_for(family, "text-classification"))
     assert levels[:2] == [level, level]  # of train and validation; the few that are compared follow

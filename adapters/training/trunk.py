@@ -16,11 +16,8 @@ from ..base.base import Base
 from ..base.stub import Given
 from ..base.tracing import Anatomy, study
 from ..evaluation.outputs import apart
-from ..features.feed import Feed, chunks, rows
-from ..runtime import processes
-from ..watch import Watch
+from ..features.feed import Feed, rows
 from .fit import Fitted
-from .trunk_cache import Kept
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,7 +33,7 @@ class _Reached(Exception):
 class _Now:
     """The batch under way: which texts of what is kept, and where their vectors belong in it."""
 
-    kept: Kept
+    kept: Any  # the Kept of trunk_cache.py that hands the states on
     texts: np.ndarray
     masks: dict[str, Tensor]
 
@@ -84,48 +81,6 @@ class Trunk:
                     counts += map(len, ids) if ids and isinstance(ids[0], list) else [len(ids)]
             found[stack] = counts
         return found
-
-    def fill(self, feed: Feed, room: float, watch: Watch, *, mixed: str = "no", store: bool = False) -> Kept:
-        """Run the trunk over a split and keep what it says: in memory where it takes no more than `room` bytes.
-
-        With `store`, what an earlier run kept is taken, and what is computed is kept for later ones. Raises `OSError`
-        where it takes a file and the disk is full.
-        """
-        kept = Kept(feed, self)
-        counts = self.counts(feed.features)
-        order = sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
-        here, several = processes.on_node()
-        each = list(chunks(order, feed.shapes))
-        whole = len(each) >= 4 * several  # else they are cut, so that each process has as much
-        mine = each[here::several] if whole else [part for chunk in each if (part := chunk[here::several])]
-        was_training = self.model.training
-        self.model.eval()
-        half = torch.autocast(self.model.device.type, torch.bfloat16, enabled=mixed == "bf16")
-        try:
-            with contextlib.closing(kept), torch.no_grad():
-                with half:
-                    said = self._watched(_on(feed.batch(order[:4]), self.model.device))
-                kept.level = self._level(feed, order[:4], said)
-                kept.made(counts, said, room)
-                if store and all(processes.gathered(kept.recalled(mixed))):
-                    return kept
-                with processes.agreed(OSError), watch.bar("running the trunk", sum(map(len, mine))) as bar:
-                    for chosen in mine:
-                        batch = _on(feed.batch(chosen), self.model.device)
-                        with half:
-                            said = self._watched(batch)
-                        kept.put(chosen, batch, said)
-                        bar.advance(len(chosen))
-                for states in kept.states.values():
-                    states.done()
-        finally:
-            self.model.train(was_training)
-        if store and here == 0:
-            try:
-                kept.remember(mixed)
-            except OSError as error:
-                watch.note("trunk", f"not kept for later runs: {error.strerror or error}")
-        return kept
 
     def _watched(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
         """Run a batch up to the top of the trunk; return each stack's hidden states, or the base's output."""

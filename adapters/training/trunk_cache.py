@@ -18,14 +18,14 @@ from ..base.base import Base
 from ..errors import TrainingError
 from ..evaluation.outputs import apart
 from ..features import cache
-from ..features.feed import Feed, rows
+from ..features.feed import Feed, chunks, rows
 from ..features.hidden_states import States, disk
 from ..runtime import processes
 from ..runtime.precision import precision
 from ..settings import TrainingOptions
 from ..watch import Watch
 from .fit import Fitted
-from .trunk import Trunk, _first_token, _largest, _Now, find
+from .trunk import Trunk, _first_token, _largest, _Now, _on, find
 
 if TYPE_CHECKING:
     from ..tasks import Task
@@ -167,6 +167,49 @@ class Kept(Feed):
         return self._type(last_hidden_state=hidden, **said)
 
 
+def fill(trunk: Trunk, feed: Feed, room: float, watch: Watch, *, mixed: str = "no", store: bool = False) -> Kept:
+    """Run the trunk over a split and keep what it says: in memory where it takes no more than `room` bytes.
+
+    With `store`, what an earlier run kept is taken, and what is computed is kept for later ones. Raises `OSError`
+    where it takes a file and the disk is full.
+    """
+    kept = Kept(feed, trunk)
+    counts = trunk.counts(feed.features)
+    order = sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
+    here, several = processes.on_node()
+    each = list(chunks(order, feed.shapes))
+    whole = len(each) >= 4 * several  # else they are cut, so that each process has as much
+    mine = each[here::several] if whole else [part for chunk in each if (part := chunk[here::several])]
+    was_training = trunk.model.training
+    trunk.model.eval()
+    half = torch.autocast(trunk.model.device.type, torch.bfloat16, enabled=mixed == "bf16")
+    try:
+        with contextlib.closing(kept), torch.no_grad():
+            with half:
+                said = trunk._watched(_on(feed.batch(order[:4]), trunk.model.device))
+            kept.level = trunk._level(feed, order[:4], said)
+            kept.made(counts, said, room)
+            if store and all(processes.gathered(kept.recalled(mixed))):
+                return kept
+            with processes.agreed(OSError), watch.bar("running the trunk", sum(map(len, mine))) as bar:
+                for chosen in mine:
+                    batch = _on(feed.batch(chosen), trunk.model.device)
+                    with half:
+                        said = trunk._watched(batch)
+                    kept.put(chosen, batch, said)
+                    bar.advance(len(chosen))
+            for states in kept.states.values():
+                states.done()
+    finally:
+        trunk.model.train(was_training)
+    if store and here == 0:
+        try:
+            kept.remember(mixed)
+        except OSError as error:
+            watch.note("trunk", f"not kept for later runs: {error.strerror or error}")
+    return kept
+
+
 def cached(
     base: Base,
     model: Any,
@@ -188,7 +231,7 @@ def cached(
             mixed, store = precision(options.mixed_precision).name, options.keep_features
             if trunk.whole and split != "train":
                 mixed = "no"  # so that what is measured is what the finished model says
-            kept[split] = found = trunk.fill(feed, room, watch, mixed=mixed, store=store)
+            kept[split] = found = fill(trunk, feed, room, watch, mixed=mixed, store=store)
             room -= found.nbytes if found.in_memory else 0
         first = next(iter(kept.values()))
         assert isinstance(first, Kept)
@@ -247,7 +290,7 @@ def _difference(trunk: Trunk, kept: Kept, mixed: str) -> float:
     few = range(min(4, len(kept)))
     own = [said(kept.feed, i) for i in few]
     alone = [Feed(kept.feed.features.select([i]), kept.feed.collate) for i in few]
-    filled = [trunk.fill(feed, math.inf, Watch(), mixed=mixed) for feed in alone]
+    filled = [fill(trunk, feed, math.inf, Watch(), mixed=mixed) for feed in alone]
     with trunk.exchanged():
         taken = [said(feed, 0) for feed in filled]
     return apart(own, taken) / max(1.0, _largest(own))
