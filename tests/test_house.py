@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -82,8 +83,6 @@ RUNS += ("Unpickler", "find_class", "loads", "unpack_archive", "extractall")
 HARMLESS = ("re.compile", "json.loads", "torch.compile")
 LOADERS = ("yaml", "torch", "pickle", "dill", "joblib", "marshal", "shelve")
 ALLOWED = {  # modules of the package, which the package itself names
-    ("adapters/__init__.py", "importlib.import_module(f'.{_HOMES[name]}', __name__)"),
-    ("adapters/testing/__init__.py", "importlib.import_module(f'.{_HOMES[name]}', __name__)"),
     ("cli/main.py", "importlib.import_module(f'adapterkit.cli.{name}')"),
     # the contract starts a second process with the strategy of its caller, and pickles options, but loads none
     ("adapters/testing/worker.py", "importlib.import_module(module)"),
@@ -126,6 +125,14 @@ def test_all_is_what_there_is() -> None:
     assert sorted(adapterkit.__all__) == adapterkit.__all__
     for name in adapterkit.__all__:
         assert getattr(adapterkit, name).__name__ == name
+
+
+@pytest.mark.parametrize("stub", sorted((ROOT / "adapters").rglob("__init__.pyi")), ids=lambda p: p.parent.name)
+def test_a_face_exports_names_that_exist_and_none_of_a_submodule(stub: Path) -> None:
+    face = importlib.import_module(".".join(("adapterkit", *stub.parent.relative_to(ROOT / "adapters").parts)))
+    submodules = {path.stem for path in stub.parent.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert not submodules & set(face.__all__)
+    assert all(getattr(face, name) is not None for name in face.__all__)
 
 
 @pytest.mark.parametrize(
