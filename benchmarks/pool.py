@@ -67,15 +67,15 @@ def differences(base: Base, adapters: dict[str, Adapter]) -> dict[str, float]:
     return worst
 
 
-def switching(base: Base, folders: list[Path], listed: Registry, peft: Peft, count: int) -> dict[str, Any]:
-    """Time a request of one text to another adapter than the one before, and the part of it that is the switch."""
+def lookups(base: Base, folders: list[Path], listed: Registry, count: int) -> dict[str, Any]:
+    """Time what a request of a pool does first: it looks up the loaded adapter that the request names."""
     figures: dict[str, Any] = {}
     for many in (2, 64, len(folders)):
         names = [folder.name for folder in folders[:many]]
         with opened(base, folders[:many]) as plain, Pool.from_registry(listed.path, base=base, **AS) as of_registry:
             for title, spent in looked_up({"pool": plain, "pool of a registry": of_registry}, names, count).items():
                 figures[f"{title}, {many} resident"] = spent
-    return figures | requests(base, folders[:64], peft, count)
+    return figures
 
 
 def looked_up(pools: dict[str, Pool], names: list[str], count: int) -> dict[str, Any]:
@@ -96,10 +96,10 @@ def requests(base: Base, folders: list[Path], peft: Peft, count: int) -> dict[st
             pool.load(folder.name)
         return turns(
             {
-                "request, pool, the same adapter": lambda: pool.outputs(text, ["a0"]),
-                "request, pool, another adapter": lambda: pool.outputs(text, [dice.choice(peft.names)]),
-                "request, PEFT, the same adapter": lambda: peft.mixed(text, None),
-                "request, PEFT, another adapter": lambda: peft.loop(text, [dice.choice(peft.names)]),
+                "pool, the same adapter": lambda: pool.outputs(text, ["a0"]),
+                "pool, another adapter": lambda: pool.outputs(text, [dice.choice(peft.names)]),
+                "PEFT, the same adapter": lambda: peft.mixed(text, None),
+                "PEFT, another adapter": lambda: peft.loop(text, [dice.choice(peft.names)]),
             },
             count,
         )
@@ -303,7 +303,8 @@ class Bench:
         base, folder, folders, peft = self.base, self.folder / name, self.folders, self.peft
         steps: dict[str, Callable[[], Any]] = {
             "exact": lambda: exactness(base, folder),
-            "switch": lambda: switching(base, folders, self.listed, peft, 10 * self.turns),
+            "lookup": lambda: lookups(base, folders, self.listed, 10 * self.turns),
+            "request": lambda: requests(base, folders[:64], peft, 10 * self.turns),
             "load": lambda: loading(base, folders, self.listed, peft),
             "mixed": lambda: mixing(base, folders, peft, self.turns),
             "heads": lambda: heads(base, folder, self.turns),
@@ -315,13 +316,13 @@ class Bench:
         return steps[name]()
 
 
-STEPS = ("exact", "switch", "load", "mixed", "heads", "top", "zipf", "memory", "impossible")
+STEPS = ("exact", "lookup", "request", "load", "mixed", "heads", "top", "zipf", "memory", "impossible")
 
 
 def measured(args: argparse.Namespace) -> dict[str, Any]:
     """Measure the steps of --only; figures of the other steps stay as --out holds them."""
     machine = {"threads": args.threads, "torch": torch.__version__, "python": platform.python_version()}
-    figures: dict[str, Any] = {"machine": machine}
+    figures: dict[str, Any] = {"machine": {}}
     if args.out and args.out.exists():
         figures = json.loads(args.out.read_text())
     base = Base.load(args.base)
@@ -331,7 +332,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         listed = registered(folders, folder / "listed")
         bench = Bench(base, folder, folders, listed, Peft(base, folders[:64]), args.turns)
         for name in args.only:
-            figures[name] = bench.step(name)
+            figures[name], figures["machine"][name] = bench.step(name), machine
             print(f"# {name}: {json.dumps(figures[name])[:400]}", flush=True)
     if args.out:
         args.out.write_text(json.dumps(figures, indent=2) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,14 @@ SHOWN = {  # steps counted in passes of the bare base: what, and the target
 def table(figures: Figures) -> str:
     """Return the figures as a Markdown table, each with its target and what PEFT, or a loop by hand, takes."""
     rows = [*lookups(figures), *loads(figures), *passes(figures), *rest(figures)]
-    return pages.table(["what", "target", "pool", "compared with"], rows)
+    text = pages.table(["what", "target", "pool", "compared with"], rows)
+    threads = {step: about["threads"] for step, about in figures["machine"].items()}
+    by_count = {n: [step for step in threads if threads[step] == n] for n in sorted({*threads.values()})}
+    return (
+        f"{text}\n\n"
+        + "; ".join(f"{n} thread{'s' * (n > 1)}: {', '.join(steps)}" for n, steps in by_count.items())
+        + "."
+    )
 
 
 def ms(value: dict[str, float]) -> str:
@@ -30,14 +38,13 @@ def ms(value: dict[str, float]) -> str:
 def lookups(figures: Figures) -> Iterator[list[str]]:
     worst = max(v for k, v in figures["exact"].items() if k != "base tensors changed")
     yield ["largest difference to each adapter alone (logits)", "1e-5", f"{worst:.1e}", ""]
-    switch = figures["switch"]
+    request = figures["request"]
     for adapter in ("the same adapter", "another adapter"):
-        ours, theirs = switch[f"request, pool, {adapter}"], switch[f"request, PEFT, {adapter}"]
+        ours, theirs = request[f"pool, {adapter}"], request[f"PEFT, {adapter}"]
         how = "PEFT `set_adapter` and a pass" if adapter == "another adapter" else "PEFT, a pass"
         yield [f"request of one text to {adapter}, 64 loaded, ms", "", ms(ours), f"{how} {ms(theirs)}"]
-    for key, value in switch.items():
-        if key.endswith("resident"):
-            yield [f"of that, looking up the adapter: {key.removeprefix('pool, ')}, ms", "0.1", ms(value), ""]
+    for key, value in figures["lookup"].items():
+        yield [f"of that, looking up the adapter: {key.removeprefix('pool, ')}, ms", "0.1", ms(value), ""]
 
 
 def loads(figures: Figures) -> Iterator[list[str]]:
@@ -103,7 +110,7 @@ def chart(figures: Figures, path: Path) -> None:
     for axis, (step, title) in zip(axes, titles.items(), strict=True):
         one = figures[step]["bare base"]["median"]
         skipped = ("bare base", "pool") if step == "top" else ("bare base",)
-        sides = {k.replace(" ", "\n", 1): v["median"] / one for k, v in figures[step].items() if k not in skipped}
+        sides = {textwrap.fill(k, 14): v["median"] / one for k, v in figures[step].items() if k not in skipped}
         bars = axis.bar(list(sides), list(sides.values()), color=["#2a6f97", "#bcbcbc", "#8c8c8c"][: len(sides)])
         axis.bar_label(bars, fmt="%.2f", fontsize=8)
         axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
