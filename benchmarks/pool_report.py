@@ -22,7 +22,7 @@ def table(figures: Figures) -> str:
     """Return the figures as a Markdown table, each with its target and what PEFT, or a loop by hand, takes."""
     rows = [*lookups(figures), *loads(figures), *passes(figures), *rest(figures)]
     text = pages.table(["what", "target", "pool", "compared with"], rows)
-    threads = {step: about["threads"] for step, about in figures["machine"].items()}
+    threads = {step: machine["threads"] for step, machine in figures["machine"].items()}
     by_count = {n: [step for step in threads if threads[step] == n] for n in sorted({*threads.values()})}
     return (
         f"{text}\n\n"
