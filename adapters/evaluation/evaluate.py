@@ -23,13 +23,19 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """An adapter's metrics on labelled rows, an answer for each row, and tables such as a confusion matrix."""
 
     metrics: Metrics
     answers: list[dict[str, Any]]
     tables: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return self.metrics.describe()
+
+    def _repr_html_(self) -> str:
+        return self.metrics.html()
 
 
 def metrics_plain(metrics: Metrics) -> dict[str, Any]:

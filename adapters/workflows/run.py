@@ -283,8 +283,9 @@ def _task(plan: Plan, train: Dataset, watch: Watch) -> Task:
     """Make the task that the plan names, or the one that fits the first row."""
     name = plan.task_name
     if name is None:
-        name = infer_task({key: value for key, value in train[0].items() if key != data.LINE})
-        watch.note("task", f"{name}, told from the columns; --task chooses another")
+        first = {key: value for key, value in train[0].items() if key != data.LINE}
+        name = infer_task(first, plan.task_options)
+        watch.note("task", f"{name}, inferred from the columns; --task chooses another")
     cls = task_class(name)
     own = {f.name for f in fields(cls)}
     for key in plan.task_options:
