@@ -39,7 +39,16 @@ def printable(text: str) -> str:
 
 
 class AdapterkitError(Exception):
-    """Say in one line what was given, what was expected and what there is."""
+    """Say in one line what was given, what was expected and what there is.
+
+    `suggestion` holds the options that would complete the command, such as ("--label-column", "stars").
+    """
+
+    suggestion: tuple[str, ...] = ()
+
+    def __init__(self, *args: object, suggestion: Iterable[str] = ()) -> None:
+        super().__init__(*args)
+        self.suggestion = tuple(suggestion)
 
     def __str__(self) -> str:
         said = super().__str__()  # it may quote a stranger's file, whose characters could move the terminal's cursor

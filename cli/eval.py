@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,18 +12,11 @@ from adapterkit.cli.common import (
     base_options,
     common_options,
     echo,
-    moved,
     print_json,
     print_table,
     registry_option,
 )
-from adapterkit.errors import DataError
-from adapterkit.evaluation.report import write_evaluation
 from adapterkit.store.registry import Registry
-from adapterkit.workflows.recorded_rows import own_rows
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(short_help="Measure an adapter on labelled rows.")
@@ -52,50 +44,28 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure the adapter NAME or NAME@VERSION on a file of labelled rows, or again on those of its own run."""
-    from adapterkit.data import splits as data
-    from adapterkit.settings import DataOptions
+    from adapterkit.workflows.evaluate import evaluate_adapter
 
-    if test_file and dataset:
-        raise DataError(f"give --test-file {test_file} or --dataset {dataset}, not both")
-    where = Registry.at(registry)
-    adapter = where.load(name)
-    watch = TerminalWatch()
-    if test_file:
-        splits, split = data.load(DataOptions(test_file=test_file), watch), "test"
-    elif dataset:
-        splits = data.load(DataOptions(dataset=dataset), watch)
-    else:
-        splits = own_rows(where, name, adapter.task, watch)
-    for remark in splits.notes:
-        watch.note("", remark)
-    split = split or ("test" if "test" in splits else "validation")
-    rows = splits[split]
-    adapter.task.check_named()
-    adapter.task.check(rows, splits.files[split])
-
-    from adapterkit.base.base import Base
-    from adapterkit.evaluation.evaluate import evaluate, metrics_plain
-
-    stored = adapter.manifest["base"]
-    base = Base.again(stored, where.locate(stored["name"]) if base_name is None else base_name)
-    adapter = moved(name, adapter, base, allow_base_mismatch)
-    found = evaluate(base, adapter, rows, watch=watch)
-    metrics = {"adapter": name, "split": split, "file": splits.files[split], **metrics_plain(found.metrics)}
-    if adapter.mismatch:
-        metrics["base_mismatch"] = adapter.manifest["base"]["mismatch"]
+    report = evaluate_adapter(
+        Registry.at(registry),
+        name,
+        test_file=test_file,
+        dataset=dataset,
+        split=split,
+        base=base_name,
+        allow_base_mismatch=allow_base_mismatch,
+        watch=TerminalWatch(),
+    )
     if output:
-        write_evaluation(output, metrics, rows, found)
-        echo(f"written to {output}: {', '.join(sorted(p.name for p in output.iterdir()))}", err=True)
+        echo(f"written to {output}: {', '.join(path.name for path in report.write(output))}", err=True)
     if as_json:
-        print_json({**metrics, **found.tables})
+        print_json(report.plain())
         return
-    intervals = found.metrics.intervals
-    lines = [[n, f"{v:.4f}", "{:.4f} to {:.4f}".format(*intervals[n])] for n, v in found.metrics.values.items()]
-    print_table([f"{split}, {found.metrics.n:,} rows", "value", "95 % interval"], lines)
+    measured = report.evaluation.metrics
+    lines = [[n, f"{v:.4f}", "{:.4f} to {:.4f}".format(*measured.intervals[n])] for n, v in measured.values.items()]
+    print_table([f"{report.split}, {measured.n:,} rows", "value", "95 % interval"], lines)
     for title in ("per_label", "per_type"):
-        table = found.tables.get(title)
-        if table:
+        if table := report.evaluation.tables.get(title):
             echo()
-            print_table(
-                list(table[0]), [[f"{c:.4f}" if isinstance(c, float) else c for c in r.values()] for r in table]
-            )
+            cells = [[f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row.values()] for row in table]
+            print_table(list(table[0]), cells)

@@ -498,3 +498,12 @@ def test_importing_metrics_is_cheap() -> None:
     heavy = "{'numpy', 'scipy', 'sklearn', 'torch', 'transformers', 'sacrebleu'}"
     code = f"import adapterkit.metrics, sys; heavy = {heavy} & set(sys.modules); assert not heavy, heavy"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_metrics_are_printed_in_one_line_and_as_a_small_table() -> None:
+    found = metrics.Metrics({"accuracy": 0.93333, "<b>": 1.0}, {"accuracy": (0.8833, 0.975)}, 1200)
+    assert repr(found) == "accuracy 0.933 [0.883, 0.975], <b> 1.000 (1,200 rows)"
+    assert found.describe("test").endswith("(test, 1,200 rows)")
+    table = found._repr_html_()
+    assert "<td>0.8833 to 0.9750</td>" in table
+    assert "<b>" not in table

@@ -197,6 +197,43 @@ def test_columns_of_no_task_are_an_error() -> None:
         infer_task({"a": 1, "b": 2, "c": 3})
 
 
+@pytest.mark.parametrize(
+    ("row", "columns", "task"),
+    [
+        ({"body": "a", "stars": "5", "id": "1"}, {"text": "body", "label": "stars"}, "text-classification"),
+        ({"one": "a", "two": "b", "same": 0, "id": 1}, {"text": "one,two", "label": "same"}, "text-classification"),
+        ({"w": ["a"], "t": ["O"], "id": 1}, {"text": "w", "label": "t"}, "token-classification"),
+        ({"q": "a", "c": "b", "a": "b"}, {"question": "q", "context": "c", "answer": "a"}, "question-answering"),
+        ({"in": "a", "out": "b"}, {"prompt": "in", "completion": "out"}, "text-generation"),
+        ({"in": "a", "out": "b"}, {"source": "in", "target": "out"}, "text2text-generation"),
+        (
+            {"c": "a", "x": "b", "y": "c", "n": 0},
+            {"context": "c", "endings": "x,y", "label": "n"},
+            "multiple-choice",
+        ),
+        ({"text": "x", "body": "a", "stars": "5"}, {"text": "body", "label": "stars"}, "text-classification"),
+    ],
+)
+def test_the_task_is_inferred_from_column_options(row: dict[str, Any], columns: dict[str, str], task: str) -> None:
+    assert infer_task(row, {f"{name}_column_name": column for name, column in columns.items()}) == task
+
+
+def test_an_error_of_inference_suggests_the_options_that_would_complete_the_command() -> None:
+    row = {"id": 1, "title": "Fine", "body": "a lovely place to stay", "stars": 5}
+    with pytest.raises(TaskError, match="no task fits the columns id, title, body, stars") as raised:
+        infer_task(row)
+    suggestion = raised.value.suggestion
+    assert suggestion == ("--text-column", "body", "--label-column", "stars")
+    named = {
+        f"{flag.strip('-').replace('-', '_')}_name": column
+        for flag, column in zip(suggestion[::2], suggestion[1::2], strict=True)
+    }
+    assert infer_task(row, named) == "text-classification"
+    with pytest.raises(DataError, match="which column is the label") as raised_too:
+        task_class("text-classification")().with_columns(["text", "a", "b"])
+    assert raised_too.value.suggestion == ("--label-column", "a")
+
+
 def test_other_names_of_tasks_are_known() -> None:
     assert task_class("ner").name == "token-classification"
     assert task_class("summarization").name == "text2text-generation"

@@ -7,29 +7,29 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.splits import LINE
+from ..io.atomic import json_bytes, write_file
+
 if TYPE_CHECKING:
-    pass
+    from datasets import Dataset
+
+    from .evaluate import Evaluation
 
 
-def write_evaluation(output: Path, metrics: dict[str, Any], rows: Any, found: Any) -> None:
+def write_evaluation(output: Path, metrics: dict[str, Any], rows: Dataset, evaluation: Evaluation) -> None:
     """Write metrics.json, predictions.jsonl and, for classification, confusion_matrix.csv into a folder."""
-    from ..data.splits import LINE
-    from ..io.atomic import json_bytes, write_file
-
     output.mkdir(parents=True, exist_ok=True)
-    write_file(output / "metrics.json", json_bytes({**metrics, **found.tables}))
-    if found.answers:
-        given = rows.remove_columns([LINE])
+    tables = evaluation.tables
+    write_file(output / "metrics.json", json_bytes({**metrics, **tables}))
+    if evaluation.answers:
         lines = [
             json.dumps({**row, "prediction": answer}, ensure_ascii=False, default=str)
-            for row, answer in zip(given, found.answers, strict=True)
+            for row, answer in zip(rows.remove_columns([LINE]), evaluation.answers, strict=True)
         ]
         write_file(output / "predictions.jsonl", ("\n".join(lines) + "\n").encode())
-    if "confusion_matrix" in found.tables:
-        labels = found.tables["labels"]
+    if "confusion_matrix" in tables:
+        labels = tables["labels"]
         with (output / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["true \\ predicted", *labels])
-            table.writerows(
-                [label, *counts] for label, counts in zip(labels, found.tables["confusion_matrix"], strict=True)
-            )
+            table.writerows([label, *counts] for label, counts in zip(labels, tables["confusion_matrix"], strict=True))

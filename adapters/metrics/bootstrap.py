@@ -1,4 +1,4 @@
-"""The bootstrap that every metric shares: rows are drawn again by weighting them, not by copying them.
+"""Metrics and their bootstrap intervals: rows are resampled by weights, not by copies.
 
 A family of metrics reduces each row to a few numbers once. A resample is then a vector of weights, how often each row
 was drawn, and all resamples are one product of matrices.
@@ -6,6 +6,7 @@ was drawn, and all resamples are one product of matrices.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ SEED = 0
 BLOCK = 1 << 20  # weights held in memory at once, 8 MB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Metrics:
     """Metrics by name, the 95 % interval of each, and the number of rows they were measured on.
 
@@ -33,6 +34,36 @@ class Metrics:
     values: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     n: int
+
+    def describe(self, split: str = "") -> str:
+        """Return the metrics in one line.
+
+        >>> Metrics({"accuracy": 0.933}, {"accuracy": (0.883, 0.975)}, 120).describe("test")
+        'accuracy 0.933 [0.883, 0.975] (test, 120 rows)'
+        """
+        parts = [
+            f"{name} {value:.3f}{self._interval(name, ' [{:.3f}, {:.3f}]')}" for name, value in self.values.items()
+        ]
+        return f"{', '.join(parts)} ({f'{split}, ' if split else ''}{self.n:,} rows)"
+
+    def html(self, title: str = "") -> str:
+        """Return the metrics as an HTML table with a row for each."""
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{value:.4f}</td>"
+            f"<td>{self._interval(name, '{:.4f} to {:.4f}')}</td></tr>"
+            for name, value in self.values.items()
+        )
+        head = f"<tr><th>{html.escape(title or 'metric')}</th><th>value</th><th>95 % interval</th></tr>"
+        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table><p>{self.n:,} rows</p>"
+
+    def _interval(self, name: str, form: str) -> str:
+        return form.format(*self.intervals[name]) if name in self.intervals else ""
+
+    def __repr__(self) -> str:
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        return self.html()
 
 
 def measure(n: int, scores: Scores) -> Metrics:

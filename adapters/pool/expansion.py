@@ -5,18 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..base.tracing import Anatomy, inputs, over
-from .routing import Rows, current, joined, route, running, some_of, take
+from .routing import RowAdapter, Rows, current, joined, route, running, some_of, take
 
-if TYPE_CHECKING:
-    from .loaded_adapter import Resident
-
-Entry = tuple[int, "Resident | None"]
+Entry = tuple[int, RowAdapter | None]
 """A text, by its place in the batch, and the adapter whose weights it needs in the base, None for the base's own."""
 
 

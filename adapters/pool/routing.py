@@ -7,7 +7,7 @@ import itertools
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,6 @@ from torch import Tensor, nn
 from ..base.tracing import Path, over
 from ..patches.patch import Patch, Update
 from ..patches.replace import Replace
-
-if TYPE_CHECKING:
-    from .loaded_adapter import Resident
 
 Selection = slice | Tensor
 """Some rows of a batch: those of a slice, or those at the indices of a tensor."""
@@ -46,6 +43,17 @@ class Lowered:
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the patched module computes for rows that all have this patch."""
         return self.patch.forward(self.bare, *args, **kwargs)
+
+
+class RowAdapter(Protocol):
+    """The adapter of a row, as far as the base's modules need it."""
+
+    first: int
+    """The first stage whose hidden states differ from the base's."""
+    by_group: frozenset[str]
+    """The blocks that run for its rows apart from other adapters'."""
+    lowered: dict[nn.Module, Lowered]
+    """Its patch of each module that it changes."""
 
 
 class Replaced(Lowered):
@@ -86,7 +94,7 @@ class Parts:
 class Rows:
     """The adapter of each row of a batch, None for the base itself."""
 
-    def __init__(self, of: Sequence[Resident | None], device: torch.device) -> None:
+    def __init__(self, of: Sequence[RowAdapter | None], device: torch.device) -> None:
         self.of = tuple(of)
         self.device = device
         self._parts: dict[nn.Module, Parts | None] = {}

@@ -94,16 +94,26 @@ def require(names: Sequence[str], *columns: str | None) -> None:
             raise DataError(unknown("column", column, visible(names), known_as="there are"))
 
 
-def choose(what: str, flag: str, given: str | None, names: Sequence[str], wanted: Iterable[str]) -> str:
-    """Return the column that is given, or the first of `wanted` that is there.
+def choose(
+    what: str,
+    flag: str,
+    given: str | None,
+    names: Sequence[str],
+    usual: Iterable[str],
+    without: Iterable[str | None] = (),
+) -> str:
+    """Return the column that is given, or the first of the `usual` names among `names`.
 
-    Raises `DataError` that asks for `flag` where neither is.
+    Raises `DataError` where there is neither; its `suggestion` is `flag` with a column that is not in `without`.
     """
     require(names, given)
-    found = given or first_of(wanted, names)
-    if found is None:
-        raise DataError(f"which column is {what}? give {flag}; there are {', '.join(visible(names))}")
-    return found
+    column = given or first_of(usual, names)
+    if column is None:
+        there = visible(names)
+        others = [name for name in there if name not in set(without)] or there
+        suggestion = (flag.removesuffix("-name"), others[0]) if others else ()
+        raise DataError(f"which column is {what}? give {flag}; there are {', '.join(there)}", suggestion=suggestion)
+    return column
 
 
 def check_filled(data: Dataset, file: str, *columns: str) -> None:

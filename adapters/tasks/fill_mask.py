@@ -29,6 +29,7 @@ class FillMask(Task):
     lower_is_better: ClassVar[bool] = True
     new_head: ClassVar[bool] = False
     steady: ClassVar[bool] = False
+    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {"text_column_name": ("text",)}
 
     max_seq_length: Annotated[int, "tokens of a block", "--block-size", "--max-length"] = 128
     text_column_name: Annotated[tuple[str, ...], "column of plain texts", "--text-column"] = ()

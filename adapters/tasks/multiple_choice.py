@@ -29,6 +29,11 @@ class MultipleChoice(Task):
     name: ClassVar[str] = "multiple-choice"
     auto_class: ClassVar[str] = "AutoModelForMultipleChoice"
     best: ClassVar[str] = "accuracy"
+    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "context_column_name": ("context",),
+        "endings_column_name": ("endings",),
+        "label_column_name": ("label",),
+    }
 
     context_column_name: Annotated[str | None, "column of the context", "--context-column"] = None
     question_column_name: Annotated[str | None, "column of a question, or of how an ending begins"] = None
@@ -47,7 +52,14 @@ class MultipleChoice(Task):
             raise DataError(f"which columns are the endings? give --endings-column-name; there are {', '.join(names)}")
         context = choose("the context", "--context-column-name", self.context_column_name, names, CONTEXTS)
         question = self.question_column_name or first_of(QUESTIONS, names, without=[context])
-        label = choose("the label", "--label-column-name", self.label_column_name, names, ("label", "answer", "gold"))
+        label = choose(
+            "the label",
+            "--label-column-name",
+            self.label_column_name,
+            names,
+            ("label", "answer", "gold"),
+            [context, *endings],
+        )
         return replace(
             self,
             context_column_name=context,

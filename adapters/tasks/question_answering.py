@@ -28,6 +28,11 @@ class QuestionAnswering(Task):
     name: ClassVar[str] = "question-answering"
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
     best: ClassVar[str] = "f1"
+    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "question_column_name": ("question",),
+        "context_column_name": ("context",),
+        "answer_column_name": ("answers",),
+    }
 
     max_seq_length: Annotated[int, "tokens of a question and a window of its context", "--max-length"] = 384
     doc_stride: Annotated[int, "tokens by which the windows of a long context overlap"] = 128

@@ -41,6 +41,8 @@ class Task(ABC):
     generates: ClassVar[bool] = False
     """Whether answers are texts that `generate` makes."""
 
+    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """The usual columns of the task's rows by option, such as {"text_column_name": ("text",)}."""
     of_labels: ClassVar[frozenset[str]] = frozenset(
         {"labels", "label_column_name", "label_weights", "class_weight", "problem_type", "threshold"}
     )

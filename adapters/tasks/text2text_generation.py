@@ -33,6 +33,10 @@ class Text2TextGeneration(Task):
     lower_is_better: ClassVar[bool] = True
     new_head: ClassVar[bool] = False
     generates: ClassVar[bool] = True
+    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "source_column_name": ("source",),
+        "target_column_name": ("target",),
+    }
 
     max_seq_length: Annotated[int, "cut sources after this many tokens", "--max-source-length", "--max-length"] = 256
     max_target_length: Annotated[int, "cut targets after this many tokens, and generate no more"] = 128
@@ -59,7 +63,7 @@ class Text2TextGeneration(Task):
             return replace(self, source_column_name="translation", target_column_name="translation")
         source = choose("the source", "--source-column-name", self.source_column_name, names, SOURCES)
         others = [name for name in names if name != source]
-        target = choose("the target", "--target-column-name", self.target_column_name, others, TARGETS)
+        target = choose("the target", "--target-column-name", self.target_column_name, others, TARGETS, [source])
         return replace(self, source_column_name=source, target_column_name=target)
 
     @property

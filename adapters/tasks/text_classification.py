@@ -44,6 +44,10 @@ class TextClassification(Task):
 
     name: ClassVar[str] = "text-classification"
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "text_column_name": ("text", "text_pair"),
+        "label_column_name": ("label",),
+    }
 
     text_column_name: Annotated[
         tuple[str, ...], "column of the text, or two separated by a comma", "--text-column", "--text-column-names"
@@ -84,9 +88,8 @@ class TextClassification(Task):
         texts = self.text_column_name or _guess_texts([name for name in names if name != label])
         if label is None and len(names) == len(texts) + 1:
             label = next(name for name in names if name not in texts)
-        if not texts:
-            raise DataError(f"which column is the text? give --text-column-name; there are {', '.join(names)}")
-        label = choose("the label", "--label-column-name", label, names, ())
+        text = choose("the text", "--text-column-name", next(iter(texts), None), names, (), [label])
+        label = choose("the label", "--label-column-name", label, names, (), [text, *texts])
         return replace(self, text_column_name=tuple(texts), label_column_name=label)
 
     def describe_columns(self) -> str:

@@ -33,6 +33,11 @@ class TextGeneration(Task):
     lower_is_better: ClassVar[bool] = True
     new_head: ClassVar[bool] = False
     generates: ClassVar[bool] = True
+    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "text_column_name": ("text",),
+        "prompt_column_name": ("prompt",),
+        "completion_column_name": ("completion",),
+    }
 
     max_seq_length: Annotated[int, "tokens of a block, or of a prompt and its answer", "--block-size"] = 256
     text_column_name: Annotated[tuple[str, ...], "column of plain texts, or of chat messages", "--text-column"] = ()

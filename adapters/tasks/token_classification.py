@@ -27,6 +27,10 @@ class TokenClassification(Task):
 
     name: ClassVar[str] = "token-classification"
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
+    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "text_column_name": ("tokens",),
+        "label_column_name": ("ner_tags",),
+    }
     text_column_name: Annotated[tuple[str, ...], "column of the words, or of the text", "--text-column"] = ()
     label_column_name: Annotated[str | None, "column of the tags", "--label-column", "--tags-column"] = None
     labels: Annotated[tuple[str, ...], "the tags in order; by default those of the training rows, sorted"] = ()
@@ -45,7 +49,7 @@ class TokenClassification(Task):
         words = choose(
             "the words", "--text-column-name", next(iter(self.text_column_name), None), names, ("tokens", "words")
         )
-        tags = choose("the tags", "--label-column-name", self.label_column_name, names, TAGS)
+        tags = choose("the tags", "--label-column-name", self.label_column_name, names, TAGS, [words])
         return replace(self, text_column_name=(words,), label_column_name=tags)
 
     @property

@@ -1,0 +1,15 @@
+"""The public names of adapterkit.metrics."""
+
+from .answers import best_threshold as best_threshold
+from .answers import squad as squad
+from .bootstrap import Metrics as Metrics
+from .labels import classification as classification
+from .labels import confusion_matrix as confusion_matrix
+from .labels import label_table as label_table
+from .labels import multilabel as multilabel
+from .spans import entities as entities
+from .spans import entity_spans as entity_spans
+from .spans import entity_table as entity_table
+from .texts import text as text
+from .values import perplexity as perplexity
+from .values import regression as regression

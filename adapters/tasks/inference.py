@@ -1,0 +1,58 @@
+"""Infer the task of a file from its first row, and suggest options where that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import TaskError
+from ..options import options
+from .installed import TASKS
+from .task import Task
+
+
+def infer_task(first: Mapping[str, Any], chosen: Mapping[str, Any] | None = None) -> str:
+    """Return the name of the task that a first row fits, by its columns and their values.
+
+    `chosen` are the task options of the user; a column option names what a column holds, whatever the column is
+    called, and only tasks with that option are tried. Raises `TaskError` where no task fits, with options that would
+    complete the command as its `suggestion`.
+    """
+    columns = {key: value for key, value in (chosen or {}).items() if key.endswith("column_name") and value}
+    candidates = {name: task for name, task in TASKS.items() if set(columns) <= set(options(task))}
+    for name, task in candidates.items():
+        if task.fits(renamed(task, first, columns)):
+            return name
+    for name, task in candidates.items():
+        if columns and set(task.default_columns) <= set(columns):
+            return name
+    known = ", ".join(sorted(TASKS))
+    raise TaskError(
+        f"no task fits the columns {', '.join(first)}; give --task, one of {known}", suggestion=suggested(first)
+    )
+
+
+def renamed(task: type[Task], first: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with each chosen column under the name that the task knows it by."""
+    names: dict[str, str] = {}
+    for option, value in columns.items():
+        parsed = options(task)[option].parse(value)
+        selected: Sequence[str] = (parsed,) if isinstance(parsed, str) else parsed
+        usual = task.default_columns.get(option, ())
+        if len(selected) > len(usual) == 1:  # a column for each of several endings
+            usual = tuple(f"{usual[0].removesuffix('s')}{i}" for i in range(len(selected)))
+        names.update(zip(selected, usual, strict=False))
+    taken = set(names.values())
+    return {names.get(key, key): value for key, value in first.items() if key in names or key not in taken}
+
+
+def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the options that make a row one of text classification: its longest text and another value as label."""
+    texts = {name: value for name, value in first.items() if isinstance(value, str) and value.strip()}
+    if not texts:
+        return ()
+    text = max(texts, key=lambda name: len(texts[name]))
+    scalar = [name for name, value in first.items() if name != text and isinstance(value, str | int | float)]
+    if not scalar:
+        return ("--task", "text-generation", "--text-column", text)
+    return ("--text-column", text, "--label-column", scalar[-1])

@@ -1,0 +1,61 @@
+"""Look up tasks by name: adapterkit's own and those of plugins."""
+
+from __future__ import annotations
+
+from ..discovery import TASKS as GROUP
+from ..discovery import Found, everything, find
+from ..errors import TaskError, unknown
+from ..options import options
+from .fill_mask import FillMask
+from .multiple_choice import MultipleChoice
+from .question_answering import QuestionAnswering
+from .task import Task
+from .text2text_generation import Text2TextGeneration
+from .text_classification import TextClassification
+from .text_generation import TextGeneration
+from .token_classification import TokenClassification
+
+TASKS: dict[str, type[Task]] = {
+    task.name: task
+    for task in (
+        QuestionAnswering,
+        MultipleChoice,
+        TokenClassification,
+        Text2TextGeneration,
+        TextGeneration,
+        TextClassification,
+        FillMask,
+    )
+}
+"""Adapterkit's own tasks, in the order in which a row is tried on them; a plugin's has to be named."""
+
+ALIASES = {
+    "sentiment-analysis": "text-classification",
+    "ner": "token-classification",
+    "translation": "text2text-generation",
+    "summarization": "text2text-generation",
+}
+"""Other names that the pipelines of transformers have for them."""
+
+
+def task_class(name: str) -> type[Task]:
+    """Return the task of that name, ours or a plugin's, or raise `TaskError` with the installed ones."""
+    ours = TASKS.get(ALIASES.get(name, name))
+    if ours is not None:
+        return ours
+    plugins = everything(GROUP)
+    if not any(plugin.answers_to(name) for plugin in plugins):
+        raise TaskError(unknown("task", name, [*TASKS, *ALIASES, *(plugin.name for plugin in plugins)]))
+    return checked_task(find(name, GROUP))
+
+
+def checked_task(plugin: Found) -> type[Task]:
+    """Import a plugin's task and return its class, or raise `TaskError` with the reason why it can't be used."""
+    cls = plugin.load_class(Task)  # type: ignore[type-abstract]
+    if getattr(cls, "name", None) != plugin.name:
+        raise TaskError(f"{plugin.who} has the name {getattr(cls, 'name', None)!r}: {plugin.target}")
+    try:
+        options(cls)
+    except Exception as error:  # an annotation can be any expression
+        raise TaskError(f"{plugin.who}: {' '.join(str(error).split()) or type(error).__name__}") from error
+    return cls

@@ -1,0 +1,109 @@
+"""Evaluate a registered adapter on labelled rows: what `adapt eval` runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data import splits as data
+from ..errors import DataError
+from ..evaluation.report import write_evaluation
+from ..settings import DataOptions
+from ..store.registry import Registry
+from ..watch import Watch
+from .recorded_rows import own_rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..adapter.adapter import Adapter
+    from ..data.splits import Splits
+    from ..evaluation.evaluate import Evaluation
+
+
+@dataclass(frozen=True, repr=False)
+class EvaluationReport:
+    """The evaluation of a registered adapter, and the rows it was measured on."""
+
+    name: str  # of the adapter, as requested
+    split: str
+    file: str
+    evaluation: Evaluation
+    rows: Dataset
+    base_mismatch: dict[str, Any] | None = None  # how the base differs from the one the adapter was trained on
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the metrics as JSON values: by name, with `n`, `intervals` and where they come from."""
+        from ..evaluation.evaluate import metrics_plain
+
+        mismatch = {} if self.base_mismatch is None else {"base_mismatch": self.base_mismatch}
+        source = {"adapter": self.name, "split": self.split, "file": self.file}
+        return {**source, **metrics_plain(self.evaluation.metrics), **mismatch}
+
+    def plain(self) -> dict[str, Any]:
+        """Return metrics and tables as JSON values."""
+        return {**self.metrics(), **self.evaluation.tables}
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Write metrics.json, predictions.jsonl and confusion_matrix.csv, where there are any; return the files."""
+        write_evaluation(Path(folder), self.metrics(), self.rows, self.evaluation)
+        return sorted(Path(folder).iterdir())
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.evaluation.metrics.describe(self.split)}"
+
+    def _repr_html_(self) -> str:
+        return self.evaluation.metrics.html(f"{self.name}, {self.split}")
+
+
+def evaluate_adapter(
+    registry: Registry,
+    name: str,
+    *,
+    test_file: str | None = None,
+    dataset: str | None = None,
+    split: str | None = None,
+    base: str | None = None,
+    allow_base_mismatch: bool = False,
+    watch: Watch | None = None,
+) -> EvaluationReport:
+    """Evaluate NAME or NAME@VERSION on a file, a data set, or else on the rows of its own run.
+
+    `split` defaults to test where there is such a split, else to validation; a `test_file` is the test split. `base`
+    is where to load the base from if it was moved. Raises `DataError` for rows that the task can't read, and
+    `AdapterError` for another base than the adapter's unless `allow_base_mismatch`.
+    """
+    if test_file and dataset:
+        raise DataError(f"give --test-file {test_file} or --dataset {dataset}, not both")
+    watch, adapter = watch or Watch(), registry.load(name)
+    splits = _splits(registry, name, adapter, test_file, dataset, watch)
+    for remark in splits.notes:
+        watch.note("", remark)
+    split = "test" if test_file else split or ("test" if "test" in splits else "validation")
+    rows = splits[split]
+    adapter.task.check_named()
+    adapter.task.check(rows, splits.files[split])
+
+    from ..base.base import Base
+    from ..evaluation.evaluate import evaluate
+
+    stored = adapter.manifest["base"]
+    loaded = Base.again(stored, registry.locate(stored["name"]) if base is None else base)
+    if allow_base_mismatch:
+        adapter = adapter.moved_to(loaded)
+        if adapter.mismatch:
+            watch.note("warning", f"adapter '{name}' {adapter.mismatch}")
+    evaluation = evaluate(loaded, adapter, rows, watch=watch)
+    mismatch = adapter.manifest["base"].get("mismatch")
+    return EvaluationReport(name, split, splits.files[split], evaluation, rows, mismatch)
+
+
+def _splits(
+    registry: Registry, name: str, adapter: Adapter, test_file: str | None, dataset: str | None, watch: Watch
+) -> Splits:
+    if test_file:
+        return data.load(DataOptions(test_file=test_file), watch)
+    if dataset:
+        return data.load(DataOptions(dataset=dataset), watch)
+    return own_rows(registry, name, adapter.task, watch)
