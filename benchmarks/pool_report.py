@@ -23,12 +23,9 @@ def table(figures: Figures) -> str:
     rows = [*lookups(figures), *loads(figures), *passes(figures), *rest(figures)]
     text = pages.table(["what", "target", "pool", "compared with"], rows)
     threads = {step: machine["threads"] for step, machine in figures["machine"].items()}
-    by_count = {n: [step for step in threads if threads[step] == n] for n in sorted({*threads.values()})}
-    return (
-        f"{text}\n\n"
-        + "; ".join(f"{n} thread{'s' * (n > 1)}: {', '.join(steps)}" for n, steps in by_count.items())
-        + "."
-    )
+    counts = sorted({*threads.values()})
+    used = [f"{n} thread{'s' * (n > 1)}: {', '.join(s for s in threads if threads[s] == n)}" for n in counts]
+    return f"{text}\n\nMeasured with {'; with '.join(used)}."
 
 
 def ms(value: dict[str, float]) -> str:
