@@ -176,7 +176,8 @@ def main() -> None:
         "rows": rows,
         "note": f"Fitted on {FITTED}: {constant / 1e6:.0f} MB of a process, {each:.1f} bytes of activations a token, "
         f"block and unit of hidden and feed-forward size, {rate / 1e9:.0f} G operations a second; "
-        f"the rows of the others are predictions. {ROWS} rows of {TOKENS} tokens, bf16 autocast, {torch.get_num_threads()} threads.",
+        f"the rows of the others are predictions. {ROWS} rows of {TOKENS} tokens, bf16 autocast, "
+        f"{torch.get_num_threads()} threads.",
     }
     tables = {"checked": checked, "large": large(args, each)}
     print(*map(pages.rendered, tables.values()), sep="\n\n")

@@ -22,6 +22,7 @@ SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages:
     "training-short": ("training", training_report.short),
     "strategies": ("strategies", strategies_report.table),
     "sizes": ("sizes", lambda tables: pages.rendered(tables["sizes"])),
+    "verdicts": ("verdicts", lambda tables: pages.rendered(tables["verdicts"])),
     "checked": ("estimate", lambda tables: pages.rendered(tables["checked"])),
     "large": ("estimate", lambda tables: pages.rendered(tables["large"])),
 }

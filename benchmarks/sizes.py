@@ -117,8 +117,8 @@ def table(figures: dict[str, dict[str, dict[str, Any]]], base: Base, args: argpa
         "titles": f"{titles} | same bits | CPU seconds | target".split(" | "),
         "rows": [row(name, [one[name] for one in seeds], base.nbytes) for name in seeds[0]],
         "note": f"Data set `{args.dataset.name}`, {cut}{args.epochs} epochs, {seeds[0]['full']['n']:,} test rows, "
-        f"seeds {', '.join(sorted(figures))}; base `{args.base}`, {base.nbytes:,} bytes in fp32; every other option at its "
-        "default. CPU seconds are those of encoding and both measurements, the median, on one thread.",
+        f"seeds {', '.join(sorted(figures))}; base `{args.base}`, {base.nbytes:,} bytes in fp32; every other "
+        "option at its default. CPU seconds are those of encoding and both measurements, the median, on one thread.",
     }
 
 

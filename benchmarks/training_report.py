@@ -121,7 +121,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def turns(figures: dict[str, Any]) -> str:
-    """Say how often each case was measured, each turn with a seed of its own as far as there are."""
+    """Return how many turns each case was measured in, and with how many seeds."""
     of = {name: 1 + max(row["turn"] for row in figures["rows"] if row["case"] == name) for name in cases_of(figures)}
     usual = max(of.values())
     fewer = ", ".join(f"{name}: {count}" for name, count in of.items() if count != usual)
@@ -133,7 +133,7 @@ def cases_of(figures: dict[str, Any]) -> list[str]:
 
 
 def short(figures: dict[str, Any]) -> str:
-    """Return a row for each case: how many times faster, and in brackets what is target."""
+    """Return a row for each case: how many times faster, and in brackets the target."""
     rows = []
     for name, case in CASES.items():
         for problem, sides in measured_of(figures, name).items():
@@ -143,7 +143,7 @@ def short(figures: dict[str, Any]) -> str:
                 target = f" ({case.targets[side]:g})" if side in case.targets else ""
                 cells.append("" if ratio is None else f"{ratio:.2f}{target}")
             rows.append([f"{name}, {problem}", *cells])
-    titles = "times faster than Trainer, in brackets what was target | as its tutorials write it | at its best"
+    titles = "times faster than Trainer, in brackets the target | as its tutorials write it | at its best"
     return markdown(f"{titles} | at its defaults (fp32) | training everything", rows)
 
 
@@ -172,6 +172,6 @@ def chart(figures: dict[str, Any], path: Path) -> None:
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("times faster than Trainer\n(lines: target)", fontsize=8)
+    axes[0][0].set_ylabel("times faster than Trainer\n(lines: targets)", fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
