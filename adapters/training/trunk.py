@@ -202,7 +202,7 @@ class Trunk:
 
 def find(base: Base, model: Any, task: Task, fit: Fitted) -> Trunk | str:
     """Return the trunk of a task's model on a base that a strategy is fitted to, or why there is none."""
-    if not task.steady:
+    if not task.fixed_features:
         return f"{task.name} draws its inputs anew in every epoch"
     try:
         anatomy = study(base.model)
