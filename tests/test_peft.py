@@ -271,7 +271,7 @@ def test_a_task_without_a_type_of_pefts_is_named_and_labels_come_from_the_base(
     base, choice = Base.load(folder_of("bert")), named_task("multiple-choice")
     config = config_of("rslora", "bert", choice, modules_to_save=["classifier"])
     theirs = of_peft(base.path, choice, tmp_path / "choice", config)
-    with pytest.raises(AdapterError, match="has task_type None; say what it does: --task question-answering, mult"):
+    with pytest.raises(AdapterError, match="has task_type None; name the task: --task question-answering, mult"):
         taken(tmp_path / "choice", base)
     check_equal(base, taken(tmp_path / "choice", base, "multiple-choice"), theirs)
 

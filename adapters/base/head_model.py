@@ -72,8 +72,8 @@ class HeadModel(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **others: Any) -> Any:
         """Return an output with `logits`; arguments that the base doesn't take, such as labels, are ignored."""
         accepted = inspect.signature(type(self.base).forward).parameters
-        further = {key: value for key, value in others.items() if key in accepted}
-        hidden = self.base(**inputs(self.base, input_ids, attention_mask), **further)[0]
+        arguments = {key: value for key, value in others.items() if key in accepted}
+        hidden = self.base(**(arguments | inputs(self.base, input_ids, attention_mask)))[0]
         return transformers.modeling_outputs.SequenceClassifierOutput(logits=self.head(hidden, attention_mask))
 
 
