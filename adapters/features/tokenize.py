@@ -22,14 +22,14 @@ def encode(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: Watc
     import datasets
 
     task.check_named()
-    require(data.column_names, *task.asked)
+    require(data.column_names, *task.input_columns)
     datasets.disable_progress_bars()  # ours is drawn instead
     watch = watch or Watch()
     key = f"{data._fingerprint} {task!r} {base.tokenizer_digest} {labelled}"
     with watch.bar("tokenising", len(data)) as bar:
 
         def features(rows: Any, indices: list[int]) -> dict[str, Any]:
-            found = task.encode(rows, base.tokenizer, labelled=labelled)
+            found = task.tokenize(rows, base.tokenizer, labelled=labelled)
             if "row" in found:  # from its place in the batch to its place in the data
                 found["row"] = [indices[i] for i in found["row"]]
             bar.advance(len(indices))

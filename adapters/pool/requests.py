@@ -116,7 +116,7 @@ def _read(served: Served, asked: Sequence[Asked]) -> list[_Request]:
     requests = []
     for one in asked:
         task, rows = one.resident.task, one.rows
-        key = (task.reading, tuple(rows)) if all(isinstance(row, str) for row in rows) else id(one)
+        key = (task.tokenize_key, tuple(rows)) if all(isinstance(row, str) for row in rows) else id(one)
         if key not in known:
             columns = gathered(task, rows)
             with served.tokenizing:

@@ -148,7 +148,7 @@ class Steps:
         asked = (stop.signal or 0) if stop is not None else 0
         if self.accelerator.num_processes == 1:
             return _Told(loss.item(), 1.0, due, asked)
-        share = 0.0 if batch is None else float(self.run.task.share(batch))
+        share = 0.0 if batch is None else float(self.run.task.loss_weight(batch))
         mine = [float(loss.detach()) * share, share, float(due and processes.index() == 0)]
         mine += [float(asked == number) for number in SIGNALS]
         each = torch.tensor(mine, dtype=torch.float64, device=loss.device)

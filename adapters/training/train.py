@@ -151,7 +151,7 @@ def starts_solved(run: Run) -> bool:
     By itself where texts or tokens have one of three labels or more: there it was measured to pay (docs/training.md).
     """
     if run.options.head_init == "auto":
-        return len(getattr(run.task, "labels", ())) > 2 and run.task.new_head
+        return run.task.head_starts_solved
     return run.options.head_init == "probe"
 
 

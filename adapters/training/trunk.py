@@ -148,7 +148,7 @@ class Trunk:
 
 def find_trunk(base: Base, model: Any, task: Task, fit: Fitted) -> Trunk | str:
     """Return the trunk of a task's model on a base to which a strategy is applied, or the reason why it has none."""
-    if not task.steady:
+    if not task.fixed_features:
         return f"{task.name} draws new inputs in every epoch"
     try:
         anatomy = study(base.model)

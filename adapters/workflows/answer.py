@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,6 @@ from ..errors import AdapterkitError, DataError, OptionError, PoolError, unknown
 from ..store.registry import Registry
 from ..tasks import Task
 from ..tasks.columns import LABELS, TEXTS
-from ..tasks.multiple_choice import MultipleChoice
-from ..tasks.text2text_generation import Text2TextGeneration
-from ..tasks.text_generation import TextGeneration
-from ..tasks.token_classification import TokenClassification
 from ..watch import Watch
 
 if TYPE_CHECKING:
@@ -64,42 +60,22 @@ class _Asked:
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
         except IndexError:
-            wanted = " and ".join(self.task.asked)
+            wanted = " and ".join(self.task.input_columns)
             raise DataError(f"{where}: '{text}': {wanted} were expected, separated by tabs") from None
 
     def _value(self, own: str, column: str, value: Any, where: str) -> Any:
         """Return a value as the task takes it; numbers as texts."""
-        if isinstance(self.task, MultipleChoice) and own == self.task.question_column_name:
-            value = value or ""  # an ending may stand by itself
-        elif value is None or value in ([], {}) or (isinstance(value, str) and not value.strip()):
-            raise DataError(f"{where}: {column} is empty")
+        if value is None or value in ([], {}) or (isinstance(value, str) and not value.strip()):
+            if not self.task.may_be_empty(own):
+                raise DataError(f"{where}: {column} is empty")
+            value = value or ""
         if isinstance(value, int | float):
             return str(value)
         if isinstance(value, str) and not value.isascii() and re.search("[\ud800-\udfff]", value):
             raise DataError(f"{where}: {column} holds half of a surrogate pair, which is no character")
-        expected, fits = self._shape(own, value)
-        if not fits:
+        if expected := self.task.accepts(own, value):
             raise DataError(f"{where}: {column} is {str(value)[:60]}, but {expected} was expected")
         return value
-
-    def _shape(self, own: str, value: Any) -> tuple[str, bool]:
-        """Return what is expected of a value, in words, and whether it is so."""
-        text, task = isinstance(value, str), self.task
-        several = isinstance(value, list) and all(isinstance(v, str) and v for v in value)
-        if isinstance(task, TokenClassification):
-            return "a text or a list of words", text or several
-        if isinstance(task, MultipleChoice) and task.endings_column_name == (own,):
-            return "a list of at least 2 endings", several and len(value) > 1
-        if isinstance(task, Text2TextGeneration) and task.source_lang:
-            return f"a text or an object with '{task.source_lang}'", text or _holds(value, task.source_lang)
-        if isinstance(task, TextGeneration) and not task.prompt_column_name:
-            messages = isinstance(value, list) and all(_holds(v, "role", "content") for v in value)
-            return "a text or a list of messages", text or messages
-        return "a text", text
-
-
-def _holds(value: Any, *keys: str) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(value.get(key), str) and value[key] for key in keys)
 
 
 # ---- answers
@@ -206,6 +182,10 @@ class Answering:
             asked = [self._adapter(name, [(line, row)], where)]
         return [(one, one.question(row, where, plain=self.given.plain)) for one in asked]
 
+    def headline(self, name: str, answer: dict[str, Any]) -> Any:
+        """Return the part of an adapter's answer that is written where there is one cell for it."""
+        return self._asked[name].task.headline(answer)
+
     # ---- adapters and their base
 
     def _adapter(self, name: str, put: Sequence[tuple[int, Row]], where: str) -> _Asked:
@@ -227,7 +207,7 @@ class Answering:
 
     def _columns(self, name: str, task: Task, put: list[Row], where: str) -> dict[str, str]:
         """Return where rows have what a task reads."""
-        wanted, there = task.asked, list(dict.fromkeys(column for row in put for column in row))
+        wanted, there = task.input_columns, list(dict.fromkeys(column for row in put for column in row))
         reads = f"adapter '{name}' reads {' + '.join(wanted)}"
         if chosen := self.text_columns:
             for column in chosen:

@@ -18,7 +18,6 @@ from ..evaluation.outputs import outputs
 from ..features.feed import Feed, chunks
 from ..io import tensors
 from ..probe import search
-from ..probe.model import BY_TOKEN
 from ..runtime.precision import Precision, precision
 from ..settings import TrainingOptions
 from ..training.accelerate_setup import accelerated
@@ -267,7 +266,7 @@ def _solved(run: Run, mixed: Precision) -> _Measured:
     run.model, run.head, run.trainable, run.about = trial.model, trial.head, trial.trainable, trial.about
     few = encoded(trial)
     more = _validation_tokens(whole, run.options) / _validation_tokens(few, run.options)
-    by_token = run.task.auto_class in BY_TOKEN
+    by_token = run.task.probe_unit == "token"
     kept, tried = (search.most_kept(run.base, _units(feeds, by_token), by_token) for feeds in (whole, few))
     return _Measured(
         TrunkPlan(False, "a probe has what the base says in memory while it is solved"),
