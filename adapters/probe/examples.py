@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..features.feed import Feed, chunks
-from ..features.hidden_states import States
+from ..features.hidden_states import HiddenStates
 from ..runtime import processes
 from ..watch import Watch
 
@@ -78,7 +78,7 @@ class Reader(Generic[K]):
         self.counts = np.array([longest if by_token else 1 for count, longest in feed.shapes for _ in range(count)])
         self.first = np.cumsum([0, *(count for count, _ in feed.shapes)])  # text of each feature
         self.labels: dict[int, dict[str, Tensor]] = {}  # by feature
-        self.states: dict[K, States] = {}
+        self.states: dict[K, HiddenStates] = {}
 
     def read(self, features: Iterable[int], ask: Callable[[dict[str, Tensor]], Mapping[K, Tensor]]) -> None:
         """Run some features of the split through `ask`, those apart that were read before.
@@ -107,16 +107,16 @@ class Reader(Generic[K]):
                         found = asked(batch)
                         self._room(found)
                         for key, x in found.items():
-                            self.states[key].put(self._texts(chosen), x[mask.to(x.device)] if self.by_token else x)
+                            self.states[key].write(self._texts(chosen), x[mask.to(x.device)] if self.by_token else x)
                     bar.advance(len(chosen))
         for states in self.states.values():
-            states.done()
+            states.finish()
 
     def _room(self, like: Mapping[K, Tensor]) -> None:
         """Make room for what hasn't any; of several processes, all have to ask for it."""
         for key, x in like.items():
             if key not in self.states:
-                self.states[key] = States(self.counts, x.shape[-1], torch.float32, self.folder)
+                self.states[key] = HiddenStates(self.counts, x.shape[-1], torch.float32, self.folder)
 
     def _label(self, chosen: Sequence[int], batch: Mapping[str, Tensor]) -> None:
         """Note the labels of a batch, of tokens those that are no padding."""
@@ -142,7 +142,7 @@ class Reader(Generic[K]):
             for k in labels[0]
         }
         choices = self.feed.shapes[0][0] if self.feed.shapes[0][0] > 1 else None
-        x = states.values if features is None else states.take(texts)
+        x = states.values if features is None else states.read(texts)
         return Examples(x, self.counts[texts], choices, gathered)
 
     def _texts(self, features: Sequence[int]) -> np.ndarray:

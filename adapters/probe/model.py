@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.base import Base
-from ..base.tracing import inputs
+from ..base.tracing import inputs, record
 from ..errors import AdapterError, PoolError, unknown
 from ..modules import blocks
 from ..tasks import Task
@@ -127,42 +127,20 @@ class ProbeModel(nn.Module):
         return self.probe(form.read(hidden), flat["attention_mask"], choices, **labels)
 
 
-class _Reached(Exception):
-    """The highest layer that is wanted has been seen."""
-
-
 def layers_of(
     base: Any, input_ids: Tensor, layers: frozenset[int], attention_mask: Tensor, **others: Tensor
 ) -> dict[int, Tensor]:
-    """Return the hidden states of some layers by number, (texts, tokens, features), and run no block above them."""
-    found: dict[int, Tensor] = {}
-    above = list(blocks(base).values())
-    handles = []
-
-    def given(module: nn.Module, args: Any, kwargs: Any) -> None:
-        found[0] = args[0] if args else next(iter(kwargs.values()))
-        if max(layers) == 0:
-            raise _Reached
-
-    def gave(k: int) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            found[k] = output[0] if isinstance(output, tuple) else output
-            if k == max(layers):
-                raise _Reached
-
-        return hook
-
-    if 0 in layers and above:
-        handles.append(above[0].register_forward_pre_hook(given, with_kwargs=True))
-    handles += [above[k - 1].register_forward_hook(gave(k)) for k in layers if 0 < k < len(above)]
-    try:
-        found[len(above)] = base(**inputs(base, input_ids, attention_mask), **others)[0]
-    except _Reached:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
+    """Return the hidden states of some layers by number, (texts, tokens, features); no block above them is run."""
+    all_blocks = list(blocks(base).values())
+    depth, highest = len(all_blocks), max(layers)
+    recorded, output = record(
+        lambda: base(**inputs(base, input_ids, attention_mask), **others),
+        inputs={0: all_blocks[0]} if 0 in layers and all_blocks else {},
+        outputs={k: all_blocks[k - 1] for k in layers if 0 < k < depth},
+        last=highest if highest < depth else None,
+    )
+    hidden = {k: value[0] if isinstance(value, tuple) else value for k, value in recorded.items()}
+    return hidden if output is None else {**hidden, depth: output[0]}
 
 
 def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:

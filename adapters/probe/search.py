@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..base.base import Base
 from ..features.feed import Feed
-from ..features.hidden_states import disk
+from ..features.hidden_states import disk_folder
 from ..modules import blocks
 from ..runtime import processes
 from ..watch import Watch
@@ -221,7 +221,7 @@ def _readers(base: Base, feeds: Mapping[str, Feed], width: int, task: Task, how:
     size = sum(int(reader.counts.sum()) for reader in found.values()) * width * 4
     if size > how.room:
         for reader in found.values():
-            reader.folder = disk(size)
+            reader.folder = disk_folder(size)
     return found
 
 

@@ -76,7 +76,7 @@ def loop(run: Run, mixed: Precision) -> Dataset | Feed:
             if epoch < options.num_train_epochs:
                 steps.keep(optimizer, scheduler, position)
         validation = steps.feeds["validation"]
-    return validation if run.trunk is not None and run.trunk.whole else run.features["validation"]
+    return validation if run.trunk is not None and run.trunk.is_whole_base else run.features["validation"]
 
 
 @dataclass

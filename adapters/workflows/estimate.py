@@ -26,7 +26,7 @@ from ..training.inputs import batches_of, encoded
 from ..training.run_state import Run
 from ..training.steps import Steps, stepping
 from ..training.train import adapter_of, make_model, probes, solve, start_head, starts_solved
-from ..training.trunk_cache import Kept, room_for
+from ..training.trunk_cache import CachedFeed, memory_for_cache
 from ..watch import Watch
 from .meters import Clock, Memory
 from .outlook import Batching, Outlook, Seconds, Tried, TrunkPlan, parts_of
@@ -122,7 +122,7 @@ def _stepped(run: Run, mixed: Precision) -> _Measured:
             steps, map(steps.batch, (trying[len(trying) // 2], trying[-1]))
         )  # as an epoch after it, when memory is full
         trunk = _trunk(run, steps, whole)
-    if run.trunk is None or not run.trunk.whole:
+    if run.trunk is None or not run.trunk.is_whole_base:
         final = 0.0 if run.trunk is None and mixed.name == "no" else _seconds_to_say(run, few["validation"])
     del copies
     ran = _clock(run).laps.get("running the trunk", [])
@@ -233,12 +233,12 @@ def _trunk(run: Run, steps: Steps, whole: Mapping[str, Feed]) -> TrunkPlan:
     size = 0
     for split, feed in whole.items():
         few, counts = steps.feeds[split], run.trunk.counts(feed.features)
-        assert isinstance(few, Kept)
+        assert isinstance(few, CachedFeed)
         for name, states in few.states.items():
             texts = counts.get(name, counts[next(iter(counts))])
             alone = few.level != "all" or name == "pooled"  # one vector a text, or one a token
             size += (len(texts) if alone else sum(texts)) * states.width * states.dtype.itemsize
-    return TrunkPlan(True, run.trunk.depth, size, size <= room_for(run.options))
+    return TrunkPlan(True, run.trunk.extent, size, size <= memory_for_cache(run.options))
 
 
 def _seconds_to_run(laps: Sequence[float], few: Mapping[str, Feed], tokens: int) -> float:
