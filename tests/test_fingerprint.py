@@ -19,7 +19,8 @@ from click.testing import Result
 from adapterkit import AdapterkitError, Base, Pool, Registry, predict
 from adapterkit.base import digest_cache, fingerprint
 from adapterkit.convert.combine import combine
-from adapterkit.convert.merge import register
+from adapterkit.io.atomic import json_bytes, sha256
+from adapterkit.store.publish import publish
 from adapterkit.tasks.text_classification import TextClassification
 from adapterkit.testing import tiny
 from tests import made
@@ -194,7 +195,7 @@ def test_the_commands_say_a_mismatch_and_record_it_where_it_is_allowed(
     small_csv: Path,
     tmp_path: Path,
 ) -> None:
-    register(registry, "a", combine(tiny_base, [(made.adapter(tiny_base, TASK), 1.0)]))
+    publish(registry, "a", combine(tiny_base, [(made.adapter(tiny_base, TASK), 1.0)]))
     other, allow = ("--base", tiny_folder("bert", 1)), "--allow-base-mismatch"
     commands = [
         ("predict", "a", "fine food"),
@@ -275,7 +276,7 @@ def test_damaged_or_wrong_memory_never_makes_a_fingerprint(
         file.write_text(json.dumps([before, {**digests, next(iter(digests)): "0" * 64}, stated]))
     elif damage == "wrong":  # as of another base, and whole
         content = [before, dict.fromkeys(digests, "0" * 64)]
-        file.write_text(json.dumps([*content, fingerprint.sha256(fingerprint.json_bytes(content))]))
+        file.write_text(json.dumps([*content, sha256(json_bytes(content))]))
     else:
         file.write_text("[" * 100_000)
     assert Base.load(str(folder)).fingerprint == base.fingerprint

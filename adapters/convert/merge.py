@@ -18,8 +18,6 @@ from torch import Tensor
 from transformers.utils import cached_file
 
 from ..adapter.adapter import Adapter
-from ..adapter.manifest import MANIFEST, TENSORS
-from ..adapter.model_card import CARD, card
 from ..base.added_tokens import as_plain
 from ..base.base import Base
 from ..base.word_vectors import WordVectorsConfig
@@ -27,20 +25,20 @@ from ..errors import AdapterError, RegistryError
 from ..io.atomic import new_folder
 from ..patches.patch import Patch
 from ..patches.replace import Replace
-from ..store.registry import Registry
-from ..store.version_files import entry_of
 
 GENERATION = "generation_config.json"
 SENTENCEPIECE = "tokenizer.model"
 """The vocabulary as SentencePiece writes it, which other tools read and tokenizers don't write again."""
 
 
-def check_head(adapter: Adapter) -> None:
-    """Raise `AdapterError` where no model of transformers' has such a head."""
+def check_head(adapter: Adapter, *, plain: bool = True) -> None:
+    """Raise `AdapterError` for a head that can't be written: a probe or, in a `plain` model, a class of its own."""
     if "probe" in adapter.manifest:
         raise AdapterError(
             "the adapter's head is a probe, which transformers has no class for; train with --head model"
         )
+    if plain and not adapter.task.auto_class:
+        raise AdapterError(f"the head of task '{adapter.task.name}' is its own, and transformers has no class for it")
 
 
 def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
@@ -177,10 +175,3 @@ def _plain_words(place: Path) -> Iterator[None]:
     except (RegistryError, SafetensorError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())
         raise AdapterError(said if isinstance(error, RegistryError) else f"can't write '{place}': {said}") from error
-
-
-def register(registry: Registry, name: str, adapter: Adapter) -> str:
-    """Store a combination as the current version of `name` and return that version. Raises `RegistryError`."""
-    m, files = adapter.manifest, adapter.files()
-    entry = {**entry_of(m, len(files[TENSORS])), "best": adapter.task.best}
-    return registry.add(name, {**files, CARD: card(name, files[MANIFEST])}, entry)
