@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..base.base import Base
 from ..discovery import patch_class
+from ..display import html_table, metric_rows, size
 from ..errors import AdapterError
 from ..io import tensors as tensorfile
 from ..io.atomic import json_bytes, sha256, version_of
@@ -25,7 +26,7 @@ from .manifest import FILE_METADATA, FORMAT_VERSION, MANIFEST, PEFT_CONFIG, TENS
 from .peft_config import KEY_PREFIX, peft_config
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Adapter:
     """What one task adds to the base. `tensors` are named as in the file: PEFT's prefix, then the task model's name."""
 
@@ -69,6 +70,22 @@ class Adapter:
             return self
         patches = self.patches(self.on(base))
         return self.patched({m: Replace(p.replaced) if isinstance(p, Replace) else p for m, p in patches.items()})
+
+    def __repr__(self) -> str:
+        return f"<Adapter {', '.join(f'{name} {value}' for name, value in self._facts().items())}>"
+
+    def _repr_html_(self) -> str:
+        metrics = [
+            [f"{split} {name}", value] for split, name, value, _ in metric_rows(self.manifest.get("metrics", {}))
+        ]
+        return html_table("Adapter", (), [*self._facts().items(), *metrics])
+
+    def _facts(self) -> dict[str, str]:
+        """Return what tells adapters apart, for people; a manifest in memory may still lack some of it."""
+        numbers = sum(t.numel() for t in self.tensors.values())
+        held = size(sum(t.numel() * t.element_size() for t in self.tensors.values()))
+        named = {key: self.manifest.get(key, {}).get("name", "?") for key in ("task", "strategy", "base")}
+        return {**named, "tensors": f"{len(self.tensors)} ({numbers:,} numbers, {held})"}
 
     @property
     def task(self) -> Task:

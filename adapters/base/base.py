@@ -253,6 +253,9 @@ class Base:
         assert self.of is not None
         return [self.of.tokenizer(token, add_special_tokens=False)["input_ids"] for token in self.added_tokens]
 
+    def __repr__(self) -> str:
+        return f"<Base {self.describe()}>"
+
     def describe(self) -> str:
         """Say in a line what the base is."""
         count = sum(p.numel() for p in self.model.parameters())
