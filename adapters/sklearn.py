@@ -82,8 +82,10 @@ class AdapterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
     def __sklearn_clone__(self) -> Self:
         """Return an unfitted estimator with copies of the parameters, and the same base."""
-        params = self.get_params(deep=False)
-        return type(self)(**{k: v if isinstance(v, Base | Watch) else clone(v, safe=False) for k, v in params.items()})
+        params: dict[str, Any] = self.get_params(deep=False)
+        for name, value in params.items():
+            params[name] = value if isinstance(value, Base | Watch) else clone(value, safe=False)
+        return type(self)(**params)
 
     def __sklearn_tags__(self) -> Any:
         """Describe the estimator to scikit-learn: X holds texts."""
@@ -162,7 +164,9 @@ class AdapterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         """Return the class of each text: (n,); of several labels, an indicator matrix (n, classes)."""
         scores, several = self._scores(X)
         if several:
-            return (expit(scores) >= self._fitted().adapter.task.threshold).astype(int)  # type: ignore[attr-defined]
+            threshold: float = self._fitted().adapter.task.threshold  # type: ignore[attr-defined]
+            chosen: np.ndarray = (expit(scores) >= threshold).astype(int)
+            return chosen
         predicted: np.ndarray = self.classes_[scores.argmax(axis=1)]
         return predicted
 

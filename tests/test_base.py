@@ -25,7 +25,7 @@ def loaded(cache: Path, *asked: tuple[str, str | None]) -> list[dict[str, Any]]:
 import json, transformers
 transformers.logging.disable_progress_bar()
 from adapterkit import Base
-from adapterkit.base import HUB_IDS, find, known_as
+from adapterkit.base.checkpoint import HUB_IDS, find, known_as
 from adapterkit.errors import BaseModelError
 for name, revision in {asked!r}:
     try:

@@ -15,7 +15,7 @@ from ..features.tokenize import encode
 from ..metrics import Metrics
 from ..runtime import processes
 from ..tasks import Task
-from ..tasks.columns import gathered
+from ..tasks.columns import columns_of
 from ..watch import Watch
 from .outputs import generate, outputs
 
@@ -98,11 +98,11 @@ def _answers(
 
     task, base = adapter.task, adapter.on(base)
     if task.generates:
-        features = _prompts(task, gathered(task, rows).values, base)
+        features = _prompts(task, columns_of(task, rows).values, base)
         with adapter.attached(base) as model:
             texts = generate(task, model, features, base, batch_size=batch_size, watch=watch)
         return [{"generated_text": text} for text in texts]
-    data = datasets.Dataset.from_dict(dict(gathered(task, rows).values))
+    data = datasets.Dataset.from_dict(dict(columns_of(task, rows).values))
     predicted = predictions(base, adapter, rows, batch_size=batch_size, watch=watch)
     return task.answers(predicted, data, base.tokenizer)
 
@@ -119,7 +119,7 @@ def predictions(
     task, base = adapter.task, adapter.on(base)
     if task.generates:
         raise TaskError(f"{task.name} generates texts and predicts nothing else; use predict")
-    columns = gathered(task, rows).values
+    columns = columns_of(task, rows).values
     features = _prompts(task, columns, base)
     with adapter.attached(base) as model:
         scores = outputs(task, model, features, base, batch_size=batch_size, watch=watch)
