@@ -99,7 +99,7 @@ def test_pairs_of_texts_are_two_columns(form: Callable[[Any], Any], base: Base) 
     pairs = form([[text, "is it good?"] for text in TEXTS])
     model = AdapterClassifier(base=base, **QUICK).fit(pairs, LABELS)
     assert model.n_features_in_ == 2
-    assert model.adapter_.task.asked == ["text", "text_pair"]
+    assert model.adapter_.task.text_column_name == ("text", "text_pair")
     assert model.score(pairs, LABELS) > 0.9
     with pytest.raises(ValueError, match="X has 1 features, but AdapterClassifier is expecting 2"):
         model.predict(TEXTS)
