@@ -16,6 +16,8 @@ from .store.registry import Registry as Registry
 from .strategy import Strategy as Strategy
 from .training.train import train as train
 from .watch import Watch as Watch
+from .workflows.adapted_model import AdaptedModel as AdaptedModel
 from .workflows.plan import Plan as Plan
+from .workflows.python_api import load as load
+from .workflows.python_api import run as run
 from .workflows.run import Report as Report
-from .workflows.run import run as run

@@ -6,18 +6,19 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from adapterkit.display import metric_text as metric_text
+from adapterkit.display import size as size
 from adapterkit.errors import AdapterkitError, printable
 from adapterkit.options import Option
 from adapterkit.store.registry import Registry
-from adapterkit.watch import Watch
+from adapterkit.workflows.progress import TerminalWatch as TerminalWatch
 
 if TYPE_CHECKING:
     from adapterkit.adapter.adapter import Adapter
@@ -181,14 +182,6 @@ def print_faults(faults: Sequence[Fault], as_json: bool, otherwise: str, *, fixe
         sys.exit(1)
 
 
-def size(count: int) -> str:
-    """Return a number of bytes for reading: 303.1 kB."""
-    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= step:
-            return f"{count / step:.1f} {unit}"
-    return f"{count} B"
-
-
 def counted(count: int, what: str) -> str:
     """Return a number of things for reading: 1 adapter, 1,200 adapters."""
     return f"{count:,} {what}" + ("s" if count != 1 else "")
@@ -204,18 +197,6 @@ def best_text(entry: Mapping[str, Any]) -> str:
     return f"{name} {metrics[split][name]:.3f} ({split}, {int(metrics[split]['n']):,})"
 
 
-def metric_text(metrics: Mapping[str, Any]) -> str:
-    """Return metrics for reading, with their 95 % intervals: accuracy 0.933 [0.883, 0.975] (120 rows)."""
-    intervals = metrics.get("intervals", {})
-    parts = []
-    for name, value in metrics.items():
-        if name not in ("n", "intervals"):
-            low, high = intervals.get(name, (None, None))
-            parts.append(f"{name} {value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else ""))
-    text = ", ".join(parts)
-    return f"{text} ({metrics['n']:,} rows)" if "n" in metrics else text
-
-
 def encoding_text(encoding: dict[str, Any]) -> str:
     """Return for reading what an encoding took from an adapter: bytes and metrics before and after."""
     parts = []
@@ -224,44 +205,3 @@ def encoding_text(encoding: dict[str, Any]) -> str:
         said = "; ".join(f"{split} {metric_text(metrics)}" for split, metrics in measured["metrics"].items())
         parts.append(f"{when} {size(measured['bytes'])}, {said}")
     return f"{encoding['name']}: " + " | ".join(parts)
-
-
-class TerminalWatch(Watch):
-    """Print a run's remarks and draw its bars on the standard error."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-
-        self.console = Console(stderr=True, highlight=False, markup=False)
-        self.progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            *Progress.get_default_columns()[1:3],
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[values]}"),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        self.task: Any = None
-
-    def note(self, topic: str, text: str) -> None:
-        self.console.print(printable(f"{topic:<10} {text}"), soft_wrap=True)
-
-    @contextmanager
-    def bar(self, title: str, total: int) -> Iterator[Watch]:
-        self.task = self.progress.add_task(title, total=total, values="")
-        self.progress.start()
-        try:
-            yield self
-        finally:
-            self.progress.remove_task(self.task)
-            self.progress.stop()
-
-    def advance(self, steps: int = 1, **values: float) -> None:
-        text = " ".join(f"{name} {value:.4g}" for name, value in values.items())
-        self.progress.update(self.task, advance=steps, values=text)
-
-    def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
-        self.note(f"epoch {number}/{of}", metric_text(metrics))

@@ -14,7 +14,7 @@ import adapterkit
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    *["errors", "options", "settings", "watch", "modules"],
+    *["errors", "display", "options", "settings", "watch", "modules"],
     *["io", "runtime", "metrics", "patches"],
     *["strategy", "discovery"],
     *["base", "data", "tasks", "plugin_tools", "features", "probe"],

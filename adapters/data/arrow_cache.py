@@ -80,7 +80,7 @@ def _write(start: Start, target: Path, options: DataOptions, watch: Watch) -> _S
     schema = pa.schema([])
     while True:
         with start() as (source, found), _Bar(watch, source) as bar, open(target, "wb") as out:
-            fit = _Fit(source.name, schema, options.skip_bad_rows)
+            fit = Fit(source.name, schema, options.skip_bad_rows)
             if _stream(fit, _chunks(source, found, bar), out):
                 out.flush()
                 os.fsync(out.fileno())
@@ -89,7 +89,7 @@ def _write(start: Start, target: Path, options: DataOptions, watch: Watch) -> _S
             schema = fit.schema
 
 
-def _stream(fit: _Fit, chunks: Iterable[list[tuple[int, Row | Bad]]], out: Any) -> bool:
+def _stream(fit: Fit, chunks: Iterable[list[tuple[int, Row | Bad]]], out: Any) -> bool:
     """Write chunks of rows as long as the types of the first chunk do for the others; return whether they did."""
     import pyarrow as pa
 
@@ -146,7 +146,7 @@ class _Bar(ExitStack):
             self.shown = reached
 
 
-class _Fit:
+class Fit:
     """Give rows one type a column, as wide as all of them need, and find those that don't fit the ones before."""
 
     def __init__(self, name: str, schema: Any, skip: bool) -> None:

@@ -57,6 +57,10 @@ class Splits:
     def __contains__(self, split: str) -> bool:
         return split in self.sets
 
+    def copy(self) -> Splits:
+        """Return the same data sets in mappings of their own."""
+        return Splits(self.name, dict(self.sets), dict(self.files), list(self.notes), dict(self.fingerprints))
+
     def describe(self) -> dict[str, Any]:
         """Return what a manifest keeps of the data: file names, rows, and a digest of each file."""
         return {split: self._described(split) for split in self.sets}
@@ -87,7 +91,7 @@ def load(options: DataOptions, watch: Watch | None = None) -> Splits:
     name, files = _local(dataset) if dataset else (_name_of(files), files)
     splits = Splits(name, files=files)
     for split, path in files.items():
-        splits.sets[split] = _limited(read(path, options, watch, splits.notes), options, split)
+        splits.sets[split] = limited(read(path, options, watch, splits.notes), options, split)
     return splits
 
 
@@ -174,7 +178,7 @@ def _sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _limited(data: Dataset, options: DataOptions, split: str) -> Dataset:
+def limited(data: Dataset, options: DataOptions, split: str) -> Dataset:
     """Cut a split to the most rows that were asked for: drawn at random, since files are often sorted by label."""
     most = options.max_train_samples if split == "train" else options.max_eval_samples
     if most is None or len(data) <= most:
@@ -209,7 +213,7 @@ def _load_hub(name: str, options: DataOptions, watch: Watch) -> Splits:
             splits.notes.append(f"{where}: the labels of {names[0]} aren't public, so it was left out")
         else:
             rows = _kept_table(where, found[names[0]], options, watch, splits.notes)
-            splits.sets[split] = _limited(rows, options, split)
+            splits.sets[split] = limited(rows, options, split)
             splits.files[split], splits.fingerprints[split] = where, found[names[0]]._fingerprint
     return splits
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..adapter.adapter import Adapter
 from ..base.base import Base
+from ..data.rows import as_rows
 from ..errors import DataError
 from ..features.tokenize import encode
 from ..metrics import Metrics
@@ -79,28 +80,32 @@ def evaluate(
     return Evaluation(both, [{"generated_text": t} for t in texts], {})
 
 
-def predict(
-    base: Base, adapter: Adapter, texts: Sequence[Any], *, batch_size: int = 64, watch: Watch | None = None
-) -> list[dict[str, Any]]:
-    """Return one answer for each text, such as {"label": "positive", "score": 0.98}.
+def predict(base: Base, adapter: Adapter, rows: Any, *, batch_size: int = 64, watch: Watch | None = None) -> Any:
+    """Return an answer for each text or row, such as {"label": "positive", "score": 0.98}; for one text, its answer.
 
-    A text with several fields (a pair; question and context) has them separated by tabs, or is a dict of columns.
+    `rows` are those that `as_rows` takes. The fields of a text with several (a pair; question and context) are
+    separated by tabs; a dict has them as columns.
     """
+    listed, single = as_rows(rows)
+    answers = _answers(base, adapter, listed, batch_size, watch) if listed else []
+    return answers[0] if single else answers
+
+
+def _answers(
+    base: Base, adapter: Adapter, rows: Sequence[Any], batch_size: int, watch: Watch | None
+) -> list[dict[str, Any]]:
     import datasets
 
-    texts = list(texts)
-    if not texts:
-        return []
     task, base = adapter.task, adapter.on(base)
-    rows = gathered(task, texts).values
-    features = _prompts(task, rows, base)
+    columns = gathered(task, rows).values
+    features = _prompts(task, columns, base)
     with adapter.attached(base) as model:
         if task.generates:
-            said = generate(task, model, features, base, batch_size=batch_size, watch=watch)
-            return [{"generated_text": text} for text in said]
-        data = datasets.Dataset.from_dict(dict(rows))
-        said = outputs(task, model, features, base, batch_size=batch_size, watch=watch)
-        return task.answers(task.predictions(said, features, data), data, base.tokenizer)
+            texts = generate(task, model, features, base, batch_size=batch_size, watch=watch)
+            return [{"generated_text": text} for text in texts]
+        data = datasets.Dataset.from_dict(dict(columns))
+        logits = outputs(task, model, features, base, batch_size=batch_size, watch=watch)
+        return task.answers(task.predictions(logits, features, data), data, base.tokenizer)
 
 
 def _prompts(task: Task, rows: Any, base: Base) -> Dataset:

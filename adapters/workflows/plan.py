@@ -27,6 +27,10 @@ RATE, AUTO = "learning_rate", "auto"
 
 
 _OF_A_RUN = ("strategy", "task", "name")
+IN_MEMORY = "in_memory"
+"""The key of run.yaml for rows that came from no file: rows and SHA-256 by split."""
+ROW_SOURCES = ("dataset", "train_file", "validation_file", "test_file")
+"""The options that name rows."""
 
 
 def run_options(strategy: str = "lora", task: str | None = None) -> dict[str, Option]:
@@ -65,15 +69,24 @@ class Plan:
     saving: SavingOptions = field(default_factory=SavingOptions)
     name: str | None = None
     auto_rate: bool = False  # search for a learning rate around the strategy's
+    in_memory: Mapping[str, Any] | None = None  # rows and SHA-256 by split, where the rows come from no file
 
     @classmethod
-    def resolve(cls, values: Mapping[str, Any], *, config: Mapping[str, Any] | None = None) -> Plan:
+    def resolve(
+        cls,
+        values: Mapping[str, Any],
+        *,
+        config: Mapping[str, Any] | None = None,
+        in_memory: Mapping[str, Any] | None = None,
+    ) -> Plan:
         """Make a plan of option values by name, over those of `config`; `strategy`, `task` and `name` are options too.
 
         Raises `OptionError` for an option that neither the run, nor its task, nor its strategy has, and where `config`
-        alone asks for a checkpoint's own code: a file may be a stranger's.
+        alone asks for a checkpoint's own code: a file may be a stranger's. So it does where the rows of `config` were
+        in memory, unless `in_memory` describes rows that take their place, or `values` name files.
         """
-        chosen = {**(config or {}), **values}
+        config = _with_rows(dict(config or {}), values, in_memory)
+        chosen = {**config, **values}
         strategy_name = default() if chosen.get("strategy") is None else chosen["strategy"]
         task_name = chosen.get("task")
         for key, value in (("strategy", strategy_name), ("task", task_name)):
@@ -81,7 +94,7 @@ class Plan:
                 raise OptionError(f"--{key}={value!r} is not a name")
         known = run_options(strategy_name, task_name)
         asked = spelled(values, known, strategy_name)
-        given = {**spelled(config or {}, known, strategy_name), **asked}
+        given = {**spelled(config, known, strategy_name), **asked}
         auto_rate = given.get(RATE) == AUTO
         if auto_rate:
             del given[RATE]
@@ -107,6 +120,7 @@ class Plan:
             saving=made(SavingOptions),
             name=None if chosen.get("name") is None else check_name(str(chosen["name"])),
             auto_rate=auto_rate,
+            in_memory=in_memory,
         )
 
     def values(self) -> dict[str, Any]:
@@ -125,7 +139,37 @@ class Plan:
             parts.update(section)
         if self.auto_rate:
             parts[RATE] = AUTO
+        if self.in_memory:
+            parts[IN_MEMORY] = dict(self.in_memory)
         return {key: value for key, value in parts.items() if value not in (None, [])}
+
+
+def _with_rows(
+    config: dict[str, Any], values: Mapping[str, Any], in_memory: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return a config without what names its rows where others take their place."""
+    recorded, flags = config.pop(IN_MEMORY, None), [key for key in ROW_SOURCES if values.get(key) is not None]
+    if in_memory is not None and flags:
+        raise OptionError(f"train= (rows in memory) and {flags[0]}={values[flags[0]]!r}: give one of them")
+    if in_memory is not None:
+        return {key: value for key, value in config.items() if key not in (*ROW_SOURCES, "dataset_config_name")}
+    if recorded is not None and not flags:
+        raise OptionError(
+            f"{memory_text(recorded)}, so the options alone can't repeat the run; give the same rows "
+            "with --train-file FILE, or in Python with adapterkit.run(config=..., train=...)"
+        )
+    return config
+
+
+def memory_text(recorded: Any) -> str:
+    """Describe rows that a run.yaml, which may be anyone's, records as rows in memory."""
+    splits = recorded.items() if isinstance(recorded, Mapping) else ()
+    each = [
+        f"{split} {s.get('rows')} rows, SHA-256 {str(s.get('sha256'))[:12]}"
+        for split, s in splits
+        if isinstance(s, Mapping)
+    ]
+    return f"the rows of this run were in memory ({'; '.join(each) or 'none recorded'})"
 
 
 def spelled(values: Mapping[str, Any], known: Mapping[str, Option], strategy: str) -> dict[str, Any]:
@@ -148,4 +192,5 @@ def run_yaml(values: Mapping[str, Any]) -> bytes:
     import yaml
 
     text: str = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
-    return ("# adapt run --config with this file trains the same adapter again\n" + text).encode()
+    rows = " and --train-file with the rows that were in memory" if IN_MEMORY in values else ""
+    return (f"# adapt run --config with this file{rows} trains the same adapter again\n" + text).encode()

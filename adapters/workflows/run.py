@@ -13,6 +13,8 @@ from ..adapter.model_card import CARD, card
 from ..data import splits as data
 from ..data.splits import Splits
 from ..discovery import find
+from ..display import best_metric, html_table, metric_rows
+from ..display import size as size_text
 from ..errors import OptionError, unknown
 from ..io.atomic import json_bytes, sha256
 from ..options import build, plain
@@ -23,6 +25,7 @@ from ..store.registry import Registry, check_name
 from ..store.version_files import entry_of
 from ..tasks import Task, infer_task, task_class
 from ..watch import Watch
+from .adapted_model import AdaptedModel
 from .plan import AUTO, RATE, Plan, run_yaml
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ class Report:
     version: str
     folder: str
     adapter: Adapter
+    base: Base
     metrics: dict[str, dict[str, Any]]  # by split: each metric by name, n, and intervals by name
     history: list[dict[str, float]]
     trained_parameters: int
@@ -52,7 +56,23 @@ class Report:
 
     def plain(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "adapter"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("adapter", "base")}
+
+    @property
+    def model(self) -> AdaptedModel:
+        """The adapter on its base, which answers and evaluates."""
+        return AdaptedModel(self.name, self.version, self.adapter, self.base)
+
+    def predict(self, rows: Any, *, batch_size: int = 64, watch: Watch | None = None) -> Any:
+        """Return an answer for each text or row, as `AdaptedModel.predict` does."""
+        return self.model.predict(rows, batch_size=batch_size, watch=watch)
+
+    def __repr__(self) -> str:
+        best = best_metric(self.metrics, self.adapter.task.best)
+        return f"<Report {self.name}@{self.version}: {best}, {size_text(self.adapter_bytes)}, {self.seconds:.1f} s>"
+
+    def _repr_html_(self) -> str:
+        return html_table(repr(self)[1:-1], ["split", "metric", "value", "rows"], metric_rows(self.metrics))
 
 
 @dataclass(frozen=True)
@@ -65,11 +85,14 @@ class Ready:
     base: Base
 
 
-def ready(plan: Plan, *, base: Base | None = None, watch: Watch | None = None) -> Ready:
-    """Read the rows of a plan, fit its task to them, and load its base, unless it is given."""
+def ready(plan: Plan, *, base: Base | None = None, splits: Splits | None = None, watch: Watch | None = None) -> Ready:
+    """Read the rows of a plan, fit its task to them, and load its base, unless `splits` and `base` hold them already.
+
+    `splits` isn't changed where validation rows have to be cut off.
+    """
     watch = watch or Watch()
     with processes.first_of_node_first():
-        splits = data.load(plan.data, watch)
+        splits = data.load(plan.data, watch) if splits is None else splits.copy()
     name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
     task = _task(plan, splits["train"], watch).with_columns(splits["train"].column_names)
     for split, rows in splits.sets.items():
@@ -106,9 +129,18 @@ def ready(plan: Plan, *, base: Base | None = None, watch: Watch | None = None) -
 
 
 def run(
-    plan: Plan, registry: Registry, *, base: Base | None = None, resume: bool = False, watch: Watch | None = None
+    plan: Plan,
+    registry: Registry,
+    *,
+    base: Base | None = None,
+    splits: Splits | None = None,
+    resume: bool = False,
+    watch: Watch | None = None,
 ) -> Report:
-    """Train, measure, save and register an adapter. `base` is one that is loaded already, to share it between runs.
+    """Train, measure, save and register an adapter.
+
+    `base` is one that is loaded already, to share it between runs; `splits` holds the rows of a plan
+    whose rows are in memory.
 
     With `resume`, it goes on from the newest checkpoint of the same plan, if there is one. Of several processes that a
     launcher started, each calls this; the first one writes. Raises an `AdapterkitError` that says what is wrong; then
@@ -119,7 +151,7 @@ def run(
     found = find(plan.strategy_name)
     registry.prepare()
     check_trackers(plan.saving.report_to)
-    on = ready(plan, base=base, watch=watch)
+    on = ready(plan, base=base, splits=splits, watch=watch)
     name, splits, task, base = on.name, on.splits, on.task, on.base
 
     from ..evaluation.evaluate import evaluate, metrics_plain
@@ -169,6 +201,7 @@ def run(
             version=version,
             folder=str(registry.folder(name, version)),
             adapter=trained.adapter,
+            base=base,
             metrics=metrics,
             history=trained.history,
             trained_parameters=trained.trained_parameters,

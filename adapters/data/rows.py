@@ -1,0 +1,134 @@
+"""Rows in memory: texts, dicts, data frames and data sets as one list of rows, or as the splits of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError
+from ..settings import DataOptions
+from .arrow_cache import LINE, Fit
+from .readers import Bad, Found, Row, Source, table_rows
+from .splits import Splits, limited
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+MEMORY = "memory:"
+"""The prefix of a split's name where its rows come from no file."""
+
+
+def as_rows(rows: Any) -> tuple[list[Any], bool]:
+    """Return texts or rows as a list, and whether it was a single one: a text, or a dict of columns.
+
+    Takes a text, a dict, a pandas DataFrame or Series, a `datasets.Dataset`, an Arrow table, or any iterable of texts
+    and dicts. Raises `DataError` for anything else, such as a path.
+    """
+    if isinstance(rows, str | Mapping):
+        return [rows], True
+    if isinstance(rows, os.PathLike):
+        raise DataError(f"texts or rows were expected, got the path '{os.fspath(rows)}'; `adapt predict` reads files")
+    if (found := _table_rows("rows", rows)) is not None:
+        return [row for _, row in _sound("rows", found)], False
+    if isinstance(rows, bytes | bytearray) or not isinstance(rows, Iterable):
+        raise DataError(f"a text, a dict, or a list or data frame of them was expected, got {_kind(rows)}")
+    listed = list(rows)
+    for number, row in enumerate(listed, start=1):
+        if not isinstance(row, str | Mapping):
+            pair = "; the fields of a pair are columns of a dict" if isinstance(row, tuple | list) else ""
+            raise DataError(f"row {number}: a text or a dict was expected, got {_kind(row)} {str(row)[:40]!r}{pair}")
+    return listed, False
+
+
+def memory_splits(rows: Mapping[str, Any], options: DataOptions) -> Splits:
+    """Return data sets of rows in memory by split, as `load` does of files.
+
+    Each split is a `datasets.Dataset`, a pandas DataFrame, an Arrow table, or a list of dicts. `fingerprints` holds the
+    SHA-256 of its rows. Raises `DataError` where rows are of another kind or don't fit together.
+    """
+    if rows.get("train") is None:
+        others = " and ".join(split for split, given in rows.items() if given is not None)
+        raise DataError(f"{others} rows without train rows; give train=, the rows to learn from")
+    splits = Splits("train")
+    for split, given in rows.items():
+        if given is not None:
+            data = memory_dataset(given, split, options, splits.notes)
+            splits.files[split], splits.fingerprints[split] = MEMORY + split, data._fingerprint
+            splits.sets[split] = limited(data, options, split)
+    return splits
+
+
+def memory_dataset(rows: Any, name: str, options: DataOptions | None = None, notes: list[str] | None = None) -> Dataset:
+    """Return rows in memory as a data set whose fingerprint is the SHA-256 of its rows; nothing is written to disk."""
+    import datasets
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+    name = MEMORY + name
+    fit = Fit(name, pa.schema([]), (options or DataOptions()).skip_bad_rows)
+    fit.skipped.unit = "row"
+    batch = fit.batch(list(_rows(name, rows)))
+    if batch is None:
+        raise DataError(f"{name}: no rows")
+    if fit.skipped.count and notes is not None:
+        notes.append(fit.skipped.note(name))
+    table = pa.Table.from_batches([batch])
+    return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=_digest(table))
+
+
+def _rows(name: str, rows: Any) -> Found:
+    """Return rows with their numbers, from 1."""
+    split = name.removeprefix(MEMORY)
+    if isinstance(rows, str | os.PathLike):
+        raise DataError(f"{split} must hold rows, got '{rows}'; for a file, give {split}_file={str(rows)!r}")
+    if (found := _table_rows(name, rows)) is not None:
+        return found
+    if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
+        raise DataError(f"{split} must be a datasets.Dataset, a pandas DataFrame or a list of dicts, got {_kind(rows)}")
+    return enumerate(map(_row, rows), start=1)
+
+
+def _row(row: Any) -> Row | Bad:
+    if not isinstance(row, Mapping):
+        return Bad(f"a dict of columns was expected, got {_kind(row)}: {str(row)[:40]!r}")
+    if odd := [key for key in row if not isinstance(key, str)]:
+        return Bad(f"names of columns must be texts, got {odd[0]!r}")
+    return dict(row)
+
+
+def _table_rows(name: str, rows: Any) -> Found | None:
+    """Return the rows of a data set, data frame or Arrow table; None for what is none of them."""
+    import pyarrow as pa
+
+    if hasattr(rows, "features") and hasattr(rows, "with_format"):  # datasets.Dataset, which torch users may not have
+        visible = rows.remove_columns([LINE]) if LINE in rows.column_names else rows
+        return table_rows(Source(name, len(rows)), visible.features, visible.with_format("arrow").iter(1000))
+    if hasattr(rows, "columns") and hasattr(rows, "iloc"):  # pandas.DataFrame
+        rows = pa.Table.from_pandas(rows, preserve_index=False)
+    elif not hasattr(rows, "iloc") and hasattr(rows, "__arrow_c_stream__"):  # Arrow's own tables, Polars, DuckDB
+        rows = pa.table(rows)
+    else:
+        return None
+    return table_rows(Source(name, len(rows)), {}, rows.to_batches(1000))
+
+
+def _sound(name: str, found: Found) -> Iterator[tuple[int, Row]]:
+    for number, row in found:
+        if isinstance(row, Bad):
+            raise DataError(f"{name}:{number}: {row.reason}")
+        yield number, row
+
+
+def _digest(table: Any) -> str:
+    """Return the SHA-256 of the rows as JSON, whatever they came in."""
+    digest = hashlib.sha256()
+    for batch in table.to_batches(1000):
+        for row in batch.to_pylist():
+            digest.update(json.dumps(row, default=str).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")

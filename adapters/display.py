@@ -1,0 +1,66 @@
+"""Texts for people: sizes, metrics, and the short and HTML forms of results in a console or notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from .errors import printable
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for reading: 303.1 kB."""
+    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= step:
+            return f"{count / step:.1f} {unit}"
+    return f"{count} B"
+
+
+def metric_text(metrics: Mapping[str, Any]) -> str:
+    """Return metrics for reading, with their 95 % intervals: accuracy 0.933 [0.883, 0.975] (120 rows)."""
+    intervals = metrics.get("intervals", {})
+    parts = []
+    for name, value in metrics.items():
+        if name not in ("n", "intervals"):
+            low, high = intervals.get(name, (None, None))
+            parts.append(f"{name} {value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else ""))
+    text = ", ".join(parts)
+    return f"{text} ({metrics['n']:,} rows)" if "n" in metrics else text
+
+
+def best_metric(metrics: Mapping[str, Mapping[str, Any]], best: str | None = None) -> str:
+    """Return the one number that says how good an adapter is: accuracy 0.933 (test, 120 rows).
+
+    `best` names the metric by which the epoch was chosen; "-" for an adapter that was measured on nothing.
+    """
+    split = "test" if "test" in metrics else "validation"
+    measured = metrics.get(split, {})
+    if not measured.get("n"):
+        return "-"
+    name = best if best is not None and best in measured else next(iter(measured))
+    return f"{name} {measured[name]:.3f} ({split}, {int(measured['n']):,} rows)"
+
+
+def metric_rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Return metrics by split as rows of a table: split, metric, value with its interval, rows."""
+    rows = []
+    for split, measured in metrics.items():
+        intervals = measured.get("intervals", {})
+        for name, value in measured.items():
+            if name not in ("n", "intervals"):
+                interval = " [{:.3f}, {:.3f}]".format(*intervals[name]) if name in intervals else ""
+                rows.append([split, name, f"{value:.3f}{interval}", f"{int(measured.get('n', 0)):,}"])
+    return rows
+
+
+def html_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a table for a notebook, every cell escaped."""
+
+    def cells(tag: str, values: Sequence[Any]) -> str:
+        inner = "".join(f"<{tag} style='text-align:left'>{escape(printable(str(value)))}</{tag}>" for value in values)
+        return f"<tr>{inner}</tr>"
+
+    body = "".join(cells("td", row) for row in rows)
+    head = f"<thead>{cells('th', columns)}</thead>" if columns else ""
+    return f"<table><caption>{escape(printable(title))}</caption>{head}<tbody>{body}</tbody></table>"

@@ -1,0 +1,109 @@
+"""Progress of a run as people see it: bars and remarks in a terminal or a notebook."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ..display import metric_text
+from ..errors import printable
+from ..watch import Watch
+
+
+class TerminalWatch(Watch):
+    """Print a run's remarks and draw its bars on the standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+        self.console = Console(stderr=True, highlight=False, markup=False)
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            *Progress.get_default_columns()[1:3],
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[values]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task: Any = None
+
+    def note(self, topic: str, text: str) -> None:
+        """Print a remark."""
+        self.console.print(printable(f"{topic:<10} {text}"), soft_wrap=True)
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Watch]:
+        """Draw a bar while the block runs."""
+        self.task = self.progress.add_task(title, total=total, values="")
+        self.progress.start()
+        try:
+            yield self
+        finally:
+            self.progress.remove_task(self.task)
+            self.progress.stop()
+
+    def advance(self, steps: int = 1, **values: float) -> None:
+        """Move the bar, and show values such as the loss beside it."""
+        self.progress.update(self.task, advance=steps, values=_values_text(values))
+
+    def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
+        """Print an epoch's loss and validation metrics."""
+        self.note(f"epoch {number}/{of}", metric_text(metrics))
+
+
+class NotebookWatch(Watch):
+    """Print a run's remarks under a notebook's cell, and draw its bars there; a bar goes when it is full."""
+
+    def __init__(self) -> None:
+        self.bars: list[Any] = []
+
+    def note(self, topic: str, text: str) -> None:
+        """Print a remark."""
+        from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+        tqdm.write(printable(f"{topic:<10} {text}"))
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Watch]:
+        """Draw a bar while the block runs."""
+        from tqdm.auto import tqdm
+
+        with tqdm(total=total, desc=title, leave=False) as bar:
+            self.bars.append(bar)
+            try:
+                yield self
+            finally:
+                self.bars.pop()
+
+    def advance(self, steps: int = 1, **values: float) -> None:
+        """Move the bar, and show values such as the loss beside it."""
+        if values:
+            self.bars[-1].set_postfix_str(_values_text(values), refresh=False)
+        self.bars[-1].update(steps)
+
+    def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
+        """Print an epoch's loss and validation metrics."""
+        self.note(f"epoch {number}/{of}", metric_text(metrics))
+
+
+def auto_watch() -> Watch:
+    """Return what shows progress here: in a notebook or on a terminal; elsewhere a silent watch."""
+    if _in_notebook():
+        return NotebookWatch()
+    return TerminalWatch() if sys.stderr is not None and sys.stderr.isatty() else Watch()
+
+
+def _in_notebook() -> bool:
+    """Tell whether a Jupyter kernel runs this; IPython in a terminal is a terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
+
+
+def _values_text(values: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.4g}" for name, value in values.items())
