@@ -45,7 +45,7 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 from adapterkit import Base, Plan, Registry, evaluate, run
-from adapterkit.base.checkpoint import find
+from adapterkit.base.checkpoint import find_base
 from adapterkit.data import splits
 
 Found = dict[str, Any]  # one measurement
@@ -158,7 +158,7 @@ def ours(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
 
 def trainer(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
     """Return the same for transformers' own model and Trainer, written as transformers' examples are."""
-    path = find(job["base"])
+    path = find_base(job["base"])
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
 
     def made(train: str, validation: str, epochs: int) -> Training:

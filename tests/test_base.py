@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from adapterkit import Base
-from adapterkit.base.checkpoint import HUB_IDS, find, known_as
+from adapterkit.base.checkpoint import HUB_IDS, find_base, known_as
 from adapterkit.errors import BaseModelError
 from adapterkit.testing import tiny
 
@@ -25,7 +25,7 @@ def loaded(cache: Path, *asked: tuple[str, str | None]) -> list[dict[str, Any]]:
 import json, transformers
 transformers.logging.disable_progress_bar()
 from adapterkit import Base
-from adapterkit.base import HUB_IDS, find, known_as
+from adapterkit.base import HUB_IDS, find_base, known_as
 from adapterkit.errors import BaseModelError
 for name, revision in {asked!r}:
     try:
@@ -40,7 +40,7 @@ for name, revision in {asked!r}:
 
 
 def test_an_installed_base_has_its_short_name_wherever_it_is_named_from() -> None:
-    assert known_as(find("minilm")) == known_as(HUB_IDS["minilm"]) == known_as("minilm") == "minilm"
+    assert known_as(find_base("minilm")) == known_as(HUB_IDS["minilm"]) == known_as("minilm") == "minilm"
     assert known_as("no/where") == "no/where"
 
 

@@ -229,7 +229,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return found
 
     monkeypatch.setattr(fingerprint, "tensor_digests", counting)
-    monkeypatch.setattr(digest_cache, "SETTLED", 0)
+    monkeypatch.setattr(digest_cache, "SETTLE_NS", 0)
     monkeypatch.setattr(fingerprint, "SAMPLE", 1)
     return counts
 
@@ -253,7 +253,7 @@ def test_digests_are_remembered_as_long_as_the_files_are_the_same(
 def test_a_file_that_is_too_young_is_not_remembered(
     tiny_folder: Callable[..., Path], tmp_path: Path, counted: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digest_cache, "SETTLED", 3_600_000_000_000)
+    monkeypatch.setattr(digest_cache, "SETTLE_NS", 3_600_000_000_000)
     folder = copied(tiny_folder(), tmp_path / "base", lambda tensors: None)
     base = Base.load(str(folder))
     Base.load(str(folder))
@@ -264,10 +264,10 @@ def test_a_file_that_is_too_young_is_not_remembered(
 def test_damaged_or_wrong_memory_never_makes_a_fingerprint(
     damage: str, tiny_folder: Callable[..., Path], tmp_path: Path, counted: list[int]
 ) -> None:
-    known = set(digest_cache.place().iterdir())
+    known = set(digest_cache.cache_folder().iterdir())
     folder = copied(tiny_folder(), tmp_path / "base", lambda tensors: None)
     base = Base.load(str(folder))
-    (file,) = set(digest_cache.place().iterdir()) - known
+    (file,) = set(digest_cache.cache_folder().iterdir()) - known
     before, digests, stated = json.loads(file.read_bytes())
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:-40])

@@ -83,7 +83,9 @@ def tokenizer_with(tokenizer: Any, tokens: Sequence[str]) -> tuple[Any, dict[str
     wider.add_tokens(list(tokens))
     ids = {token: wider.convert_tokens_to_ids(token) for token in tokens}
     if list(ids.values()) != list(range(len(tokenizer), len(tokenizer) + len(tokens))):
-        raise BaseModelError(f"added_tokens: the tokenizer assigns the ids {list(ids.values())}, which don't continue its own")
+        raise BaseModelError(
+            f"added_tokens: the tokenizer assigns the ids {list(ids.values())}, which don't continue its own"
+        )
     return wider, ids
 
 
@@ -92,7 +94,7 @@ def widen_base(model: Any, first: int, pieces: Sequence[Sequence[int]]) -> None:
     weight = model.get_input_embeddings().weight
     if first > len(weight):
         raise BaseModelError(
-            f"the tokenizer has {first} tokens, but the base's embeddings have {len(weight)} rows; tokens can't be added"
+            f"the tokenizer has {first} tokens, but the base's embeddings have {len(weight)} rows; none can be added"
         )
     added = initial_rows(weight, pieces)
     for module in [m for m in model.modules() if m._parameters.get("weight") is weight]:

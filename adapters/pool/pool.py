@@ -78,10 +78,16 @@ class Pool:
         self.registry, self.max_bytes, self.batch_size = registry, max_bytes, batch_size
         self.allow_base_mismatch = allow_base_mismatch
         model = self.base.model
-        self._served: Served | None = Served(self.base, where or model.device, precision or model.dtype)
-        self._holds = self._served.shares
-        if self._holds:
-            self.base.serving += 1
+        self.base.acquire_serving()  # before its modules are copied, so that no training begins meanwhile
+        self._holds = True
+        try:
+            self._served: Served | None = Served(self.base, where or model.device, precision or model.dtype)
+        except BaseException:
+            self.base.release_serving()
+            raise
+        if not self._served.shares:
+            self._holds = False
+            self.base.release_serving()
         self._lock, self._reading = threading.RLock(), threading.Lock()
         self._asking = 0
         self._sources: dict[str, Adapter | Path] = {}
@@ -178,7 +184,7 @@ class Pool:
         it aren't run. Raises `PoolError` where there is no such layer or pooling.
         """
         served = self._open()
-        blocks = len(served.anatomy.blocks)
+        blocks = len(served.trace.blocks)
         if served.base.model.config.is_encoder_decoder:
             raise PoolError(f"base '{self.base.name}' is an encoder-decoder, which has no one hidden state of a text")
         if layer is not None and not (isinstance(layer, int) and 0 <= layer <= blocks):
@@ -417,7 +423,7 @@ class Pool:
     def _let_go(self) -> None:
         if self._served is None and not self._asking and self._holds:
             self._holds = False
-            self.base.serving -= 1
+            self.base.release_serving()
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,7 @@ from transformers import modeling_outputs
 from transformers.loss import loss_utils
 
 from ..base.base import Base
-from ..base.tracing import inputs
+from ..base.tracing import forward_arguments
 from ..errors import AdapterError, PoolError, unknown
 from ..modules import blocks
 
@@ -175,7 +175,7 @@ def layers_of(
         handles.append(above[0].register_forward_pre_hook(given, with_kwargs=True))
     handles += [above[k - 1].register_forward_hook(gave(k)) for k in layers if 0 < k < len(above)]
     try:
-        found[len(above)] = base(**inputs(base, input_ids, attention_mask), **others)[0]
+        found[len(above)] = base(**forward_arguments(base, input_ids, attention_mask), **others)[0]
     except _Reached:
         pass
     finally:

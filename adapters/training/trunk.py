@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..base.base import Base
-from ..base.stub import Given
-from ..base.tracing import Anatomy, study
+from ..base.stub import BaseStub
+from ..base.tracing import Trace, trace
 from ..evaluation.outputs import apart
 from ..features.feed import Feed, rows
 from .fit import Fitted
@@ -45,13 +45,13 @@ class Trunk:
     where nothing of the base learns, all of it.
     """
 
-    def __init__(self, base: Base, model: Any, task: Task, anatomy: Anatomy, frozen: int) -> None:
+    def __init__(self, base: Base, model: Any, task: Task, traced: Trace, frozen: int) -> None:
         """Take the lowest `frozen` blocks of the base in a task's `model`; one more than there are is all of the base.
 
         An encoder-decoder's head may call encoder and decoder by themselves, so of those blocks alone are taken.
         """
-        self.base, self.model, self.task, self.anatomy = base, model, task, anatomy
-        count = len(anatomy.blocks)
+        self.base, self.model, self.task, self.trace = base, model, task, traced
+        count = len(traced.blocks)
         apart = model.base_model is not model and type(model.base_model) is type(base.model)
         decodes = base.model.config.is_encoder_decoder
         self.whole = frozen > count and apart and not decodes and not base.fresh - {"pooler"}
@@ -59,7 +59,7 @@ class Trunk:
         self.depth = "the whole base" if self.whole else f"{self.frozen} of {count} blocks"
         self.width = base.model.config.hidden_size
         stacks: dict[str, list[str]] = {}
-        for name in anatomy.blocks[: self.frozen]:
+        for name in traced.blocks[: self.frozen]:
             stacks.setdefault(name.rpartition(".")[0], []).append(name)
         self.stacks = {"": []} if self.whole else stacks
         self.generates = decodes and task.generates
@@ -140,7 +140,7 @@ class Trunk:
 
     def _said(self, output: Any, batch: Mapping[str, Tensor]) -> list[Any] | None:
         """Return what the head makes of an output of the base, or None where it can't."""
-        with _exchanged(self.model, Given(self.base.model, lambda *a, **k: output, self._fresh_pooler)):
+        with _exchanged(self.model, BaseStub(self.base.model, lambda *a, **k: output, self._fresh_pooler)):
             try:
                 return self.task.outputs(self.model, _on(batch, self.model.device))
             except (RuntimeError, IndexError, ValueError):
@@ -156,7 +156,7 @@ class Trunk:
     def exchanged(self) -> Iterator[None]:
         """Have the model take, of batches that are in use, what was kept of them; other batches run as ever."""
         if self.whole:
-            with _exchanged(self.model, Given(self.base.model, self._output, self._fresh_pooler)):
+            with _exchanged(self.model, BaseStub(self.base.model, self._output, self._fresh_pooler)):
                 yield
             return
         try:
@@ -173,7 +173,7 @@ class Trunk:
     def still(self) -> None:
         """Put what the trunk consists of in eval mode, as it was when it was run."""
         for name, module in self.base.model.named_modules():
-            if self.whole or self.anatomy.stage.get(name, self.frozen + 1) <= self.frozen:
+            if self.whole or self.trace.stage.get(name, self.frozen + 1) <= self.frozen:
                 module.training = False
 
     def _block(self, name: str, names: list[str], own: Any, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -186,7 +186,7 @@ class Trunk:
                 self._extras[stack] = own(module, *args, **kwargs)[1:]
         if name == names[-1]:
             hidden = self.now.kept.padded(self.now, stack, hidden)
-        if name in self.anatomy.gives_tuple:
+        if name in self.trace.returns_tuple:
             return (hidden, *self._extras.get(stack, (None,)))
         return hidden
 
@@ -205,31 +205,31 @@ def find(base: Base, model: Any, task: Task, fit: Fitted) -> Trunk | str:
     if not task.steady:
         return f"{task.name} draws its inputs anew in every epoch"
     try:
-        anatomy = study(base.model)
+        traced = trace(base.model)
     except Exception as error:  # whatever a stranger's module says to five tokens
-        return f"the base can't be studied with this strategy: {type(error).__name__}: {error}"
+        return f"the base can't be traced with this strategy: {type(error).__name__}: {error}"
     in_use = {id(p) for p in model.parameters()}
     learning = {id(p) for p in fit.learning if p.requires_grad} & in_use
-    if any(id(p) in learning and name in anatomy.read_past for name, p in base.model.named_parameters()):
+    if any(id(p) in learning and name in traced.read_outside for name, p in base.model.named_parameters()):
         return "what learns is read in several places"
     stages = []
     for name, module in base.model.named_modules():
         new = id(module) not in fit.modules or "forward" in vars(module)
         new = new or bool(module._forward_hooks or module._forward_pre_hooks)
         learns = any(id(p) in learning for p in module._parameters.values())
-        if learns or (new and name in anatomy.stage):
-            stages.append(_stage(name, anatomy))
-    trunk = Trunk(base, model, task, anatomy, min(stages, default=len(anatomy.blocks) + 2) - 1)
+        if learns or (new and name in traced.stage):
+            stages.append(_stage(name, traced))
+    trunk = Trunk(base, model, task, traced, min(stages, default=len(traced.blocks) + 2) - 1)
     if trunk.frozen < 1 and not trunk.whole:
         return "the lowest block, or what lies below it, learns"
     return trunk
 
 
-def _stage(name: str, anatomy: Anatomy) -> int:
+def _stage(name: str, traced: Trace) -> int:
     """Return the stage in which a module, or what it lies in where nobody calls it, is first called."""
-    while name and name not in anatomy.stage:
+    while name and name not in traced.stage:
         name = name.rpartition(".")[0]
-    return anatomy.stage[name] if name else 0
+    return traced.stage[name] if name else 0
 
 
 def _same(wanted: Any, guess: Any) -> bool:
