@@ -1,178 +1,41 @@
-"""What asking one of many adapters costs, here and with PEFT, in one interleaved run.
+"""The cost of serving many adapters, here and with PEFT, in one interleaved run.
 
-The same LoRA adapters lie on disk once; the pool and PEFT both read those folders, and a registry has links to them
-in its store. Each figure is the median of
-several turns, the sides taking turns, with the quartiles beside it; a figure of PEFT that can't be had is the exception
-that it raises.
+The same LoRA adapters are on disk once: the pool and PEFT both read those folders, and a registry links to them. Each
+figure is the median of several turns, the sides taking turns, with the quartiles beside it; where PEFT can't do the
+same, the exception it raises is recorded.
 
-    python benchmarks/pool.py --threads 2 --out pool.json --table pool.md
+    python benchmarks/pool.py --threads 2 --out docs/figures/pool.json --update docs/explanation/pool-costs.md
+    python benchmarks/pool.py --only heads,top --out docs/figures/pool.json     # measure these again, leave the rest
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
-import functools
 import gc
 import json
 import os
 import platform
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from pool_report import finish
+from pool_setup import AS, Peft, bare, larger, opened, raised, registered, spread, texts_of, trained, turns, variants
 
-from adapterkit import Adapter, Base, Plan, Pool, Registry, run
-from adapterkit.io.atomic import version_of
+from adapterkit import Adapter, Base, Pool, Registry
 
-SENTENCES = [
-    "The film takes its time, and by the end every slow minute has been worth it for the last scene alone.",
-    "I ordered two of these for my parents and neither lasted until the end of the summer, sadly.",
-    "Friendly staff, a clean room and a view of the river, though the lift was out of order all week.",
-    "The update fixed the crash, but now the battery is empty by noon and the fan never stops.",
-    "A warm, funny book about a family that never says what it means, with a dog that always does.",
-    "Nobody answered my three letters, and the money came back only after my bank had asked for it.",
-    "The soup was cold, the waiter was not, and we will come back for the garden and the bread.",
-    "It does what the box says, quietly and without fuss, which is more than I can say of the last one.",
-]
-
-
-AS: dict[str, Any] = {}  # the device and dtype of all sides, where they aren't the CPU and fp32
-
-
-def opened(base: Base | str, *args: Any, **options: Any) -> Pool:
-    return Pool(base, *args, **options, **AS)
-
-
-@functools.cache
-def cast(base: Base) -> Any:
-    """Return a base's model as all sides have it."""
-    return copy.deepcopy(base.model).to(**AS) if AS else base.model
-
-
-def turns(sides: dict[str, Callable[[], Any]], count: int) -> dict[str, dict[str, float]]:
-    """Time each side `count` times in turn; return median and quartiles in milliseconds."""
-    for side in sides.values():
-        side()
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    gc.disable()
-    try:
-        for _ in range(count):
-            for name, side in sides.items():
-                began = time.perf_counter()
-                side()
-                times[name].append((time.perf_counter() - began) * 1e3)
-    finally:
-        gc.enable()
-    return {name: spread(values) for name, values in times.items()}
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
-    return {"median": middle, "low": low, "high": high}
-
-
-def raised(function: Callable[[], Any]) -> str:
-    """Return the exception that a function raises, in a line."""
-    try:
-        function()
-    except Exception as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:110]}"
-    return "raised nothing"
-
-
-def trained(base: Base, folder: Path, strategy: str, **options: Any) -> Adapter:
-    """Train an adapter on a few rows of the demo: what it says is no matter here, its shape is."""
-    plan = Plan.resolve(
-        {"strategy": strategy, "dataset": "demo:sentiment", "num_train_epochs": 1, "max_train_samples": 32}
-        | {"max_eval_samples": 32, "name": "a"}
-        | options
-    )
-    return run(plan, Registry(folder / "registry.json"), base=base).adapter
-
-
-def variants(adapter: Adapter, count: int, folder: Path) -> list[Path]:
-    """Save `count` adapters of the same shape, each of its own weights; return their folders."""
-    folders = []
-    for i in range(count):
-        generator = torch.Generator().manual_seed(i)
-        moved = {k: t + 0.02 * torch.randn(t.shape, generator=generator) for k, t in adapter.tensors.items()}
-        folders.append(folder / f"a{i}")
-        folders[-1].mkdir(parents=True)
-        for name, data in Adapter(adapter.manifest, moved).files().items():
-            (folders[-1] / name).write_bytes(data)
-    return folders
-
-
-def registered(folders: list[Path], where: Path) -> Registry:
-    """Return a registry of adapters that lie elsewhere: links in its store, its index made from what is there."""
-    for folder in folders:
-        version = version_of((folder / "adapter.json").read_bytes())
-        own = where / "store" / folder.name
-        own.mkdir(parents=True)
-        (own / version).symlink_to(folder, target_is_directory=True)
-    registry = Registry(where / "registry.json")
-    registry.rebuild()
-    return registry
-
-
-class Peft:
-    """PEFT with the same adapters on a model of its own."""
-
-    def __init__(self, base: Base, folders: list[Path], labels: int = 2) -> None:
-        from peft import PeftModel
-
-        self.tokenizer = base.tokenizer
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(base.path, num_labels=labels)
-        self.model = PeftModel.from_pretrained(model, folders[0], adapter_name="a0").eval().to(**AS)
-        self.names = ["a0"]
-        self.times: list[float] = []
-        for folder in folders[1:]:
-            self.load(folder)
-
-    def load(self, folder: Path) -> None:
-        began = time.perf_counter()
-        self.model.load_adapter(folder, adapter_name=folder.name)
-        if AS:
-            self.model.to(**AS)
-        self.times.append((time.perf_counter() - began) * 1e3)
-        self.names.append(folder.name)
-
-    def batch(self, texts: list[str]) -> Any:
-        found = self.tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt")
-        return found.to(self.model.device)
-
-    def mixed(self, texts: list[str], names: list[str]) -> None:
-        with torch.inference_mode():
-            self.model(**self.batch(texts), adapter_names=names)
-
-    def loop(self, texts: list[str], names: list[str]) -> None:
-        batch = self.batch(texts)
-        with torch.inference_mode():
-            for name in names:
-                self.model.set_adapter(name)
-                self.model(**batch)
-
-
-def bare(base: Base, texts: list[str]) -> None:
-    """Tokenise and run the base without any head: what all the passes below are counted in."""
-    batch = base.tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt")
-    with torch.inference_mode():
-        cast(base)(**batch.to(cast(base).device))[0].cpu()
-
-
-def texts_of(count: int) -> list[str]:
-    return [f"{SENTENCES[i % len(SENTENCES)]} {i}" for i in range(count)]
+MAPS = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
+TOP = ",".join(f"{i}.{name}" for i in (9, 10, 11) for name in (*MAPS, "intermediate.dense", "output.dense"))
 
 
 def exactness(base: Base, folder: Path) -> dict[str, float]:
@@ -185,44 +48,38 @@ def exactness(base: Base, folder: Path) -> dict[str, float]:
 
 
 def differences(base: Base, adapters: dict[str, Adapter]) -> dict[str, float]:
-    """Return the largest difference of each adapter's rows in a mixed batch to what it says alone, text by text."""
+    """Return the largest difference of each adapter's logits in a mixed batch to those of the adapter alone."""
     from adapterkit.evaluation.evaluate import _prompts
     from adapterkit.evaluation.outputs import outputs
 
     texts = texts_of(8)
-    wanted = {}
+    expected = {}
     for name, adapter in adapters.items():
         with adapter.attached(base) as model:
             task = adapter.task
-            wanted[name] = outputs(task, model, _prompts(task, task.rows(texts), base), base, batch_size=1)
+            expected[name] = outputs(task, model, _prompts(task, task.rows(texts), base), base, batch_size=1)
     with opened(base, adapters) as pool:
-        found = pool.outputs([t for t in texts for _ in adapters], [*adapters] * len(texts))
+        mixed = pool.outputs([t for t in texts for _ in adapters], [*adapters] * len(texts))
     worst = dict.fromkeys(adapters, 0.0)
-    for i, logits in enumerate(found):
+    for i, logits in enumerate(mixed):
         name = [*adapters][i % len(adapters)]
-        worst[name] = max(worst[name], float(abs(logits - wanted[name][i // len(adapters)]).max()))
+        worst[name] = max(worst[name], float(abs(logits - expected[name][i // len(adapters)]).max()))
     return worst
 
 
-def switching(base: Base, folders: list[Path], listed: Registry, peft: Peft, count: int) -> dict[str, Any]:
-    """A warm switch: finding the adapter that a request names, and asking it rather than the one before."""
-    found: dict[str, Any] = {}
+def lookups(base: Base, folders: list[Path], listed: Registry, count: int) -> dict[str, Any]:
+    """Time what a request of a pool does first: it looks up the loaded adapter that the request names."""
+    figures: dict[str, Any] = {}
     for many in (2, 64, len(folders)):
         names = [folder.name for folder in folders[:many]]
         with opened(base, folders[:many]) as plain, Pool.from_registry(listed.path, base=base, **AS) as of_registry:
-            for title, spent in switched({"pool": plain, "pool of a registry": of_registry}, names, count).items():
-                found[f"{title}, {many} resident"] = spent
-            requests = requested(plain, names, count)
-    found |= {f"pool, a whole request to {which}": spent for which, spent in requests.items()}
-    for many in (2, len(peft.names)):
-        found[f"PEFT set_adapter, {many} of {len(peft.names)} loaded"] = switched_by_peft(
-            peft, peft.names[:many], count
-        )
-    return found
+            for title, spent in looked_up({"pool": plain, "pool of a registry": of_registry}, names, count).items():
+                figures[f"{title}, {many} resident"] = spent
+    return figures
 
 
-def switched(pools: dict[str, Pool], names: list[str], count: int) -> dict[str, Any]:
-    """Return the time to find another resident adapter in each pool."""
+def looked_up(pools: dict[str, Pool], names: list[str], count: int) -> dict[str, Any]:
+    """Return the time in which each pool looks up another resident adapter."""
     dice = random.Random(0)
     for pool in pools.values():
         for name in names:
@@ -231,19 +88,21 @@ def switched(pools: dict[str, Pool], names: list[str], count: int) -> dict[str, 
     return turns(sides, 20 * count)
 
 
-def requested(pool: Pool, names: list[str], count: int) -> dict[str, Any]:
-    """Return the time of a whole request to the adapter of the one before, and to any other."""
+def requests(base: Base, folders: list[Path], peft: Peft, count: int) -> dict[str, Any]:
+    """Time requests of one text, from text to logits, with 64 adapters loaded on both sides."""
     text, dice = texts_of(1), random.Random(0)
-    sides = {
-        "the same adapter": lambda: pool.predict(text, names[0]),
-        "another one": lambda: pool.predict(text, dice.choice(names)),
-    }
-    return turns(sides, 3 * count)
-
-
-def switched_by_peft(peft: Peft, names: list[str], count: int) -> Any:
-    dice = random.Random(0)
-    return turns({"": lambda: peft.model.set_adapter(dice.choice(names))}, count)[""]
+    with opened(base, folders) as pool:
+        for folder in folders:
+            pool.load(folder.name)
+        return turns(
+            {
+                "pool, the same adapter": lambda: pool.outputs(text, ["a0"]),
+                "pool, another adapter": lambda: pool.outputs(text, [dice.choice(peft.names)]),
+                "PEFT, the same adapter": lambda: peft.mixed(text, None),
+                "PEFT, another adapter": lambda: peft.loop(text, [dice.choice(peft.names)]),
+            },
+            count,
+        )
 
 
 def loading(base: Base, folders: list[Path], listed: Registry, peft: Peft) -> dict[str, Any]:
@@ -253,15 +112,15 @@ def loading(base: Base, folders: list[Path], listed: Registry, peft: Peft) -> di
     with opened(base, folders) as plain, Pool.from_registry(listed.path, base=base, **AS) as of_registry:
         times: dict[str, list[float]] = {"pool": [], "pool of a registry": []}
         for folder in [folders[-1], *folders[:-1]]:
-            for own, pool in zip(times.values(), (plain, of_registry), strict=True):
+            for spent, pool in zip(times.values(), (plain, of_registry), strict=True):
                 began = time.perf_counter()
                 pool.load(folder.name)
-                own.append((time.perf_counter() - began) * 1e3)
-    found = {}
-    for title, (_, *own) in times.items():
-        found[f"{title}, the first 50"] = spread(own[:50])
-        found[f"{title}, around the 500th"] = spread(own[475:525] if len(own) > 525 else own[-50:])
-    return found | {
+                spent.append((time.perf_counter() - began) * 1e3)
+    figures = {}
+    for title, (_, *spent) in times.items():
+        figures[f"{title}, the first 50"] = spread(spent[:50])
+        figures[f"{title}, around the 500th"] = spread(spent[475:525] if len(spent) > 525 else spent[-50:])
+    return figures | {
         "PEFT load_adapter, the first 8": spread(peft.times[:8]),
         "PEFT load_adapter, the last 8 of 64": spread(peft.times[-8:]),
     }
@@ -283,19 +142,36 @@ def mixing(base: Base, folders: list[Path], peft: Peft, count: int) -> dict[str,
         )
 
 
-def sharing(base: Base, adapter: Adapter, peft: Peft, folder: Path, count: int) -> dict[str, Any]:
-    """Eight adapters asked about the same 16 texts."""
-    folders = variants(adapter, 8, folder)
-    texts = texts_of(16)
-    names = peft.names[:8]
+def heads(base: Base, folder: Path, count: int) -> dict[str, Any]:
+    """Eight head-only adapters on the same 16 texts, against one pass of the base with eight heads written by hand."""
+    folders, texts = variants(trained(base, folder, "head-only"), 8, folder / "many"), texts_of(16)
+    linear = torch.nn.ModuleList(torch.nn.Linear(base.model.config.hidden_size, 2) for _ in folders).to(**AS)
     with opened(base, folders, batch_size=128) as pool:
         pool.annotate(texts)
         return turns(
             {
                 "bare base": lambda: bare(base, texts),
-                "pool": lambda: pool.annotate(texts),
-                "PEFT adapter_names": lambda: peft.mixed([t for t in texts for _ in names], names * len(texts)),
-                "PEFT set_adapter in a loop": lambda: peft.loop(texts, names),
+                "pool": lambda: pool.outputs([t for t in texts for _ in folders], [f.name for f in folders] * 16),
+                "one pass and eight linear heads": lambda: bare(base, texts, linear),
+            },
+            count,
+        )
+
+
+def top_blocks(base: Base, folder: Path, count: int) -> dict[str, Any]:
+    """Eight adapters of the top quarter of 12 blocks on the same 16 texts, the LoRA ones in the pool and in PEFT."""
+    lora = variants(trained(base, folder / "lora", "lora", target_modules=TOP), 8, folder / "loras")
+    blocks = variants(trained(base, folder / "top", "layerwise", top=3), 8, folder / "tops")
+    texts, peft = texts_of(16), Peft(base, lora)
+    rows, names = [t for t in texts for _ in lora], peft.names * len(texts)
+    with opened(base, lora, batch_size=128) as of_lora, opened(base, blocks, batch_size=128) as of_blocks:
+        return turns(
+            {
+                "bare base": lambda: bare(base, texts),
+                "pool": lambda: of_blocks.outputs(rows, names),
+                "pool, LoRA": lambda: of_lora.outputs(rows, names),
+                "PEFT adapter_names": lambda: peft.mixed(rows, names),
+                "PEFT set_adapter in a loop": lambda: peft.loop(texts, peft.names),
             },
             count,
         )
@@ -318,30 +194,30 @@ def working_set(base: Base, folders: list[Path], count: int) -> dict[str, Any]:
         }
         for name in names:
             pools["all resident"].load(name)
-        for batch in batches:  # until the quarter is what is asked for most
+        for batch in batches:  # until the resident quarter is the most requested one
             pools["a quarter resident"].predict(texts, batch)
         for title, pool in pools.items():
             order = iter(batches * count)
             sides[title] = lambda pool=pool, order=order: pool.predict(texts, next(order))
         before = pools["a quarter resident"].stats()
-        found: dict[str, Any] = turns(sides, len(batches) * (count - 1))
+        figures: dict[str, Any] = turns(sides, len(batches) * (count - 1))
         after = pools["a quarter resident"].stats()
     hits, misses = after.hits - before.hits, after.misses - before.misses
-    return {**found, "hit rate": hits / (hits + misses)}
+    return {**figures, "hit rate": hits / (hits + misses)}
 
 
 def memory(base: Base, folders: list[Path]) -> dict[str, float]:
     """Bytes that a process grows by for each resident adapter, against the bytes of its tensors."""
     code = "import sys; sys.path.insert(0, sys.argv[1]); import pool; pool.grown(*sys.argv[2:])"
     where = str(Path(__file__).parent)
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code, where, base.name, str(folders[0].parent), str(len(folders))],
         check=True,
         capture_output=True,
         text=True,
     )
-    found: dict[str, float] = json.loads(said.stdout.splitlines()[-1])
-    return found
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def grown(base_name: str, folder: str, count: str) -> None:
@@ -367,7 +243,7 @@ def rss() -> int:
 
 
 def impossible(base: Base, folders: list[Path], folder: Path, peft: Peft) -> dict[str, dict[str, str]]:
-    """What the pool says, and PEFT, where PEFT can't do what the pool does."""
+    """Return the pool's result and PEFT's exception where PEFT can't do what the pool does."""
     from peft.utils.hotswap import hotswap_adapter
 
     three = trained(base, folder / "three", "lora", dataset="demo:topics")
@@ -391,7 +267,7 @@ def impossible(base: Base, folders: list[Path], folder: Path, peft: Peft) -> dic
 
 
 def roberta(base: Base, folder: Path) -> dict[str, str]:
-    """Ask two LoRA adapters with heads in one batch, on a small RoBERTa, whose head is more than one linear map."""
+    """Run two LoRA adapters with heads in one batch on a small RoBERTa, whose head is more than one linear map."""
     config = transformers.RobertaConfig(
         vocab_size=len(base.tokenizer),
         hidden_size=64,
@@ -411,69 +287,56 @@ def roberta(base: Base, folder: Path) -> dict[str, str]:
     }
 
 
-def larger(base: Base, layers: int, folder: Path) -> Base:
-    """Return a base of the same width with more blocks, of random weights: time is what counts."""
-    config = transformers.AutoConfig.from_pretrained(base.path, num_hidden_layers=layers)
-    transformers.AutoModel.from_config(config).save_pretrained(folder)
-    base.tokenizer.save_pretrained(folder)
-    return Base.load(str(folder))
+@dataclass
+class Bench:
+    """The adapters that several steps measure, made once."""
+
+    base: Base
+    folder: Path
+    folders: list[Path]
+    listed: Registry
+    peft: Peft
+    turns: int
+
+    def step(self, name: str) -> Any:
+        """Measure one step."""
+        base, folder, folders, peft = self.base, self.folder / name, self.folders, self.peft
+        steps: dict[str, Callable[[], Any]] = {
+            "exact": lambda: exactness(base, folder),
+            "lookup": lambda: lookups(base, folders, self.listed, 10 * self.turns),
+            "request": lambda: requests(base, folders[:64], peft, 10 * self.turns),
+            "load": lambda: loading(base, folders, self.listed, peft),
+            "mixed": lambda: mixing(base, folders, peft, self.turns),
+            "heads": lambda: heads(base, folder, self.turns),
+            "top": lambda: top_blocks(larger(base, 12, folder / "big"), folder, self.turns),
+            "zipf": lambda: working_set(base, folders, 3),
+            "memory": lambda: memory(base, folders),
+            "impossible": lambda: impossible(base, folders, folder, peft),
+        }
+        return steps[name]()
 
 
-def ms(value: dict[str, float]) -> str:
-    return f"{value['median']:.3g} ({value['low']:.3g} to {value['high']:.3g})"
+STEPS = ("exact", "lookup", "request", "load", "mixed", "heads", "top", "zipf", "memory", "impossible")
 
 
-def table(found: dict[str, Any]) -> str:
-    """Return what was found as a Markdown table, each figure beside what was asked for."""
-    lines = ["| what | asked for | pool | PEFT |", "|---|---|---|---|"]
-
-    def line(what: str, wanted: str, ours: str, theirs: str) -> None:
-        lines.append(f"| {what} | {wanted} | {ours} | {theirs} |")
-
-    worst = max(v for k, v in found["exact"].items() if k != "base tensors changed")
-    line("largest difference to each adapter alone (logits)", "1e-5", f"{worst:.1e}", "")
-    s = found["switch"]
-    peft64 = next(v for k, v in s.items() if k.startswith("PEFT set_adapter, 64"))
-    for key, value in s.items():
-        if "resident" in key:
-            line(f"warm switch, {key.removeprefix('pool, ')}, ms", "0.1", ms(value), "")
-    pool64 = s["pool, 64 resident"]["median"]
-    line(
-        "warm switch, PEFT set_adapter with 64 loaded, ms", "100x", f"{peft64['median'] / pool64:.0f}x less", ms(peft64)
-    )
-    line(
-        "a whole request of one text: another adapter, the same one, ms",
-        "",
-        f"{ms(s['pool, a whole request to another one'])}, {ms(s['pool, a whole request to the same adapter'])}",
-        "",
-    )
-    c = found["load"]
-    p64 = c["PEFT load_adapter, the last 8 of 64"]
-    for kind, theirs in (("pool", ms(c["PEFT load_adapter, the first 8"])), ("pool of a registry", "")):
-        first, late = c[f"{kind}, the first 50"], c[f"{kind}, around the 500th"]
-        what = f"cold load, {kind}".removesuffix(", pool")
-        line(f"{what}, first, ms", "3", ms(first), theirs)
-        ratio = late["median"] / first["median"]
-        line(f"{what}, the 500th, ms", "1.2x the first", f"{ms(late)}: {ratio:.2f}x", "")
-    late = c["pool, around the 500th"]
-    line("cold load with 64 loaded, ms", "30x less", f"{p64['median'] / late['median']:.0f}x less", ms(p64))
-    for key, what, wanted in (
-        ("mixed", "32 LoRA adapters in a batch of 32, passes of the bare base", "1.10"),
-        ("heads", "8 head-only adapters on the same 16 texts, passes", "1.1"),
-        ("top", "8 adapters on the top quarter of 12 blocks, same 16 texts, passes", "2.8"),
-    ):
-        one = found[key]["bare base"]["median"]
-        theirs = "; ".join(f"{k[5:]} {v['median'] / one:.2f}" for k, v in found[key].items() if k.startswith("PEFT"))
-        ours = found[key]["pool"]
-        line(what, wanted, f"{ours['median'] / one:.2f} ({ours['low'] / one:.2f} to {ours['high'] / one:.2f})", theirs)
-    z = found["zipf"]
-    kept = z["all resident"]["median"] / z["a quarter resident"]["median"]
-    line(f"working set of 4x the slots (hit rate {z['hit rate']:.2f}), throughput", "0.9", f"{kept:.2f}", "")
-    m = found["memory"]
-    line(f"bytes for each of {m['adapters']:.0f} resident adapters / of its tensors", "1.1", f"{m['ratio']:.2f}", "")
-    for what, said in found["impossible"].items():
-        line(what, "", said["pool"], f"`{said['PEFT']}`")
-    return "\n".join(lines)
+def measured(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the steps of --only; figures of the other steps stay as --out holds them."""
+    machine = {"threads": args.threads, "torch": torch.__version__, "python": platform.python_version()}
+    figures: dict[str, Any] = {"machine": {}}
+    if args.out and args.out.exists():
+        figures = json.loads(args.out.read_text())
+    base = Base.load(args.base)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        folders = variants(trained(base, folder / "lora", "lora"), args.adapters, folder / "many")
+        listed = registered(folders, folder / "listed")
+        bench = Bench(base, folder, folders, listed, Peft(base, folders[:64]), args.turns)
+        for name in args.only:
+            figures[name], figures["machine"][name] = bench.step(name), machine
+            print(f"# {name}: {json.dumps(figures[name])[:400]}", flush=True)
+    if args.out:
+        args.out.write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
 
 
 def main() -> None:
@@ -484,10 +347,11 @@ def main() -> None:
     parser.add_argument("--device", help="of all sides; default: the CPU")
     parser.add_argument("--dtype", choices=("bf16",), help="of all sides; default: fp32")
     parser.add_argument("--adapters", type=int, default=1000, help="how many are resident at most")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=STEPS, help="steps, with commas")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--table", type=Path, help="write the table as Markdown")
     parser.add_argument("--chart", type=Path, help="draw the passes as PNG")
-    parser.add_argument("--update", type=Path, nargs="*", default=[], help="pages to put table and summary into")
+    parser.add_argument("--update", type=Path, nargs="*", default=[], help="pages to put the table into")
     parser.add_argument("--again", type=Path, help="make table and chart of figures that --out wrote")
     args = parser.parse_args()
     if args.again:
@@ -497,106 +361,9 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
-    base = Base.load(args.base)
     if args.device or args.dtype:
         AS.update(device=args.device or "cpu", dtype=torch.bfloat16 if args.dtype else torch.float32)
-    found: dict[str, Any] = {
-        "machine": {"threads": args.threads, "torch": torch.__version__, "python": platform.python_version()}
-    }
-    with tempfile.TemporaryDirectory() as where:
-        folder = Path(where)
-        lora = trained(base, folder / "lora", "lora")
-        folders = variants(lora, args.adapters, folder / "many")
-        listed = registered(folders, folder / "listed")
-        peft = Peft(base, folders[:64])
-        big = larger(base, 12, folder / "big")
-        quarter = trained(big, folder / "top", "layerwise", top=3)
-        own = Peft(big, variants(trained(big, folder / "big-lora", "lora"), 8, folder / "big-many"))
-        steps: dict[str, Callable[[], Any]] = {
-            "exact": lambda: exactness(base, folder / "exact"),
-            "switch": lambda: switching(base, folders, listed, peft, 10 * args.turns),
-            "load": lambda: loading(base, folders, listed, peft),
-            "mixed": lambda: mixing(base, folders, peft, args.turns),
-            "heads": lambda: sharing(
-                base, trained(base, folder / "head", "head-only"), peft, folder / "heads", args.turns
-            ),
-            "top": lambda: sharing(big, quarter, own, folder / "tops", args.turns),
-            "zipf": lambda: working_set(base, folders, 3),
-            "memory": lambda: memory(base, folders),
-            "impossible": lambda: impossible(base, folders, folder / "other", peft),
-        }
-        for name, step in steps.items():
-            found[name] = step()
-            print(f"# {name}: {json.dumps(found[name])[:400]}", flush=True)
-    if args.out:
-        args.out.write_text(json.dumps(found, indent=2) + "\n")
-    finish(found, args)
-
-
-def finish(found: dict[str, Any], args: argparse.Namespace) -> None:
-    text = table(found)
-    if args.table:
-        args.table.write_text(text + "\n")
-    if args.chart:
-        chart(found, args.chart)
-    for page in args.update:
-        whole = page.read_text(encoding="utf-8")
-        for mark, fresh in (("pool", text), ("pool-short", short(found))):
-            begin, end = f"<!-- {mark}:begin -->\n", f"<!-- {mark}:end -->"
-            if begin in whole:
-                before, _, rest = whole.partition(begin)
-                whole = before + begin + fresh + "\n" + end + rest.partition(end)[2]
-        page.write_text(whole, encoding="utf-8")
-    print(text)
-
-
-def short(found: dict[str, Any]) -> str:
-    """Say the figures that matter most in a few lines."""
-
-    def passes(step: str, side: str) -> str:
-        return f"{found[step][side]['median'] / found[step]['bare base']['median']:.2f}"
-
-    load = found["load"]
-    less = load["PEFT load_adapter, the last 8 of 64"]["median"] / load["pool, around the 500th"]["median"]
-    mixed = f"32 LoRA adapters in a batch of 32 rows: {passes('mixed', 'pool')} passes of the bare base"
-    heads = f"8 head-only adapters on the same texts: {passes('heads', 'pool')} passes"
-    top = f"8 adapters of the top quarter of the blocks on the same texts: {passes('top', 'pool')} passes"
-    peft = "adapter_names"
-    return "\n".join(
-        [
-            f"- {mixed} (PEFT's mixed batch: {passes('mixed', f'PEFT {peft}')}).",
-            f"- {heads} (8 LoRA adapters in PEFT's mixed batch: {passes('heads', f'PEFT {peft}')}).",
-            f"- {top} (the same in PEFT: {passes('top', f'PEFT {peft}')}).",
-            f"- Reading one more adapter with 64 loaded: {less:.0f} times quicker than PEFT's `load_adapter`.",
-        ]
-    )
-
-
-def chart(found: dict[str, Any], path: Path) -> None:
-    """Draw what each side takes, in passes of the bare base."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    titles = {
-        "mixed": "32 LoRA adapters,\none row each",
-        "heads": "8 heads on\nthe same texts",
-        "top": "8 adapters of the\ntop quarter, same texts",
-    }
-    figure, axes = pyplot.subplots(1, 3, figsize=(9, 2.8))
-    for axis, (key, title) in zip(axes, titles.items(), strict=True):
-        one = found[key]["bare base"]["median"]
-        sides = {k.replace("PEFT ", "PEFT\n"): v["median"] / one for k, v in found[key].items() if k != "bare base"}
-        bars = axis.bar(list(sides), list(sides.values()), color=["#2a6f97", "#bcbcbc", "#8c8c8c"])
-        axis.bar_label(bars, fmt="%.2f", fontsize=8)
-        axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
-        axis.set_title(title, fontsize=9)
-        axis.tick_params(labelsize=7)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("passes of the bare base", fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    finish(measured(args), args)
 
 
 if __name__ == "__main__":

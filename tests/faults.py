@@ -132,8 +132,8 @@ WEAK = (in_place, rename_alone, file_synced_alone, delete_before_commit)
 @contextlib.contextmanager
 def written_by(writer: Callable[[Path, bytes], None] | None) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
-        for module in ("registry", "records") if writer is not None else ():
-            stack.enter_context(mock.patch(f"adapterkit.{module}.write_file", writer))
+        for module in ("registry", "journal") if writer is not None else ():
+            stack.enter_context(mock.patch(f"adapterkit.store.{module}.write_file", writer))
         yield
 
 

@@ -488,7 +488,7 @@ def test_a_data_set_that_is_nowhere_is_one_line(
 PEAK = """
 import sys
 from pathlib import Path
-from adapterkit import data
+from adapterkit.data import splits as data
 rows = len(data.read(sys.argv[1]))
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 print(rows, int(peak.split()[1]) // 1024)

@@ -20,6 +20,7 @@ from adapterkit import AdapterkitError, Base, Pool, Registry, predict
 from adapterkit.base import digest_cache, fingerprint
 from adapterkit.convert.combine import combine
 from adapterkit.convert.merge import register
+from adapterkit.io.atomic import json_bytes, sha256
 from adapterkit.tasks.text_classification import TextClassification
 from adapterkit.testing import tiny
 from tests import made
@@ -275,7 +276,7 @@ def test_damaged_or_wrong_memory_never_makes_a_fingerprint(
         file.write_text(json.dumps([before, {**digests, next(iter(digests)): "0" * 64}, stated]))
     elif damage == "wrong":  # as of another base, and whole
         content = [before, dict.fromkeys(digests, "0" * 64)]
-        file.write_text(json.dumps([*content, digest_cache.sha256(digest_cache.json_bytes(content))]))
+        file.write_text(json.dumps([*content, sha256(json_bytes(content))]))
     else:
         file.write_text("[" * 100_000)
     assert Base.load(str(folder)).fingerprint == base.fingerprint

@@ -174,7 +174,8 @@ def test_an_error_of_any_process_is_the_runs(folder: Path, tmp_path: Path) -> No
     assert said.stderr.count("none.csv") == 1
     (tmp_path / "second_fails.py").write_text(
         "import os\n"
-        "from adapterkit import cli, workflow\n"
+        "from adapterkit import cli\n"
+        "from adapterkit.workflows import run as workflow\n"
         "from adapterkit.errors import TrainingError\n"
         "ready = workflow.ready\n"
         "def fails(*args, **kwargs):\n"

@@ -174,7 +174,7 @@ def test_a_disk_that_is_full_leaves_what_there_was(registry: Registry) -> None:
 import pathlib, resource, signal
 from adapterkit import Registry
 from adapterkit.errors import RegistryError
-from adapterkit.upkeep import collect, doctor
+from adapterkit.store.maintenance import collect, doctor
 from tests import faults
 from tests.crowd import crowd
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -1,0 +1,30 @@
+"""Put what a benchmark measured between a page's marks, `<!-- NAME:begin -->` and `<!-- NAME:end -->`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def block(mark: str) -> re.Pattern[str]:
+    """Return the pattern of a marked block; its first group is the text between the marks."""
+    return re.compile(f"<!-- {mark}:begin -->\n(.*?)\n<!-- {mark}:end -->", re.DOTALL)
+
+
+def update(page: Path, texts: dict[str, str]) -> None:
+    """Replace the text of each mark that the page has; exit where it has none of them."""
+    before = text = page.read_text(encoding="utf-8")
+    marks = [mark for mark in texts if block(mark).search(text)]
+    if not marks:
+        raise SystemExit(f"{page} has no block to update: <!-- {' or '.join(texts)}:begin -->")
+    for mark in marks:
+        fresh = f"<!-- {mark}:begin -->\n{texts[mark]}\n<!-- {mark}:end -->"
+        text = block(mark).sub(lambda _, fresh=fresh: fresh, text)  # type: ignore[misc]
+    if text != before:
+        page.write_text(text, encoding="utf-8")
+
+
+def table(titles: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [f"| {' | '.join(row)} |" for row in [titles, *rows]]
+    return "\n".join([lines[0], "|---" * len(titles) + "|", *lines[1:]])
