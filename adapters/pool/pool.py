@@ -17,6 +17,7 @@ import torch
 from ..adapter.adapter import Adapter
 from ..adapter.manifest import TENSORS
 from ..base.base import Base
+from ..data.rows import as_rows
 from ..errors import AdapterkitError, PoolError, unknown
 from ..io.untrusted import opened
 from ..store.registry import Registry, check_name
@@ -134,8 +135,7 @@ class Pool:
         {"generated_text": ...}. Raises `PoolError` for an adapter that isn't there, and what the task raises for a text
         that doesn't hold what it needs.
         """
-        one = isinstance(texts, str | Mapping)
-        rows = [texts] if one else list(texts)
+        rows, one = as_rows(texts)
         found = self._each(rows, self._names(adapter, len(rows)), answers, watch)
         return found[0] if one else found
 
@@ -151,8 +151,7 @@ class Pool:
         self, texts: Texts | str, adapters: Sequence[str] | None = None, *, watch: Watch | None = None
     ) -> dict[str, Any]:
         """Return the answers of each of `adapters` (by default all) to each text, by adapter; the trunk is run once."""
-        one = isinstance(texts, str | Mapping)
-        rows = [texts] if one else list(texts)
+        rows, one = as_rows(texts)
         adapters = [adapters] if isinstance(adapters, str) else adapters
         names = list(dict.fromkeys(self.names() if adapters is None else adapters))
         found = self._each([r for r in rows for _ in names], names * len(rows), answers, watch)
@@ -171,8 +170,7 @@ class Pool:
 
         Raises `PoolError` where an adapter's task doesn't generate.
         """
-        one = isinstance(texts, str | Mapping)
-        rows = [texts] if one else list(texts)
+        rows, one = as_rows(texts)
         check_generation(options)
         found = self._each(rows, self._names(adapter, len(rows)), texts_generated, watch, options)
         return found[0] if one else found
