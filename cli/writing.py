@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from adapterkit.cli.common import json_text, print_table
-from adapterkit.data.streams import Given
+from adapterkit.data.streams import InputRows
 from adapterkit.errors import DataError, OptionError
 from adapterkit.watch import Watch
 from adapterkit.workflows.answer import Answered, Answering
@@ -25,7 +25,8 @@ Records = Iterator[list[dict[str, Any]]]
 class _Layout:
     """How rows and answers become records."""
 
-    given: Given
+    answering: Answering
+    given: InputRows
     columns: Collection[str]
     several: bool
     routed: bool
@@ -35,11 +36,11 @@ class _Layout:
         """Return a row and its answers."""
         said: dict[str, Any] = one.said
         if self.several:
-            said = {name: _headline(answer) for name, answer in said.items()} if self.flat else said
+            said = {name: self.answering.headline(name, answer) for name, answer in said.items()} if self.flat else said
         else:
-            (said,) = one.said.values()
+            ((name, said),) = one.said.items()
             if self.routed and self.flat:
-                said = {"answer": _headline(said), "score": said.get("score")}
+                said = {"answer": self.answering.headline(name, said), "score": said.get("score")}
         fields: dict[str, Any] = {}
         for name, value in said.items():
             while name in self.columns or name in fields:
@@ -54,14 +55,10 @@ class _Layout:
         return {**fields, **row} if answers_first else {**row, **fields}
 
 
-def _headline(answer: dict[str, Any]) -> Any:
-    """Return what an answer says first: the label, the value, the text, the entities."""
-    return next(iter(answer.values()))
-
-
 def records(answering: Answering, chunks: Iterator[list[Answered]], form: str, bar: Watch) -> Records:
     """Yield rows with their answers as they are to be written, each chunk counted by `bar`."""
     layout = _Layout(
+        answering=answering,
         given=answering.given,
         columns=answering.columns,
         several=len(answering.names) > 1,

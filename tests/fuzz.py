@@ -98,7 +98,7 @@ class Field:
                 encoded = {m: kind.encode(t, base.model.get_submodule(m), rank=2) for m, t in replaced.items()}
                 some.append(Adapter.make(base, model, encoded, head, about))
         form = Form((1, 3), "mean")
-        model = ProbeModel(base, task.auto_class, form, **task.config())
+        model = ProbeModel(base, task, form)
         own = dict(model.named_parameters())
         head = {n: torch.rand_like(own[n]) for n in base.head_names(model)}
         some.append(Adapter.make(base, model, {}, head, {**about, "probe": form.plain()}))

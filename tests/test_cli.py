@@ -210,7 +210,7 @@ MISTAKES = {
     "file": (["run", "--train-file", "no.csv"], "no file 'no.csv'; '.' holds empty.csv, one.csv, rows.csv"),
     "kind of file": (["run", "--train-file", "."], ".: files that can be read end in .csv"),
     "demo": (["run", "--dataset", "demo:sentimant"], "did you mean 'sentiment'?"),
-    "both": (["run", "--dataset", "demo:sentiment", "--train-file", "rows.csv"], "or files of your own, not both"),
+    "both": (["run", "--dataset", "demo:sentiment", "--train-file", "rows.csv"], "or files, not both"),
     "column": (["run", "--train-file", "rows.csv", "--label-column", "lable"], "no column named 'lable'; did you mean"),
     "empty": (["run", "--train-file", "empty.csv"], "empty.csv:3: label is empty"),
     "one label": (["run", "--train-file", "one.csv"], "all 2 training rows have the label 'x' in column 'label'"),

@@ -305,7 +305,7 @@ def test_the_trunk_follows_what_learns(small_csv: Path, tiny_base: Base, registr
     values = {"base": tiny_base.path, "train_file": str(small_csv), "num_train_epochs": 3, "name": "thawing"}
     plan = Plan.resolve({**values, "strategy": "layerwise", "top": 3, "unfreezing": "gradual", "learning_rate": 1e-2})
     run(plan, registry, base=tiny_base, watch=heard)
-    last = "not cached: the lowest block, or what lies below it, learns"
+    last = "not cached: the lowest block, or a layer below it, trains"
     assert heard.trunk[-3:] == ["2 of 3 blocks", "1 of 3 blocks", last]
 
 

@@ -17,7 +17,6 @@ import transformers
 from click.testing import Result
 
 from adapterkit import Adapter, Base, LowRank, Patch, Scale
-from adapterkit.adapter.peft_config import TASK_TYPES
 from adapterkit.convert.export import write_model, write_peft
 from adapterkit.convert.peft_import import base_of, imported, task_of
 from adapterkit.convert.peft_reader import PeftFolder
@@ -120,7 +119,7 @@ def test_a_lora_adapter_of_ours_is_a_peft_folder(
     stored = safetensors.torch.load_file(folder / "adapter_model.safetensors")
     modules = {key.removesuffix(".lora_A.weight") for key in stored if key.endswith(".lora_A.weight")}
     assert modules == {f"base_model.model.{module}" for module in config["target_modules"]}
-    assert (config["peft_type"], config["task_type"]) == ("LORA", TASK_TYPES[task.auto_class])
+    assert (config["peft_type"], config["task_type"]) == ("LORA", task.peft_task_type)
     assert (config["r"], config["lora_alpha"]) == (8, 16)
 
 
@@ -212,7 +211,7 @@ def of_peft(base: str, task: Task, folder: Path, config: Any) -> Any:
 def config_of(kind: str, family: str, task: Task, **more: Any) -> Any:
     heads = HEADS.get(family) if task.name == "text-classification" else None
     both = {"modules_to_save": heads, "target_modules": TARGETS[family], **more}
-    return KINDS[kind](task_type=TASK_TYPES.get(task.auto_class), **both)
+    return KINDS[kind](task_type=task.peft_task_type, **both)
 
 
 def taken(folder: Path, base: Base, task: str | None = None, **options: Any) -> Adapter:
@@ -272,7 +271,7 @@ def test_a_task_without_a_type_of_pefts_is_named_and_labels_come_from_the_base(
     base, choice = Base.load(folder_of("bert")), named_task("multiple-choice")
     config = config_of("rslora", "bert", choice, modules_to_save=["classifier"])
     theirs = of_peft(base.path, choice, tmp_path / "choice", config)
-    with pytest.raises(AdapterError, match="has task_type None; say what it does: --task question-answering, mult"):
+    with pytest.raises(AdapterError, match="has task_type None; name the task: --task question-answering, mult"):
         taken(tmp_path / "choice", base)
     check_equal(base, taken(tmp_path / "choice", base, "multiple-choice"), theirs)
 

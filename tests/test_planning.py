@@ -87,9 +87,8 @@ def test_what_is_planned_is_what_the_run_does(
     assert found.batches.rows == 24
     said = heard.notes["trunk"]
     if found.trunk.kept:
-        assert (
-            said == f"{found.trunk.what} run once over 48 texts and kept: {found.trunk.bytes / 1e6:,.1f} MB in memory"
-        )
+        size = f"{found.trunk.bytes / 1e6:,.1f} MB in memory"
+        assert said == f"{found.trunk.what} run once over 48 texts; hidden states cached: {size}"
         assert report.adapter.manifest["training"]["cache_trunk"] == "auto"
     else:
         assert said == f"not cached: {found.trunk.what}"
@@ -108,7 +107,7 @@ def test_one_epoch_keeps_the_trunk_where_features_are_kept_for_later(
     planned: Callable[..., Plan], tiny_base: Base
 ) -> None:
     once = measure(planned("layerwise", num_train_epochs=1), base=tiny_base)
-    assert once.trunk == once.trunk.__class__(False, "in one epoch nothing is used twice")
+    assert once.trunk == once.trunk.__class__(False, "in one epoch no hidden states are used twice")
     assert measure(planned("layerwise", num_train_epochs=1, keep_features=True), base=tiny_base).trunk.kept
 
 

@@ -86,7 +86,8 @@ def test_texts_read_in_two_parts_and_kept_on_disk_are_the_same_examples(
     feed = Feed(rows, on.task.collate(on.base.tokenizer, on.base.model))
     by_token = task in ("token-classification", "question-answering")
     forms = [Form((1,), None), Form((2,), None)] if by_token else [Form((1,), "mean"), Form((2,), "cls")]
-    told = {"device": on.base.model.device, "by_token": by_token, "mixed": "no", "watch": Watch()}
+    told = {"device": on.base.model.device, "by_token": by_token, "label_names": on.task.label_names, "mixed": "no"}
+    told["watch"] = Watch()
     whole, parts = Reader[Form](feed, **told), Reader[Form](feed, **told, folder=tmp_path)
     whole.read(range(len(feed)), search._asking(on.base, forms))
     seen: list[int] = []
@@ -148,7 +149,7 @@ def test_scores_of_standardised_features_are_those_of_a_standardised_copy() -> N
 @pytest.mark.parametrize(("scores", "tried", "best"), [([1.0] * 10, 8, 1.0), (list(range(10)), 10, 1e-6)])
 def test_penalties_below_the_usual_are_tried_while_each_is_better(scores: list[float], tried: int, best: float) -> None:
     task = task_of(labels=("a", "b"))
-    head = ProbeHead(task.auto_class, Form((0,), "mean"), made_config(2, task), width=3)
+    head = ProbeHead(task, Form((0,), "mean"), made_config(2, task), width=3)
     x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     examples = Examples(x, np.ones(20, dtype=int), None, {"labels": (x[:, 0] > 0).long()})
     asked = []
@@ -209,7 +210,7 @@ def test_weights_are_scikit_learns(penalty: float) -> None:
     x = generator.normal(size=(300, 12)).astype("float32")
     y = (x @ generator.normal(size=(12, 3)) + generator.normal(size=(300, 3))).argmax(-1)
     task = task_of(labels=("a", "b", "c"))
-    head = ProbeHead(task.auto_class, Form((0,), "mean"), made_config(3, task), width=12)
+    head = ProbeHead(task, Form((0,), "mean"), made_config(3, task), width=12)
     examples = Examples(torch.from_numpy(x), np.ones(300, dtype=int), None, {"labels": torch.from_numpy(y)})
     flat = solver.minimised(task, head, examples, np.zeros(39), penalty, 0.0).x.reshape(3, 13)
     reference = LogisticRegression(C=1 / (penalty * 300), tol=1e-8, max_iter=10_000).fit(x, y)
@@ -224,7 +225,7 @@ def test_a_number_is_ridge_regression() -> None:
     x = generator.normal(size=(200, 5)).astype("float32")
     y = (x @ generator.normal(size=5) + 3 + 0.1 * generator.normal(size=200)).astype("float32")
     task = task_of(problem_type="regression")
-    head = ProbeHead(task.auto_class, Form((0,), "mean"), made_config(1, task), width=5)
+    head = ProbeHead(task, Form((0,), "mean"), made_config(1, task), width=5)
     examples = Examples(torch.from_numpy(x), np.ones(200, dtype=int), None, {"labels": torch.from_numpy(y)})
     flat = solver.minimised(task, head, examples, np.zeros(6), 1e-2, 0.0).x
     reference = Ridge(alpha=1e-2 / 2 * 200).fit(x, y)
@@ -302,7 +303,7 @@ def probed(base: Base, *layers: int, seed: int) -> Adapter:
 
     task = task_of(labels=tuple("abcdefgh"[: 2 + layers[-1] // 2]))
     torch.manual_seed(seed)
-    model = ProbeModel(base, task.auto_class, Form(layers, "mean"), **task.config())
+    model = ProbeModel(base, task, Form(layers, "mean"))
     head = {name: p.detach() for name, p in model.named_parameters() if name.startswith("probe.")}
     about = {
         "task": {"name": task.name, "options": plain(task)},
@@ -387,7 +388,7 @@ def test_it_cannot_be_merged(tiny_base: Base, tmp_path: Path) -> None:
         ({"layers": [2, 1], "pooling": "mean"}, "numbers from 0 on, in order, not"),
         ({"layers": [1], "pooling": "median"}, "the pooling of a probe is cls, mean, max, or none, not median"),
         ({"layers": [1, 9], "pooling": "mean"}, "the probe reads layer 9"),
-        ({"layers": [1], "pooling": None}, "a probe for SequenceClassification can't read each token of layer 1"),
+        ({"layers": [1], "pooling": None}, "a probe for text-classification can't read each token of layer 1"),
     ],
 )
 def test_an_odd_probe_is_refused(stored: Any, message: str, tiny_base: Base) -> None:

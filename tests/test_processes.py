@@ -130,7 +130,7 @@ def test_two_processes_learn_what_one_learns(name: str, folder: Path, two: dict[
 
 def test_the_trunk_is_filled_by_both_and_each_example_once(two: dict[str, list[dict[str, Any]]]) -> None:
     said = [line for line in two["layerwise"][0]["said"] if line.startswith("trunk")]
-    assert said[0].startswith("trunk: 2 of 3 blocks run once over 43 texts and kept")
+    assert said[0].startswith("trunk: 2 of 3 blocks run once over 43 texts; hidden states cached")
     each = [found["filled"] for found in two["layerwise"]]
     assert sum(each) == 43
     assert min(each) > 0

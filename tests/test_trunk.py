@@ -14,7 +14,7 @@ import torch
 from adapterkit import Base, Plan, Registry, run
 from adapterkit.errors import TrainingError
 from adapterkit.features import cache
-from adapterkit.features.hidden_states import States
+from adapterkit.features.hidden_states import HiddenStates
 from adapterkit.features.length_batches import Batches
 from adapterkit.tasks import TASKS
 from adapterkit.testing import tiny
@@ -63,10 +63,10 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Have the trunk be computed at every step, in eval mode as it is when it is kept."""
 
     def cached(base: Base, model: Any, task: Any, fit: Any, feeds: Any, *_: Any) -> Any:
-        found = trunk.find(base, model, task, fit)
+        found = trunk.find_trunk(base, model, task, fit)
         return (None if isinstance(found, str) else found), feeds
 
-    monkeypatch.setattr(steps, "cached", cached)
+    monkeypatch.setattr(steps, "cache_trunk", cached)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_losses_are_those_of_a_trunk_that_is_computed_at_every_step(
             raise
         pytest.skip(str(error))
     if task == "fill-mask":
-        assert notes.heard["trunk"] == "not cached: fill-mask draws its inputs anew in every epoch"
+        assert notes.heard["trunk"] == "not cached: fill-mask draws new inputs in every epoch"
         return
     assert "run once over" in notes.heard["trunk"], notes.heard["trunk"]
     with monkeypatch.context() as patched:
@@ -160,7 +160,7 @@ def test_a_lora_in_upper_blocks_alone_leaves_a_trunk(
     modules = "encoder.layer.2.attention.self.query"
     chosen = plan("text-classification", rows_of("text-classification"), "lora", num_train_epochs=2)
     _, notes = losses(chosen, base, tmp_path)
-    assert notes.heard["trunk"] == "not cached: the lowest block, or what lies below it, learns"
+    assert notes.heard["trunk"] == "not cached: the lowest block, or a layer below it, trains"
     upper = plan(
         "text-classification", rows_of("text-classification"), "lora", num_train_epochs=2, target_modules=modules
     )
@@ -189,7 +189,7 @@ def test_asked_for_where_there_is_none_it_is_an_error(
     registry: Registry,
 ) -> None:
     chosen = plan("text-classification", rows_of("text-classification"), "full", cache_trunk="on")
-    with pytest.raises(TrainingError, match="--cache-trunk on: the lowest block, or what lies below it, learns"):
+    with pytest.raises(TrainingError, match="--cache-trunk on: the lowest block, or a layer below it, trains"):
         run(chosen, registry, base=base_for("bert", "text-classification"))
     assert registry.adapters() == {}
 
@@ -228,7 +228,7 @@ def test_on_a_full_disk_it_goes_on_without(
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     found, notes = losses(chosen, base_for("bert", "token-classification"), tmp_path)
-    assert notes.heard["trunk"].startswith("not cached: can't keep it: ")
+    assert notes.heard["trunk"].startswith("not cached: no disk space: ")
     assert notes.heard["head"].startswith("starts at random: no room for what the base says: ")
     assert len(found) > 0
 
@@ -236,10 +236,10 @@ def test_on_a_full_disk_it_goes_on_without(
 def test_a_disk_that_fills_up_while_writing_is_an_os_error() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
-    states = States([4], 8, torch.float32, "/tmp")
+    states = HiddenStates([4], 8, torch.float32, "/tmp")
     states.close()
     with open("/dev/full", "wb", buffering=0) as states._file, pytest.raises(OSError, match="No space"):
-        states.put(np.array([0]), torch.zeros(4, 8))
+        states.write(np.array([0]), torch.zeros(4, 8))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -248,14 +248,14 @@ def test_states_come_back_as_they_went_in(in_file: bool, dtype: torch.dtype, tmp
     generator = torch.Generator().manual_seed(0)
     counts = torch.randint(0, 5, (40,), generator=generator).tolist()
     values = [torch.randn(n, 6, generator=generator).to(dtype) for n in counts]
-    states = States(counts, 6, dtype, tmp_path if in_file else None)
+    states = HiddenStates(counts, 6, dtype, tmp_path if in_file else None)
     order = torch.randperm(40, generator=generator).numpy()
     for some in np.array_split(order, 7):
-        states.put(some, torch.cat([values[i] for i in some]))
-    states.done()
+        states.write(some, torch.cat([values[i] for i in some]))
+    states.finish()
     assert states.nbytes == sum(counts) * 6 * dtype.itemsize
     asked = np.array([5, 3, 39, 5])
-    assert torch.equal(states.take(asked), torch.cat([values[i] for i in asked]))
+    assert torch.equal(states.read(asked), torch.cat([values[i] for i in asked]))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -294,19 +294,19 @@ def test_other_texts_another_tokenizer_or_another_base_never_meet_what_was_kept(
     found = {cache.digest(made({"input_ids": other})) for other in others}
     assert len(found | {same_ids}) == 5
     bases = [Base.load(str(tiny.make("bert", tmp_path / str(seed), seed=seed))) for seed in (0, 1)]
-    assert cache.place(bases[0].fingerprint, same_ids) != cache.place(bases[1].fingerprint, same_ids)
+    assert cache.path_of(bases[0].fingerprint, same_ids) != cache.path_of(bases[1].fingerprint, same_ids)
 
 
 def test_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
     file = tmp_path / "kept.safetensors"
-    cache.remember(file, {"a": torch.arange(100.0)})
+    cache.write(file, {"a": torch.arange(100.0)})
     whole = file.read_bytes()
-    assert cache.recall(file) is not None
+    assert cache.read(file) is not None
     file.write_bytes(whole[:-8])
-    assert cache.recall(file) is None
+    assert cache.read(file) is None
     file.write_bytes(whole[:-8] + bytes(8))
-    assert cache.recall(file) is None
-    assert cache.recall(tmp_path / "none") is None
+    assert cache.read(file) is None
+    assert cache.read(tmp_path / "none") is None
     assert [p.name for p in tmp_path.iterdir()] == [file.name]
 
 
@@ -353,14 +353,14 @@ def test_no_more_is_kept_than_the_head_reads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     levels: list[str] = []
-    fill = trunk_cache.fill
+    fill = trunk_cache.fill_cache
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         kept = fill(*args, **kwargs)
         levels.append(kept.level)
         return kept
 
-    monkeypatch.setattr(trunk_cache, "fill", watched)
+    monkeypatch.setattr(trunk_cache, "fill_cache", watched)
     chosen = plan("text-classification", rows_of("text-classification"), "head-only", num_train_epochs=2, head="model")
     run(chosen, Registry(tmp_path / "registry.json"), base=base_for(family, "text-classification"))
     assert levels[:2] == [level, level]  # of train and validation; the few that are compared follow

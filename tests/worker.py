@@ -55,14 +55,14 @@ def trained(job: dict[str, Any]) -> dict[str, Any]:
     if job.get("shard"):
         steps.accelerate.Accelerator = Sharding  # type: ignore[misc]
     notes = Notes()
-    put, filled = trunk_cache.Kept.put, list[int]()
+    put, filled = trunk_cache.CachedFeed.write, list[int]()
 
     def counted(kept: Any, indices: Any, *args: Any) -> None:
         if len(kept) > 4:  # fewer are a check
             filled.extend(indices)
         put(kept, indices, *args)
 
-    trunk_cache.Kept.put = counted  # type: ignore[method-assign]
+    trunk_cache.CachedFeed.write = counted  # type: ignore[method-assign]
     try:
         plan = Plan.resolve(job["plan"])
         if job.get("stranger"):
@@ -70,7 +70,7 @@ def trained(job: dict[str, Any]) -> dict[str, Any]:
         on = ready(plan, base=Base.load(job["plan"]["base"]), watch=notes)
         found = train(on.base, on.task, plan.strategy, on.splits.sets, plan.training, about={"data": {}}, watch=notes)
     finally:
-        trunk_cache.Kept.put = put  # type: ignore[method-assign]
+        trunk_cache.CachedFeed.write = put  # type: ignore[method-assign]
         steps.accelerate.Accelerator = accelerate.Accelerator  # type: ignore[misc]
     out = Path(job["out"])
     if processes.index() == 0:

@@ -82,7 +82,7 @@ class Adapter:
         Raises `AdapterError` where it couldn't be read again.
         """
         files = {TENSORS: b"".join(tensorfile.chunks(self.tensors, FILE_METADATA))}
-        config = peft_config(self.manifest, self.tensors, self.task.auto_class)
+        config = peft_config(self.manifest, self.tensors, self.task.peft_task_type)
         if config is not None:
             files[PEFT_CONFIG] = json_bytes(config)
         digests = {name: {"sha256": sha256(data), "bytes": len(data)} for name, data in files.items()}
@@ -257,9 +257,9 @@ class Adapter:
         if (form := self.manifest.get("probe")) is not None:
             from ..probe.model import Form, ProbeModel
 
-            return ProbeModel(base, task.auto_class, Form.of(form), **task.config())
+            return ProbeModel(base, task, Form.of(form))
         with torch.random.fork_rng(devices=[]):
-            return base.task_model(task.auto_class, untied=self.manifest.get("untied", False), **task.config())
+            return task.model(base, untied=self.manifest.get("untied", False))
 
     def _load_head(self, base: Base, model: Any) -> None:
         own = dict(model.named_parameters())

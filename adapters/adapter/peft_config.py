@@ -13,20 +13,13 @@ from ..errors import AdapterError
 KEY_PREFIX = "base_model.model."
 """What PEFT puts before every tensor's name in its files, and so do we."""
 
-TASK_TYPES = {
-    "AutoModelForSequenceClassification": "SEQ_CLS",
-    "AutoModelForTokenClassification": "TOKEN_CLS",
-    "AutoModelForQuestionAnswering": "QUESTION_ANS",
-    "AutoModelForCausalLM": "CAUSAL_LM",
-    "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
-}
-"""PEFT's name for each kind of task model."""
-
 PEFT_TYPES = {"low-rank": "LORA", "dora": "LORA", "scale": "IA3"}
 """PEFT's name for an adapter that is made of patches of one kind."""
 
 
-def peft_config(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], auto_class: str) -> dict[str, Any] | None:
+def peft_config(
+    manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], task_type: str | None
+) -> dict[str, Any] | None:
     """Return `adapter_config.json` for an adapter that PEFT has a method for, or None for any other.
 
     Raises `AdapterError` where a patch has not what one of its kind has, as in anyone's manifest.
@@ -43,7 +36,7 @@ def peft_config(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], auto
         raise AdapterError(f"the adapter's patches of kind '{kind}' are not whole: {error!r}") from error
     return {
         "peft_type": PEFT_TYPES[kind],
-        "task_type": TASK_TYPES.get(auto_class),
+        "task_type": task_type,
         "base_model_name_or_path": manifest["base"]["name"],
         "revision": manifest["base"]["revision"],
         "inference_mode": True,

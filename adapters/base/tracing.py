@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..modules import blocks
 
+K = TypeVar("K", bound=Hashable)
 Path = tuple[str | int, ...]
 """A tensor's place among a call's arguments: (0,), ("attention_mask",), ("position_embeddings", 1)."""
 
@@ -100,6 +101,50 @@ def forward_arguments(model: Any, ids: Tensor, mask: Tensor) -> dict[str, Any]:
     if model.config.is_encoder_decoder:
         arguments["decoder_input_ids"] = ids
     return arguments
+
+
+class _LastReached(Exception):
+    """The last module of interest has been called, and the rest of the pass isn't needed."""
+
+
+def record(
+    run: Callable[[], Any],
+    *,
+    inputs: Mapping[K, nn.Module] | None = None,
+    outputs: Mapping[K, nn.Module] | None = None,
+    last: K | None = None,
+) -> tuple[dict[K, Any], Any]:
+    """Run a forward pass and return what some modules receive and return in it, and the result of the pass.
+
+    Of the modules in `inputs` the first argument is recorded, of those in `outputs` the output, in the order of their
+    latest calls. The pass ends once `last`, one of the keys, is recorded; its result is then None.
+    """
+    recorded: dict[K, Any] = {}
+    handles: list[Any] = []
+
+    def add(key: K, value: Any) -> None:
+        recorded.pop(key, None)
+        recorded[key] = value
+        if last is not None and key == last:
+            raise _LastReached
+
+    def add_input(key: K) -> Callable[..., None]:
+        return lambda module, args, kwargs: add(key, args[0] if args else next(iter(kwargs.values())))
+
+    def add_output(key: K) -> Callable[..., None]:
+        return lambda module, args, output: add(key, output)
+
+    try:
+        for key, module in (inputs or {}).items():
+            handles.append(module.register_forward_pre_hook(add_input(key), with_kwargs=True))
+        for key, module in (outputs or {}).items():
+            handles.append(module.register_forward_hook(add_output(key)))
+        return recorded, run()
+    except _LastReached:
+        return recorded, None
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @dataclass

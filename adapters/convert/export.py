@@ -21,7 +21,7 @@ CAUSAL = "AutoModelForCausalLM"
 
 def check(adapter: Adapter, form: str) -> None:
     """Raise `AdapterError` where an adapter can't be written in a form, as far as its manifest tells."""
-    check_head(adapter)
+    check_head(adapter, plain=form != "peft")
     if form == "peft" and (why := why_not(adapter.manifest)) is not None:
         raise AdapterError(f"PEFT can't have this adapter: {why}; --format merged writes a plain model")
     if form == "gguf-ready":

@@ -35,12 +35,14 @@ SENTENCEPIECE = "tokenizer.model"
 """The vocabulary as SentencePiece writes it, which other tools read and tokenizers don't write again."""
 
 
-def check_head(adapter: Adapter) -> None:
-    """Raise `AdapterError` where no model of transformers' has such a head."""
+def check_head(adapter: Adapter, *, plain: bool = True) -> None:
+    """Raise `AdapterError` for a head that can't be written: a probe or, in a `plain` model, a class of its own."""
     if "probe" in adapter.manifest:
         raise AdapterError(
             "the adapter's head is a probe, which transformers has no class for; train with --head model"
         )
+    if plain and not adapter.task.auto_class:
+        raise AdapterError(f"the head of task '{adapter.task.name}' is its own, and transformers has no class for it")
 
 
 def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:

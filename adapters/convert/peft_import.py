@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..adapter.adapter import Adapter
 from ..adapter.manifest import MANIFEST, TENSORS
 from ..adapter.model_card import CARD, card
-from ..adapter.peft_config import KEY_PREFIX, TASK_TYPES
+from ..adapter.peft_config import KEY_PREFIX
 from ..base.base import Base
 from ..base.checkpoint import known_as
 from ..base.word_vectors import WordVectorsConfig
@@ -31,17 +31,6 @@ from .peft_reader import PeftFolder
 _PARTS = ("lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_magnitude_vector", "ia3_l")
 _BASE_BIAS = "base_layer.bias"  # of a module that has an update, where biases were trained, too
 
-_COLUMNS = {
-    "text-classification": ("text", "label"),
-    "token-classification": ("tokens", "ner_tags"),
-    "question-answering": ("question", "context", "answers"),
-    "multiple-choice": ("context", "endings", "label"),
-    "text-generation": ("text",),
-    "text2text-generation": ("source", "target"),
-    "fill-mask": ("text",),
-}
-"""The columns that rows are expected to have, unless told otherwise; PEFT's files say nothing of them."""
-
 
 def task_of(folder: PeftFolder, task: str | None) -> type[Task]:
     """Return the task named `task`, or else the one that a PEFT folder names.
@@ -50,11 +39,11 @@ def task_of(folder: PeftFolder, task: str | None) -> type[Task]:
     """
     if task is not None:
         return task_class(task)
-    auto_class = {name: auto for auto, name in TASK_TYPES.items()}.get(folder.config.get("task_type") or "")
-    if auto_class is None:
-        found = folder.config.get("task_type")
-        raise AdapterError(f"'{folder.source}' has task_type {found}; say what it does: --task {', '.join(TASKS)}")
-    return next(cls for cls in TASKS.values() if cls.auto_class == auto_class)
+    stated = folder.config.get("task_type")
+    ours = next((cls for cls in TASKS.values() if stated and cls.peft_task_type == stated), None)
+    if ours is None:
+        raise AdapterError(f"'{folder.source}' has task_type {stated}; name the task: --task {', '.join(TASKS)}")
+    return ours
 
 
 def base_of(folder: PeftFolder, base: str | None) -> Base:
@@ -97,7 +86,7 @@ def register(registry: Registry, name: str, adapter: Adapter) -> str:
 
 def _model(base: Base, task: Task, untied: bool) -> Any:
     with torch.random.fork_rng(devices=[]):
-        return base.task_model(task.auto_class, untied=untied, **task.config())
+        return task.model(base, untied=untied)
 
 
 def _task(folder: PeftFolder, base: Base, task: type[Task], options: Mapping[str, Any]) -> Task:
@@ -105,21 +94,13 @@ def _task(folder: PeftFolder, base: Base, task: type[Task], options: Mapping[str
     given = build(task, options)
     named = [v for key, v in plain(given).items() if key.endswith("column_name") and v]
     columns = [name for value in named for name in ([value] if isinstance(value, str) else value)]
-    values = {**plain(given.with_columns([*columns, *_COLUMNS[task.name]]))}
-    if "labels" not in values:
-        return build(task, values)
-    count = _outputs(folder, base, task.auto_class)
-    labels = list(values["labels"])
-    if "problem_type" in values and values["problem_type"] is None:
-        values["problem_type"] = "regression" if count == 1 and not labels else "single_label_classification"
-    if values.get("problem_type") != "regression":
-        known = base.model.config.id2label if base.model.config.num_labels == count else {}
-        values["labels"] = labels or [str(known.get(i, f"LABEL_{i}")) for i in range(count)]
-        if len(values["labels"]) != count:
-            raise AdapterError(
-                f"'{folder.source}': the head has {count} outputs, and labels={','.join(labels)} names {len(labels)}"
-            )
-    return build(task, values)
+    fitted = given.with_columns([*columns, *task.default_columns()])
+    try:
+        return fitted.matching_head(lambda: _outputs(folder, base, task.auto_class), base.model.config.id2label)
+    except AdapterError as error:
+        if str(error).startswith(f"'{folder.source}'"):
+            raise
+        raise AdapterError(f"'{folder.source}': {error}") from error
 
 
 def _outputs(folder: PeftFolder, base: Base, auto_class: str) -> int:

@@ -8,7 +8,6 @@ from typing import Any
 
 import peft
 import torch
-import transformers
 from torch import Tensor
 
 from ..adapter.adapter import Adapter
@@ -46,7 +45,7 @@ def _some_rows(base: Base, task: Task) -> dict[str, Tensor]:
     batch = forward_arguments(base.model, features["input_ids"], features["attention_mask"])
     if not task.generates:  # a head on an encoder-decoder makes the decoder's inputs itself
         batch.pop("decoder_input_ids", None)
-    if task.name == "multiple-choice":
+    if task.has_choices:
         batch = {key: torch.stack([value, value], 1) for key, value in batch.items() if isinstance(value, Tensor)}
     device = base.model.device
     return {key: value.to(device) for key, value in batch.items() if isinstance(value, Tensor)}
@@ -55,7 +54,7 @@ def _some_rows(base: Base, task: Task) -> dict[str, Tensor]:
 def _said(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     with torch.inference_mode():
         found = model(**batch)
-    return {key: found[key].float().cpu() for key in ("logits", "start_logits", "end_logits") if key in found}
+    return {key: value.float().cpu() for key, value in found.items() if key.endswith("logits")}
 
 
 def _peft_model(folder: PeftFolder, base: Base, task: Task) -> Any:
@@ -65,18 +64,11 @@ def _peft_model(folder: PeftFolder, base: Base, task: Task) -> Any:
     """
     config_class = {"LORA": peft.LoraConfig, "IA3": peft.IA3Config}[folder.config["peft_type"]]
     settings = {key: value for key, value in folder.config.items() if key != "peft_type"}
-    auto = getattr(transformers, task.auto_class)
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             # PEFT asks the model for it by this name
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-            fresh = auto.from_pretrained(
-                base.path,
-                revision=base.revision or "main",
-                use_safetensors=True,
-                trust_remote_code=base.trust_remote_code,
-                **task.config(),
-            )
+            fresh = task.unshared_model(base)
             model = peft.get_peft_model(fresh.to(base.model.device), config_class(**settings))
         left = peft.set_peft_model_state_dict(model, dict(folder.tensors)).unexpected_keys
     except (KeyError, ValueError, TypeError, RuntimeError) as error:

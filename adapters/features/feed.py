@@ -1,4 +1,4 @@
-"""Features as batches of tensors."""
+"""Features of a split as padded batches of tensors."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_TOKENS, _ROWS = 8192, 64  # of a batch when nothing is learned
+_TOKENS, _ROWS = 8192, 64  # of a batch without gradients
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
 
 class Feed:
-    """The features of a split, read from where they lie and padded batch by batch; what `DataLoader` draws from."""
+    """The features of a split, read from disk and padded batch by batch; a data set for `DataLoader`."""
 
     def __init__(self, features: Dataset, collate: Collate) -> None:
         self.features, self.collate = features, collate
         self.shapes = shapes(features)
         """For each feature, how many texts it has (choices, or 1) and the tokens of the longest."""
         self.draws: Callable[[int], int] | None = None
-        """For each feature, what its random numbers are seeded with, where it is drawn anew in every epoch."""
+        """The random seed of each feature, where the task draws its inputs anew in every epoch."""
 
     def __len__(self) -> int:
         return len(self.shapes)
@@ -34,23 +34,23 @@ class Feed:
 
     def batch(self, indices: Sequence[int]) -> dict[str, Any]:
         """Return some features as one batch, padded to the longest of them."""
-        found = rows(self.features, indices)
+        features = rows(self.features, indices)
         if self.draws is not None:
-            for row, i in zip(found, indices, strict=True):
+            for row, i in zip(features, indices, strict=True):
                 row["draw"] = self.draws(i)
-        return self.collate(found)
+        return self.collate(features)
 
     def using(self, indices: Sequence[int], batch: Mapping[str, Tensor]) -> contextlib.AbstractContextManager[Any]:
-        """Let models know, inside, which features a batch is made of."""
+        """Announce the active batch and the features it is made of, for feeds that replay cached hidden states."""
         return contextlib.nullcontext()
 
 
 def shapes(features: Dataset) -> list[tuple[int, int]]:
     """Return for each feature how many texts it has (choices, or 1) and the tokens of the longest."""
-    found = []
+    result = []
     for start in range(0, len(features), 10_000):
-        found += [_shape(ids) for ids in features["input_ids"][start : start + 10_000]]
-    return found
+        result += [_shape(ids) for ids in features["input_ids"][start : start + 10_000]]
+    return result
 
 
 def _shape(ids: Sequence[Any]) -> tuple[int, int]:
@@ -64,7 +64,7 @@ def rows(features: Dataset, indices: Sequence[int] | np.ndarray) -> list[dict[st
 
 
 def chunks(order: Sequence[int], shapes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
-    """Yield features in batches of as many texts each, within a budget of tokens."""
+    """Yield features in batches within a budget of rows and tokens, all of one number of texts."""
     chunk: list[int] = []
     for i in order:
         choices, longest = shapes[i]

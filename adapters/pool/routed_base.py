@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..adapter.adapter import Adapter
     from ..tasks import Task
 
-_NAMES = ("id2label", "label2id")
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 """What a pool computes in, by name."""
 
@@ -95,9 +94,9 @@ class Served:
         with self._lock:
             if "forward" not in vars(module):
                 own = self.bare(module)
-                name = self.names.get(id(module))  # a head's has none, and one argument
+                name = self.names.get(id(module))  # None: a head, called with hidden states and maybe their mask
                 follows: frozenset[Any] = (
-                    frozenset({(0,)}) if name is None else self.trace.batched_arguments.get(name, frozenset())
+                    frozenset({(0,), (1,)}) if name is None else self.trace.batched_arguments.get(name, frozenset())
                 )
                 module.forward = functools.wraps(type(module).forward)(functools.partial(route, module, own, follows))
 
@@ -123,8 +122,7 @@ class Served:
 
     def probe(self, task: Task, form: Form) -> Probe:
         """Return the head of a probe of that form, made once for each shape."""
-        config = {key: value for key, value in task.config().items() if key not in _NAMES}
-        key = json.dumps([task.auto_class, config, form.plain()], sort_keys=True, default=str)
+        key = json.dumps([type(task).__qualname__, task.head_key, form.plain()])
         with self._lock:
             made = self._templates.get(key)
             if not isinstance(made, Probe):
@@ -135,15 +133,14 @@ class Served:
 
     def template(self, task: Task, *, untied: bool, whole: bool, over: Any = None) -> Template:
         """Return the model of a task with a head of that shape, made once; `over` another base than the routed one."""
-        config = {key: value for key, value in task.config().items() if key not in _NAMES}
-        key = json.dumps([task.auto_class, config, untied, whole], sort_keys=True, default=str)
+        key = json.dumps([task.head_key, untied, whole])
         with self._lock:
             if over is not None or key not in self._templates:
                 base = self.base
                 if over is not None:
                     base = self.base.view(over)
                 with torch.random.fork_rng(devices=[]):
-                    model = base.task_model(task.auto_class, untied=untied, **config)
+                    model = task.model(base, untied=untied)
                 made = Template(model, base, whole=whole)
                 if over is not None:
                     return made
@@ -203,7 +200,7 @@ class Probe(Template):
         config = copy.deepcopy(served.model.config)
         for key, value in task.config().items():
             setattr(config, key, value)
-        self.model = ProbeHead(task.auto_class, form, config, width=config.hidden_size)
+        self.model = ProbeHead(task, form, config, width=config.hidden_size)
         self.model.to(served.device, served.dtype).requires_grad_(False).eval()
         self.heads = {f"probe.{name}": _owner(self.model, name) for name, _ in self.model.named_parameters()}
 

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from ..features.feed import Feed, chunks
-from ..features.hidden_states import States
+from ..features.hidden_states import HiddenStates
 from ..runtime import processes
 from ..watch import Watch
 
 K = TypeVar("K", bound=Hashable)
-LABELS = ("labels", "start_positions", "end_positions")
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,23 @@ class Reader(Generic[K]):
     """Collects what a base says of the texts of a split, in several forms, each text read when it is asked for."""
 
     def __init__(
-        self, feed: Feed, device: torch.device, *, by_token: bool, mixed: str, watch: Watch, folder: Path | None = None
+        self,
+        feed: Feed,
+        device: torch.device,
+        *,
+        by_token: bool,
+        label_names: Sequence[str],
+        mixed: str,
+        watch: Watch,
+        folder: Path | None = None,
     ) -> None:
-        """Keep vectors in memory, or in files without a name in `folder`."""
+        """Store vectors in memory, or in unnamed files in `folder`; `label_names` are what only the loss reads."""
         self.feed, self.device, self.by_token, self.mixed, self.watch = feed, device, by_token, mixed, watch
-        self.folder = folder
+        self.folder, self.label_names = folder, tuple(label_names)
         self.counts = np.array([longest if by_token else 1 for count, longest in feed.shapes for _ in range(count)])
         self.first = np.cumsum([0, *(count for count, _ in feed.shapes)])  # text of each feature
         self.labels: dict[int, dict[str, Tensor]] = {}  # by feature
-        self.states: dict[K, States] = {}
+        self.states: dict[K, HiddenStates] = {}
 
     def read(self, features: Iterable[int], ask: Callable[[dict[str, Tensor]], Mapping[K, Tensor]]) -> None:
         """Run some features of the split through `ask`, those apart that were read before.
@@ -86,7 +93,7 @@ class Reader(Generic[K]):
 
         def asked(batch: dict[str, Tensor]) -> Mapping[K, Tensor]:
             with half:
-                return ask({k: v.to(self.device) for k, v in batch.items() if k not in LABELS})
+                return ask({k: v.to(self.device) for k, v in batch.items() if k not in self.label_names})
 
         with torch.no_grad(), self.watch.bar("running the base", len(order)) as bar:
             if order and several > 1:
@@ -100,22 +107,22 @@ class Reader(Generic[K]):
                         found = asked(batch)
                         self._room(found)
                         for key, x in found.items():
-                            self.states[key].put(self._texts(chosen), x[mask.to(x.device)] if self.by_token else x)
+                            self.states[key].write(self._texts(chosen), x[mask.to(x.device)] if self.by_token else x)
                     bar.advance(len(chosen))
         for states in self.states.values():
-            states.done()
+            states.finish()
 
     def _room(self, like: Mapping[K, Tensor]) -> None:
         """Make room for what hasn't any; of several processes, all have to ask for it."""
         for key, x in like.items():
             if key not in self.states:
-                self.states[key] = States(self.counts, x.shape[-1], torch.float32, self.folder)
+                self.states[key] = HiddenStates(self.counts, x.shape[-1], torch.float32, self.folder)
 
     def _label(self, chosen: Sequence[int], batch: Mapping[str, Tensor]) -> None:
         """Note the labels of a batch, of tokens those that are no padding."""
         mask = batch["attention_mask"].flatten(0, -2).bool()
         for row, i in enumerate(chosen):
-            own = {k: batch[k][row] for k in LABELS if k in batch}
+            own = {k: batch[k][row] for k in self.label_names if k in batch}
             self.labels[i] = {k: v[mask[row]] if v.ndim and self.by_token else v for k, v in own.items()}
 
     def keep(self, keys: Iterable[K]) -> None:
@@ -135,7 +142,7 @@ class Reader(Generic[K]):
             for k in labels[0]
         }
         choices = self.feed.shapes[0][0] if self.feed.shapes[0][0] > 1 else None
-        x = states.values if features is None else states.take(texts)
+        x = states.values if features is None else states.read(texts)
         return Examples(x, self.counts[texts], choices, gathered)
 
     def _texts(self, features: Sequence[int]) -> np.ndarray:

@@ -9,17 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import modeling_outputs
-from transformers.loss import loss_utils
 
 from ..base.base import Base
-from ..base.tracing import forward_arguments
+from ..base.tracing import forward_arguments, record
 from ..errors import AdapterError, PoolError, unknown
 from ..modules import blocks
+from ..tasks import Task
 
 POOLINGS = ("cls", "mean", "max")
-POOLED = ("AutoModelForSequenceClassification", "AutoModelForMultipleChoice")
-BY_TOKEN = ("AutoModelForTokenClassification", "AutoModelForQuestionAnswering")
 
 
 @dataclass(frozen=True)
@@ -65,46 +62,30 @@ class Form:
 
 
 class ProbeHead(nn.Module):
-    """Scores of hidden states, and the loss and outputs that transformers' own model for the task would give."""
+    """Scores of hidden states, as the output that the task's own model would return."""
 
-    def __init__(self, auto_class: str, form: Form, config: Any, *, width: int) -> None:
-        """Make one for hidden states of `width` features a layer.
+    def __init__(self, task: Task, form: Form, config: Any, *, width: int) -> None:
+        """Make a head for hidden states of `width` features a layer.
 
         Raises `AdapterError` where the task reads tokens and the form a text, or the other way round.
         """
         super().__init__()
-        if (form.pooling is None) != (auto_class in BY_TOKEN):
-            raise AdapterError(f"a probe for {auto_class.removeprefix('AutoModelFor')} can't read {form}")
-        self.auto_class, self.form, self.config = auto_class, form, config
-        outs = {"AutoModelForQuestionAnswering": 2, "AutoModelForMultipleChoice": 1}.get(auto_class, config.num_labels)
-        self.score = nn.Linear(width * len(form.layers), outs)
+        if task.probe_unit is None or (form.pooling is None) != (task.probe_unit == "token"):
+            raise AdapterError(f"a probe for {task.name} can't read {form}")
+        self.task, self.form, self.config = task, form, config
+        self.score = nn.Linear(width * len(form.layers), task.probe_outputs(config))
 
     def forward(self, hidden: Tensor, mask: Tensor, choices: int | None, **labels: Tensor) -> Any:
-        """Return what is said of hidden states, (texts, tokens, features), where `mask` says which are there.
+        """Return the output for hidden states, (texts, tokens, features), where `mask` is 0 on padding.
 
-        `choices` is the number of endings a row has in multiple choice.
+        `choices` is the number of texts a row has, where it has several.
         """
         scores = self.score(hidden if self.form.pooling is None else pooled(hidden, mask, self.form.pooling))
-        return self.said(scores, mask, choices, **labels)
+        return self.output(scores, mask, choices, **labels)
 
-    def said(self, scores: Tensor, mask: Tensor, choices: int | None, **labels: Any) -> Any:
-        """Return scores, (texts, outputs) or (texts, tokens, outputs), as the task's outputs with their loss."""
-        target = labels.get("labels")
-        if self.auto_class == "AutoModelForQuestionAnswering":
-            scores = scores.masked_fill(~mask.bool().unsqueeze(-1), -1e4)
-            starts, ends = scores.unbind(-1)
-            places = labels.get("start_positions"), labels.get("end_positions")
-            loss = None if places[0] is None else loss_utils.ForQuestionAnsweringLoss(starts, ends, *places)
-            return modeling_outputs.QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends)
-        if self.auto_class == "AutoModelForMultipleChoice":
-            scores = scores.view(-1, choices or 1)
-            loss = None if target is None else nn.functional.cross_entropy(scores, target)
-            return modeling_outputs.MultipleChoiceModelOutput(loss=loss, logits=scores)
-        if self.auto_class == "AutoModelForTokenClassification":
-            loss = None if target is None else loss_utils.ForTokenClassification(scores, target, self.config)
-            return modeling_outputs.TokenClassifierOutput(loss=loss, logits=scores)
-        loss = None if target is None else loss_utils.ForSequenceClassificationLoss(target, scores.float(), self.config)
-        return modeling_outputs.SequenceClassifierOutput(loss=loss, logits=scores)
+    def output(self, scores: Tensor, mask: Tensor, choices: int | None, **labels: Any) -> Any:
+        """Return scores, (texts, outputs) or (texts, tokens, outputs), as the task's output, with its loss."""
+        return self.task.probe_output(scores, mask, choices, self.config, **labels)
 
 
 class ProbeModel(nn.Module):
@@ -113,15 +94,15 @@ class ProbeModel(nn.Module):
     base_model_prefix = "base"
     supports_gradient_checkpointing = False
 
-    def __init__(self, base: Base, auto_class: str, form: Form, **config: Any) -> None:
+    def __init__(self, base: Base, task: Task, form: Form) -> None:
         """Raise `AdapterError` where the base has no such layer."""
         super().__init__()
         self.config = copy.deepcopy(base.model.config)
-        for key, value in config.items():
+        for key, value in task.config().items():
             setattr(self.config, key, value)
         self.base = base.model
         form.check(len(blocks(base.model)))
-        self.probe = ProbeHead(auto_class, form, self.config, width=base.model.config.hidden_size)
+        self.probe = ProbeHead(task, form, self.config, width=base.model.config.hidden_size)
         self.probe.to(base.model.device, base.model.dtype).requires_grad_(True)
         self.eval()
 
@@ -138,7 +119,7 @@ class ProbeModel(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **others: Any) -> Any:
         """Return the task's outputs; the blocks above the layer that is read don't run."""
-        labels = {k: others.pop(k) for k in ("labels", "start_positions", "end_positions") if k in others}
+        labels = {k: others.pop(k) for k in self.probe.task.label_names if k in others}
         choices = input_ids.shape[1] if input_ids.ndim == 3 else None
         flat = {k: v.flatten(0, -2) for k, v in {"attention_mask": attention_mask, **others}.items()}
         form = self.probe.form
@@ -146,42 +127,20 @@ class ProbeModel(nn.Module):
         return self.probe(form.read(hidden), flat["attention_mask"], choices, **labels)
 
 
-class _Reached(Exception):
-    """The highest layer that is wanted has been seen."""
-
-
 def layers_of(
     base: Any, input_ids: Tensor, layers: frozenset[int], attention_mask: Tensor, **others: Tensor
 ) -> dict[int, Tensor]:
-    """Return the hidden states of some layers by number, (texts, tokens, features), and run no block above them."""
-    found: dict[int, Tensor] = {}
-    above = list(blocks(base).values())
-    handles = []
-
-    def given(module: nn.Module, args: Any, kwargs: Any) -> None:
-        found[0] = args[0] if args else next(iter(kwargs.values()))
-        if max(layers) == 0:
-            raise _Reached
-
-    def gave(k: int) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            found[k] = output[0] if isinstance(output, tuple) else output
-            if k == max(layers):
-                raise _Reached
-
-        return hook
-
-    if 0 in layers and above:
-        handles.append(above[0].register_forward_pre_hook(given, with_kwargs=True))
-    handles += [above[k - 1].register_forward_hook(gave(k)) for k in layers if 0 < k < len(above)]
-    try:
-        found[len(above)] = base(**forward_arguments(base, input_ids, attention_mask), **others)[0]
-    except _Reached:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
+    """Return the hidden states of some layers by number, (texts, tokens, features); no block above them is run."""
+    all_blocks = list(blocks(base).values())
+    depth, highest = len(all_blocks), max(layers)
+    recorded, output = record(
+        lambda: base(**forward_arguments(base, input_ids, attention_mask), **others),
+        inputs={0: all_blocks[0]} if 0 in layers and all_blocks else {},
+        outputs={k: all_blocks[k - 1] for k in layers if 0 < k < depth},
+        last=highest if highest < depth else None,
+    )
+    hidden = {k: value[0] if isinstance(value, tuple) else value for k, value in recorded.items()}
+    return hidden if output is None else {**hidden, depth: output[0]}
 
 
 def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:

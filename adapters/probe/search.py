@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from ..base.base import Base
 from ..features.feed import Feed
-from ..features.hidden_states import disk
+from ..features.hidden_states import disk_folder
 from ..modules import blocks
 from ..runtime import processes
 from ..watch import Watch
-from .examples import LABELS, Examples, Reader, beside
-from .model import BY_TOKEN, POOLED, POOLINGS, Form, ProbeHead, ProbeModel, layers_of, pooled
+from .examples import Examples, Reader, beside
+from .model import POOLINGS, Form, ProbeHead, ProbeModel, layers_of, pooled
 from .solver import _NEAR, _NEARER, _THERE, PENALTIES, Solved, _Scored, judge_of, solved
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class How:
 def applies(base: Base, task: Task) -> bool:
     """Tell whether a probe can do the task on the base."""
     encodes = not base.model.config.is_encoder_decoder
-    return encodes and task.new_head and task.auto_class in (*POOLED, *BY_TOKEN)
+    return encodes and task.new_head and task.probe_unit is not None
 
 
 def start(
@@ -64,14 +64,16 @@ def start(
     A fine-tuning then starts from a head that fits the base as it is, and needn't distort it to meet a random one
     (Kumar et al. 2022, arXiv:2202.10054).
     """
-    if task.auto_class not in (*POOLED, *BY_TOKEN):
+    if task.probe_unit is None:
         return f"{task.name} has no head of its own"
-    by_token = task.auto_class in BY_TOKEN
+    by_token = task.probe_unit == "token"
     collate = task.collate(base.tokenizer, model)
     feeds = {split: Feed(rows, collate) for split, rows in features.items()}
-    last = _last_linear(base, model, feeds["train"], by_token=by_token)
+    last = _last_linear(base, model, feeds["train"], task)
     if last is None:
         return f"a {type(model).__name__} has no linear map at its end, one vector a {'token' if by_token else 'text'}"
+    if last.out_features != (outputs := task.probe_outputs(model.config)):
+        return f"the last linear map of a {type(model).__name__} has {last.out_features} of {outputs} outputs"
     seen: dict[str, Tensor] = {}
     handle = last.register_forward_pre_hook(lambda module, args: seen.update(x=args[0]))
 
@@ -79,14 +81,14 @@ def start(
         model(**batch)
         return {"x": seen["x"]}
 
-    readers = _readers(base, feeds, last.in_features, by_token, how)
+    readers = _readers(base, feeds, last.in_features, task, how)
     try:
         for reader in readers.values():
             reader.read(range(len(reader.feed)), read)
     finally:
         handle.remove()
     train, validation = (readers[split].examples("x") for split in ("train", "validation"))
-    head = ProbeHead(task.auto_class, Form((0,), None if by_token else "mean"), model.config, width=last.in_features)
+    head = ProbeHead(task, Form((0,), None if by_token else "mean"), model.config, width=last.in_features)
     judge = judge_of(task, features["validation"], data["validation"])
     asked = _asked(train, by_token)
     found = processes.from_main(
@@ -99,7 +101,7 @@ def start(
     return found
 
 
-def _last_linear(base: Base, model: Any, feed: Feed, *, by_token: bool) -> nn.Linear | None:
+def _last_linear(base: Base, model: Any, feed: Feed, task: Task) -> nn.Linear | None:
     """Return the linear map of the head that is called last, where it is given one vector a text or a token."""
     called: list[tuple[nn.Linear, int]] = []
     own = {id(m) for m in base.model.modules()}
@@ -108,14 +110,14 @@ def _last_linear(base: Base, model: Any, feed: Feed, *, by_token: bool) -> nn.Li
         for m in model.modules()
         if isinstance(m, nn.Linear) and id(m) not in own
     ]
-    batch = {k: v.to(base.model.device) for k, v in feed.batch([0]).items() if k not in LABELS}
+    batch = {k: v.to(base.model.device) for k, v in feed.batch([0]).items() if k not in task.label_names}
     try:
         with torch.no_grad():
             model(**batch)
     finally:
         for handle in handles:
             handle.remove()
-    wanted = 3 if by_token else 2
+    wanted = 3 if task.probe_unit == "token" else 2
     return called[-1][0] if called and called[-1][1] == wanted else None
 
 
@@ -134,11 +136,11 @@ def probe(
     collate = task.collate(base.tokenizer, base.model)
     feeds = {split: Feed(rows, collate) for split, rows in features.items()}
     layers = tuple(range(len(blocks(base.model)) + 1))
-    by_token = task.auto_class in BY_TOKEN
+    by_token = task.probe_unit == "token"
     forms = [Form((k,), p) for k in layers for p in ((None,) if by_token else POOLINGS)]
     width = base.model.config.hidden_size
     finalists = 1 if by_token else _FINALISTS
-    readers = _readers(base, feeds, width * finalists, by_token, how)
+    readers = _readers(base, feeds, width * finalists, task, how)
     some = {split: _some(feed, by_token, _SCREENED // (4 * width * len(forms))) for split, feed in feeds.items()}
     for split, reader in readers.items():
         reader.read(some[split], _asking(base, forms))
@@ -158,7 +160,7 @@ def probe(
         return beside([readers[split].examples(Form((k,), form.pooling)) for k in form.layers])
 
     def solve(form: Form, penalties: Sequence[float], near: float = _NEARER) -> tuple[Form, Solved]:
-        head = ProbeModel(base, task.auto_class, form, **task.config()).probe
+        head = ProbeModel(base, task, form).probe
         train, validation = _asked(sees("train", form), by_token), sees("validation", form)
         found = solved(task, head, train, validation, judge, smoothing=how.smoothing, near=near, penalties=penalties)
         how.watch.note("", f"{form}: {task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
@@ -177,7 +179,7 @@ def probe(
 
     form, weights = processes.from_main(best)
     examples = sees("validation", form)
-    model = ProbeModel(base, task.auto_class, form, **task.config())
+    model = ProbeModel(base, task, form)
     with torch.no_grad():
         model.probe.score.weight.copy_(weights.weight)
         model.probe.score.bias.copy_(weights.bias)
@@ -200,7 +202,7 @@ def _some(feed: Feed, by_token: bool, most: int) -> list[int]:
     return sorted(order[: int(np.searchsorted(units, most)) + 1].tolist())
 
 
-def _readers(base: Base, feeds: Mapping[str, Feed], width: int, by_token: bool, how: How) -> dict[str, Reader[Any]]:
+def _readers(base: Base, feeds: Mapping[str, Feed], width: int, task: Task, how: How) -> dict[str, Reader[Any]]:
     """Return what collects `width` numbers a unit of each split, in memory if `how` has room for them.
 
     Raises `OSError` where the disk has none, either.
@@ -208,11 +210,18 @@ def _readers(base: Base, feeds: Mapping[str, Feed], width: int, by_token: bool, 
     found = {}
     for split, feed in feeds.items():
         mixed = how.mixed if split == "train" else "no"
-        found[split] = Reader[Any](feed, base.model.device, by_token=by_token, mixed=mixed, watch=how.watch)
+        found[split] = Reader[Any](
+            feed,
+            base.model.device,
+            by_token=task.probe_unit == "token",
+            label_names=task.label_names,
+            mixed=mixed,
+            watch=how.watch,
+        )
     size = sum(int(reader.counts.sum()) for reader in found.values()) * width * 4
     if size > how.room:
         for reader in found.values():
-            reader.folder = disk(size)
+            reader.folder = disk_folder(size)
     return found
 
 
@@ -240,8 +249,7 @@ def _screened(task: Task, train: Examples, validation: Examples) -> float:
     """Return what share of the labels' variance on the validation rows ridge regression explains."""
     mean, scale = train.x.mean(0), train.x.std(0, unbiased=False).clamp(min=1e-6)
     x, other = ((e.x - mean) / scale for e in (train, validation))
-    outs = max(_outputs(task, train), _outputs(task, validation))
-    y, truth = _targets(task, train, outs), _targets(task, validation, outs)
+    y, truth = (task.probe_targets(e.labels, e.counts.tolist(), e.choices) for e in (train, validation))
     level = y.mean(0)
     gram, product = ((x.T @ right / len(x)).double() for right in (x, y - level))
     spread = ((truth - level) ** 2).sum(0).clamp(min=1e-6)
@@ -251,27 +259,3 @@ def _screened(task: Task, train: Examples, validation: Examples) -> float:
         guess = other @ torch.cholesky_solve(product, factor).float() + level
         found.append(float((1 - ((truth - guess) ** 2).sum(0) / spread).mean()))
     return max(found)
-
-
-def _outputs(task: Task, e: Examples) -> int:
-    target = e.labels.get("labels")
-    if task.auto_class == "AutoModelForTokenClassification" or (target is not None and not target.is_floating_point()):
-        assert target is not None
-        return 1 if e.choices else int(target.max()) + 1
-    return 2 if target is None else (1 if target.ndim == 1 else target.shape[-1])
-
-
-def _targets(task: Task, e: Examples, outs: int) -> Tensor:
-    """Return the labels as numbers to regress on, (units, outputs)."""
-    if "start_positions" in e.labels:
-        starts = torch.from_numpy(np.cumsum(e.counts) - e.counts)
-        y = torch.zeros(len(e.x), 2)
-        for i, key in enumerate(("start_positions", "end_positions")):
-            y[starts + e.labels[key], i] = 1.0
-        return y
-    target = e.labels["labels"]
-    if e.choices:
-        return nn.functional.one_hot(target, e.choices).float().view(-1, 1)
-    if target.is_floating_point():
-        return target.float().view(len(e.x), -1)
-    return nn.functional.one_hot(target.flatten(), outs).float()

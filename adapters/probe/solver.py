@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from .examples import Examples
-from .model import BY_TOKEN, ProbeHead
+from .model import ProbeHead
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -61,14 +61,12 @@ class _Scored:
     def __call__(self, **labels: Any) -> Any:
         scores, e = self.scores, self.examples
         mask = torch.ones(len(scores), 1, dtype=torch.bool)
-        if self.head.auto_class == "AutoModelForQuestionAnswering" or (
-            self.head.auto_class in BY_TOKEN and "labels" not in labels
-        ):
+        if self.head.form.pooling is None and "labels" not in labels:
             mask = torch.arange(int(e.counts.max())) < torch.from_numpy(e.counts)[:, None]
             whole = scores.new_zeros(*mask.shape, scores.shape[-1])
             whole[mask] = scores
             scores = whole
-        return self.head.said(scores, mask, e.choices, **labels)
+        return self.head.output(scores, mask, e.choices, **labels)
 
 
 def loss_of(task: Task, head: ProbeHead, examples: Examples, scores: Tensor, smoothing: float) -> Tensor:

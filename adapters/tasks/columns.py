@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..data.splits import LINE
-from ..errors import DataError, OptionError, unknown
+from ..errors import AdapterError, DataError, OptionError, unknown
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,7 +44,7 @@ class Columns:
         return self.values[name]
 
 
-def gathered(task: Task, rows: Sequence[Any]) -> Columns:
+def columns_of(task: Task, rows: Sequence[Any]) -> Columns:
     """Return texts, or rows as dicts, as the columns that a task reads.
 
     Raises `DataError` where they are of both kinds, of neither, or a row lacks what the task reads, and `TaskError`
@@ -58,7 +58,7 @@ def gathered(task: Task, rows: Sequence[Any]) -> Columns:
             kind = "a text among rows" if isinstance(row, str) else type(row).__name__
             raise DataError(f"texts, or rows as dicts of columns, were expected, not {kind}: {str(row)[:40]!r}")
     names = list(dict.fromkeys(name for row in rows for name in row))
-    for name in task.asked:
+    for name in task.input_columns:
         for i, row in enumerate(rows):
             if row.get(name) is None:
                 raise DataError(f"row {i + 1} has no '{name}'; it has {', '.join(map(str, row)) or 'nothing'}")
@@ -131,6 +131,17 @@ def labels_of(values: Iterable[Any]) -> tuple[str, ...]:
     return tuple(sorted({str(value) for value in values}, key=_natural))
 
 
+def labels_of_head(labels: tuple[str, ...], outputs: int, names: Mapping[int, str]) -> tuple[str, ...]:
+    """Return `labels`, or else a label for each output of a head: of `names`, or LABEL_0, LABEL_1, ...
+
+    Raises `AdapterError` where there are labels, but of another number.
+    """
+    if labels and len(labels) != outputs:
+        raise AdapterError(f"the head has {outputs} outputs, and labels={','.join(labels)} names {len(labels)}")
+    known = names if len(names) == outputs else {}
+    return labels or tuple(str(known.get(i, f"LABEL_{i}")) for i in range(outputs))
+
+
 def check_weights(weights: tuple[str, ...], labels: Sequence[str]) -> tuple[str, ...]:
     """Return weights of labels, or raise `OptionError` where they aren't a positive number for each."""
     good = [w for w in weights if w.replace(".", "", 1).isdecimal() and float(w) > 0]
@@ -152,6 +163,11 @@ def check_labels(data: Dataset, file: str, values: Iterable[Iterable[Any]], know
 def shown(labels: Sequence[str]) -> str:
     """Say how many labels there are, and the first of them."""
     return f"{len(labels)} labels: " + ", ".join(labels[:6]) + (", …" if len(labels) > 6 else "")
+
+
+def holds_texts(value: Any, *keys: str) -> bool:
+    """Return whether a value is an object with a text that isn't empty under each of `keys`."""
+    return isinstance(value, Mapping) and all(isinstance(value.get(key), str) and value[key] for key in keys)
 
 
 def split_fields(texts: Sequence[str], columns: Sequence[str]) -> dict[str, list[str]]:

@@ -28,8 +28,8 @@ class FillMask(Task):
     best: ClassVar[str] = "loss"
     lower_is_better: ClassVar[bool] = True
     new_head: ClassVar[bool] = False
-    steady: ClassVar[bool] = False
-    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {"text_column_name": ("text",)}
+    fixed_features: ClassVar[bool] = False
+    usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {"text_column_name": ("text",)}
 
     max_seq_length: Annotated[int, "tokens of a block", "--block-size", "--max-length"] = 128
     text_column_name: Annotated[tuple[str, ...], "column of plain texts", "--text-column"] = ()
@@ -59,7 +59,7 @@ class FillMask(Task):
         if base.tokenizer.mask_token_id is None:
             raise TaskError(f"the tokenizer of '{base.name}' has no mask token, and fill-mask needs one")
 
-    def encode(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
+    def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         """Return blocks with, for each token, the number of its word (`words`), by which whole words are masked.
 
         Without `labelled`, the choice of masks is fixed, so that two evaluations ask the same.

@@ -24,7 +24,7 @@ def infer_task(first: Mapping[str, Any], chosen: Mapping[str, Any] | None = None
         if task.fits(renamed(task, first, columns)):
             return name
     for name, task in candidates.items():
-        if columns and set(task.default_columns) <= set(columns):
+        if columns and set(task.usual_columns) <= set(columns):
             return name
     known = ", ".join(sorted(TASKS))
     raise TaskError(
@@ -38,7 +38,7 @@ def renamed(task: type[Task], first: Mapping[str, Any], columns: Mapping[str, An
     for option, value in columns.items():
         parsed = options(task)[option].parse(value)
         selected: Sequence[str] = (parsed,) if isinstance(parsed, str) else parsed
-        usual = task.default_columns.get(option, ())
+        usual = task.usual_columns.get(option, ())
         if len(selected) > len(usual) == 1:  # a column for each of several endings
             usual = tuple(f"{usual[0].removesuffix('s')}{i}" for i in range(len(selected)))
         names.update(zip(selected, usual, strict=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..data.splits import LINE
 from ..errors import DataError
@@ -15,6 +15,7 @@ from .task import Rows, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from torch import Tensor
 
     from ..metrics import Metrics
 
@@ -29,7 +30,9 @@ class MultipleChoice(Task):
     name: ClassVar[str] = "multiple-choice"
     auto_class: ClassVar[str] = "AutoModelForMultipleChoice"
     best: ClassVar[str] = "accuracy"
-    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    has_choices: ClassVar[bool] = True
+    probe_unit: ClassVar[Literal["text", "token"] | None] = "text"
+    usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "context_column_name": ("context",),
         "endings_column_name": ("endings",),
         "label_column_name": ("label",),
@@ -92,7 +95,7 @@ class MultipleChoice(Task):
             if not re.fullmatch(r"\d+", str(label)) or int(label) >= len(endings):
                 raise DataError(f"{file}:{line}: the label is '{label}', but there are endings 0 to {len(endings) - 1}")
 
-    def encode(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
+    def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         """Return for each row a list of token ids for each of its endings, (endings, tokens)."""
         begins = rows[self.question_column_name] if self.question_column_name else [""] * len(self._choices(rows))
         features: dict[str, list[Any]] = {}
@@ -121,6 +124,30 @@ class MultipleChoice(Task):
             return made
 
         return batch
+
+    def accepts(self, column: str, value: Any) -> str | None:
+        if self.endings_column_name != (column,):
+            return super().accepts(column, value)
+        several = isinstance(value, list) and all(isinstance(ending, str) and ending for ending in value)
+        return None if several and len(value) > 1 else "a list of at least 2 endings"
+
+    def may_be_empty(self, column: str) -> bool:
+        return column == self.question_column_name  # an ending may stand by itself
+
+    def probe_outputs(self, config: Any) -> int:
+        return 1
+
+    def probe_output(self, scores: Tensor, mask: Tensor, choices: int | None, config: Any, **labels: Any) -> Any:
+        from torch.nn.functional import cross_entropy
+        from transformers.modeling_outputs import MultipleChoiceModelOutput
+
+        scores, target = scores.view(-1, choices or 1), labels.get("labels")
+        return MultipleChoiceModelOutput(loss=None if target is None else cross_entropy(scores, target), logits=scores)
+
+    def probe_targets(self, labels: Mapping[str, Tensor], counts: Sequence[int], choices: int | None) -> Tensor:
+        from torch.nn.functional import one_hot
+
+        return one_hot(labels["labels"], choices or 1).float().view(-1, 1)
 
     def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
         from ..metrics import classification

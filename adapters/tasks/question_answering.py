@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..data.splits import LINE
 from ..errors import DataError
@@ -28,7 +28,10 @@ class QuestionAnswering(Task):
     name: ClassVar[str] = "question-answering"
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
     best: ClassVar[str] = "f1"
-    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    label_names: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
+    probe_unit: ClassVar[Literal["text", "token"] | None] = "token"
+    peft_task_type: ClassVar[str | None] = "QUESTION_ANS"
+    usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "question_column_name": ("question",),
         "context_column_name": ("context",),
         "answer_column_name": ("answers",),
@@ -94,7 +97,7 @@ class QuestionAnswering(Task):
                         f"{file}:{line}: the answer '{found[:40]}' does not stand in the context at {start}"
                     )
 
-    def encode(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
+    def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         """Return a feature for each window; `row` is its row in the batch, `offsets` its tokens' places in the context.
 
         A token outside the context has the place (-1, -1). The label of a window without the answer is its first token.
@@ -171,6 +174,29 @@ class QuestionAnswering(Task):
         found = model(**inputs)
         starts, ends = found.start_logits.float().cpu().numpy(), found.end_logits.float().cpu().numpy()
         return list(zip(starts, ends, strict=True))
+
+    def probe_outputs(self, config: Any) -> int:
+        return 2  # how well a token starts an answer, and ends one
+
+    def probe_output(self, scores: Tensor, mask: Tensor, choices: int | None, config: Any, **labels: Any) -> Any:
+        from transformers.loss.loss_utils import ForQuestionAnsweringLoss
+        from transformers.modeling_outputs import QuestionAnsweringModelOutput
+
+        scores = scores.masked_fill(~mask.bool().unsqueeze(-1), -1e4)
+        starts, ends = scores.unbind(-1)
+        places = labels.get("start_positions"), labels.get("end_positions")
+        loss = None if places[0] is None else ForQuestionAnsweringLoss(starts, ends, *places)
+        return QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends)
+
+    def probe_targets(self, labels: Mapping[str, Tensor], counts: Sequence[int], choices: int | None) -> Tensor:
+        import torch
+
+        lengths = torch.as_tensor(counts)
+        starts = lengths.cumsum(0) - lengths
+        targets = torch.zeros(int(lengths.sum()), 2)
+        for i, name in enumerate(self.label_names):
+            targets[starts + labels[name], i] = 1.0
+        return targets
 
     def predictions(self, outputs: Sequence[Any], features: Dataset, data: Dataset | None) -> list[Any]:
         assert data is not None

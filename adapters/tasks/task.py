@@ -1,11 +1,12 @@
-"""What a task is: from rows to features, from a model's outputs to metrics and to answers that a person can read."""
+"""The interface of a task: rows to features, model outputs to metrics and readable answers."""
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..errors import TaskError
 from ..settings import at_least
@@ -13,7 +14,7 @@ from .language_modeling import IGNORED
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ..base.base import Base
     from ..metrics import Metrics
@@ -26,27 +27,38 @@ Rows = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
-    """What the base is asked to do. The fields are its options, and what `fit` learned of the rows."""
+    """What a base is trained to do. The fields are the task's options, and what `fit` learned from the rows.
+
+    A task of another kind overrides what differs: nothing else in adapterkit asks which task it is.
+    """
 
     name: ClassVar[str]
-    auto_class: ClassVar[str]
-    """The class of transformers that builds the head."""
+    auto_class: ClassVar[str] = ""
+    """The class of transformers that builds the head; empty where `head` does."""
     best: ClassVar[str]
     """The metric by which the best epoch is chosen."""
     lower_is_better: ClassVar[bool] = False
     new_head: ClassVar[bool] = True
-    """Whether the head is the task's own, and so always learns; a language model's came with the base."""
-    steady: ClassVar[bool] = True
+    """Whether the head is new, and so always trained; a language model's comes with the checkpoint."""
+    fixed_features: ClassVar[bool] = True
     """Whether a row has the same features in every epoch; masks are drawn anew."""
     generates: ClassVar[bool] = False
-    """Whether answers are texts that `generate` makes."""
+    """Whether answers are texts that `generate` returns."""
+    has_choices: ClassVar[bool] = False
+    """Whether a row is a text for each of several choices: input_ids of (rows, choices, tokens)."""
+    label_names: ClassVar[tuple[str, ...]] = ("labels",)
+    """The tensors of a batch that only the loss reads."""
+    probe_unit: ClassVar[Literal["text", "token"] | None] = None
+    """What a linear probe maps to outputs: the vector of a text (or choice), or of a token; None: no probe."""
+    peft_task_type: ClassVar[str | None] = None
+    """PEFT's name for models of this task, or None where PEFT has none."""
+    usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """The usual columns by option, such as {"text_column_name": ("text", "text_pair")}."""
 
-    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """The usual columns of the task's rows by option, such as {"text_column_name": ("text",)}."""
-    of_labels: ClassVar[frozenset[str]] = frozenset(
+    label_options: ClassVar[frozenset[str]] = frozenset(
         {"labels", "label_column_name", "label_weights", "class_weight", "problem_type", "threshold"}
     )
-    """The fields that say what answers there are, and nothing of how a text is read."""
+    """The options that don't change how a text is tokenized."""
 
     max_seq_length: Annotated[int, "cut inputs after this many tokens", "--max-length"] = 128
 
@@ -54,26 +66,31 @@ class Task(ABC):
         at_least(self, 8, "max_seq_length")
 
     @property
-    def asked(self) -> list[str]:
-        """The columns that a row must have to be answered."""
+    def input_columns(self) -> list[str]:
+        """The columns that a row needs for a prediction."""
         names: list[str] = []
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.name.endswith("column_name") and f.name not in self.of_labels and f.name not in _ANSWERS and value:
+            if f.name.endswith("column_name") and f.name not in self.label_options and f.name not in _ANSWERS and value:
                 names += [value] if isinstance(value, str) else value
         return names
 
     @property
-    def reading(self) -> tuple[Any, ...]:
-        """What `rows` and `prompts` depend on: tasks with the same value read the same text in the same way."""
-        return type(self), *(getattr(self, f.name) for f in fields(self) if f.name not in self.of_labels)
+    def tokenize_key(self) -> tuple[Any, ...]:
+        """A key that is equal for tasks whose `rows` and `prompts` are the same functions."""
+        return type(self), *(getattr(self, f.name) for f in fields(self) if f.name not in self.label_options)
 
     # ---- columns and rows
 
     @classmethod
     @abstractmethod
     def fits(cls, first: Mapping[str, Any]) -> bool:
-        """Tell from the columns and values of a first row whether it is a row of this task."""
+        """Return whether a file with this first row is for the task, by its columns and values."""
+
+    @classmethod
+    def default_columns(cls) -> tuple[str, ...]:
+        """Return the columns of rows whose columns nobody names, as of an adapter from elsewhere."""
+        return tuple(names[0] for names in cls.usual_columns.values())
 
     @abstractmethod
     def with_columns(self, names: Sequence[str]) -> Self:
@@ -83,20 +100,20 @@ class Task(ABC):
         """
 
     def check_named(self) -> None:
-        """Raise `TaskError` where the task, as anyone's adapter may state it, names no column to read."""
-        if not self.asked:
+        """Raise `TaskError` where the task, as in anyone's adapter, names no column to read."""
+        if not self.input_columns:
             raise TaskError(f"the task {self.name} names no column to read")
 
     @abstractmethod
     def describe_columns(self) -> str:
-        """Say which columns are read as what: `text -> label`."""
+        """Return which columns are read as what: `text -> label`."""
 
     def summary(self) -> str:
-        """Say in a few words what there is to tell apart, such as the labels."""
+        """Return the possible outputs in a few words, such as the labels."""
         return ""
 
     def fit(self, train: Dataset) -> Self:
-        """Return the task with what it must know of the training rows, such as the labels."""
+        """Return the task with what it needs from the training rows, such as the labels."""
         return self
 
     @abstractmethod
@@ -104,50 +121,108 @@ class Task(ABC):
         """Raise `DataError`, with file and line, for the first row that the task can't use."""
 
     def strata(self, data: Dataset) -> list[str] | None:
-        """Return what a split should be stratified by, a value a row, or None."""
+        """Return what to stratify a split by, a value per row, or None."""
         return None
 
     @abstractmethod
     def rows(self, texts: Sequence[str]) -> Rows:
         """Return plain texts, as typed, as a batch of rows without labels.
 
-        Raises `DataError` where a text doesn't hold what the task needs.
+        Raises `DataError` where a text lacks a field that the task needs.
         """
+
+    def accepts(self, column: str, value: Any) -> str | None:
+        """Return what an input column should hold, such as "a text", where `value` is something else, else None."""
+        return None if isinstance(value, str) else "a text"
+
+    def may_be_empty(self, column: str) -> bool:
+        """Return whether a row to predict may have nothing in an input column."""
+        return False
+
+    # ---- the model
+
+    def check_base(self, base: Base) -> None:  # noqa: B027, most tasks run on any base that has a head for them
+        """Raise `TaskError` where a base doesn't suit the task."""
+
+    def config(self) -> dict[str, Any]:
+        """Return the settings of the model's config that the head needs."""
+        return {}
+
+    def head(self, config: Any) -> nn.Module:
+        """Return a new head for a model's config, for a task without `auto_class`.
+
+        The module maps last hidden states, (texts, tokens, features), and their mask, (texts, tokens), to logits.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has neither auto_class nor head()")
+
+    @property
+    def head_key(self) -> str:
+        """A key that is equal for tasks whose heads have the same modules and shapes."""
+        kind = self.auto_class or f"{type(self).__module__}.{type(self).__qualname__}"
+        shapes = {key: value for key, value in self.config().items() if key not in ("id2label", "label2id")}
+        return json.dumps([kind, shapes], sort_keys=True, default=str)
+
+    def model(self, base: Base, *, untied: bool = False) -> Any:
+        """Return the model of the task on a shared base; `untied` copies output embeddings that are tied to it.
+
+        Raises `TaskError` where there is no such head for the base's architecture.
+        """
+        if self.auto_class:
+            return base.task_model(self.auto_class, untied=untied, **self.config())
+        from ..base.head_model import with_head
+
+        return with_head(base, self.head, self.config())
+
+    def unshared_model(self, base: Base) -> Any:
+        """Load the base again under a new head of the task: a plain model for other libraries, such as PEFT."""
+        from ..base.head_model import unshared
+
+        return unshared(base, self.auto_class, None if self.auto_class else self.head, self.config())
+
+    def matching_head(self, count: Callable[[], int], names: Mapping[int, str]) -> Self:
+        """Return the task for a trained head from elsewhere, such as with a label for each of its outputs.
+
+        `count` returns the number of outputs, read from the head's tensors; `names` are the base's labels. Raises
+        `AdapterError` where the head has another number of outputs than the task.
+        """
+        return self
+
+    @property
+    def head_starts_solved(self) -> bool:
+        """Whether training starts from a head solved as a linear probe, unless --head-init decides."""
+        return False
 
     # ---- features
 
-    def check_base(self, base: Base) -> None:  # noqa: B027, most tasks run on any base that has a head for them
-        """Raise `TaskError` where a base isn't made for the task."""
-
-    def config(self) -> dict[str, Any]:
-        """Return what the head needs in the model's config."""
-        return {}
-
     @abstractmethod
-    def encode(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
+    def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         """Return the features of a batch of rows, unpadded.
 
-        Where a row may become several features, or rows are packed, a feature names its row in the batch in `row`.
-        Keys that `collate` doesn't hand to the model are kept for `predictions`.
+        Where a row may become several features, or rows are packed, a feature has the number of its row in the batch
+        as `row`. Keys that `collate` drops remain for `predictions`.
         """
+
+    def prompts(self, rows: Rows, tokenizer: Any) -> dict[str, Any]:
+        """Return the features of rows to predict."""
+        return self.tokenize(rows, tokenizer, labelled=False)
 
     @abstractmethod
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        """Return what pads a list of features to one batch of tensors, all of which the model takes."""
+        """Return a function that pads a list of features to one batch of tensors, all of them model arguments."""
 
-    # ---- what the model says
+    # ---- outputs
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0) -> Tensor:
-        """Return the mean loss of a batch; the model's own unless something else is asked for."""
+        """Return the mean loss of a batch, by default the model's own."""
         if not label_smoothing:
             loss: Tensor = model(**batch).loss
             return loss
         return weighted_loss(model, batch, None, label_smoothing)
 
-    def share(self, batch: Mapping[str, Tensor]) -> float:
-        """Return how much the mean of `loss` is taken over: rows, or labels where tokens have them, by their weights.
+    def loss_weight(self, batch: Mapping[str, Tensor]) -> float:
+        """Return what the mean of `loss` is over: rows or, where tokens have labels, the sum of their weights.
 
-        By it several processes' means become one.
+        The means of several processes are combined by it.
         """
         labels = batch.get("labels")
         if labels is None or labels.is_floating_point():
@@ -162,48 +237,79 @@ class Task(ABC):
         return float(labels.numel())
 
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
-        """Return what the model says of each feature of a batch, as numpy values: by default its logits."""
-        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        """Return the model's output for each feature of a batch, as numpy values: by default its logits.
+
+        In a pool, a batch may be of several adapters' rows: what differs between tasks of one type comes later.
+        """
+        inputs = {key: value for key, value in batch.items() if key not in self.label_names}
         return list(model(**inputs).logits.float().cpu().numpy())
 
     def predictions(self, outputs: Sequence[Any], features: Dataset, data: Dataset | None) -> list[Any]:
-        """Return one prediction for each row (for each feature, where rows are packed) from what `outputs` gave."""
+        """Return a prediction per row (per feature, where rows are packed) from what `outputs` returned."""
         return list(outputs)
 
     def calibrate(self, predictions: Sequence[Any], data: Dataset) -> Self:
-        """Return the task with what is chosen on the validation rows once training is over, such as a threshold."""
+        """Return the task with what is chosen on the validation rows after training, such as a threshold."""
         return self
 
     @abstractmethod
     def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
-        """Return how good predictions are against the labels of `data`."""
+        """Return the metrics of predictions against the labels of `data`."""
+
+    def tables(self, predictions: Sequence[Any], data: Dataset) -> dict[str, Any]:
+        """Return further tables of an evaluation, such as a confusion matrix."""
+        return {}
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
-        """Return one readable answer for each row of `data`."""
+        """Return a readable answer for each row of `data`."""
         raise NotImplementedError
 
-    def prompts(self, rows: Rows, tokenizer: Any) -> dict[str, Any]:
-        """Return the features from which to answer rows without labels."""
-        return self.encode(rows, tokenizer, labelled=False)
+    def headline(self, answer: Mapping[str, Any]) -> Any:
+        """Return the part of an answer that is written where there is one cell for it."""
+        return next(iter(answer.values()))
+
+    # ---- the linear probe
+
+    def probe_outputs(self, config: Any) -> int:
+        """Return how many outputs a linear probe has for each of its vectors."""
+        return int(config.num_labels)
+
+    def probe_output(self, scores: Tensor, mask: Tensor, choices: int | None, config: Any, **labels: Any) -> Any:
+        """Return a probe's scores as the output of the task's model, with a loss where there are `labels`.
+
+        `scores` are (texts, outputs), or (texts, tokens, outputs) where the probe reads tokens; of `choices` texts a
+        row where there are several.
+        """
+        from transformers.modeling_outputs import SequenceClassifierOutput
+
+        return SequenceClassifierOutput(logits=scores)
+
+    def probe_targets(self, labels: Mapping[str, Tensor], counts: Sequence[int], choices: int | None) -> Tensor:
+        """Return labels as the numbers that ridge regression fits, (vectors, outputs), to compare what a probe reads.
+
+        `counts` are the vectors of each text.
+        """
+        from torch.nn.functional import one_hot
+
+        target = labels["labels"]
+        if target.is_floating_point():
+            return target.float().view(len(target), -1)
+        return one_hot(target.flatten(), int(self.config().get("num_labels", target.max() + 1))).float()
 
     # ---- generation
 
     @property
     def generation(self) -> dict[str, Any]:
-        """What `generate` asks of transformers by default, such as the number of beams."""
+        """The default options of `generate`, such as the number of beams."""
         return {}
 
     def generate(self, model: Any, batch: Mapping[str, Tensor], tokenizer: Any, **options: Any) -> list[str]:
-        """Return a text for each prompt of a padded batch; `options` over those of `generation`."""
+        """Return a text for each prompt of a padded batch; `options` override those of `generation`."""
         raise NotImplementedError
 
     def references(self, data: Dataset) -> list[str] | None:
-        """Return the text that should have been generated for each row, or None where there is no such thing."""
+        """Return the expected text of each row, or None where there is none."""
         return None
-
-    def tables(self, predictions: Sequence[Any], data: Dataset) -> dict[str, Any]:
-        """Return further tables of an evaluation, such as a confusion matrix."""
-        return {}
 
 
 def weighted_loss(

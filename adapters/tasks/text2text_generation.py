@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from ..data.splits import LINE
 from ..errors import DataError, TaskError
-from .columns import check_filled, choose, each, first_of, stream, visible
+from .columns import check_filled, choose, each, first_of, holds_texts, stream, visible
 from .language_modeling import IGNORED, generated, pad_id, padded, token_losses
 from .task import Rows, Task
 
@@ -33,7 +33,8 @@ class Text2TextGeneration(Task):
     lower_is_better: ClassVar[bool] = True
     new_head: ClassVar[bool] = False
     generates: ClassVar[bool] = True
-    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    peft_task_type: ClassVar[str | None] = "SEQ_2_SEQ_LM"
+    usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "source_column_name": ("source",),
         "target_column_name": ("target",),
     }
@@ -96,11 +97,17 @@ class Text2TextGeneration(Task):
                 if not (value.get(language) or "").strip():
                     raise DataError(f"{file}:{line}: translation has no '{language}'; it has {', '.join(value)}")
 
+    def accepts(self, column: str, value: Any) -> str | None:
+        if not self.source_lang:
+            return super().accepts(column, value)
+        fits = isinstance(value, str) or holds_texts(value, self.source_lang)
+        return None if fits else f"a text or an object with '{self.source_lang}'"
+
     def check_base(self, base: Base) -> None:
         if not base.model.config.is_encoder_decoder:
             raise TaskError(f"'{base.name}' is no encoder-decoder such as T5; text-generation is for causal bases")
 
-    def encode(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
+    def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         features = self.prompts(rows, tokenizer)
         targets = self._texts(rows, self.target_column_name, self.target_lang)
         encoded = tokenizer(text_target=targets, truncation=True, max_length=self.max_target_length)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from ..data.splits import LINE
 from ..errors import DataError, OptionError
@@ -20,6 +20,7 @@ from .columns import (
     each,
     first_of,
     labels_of,
+    labels_of_head,
     require,
     shown,
     split_fields,
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 
     from ..metrics import Metrics
 
-SINGLE, MULTI, NUMBER = "single_label_classification", "multi_label_classification", "regression"
+SINGLE: Final = "single_label_classification"
+MULTI: Final = "multi_label_classification"
+NUMBER: Final = "regression"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,9 @@ class TextClassification(Task):
 
     name: ClassVar[str] = "text-classification"
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    probe_unit: ClassVar[Literal["text", "token"] | None] = "text"
+    peft_task_type: ClassVar[str | None] = "SEQ_CLS"
+    usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "text_column_name": ("text", "text_pair"),
         "label_column_name": ("label",),
     }
@@ -157,7 +162,18 @@ class TextClassification(Task):
             "problem_type": self.problem_type,
         }
 
-    def encode(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
+    def matching_head(self, count: Callable[[], int], names: Mapping[int, str]) -> Self:
+        outputs = count()
+        kind = self.problem_type or (NUMBER if outputs == 1 and not self.labels else SINGLE)
+        if kind == NUMBER:
+            return replace(self, problem_type=NUMBER)
+        return replace(self, problem_type=kind, labels=labels_of_head(self.labels, outputs, names))
+
+    @property
+    def head_starts_solved(self) -> bool:
+        return len(self.labels) > 2  # from three labels on it was measured to pay (docs/training.md)
+
+    def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         texts = [list(map(str, rows[column])) for column in self.text_column_name]
         features = dict(tokenizer(*texts, truncation=True, max_length=self.max_seq_length))
         if labelled:
@@ -197,6 +213,14 @@ class TextClassification(Task):
         if self.problem_type == MULTI:
             return multilabel(np.array(truth, dtype=bool), self._chosen(logits))
         return classification(truth, logits.argmax(-1).tolist(), len(self.labels))
+
+    def probe_output(self, scores: Tensor, mask: Tensor, choices: int | None, config: Any, **labels: Any) -> Any:
+        from transformers.loss.loss_utils import ForSequenceClassificationLoss
+        from transformers.modeling_outputs import SequenceClassifierOutput
+
+        target = labels.get("labels")
+        loss = None if target is None else ForSequenceClassificationLoss(target, scores.float(), config)
+        return SequenceClassifierOutput(loss=loss, logits=scores)
 
     def _chosen(self, logits: np.ndarray) -> np.ndarray:
         from scipy.special import expit
@@ -249,13 +273,13 @@ def _guess_texts(names: Sequence[str]) -> tuple[str, ...]:
 
 def _kind(values: Sequence[Any]) -> Literal["single_label_classification", "multi_label_classification", "regression"]:
     if any(isinstance(value, list | tuple) for value in values):
-        return MULTI  # type: ignore[return-value]
+        return MULTI
     numbers = [_number(value) for value in values]
     if all(number is not None for number in numbers):
         pointed = any(isinstance(value, float) or "." in str(value) for value in values)
         if pointed:
-            return NUMBER  # type: ignore[return-value]
-    return SINGLE  # type: ignore[return-value]
+            return NUMBER
+    return SINGLE
 
 
 def _number(value: Any) -> float | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from ..data.splits import LINE
 from ..errors import DataError, TaskError
-from .columns import check_filled, choose, each, first_of, stream, visible
+from .columns import check_filled, choose, each, first_of, holds_texts, stream, visible
 from .language_modeling import IGNORED, generated, packed, pad_id, padded, token_losses, with_ends
 from .task import Rows, Task
 
@@ -33,7 +33,8 @@ class TextGeneration(Task):
     lower_is_better: ClassVar[bool] = True
     new_head: ClassVar[bool] = False
     generates: ClassVar[bool] = True
-    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    peft_task_type: ClassVar[str | None] = "CAUSAL_LM"
+    usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "text_column_name": ("text",),
         "prompt_column_name": ("prompt",),
         "completion_column_name": ("completion",),
@@ -51,6 +52,10 @@ class TextGeneration(Task):
         names = list(first)
         prompted = first_of(PROMPTS, names) and first_of(COMPLETIONS, names)
         return "messages" in names or names == ["text"] or bool(prompted and "context" not in names)
+
+    @classmethod
+    def default_columns(cls) -> tuple[str, ...]:
+        return ("text",)
 
     def with_columns(self, names: Sequence[str]) -> Self:
         names = visible(names)
@@ -82,13 +87,19 @@ class TextGeneration(Task):
                 if problem:
                     raise DataError(f"{file}:{line}: {self._text}: {problem}")
 
+    def accepts(self, column: str, value: Any) -> str | None:
+        if self.prompt_column_name:
+            return super().accepts(column, value)
+        chat = isinstance(value, list) and all(holds_texts(message, "role", "content") for message in value)
+        return None if isinstance(value, str) or chat else "a text or a list of messages"
+
     def check_base(self, base: Base) -> None:
         if base.model.config.is_encoder_decoder:
             raise TaskError(f"'{base.name}' is an encoder-decoder: --task text2text-generation is for those")
         if not base.is_causal:
             raise TaskError(f"'{base.name}' sees the words to come, so it can't generate; fill-mask is for such bases")
 
-    def encode(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
+    def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         """Return blocks of packed texts, or a feature a row whose labels are -100 except on what should be said."""
         if self.prompt_column_name:
             prompts, completions = rows[self.prompt_column_name], rows[str(self.completion_column_name)]
@@ -127,8 +138,8 @@ class TextGeneration(Task):
             logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, label_smoothing=label_smoothing
         )
 
-    def share(self, batch: Mapping[str, Tensor]) -> float:
-        return super().share({"labels": batch["labels"][:, 1:]})
+    def loss_weight(self, batch: Mapping[str, Tensor]) -> float:
+        return super().loss_weight({"labels": batch["labels"][:, 1:]})
 
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         """Return for each feature the summed negative log-likelihood of its labels, and how many there are."""

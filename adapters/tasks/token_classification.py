@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..data.splits import LINE
 from ..errors import DataError
-from .columns import TAGS, check_labels, check_weights, choose, labels_of, shown, stream, visible
+from .columns import TAGS, check_labels, check_weights, choose, labels_of, labels_of_head, shown, stream, visible
 from .task import Rows, Task, weighted_loss
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ class TokenClassification(Task):
 
     name: ClassVar[str] = "token-classification"
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
-    default_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    probe_unit: ClassVar[Literal["text", "token"] | None] = "token"
+    peft_task_type: ClassVar[str | None] = "TOKEN_CLS"
+    usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "text_column_name": ("tokens",),
         "label_column_name": ("ner_tags",),
     }
@@ -98,7 +100,18 @@ class TokenClassification(Task):
             "label2id": {label: i for i, label in enumerate(self.labels)},
         }
 
-    def encode(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
+    def matching_head(self, count: Callable[[], int], names: Mapping[int, str]) -> Self:
+        return replace(self, labels=labels_of_head(self.labels, count(), names))
+
+    @property
+    def head_starts_solved(self) -> bool:
+        return len(self.labels) > 2  # from three labels on it was measured to pay (docs/training.md)
+
+    def accepts(self, column: str, value: Any) -> str | None:
+        words = isinstance(value, list) and all(isinstance(word, str) and word for word in value)
+        return None if isinstance(value, str) or words else "a text or a list of words"
+
+    def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         """Return the features of a batch; `first` holds, for each word, the position of its first sub-token, or -1."""
         texts, starts = zip(*(_joined(words) for words in rows[self._words]), strict=True)
         features = dict(
@@ -132,6 +145,14 @@ class TokenClassification(Task):
         if not (label_smoothing or self.label_weights):
             return super().loss(model, batch)
         return weighted_loss(model, batch, [float(w) for w in self.label_weights] or None, label_smoothing)
+
+    def probe_output(self, scores: Tensor, mask: Tensor, choices: int | None, config: Any, **labels: Any) -> Any:
+        from transformers.loss.loss_utils import ForTokenClassification
+        from transformers.modeling_outputs import TokenClassifierOutput
+
+        target = labels.get("labels")
+        loss = None if target is None else ForTokenClassification(scores, target, config)
+        return TokenClassifierOutput(loss=loss, logits=scores)
 
     def predictions(self, outputs: Sequence[Any], features: Dataset, data: Dataset | None) -> list[Any]:
         """Return the logits of each row's words, (words, labels); a word that was cut off has none and is outside."""

@@ -295,7 +295,7 @@ def _neighbour(base: Base, like: Adapter, found: dict[str, Patch]) -> Adapter:
     """Return an adapter of the same task with these patches and another head."""
     head = {n: like.tensors[f"base_model.model.{n}"].flip(0) for n in like.manifest["head"]}
     about: dict[str, Any] = {key: like.manifest[key] for key in ("task", "strategy", "metrics") if key in like.manifest}
-    model = base.task_model(task().auto_class, **task().config())
+    model = task().model(base)
     return Adapter.make(base, model, found, head, about)
 
 

@@ -117,14 +117,14 @@ def task_model(
     A new head always learns. A head that came with the base learns with strategies that train all of the base, and
     with those that train nothing of it; where it is tied to the base's embeddings, these get a copy to train.
     """
-    model = base.task_model(task.auto_class, **task.config())
+    model = task.model(base)
     names = set(base.head_names(model))
     whole = base_parameters == len(list(base.model.parameters()))
     if not task.new_head and learning and not whole:
         names -= base.from_checkpoint(model)
     untied = not names and not learning
     if untied:
-        model = base.task_model(task.auto_class, untied=True, **task.config())
+        model = task.model(base, untied=True)
         names = set(base.head_names(model))
     for name, p in model.named_parameters():
         if name in base.head_names(model):

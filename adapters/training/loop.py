@@ -64,7 +64,7 @@ def loop(run: Run, mixed: Precision) -> Dataset | Feed:
         for epoch in range(position.epoch, options.num_train_epochs + 1):
             steps.begin(position)
             batches.go_to(epoch - 1, position.batches)
-            if not run.task.steady:
+            if not run.task.fixed_features:
                 steps.feeds["train"].draws = functools.partial(_draw, options.seed, epoch)
             with watch.bar(f"epoch {epoch}/{options.num_train_epochs}", len(loader)) as bar:
                 steps.learn(loader, optimizer, scheduler, bar, position, stop)
@@ -76,7 +76,7 @@ def loop(run: Run, mixed: Precision) -> Dataset | Feed:
             if epoch < options.num_train_epochs:
                 steps.keep(optimizer, scheduler, position)
         validation = steps.feeds["validation"]
-    return validation if run.trunk is not None and run.trunk.whole else run.features["validation"]
+    return validation if run.trunk is not None and run.trunk.is_whole_base else run.features["validation"]
 
 
 @dataclass

@@ -27,7 +27,7 @@ from .accelerate_setup import _memory_saved, _prepared, _put_together
 from .param_groups import groups
 from .run_state import Run
 from .training_state import Position, capture
-from .trunk_cache import cached
+from .trunk_cache import cache_trunk
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -101,7 +101,7 @@ class Steps:
         run, accelerator, feed = self.run, self.accelerator, self.feeds["train"]
         self.model.train()
         if run.trunk is not None:
-            run.trunk.still()
+            run.trunk.set_eval()
         losses: list[float] = []
         for rows, batch in loader:
             counts = rows[0] >= 0  # or there are fewer rows than processes, and this one only takes part
@@ -148,7 +148,7 @@ class Steps:
         asked = (stop.signal or 0) if stop is not None else 0
         if self.accelerator.num_processes == 1:
             return _Told(loss.item(), 1.0, due, asked)
-        share = 0.0 if batch is None else float(self.run.task.share(batch))
+        share = 0.0 if batch is None else float(self.run.task.loss_weight(batch))
         mine = [float(loss.detach()) * share, share, float(due and processes.index() == 0)]
         mine += [float(asked == number) for number in SIGNALS]
         each = torch.tensor(mine, dtype=torch.float64, device=loss.device)
@@ -193,9 +193,9 @@ class Steps:
     def cut(self) -> None:
         """Run what is frozen below the lowest thing that learns once, where that pays, and feed the rest."""
         run = self.run
-        run.trunk, self.feeds = cached(run.base, run.model, run.task, run.fit, self.whole, run.options, run.watch)
+        run.trunk, self.feeds = cache_trunk(run.base, run.model, run.task, run.fit, self.whole, run.options, run.watch)
         if run.trunk is not None:
-            self._cut.enter_context(run.trunk.exchanged())
+            self._cut.enter_context(run.trunk.installed())
 
     def release(self) -> None:
         """Give the run its model back as it was, all of it."""

@@ -31,7 +31,7 @@ from .inputs import features_of
 from .loop import loop
 from .run_state import Run
 from .steps import predictions_of
-from .trunk_cache import room_for
+from .trunk_cache import memory_for_cache
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -141,7 +141,7 @@ def solve(run: Run, mixed: Precision) -> list[Any]:
 
 def how_solved(run: Run, mixed: Precision) -> search.How:
     """Return what a run's options say about solving."""
-    room = min(processes.gathered(room_for(run.options)))
+    room = min(processes.gathered(memory_for_cache(run.options)))
     return search.How(mixed.name, run.options.label_smoothing_factor, room, run.watch)
 
 
@@ -151,7 +151,7 @@ def starts_solved(run: Run) -> bool:
     By itself where texts or tokens have one of three labels or more: there it was measured to pay (docs/training.md).
     """
     if run.options.head_init == "auto":
-        return len(getattr(run.task, "labels", ())) > 2 and run.task.new_head
+        return run.task.head_starts_solved
     return run.options.head_init == "probe"
 
 
@@ -189,7 +189,7 @@ def learn(run: Run, mixed: Precision) -> list[Any]:
     run.best = None
     if run.predictions is not None and (run.sharded or (run.trunk is None and mixed.name == "no" and not run.refrozen)):
         return run.predictions
-    with run.trunk.exchanged() if run.trunk is not None and run.trunk.whole else contextlib.nullcontext():
+    with run.trunk.installed() if run.trunk is not None and run.trunk.is_whole_base else contextlib.nullcontext():
         return predictions_of(run, validation)
 
 

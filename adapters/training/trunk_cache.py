@@ -1,4 +1,4 @@
-"""The cache of hidden states of frozen layers."""
+"""Cache the outputs of a trunk over a split, in memory or in a file, and replay them batch by batch."""
 
 from __future__ import annotations
 
@@ -19,198 +19,233 @@ from ..errors import TrainingError
 from ..evaluation.outputs import apart
 from ..features import cache
 from ..features.feed import Feed, chunks, rows
-from ..features.hidden_states import States, disk
+from ..features.hidden_states import HiddenStates, disk_folder
 from ..runtime import processes
 from ..runtime.precision import precision
 from ..settings import TrainingOptions
 from ..watch import Watch
 from .fit import Fitted
-from .trunk import Trunk, _first_token, _largest, _Now, _on, find
+from .head_inputs import first_token_of, largest, level_of, moved_to
+from .trunk import Trunk, find_trunk
 
 if TYPE_CHECKING:
     from ..tasks import Task
 
 
 @dataclass
-class Kept(Feed):
-    """A split's features, with what the trunk said of them."""
+class CachedFeed(Feed):
+    """A split's features, and the outputs of the trunk for them: it owns the trunk, which knows of no cache.
+
+    Of the whole base, `level` says what the head reads and so what is cached: the "pooled" output, the "first" token
+    or "all" tokens.
+    """
 
     feed: Feed
     trunk: Trunk
     level: str = "all"
-    states: dict[str, States] = field(default_factory=dict)
+    states: dict[str, HiddenStates] = field(default_factory=dict)  # by stack; "hidden" and "pooled" of the whole base
     in_memory: bool = True
-    was_stored: bool = False  # by an earlier run
+    from_disk: bool = False  # written by an earlier run
 
     def __post_init__(self) -> None:
         self.shapes = self.feed.shapes
         choices = [count for count, _ in self.shapes]
         self.first = np.cumsum([0, *choices])
-        """Where each feature's texts begin; all but multiple choice have one."""
-        self._whole: dict[str, Tensor] | None = None
+        """The index of each feature's first text; only features of multiple choice have more than one."""
+        self._single_tokens: dict[str, Tensor] | None = None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is kept."""
+        """Bytes of the cached values."""
         return sum(states.nbytes for states in self.states.values())
 
-    # ---- filling
+    # ---- writing
 
-    def made(self, counts: Mapping[str, Sequence[int]], said: Mapping[str, Any], room: float) -> None:
-        """Make room for values like those `said` first."""
-        like: dict[str, tuple[Sequence[int], Tensor]] = {}
-        if self.trunk.whole:
-            self._type = type(said[""])
-            hidden, pooled = said[""][0], said[""].get("pooler_output")
-            one = [1] * len(counts[""])
-            if self.level != "pooled":
-                like["hidden"] = (counts[""] if self.level == "all" else one, hidden)
-            if self.level != "first" and pooled is not None:
-                like["pooled"] = (one, pooled)
-        else:
-            like = {stack: (counts[stack], hidden) for stack, hidden in said.items()}
+    def allocate(self, counts: Mapping[str, Sequence[int]], sample: Mapping[str, Any], room: float) -> None:
+        """Allocate memory or a file for values like those of `sample`, outputs of the trunk for a few features."""
+        like = self._like(counts, sample)
         size = sum(sum(each) * value.shape[-1] * value.element_size() for each, value in like.values())
         self.in_memory = size <= room
-        folder = None if self.in_memory else disk(size)
+        folder = None if self.in_memory else disk_folder(size)
         for name, (each, value) in like.items():
-            self.states[name] = States(each, value.shape[-1], value.dtype, folder)
+            self.states[name] = HiddenStates(each, value.shape[-1], value.dtype, folder)
 
-    def put(self, indices: Sequence[int], batch: Mapping[str, Tensor], said: Mapping[str, Any]) -> None:
-        """Keep what was said of a batch of features."""
+    def _like(
+        self, counts: Mapping[str, Sequence[int]], sample: Mapping[str, Any]
+    ) -> dict[str, tuple[Sequence[int], Tensor]]:
+        """Return by name how many vectors each text has, and a tensor of their width and dtype."""
+        if not self.trunk.is_whole_base:
+            return {stack: (counts[stack], hidden) for stack, hidden in sample.items()}
+        self._output_type = type(sample[""])
+        hidden, pooled = sample[""][0], sample[""].get("pooler_output")
+        one = [1] * len(counts[""])
+        like: dict[str, tuple[Sequence[int], Tensor]] = {}
+        if self.level != "pooled":
+            like["hidden"] = (counts[""] if self.level == "all" else one, hidden)
+        if self.level != "first" and pooled is not None:
+            like["pooled"] = (one, pooled)
+        return like
+
+    def write(self, indices: Sequence[int], batch: Mapping[str, Tensor], outputs: Mapping[str, Any]) -> None:
+        """Cache the outputs of the trunk for a batch of features."""
         texts = self.texts(indices)
         masks = self.trunk.masks(batch)
         for name, states in self.states.items():
             if name == "pooled":
-                states.put(texts, said[""]["pooler_output"])
+                states.write(texts, outputs[""]["pooler_output"])
             elif name == "hidden":
-                hidden = said[""][0]
-                states.put(texts, hidden[:, 0] if self.level == "first" else hidden[masks[""]])
+                hidden = outputs[""][0]
+                states.write(texts, hidden[:, 0] if self.level == "first" else hidden[masks[""]])
             else:
-                states.put(texts, said[name][masks[name]])
+                states.write(texts, outputs[name][masks[name]])
 
     def close(self) -> None:
-        """Let go of the files; what is mapped of them stays."""
+        """Close the files; mapped values stay readable."""
         for states in self.states.values():
             states.close()
 
-    def recalled(self, mixed: str) -> bool:
-        """Take what an earlier run kept of the same texts, base and cut; return whether there was any."""
-        tensors = cache.recall(self._file(mixed))
-        if tensors is None or set(tensors) != set(self.states):
+    # ---- on disk, between runs
+
+    def read_from_disk(self, mixed: str) -> bool:
+        """Read what an earlier run cached for the same texts, base and trunk; return whether all processes could."""
+        tensors = cache.read(self._file(mixed)) or {}
+        if not all(processes.gathered(set(tensors) == set(self.states))):
             return False
         for name, states in self.states.items():
-            states.put_back(tensors[name])
-        self.in_memory, self.was_stored = False, True
+            states.values = tensors[name]
+        self.in_memory, self.from_disk = False, True
         return True
 
-    def remember(self, mixed: str) -> None:
-        """Keep it all for later runs."""
-        cache.remember(self._file(mixed), {name: states.values for name, states in self.states.items()})
+    def write_to_disk(self, mixed: str) -> None:
+        """Write all values to disk for later runs."""
+        cache.write(self._file(mixed), {name: states.values for name, states in self.states.items()})
 
     def _file(self, mixed: str) -> Path:
         trunk = self.trunk
-        read = cache.digest(self.feed.features, labels=trunk.generates)
-        cut = [str(trunk.base.model.dtype), trunk.whole, trunk.frozen, list(trunk.stacks), self.level]
-        kinds = [str(s.dtype) for s in self.states.values()]
-        return cache.place(trunk.base.fingerprint, trunk.base.revision, cut, kinds, mixed, read)
+        texts = cache.digest(self.feed.features, labels=trunk.decodes_labels)
+        layers = [
+            str(trunk.base.model.dtype),
+            trunk.is_whole_base,
+            trunk.frozen_blocks,
+            list(trunk.stacks),
+            self.level,
+        ]
+        dtypes = [str(s.dtype) for s in self.states.values()]
+        return cache.path_of(trunk.base.fingerprint, trunk.base.revision, layers, dtypes, mixed, texts)
 
     # ---- batches
 
     def texts(self, indices: Sequence[int]) -> np.ndarray:
-        """Return the texts of some features, a feature's after another's."""
+        """Return the indices of the texts of some features, feature by feature."""
         return np.concatenate([np.arange(self.first[i], self.first[i + 1]) for i in indices])
 
     def batch(self, indices: Sequence[int]) -> dict[str, Any]:
         """Return some features as one batch, of single tokens where the head reads no others."""
         if self.level == "all":
             return self.feed.batch(indices)
-        if self._whole is None:  # nothing but labels is left to pad
+        if self._single_tokens is None:  # only labels are left to pad, so all features fit into memory at once
             parts = [
-                self.feed.collate([_first_token(row) for row in rows(self.feed.features, some)])
+                self.feed.collate([first_token_of(row) for row in rows(self.feed.features, some)])
                 for some in np.array_split(np.arange(len(self)), len(self) // 10_000 + 1)
             ]
-            self._whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-        where = torch.as_tensor(indices)
-        return {key: value[where] for key, value in self._whole.items()}
+            self._single_tokens = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        index = torch.as_tensor(indices)
+        return {key: value[index] for key, value in self._single_tokens.items()}
 
     @contextlib.contextmanager
     def using(self, indices: Sequence[int], batch: Mapping[str, Tensor]) -> Iterator[None]:
-        """Have the trunk's model take, inside, what was kept of a batch."""
-        self.trunk.now = _Now(self, self.texts(indices), self.trunk.masks(batch))
-        try:
+        """Replay, inside, the cached outputs for the active batch, made of these features."""
+        texts, masks = self.texts(indices), self.trunk.masks(batch)
+        outputs = {"": self._output(texts, masks[""])} if self.trunk.is_whole_base else self._padded(texts, masks)
+        with self.trunk.replaying(outputs):
             yield
-        finally:
-            self.trunk.now = None
 
-    def padded(self, now: _Now, stack: str, like: Tensor) -> Tensor:
-        """Return the hidden states of a batch's texts, (texts, tokens, features), zeros where there are none."""
-        values = self.states[stack].take(now.texts).to(like.device)
-        whole = values.new_zeros(*like.shape[:2], values.shape[-1])
-        whole[now.masks[stack]] = values
-        return whole
+    def _padded(self, texts: np.ndarray, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return each stack's cached hidden states, (texts, tokens, features), with zeros for padding."""
+        return {stack: _scatter(states.read(texts), masks[stack]) for stack, states in self.states.items()}
 
-    def output(self, now: _Now) -> Any:
-        """Return what the base says of a batch's texts."""
-        device, texts = now.masks[""].device, now.texts
-        said: dict[str, Tensor] = {}
+    def _output(self, texts: np.ndarray, mask: Tensor) -> Any:
+        """Return the base's output for some texts, of which `mask` are the tokens, (texts, tokens)."""
+        pooled: dict[str, Tensor] = {}
         if "pooled" in self.states:
-            said["pooler_output"] = self.states["pooled"].take(texts).to(device)
-        mask = now.masks[""]
+            pooled["pooler_output"] = self.states["pooled"].read(texts).to(mask.device)
         if self.level == "all":
-            values = self.states["hidden"].take(texts).to(device)
-            hidden = values.new_zeros(*mask.shape, values.shape[-1])
-            hidden[mask] = values
+            hidden = _scatter(self.states["hidden"].read(texts), mask)
         elif self.level == "first":
-            hidden = self.states["hidden"].take(texts).to(device).unsqueeze(1)
-        else:  # it isn't read, but it stands first
-            hidden = torch.zeros(1, device=device).expand(len(texts), 1, self.trunk.width)
-        return self._type(last_hidden_state=hidden, **said)
+            hidden = self.states["hidden"].read(texts).to(mask.device).unsqueeze(1)
+        else:  # not read by the head, but the first field of the output
+            hidden = torch.zeros(1, device=mask.device).expand(len(texts), 1, self.trunk.width)
+        return self._output_type(last_hidden_state=hidden, **pooled)
 
 
-def fill(trunk: Trunk, feed: Feed, room: float, watch: Watch, *, mixed: str = "no", store: bool = False) -> Kept:
-    """Run the trunk over a split and keep what it says: in memory where it takes no more than `room` bytes.
+def _scatter(vectors: Tensor, mask: Tensor) -> Tensor:
+    """Return vectors of tokens, (vectors, features), padded with zeros to (texts, tokens, features)."""
+    vectors = vectors.to(mask.device)
+    padded = vectors.new_zeros(*mask.shape, vectors.shape[-1])
+    padded[mask] = vectors
+    return padded
 
-    With `store`, what an earlier run kept is taken, and what is computed is kept for later ones. Raises `OSError`
-    where it takes a file and the disk is full.
+
+def fill_cache(
+    trunk: Trunk, feed: Feed, room: float, watch: Watch, *, mixed: str = "no", store: bool = False
+) -> CachedFeed:
+    """Run the trunk over a split and cache its outputs, in memory where they take no more than `room` bytes.
+
+    With `store`, values cached on disk by an earlier run are read, and computed ones are written there. Raises
+    `OSError` where a file is needed and the disk is full.
     """
-    kept = Kept(feed, trunk)
-    counts = trunk.counts(feed.features)
-    order = sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
-    here, several = processes.on_node()
-    each = list(chunks(order, feed.shapes))
-    whole = len(each) >= 4 * several  # else they are cut, so that each process has as much
-    mine = each[here::several] if whole else [part for chunk in each if (part := chunk[here::several])]
+    cached = CachedFeed(feed, trunk)
+    rank_on_node, _ = processes.on_node()
     was_training = trunk.model.training
     trunk.model.eval()
-    half = torch.autocast(trunk.model.device.type, torch.bfloat16, enabled=mixed == "bf16")
     try:
-        with contextlib.closing(kept), torch.no_grad():
-            with half:
-                said = trunk._watched(_on(feed.batch(order[:4]), trunk.model.device))
-            kept.level = trunk._level(feed, order[:4], said)
-            kept.made(counts, said, room)
-            if store and all(processes.gathered(kept.recalled(mixed))):
-                return kept
-            with processes.agreed(OSError), watch.bar("running the trunk", sum(map(len, mine))) as bar:
-                for chosen in mine:
-                    batch = _on(feed.batch(chosen), trunk.model.device)
-                    with half:
-                        said = trunk._watched(batch)
-                    kept.put(chosen, batch, said)
-                    bar.advance(len(chosen))
-            for states in kept.states.values():
-                states.done()
+        with contextlib.closing(cached), torch.no_grad():
+            _fill(cached, room, watch, mixed, store)
     finally:
         trunk.model.train(was_training)
-    if store and here == 0:
+    if store and rank_on_node == 0 and not cached.from_disk:
         try:
-            kept.remember(mixed)
+            cached.write_to_disk(mixed)
         except OSError as error:
-            watch.note("trunk", f"not kept for later runs: {error.strerror or error}")
-    return kept
+            watch.note("trunk", f"hidden states not saved for later runs: {error.strerror or error}")
+    return cached
 
 
-def cached(
+def _fill(cached: CachedFeed, room: float, watch: Watch, mixed: str, store: bool) -> None:
+    trunk, feed = cached.trunk, cached.feed
+    device = trunk.model.device
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=mixed == "bf16")
+    order = sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
+    few = order[:4]
+    with autocast:
+        sample = trunk.run(moved_to(feed.batch(few), device))
+    if trunk.is_whole_base and not trunk.task.generates:
+        cached.level = level_of(trunk, feed, few, sample[""])
+    cached.allocate(trunk.counts(feed.features), sample, room)
+    if store and cached.read_from_disk(mixed):
+        return
+    mine = _share_of_process(order, feed)
+    with processes.agreed(OSError), watch.bar("running the trunk", sum(map(len, mine))) as bar:
+        for chosen in mine:
+            batch = moved_to(feed.batch(chosen), device)
+            with autocast:
+                outputs = trunk.run(batch)
+            cached.write(chosen, batch, outputs)
+            bar.advance(len(chosen))
+    for states in cached.states.values():
+        states.finish()
+
+
+def _share_of_process(order: Sequence[int], feed: Feed) -> list[list[int]]:
+    """Return the batches that this process runs, of those that its node shares."""
+    rank, count = processes.on_node()
+    batches = list(chunks(order, feed.shapes))
+    if len(batches) >= 4 * count:
+        return batches[rank::count]
+    return [part for batch in batches if (part := batch[rank::count])]  # too few to share evenly, so each is split
+
+
+def cache_trunk(
     base: Base,
     model: Any,
     task: Task,
@@ -219,78 +254,86 @@ def cached(
     options: TrainingOptions,
     watch: Watch,
 ) -> tuple[Trunk | None, dict[str, Feed]]:
-    """Return the trunk and the splits with what it says of them, or no trunk and the splits as they are.
+    """Return the trunk and the splits with its outputs cached, or None and the splits unchanged; log which and why.
 
-    Says which and why. Raises `TrainingError` where the options ask for a trunk and there is none.
+    Raises `TrainingError` where the options require a cache and there can't be one.
     """
     try:
-        trunk = _worth_it(base, model, task, fit, options)
-        kept: dict[str, Feed] = {}
-        room = min(processes.gathered(room_for(options)))
-        for split, feed in feeds.items():
-            mixed, store = precision(options.mixed_precision).name, options.keep_features
-            if trunk.whole and split != "train":
-                mixed = "no"  # so that what is measured is what the finished model says
-            kept[split] = found = fill(trunk, feed, room, watch, mixed=mixed, store=store)
-            room -= found.nbytes if found.in_memory else 0
-        first = next(iter(kept.values()))
-        assert isinstance(first, Kept)
-        difference = max(processes.gathered(_difference(trunk, first, precision(options.mixed_precision).name)))
-        if not difference <= 1e-3:
-            raise _NoTrunk(f"what was kept gives other outputs, by {difference:.2g}")
-    except (_NoTrunk, OSError) as error:
-        reason = str(error) if isinstance(error, _NoTrunk) else f"can't keep it: {error.strerror or error}"
+        trunk = _worth_caching(base, model, task, fit, options)
+        cached = _cached_splits(trunk, feeds, options, watch)
+        mixed = precision(options.mixed_precision).name
+        difference = max(processes.gathered(_difference(trunk, next(iter(cached.values())), mixed)))
+        if not difference <= 1e-3:  # nor a NaN
+            raise _NotCached(f"outputs computed from cached hidden states differ by {difference:.2g}")
+    except (_NotCached, OSError) as error:
+        reason = str(error) if isinstance(error, _NotCached) else f"no disk space: {error.strerror or error}"
         if options.cache_trunk == "on":
             raise TrainingError(f"--cache-trunk on: {reason}") from error
         watch.note("trunk", f"not cached: {reason}")
         return None, dict(feeds)
-    rows = sum(map(len, kept.values()))
-    size = sum(k.nbytes for k in kept.values() if isinstance(k, Kept))
-    if all(k.was_stored for k in kept.values() if isinstance(k, Kept)):
-        watch.note("trunk", f"{trunk.depth}: kept of {rows:,} texts by an earlier run, {size / 1e6:,.1f} MB")
-        return trunk, kept
-    where = "memory" if all(k.in_memory for k in kept.values() if isinstance(k, Kept)) else "a file"
-    watch.note("trunk", f"{trunk.depth} run once over {rows:,} texts and kept: {size / 1e6:,.1f} MB in {where}")
-    return trunk, kept
+    watch.note("trunk", _described(trunk, list(cached.values())))
+    return trunk, dict(cached)
 
 
-class _NoTrunk(Exception):
-    """Why the trunk isn't cached."""
+class _NotCached(Exception):
+    """The reason why hidden states aren't cached."""
 
 
-def _worth_it(base: Base, model: Any, task: Task, fit: Fitted, options: TrainingOptions) -> Trunk:
+def _worth_caching(base: Base, model: Any, task: Task, fit: Fitted, options: TrainingOptions) -> Trunk:
     if options.cache_trunk == "off":
-        raise _NoTrunk("--cache-trunk off")
+        raise _NotCached("--cache-trunk off")
     if options.cache_trunk == "auto" and options.num_train_epochs < 2 and not options.keep_features:
-        raise _NoTrunk("in one epoch nothing is used twice")
-    found = find(base, model, task, fit)
-    if isinstance(found, str):
-        raise _NoTrunk(found)
-    return found
+        raise _NotCached("in one epoch no hidden states are used twice")
+    trunk = find_trunk(base, model, task, fit)
+    if isinstance(trunk, str):
+        raise _NotCached(trunk)
+    return trunk
 
 
-def room_for(options: TrainingOptions) -> float:
-    """Return how many bytes of memory what is kept may take."""
+def _cached_splits(
+    trunk: Trunk, feeds: Mapping[str, Feed], options: TrainingOptions, watch: Watch
+) -> dict[str, CachedFeed]:
+    cached: dict[str, CachedFeed] = {}
+    room = min(processes.gathered(memory_for_cache(options)))
+    for split, feed in feeds.items():
+        mixed = precision(options.mixed_precision).name
+        if trunk.is_whole_base and split != "train":
+            mixed = "no"  # so that validation outputs are those of the finished model
+        cached[split] = fill_cache(trunk, feed, room, watch, mixed=mixed, store=options.keep_features)
+        room -= cached[split].nbytes if cached[split].in_memory else 0
+    return cached
+
+
+def _described(trunk: Trunk, cached: Sequence[CachedFeed]) -> str:
+    texts, size = sum(map(len, cached)), f"{sum(each.nbytes for each in cached) / 1e6:,.1f} MB"
+    if all(each.from_disk for each in cached):
+        return f"{trunk.extent}: hidden states of {texts:,} texts were cached on disk by an earlier run, {size}"
+    place = "memory" if all(each.in_memory for each in cached) else "a file"
+    return f"{trunk.extent} run once over {texts:,} texts; hidden states cached: {size} in {place}"
+
+
+def memory_for_cache(options: TrainingOptions) -> float:
+    """Return the bytes of memory that cached hidden states may take."""
     if options.cache_memory is not None:
         return options.cache_memory * (1 << 30)
     return float(psutil.virtual_memory().available / 4)
 
 
-def _difference(trunk: Trunk, kept: Kept, mixed: str) -> float:
-    """Return by how much what the model says of a few features differs with what is kept, in shares of the largest.
+def _difference(trunk: Trunk, cached: CachedFeed, mixed: str) -> float:
+    """Return the largest difference that replaying makes to outputs for a few features, relative to the largest output.
 
-    Each is filled and asked by itself, so that both sides round alike.
+    Each feature is cached and run in a batch of its own, so that both sides round alike.
     """
 
-    def said(feed: Feed, i: int) -> Any:
-        batch = {k: v.to(trunk.model.device) for k, v in feed.batch([i]).items()}
+    def outputs(feed: Feed, i: int) -> Any:
+        batch = moved_to(feed.batch([i]), trunk.model.device)
         with torch.no_grad(), feed.using([i], batch):
             return trunk.task.outputs(trunk.model, batch)
 
-    few = range(min(4, len(kept)))
-    own = [said(kept.feed, i) for i in few]
-    alone = [Feed(kept.feed.features.select([i]), kept.feed.collate) for i in few]
-    filled = [fill(trunk, feed, math.inf, Watch(), mixed=mixed) for feed in alone]
-    with trunk.exchanged():
-        taken = [said(feed, 0) for feed in filled]
-    return apart(own, taken) / max(1.0, _largest(own))
+    few = range(min(4, len(cached)))
+    expected = [outputs(cached.feed, i) for i in few]
+    alone = [Feed(cached.feed.features.select([i]), cached.feed.collate) for i in few]
+    refilled = [fill_cache(trunk, feed, math.inf, Watch(), mixed=mixed) for feed in alone]
+    with trunk.installed():
+        replayed = [outputs(feed, 0) for feed in refilled]
+    return apart(expected, replayed) / max(1.0, largest(expected))

@@ -5,20 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..data.readers import Row
-from ..data.streams import TEXT, Given
+from ..data.streams import TEXT, InputRows
 from ..errors import AdapterkitError, DataError, OptionError, PoolError, unknown
 from ..store.registry import Registry
 from ..tasks import Task
 from ..tasks.columns import LABELS, TEXTS
-from ..tasks.multiple_choice import MultipleChoice
-from ..tasks.text2text_generation import Text2TextGeneration
-from ..tasks.text_generation import TextGeneration
-from ..tasks.token_classification import TokenClassification
 from ..watch import Watch
 
 if TYPE_CHECKING:
@@ -64,42 +60,22 @@ class _Asked:
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
         except IndexError:
-            wanted = " and ".join(self.task.asked)
+            wanted = " and ".join(self.task.input_columns)
             raise DataError(f"{where}: '{text}': {wanted} were expected, separated by tabs") from None
 
     def _value(self, own: str, column: str, value: Any, where: str) -> Any:
         """Return a value as the task takes it; numbers as texts."""
-        if isinstance(self.task, MultipleChoice) and own == self.task.question_column_name:
-            value = value or ""  # an ending may stand by itself
-        elif value is None or value in ([], {}) or (isinstance(value, str) and not value.strip()):
-            raise DataError(f"{where}: {column} is empty")
+        if value is None or value in ([], {}) or (isinstance(value, str) and not value.strip()):
+            if not self.task.may_be_empty(own):
+                raise DataError(f"{where}: {column} is empty")
+            value = value or ""
         if isinstance(value, int | float):
             return str(value)
         if isinstance(value, str) and not value.isascii() and re.search("[\ud800-\udfff]", value):
             raise DataError(f"{where}: {column} holds half of a surrogate pair, which is no character")
-        expected, fits = self._shape(own, value)
-        if not fits:
+        if expected := self.task.accepts(own, value):
             raise DataError(f"{where}: {column} is {str(value)[:60]}, but {expected} was expected")
         return value
-
-    def _shape(self, own: str, value: Any) -> tuple[str, bool]:
-        """Return what is expected of a value, in words, and whether it is so."""
-        text, task = isinstance(value, str), self.task
-        several = isinstance(value, list) and all(isinstance(v, str) and v for v in value)
-        if isinstance(task, TokenClassification):
-            return "a text or a list of words", text or several
-        if isinstance(task, MultipleChoice) and task.endings_column_name == (own,):
-            return "a list of at least 2 endings", several and len(value) > 1
-        if isinstance(task, Text2TextGeneration) and task.source_lang:
-            return f"a text or an object with '{task.source_lang}'", text or _holds(value, task.source_lang)
-        if isinstance(task, TextGeneration) and not task.prompt_column_name:
-            messages = isinstance(value, list) and all(_holds(v, "role", "content") for v in value)
-            return "a text or a list of messages", text or messages
-        return "a text", text
-
-
-def _holds(value: Any, *keys: str) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(value.get(key), str) and value[key] for key in keys)
 
 
 # ---- answers
@@ -122,7 +98,7 @@ class Answering:
     """
 
     def __init__(
-        self, given: Given, registry: Registry, names: Sequence[str] = (), *, text_columns: Sequence[str] = ()
+        self, given: InputRows, registry: Registry, names: Sequence[str] = (), *, text_columns: Sequence[str] = ()
     ) -> None:
         self.given, self.registry, self.text_columns = given, registry, text_columns
         self.names = list(dict.fromkeys(names))
@@ -137,18 +113,18 @@ class Answering:
         """In their order: those of all rows, or of the first ones of a stream."""
         if not names and ROUTE not in self.columns:
             there = ", ".join(registry.adapters()) or "none"
-            columns = "" if given.plain else f", or in a column '{ROUTE}', and there are {', '.join(self.columns)}"
+            columns = "" if given.texts_only else f", or in a column '{ROUTE}', and there are {', '.join(self.columns)}"
             raise given.error(f"which adapter? name one before the texts{columns}; registered: {there}")
-        if text_columns and given.plain:
+        if text_columns and given.texts_only:
             raise OptionError(f"--text-column-name={','.join(text_columns)}, but these are texts without columns")
         count = 0
-        for line, row in itertools.chain(self._first, rows) if given.again else self._first:
+        for line, row in itertools.chain(self._first, rows) if given.repeatable else self._first:
             self._questions(line, row)
             self.columns.update(dict.fromkeys(row))
             count += 1
-        self.total = count if given.again else None
+        self.total = count if given.repeatable else None
         """How many rows there are, where that can be known."""
-        self._rows: Iterable[tuple[int, Row]] = given if given.again else itertools.chain(self._first, rows)
+        self._rows: Iterable[tuple[int, Row]] = given if given.repeatable else itertools.chain(self._first, rows)
 
     def chunks(
         self,
@@ -188,7 +164,7 @@ class Answering:
             size += sum(len(v) if isinstance(v, str) else len(str(v)) for _, q in questions for v in q.values())
             slow = any(one.task.generates for one, _ in questions)
             full = count >= (4 * batch_size if slow else max(QUESTIONS, batch_size)) or size >= CHARACTERS
-            if full or (number >= len(self._first) and not self.given.more(0)):  # nobody waits for a row to come
+            if full or (number >= len(self._first) and not self.given.ready(0)):  # nobody waits for a row to come
                 yield chunk
                 chunk, count, size = [], 0, 0
         if chunk:
@@ -204,7 +180,11 @@ class Answering:
             if not name or not isinstance(name, str):
                 raise DataError(f"{where}: {ROUTE} is {'no name' if name else 'empty'}")
             asked = [self._adapter(name, [(line, row)], where)]
-        return [(one, one.question(row, where, plain=self.given.plain)) for one in asked]
+        return [(one, one.question(row, where, plain=self.given.texts_only)) for one in asked]
+
+    def headline(self, name: str, answer: dict[str, Any]) -> Any:
+        """Return the part of an adapter's answer that is written where there is one cell for it."""
+        return self._asked[name].task.headline(answer)
 
     # ---- adapters and their base
 
@@ -221,13 +201,13 @@ class Answering:
                 if self.names:
                     raise
                 raise type(error)(f"{where}: {error}") from error
-            columns = {} if self.given.plain else self._columns(name, adapter.task, [row for _, row in put], where)
+            columns = {} if self.given.texts_only else self._columns(name, adapter.task, [row for _, row in put], where)
             self._asked[name] = _Asked(name, reference, adapter, adapter.task, columns)
         return self._asked[name]
 
     def _columns(self, name: str, task: Task, put: list[Row], where: str) -> dict[str, str]:
         """Return where rows have what a task reads."""
-        wanted, there = task.asked, list(dict.fromkeys(column for row in put for column in row))
+        wanted, there = task.input_columns, list(dict.fromkeys(column for row in put for column in row))
         reads = f"adapter '{name}' reads {' + '.join(wanted)}"
         if chosen := self.text_columns:
             for column in chosen:
@@ -273,13 +253,13 @@ class Answering:
             raise type(error)(f"adapter '{name}': {error}") from error
 
 
-def _first(rows: Iterator[tuple[int, Row]], given: Given) -> list[tuple[int, Row]]:
+def _first(rows: Iterator[tuple[int, Row]], given: InputRows) -> list[tuple[int, Row]]:
     """Return the first rows, of a stream those that come within `FIRST_SECONDS`."""
     found: list[tuple[int, Row]] = []
     until = time.monotonic() + FIRST_SECONDS
     for one in itertools.islice(rows, QUESTIONS):
         found.append(one)
-        if not given.more(max(0.0, until - time.monotonic())):
+        if not given.ready(max(0.0, until - time.monotonic())):
             break
     return found
 

@@ -18,7 +18,6 @@ from ..evaluation.outputs import outputs
 from ..features.feed import Feed, chunks
 from ..io import tensors
 from ..probe import search
-from ..probe.model import BY_TOKEN
 from ..runtime.precision import Precision, precision
 from ..settings import TrainingOptions
 from ..training.accelerate_setup import accelerated
@@ -27,7 +26,7 @@ from ..training.inputs import batches_of, encoded
 from ..training.run_state import Run
 from ..training.steps import Steps, stepping
 from ..training.train import adapter_of, make_model, probes, solve, start_head, starts_solved
-from ..training.trunk_cache import Kept, room_for
+from ..training.trunk_cache import CachedFeed, memory_for_cache
 from ..watch import Watch
 from .meters import Clock, Memory
 from .outlook import Batching, Outlook, Seconds, Tried, TrunkPlan, parts_of
@@ -123,7 +122,7 @@ def _stepped(run: Run, mixed: Precision) -> _Measured:
             steps, map(steps.batch, (trying[len(trying) // 2], trying[-1]))
         )  # as an epoch after it, when memory is full
         trunk = _trunk(run, steps, whole)
-    if run.trunk is None or not run.trunk.whole:
+    if run.trunk is None or not run.trunk.is_whole_base:
         final = 0.0 if run.trunk is None and mixed.name == "no" else _seconds_to_say(run, few["validation"])
     del copies
     ran = _clock(run).laps.get("running the trunk", [])
@@ -234,12 +233,12 @@ def _trunk(run: Run, steps: Steps, whole: Mapping[str, Feed]) -> TrunkPlan:
     size = 0
     for split, feed in whole.items():
         few, counts = steps.feeds[split], run.trunk.counts(feed.features)
-        assert isinstance(few, Kept)
+        assert isinstance(few, CachedFeed)
         for name, states in few.states.items():
             texts = counts.get(name, counts[next(iter(counts))])
             alone = few.level != "all" or name == "pooled"  # one vector a text, or one a token
             size += (len(texts) if alone else sum(texts)) * states.width * states.dtype.itemsize
-    return TrunkPlan(True, run.trunk.depth, size, size <= room_for(run.options))
+    return TrunkPlan(True, run.trunk.extent, size, size <= memory_for_cache(run.options))
 
 
 def _seconds_to_run(laps: Sequence[float], few: Mapping[str, Feed], tokens: int) -> float:
@@ -267,7 +266,7 @@ def _solved(run: Run, mixed: Precision) -> _Measured:
     run.model, run.head, run.trainable, run.about = trial.model, trial.head, trial.trainable, trial.about
     few = encoded(trial)
     more = _validation_tokens(whole, run.options) / _validation_tokens(few, run.options)
-    by_token = run.task.auto_class in BY_TOKEN
+    by_token = run.task.probe_unit == "token"
     kept, tried = (search.most_kept(run.base, _units(feeds, by_token), by_token) for feeds in (whole, few))
     return _Measured(
         TrunkPlan(False, "a probe has what the base says in memory while it is solved"),

@@ -1,0 +1,113 @@
+"""A base under a head that is no class of transformers, called as a transformers model is."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from ..errors import TaskError
+from .tracing import forward_arguments
+
+if TYPE_CHECKING:
+    from .base import Base
+
+Head = Callable[[Any], nn.Module]
+"""Makes a head for a model's config: a module from hidden states and their mask to logits."""
+
+
+class HeadModel(nn.Module):
+    """A base, shared or of its own, and a head on its last hidden states."""
+
+    base_model_prefix = "base"
+
+    def __init__(self, base: Any, head: nn.Module, config: Any) -> None:
+        """Put `head` on `base`, a transformers model without a head.
+
+        `head(hidden, mask)` maps (texts, tokens, features) and (texts, tokens) to logits of any shape (texts, ...).
+        """
+        super().__init__()
+        self.base, self.head, self.config = base, head, config
+
+    @property
+    def base_model(self) -> Any:
+        """The base, as in a transformers model."""
+        return self.base
+
+    @property
+    def device(self) -> torch.device:
+        """Where the base is."""
+        device: torch.device = self.base.device
+        return device
+
+    @property
+    def supports_gradient_checkpointing(self) -> bool:
+        """Whether the base can recompute activations in place of storing them."""
+        return bool(self.base.supports_gradient_checkpointing)
+
+    def activation_checkpointing_enable(self, options: dict[str, Any]) -> None:
+        """Recompute the base's activations, as transformers does with these options."""
+        self.base.activation_checkpointing_enable(options)
+
+    def activation_checkpointing_disable(self) -> None:
+        """Store activations again."""
+        self.base.activation_checkpointing_disable()
+
+    def disable_input_require_grads(self) -> None:
+        """Undo what reentrant checkpoints need."""
+        self.base.disable_input_require_grads()
+
+    def get_output_embeddings(self) -> None:
+        """Return None: the head predicts no tokens."""
+
+    def can_generate(self) -> bool:
+        """Return False."""
+        return False
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, **others: Any) -> Any:
+        """Return an output with `logits`; arguments that the base doesn't take, such as labels, are ignored."""
+        accepted = inspect.signature(type(self.base).forward).parameters
+        arguments = {key: value for key, value in others.items() if key in accepted}
+        hidden = self.base(**(arguments | forward_arguments(self.base, input_ids, attention_mask)))[0]
+        return transformers.modeling_outputs.SequenceClassifierOutput(logits=self.head(hidden, attention_mask))
+
+
+def with_head(base: Base, head: Head, config: Mapping[str, Any]) -> HeadModel:
+    """Return a model of the shared base under a new head, drawn from torch's global generator.
+
+    Raises `TaskError` for an encoder-decoder, whose last hidden states belong to a text that isn't there yet.
+    """
+    if base.model.config.is_encoder_decoder:
+        raise TaskError(f"'{base.name}' is an encoder-decoder, and a head of a task's own needs an encoder or decoder")
+    settings = _settings(base.model.config, config)
+    model = HeadModel(base.model, head(settings).to(base.model.device, base.model.dtype), settings)
+    return model.eval()
+
+
+def unshared(base: Base, auto_class: str, head: Head | None, config: Mapping[str, Any]) -> Any:
+    """Load the base's checkpoint again under a head, as a model that shares nothing.
+
+    The model is one of `auto_class`, or of `HeadModel` where there is a `head`.
+    """
+    options: dict[str, Any] = {
+        "revision": base.revision or "main",
+        "use_safetensors": True,
+        "trust_remote_code": base.trust_remote_code,
+    }
+    if head is None:
+        return getattr(transformers, auto_class).from_pretrained(base.path, **options, **config)
+    plain = transformers.AutoModel.from_pretrained(base.path, **options)
+    settings = _settings(plain.config, config)
+    return HeadModel(plain, head(settings).to(plain.dtype), settings)
+
+
+def _settings(config: Any, changes: Mapping[str, Any]) -> Any:
+    settings = copy.deepcopy(config)
+    for key, value in changes.items():
+        setattr(settings, key, value)
+    return settings

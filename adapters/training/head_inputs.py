@@ -1,0 +1,71 @@
+"""Find which part of a frozen base's output a head reads: the pooled output, the first token, or all tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..evaluation.outputs import apart
+from ..features.feed import Feed, rows
+from .trunk import Trunk, base_replaced
+
+
+def level_of(trunk: Trunk, feed: Feed, indices: Sequence[int], output: Any) -> str:
+    """Return "pooled", "first" or "all", by trying on a few features what changes the head's outputs.
+
+    `output` is the base's output for these features, in their order.
+    """
+    few = rows(feed.features, indices)
+    texts = sum(choices for choices, _ in (feed.shapes[i] for i in indices))
+    batch = feed.collate(few)
+    hidden, pooled = output[0][:texts, : batch["input_ids"].shape[-1]], output.get("pooler_output")
+    others = {} if pooled is None else {"pooler_output": pooled[:texts]}
+    expected = _outputs(trunk, type(output)(last_hidden_state=hidden, **others), batch)
+    try:
+        short = feed.collate([first_token_of(row) for row in few])
+    except ValueError:  # labels token by token
+        return "all"
+    first = hidden[:, :1]
+    levels = {"pooled": (torch.full_like(first, float("nan")), others), "first": (first, {})}
+    for level, (tokens, more) in levels.items():
+        if _equal(expected, _outputs(trunk, type(output)(last_hidden_state=tokens, **more), short)):
+            return level
+    return "all"
+
+
+def _outputs(trunk: Trunk, output: Any, batch: Mapping[str, Any]) -> list[Any] | None:
+    """Return the task's outputs for an output of the base, or None where the head raises."""
+    with base_replaced(trunk.model, trunk.stub(lambda *args, **kwargs: output)):
+        try:
+            return trunk.task.outputs(trunk.model, moved_to(batch, trunk.model.device))
+        except (RuntimeError, IndexError, ValueError):
+            return None
+
+
+def first_token_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a feature with the first token of each of its texts alone."""
+    columns = [key for key in ("input_ids", "attention_mask", "token_type_ids") if key in row]
+    has_choices = isinstance(row["input_ids"][0], list)
+    return {**row, **{k: [ids[:1] for ids in row[k]] if has_choices else row[k][:1] for k in columns}}
+
+
+def _equal(expected: Any, actual: Any) -> bool:
+    """Tell whether two nests of numbers have one shape and nearly the same values."""
+    if expected is None or actual is None or np.shape(actual) != np.shape(expected):
+        return False
+    return apart(actual, expected) <= 1e-5 * max(1.0, largest(expected))
+
+
+def largest(value: Any) -> float:
+    """Return the largest magnitude in a nest of numbers, 0 for an empty one."""
+    if isinstance(value, list | tuple):
+        return max(map(largest, value), default=0.0)
+    return float(np.abs(np.asarray(value, dtype=float)).max(initial=0.0))
+
+
+def moved_to(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return a batch on a device."""
+    return {key: value.to(device) for key, value in batch.items()}
