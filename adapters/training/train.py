@@ -148,7 +148,7 @@ def how_solved(run: Run, mixed: Precision) -> search.How:
 def starts_solved(run: Run) -> bool:
     """Tell whether the head is to be solved before anything else learns.
 
-    By itself where texts or tokens have one of three labels or more: there it was measured to pay (docs/training.md).
+    With three labels or more for texts or tokens it pays by itself (measured in docs/explanation/training-cost.md).
     """
     if run.options.head_init == "auto":
         return run.task.head_starts_solved
