@@ -818,11 +818,11 @@ def test_options_of_generation_are_checked(tmp_path: Path) -> None:
             with pytest.raises(PoolError, match=said):
                 pool.generate(TEXTS, "a", **options)
         assert len(pool.generate(TEXTS, "a", eos_token_id=[tiny.EOS, 7], bad_words_ids=[[9]])) == len(TEXTS)
-        with pytest.raises(AdapterkitError, match=r"\d+ tokens and 8 new ones is more than the 64"):
+        with pytest.raises(AdapterkitError, match=r"\d+ tokens and 8 new ones exceeds the 64"):
             pool.generate(" ".join(TEXTS * 4), "a")
         with pytest.raises(PoolError, match="generates texts; use generate"):
             pool.outputs(TEXTS, "a")
-    with pytest.raises(DataError, match=r"\d+ tokens and 8 new ones is more than the 64"):
+    with pytest.raises(DataError, match=r"\d+ tokens and 8 new ones exceeds the 64"):
         predict(base, made.adapter(base, task), [" ".join(TEXTS * 4)])
 
 
