@@ -48,7 +48,7 @@ class Adapter:
             raise AdapterError(f"'{empty[0]}' holds no number; an adapter would lack what was learned there")
         manifest = {
             "format_version": FORMAT_VERSION,
-            "base": {**base.known_by(patches), "prefix": prefix},
+            "base": {**base.manifest_entry(patches), "prefix": prefix},
             **about,
             "patches": _stated(patches),
             "head": sorted(head),
@@ -220,7 +220,7 @@ class Adapter:
         if not differ:
             return self
         mismatch = {"trained_on": {key: own[key] for key in ("name", "fingerprint")}, "differs": differ}
-        moved = {**base.known_by(self.manifest["patches"]), "prefix": own["prefix"], "mismatch": mismatch}
+        moved = {**base.manifest_entry(self.manifest["patches"]), "prefix": own["prefix"], "mismatch": mismatch}
         return Adapter({**self.manifest, "base": moved}, self.tensors)
 
     @property
@@ -245,7 +245,7 @@ class Adapter:
         stated = self.manifest.get("added_tokens", {})
         if base.added_tokens == stated:
             return base
-        wider = (base.of or base).with_tokens(list(stated))
+        wider = (base.parent or base).with_tokens(list(stated))
         if wider.added_tokens != stated:
             raise AdapterError(f"the tokenizer gives the added tokens the ids {wider.added_tokens}, not {stated}")
         return wider

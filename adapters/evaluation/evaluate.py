@@ -1,4 +1,4 @@
-"""What a task model says of rows, and how good that is."""
+"""Evaluate an adapter on labelled rows, and predict with one."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def evaluate(
         features = encode(task, data, base, labelled=False, watch=watch)
     _check_some(features)
     with adapter.attached(base) as model:
-        said = outputs(task, model, features, base, batch_size=batch_size, watch=watch, deal=deal)
-        predictions = task.predictions(said, features, data)
+        values = outputs(task, model, features, base, batch_size=batch_size, watch=watch, deal=deal)
+        predictions = task.predictions(values, features, data)
         metrics = task.metrics(predictions, data)
         references = task.references(data)
         if not task.generates:
@@ -75,8 +75,8 @@ def evaluate(
         texts = generate(task, model, prompts, base, batch_size=batch_size, watch=watch, deal=deal)
     from ..metrics import text
 
-    said_well = text(texts, references)
-    both = Metrics(metrics.values | said_well.values, metrics.intervals | said_well.intervals, said_well.n)
+    of_texts = text(texts, references)
+    both = Metrics(metrics.values | of_texts.values, metrics.intervals | of_texts.intervals, of_texts.n)
     return Evaluation(both, [{"generated_text": t} for t in texts], {})
 
 
