@@ -21,7 +21,7 @@ from adapterkit.cli.common import (
     registry_option,
     size,
 )
-from adapterkit.discovery import default, installed
+from adapterkit.discovery import default_strategy, installed
 from adapterkit.errors import AdapterkitError, OptionError
 from adapterkit.store.registry import Registry
 from adapterkit.workflows.config_file import read_config
@@ -48,7 +48,7 @@ class RunCommand(click.Command):
         try:
             config = read_config(chosen["config"]) if "config" in chosen else {}
             both = {**config, **chosen}
-            strategy = default() if both.get("strategy") is None else str(both["strategy"])
+            strategy = default_strategy() if both.get("strategy") is None else str(both["strategy"])
             return [flag(option) for option in run_options(strategy, both.get("task")).values()]
         except AdapterkitError:
             if ctx.resilient_parsing:
