@@ -231,7 +231,7 @@ def test_an_error_of_inference_suggests_the_options_that_would_complete_the_comm
     assert infer_task(row, named) == "text-classification"
     with pytest.raises(DataError, match="which column is the label") as raised_too:
         task_class("text-classification")().with_columns(["text", "a", "b"])
-    assert raised_too.value.suggestion == ("--label-column", "a")
+    assert raised_too.value.suggestion == ("--label-column", "b")
 
 
 def test_other_names_of_tasks_are_known() -> None:
