@@ -61,7 +61,7 @@ from training_cases import (
 from training_report import chart, short, table
 
 from adapterkit import Base, Plan, Registry, evaluate, run
-from adapterkit.base.checkpoint import find
+from adapterkit.base.checkpoint import find_base
 from adapterkit.data import splits
 
 Training = Callable[[], Callable[[], float]]  # trains, and returns what then measures the test rows
@@ -131,7 +131,7 @@ def ours(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
 
 def trainer(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
     """Return the same for transformers' own model and Trainer, written as transformers' examples are."""
-    path = find(job["base"])
+    path = find_base(job["base"])
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
 
     def made(train: str, validation: str, epochs: int) -> Training:
