@@ -66,14 +66,14 @@ def command(
     splits = rows_of(where, name, adapter.task, train_file, test_file, watch)
 
     from adapterkit.base.base import Base
-    from adapterkit.workflows.run import register
+    from adapterkit.store.publish import publish
 
     stored = adapter.manifest["base"]
     base = Base.again(stored, where.locate(stored["name"]) if base_name is None else base_name)
     about = {"compressed_from": {"name": known, "version": version}}
     encoded = compress(base, adapter, encoding, splits, about=about, watch=watch)
     run_file = where.folder(known, version) / RUN_FILE
-    new, count = register(where, to, encoded, run_file.read_bytes() if run_file.exists() else None)
+    new, count = publish(where, to, encoded, run_file=run_file.read_bytes() if run_file.exists() else None)
     report = {"name": to, "version": new, "folder": str(where.folder(to, new)), **encoded.manifest["encoding"]}
     if as_json:
         print_json(report)

@@ -47,12 +47,13 @@ def command(
     where = Registry.at(registry)
     where.prepare()
 
-    from adapterkit.convert.peft_import import base_of, imported, register, task_of
+    from adapterkit.convert.peft_import import base_of, imported, task_of
     from adapterkit.convert.peft_reader import PeftFolder
+    from adapterkit.store.publish import publish
 
     folder = PeftFolder.read(source, revision)
     adapter = imported(folder, base_of(folder, base_name), task_of(folder, task), options)
-    version = register(where, own, adapter)
+    version = publish(where, own, adapter).version
     report = {
         "name": own,
         "version": version,

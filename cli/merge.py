@@ -62,7 +62,8 @@ def command(
 
     from adapterkit.base.base import Base
     from adapterkit.convert.combine import combine
-    from adapterkit.convert.merge import check_folder, merge, register
+    from adapterkit.convert.merge import check_folder, merge
+    from adapterkit.store.publish import publish
 
     if out is not None:
         check_folder(out)
@@ -83,7 +84,7 @@ def command(
         merge(base, adapter, out)
         report |= {"out": str(out), "auto_class": adapter.task.auto_class}
     if name is not None:
-        version = register(where, name, adapter)
+        version = publish(where, name, adapter).version
         report |= {"name": name, "version": version, "folder": str(where.folder(name, version))}
     if as_json:
         print_json(report)

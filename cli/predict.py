@@ -14,7 +14,7 @@ import click
 from adapterkit.cli.common import TerminalWatch, adapter_names, base_options, common_options, echo, registry_option
 from adapterkit.cli.writing import WRITERS, new_file, print_tables, records
 from adapterkit.data.readers import READERS
-from adapterkit.data.streams import STREAMED, Given, from_file, from_stream, from_texts
+from adapterkit.data.streams import STREAMED, InputRows, from_file, from_stream, from_texts
 from adapterkit.errors import DataError, OptionError
 from adapterkit.store.registry import Registry
 from adapterkit.watch import Watch
@@ -184,7 +184,7 @@ def _are_adapters(word: str, known: dict[str, Any]) -> bool:
     return like and any(name.partition("@")[0] in known for name in names)
 
 
-def _given(texts: tuple[str, ...], path: str | None, kind: str | None) -> Given:
+def _given(texts: tuple[str, ...], path: str | None, kind: str | None) -> InputRows:
     if texts and path:
         raise DataError(f"'{texts[0]}' is no registered adapter, and a text can't be given beside --file {path}")
     if kind and (texts or path not in (None, "-")):

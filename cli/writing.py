@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from adapterkit.cli.common import json_text, print_table
-from adapterkit.data.streams import Given
+from adapterkit.data.streams import InputRows
 from adapterkit.errors import DataError, OptionError
 from adapterkit.watch import Watch
 from adapterkit.workflows.answer import Answered, Answering
@@ -26,7 +26,7 @@ class _Layout:
     """How rows and answers become records."""
 
     answering: Answering
-    given: Given
+    given: InputRows
     columns: Collection[str]
     several: bool
     routed: bool

@@ -15,7 +15,7 @@ from huggingface_hub.repocard import metadata_load
 from adapterkit import Adapter, Base, Registry, run
 from adapterkit.adapter.model_card import card
 from adapterkit.convert.combine import combine
-from adapterkit.convert.merge import register
+from adapterkit.store.publish import publish
 from adapterkit.tasks.text_classification import TextClassification
 from tests import made
 from tests.test_strategies import plan
@@ -83,7 +83,7 @@ def test_a_base_and_data_on_the_hub_are_named_by_their_ids(
 
 def test_the_card_of_a_sum_says_of_what_and_no_metrics(tiny_base: Base, registry: Registry) -> None:
     adapter = combine(tiny_base, [(made.adapter(tiny_base, TASK), 0.7)], names=["first"])
-    text = (registry.folder("sum", register(registry, "sum", adapter)) / "README.md").read_text()
+    text = (registry.folder("sum", publish(registry, "sum", adapter).version) / "README.md").read_text()
     assert "| first | " in text
     assert "## Metrics" not in text
     assert "model-index" not in text

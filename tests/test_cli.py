@@ -18,8 +18,8 @@ from click.testing import CliRunner, Result
 
 from adapterkit import Registry
 from adapterkit.cli.main import main
-from adapterkit.convert.merge import register
 from adapterkit.discovery import installed
+from adapterkit.store.publish import publish
 from adapterkit.workflows.plan import run_options
 
 Adapt = Callable[..., Result]
@@ -117,7 +117,7 @@ def test_an_adapter_that_tells_little_is_shown_as_json(adapt: Adapt, trained: li
     adapter = registry.load("tiny")
     for part in ("parameters", "data"):
         del adapter.manifest[part]
-    register(registry, "little", adapter)
+    publish(registry, "little", adapter)
     said = adapt("show", "little")
     assert (said.exit_code, said.stderr.count("\n")) == (2, 1)
     assert "doesn't tell all of it (KeyError('parameters'))" in said.stderr
@@ -137,7 +137,7 @@ def test_what_a_stranger_wrote_moves_no_cursor(
         "strategy": {**m["strategy"], "name": odd, "options": {odd: odd}},
         "metrics": {**m["metrics"], odd: {"n": 3, odd: 0.5}},
     }
-    register(registry, "odd", adapter)
+    publish(registry, "odd", adapter)
     rows = tmp_path / "odd.csv"
     rows.write_text(small_csv.read_text().replace("neg", "\x1b[31mneg\x9b"))
     commands: list[list[str]] = [["list"], ["show", "odd"], ["diff", "tiny", "odd"], ["predict", "odd", odd]]
@@ -210,7 +210,7 @@ MISTAKES = {
     "file": (["run", "--train-file", "no.csv"], "no file 'no.csv'; '.' holds empty.csv, one.csv, rows.csv"),
     "kind of file": (["run", "--train-file", "."], ".: files that can be read end in .csv"),
     "demo": (["run", "--dataset", "demo:sentimant"], "did you mean 'sentiment'?"),
-    "both": (["run", "--dataset", "demo:sentiment", "--train-file", "rows.csv"], "or files of your own, not both"),
+    "both": (["run", "--dataset", "demo:sentiment", "--train-file", "rows.csv"], "or files, not both"),
     "column": (["run", "--train-file", "rows.csv", "--label-column", "lable"], "no column named 'lable'; did you mean"),
     "empty": (["run", "--train-file", "empty.csv"], "empty.csv:3: label is empty"),
     "one label": (["run", "--train-file", "one.csv"], "all 2 training rows have the label 'x' in column 'label'"),

@@ -17,8 +17,8 @@ from adapterkit import Adapter, Base, Plan, Registry, predict, run
 from adapterkit.convert import compress
 from adapterkit.evaluation.outputs import outputs
 from adapterkit.features.tokenize import encode as features_of
+from adapterkit.store.publish import publish
 from adapterkit.testing import tiny
-from adapterkit.workflows.run import register
 from tests import made
 from tests.test_encodings import full, size
 from tests.test_pool import classes
@@ -162,7 +162,7 @@ def test_a_task_that_names_no_column_is_refused_by_commands(
 ) -> None:
     adapter = made.adapter(tiny_base, classes())
     adapter.manifest["task"] = {"name": task, "options": {}}
-    register(Registry.at(None), "odd", adapter, None)
+    publish(Registry.at(None), "odd", adapter)
     for words in (
         ["compress", "odd", "--as", "bf16", "--train-file", small_csv, "--test-file", small_csv],
         ["eval", "odd", "--test-file", small_csv],

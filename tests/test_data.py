@@ -67,7 +67,7 @@ def test_rows_come_with_their_lines(tmp_path: Path, name: str, content: str | by
     [
         ("a.csv", "text,label\nhi,x\nhi,there,x\n", "a.csv:3: 3 cells, but the header has 2 columns"),
         ("a.csv", 'text,label\nhi,x\n"unclosed,x\n', "a.csv:3: unexpected end of data"),
-        ("a.csv", "text,text\nhi,x\n", "a.csv:1: column 'text' stands in the header twice"),
+        ("a.csv", "text,text\nhi,x\n", "a.csv:1: column 'text' occurs twice in the header"),
         ("a.csv", b"text,label\nhi,x\n\x81\xff,x\n", "bytes that are neither UTF-8 nor Windows-1252"),
         ("a.csv", "text,label\n", "a.csv: no rows"),
         ("a.csv", "", "a.csv: no rows"),
@@ -247,7 +247,7 @@ def test_one_bad_row_of_a_file_without_lines_is_a_row(tmp_path: Path) -> None:
 def test_a_file_of_bad_rows_alone_is_an_error_all_the_same(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", "x\ny\n")
     with pytest.raises(
-        DataError, match=r"no row is left of .*a.jsonl: 2 bad rows skipped in .*, first at line 1: not J"
+        DataError, match=r"no row of .*a.jsonl can be used: 2 bad rows skipped in .*, first at line 1: not J"
     ):
         data.read(path, DataOptions(skip_bad_rows=True))
 
@@ -310,7 +310,7 @@ def test_nothing_is_kept_of_a_file_that_changes_while_it_is_read(
 
 def test_a_cache_that_can_not_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", "/proc/nowhere")
-    with pytest.raises(DataError, match=r"a.csv can't be kept in '/proc/nowhere/adapterkit': "):
+    with pytest.raises(DataError, match=r"a.csv can't be cached in '/proc/nowhere/adapterkit': "):
         data.read(write(tmp_path / "a.csv", "a\n1\n"))
 
 
@@ -441,10 +441,10 @@ def test_a_data_set_of_the_hub_has_names_for_labels_and_numbers_for_lines(monkey
     assert splits.files == {"train": "hub:owner/name/part", "validation": "hub:owner/name/part"}
     assert splits.name == "name"
     assert splits.notes == [
-        "hub:owner/name/part: unsupervised left out, being neither train nor validation nor test",
-        "hub:owner/name/part: the labels of test aren't public, so it was left out",
+        "hub:owner/name/part: unsupervised ignored: neither train nor validation nor test",
+        "hub:owner/name/part: the labels of test aren't public, so it is ignored",
     ]
-    assert watch.notes == ["'owner/name' is no file and no folder: asking the Hub"]
+    assert watch.notes == ["'owner/name' is no file and no folder: looking it up on the Hub"]
     fingerprint = sets["train"]._fingerprint
     assert splits.describe()["train"] == {"file": "hub:owner/name/part", "rows": 2, "fingerprint": fingerprint}
 
@@ -452,7 +452,7 @@ def test_a_data_set_of_the_hub_has_names_for_labels_and_numbers_for_lines(monkey
 def test_two_splits_of_the_hub_for_one_of_ours_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     hub(monkeypatch, train=labelled(*[0, 1] * 10), validation_a=labelled(0), validation_b=labelled(1))
     splits = data.load(DataOptions(dataset="glue"))
-    assert splits.notes == ["hub:glue has validation_a and validation_b, so none was taken for validation"]
+    assert splits.notes == ["hub:glue has validation_a and validation_b; neither is used for validation"]
     data.cut_validation(splits, 10, 1, None)
     assert splits.describe()["validation"]["fingerprint"] == splits.describe()["train"]["fingerprint"]
 
@@ -460,7 +460,7 @@ def test_two_splits_of_the_hub_for_one_of_ours_are_said(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dataset": "sentimnt"}, "'sentimnt' is no file and no folder, and can't be had from the Hub ("),
+        ({"dataset": "sentimnt"}, "'sentimnt' is no file and no folder, and can't be loaded from the Hub ("),
         ({"dataset": "owner/sentimnt"}, "did you mean 'demo:sentiment'?"),
         ({"dataset": "bankng"}, "did you mean 'banking'?"),
         ({"dataset": "no/such"}, "in the package, as demo:NAME: chat, choice, ner, nli, qa, requests, sentiment, sim"),
@@ -470,8 +470,8 @@ def test_two_splits_of_the_hub_for_one_of_ours_are_said(monkeypatch: pytest.Monk
             {"dataset": "demo:qa", "dataset_config_name": "x"},
             "--dataset-config-name=x is for data from the Hub, not --d",
         ),
-        ({"train_file": "a.csv", "dataset_config_name": "x"}, "is for data from the Hub, not files of your own"),
-        ({"train_file": "a.csv", "dataset": "owner/name"}, "give --dataset owner/name or files of your own, not both"),
+        ({"train_file": "a.csv", "dataset_config_name": "x"}, "is for data from the Hub, not files"),
+        ({"train_file": "a.csv", "dataset": "owner/name"}, "give --dataset owner/name or files, not both"),
     ],
 )
 def test_a_data_set_that_is_nowhere_is_one_line(
@@ -551,3 +551,24 @@ def test_a_limit_draws_rows_at_random_and_the_same_again(tmp_path: Path) -> None
     assert len(first) == 20
     assert set(first["label"]) == {"a", "b"}
     assert first["text"][:] == again["text"][:]
+
+
+def test_reading_and_tokenizing_leave_the_settings_of_the_process_alone(tmp_path: Path, tiny_base: Any) -> None:
+    import datasets
+
+    from adapterkit.features.tokenize import encode
+
+    limit, hidden = csv.field_size_limit(), datasets.are_progress_bars_disabled()
+    datasets.enable_progress_bars()
+    try:
+        path = tmp_path / "rows.csv"
+        path.write_text(f"text,label\n{'long ' * 40_000},a\nshort,b\n")
+        found = data.read(str(path))
+        assert len(found[0]["text"]) == 200_000  # more than csv reads in a cell by default
+        task = TextClassification().with_columns(found.column_names).fit(found)
+        encode(task, found, tiny_base, labelled=True)
+        assert csv.field_size_limit() == limit
+        assert not datasets.are_progress_bars_disabled()
+    finally:
+        if hidden:
+            datasets.disable_progress_bars()

@@ -19,8 +19,8 @@ from click.testing import Result
 from adapterkit import AdapterkitError, Base, Pool, Registry, predict
 from adapterkit.base import digest_cache, fingerprint
 from adapterkit.convert.combine import combine
-from adapterkit.convert.merge import register
 from adapterkit.io.atomic import json_bytes, sha256
+from adapterkit.store.publish import publish
 from adapterkit.tasks.text_classification import TextClassification
 from adapterkit.testing import tiny
 from tests import made
@@ -195,7 +195,7 @@ def test_the_commands_say_a_mismatch_and_record_it_where_it_is_allowed(
     small_csv: Path,
     tmp_path: Path,
 ) -> None:
-    register(registry, "a", combine(tiny_base, [(made.adapter(tiny_base, TASK), 1.0)]))
+    publish(registry, "a", combine(tiny_base, [(made.adapter(tiny_base, TASK), 1.0)]))
     other, allow = ("--base", tiny_folder("bert", 1)), "--allow-base-mismatch"
     commands = [
         ("predict", "a", "fine food"),

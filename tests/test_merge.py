@@ -19,10 +19,11 @@ from torch import Tensor
 
 from adapterkit import Adapter, Base, Bias, LowRank, Patch, Registry, Replace
 from adapterkit.convert.combine import combine
-from adapterkit.convert.merge import merge, register
+from adapterkit.convert.merge import merge
 from adapterkit.discovery import installed
 from adapterkit.errors import AdapterError, BaseModelError
 from adapterkit.options import plain
+from adapterkit.store.publish import publish
 from adapterkit.tasks import Task, task_class
 from adapterkit.testing import tiny
 from tests import made
@@ -433,7 +434,7 @@ def test_peft_loads_a_combination_and_computes_the_same(
     model = peft_model(base, (4, 4) if combination_type == "linear" else (4, 2))
     parts = [(ours_of(base, model, "0"), 0.7), (ours_of(base, model, "1"), 0.6)]
     combined = combine(base, parts, combination_type)
-    folder = registry.folder("ab", register(registry, "ab", combined))
+    folder = registry.folder("ab", publish(registry, "ab", combined).version)
     plain_model = transformers.AutoModelForSequenceClassification.from_pretrained(base.path, num_labels=2)
     theirs = peft.PeftModel.from_pretrained(plain_model, folder).eval()
     with registry.load("ab").attached(base) as ours:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from adapterkit.data.readers import READERS, Bad, opened, rows
+from adapterkit.data.readers import READERS, BadRow, open_rows, rows
 from adapterkit.errors import DataError
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -147,7 +147,7 @@ def test_a_class_beyond_the_names_is_a_bad_row(name: str, tmp_path: Path) -> Non
     path = save(Dataset(table), tmp_path / name)
     with pytest.raises(DataError, match=rf"{name}:2: class 7, but the classes are 0 to 1: no, yes"):
         list(rows(path))
-    with opened(path) as (source, found):
+    with open_rows(path) as (source, found):
         assert [row["label"] if isinstance(row, dict) else "bad" for _, row in found] == ["yes", "bad", "no"]
         assert (source.unit, source.position()) == ("row", source.size)
 
@@ -206,7 +206,7 @@ BAD = {
         "a.json",
         squad(WHY, {**WHO, "answers": [{"text": "Bob", "answer_start": 0}]}, WHO),
         2,
-        "question 'q1': answer 'Bob' was expected at character 0 of the context; there is 'Ann'",
+        "question 'q1': answer 'Bob' was expected at character 0 of the context, not 'Ann'",
         2,
     ),
     "squad with an answer before the start": (
@@ -264,14 +264,14 @@ def test_a_bad_row_is_named_by_its_line_and_those_after_it_can_be_read(
         list(rows(path))
     assert str(caught.value).startswith(f"{path}:{line}: {reason}")
     assert "\n" not in str(caught.value)
-    with opened(path) as (_, found):
+    with open_rows(path) as (_, found):
         read = [row for _, row in found]
     assert sum(isinstance(row, dict) for row in read) == left
-    assert any(isinstance(row, Bad) for row in read)
+    assert any(isinstance(row, BadRow) for row in read)
 
 
 SPOILT = {
-    "csv with a column twice": ("a.csv", "\na,a\n", "a.csv:2: column 'a' stands in the header twice"),
+    "csv with a column twice": ("a.csv", "\na,a\n", "a.csv:2: column 'a' occurs twice in the header"),
     "csv with an open quote on top": ("a.csv", '"a,b\n1,2\n', "a.csv:1: unexpected end of data"),
     "tsv with odd bytes on top": ("a.tsv", b"\x81\tb\n", "a.tsv:1: bytes that are neither UTF-8 nor Windows-1252"),
     "json cut short": ("a.json", '[{"a": 1},\n', "a.json:2: not JSON: Expecting value at column 1"),
@@ -290,7 +290,7 @@ SPOILT = {
 
 @pytest.mark.parametrize(("name", "content", "message"), SPOILT.values(), ids=SPOILT)
 def test_what_spoils_a_whole_file_is_one_line(name: str, content: str | bytes, message: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught, opened(write(tmp_path / name, content)) as (_, found):
+    with pytest.raises(DataError) as caught, open_rows(write(tmp_path / name, content)) as (_, found):
         list(found)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -17,8 +17,8 @@ import torch
 from click.testing import Result
 
 from adapterkit import Base, Registry
-from adapterkit.convert.merge import register
 from adapterkit.store.maintenance import doctor
+from adapterkit.store.publish import publish
 from adapterkit.tasks import task_class
 from tests import made
 
@@ -39,7 +39,7 @@ def shop(registry: Registry, tiny_base: Base) -> Registry:
             "combination_type": "cat",
             "metrics": {"validation": {"accuracy": 0.5 + seed / 10, "n": 10, "intervals": {}}},
         }
-        register(registry, name, adapter)
+        publish(registry, name, adapter)
     return registry
 
 

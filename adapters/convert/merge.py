@@ -18,8 +18,6 @@ from torch import Tensor
 from transformers.utils import cached_file
 
 from ..adapter.adapter import Adapter
-from ..adapter.manifest import MANIFEST, TENSORS
-from ..adapter.model_card import CARD, card
 from ..base.added_tokens import as_plain
 from ..base.base import Base
 from ..base.word_vectors import WordVectorsConfig
@@ -27,8 +25,6 @@ from ..errors import AdapterError, RegistryError
 from ..io.atomic import new_folder
 from ..patches.patch import Patch
 from ..patches.replace import Replace
-from ..store.registry import Registry
-from ..store.version_files import entry_of
 
 GENERATION = "generation_config.json"
 SENTENCEPIECE = "tokenizer.model"
@@ -179,10 +175,3 @@ def _plain_words(place: Path) -> Iterator[None]:
     except (RegistryError, SafetensorError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())
         raise AdapterError(said if isinstance(error, RegistryError) else f"can't write '{place}': {said}") from error
-
-
-def register(registry: Registry, name: str, adapter: Adapter) -> str:
-    """Store a combination as the current version of `name` and return that version. Raises `RegistryError`."""
-    m, files = adapter.manifest, adapter.files()
-    entry = {**entry_of(m, len(files[TENSORS])), "best": adapter.task.best}
-    return registry.add(name, {**files, CARD: card(name, files[MANIFEST])}, entry)

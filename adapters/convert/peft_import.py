@@ -11,8 +11,6 @@ from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
 
 from ..adapter.adapter import Adapter
-from ..adapter.manifest import MANIFEST, TENSORS
-from ..adapter.model_card import CARD, card
 from ..adapter.peft_config import KEY_PREFIX
 from ..base.base import Base
 from ..base.checkpoint import known_as
@@ -22,8 +20,6 @@ from ..errors import AdapterError
 from ..modules import owners
 from ..options import build, plain
 from ..patches.patch import Patch
-from ..store.registry import Registry
-from ..store.version_files import entry_of
 from ..tasks import TASKS, Task, task_class
 from .peft_parity import check_equal
 from .peft_reader import PeftFolder
@@ -75,13 +71,6 @@ def imported(folder: PeftFolder, base: Base, task: type[Task], options: Mapping[
     adapter.manifest["parameters"] = sum(tensor.numel() for tensor in adapter.tensors.values())
     check_equal(folder, base, adapter)
     return adapter
-
-
-def register(registry: Registry, name: str, adapter: Adapter) -> str:
-    """Store an adapter that was taken in as the current version of `name`; return that version."""
-    m, files = adapter.manifest, adapter.files()
-    entry = {**entry_of(m, len(files[TENSORS])), "best": adapter.task.best}
-    return registry.add(name, {**files, CARD: card(name, files[MANIFEST])}, entry)
 
 
 def _model(base: Base, task: Task, untied: bool) -> Any:

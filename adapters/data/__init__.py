@@ -1,1 +1,5 @@
-"""Rows: files to read, splits, and the Arrow cache."""
+"""Rows: files to read, splits, rows in memory, and the Arrow cache."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

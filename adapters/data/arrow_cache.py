@@ -1,4 +1,4 @@
-"""Keep what was read of a file as an Arrow table on disk, and find it again by the content."""
+"""Cache the rows of a file as an Arrow table on disk, keyed by the content of the file."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 from ..settings import DataOptions
 from ..watch import Watch
-from .readers import VERSION, Bad, Found, Row, Source
+from .readers import VERSION, BadRow, NumberedRows, Row, Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 LINE = "__line__"
-"""The column that says where in its file a row stands: its line or, in a file without lines, its number from 1."""
-Start = Callable[[], AbstractContextManager[tuple[Source, Found]]]
+"""The column with a row's line in its file or, in a file without lines, its number from 1."""
+Start = Callable[[], AbstractContextManager[tuple[Source, NumberedRows]]]
 
 
 @dataclass
 class _Skipped:
-    """How many rows were left out, and the first of them."""
+    """The number of skipped rows, and the first of them."""
 
     count: int = 0
     line: int = 0
@@ -40,7 +40,7 @@ class _Skipped:
         return f"{self.count:,} bad {rows} skipped in {name}, {first}at {self.unit} {self.line}: {self.reason}"
 
 
-def kept(
+def cached_dataset(
     name: str,
     key: Mapping[str, Any],
     start: Start,
@@ -49,24 +49,24 @@ def kept(
     notes: list[str] | None,
     check: Callable[[], None] = lambda: None,
 ) -> Dataset:
-    """Return the rows that `start` hands out as a data set, from those kept under `key` where they are."""
+    """Return the rows that `start` opens as a data set, from the cache where they are there under `key`."""
     import datasets
 
-    whole = {**key, "version": VERSION, "skip_bad_rows": options.skip_bad_rows}
-    digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    identity = {**key, "version": VERSION, "skip_bad_rows": options.skip_bad_rows}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     folder = Path(datasets.config.HF_DATASETS_CACHE, "adapterkit")
     rows, skipped = folder / f"{digest}.arrow", folder / f"{digest}.json"
     if not (rows.exists() and skipped.exists()):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".") as beside:
-                new = Path(beside, "rows"), Path(beside, "skipped")
-                new[1].write_text(json.dumps(vars(_write(start, new[0], options, watch or Watch()))))
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+                new_rows, new_skipped = Path(temporary, "rows"), Path(temporary, "skipped")
+                new_skipped.write_text(json.dumps(vars(_write(start, new_rows, options, watch or Watch()))))
                 check()
-                os.replace(new[1], skipped)
-                os.replace(new[0], rows)
+                os.replace(new_skipped, skipped)
+                os.replace(new_rows, rows)
         except OSError as error:
-            raise DataError(f"{name} can't be kept in '{folder}': {error.strerror or error}") from error
+            raise DataError(f"{name} can't be cached in '{folder}': {error.strerror or error}") from error
     left_out = _Skipped(**json.loads(skipped.read_text()))
     if left_out.count and notes is not None:
         notes.append(left_out.note(name))
@@ -74,14 +74,14 @@ def kept(
 
 
 def _write(start: Start, target: Path, options: DataOptions, watch: Watch) -> _Skipped:
-    """Write rows to an Arrow file. They are read once, or twice where the first ones don't tell a column's type."""
+    """Write rows to an Arrow file. They are read once, or twice where later rows widen the type of a column."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
     schema = pa.schema([])
     while True:
-        with start() as (source, found), _Bar(watch, source) as bar, open(target, "wb") as out:
+        with start() as (source, numbered), _Bar(watch, source) as bar, open(target, "wb") as out:
             fit = Fit(source.name, schema, options.skip_bad_rows)
-            if _stream(fit, _chunks(source, found, bar), out):
+            if _stream(fit, _chunks(source, numbered, bar), out):
                 out.flush()
                 os.fsync(out.fileno())
                 fit.skipped.unit = source.unit
@@ -89,8 +89,8 @@ def _write(start: Start, target: Path, options: DataOptions, watch: Watch) -> _S
             schema = fit.schema
 
 
-def _stream(fit: Fit, chunks: Iterable[list[tuple[int, Row | Bad]]], out: Any) -> bool:
-    """Write chunks of rows as long as the types of the first chunk do for the others; return whether they did."""
+def _stream(fit: Fit, chunks: Iterable[list[tuple[int, Row | BadRow]]], out: Any) -> bool:
+    """Write chunks of rows; return whether the column types of the first chunk fit all others."""
     import pyarrow as pa
 
     writer = first = None
@@ -104,16 +104,16 @@ def _stream(fit: Fit, chunks: Iterable[list[tuple[int, Row | Bad]]], out: Any) -
             writer.write_batch(batch)
     if writer is None:
         if fit.skipped.count:
-            raise DataError(f"no row is left of {fit.name}: {fit.skipped.note(fit.name)}")
+            raise DataError(f"no row of {fit.name} can be used: {fit.skipped.note(fit.name)}")
         raise DataError(f"{fit.name}: no rows")
     writer.close()
     return bool(fit.schema == first)
 
 
-def _chunks(source: Source, found: Found, bar: _Bar) -> Iterator[list[tuple[int, Row | Bad]]]:
+def _chunks(source: Source, numbered: NumberedRows, bar: _Bar) -> Iterator[list[tuple[int, Row | BadRow]]]:
     """Yield a thousand rows at a time, fewer where they are long."""
-    chunk: list[tuple[int, Row | Bad]] = []
-    for item in found:
+    chunk: list[tuple[int, Row | BadRow]] = []
+    for item in numbered:
         chunk.append(item)
         if len(chunk) == 1000 or source.position() - bar.reached > 1 << 24:
             yield chunk
@@ -124,11 +124,11 @@ def _chunks(source: Source, found: Found, bar: _Bar) -> Iterator[list[tuple[int,
 
 
 SLOW = 2.0
-"""After how many seconds a bar is worth showing."""
+"""The seconds after which a progress bar is shown."""
 
 
 class _Bar(ExitStack):
-    """Show how far the reading has come, where it takes long."""
+    """Show a progress bar where reading takes long."""
 
     def __init__(self, watch: Watch, source: Source) -> None:
         super().__init__()
@@ -147,16 +147,16 @@ class _Bar(ExitStack):
 
 
 class Fit:
-    """Give rows one type a column, as wide as all of them need, and find those that don't fit the ones before."""
+    """Give each column one type, as wide as its rows need, and sort out the rows that don't fit the rows before."""
 
     def __init__(self, name: str, schema: Any, skip: bool) -> None:
         self.name, self.schema, self.skip = name, schema, skip
         self.skipped = _Skipped()
 
-    def batch(self, chunk: list[tuple[int, Row | Bad]]) -> Any:
-        """Return the rows of a chunk as a record batch, None where none is left; `schema` grows with them."""
-        bad = [(line, row.reason) for line, row in chunk if isinstance(row, Bad)]
-        good = [(line, {**row, LINE: line}) for line, row in chunk if not isinstance(row, Bad)]
+    def batch(self, chunk: list[tuple[int, Row | BadRow]]) -> Any:
+        """Return the rows of a chunk as a record batch, or None where all are bad; `schema` is widened by them."""
+        bad = [(line, row.reason) for line, row in chunk if isinstance(row, BadRow)]
+        good = [(line, {**row, LINE: line}) for line, row in chunk if not isinstance(row, BadRow)]
         batch = None
         while good and batch is None:
             try:
@@ -165,7 +165,7 @@ class Fit:
                 good, unfit = self._sifted(good)
                 bad += unfit
         if bad:
-            self._leave_out(bad)
+            self._skip(bad)
         if batch is not None:
             self.schema = batch.schema
         return batch
@@ -180,7 +180,7 @@ class Fit:
                 bad.append((line, _misfit(row, self.schema, error)))
         return good, bad
 
-    def _leave_out(self, bad: list[tuple[int, str]]) -> None:
+    def _skip(self, bad: list[tuple[int, str]]) -> None:
         line, reason = min(bad)
         if not self.skip:
             raise DataError(f"{self.name}:{line}: {reason}")
@@ -190,28 +190,28 @@ class Fit:
 
 
 UNFIT = (ValueError, TypeError, OverflowError, NotImplementedError)
-"""What pyarrow raises where a value is not of a column's type; its own errors are kinds of these."""
+"""What pyarrow raises for a value that is not of a column's type; its own errors are subclasses of these."""
 
 
 def _record(rows: list[Row], schema: Any) -> Any:
     """Return rows as a record batch whose types are those of `schema`, widened where these rows need it.
 
-    A whole number widens to a fraction, nothing to anything, an object to one with more keys; nothing else.
+    A whole number widens to a fraction, null to anything, an object to one with more keys; nothing else.
     """
     import pyarrow as pa
 
     names = dict.fromkeys([*schema.names, *(name for row in rows for name in row)])
     columns = {name: [row.get(name) for row in rows] for name in names}
-    found = pa.RecordBatch.from_pydict(columns)
-    for name, kind in zip(found.schema.names, found.schema.types, strict=True):
+    batch = pa.RecordBatch.from_pydict(columns)
+    for name, kind in zip(batch.schema.names, batch.schema.types, strict=True):
         if kind == pa.float64() and any(isinstance(value, bool) for value in columns[name]):
-            raise TypeError("true or false among numbers")  # pyarrow would make 1.0 of it
-    wide = pa.unify_schemas([schema, found.schema], promote_options="permissive")
-    return found if found.schema == wide else pa.RecordBatch.from_pydict(columns, schema=wide)
+            raise TypeError("true or false among numbers")  # pyarrow would convert it to 1.0
+    wide = pa.unify_schemas([schema, batch.schema], promote_options="permissive")
+    return batch if batch.schema == wide else pa.RecordBatch.from_pydict(columns, schema=wide)
 
 
 def _misfit(row: Row, schema: Any, error: Exception) -> str:
-    """Say which column of a row doesn't fit the rows before, what it holds and what was expected."""
+    """Return which column of a row doesn't fit the rows before, what it holds and what was expected."""
     import pyarrow as pa
 
     for name, value in row.items():
@@ -240,7 +240,7 @@ def _plain(error: Exception) -> str:
 
 
 def _words(kind: Any) -> str:
-    """Say an Arrow type in words."""
+    """Return an Arrow type in words."""
     import pyarrow as pa
 
     if pa.types.is_list(kind):

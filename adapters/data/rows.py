@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 from ..settings import DataOptions
 from .arrow_cache import LINE, Fit
-from .readers import Bad, Found, Row, Source, table_rows
+from .readers import BadRow, NumberedRows, Row, Source, table_rows
 from .splits import Splits, limited
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def as_rows(rows: Any) -> tuple[list[Any], bool]:
         return [rows], True
     if isinstance(rows, os.PathLike):
         raise DataError(f"texts or rows were expected, got the path '{os.fspath(rows)}'; `adapt predict` reads files")
-    if (found := _table_rows("rows", rows)) is not None:
-        return [row for _, row in _sound("rows", found)], False
+    if (numbered := _table_rows("rows", rows)) is not None:
+        return [row for _, row in _valid("rows", numbered)], False
     if isinstance(rows, bytes | bytearray) or not isinstance(rows, Iterable):
         raise DataError(f"a text, a dict, or a list or data frame of them was expected, got {_kind(rows)}")
     listed = list(rows)
@@ -78,27 +78,27 @@ def memory_dataset(rows: Any, name: str, options: DataOptions | None = None, not
     return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=_digest(table))
 
 
-def _rows(name: str, rows: Any) -> Found:
+def _rows(name: str, rows: Any) -> NumberedRows:
     """Return rows with their numbers, from 1."""
     split = name.removeprefix(MEMORY)
     if isinstance(rows, str | os.PathLike):
         raise DataError(f"{split} must hold rows, got '{rows}'; for a file, give {split}_file={str(rows)!r}")
-    if (found := _table_rows(name, rows)) is not None:
-        return found
+    if (numbered := _table_rows(name, rows)) is not None:
+        return numbered
     if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
         raise DataError(f"{split} must be a datasets.Dataset, a pandas DataFrame or a list of dicts, got {_kind(rows)}")
     return enumerate(map(_row, rows), start=1)
 
 
-def _row(row: Any) -> Row | Bad:
+def _row(row: Any) -> Row | BadRow:
     if not isinstance(row, Mapping):
-        return Bad(f"a dict of columns was expected, got {_kind(row)}: {str(row)[:40]!r}")
+        return BadRow(f"a dict of columns was expected, got {_kind(row)}: {str(row)[:40]!r}")
     if odd := [key for key in row if not isinstance(key, str)]:
-        return Bad(f"names of columns must be texts, got {odd[0]!r}")
+        return BadRow(f"names of columns must be texts, got {odd[0]!r}")
     return dict(row)
 
 
-def _table_rows(name: str, rows: Any) -> Found | None:
+def _table_rows(name: str, rows: Any) -> NumberedRows | None:
     """Return the rows of a data set, data frame or Arrow table; None for what is none of them."""
     import pyarrow as pa
 
@@ -114,9 +114,9 @@ def _table_rows(name: str, rows: Any) -> Found | None:
     return table_rows(Source(name, len(rows)), {}, rows.to_batches(1000))
 
 
-def _sound(name: str, found: Found) -> Iterator[tuple[int, Row]]:
-    for number, row in found:
-        if isinstance(row, Bad):
+def _valid(name: str, numbered: NumberedRows) -> Iterator[tuple[int, Row]]:
+    for number, row in numbered:
+        if isinstance(row, BadRow):
             raise DataError(f"{name}:{number}: {row.reason}")
         yield number, row
 

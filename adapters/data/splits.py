@@ -1,4 +1,4 @@
-"""From the files that a user has to three data sets: train, validation, test."""
+"""Load the train, validation and test splits from files, a folder, the demo data or the Hub."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from ..errors import DataError, unknown
 from ..settings import DataOptions
 from ..watch import Watch
 from .arrow_cache import LINE as LINE
-from .arrow_cache import kept
-from .readers import READERS, Found, Source, open_file, opened, table_rows
+from .arrow_cache import cached_dataset
+from .progress import bars_hidden
+from .readers import READERS, NumberedRows, Source, open_file, open_rows, table_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,16 +32,16 @@ WORDS = {
     "validation": {"validation", "valid", "val", "dev", "development", "eval"},
     "test": {"test", "testing", "tst"},
 }
-"""How people call the splits in the names of their files."""
+"""The words for a split in file names."""
 HUB = "hub:"
-"""What the name of a data set from the Hub begins with where a file's path is expected."""
+"""The prefix of the name of a Hub data set where a file's path is expected."""
 
 
 @dataclass
 class Splits:
-    """The data sets of a run, each with the file it came from, and remarks on how they were made.
+    """The data sets of a run, each with its file, and notes about how they were split.
 
-    The file of a split from the Hub is "hub:owner/name", and `fingerprints` holds what datasets knows its content by.
+    The file of a split from the Hub is "hub:owner/name", and `fingerprints` holds its fingerprint in datasets.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Splits:
         return Splits(self.name, dict(self.sets), dict(self.files), list(self.notes), dict(self.fingerprints))
 
     def describe(self) -> dict[str, Any]:
-        """Return what a manifest keeps of the data: file names, rows, and a digest of each file."""
+        """Return the description of the data for a manifest: file names, numbers of rows, and a digest of each file."""
         return {split: self._described(split) for split in self.sets}
 
     def _described(self, split: str) -> dict[str, Any]:
@@ -75,18 +76,18 @@ class Splits:
 def load(options: DataOptions, watch: Watch | None = None) -> Splits:
     """Read the splits that the options name; without any, the data set demo:sentiment.
 
-    Where there is no validation split, none is cut here: `cut_validation` does it once the task knows its labels.
+    Where there is no validation split, `cut_validation` makes one, once the task has its labels.
     Raises `DataError` for a missing file or data set and, unless it may be skipped, an unreadable row.
     """
     given = {"train": options.train_file, "validation": options.validation_file, "test": options.test_file}
     files = {split: path for split, path in given.items() if path}
     dataset = options.dataset or (None if files else "demo:sentiment")
     if dataset and files:
-        raise DataError(f"give --dataset {dataset} or files of your own, not both")
+        raise DataError(f"give --dataset {dataset} or files, not both")
     if dataset and _is_hub_id(dataset):
         return _load_hub(dataset, options, watch or Watch())
     if options.dataset_config_name:
-        where = f"--dataset {dataset}" if dataset else "files of your own"
+        where = f"--dataset {dataset}" if dataset else "files"
         raise DataError(f"--dataset-config-name={options.dataset_config_name} is for data from the Hub, not {where}")
     name, files = _local(dataset) if dataset else (_name_of(files), files)
     splits = Splits(name, files=files)
@@ -122,28 +123,28 @@ def demo_files(name: str) -> dict[str, str]:
 
 def _folder_files(folder: Path) -> dict[str, str]:
     names = sorted(p.name for p in folder.iterdir())
-    found = split_names({n: Path(n).stem for n in names if Path(n).suffix.lower() in READERS})
-    for split, files in found.items():
+    by_split = split_names({n: Path(n).stem for n in names if Path(n).suffix.lower() in READERS})
+    for split, files in by_split.items():
         if len(files) > 1:
             raise DataError(f"'{folder}' holds {' and '.join(files)}; which is the {split} file? give --{split}-file")
-    if not found:
+    if not by_split:
         there = f"it holds {', '.join(names[:8]) or 'nothing'}"
         raise DataError(f"no train, validation or test file ({', '.join(READERS)}) in '{folder}'; {there}")
-    return {split: str(folder / files[0]) for split, files in found.items()}
+    return {split: str(folder / files[0]) for split, files in by_split.items()}
 
 
 def split_names(stems: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return which names could be which split, going by their stems: `dev` before `dev-v2.0` and `my_dev`.
+    """Return the names for each split, by their stems: `dev` before `dev-v2.0` and `my_dev`.
 
     >>> split_names({"train.csv": "train", "train-old.csv": "train-old", "a.dev.csv": "a.dev"})
     {'train': ['train.csv'], 'validation': ['a.dev.csv']}
     """
-    found = {}
+    by_split = {}
     for split, words in WORDS.items():
         exact = [name for name, stem in stems.items() if stem.lower() in words]
         if names := exact or [name for name, stem in stems.items() if _splits_in(stem) == {split}]:
-            found[split] = names
-    return found
+            by_split[split] = names
+    return by_split
 
 
 def _splits_in(stem: str) -> set[str]:
@@ -156,21 +157,22 @@ def read(
 ) -> Dataset:
     """Return the rows of a file as a data set on disk, each with its line.
 
-    What was read is kept by the file's content, so that the same content is met again under any name. Where the options
-    say that bad rows are skipped, `notes` gets a remark on them.
+    Rows are cached by the file's content, whatever its name. Where the options allow bad rows to be skipped, a note
+    about them is appended to `notes`.
     """
     options = options or DataOptions()
     with open_file(path) as file:
         before = os.fstat(file.fileno())
-        key = {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "format": Path(path).suffix.lower()}
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
 
     def check_unchanged() -> None:
         after = os.stat(path)
         if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
             raise DataError(f"{path} was changed while it was being read")
 
-    start = partial(opened, path, options.tag_column)
-    return kept(path, {**key, "tag_column": options.tag_column}, start, options, watch, notes, check_unchanged)
+    key = {"sha256": digest, "format": Path(path).suffix.lower(), "tag_column": options.tag_column}
+    start = partial(open_rows, path, options.tag_column)
+    return cached_dataset(path, key, start, options, watch, notes, check_unchanged)
 
 
 def _sha256(path: str) -> str:
@@ -194,27 +196,27 @@ def _is_hub_id(dataset: str) -> bool:
 def _load_hub(name: str, options: DataOptions, watch: Watch) -> Splits:
     import datasets
 
-    datasets.disable_progress_bars()
-    watch.note("data", f"'{name}' is no file and no folder: asking the Hub")
+    watch.note("data", f"'{name}' is no file and no folder: looking it up on the Hub")
     config = options.dataset_config_name
     try:
-        found = datasets.load_dataset(name, config)
+        with bars_hidden():
+            loaded = datasets.load_dataset(name, config)
     except Exception as error:  # what it raises differs with the cause, and no list of it is complete
         raise DataError(_no_data_set(name, error)) from error
     where = HUB + "/".join(filter(None, (name, config)))
     splits = Splits(name.rpartition("/")[2])
-    by_split = split_names({str(n): str(n) for n in found})
-    if others := [str(n) for n in found if not any(n in names for names in by_split.values())]:
-        splits.notes.append(f"{where}: {', '.join(others)} left out, being neither train nor validation nor test")
+    by_split = split_names({str(n): str(n) for n in loaded})
+    if others := [str(n) for n in loaded if not any(n in names for names in by_split.values())]:
+        splits.notes.append(f"{where}: {', '.join(others)} ignored: neither train nor validation nor test")
     for split, names in by_split.items():
         if len(names) > 1:
-            splits.notes.append(f"{where} has {' and '.join(names)}, so none was taken for {split}")
-        elif split != "train" and _unlabelled(found[names[0]]):
-            splits.notes.append(f"{where}: the labels of {names[0]} aren't public, so it was left out")
+            splits.notes.append(f"{where} has {' and '.join(names)}; neither is used for {split}")
+        elif split != "train" and _unlabelled(loaded[names[0]]):
+            splits.notes.append(f"{where}: the labels of {names[0]} aren't public, so it is ignored")
         else:
-            rows = _kept_table(where, found[names[0]], options, watch, splits.notes)
+            rows = _cached_table(where, loaded[names[0]], options, watch, splits.notes)
             splits.sets[split] = limited(rows, options, split)
-            splits.files[split], splits.fingerprints[split] = where, found[names[0]]._fingerprint
+            splits.files[split], splits.fingerprints[split] = where, loaded[names[0]]._fingerprint
     return splits
 
 
@@ -225,7 +227,7 @@ def _no_data_set(name: str, error: Exception) -> str:
     hint = f"did you mean '{known[near[0]]}'? " if near else ""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return (
-        f"'{name}' is no file and no folder, and can't be had from the Hub ({reason}); "
+        f"'{name}' is no file and no folder, and can't be loaded from the Hub ({reason}); "
         f"{hint}in the package, as demo:NAME: {', '.join(demo_names())}"
     )
 
@@ -237,8 +239,8 @@ def _unlabelled(data: Dataset) -> bool:
     return any(set(data.unique(column)) <= {-1, None} for column in labels)
 
 
-def _kept_table(where: str, data: Dataset, options: DataOptions, watch: Watch, notes: list[str]) -> Dataset:
-    """Return a table of datasets with the rows' numbers, and with names where it has the numbers of classes."""
+def _cached_table(where: str, data: Dataset, options: DataOptions, watch: Watch, notes: list[str]) -> Dataset:
+    """Return a table of datasets with the rows' numbers, and with class names in the place of class numbers."""
 
     def batches(source: Source) -> Iterator[Any]:
         for batch in data.with_format("arrow").iter(1000):
@@ -246,11 +248,11 @@ def _kept_table(where: str, data: Dataset, options: DataOptions, watch: Watch, n
             source.reached += len(batch)
 
     @contextmanager
-    def start() -> Iterator[tuple[Source, Found]]:
+    def start() -> Iterator[tuple[Source, NumberedRows]]:
         source = Source(where, len(data))
         yield source, table_rows(source, data.features, batches(source))
 
-    return kept(where, {"fingerprint": data._fingerprint}, start, options, watch, notes)
+    return cached_dataset(where, {"fingerprint": data._fingerprint}, start, options, watch, notes)
 
 
 def cut_validation(splits: Splits, percentage: int, seed: int, strata: list[str] | None) -> None:

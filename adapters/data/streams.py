@@ -1,4 +1,4 @@
-"""Rows to answer, as they come: texts that were typed, the rows of a file, or those of a stream."""
+"""Rows to predict: typed texts, the rows of a file, or of a stream as they arrive."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from ..errors import DataError
-from .readers import READERS, Bad, Found, Row, Source, opened
+from .readers import READERS, BadRow, NumberedRows, Row, Source, open_rows
 
 TEXT = "text"
-"""The column of texts that came without one."""
+"""The column of texts without columns."""
 STREAMED = ("txt", "jsonl", "csv", "tsv")
-"""What a stream can hold."""
+"""The formats of a stream."""
 
 
 @dataclass(frozen=True)
-class Given:
-    """Rows to answer, each with its line."""
+class InputRows:
+    """Rows to predict, each with its line."""
 
-    name: str  # of the file; empty for texts that were typed
+    name: str  # of the file; empty for typed texts
     rows: Iterable[tuple[int, Row]]
-    again: bool = False  # whether they can be read more than once
-    plain: bool = False  # whether they are texts, whose fields are separated by tabs
-    more: Callable[[float], bool] = lambda seconds: True
-    """Whether the next row, or the end, is there or comes within some seconds."""
+    repeatable: bool = False  # whether they can be iterated again
+    texts_only: bool = False  # whether they are texts with tab-separated fields
+    ready: Callable[[float], bool] = lambda seconds: True
+    """Whether the next row, or the end, is available within some seconds."""
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
         for number, (line, row) in enumerate(self.rows, start=1):
-            if self.plain and line != number:  # readers pass over blank lines, and the answers would slip
+            if self.texts_only and line != number:  # readers skip blank lines, which would shift the answers
                 raise DataError(f"{self.at(number)}: the line is empty")
             yield line, row
 
     def at(self, line: int) -> str:
-        """Say where a row stands."""
+        """Return the place of a row for errors: file and line."""
         return f"{self.name}:{line}" if self.name else f"text {line}"
 
     def error(self, text: str) -> DataError:
@@ -44,52 +44,52 @@ class Given:
         return DataError(f"{self.name}: {text}" if self.name else text)
 
 
-def from_texts(texts: Sequence[str]) -> Given:
+def from_texts(texts: Sequence[str]) -> InputRows:
     """Return texts as rows."""
-    return Given("", [(i, {TEXT: text}) for i, text in enumerate(texts, start=1)], again=True, plain=True)
+    return InputRows("", [(i, {TEXT: text}) for i, text in enumerate(texts, start=1)], repeatable=True, texts_only=True)
 
 
-def from_file(path: str) -> Given:
-    """Return the rows of a file, as they stand in it; a .txt has a text on each line."""
-    return Given(path, _File(path), again=True, plain=path.lower().endswith(".txt"))
+def from_file(path: str) -> InputRows:
+    """Return the rows of a file in their order; a .txt has a text on each line."""
+    return InputRows(path, _File(path), repeatable=True, texts_only=path.lower().endswith(".txt"))
 
 
-def from_stream(name: str, file: BinaryIO, kind: str | None = None) -> Given:
-    """Return the rows of a stream of a kind of `STREAMED`: by default JSON where it begins with {, else texts."""
+def from_stream(name: str, file: BinaryIO, kind: str | None = None) -> InputRows:
+    """Return the rows of a stream in a format of `STREAMED`, by default JSON lines if it begins with {, else texts."""
     source = _Stream(name, 0, file)
     first = source.begin()
     kind = kind or ("jsonl" if first.startswith(b"{") else "txt")
-    return Given(name, _sound(source, READERS[f".{kind}"](source)), plain=kind == "txt", more=source.more)
+    return InputRows(name, _valid(source, READERS[f".{kind}"](source)), texts_only=kind == "txt", ready=source.ready)
 
 
 class _File:
-    """The rows of a file, the same ones each time."""
+    """The rows of a file, the same in every iteration."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.seen: tuple[int, int] | None = None
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
-        with opened(self.path) as (source, found):
+        with open_rows(self.path) as (source, numbered):
             state = os.fstat(source.file.fileno())
             now = state.st_mtime_ns, state.st_size
             if self.seen not in (None, now):
                 raise DataError(f"{self.path} was changed while it was being read")
             self.seen = now
-            yield from _sound(source, found)
+            yield from _valid(source, numbered)
 
 
 @dataclass
 class _Stream(Source):
-    """A source that is read once, each line as soon as it is there; so its encoding is found line by line."""
+    """A source that is read once, each line as soon as it arrives; its encoding is detected line by line."""
 
-    here: deque[bytes] = field(default_factory=deque)
-    rest: list[bytes] = field(default_factory=list)  # the pieces of a line whose end isn't there yet
+    lines_read: deque[bytes] = field(default_factory=deque)
+    partial: list[bytes] = field(default_factory=list)  # the pieces of a line whose end hasn't arrived
 
     def begin(self) -> bytes:
-        """Take a mark of the encoding off the first line; return that line, which is still to be read."""
+        """Remove a byte order mark from the first line, and return the line without consuming it."""
         first = self._next().removeprefix(b"\xef\xbb\xbf")
-        self.here.appendleft(first)
+        self.lines_read.appendleft(first)
         return first.lstrip()
 
     def lines(self) -> Iterator[str]:
@@ -99,32 +99,32 @@ class _Stream(Source):
             except UnicodeDecodeError:
                 yield line.decode("cp1252", "surrogateescape")
 
-    def more(self, seconds: float) -> bool:
-        """Tell whether another line, or the end, is there or comes within some seconds."""
-        if any(line.strip() for line in self.here):  # a blank one holds no row
+    def ready(self, seconds: float) -> bool:
+        """Return whether another line, or the end, is available within some seconds."""
+        if any(line.strip() for line in self.lines_read):  # a blank one holds no row
             return True
         try:
             return bool(select.select([self.file], [], [], seconds)[0])
-        except (OSError, ValueError):  # nothing that can be waited for, such as bytes in memory
+        except (OSError, ValueError):  # not a file that select can wait for, such as bytes in memory
             return True
 
     def _next(self) -> bytes:
-        """Return the next line, waiting for it, or nothing at the end."""
-        while not self.here:
-            piece: bytes = self.file.read1(1 << 16)  # type: ignore[attr-defined]  # as much as is there, and no more
+        """Wait for the next line and return it; empty at the end."""
+        while not self.lines_read:
+            piece: bytes = self.file.read1(1 << 16)  # type: ignore[attr-defined]  # no more than is available
             *ends, rest = piece.split(b"\n")
             for end in ends:
-                self.here.append(b"".join((*self.rest, end, b"\n")))
-                self.rest.clear()
-            self.rest.append(rest)
+                self.lines_read.append(b"".join((*self.partial, end, b"\n")))
+                self.partial.clear()
+            self.partial.append(rest)
             if not piece:
-                self.here.append(b"".join(self.rest))
-                self.rest.clear()
-        return self.here.popleft()
+                self.lines_read.append(b"".join(self.partial))
+                self.partial.clear()
+        return self.lines_read.popleft()
 
 
-def _sound(source: Source, found: Found) -> Iterator[tuple[int, Row]]:
-    for line, row in found:
-        if isinstance(row, Bad):
+def _valid(source: Source, numbered: NumberedRows) -> Iterator[tuple[int, Row]]:
+    for line, row in numbered:
+        if isinstance(row, BadRow):
             source.fail(line, row.reason)
         yield line, row

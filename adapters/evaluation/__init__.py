@@ -1,1 +1,5 @@
-"""Model outputs on rows, and metrics of them."""
+"""Outputs of task models on rows, and metrics of them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,7 +15,7 @@ from ..features.tokenize import encode
 from ..metrics import Metrics
 from ..runtime import processes
 from ..tasks import Task
-from ..tasks.columns import gathered
+from ..tasks.columns import columns_of
 from ..watch import Watch
 from .outputs import generate, outputs
 
@@ -97,7 +97,7 @@ def _answers(
     import datasets
 
     task, base = adapter.task, adapter.on(base)
-    columns = gathered(task, rows).values
+    columns = columns_of(task, rows).values
     features = _prompts(task, columns, base)
     with adapter.attached(base) as model:
         if task.generates:

@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from ..base.base import Base
+from ..data.progress import bars_hidden
 from ..tasks import Task
 from ..tasks.columns import require
 from ..watch import Watch
@@ -19,14 +20,11 @@ def encode(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: Watc
 
     Raises `DataError` where a column that the task reads isn't there, and `TaskError` where it reads none.
     """
-    import datasets
-
     task.check_named()
     require(data.column_names, *task.input_columns)
-    datasets.disable_progress_bars()  # ours is drawn instead
     watch = watch or Watch()
     key = f"{data._fingerprint} {task!r} {base.tokenizer_digest} {labelled}"
-    with watch.bar("tokenising", len(data)) as bar:
+    with watch.bar("tokenising", len(data)) as bar, bars_hidden():
 
         def features(rows: Any, indices: list[int]) -> dict[str, Any]:
             found = task.tokenize(rows, base.tokenizer, labelled=labelled)

@@ -13,7 +13,7 @@ from ..errors import AdapterkitError, DataError, PoolError, unknown
 from ..evaluation.outputs import check_room
 from ..probe.model import pooled
 from ..tasks import Task
-from ..tasks.columns import Columns, gathered
+from ..tasks.columns import Columns, columns_of
 from .expansion import Expansion
 from .loaded_adapter import Resident
 from .routed_base import Served, Template, say
@@ -118,7 +118,7 @@ def _read(served: Served, asked: Sequence[Asked]) -> list[_Request]:
         task, rows = one.resident.task, one.rows
         key = (task.tokenize_key, tuple(rows)) if all(isinstance(row, str) for row in rows) else id(one)
         if key not in known:
-            columns = gathered(task, rows)
+            columns = columns_of(task, rows)
             with served.tokenizing:
                 known[key] = (columns, _features(task, columns, served.tokenizer))
         columns, features = known[key]

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..adapter.adapter import Adapter
-from ..adapter.manifest import MANIFEST, TENSORS
-from ..adapter.model_card import CARD, card
+from ..adapter.manifest import MANIFEST
+from ..adapter.model_card import CARD
 from ..errors import AdapterError, HubError
 from ..io.atomic import sha256, version_of
 from ..io.untrusted import read_file
 from . import hub_client
+from .publish import publish_files
 from .registry import Registry, check_name
-from .version_files import entry_of
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,13 @@ def pull(
     """
     name = check_name(name or re.sub(r"[^A-Za-z0-9_-]+", "-", repo.rpartition("/")[2]).strip("-_")[:96])
     registry.prepare()
-    found = hub_client.fetch(repo, revision, lazy=lazy)
-    files, manifest = found.files, found.manifest
-    version = version_of(files[MANIFEST])
-    folder = registry.folder(name, version)
+    fetched = hub_client.fetch(repo, revision, lazy=lazy)
+    files, manifest = fetched.files, fetched.manifest
+    folder = registry.folder(name, version_of(files[MANIFEST]))
+    with_card = not lazy and not (folder / CARD).exists()  # an existing one may have been edited by its owner
+    hub = {"repo": repo, "revision": fetched.commit}
     try:
-        size = manifest["files"][TENSORS]["bytes"]
-        entry = {**entry_of(manifest, size), "best": Adapter(manifest, {}).task.best}
-        about = card(name, files[MANIFEST])
+        published = publish_files(registry, name, files, with_card=with_card, hub=hub)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise HubError(f"{repo}: {MANIFEST} lacks what a registry says of an adapter: {error!r}") from error
-    if not lazy and not (folder / CARD).exists():  # one that is there may be its owner's own
-        files = {**files, CARD: about}
-    registry.add(name, files, {**entry, "hub": {"repo": repo, "revision": found.commit}})
-    return Pulled(name, version, repo, found.commit, str(Path(folder)), manifest)
+        raise HubError(f"{repo}: {MANIFEST} lacks fields that a registry needs: {error!r}") from error
+    return Pulled(name, published.version, repo, fetched.commit, str(folder), manifest)

@@ -44,7 +44,7 @@ class Columns:
         return self.values[name]
 
 
-def gathered(task: Task, rows: Sequence[Any]) -> Columns:
+def columns_of(task: Task, rows: Sequence[Any]) -> Columns:
     """Return texts, or rows as dicts, as the columns that a task reads.
 
     Raises `DataError` where they are of both kinds, of neither, or a row lacks what the task reads, and `TaskError`

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..data.readers import Row
-from ..data.streams import TEXT, Given
+from ..data.streams import TEXT, InputRows
 from ..errors import AdapterkitError, DataError, OptionError, PoolError, unknown
 from ..store.registry import Registry
 from ..tasks import Task
@@ -98,7 +98,7 @@ class Answering:
     """
 
     def __init__(
-        self, given: Given, registry: Registry, names: Sequence[str] = (), *, text_columns: Sequence[str] = ()
+        self, given: InputRows, registry: Registry, names: Sequence[str] = (), *, text_columns: Sequence[str] = ()
     ) -> None:
         self.given, self.registry, self.text_columns = given, registry, text_columns
         self.names = list(dict.fromkeys(names))
@@ -113,18 +113,18 @@ class Answering:
         """In their order: those of all rows, or of the first ones of a stream."""
         if not names and ROUTE not in self.columns:
             there = ", ".join(registry.adapters()) or "none"
-            columns = "" if given.plain else f", or in a column '{ROUTE}', and there are {', '.join(self.columns)}"
+            columns = "" if given.texts_only else f", or in a column '{ROUTE}', and there are {', '.join(self.columns)}"
             raise given.error(f"which adapter? name one before the texts{columns}; registered: {there}")
-        if text_columns and given.plain:
+        if text_columns and given.texts_only:
             raise OptionError(f"--text-column-name={','.join(text_columns)}, but these are texts without columns")
         count = 0
-        for line, row in itertools.chain(self._first, rows) if given.again else self._first:
+        for line, row in itertools.chain(self._first, rows) if given.repeatable else self._first:
             self._questions(line, row)
             self.columns.update(dict.fromkeys(row))
             count += 1
-        self.total = count if given.again else None
+        self.total = count if given.repeatable else None
         """How many rows there are, where that can be known."""
-        self._rows: Iterable[tuple[int, Row]] = given if given.again else itertools.chain(self._first, rows)
+        self._rows: Iterable[tuple[int, Row]] = given if given.repeatable else itertools.chain(self._first, rows)
 
     def chunks(
         self,
@@ -164,7 +164,7 @@ class Answering:
             size += sum(len(v) if isinstance(v, str) else len(str(v)) for _, q in questions for v in q.values())
             slow = any(one.task.generates for one, _ in questions)
             full = count >= (4 * batch_size if slow else max(QUESTIONS, batch_size)) or size >= CHARACTERS
-            if full or (number >= len(self._first) and not self.given.more(0)):  # nobody waits for a row to come
+            if full or (number >= len(self._first) and not self.given.ready(0)):  # nobody waits for a row to come
                 yield chunk
                 chunk, count, size = [], 0, 0
         if chunk:
@@ -180,7 +180,7 @@ class Answering:
             if not name or not isinstance(name, str):
                 raise DataError(f"{where}: {ROUTE} is {'no name' if name else 'empty'}")
             asked = [self._adapter(name, [(line, row)], where)]
-        return [(one, one.question(row, where, plain=self.given.plain)) for one in asked]
+        return [(one, one.question(row, where, plain=self.given.texts_only)) for one in asked]
 
     def headline(self, name: str, answer: dict[str, Any]) -> Any:
         """Return the part of an adapter's answer that is written where there is one cell for it."""
@@ -201,7 +201,7 @@ class Answering:
                 if self.names:
                     raise
                 raise type(error)(f"{where}: {error}") from error
-            columns = {} if self.given.plain else self._columns(name, adapter.task, [row for _, row in put], where)
+            columns = {} if self.given.texts_only else self._columns(name, adapter.task, [row for _, row in put], where)
             self._asked[name] = _Asked(name, reference, adapter, adapter.task, columns)
         return self._asked[name]
 
@@ -253,13 +253,13 @@ class Answering:
             raise type(error)(f"adapter '{name}': {error}") from error
 
 
-def _first(rows: Iterator[tuple[int, Row]], given: Given) -> list[tuple[int, Row]]:
+def _first(rows: Iterator[tuple[int, Row]], given: InputRows) -> list[tuple[int, Row]]:
     """Return the first rows, of a stream those that come within `FIRST_SECONDS`."""
     found: list[tuple[int, Row]] = []
     until = time.monotonic() + FIRST_SECONDS
     for one in itertools.islice(rows, QUESTIONS):
         found.append(one)
-        if not given.more(max(0.0, until - time.monotonic())):
+        if not given.ready(max(0.0, until - time.monotonic())):
             break
     return found
 

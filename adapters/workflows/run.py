@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ..adapter.model_card import CARD, card
 from ..data import splits as data
 from ..data.splits import Splits
 from ..discovery import find
@@ -20,9 +19,8 @@ from ..io.atomic import json_bytes, sha256
 from ..options import build, plain
 from ..runtime import processes
 from ..runtime.trackers import check_trackers, tracked
-from ..settings import AS_IS, RUN_FILE, DataOptions
+from ..settings import AS_IS, DataOptions
 from ..store.registry import Registry, check_name
-from ..store.version_files import entry_of
 from ..tasks import Task, infer_task, task_class
 from ..watch import Watch
 from .adapted_model import AdaptedModel
@@ -228,24 +226,13 @@ def _encoded(plan: Plan, on: Ready, trained: Trained, watch: Watch) -> Trained:
 
 def _saved(plan: Plan, registry: Registry, on: Ready, trained: Trained, checkpoints: Checkpoints) -> tuple[str, int]:
     """Save and register what a run trained, which then needs no checkpoints; return its version and bytes."""
+    from ..store.publish import publish
+
     resolved = replace(plan, name=on.name, task_name=on.task.name, task_options=plain(on.task))
     run_file = run_yaml(resolved.values())
-    saved = register(registry, on.name, trained.adapter, run_file, seconds=round(trained.seconds, 1))
+    published = publish(registry, on.name, trained.adapter, run_file=run_file, seconds=round(trained.seconds, 1))
     checkpoints.finish()
-    return saved
-
-
-def register(registry: Registry, name: str, adapter: Adapter, run_file: bytes | None, **about: Any) -> tuple[str, int]:
-    """Store an adapter as the current version of `name`; return that version and the bytes of its tensors.
-
-    `run_file` is the run.yaml that trains it again; the registry's entry also says `about`.
-    """
-    from ..adapter.manifest import MANIFEST, TENSORS
-
-    files = adapter.files()
-    entry = {**entry_of(adapter.manifest, len(files[TENSORS])), "best": adapter.task.best, **about}
-    files |= {CARD: card(name, files[MANIFEST]), **({} if run_file is None else {RUN_FILE: run_file})}
-    return registry.add(name, files, entry), len(files[TENSORS])
+    return published
 
 
 def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: Base, watch: Watch) -> Checkpoints:

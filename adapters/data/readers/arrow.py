@@ -1,4 +1,4 @@
-"""Read rows from tables: Parquet, Arrow, and what datasets made of either."""
+"""Read rows from tables: Parquet and Arrow, as datasets writes them or as others do."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ...errors import DataError
-from .source import Bad, Found, Source
+from .source import BadRow, NumberedRows, Source
 
 
-def read_parquet(source: Source) -> Found:
+def read_parquet(source: Source) -> NumberedRows:
     """Read a Parquet file."""
     import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     def batches(file: Any) -> Iterator[Any]:
-        done = 0
+        count = 0
         for batch in file.iter_batches(batch_size=1000):
             yield batch
-            done += len(batch)
-            source.reached = source.size * done // max(file.metadata.num_rows, 1)
+            count += len(batch)
+            source.reached = source.size * count // max(file.metadata.num_rows, 1)
 
     try:
         with pq.ParquetFile(source.name) as file:
             yield from table_rows(source, _features(source, file.schema_arrow), batches(file))
-    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a note of datasets that it can't read
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: metadata that datasets can't read
         raise DataError(f"{source.name}: a Parquet file was expected: {str(error).splitlines()[0]}") from error
 
 
-def read_arrow(source: Source) -> Found:
-    """Read an Arrow file, or a stream as datasets writes them; Feather V2 is the same."""
+def read_arrow(source: Source) -> NumberedRows:
+    """Read an Arrow file, or an Arrow stream as datasets writes it; Feather V2 is the file format."""
     import pyarrow as pa
 
-    def of_file(reader: Any) -> Iterator[Any]:
+    def file_batches(reader: Any) -> Iterator[Any]:
         for i in range(reader.num_record_batches):
             yield reader.get_batch(i)
             source.reached = source.size * (i + 1) // reader.num_record_batches
 
-    def of_stream(reader: Any, file: Any) -> Iterator[Any]:
+    def stream_batches(reader: Any, file: Any) -> Iterator[Any]:
         for batch in reader:
             yield batch
             source.reached = file.tell()
@@ -46,22 +46,22 @@ def read_arrow(source: Source) -> Found:
         with pa.memory_map(source.name) as file:
             try:
                 reader = pa.ipc.open_file(file)
-                batches = of_file(reader)
+                batches = file_batches(reader)
             except pa.ArrowInvalid:
                 file.seek(0)
                 reader = pa.ipc.open_stream(file)
-                batches = of_stream(reader, file)
-            few = (batch.slice(start, 1000) for batch in batches for start in range(0, len(batch), 1000))
-            yield from table_rows(source, _features(source, reader.schema), few)
+                batches = stream_batches(reader, file)
+            slices = (batch.slice(start, 1000) for batch in batches for start in range(0, len(batch), 1000))
+            yield from table_rows(source, _features(source, reader.schema), slices)
     except (pa.ArrowException, OSError, ValueError) as error:  # an empty file can't be mapped: ValueError
         raise DataError(f"{source.name}: an Arrow file was expected: {str(error).splitlines()[0]}") from error
 
 
 def _features(source: Source, schema: Any) -> Mapping[str, Any]:
-    """Return what datasets noted of the columns, the names of classes above all; nothing where it wrote no note."""
+    """Return the features that datasets wrote into a schema, such as class names; empty where it wrote none."""
     if len(set(schema.names)) < len(schema.names):
         twice = next(name for name in schema.names if schema.names.count(name) > 1)
-        raise DataError(f"{source.name}: there are two columns '{twice}'")
+        raise DataError(f"{source.name}: two columns have the name '{twice}'")
     if b"huggingface" not in (schema.metadata or {}):
         return {}
     from datasets import Features
@@ -70,8 +70,8 @@ def _features(source: Source, schema: Any) -> Mapping[str, Any]:
     return features
 
 
-def table_rows(source: Source, features: Mapping[str, Any], batches: Iterable[Any]) -> Found:
-    """Yield the rows of Arrow batches, numbered from 1, with the names of classes for their numbers."""
+def table_rows(source: Source, features: Mapping[str, Any], batches: Iterable[Any]) -> NumberedRows:
+    """Yield the rows of Arrow batches, numbered from 1, with class names in the place of class numbers."""
     source.unit = "row"
     namers = {name: namer for name, feature in features.items() if (namer := _namer(feature))}
     number = 0
@@ -81,11 +81,11 @@ def table_rows(source: Source, features: Mapping[str, Any], batches: Iterable[An
             try:
                 yield number, row | {name: namer(row[name]) for name, namer in namers.items()}
             except IndexError as error:
-                yield number, Bad(str(error))
+                yield number, BadRow(str(error))
 
 
 def _namer(feature: Any) -> Callable[[Any], Any] | None:
-    """Return what puts names for the class numbers in a column's values; None where there are none."""
+    """Return a function that replaces class numbers in a column's values by names, or None for other columns."""
     from datasets import ClassLabel, LargeList, List
 
     if isinstance(feature, ClassLabel):
@@ -98,7 +98,7 @@ def _namer(feature: Any) -> Callable[[Any], Any] | None:
 
 
 def _class_name(names: list[str], value: int | None) -> str | None:
-    if value is None or value == -1:  # how datasets writes that the label isn't known
+    if value is None or value == -1:  # how datasets writes an unknown label
         return None
     if not 0 <= value < len(names):
         raise IndexError(f"class {value}, but the classes are 0 to {len(names) - 1}: {', '.join(names[:6])}")

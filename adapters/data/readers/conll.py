@@ -1,4 +1,4 @@
-"""Read sentences from columns, as CoNLL has them: a token a line, with its tag."""
+"""Read sentences from CoNLL columns: a token with its tag per line."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...errors import DataError
-from .source import UNDECODED, Bad, Found, Source, undecoded
+from .source import UNDECODED, BadRow, NumberedRows, Source, undecoded
 
 
-def read_conll(source: Source) -> Found:
-    """Read columns: a token a line, sentences ended by a line without any.
+def read_conll(source: Source) -> NumberedRows:
+    """Read columns with a token per line and a blank line after each sentence.
 
     In CoNLL-U (.conllu) the token is the second column and the tag, unless chosen, the fourth: the part of speech.
     """
@@ -27,9 +27,9 @@ def read_conll(source: Source) -> Found:
         )
     for block in _blocks(source.lines(), tab, width):
         lines = [cells for _, cells in block if not (universal and re.search("[-.]", cells[0]))]
-        faults = ((n, fault) for n, cells in block if (fault := _fault(cells, tab, width, token, tag)))
-        if first := next(faults, None):
-            yield first[0], Bad(first[1])
+        errors = ((n, error) for n, cells in block if (error := _error(cells, tab, width, token, tag)))
+        if first := next(errors, None):
+            yield first[0], BadRow(first[1])
         elif lines:
             columns = {i: [cells[i] for cells in lines] for i in range(width)}
             named = {"tokens": columns.pop(token), "tags": columns.pop(tag)}
@@ -37,7 +37,7 @@ def read_conll(source: Source) -> Found:
 
 
 def _layout(source: Source) -> tuple[bool, int]:
-    """Return whether tabs separate the columns, else runs of spaces do, and how many columns there are."""
+    """Return whether columns are separated by tabs rather than runs of spaces, and the number of columns."""
     width = 0
     with open(source.name, encoding=source.encoding, errors="surrogateescape", newline="") as lines:
         for line in lines:
@@ -56,10 +56,10 @@ def _cells(line: str, tab: bool) -> list[str]:
 
 
 def _blocks(lines: Iterable[str], tab: bool, width: int) -> Iterator[list[tuple[int, list[str]]]]:
-    """Yield sentences as numbered lines of cells, without what is no token: blank lines, -DOCSTART-, comments.
+    """Yield sentences as numbered lines of cells, without blank lines, -DOCSTART- and comments.
 
-    A line of empty cells, a lone tab say, is blank. '#' may be a token; a comment comes before a sentence's first
-    token, and begins with '# '.
+    A line of empty cells, such as a lone tab, is blank. '#' may be a token: a comment comes before a sentence's first
+    token and begins with '# '.
     """
     block: list[tuple[int, list[str]]] = []
     for number, line in enumerate(lines, start=1):
@@ -78,7 +78,7 @@ def _is_comment(line: str, could_be_token: bool) -> bool:
     return line.startswith("# ") and not (could_be_token and re.match(r"# +\S+ = ", line) is None)
 
 
-def _fault(cells: list[str], tab: bool, width: int, token: int, tag: int) -> str | None:
+def _error(cells: list[str], tab: bool, width: int, token: int, tag: int) -> str | None:
     by = "tabs" if tab else "spaces"
     if width < 2:
         return f"{len(cells)} column, and at least 2 were expected: a token and a tag, separated by a tab or spaces"

@@ -1,4 +1,4 @@
-"""What the rows of a file are read from: its bytes, their encoding, its lines."""
+"""The source that a reader gets: a file's bytes, encoding and lines."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ...errors import DataError
 
 Row = dict[str, Any]
 VERSION = 1
-"""Of what the readers make of a file. What they made is kept, so raise it with every change to that."""
+"""The version of the rows that readers return. Rows are cached by it: raise it with every change of them."""
 
 
 @dataclass(frozen=True)
-class Bad:
-    """A row that can't be read; the rows after it can."""
+class BadRow:
+    """A row that can't be read, though the rows after it can."""
 
     reason: str
 
 
-Found = Iterator[tuple[int, Row | Bad]]
-"""Rows with the line that each begins on, or that it goes wrong on; where a format has no lines, with their number."""
+NumberedRows = Iterator[tuple[int, Row | BadRow]]
+"""Rows with the line that each begins on, or the line of its error; with their number where a format has no lines."""
 
 
 @dataclass
 class Source:
-    """What rows are read from, and how far the reading has come, in bytes of the file or in rows."""
+    """A file to read, and the position reached, in bytes of the file or in rows."""
 
     name: str
     size: int
@@ -41,11 +41,11 @@ class Source:
 
     @cached_property
     def encoding(self) -> str:
-        """The encoding of the file, found by reading all of it once."""
+        """The encoding of the file, detected by reading all of it once."""
         return encoding(self.name)
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of the file, their ends as they are. Bytes of no character become lone surrogates."""
+        """Yield the lines of the file with their line ends. Bytes that encode no character become lone surrogates."""
         try:
             with io.TextIOWrapper(self.file, self.encoding, errors="surrogateescape", newline="") as text:
                 yield from text
@@ -54,18 +54,18 @@ class Source:
         self.reached = self.size
 
     def position(self) -> int:
-        """Return how much of `size` was read."""
+        """Return how much of `size` has been read."""
         return max(self.reached, 0 if self.file.closed else self.file.tell())
 
     def fail(self, line: int, reason: str) -> NoReturn:
-        """Raise `DataError` for what spoils the whole file."""
+        """Raise `DataError` for an error after which no row can be read."""
         raise DataError(f"{self.name}:{line}: {reason}")
 
 
 def encoding(path: str) -> str:
-    """Return the encoding of a text file: UTF-8 or UTF-16 with or without a mark, else Windows-1252.
+    """Return the encoding of a text file: UTF-8 or UTF-16 with or without a byte order mark, else Windows-1252.
 
-    Latin-1 files come out right too, their printable characters being the same.
+    Latin-1 files are decoded correctly, too: their printable characters are the same.
     """
     with open(path, "rb") as file:
         start = file.read(4)
@@ -87,5 +87,5 @@ UNDECODED = "bytes that are neither UTF-8 nor Windows-1252"
 
 
 def undecoded(text: str) -> bool:
-    """Return whether a text holds what `Source.lines` makes of bytes of no character."""
+    """Return whether a text holds lone surrogates, with which `Source.lines` replaces undecodable bytes."""
     return not text.isascii() and SURROGATE.search(text) is not None

@@ -1,0 +1,76 @@
+"""The file formats that are read, and how a file is opened."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ...errors import DataError
+from .arrow import read_arrow, read_parquet
+from .conll import read_conll
+from .json_files import read_json, read_jsonl
+from .separated import read_csv, read_tsv, read_txt
+from .source import BadRow, NumberedRows, Row, Source
+
+READERS: dict[str, Callable[[Source], NumberedRows]] = {
+    ".csv": read_csv,
+    ".jsonl": read_jsonl,
+    ".tsv": read_tsv,
+    ".json": read_json,
+    ".parquet": read_parquet,
+    ".arrow": read_arrow,
+    ".feather": read_arrow,
+    ".conll": read_conll,
+    ".conllu": read_conll,
+    ".iob": read_conll,
+    ".bio": read_conll,
+    ".txt": read_txt,
+}
+"""The reader of each format, by the suffix of a file's name."""
+
+
+def rows(path: str, tag_column: int | None = None) -> Iterator[tuple[int, Row]]:
+    """Yield (line, row) for each row of a file in one of the formats of `READERS`.
+
+    Raises `DataError`, with file and line, at the first row that can't be read; `open_rows` continues.
+    """
+    with open_rows(path, tag_column) as (source, numbered):
+        for line, row in numbered:
+            if isinstance(row, BadRow):
+                source.fail(line, row.reason)
+            yield line, row
+
+
+@contextmanager
+def open_rows(path: str, tag_column: int | None = None) -> Iterator[tuple[Source, NumberedRows]]:
+    """Open a file and return an iterator over its rows, where a row that can't be read is a `BadRow`.
+
+    Raises `DataError` for a file that is missing, of an unknown format, or not in the format of its suffix.
+    """
+    with open_file(path) as file:
+        source = Source(path, os.fstat(file.fileno()).st_size, file, tag_column)
+        yield source, READERS[Path(path).suffix.lower()](source)
+
+
+def open_file(path: str) -> io.BufferedReader:
+    """Open a data file, or raise `DataError` with the data files of the folder."""
+    if Path(path).suffix.lower() not in READERS:
+        raise DataError(f"{path}: files that can be read end in {', '.join(READERS)}")
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise DataError(f"no file '{path}'{_nearby(path)}") from None
+    except IsADirectoryError:
+        raise DataError(f"'{path}' is a folder, and a file was expected") from None
+    except OSError as error:
+        raise DataError(f"'{path}' can't be read: {error.strerror}") from None
+
+
+def _nearby(path: str) -> str:
+    folder, suffix = Path(path).parent, Path(path).suffix
+    files = [p for p in folder.iterdir() if p.suffix.lower() in READERS] if folder.is_dir() else []
+    names = [p.name for p in sorted(files, key=lambda p: (p.suffix != suffix, p.name))][:8]
+    return f"; '{folder}' holds {', '.join(names)}" if names else ""
