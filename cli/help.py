@@ -20,6 +20,7 @@ SECTIONS = ("Strategy", "Task", "Data", "Base model", "Training", "Search", "Che
 _OF_COMMANDS = {
     **{"strategy": "Strategy", "config": "Strategy", "task": "Task", "num_processes": "Training"},
     **{"search": "Search", "trials": "Search", "resume": "Checkpoints", "report_to": "Output", "save_as": "Output"},
+    **{"help_all": "Other", "debug": "Other", "_click_default_help": "Other"},
     **{"name": "Output", "registry": "Output", "overwrite": "Output", "out": "Output", "as_json": "Output"},
 }
 """The sections of flags that don't come from a strategy, a task or a section of the settings."""
@@ -27,7 +28,7 @@ COMMON = (
     *("strategy", "config", "learning_rate", "task", "text_column_name", "label_column_name", "max_seq_length"),
     *("train_file", "validation_file", "test_file", "dataset", "max_train_samples", "base"),
     *("num_train_epochs", "per_device_train_batch_size", "seed", "num_processes", "search", "trials", "resume"),
-    *("name", "registry", "overwrite", "out", "as_json", "help", "help_all"),
+    *("name", "registry", "overwrite", "out", "as_json", "_click_default_help", "help_all"),
 )
 """What `--help` shows, in this order within each section, beside the options of the strategy and of a known task."""
 
@@ -68,11 +69,9 @@ def write_sections(
     for param in params:
         name = param.name or ""
         record = param.get_help_record(ctx)
-        if record is None:
+        if record is None or not isinstance(param, click.Option):
             continue
-        section = places.get(name, "Task" if name in of_task or name not in _OF_COMMANDS else "Other")
-        if isinstance(param, click.Option) and name in ("debug", "help", "help_all"):
-            section = "Other"
+        section = places.get(name, "Task")
         if section == "Task" and task is not None and name not in of_task and name != "task":
             continue  # an option of another task
         if not every and name not in (*COMMON, *of_strategy, *(of_task if task is not None else ())):

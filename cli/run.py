@@ -17,13 +17,14 @@ from adapterkit.cli.common import (
     common_options,
     echo,
     flag,
-    metric_text,
     print_json,
+    print_table,
     registry_option,
     size,
 )
 from adapterkit.cli.help import help_all_option, task_of, write_sections
 from adapterkit.discovery import default, installed, strategy_class
+from adapterkit.display import metric_table
 from adapterkit.errors import AdapterkitError, OptionError
 from adapterkit.store.registry import Registry
 from adapterkit.workflows.config_file import read_config
@@ -168,7 +169,7 @@ def launched(num_processes: int | None, launcher_flags: tuple[str, ...]) -> None
 
 
 def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool) -> None:
-    """Carry out a plan and print what came of it, in the first of the processes."""
+    """Carry out a plan and print its result, on rank 0."""
     from adapterkit.runtime import processes
     from adapterkit.workflows.run import run
 
@@ -180,10 +181,10 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool)
     if as_json:
         print_json(report.plain())
         return
-    for split, metrics in report.metrics.items():
-        echo(f"{split:<11}{metric_text(metrics)}")
+    print_table(*metric_table(report.metrics, report.adapter.task.best))
     share = report.adapter_bytes / report.base_bytes
-    echo(f"saved      {report.folder}: {size(report.adapter_bytes)}, {share:.2%} of the base")
+    percent = f"{share:.2%}" if share >= 1e-4 else "under 0.01%"
+    echo(f"saved      {report.folder}: {size(report.adapter_bytes)}, {percent} of the base")
     echo(f'try        adapt predict {report.name} "…"')
 
 
