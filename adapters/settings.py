@@ -96,7 +96,7 @@ class TrainingOptions:
     torch_compile: Annotated[bool, "compile the model; pays for long trainings alone"] = False
     seed: Annotated[int, "of the head's first values, the order of rows, and dropout"] = 42
     save_as: Annotated[
-        str, "how replaced tensors are saved: as-is, exact, bf16, 1bit or rank:R (see docs/sizes.md)"
+        str, "how replaced tensors are saved: as-is, exact, bf16, 1bit or rank:R (see docs/how-to/compress-adapters.md)"
     ] = AS_IS
 
     def __post_init__(self) -> None:

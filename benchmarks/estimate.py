@@ -10,7 +10,7 @@ blocks above the lowest that learns and P parameters of linear maps a token pass
 
 c and the operations a second are measured on one small base; the others show how far off the arithmetic is.
 
-    python benchmarks/estimate.py --update docs/scale.md
+    python benchmarks/estimate.py --figures docs/figures/estimate.json && python benchmarks/figures.py
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
 import torch
 import transformers
 
@@ -143,7 +144,7 @@ def apart(name: str, strategy: str) -> tuple[Counts, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--update", type=Path, help="the page to put the tables into")
+    parser.add_argument("--figures", type=Path, help="write the tables as JSON, for benchmarks/figures.py")
     parser.add_argument("--rate", type=float, default=400.0, help="T operations a second of a large GPU in training")
     parser.add_argument("--tokens", type=int, default=8192, help="of a step on a large base")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
@@ -163,21 +164,30 @@ def main() -> None:
     left = np.array([memory - 16 * c.learning for c, memory, _ in fitted.values()])
     per = np.array([[1.0, n * c.blocks * (c.hidden + c.inner)] for c, _, _ in fitted.values()])
     (constant, each), *_ = np.linalg.lstsq(per, left, rcond=None)
-    titles = "base | strategy | memory above the base, MB: measured | arithmetic | ratio | a step, s: measured"
-    lines = [f"| {titles} | arithmetic | ratio |", "|---" * 8 + "|"]
+    rows = []
     for (name, strategy), (c, memory, seconds) in found.items():
         guess = constant + 16 * c.learning + each * n * c.blocks * (c.hidden + c.inner)
         time = c.work(n) / rate
         cells = [name, strategy, f"{memory / 1e6:.0f}", f"{guess / 1e6:.0f}", f"{guess / memory:.2f}"]
-        cells += [f"{seconds:.3f}", f"{time:.3f}", f"{time / seconds:.2f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    checked = "\n".join(lines) + (
-        f"\n\nFitted on {FITTED}: {constant / 1e6:.0f} MB of a process, {each:.1f} bytes of activations a token, block "
-        f"and unit of hidden and feed-forward size, {rate / 1e9:.0f} G operations a second; the rows of the others are "
-        f"predictions. {ROWS} rows of {TOKENS} tokens, bf16 autocast, {torch.get_num_threads()} threads."
-    )
-    titles = "base | strategy | learns | adapter file | base in bf16 | what learns | activations | in all"
-    lines = [f"| {titles} | a million tokens |", "|---" * 9 + "|"]
+        rows.append([*cells, f"{seconds:.3f}", f"{time:.3f}", f"{time / seconds:.2f}"])
+    titles = "base | strategy | memory above the base, MB: measured | arithmetic | ratio | a step, s: measured"
+    checked = {
+        "titles": f"{titles} | arithmetic | ratio".split(" | "),
+        "rows": rows,
+        "note": f"Fitted on {FITTED}: {constant / 1e6:.0f} MB of a process, {each:.1f} bytes of activations a token, "
+        f"block and unit of hidden and feed-forward size, {rate / 1e9:.0f} G operations a second; "
+        f"the rows of the others are predictions. {ROWS} rows of {TOKENS} tokens, bf16 autocast, "
+        f"{torch.get_num_threads()} threads.",
+    }
+    tables = {"checked": checked, "large": large(args, each)}
+    print(*map(pages.rendered, tables.values()), sep="\n\n")
+    if args.figures:
+        args.figures.write_text(json.dumps(tables, indent=1) + "\n")
+
+
+def large(args: argparse.Namespace, each: float) -> dict[str, Any]:
+    """Return the table of the bases that don't fit here; `each` is the bytes of activations measured on a small one."""
+    rows = []
     for name, (kind, settings) in LARGE.items():
         for strategy in STRATEGIES:
             config = transformers.AutoConfig.for_model(kind, **settings)
@@ -187,22 +197,16 @@ def main() -> None:
             state, acts = 16 * c.learning, each * args.tokens * c.blocks * (c.hidden + c.inner)
             size = sum(p.numel() for p in base.parameters()) * 2
             seconds = c.work(1e6) / (args.rate * 1e12)
-            values = [size, state, acts, size + state + acts]
             cells = [name, strategy, f"{c.learning / c.parameters:.2%}", gb(4 * c.learning)]
-            cells += [*map(gb, values), f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"]
-            lines.append(f"| {' | '.join(cells)} |")
-    large = "\n".join(lines) + (
-        f"\n\nSteps of {args.tokens:,} tokens, nothing cached or computed again, at {args.rate:.0f} T operations a "
-        "second, which is about 40 % of the bf16 peak of an H100. Activations as measured on the CPU above."
-    )
-    print(f"{checked}\n\n{large}")
-    if args.update:
-        page = args.update.read_text(encoding="utf-8")
-        for mark, text in (("checked", checked), ("large", large)):
-            before, _, rest = page.partition(f"<!-- {mark}:begin -->\n")
-            after = rest.partition(f"<!-- {mark}:end -->")[2]
-            page = f"{before}<!-- {mark}:begin -->\n{text}\n<!-- {mark}:end -->{after}"
-        args.update.write_text(page, encoding="utf-8")
+            cells += map(gb, [size, state, acts, size + state + acts])
+            rows.append([*cells, f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"])
+    titles = "base | strategy | learns | adapter file | base in bf16 | what learns | activations | total"
+    return {
+        "titles": f"{titles} | a million tokens".split(" | "),
+        "rows": rows,
+        "note": f"Steps of {args.tokens:,} tokens, nothing cached or computed again, at {args.rate:.0f} T operations a "
+        "second, which is about 40 % of the bf16 peak of an H100. Activations as measured on the CPU above.",
+    }
 
 
 def gb(size: float) -> str:

@@ -4,7 +4,7 @@ The ceiling is the best of some large matrix products in bf16. A step of trainin
 and token forward, as many backward for the activations, and as many for the weights that learn (Kaplan et al. 2020,
 arXiv:2001.08361). On a machine without a GPU it measures the CPU, to be tried out there.
 
-    python benchmarks/gpu.py --figures .gpu --update docs/gpu.md
+    python benchmarks/gpu.py --figures .gpu --update docs/explanation/gpu.md
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ AdamW is fused on all sides (transformers 5 has it as its default) and holds onl
 where there is one. Seconds, CPU seconds and memory are medians (smallest to largest); a ratio is one of medians; an
 accuracy is the mean. Memory is the peak of the process (VmHWM of Linux) above what it held once the base was loaded.
 
-    python benchmarks/training.py --data DATA --out training.json --update docs/training.md --chart training.png
+    python benchmarks/training.py --data DATA --out docs/figures/training.json && python benchmarks/figures.py
     python benchmarks/training.py --data DATA --cases lora-3,full-3 --precision no --turns 5
     python benchmarks/training.py --data DATA --options '{"lora-3": {"group_by_length": false}}'
 """
@@ -29,75 +29,48 @@ import gc
 import io
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pages
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
+from training_cases import (
+    CASES,
+    COLUMNS,
+    KEYS,
+    MEMORY,
+    OTHERS,
+    PROBE_DATA,
+    PROCESSES,
+    READ,
+    SCALING,
+    Case,
+    Figures,
+    Side,
+    columns_of,
+)
+from training_report import chart, short, table
 
 from adapterkit import Base, Plan, Registry, evaluate, run
-from adapterkit.base.checkpoint import find
+from adapterkit.base.checkpoint import find_base
 from adapterkit.data import splits
 
-Found = dict[str, Any]  # one measurement
-MARKS = {"whole": "training", "short": "training-short"}  # of the tables' places in pages
-COLUMNS = ("tutorial", "best", "defaults")
-PROBE_DATA = "sentiment,snips,banking77,nli,long-reviews"
-KEYS = ("case", "data", "side", "turn")  # of a measurement
-READ = {"snips": {"text_column_name": "text", "label_column_name": "intent"}}  # where the columns don't say it
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is trained, how many times faster than each side ours is to be, and options that ours alone has."""
-
-    strategy: str
-    epochs: int
-    targets: dict[str, float] = field(default_factory=dict)
-    top: int | None = None
-    ours: dict[str, Any] = field(default_factory=dict)
-
-
-CASES = {
-    "head-only-10": Case("head-only", 10, {"tutorial": 10}, ours={"head": "model"}),
-    "probe": Case("head-only", 3, {"tutorial": 5}, ours={"head": "probe"}),  # is to be more accurate, too
-    "layerwise-3": Case("layerwise", 3, {"tutorial": 1.5, "full": 2.5}, top=2),
-    "layerwise-10": Case("layerwise", 10, {"tutorial": 2, "full": 3.5}, top=2),
-    "lora-3": Case("lora", 3, {"tutorial": 1.25, "best": 1, "defaults": 2}),
-    "full-3": Case("full", 3, {"tutorial": 1.1, "best": 1, "defaults": 1.7}),
-}
-MEMORY: dict[str, tuple[Case, float | None]] = {  # of ours alone: what peak is asked for, as a share of full's
-    "full": (Case("full", 3), None),
-    "lora": (Case("lora", 3), 0.6),
-    "layerwise --top 1, cached": (Case("layerwise", 3, top=1, ours={"cache_trunk": "on"}), 0.4),
-    "layerwise --top 2, cached": (Case("layerwise", 3, top=2, ours={"cache_trunk": "on"}), 0.4),
-}
-SCALING: dict[str, tuple[Case, int]] = {  # of ours alone: on how many rows at most
-    "lora": (Case("lora", 1), 10_000),
-    "head-only": (Case("head-only", 3, ours={"head": "model"}), 100_000),
-    "probe": (Case("head-only", 3, ours={"head": "probe"}), 10_000),
-}
-PROCESSES = {"1 process": 1, "2 processes": 2}  # of ours alone: with a thread and a whole batch each
-EFFICIENT = 0.85  # what share of twice the speed two are to have
-FLAT = 1.1  # what time per example may grow by
-Side = tuple[str, Case, int | None, int]  # who, what, on how many rows if not on --limit, and in how many processes
-OTHERS = ("memory", "scaling", "processes")
 Training = Callable[[], Callable[[], float]]  # trains, and returns what then measures the test rows
 
 
 # One measurement, in a process of its own.
 
 
-def child(job: dict[str, Any]) -> Found:
+def child(job: dict[str, Any]) -> Figures:
     """Measure one side of a job, with imports made and kernels chosen by a training on a few rows before."""
     torch.set_num_threads(job["threads"])
     transformers.logging.set_verbosity_error()
@@ -158,7 +131,7 @@ def ours(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
 
 def trainer(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
     """Return the same for transformers' own model and Trainer, written as transformers' examples are."""
-    path = find(job["base"])
+    path = find_base(job["base"])
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
 
     def made(train: str, validation: str, epochs: int) -> Training:
@@ -171,8 +144,8 @@ def trainer(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
             p.sum()  # read it from the mapped file, so that it counts as loaded
 
         def features(rows: Any) -> Any:
-            found = tokenizer(*[rows[n] for n in texts], truncation=True, max_length=job["values"]["max_seq_length"])
-            return {**found, "labels": [index[str(value)] for value in rows[label]]}
+            encoding = tokenizer(*[rows[n] for n in texts], truncation=True, max_length=job["values"]["max_seq_length"])
+            return {**encoding, "labels": [index[str(value)] for value in rows[label]]}
 
         def encoded(rows: Any) -> Any:
             return rows.map(features, batched=True, remove_columns=rows.column_names)
@@ -242,15 +215,6 @@ def looped(job: dict[str, Any], plan: Plan, model: Any, tokenizer: Any, features
     )
 
 
-def columns_of(names: list[str], options: dict[str, Any]) -> tuple[list[str], str]:
-    """Return the columns of the texts and of the label."""
-    if "text_column_name" in options:
-        return [options["text_column_name"]], options["label_column_name"]
-    texts: list[str] = [name for name in ("premise", "hypothesis", "text") if name in names]
-    label: str = next(name for name in ("label", "category") if name in names)
-    return texts, label
-
-
 # What is measured, and in what order.
 
 
@@ -303,7 +267,7 @@ def rows_of(args: argparse.Namespace, name: str, folder: Path, size: int | None)
         return where
     where.mkdir(parents=True)
     files = {split: list((args.data / name).glob(f"{split}.*")) for split in splits.SPLITS}
-    sets = {split: splits.read(str(found[0])).shuffle(seed=0) for split, found in files.items() if found}
+    sets = {split: splits.read(str(paths[0])).shuffle(seed=0) for split, paths in files.items() if paths}
     if "validation" not in sets:
         cut = len(sets["train"]) - args.limit_eval
         sets["validation"] = sets["train"].select(range(cut, cut + args.limit_eval))
@@ -328,7 +292,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def measured(job: dict[str, Any], seed: int) -> Found:
+def measured(job: dict[str, Any], seed: int) -> Figures:
     """Run a job in a process of its own, with caches of its own, so that nothing is met again."""
     shm = "/dev/shm"
     with tempfile.TemporaryDirectory(dir=shm if os.access(shm, os.W_OK) else None) as scratch:
@@ -338,16 +302,16 @@ def measured(job: dict[str, Any], seed: int) -> Found:
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(job["processes"])]
         launcher = torchrun if job["processes"] > 1 else []
         command = [sys.executable, *launcher, __file__, "--child", json.dumps(whole)]
-        said = subprocess.run(command, env=env, capture_output=True, text=True)
-    if said.returncode:
-        raise SystemExit(f"{job['side']} with {job['values']} failed:\n{said.stderr[-3000:]}")
-    found: Found = json.loads(said.stdout.splitlines()[-1])
-    return found
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{job['side']} with {job['values']} failed:\n{done.stderr[-3000:]}")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
-def all_measured(args: argparse.Namespace, found: dict[str, Any]) -> None:
+def all_measured(args: argparse.Namespace, figures: dict[str, Any]) -> None:
     """Measure every case, the sides taking turns; a turn has its seed, and none is measured that was before."""
-    kept = {tuple(row[key] for key in KEYS) for row in found["rows"]}
+    kept = {tuple(row[key] for key in KEYS) for row in figures["rows"]}
     with tempfile.TemporaryDirectory() as folder:
         for name in args.cases:
             for problem in args.probe_data if name == "probe" else [args.problem]:
@@ -358,195 +322,20 @@ def all_measured(args: argparse.Namespace, found: dict[str, Any]) -> None:
                         about = {"case": name, "data": problem, "side": side, "turn": turn}
                         if tuple(about[key] for key in KEYS) in kept:
                             continue
-                        found["rows"].append({**about, **measured(job, turn % args.seeds)})
-                        print(f"# {json.dumps(found['rows'][-1])}", flush=True)
+                        figures["rows"].append({**about, **measured(job, turn % args.seeds)})
+                        print(f"# {json.dumps(figures['rows'][-1])}", flush=True)
                     if args.out:  # after each turn, so that what was measured is not lost
-                        args.out.write_text(json.dumps(found, indent=2) + "\n")
+                        args.out.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-# Tables and the chart.
-
-
-def measured_of(found: dict[str, Any], name: str) -> dict[str, dict[str, list[Found]]]:
-    """Return the measurements of a case by data set and side."""
-    sets: dict[str, dict[str, list[Found]]] = {}
-    for row in found["rows"]:
-        if row["case"] == name:
-            sets.setdefault(row["data"], {}).setdefault(row["side"], []).append(row)
-    return sets
-
-
-def middle(rows: list[Found], key: str) -> float:
-    return float(statistics.median(row[key] for row in rows))
-
-
-def mean(rows: list[Found], key: str) -> float:
-    return float(statistics.mean(row[key] for row in rows))
-
-
-def spread(rows: list[Found], key: str, scale: float = 1.0, digits: str = ".3g") -> str:
-    values = [row[key] * scale for row in rows]
-    return f"{statistics.median(values):{digits}} ({min(values):{digits}} to {max(values):{digits}})"
-
-
-def met(ratio: float, wanted: float) -> str:
-    return "yes" if ratio >= wanted else f"no, {1 - ratio / wanted:.0%} short"
-
-
-def speed(found: dict[str, Any]) -> Iterator[list[str]]:
-    """Yield a row for each side that ours is compared with."""
-    compared = [
-        (name, problem, side, sides["ours"], theirs)
-        for name in CASES
-        for problem, sides in measured_of(found, name).items()
-        for side, theirs in sides.items()
-        if side != "ours"
-    ]
-    for name, problem, side, mine, theirs in compared:
-        ratio, wanted = middle(theirs, "seconds") / middle(mine, "seconds"), CASES[name].targets.get(side)
-        more = mean(mine, "accuracy") - mean(theirs, "accuracy")
-        verdict = met(ratio, wanted) if wanted else ""
-        if wanted and name == "probe":
-            verdict += "; more accurate" if more > 0 else f"; no, accuracy {more:+.3f}"
-        yield [
-            f"{name}, {problem}",
-            side,
-            spread(mine, "seconds"),
-            spread(theirs, "seconds"),
-            f"{ratio:.2f}",
-            f"{wanted:g}" if wanted else "",
-            verdict,
-            f"{middle(theirs, 'cpu') / middle(mine, 'cpu'):.2f}",
-            f"{middle(mine, 'peak') / 1e6:.0f}, {middle(theirs, 'peak') / 1e6:.0f}",
-            f"{mean(mine, 'accuracy'):.3f}, {mean(theirs, 'accuracy'):.3f}",
-        ]
-
-
-def memory(found: dict[str, Any]) -> Iterator[list[str]]:
-    for sides in measured_of(found, "memory").values():
-        for side, rows in sides.items():
-            share, wanted = middle(rows, "peak") / middle(sides["full"], "peak"), MEMORY[side][1]
-            asked = [f"{wanted:g}", met(wanted / share, 1)] if wanted else ["", ""]
-            yield [side, spread(rows, "peak", 1e-6, ".0f"), f"{share:.2f}", *asked]
-
-
-def processes(found: dict[str, Any]) -> Iterator[list[str]]:
-    for sides in measured_of(found, "processes").values():
-        alone = middle(sides["1 process"], "seconds")
-        for side, rows in sides.items():
-            share = alone / middle(rows, "seconds") / PROCESSES[side]
-            asked = [f"{EFFICIENT:g}", met(share, EFFICIENT)] if PROCESSES[side] > 1 else ["", ""]
-            yield [side, spread(rows, "seconds"), f"{share:.2f}", *asked, f"{mean(rows, 'accuracy'):.3f}"]
-
-
-def scaling(found: dict[str, Any]) -> Iterator[list[str]]:
-    for sides in measured_of(found, "scaling").values():
-        fewest: dict[str, float] = {}  # seconds an example
-        for side, rows in sides.items():
-            name, _, size = side.rpartition(" ")
-            each = middle(rows, "seconds") / int(size)
-            grown = each / fewest.setdefault(name, each)
-            asked = [f"{FLAT:g}", met(FLAT / grown, 1)]
-            yield [name, f"{int(size):,}", spread(rows, "seconds"), f"{each * 1e6:,.0f}", f"{grown:.2f}", *asked]
-
-
-def markdown(titles: str, rows: Iterable[list[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([f"| {titles} |", "|---" * (titles.count("|") + 1) + "|", *lines]) if lines else ""
-
-
-def table(found: dict[str, Any]) -> str:
-    about = found["about"]
-    first = "case | against Trainer | ours, s | Trainer, s | times faster | asked for | met | times less CPU"
-    parts = [
-        markdown(f"{first} | peak above the model, MB: ours, Trainer | accuracy: ours, Trainer", speed(found)),
-        markdown("ours | peak above the loaded model, MB | of full | at most | met", memory(found)),
-        markdown(
-            "ours | training rows | seconds | ms for 1,000 rows | of that with the fewest | at most | met",
-            scaling(found),
-        ),
-        markdown("LoRA, 3 epochs, a thread each | seconds | efficiency | at least | met | accuracy", processes(found)),
-        f"Base {about['base']}; {about['limit']:,} training rows and {about['limit_eval']:,} validation and test rows "
-        f"at most, {about['max_length']} tokens a text; batches of {about['batch_size']}; {turns(found)}; "
-        f"ours and the tutorial in {'fp32' if about['precision'] == 'no' else 'bf16 autocast'}"
-        f"{'; Trainer saves nothing' * about['no_best']}; "
-        f"{about['threads']} threads; torch {about['torch']}, transformers {about['transformers']}.",
-    ]
-    return "\n\n".join(part for part in parts if part)
-
-
-def turns(found: dict[str, Any]) -> str:
-    """Say how often each case was measured, each turn with a seed of its own as far as there are."""
-    of = {name: 1 + max(row["turn"] for row in found["rows"] if row["case"] == name) for name in cases_of(found)}
-    usual = max(of.values())
-    fewer = ", ".join(f"{name}: {count}" for name, count in of.items() if count != usual)
-    return f"{usual} turns{f' ({fewer})' if fewer else ''} of {min(found['about']['seeds'], usual)} seeds"
-
-
-def cases_of(found: dict[str, Any]) -> list[str]:
-    return list(dict.fromkeys(row["case"] for row in found["rows"]))
-
-
-def short(found: dict[str, Any]) -> str:
-    """Return a row for each case: how many times faster, and in brackets what is asked for."""
-    rows = []
-    for name, case in CASES.items():
-        for problem, sides in measured_of(found, name).items():
-            cells = []
-            for side in (*COLUMNS, "full"):
-                ratio = middle(sides[side], "seconds") / middle(sides["ours"], "seconds") if side in sides else None
-                asked = f" ({case.targets[side]:g})" if side in case.targets else ""
-                cells.append("" if ratio is None else f"{ratio:.2f}{asked}")
-            rows.append([f"{name}, {problem}", *cells])
-    titles = "times faster than Trainer, in brackets what was asked for | as its tutorials write it | at its best"
-    return markdown(f"{titles} | at its defaults (fp32) | training everything", rows)
-
-
-def chart(found: dict[str, Any], path: Path) -> None:
-    """Draw how many times faster ours is; of a case with several data sets, the one where it is least."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    cases = [name for name in CASES if measured_of(found, name)]
-    figure, axes = pyplot.subplots(1, len(cases), figsize=(2.4 * len(cases), 2.8), squeeze=False)
-    for axis, name in zip(axes[0], cases, strict=True):
-        ratios: dict[str, float] = {}
-        for sides in measured_of(found, name).values():
-            for side, rows in sides.items():
-                ratio = middle(rows, "seconds") / middle(sides["ours"], "seconds")
-                if side != "ours":
-                    ratios[side] = min(ratio, ratios.get(side, ratio))
-        bars = axis.bar(list(ratios), list(ratios.values()), color=["#2a6f97", "#8c8c8c", "#bcbcbc", "#d9d9d9"])
-        axis.bar_label(bars, fmt="%.2f", fontsize=8)
-        for i, side in enumerate(ratios):
-            if wanted := CASES[name].targets.get(side):
-                axis.hlines(wanted, i - 0.4, i + 0.4, color="black", linewidth=1.2)  # what is asked for
-        axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
-        axis.set_title(name, fontsize=9)
-        axis.tick_params(labelsize=7)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("times faster than Trainer\n(lines: asked for)", fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-
-
-def finish(found: dict[str, Any], args: argparse.Namespace) -> None:
-    texts = {"whole": table(found), "short": short(found)}
-    print(f"\n{texts['whole']}\n\n{texts['short']}")
+def finish(figures: dict[str, Any], args: argparse.Namespace) -> None:
+    """Print the tables, and put them and the chart where the arguments say."""
+    texts = {"training": table(figures), "training-short": short(figures)}
+    print("\n", *texts.values(), sep="\n\n")
     if args.chart:
-        chart(found, args.chart)
+        chart(figures, args.chart)
     for page in args.update:
-        whole, places = page.read_text(encoding="utf-8"), 0
-        for kind, mark in MARKS.items():
-            begin, end = f"<!-- {mark}:begin -->\n", f"<!-- {mark}:end -->"
-            if begin in whole:
-                before, _, rest = whole.partition(begin)
-                whole, places = before + begin + texts[kind] + "\n" + end + rest.partition(end)[2], places + 1
-        if not places:
-            raise SystemExit(f"{page} has no place for a table: <!-- {' or '.join(MARKS.values())}:begin -->")
-        page.write_text(whole, encoding="utf-8")
+        pages.update(page, texts)
 
 
 def names(text: str) -> list[str]:
@@ -597,13 +386,13 @@ def main() -> None:
     kept = ("base", "limit", "limit_eval", "max_length", "batch_size", "seeds", "precision", "threads")
     about = {key: getattr(args, key) for key in (*kept, "no_best", "options")}
     about |= {"torch": torch.__version__, "transformers": transformers.__version__}
-    found: dict[str, Any] = {"about": about, "rows": []}
+    figures: dict[str, Any] = {"about": about, "rows": []}
     if args.out and args.out.exists():
-        found = json.loads(args.out.read_text())
-        if found["about"] != about:
-            parser.error(f"{args.out} holds measurements with other settings: {found['about']}")
-    all_measured(args, found)
-    finish(found, args)
+        figures = json.loads(args.out.read_text())
+        if figures["about"] != about:
+            parser.error(f"{args.out} holds measurements with other settings: {figures['about']}")
+    all_measured(args, figures)
+    finish(figures, args)
 
 
 if __name__ == "__main__":

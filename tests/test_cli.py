@@ -205,7 +205,7 @@ MISTAKES = {
         "rows.csv:2: label is pos, but a list of labels was expected",
     ),
     "label twice": (["run", "--train-file", "rows.csv", "--labels", "pos,neg,neg"], "names a label twice"),
-    "weights": (["run", "--train-file", "rows.csv", "--label-weights", "1,x"], "2 positive numbers were expected"),
+    "weights": (["run", "--train-file", "rows.csv", "--label-weights", "1,x"], "expected 2 positive numbers"),
     "choice": (["run", "--lr-scheduler-type", "liner"], "is not one of linear, cosine"),
     "file": (["run", "--train-file", "no.csv"], "no file 'no.csv'; '.' holds empty.csv, one.csv, rows.csv"),
     "kind of file": (["run", "--train-file", "."], ".: files that can be read end in .csv"),

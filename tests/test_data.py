@@ -115,7 +115,7 @@ def test_columns_that_can_not_be_guessed_are_asked_for(columns: list[str], given
 
 
 def test_three_columns_are_no_pair_of_texts() -> None:
-    with pytest.raises(OptionError, match="--text-column-name=a,b,c: the column of a text, or of each of a pair"):
+    with pytest.raises(OptionError, match="--text-column-name=a,b,c: expected the column of a text, or two of a pair"):
         TextClassification(text_column_name=("a", "b", "c"))
 
 

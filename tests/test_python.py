@@ -265,6 +265,16 @@ def test_a_result_is_shown_in_a_line_and_in_html(run: Any) -> None:
     assert "<script>" not in odd._repr_html_()
 
 
+def test_an_adapter_a_base_and_a_registry_are_shown_without_their_tensors(run: Any) -> None:
+    where = Registry(Path(run.folder).parents[2] / "registry.json")
+    for shown in (run.adapter, run.base, where):
+        assert len(repr(shown)) < 250
+    assert "head-only" in repr(run.adapter)
+    assert "accuracy" in run.adapter._repr_html_()
+    assert f"<td style='text-align:left'>{run.version}</td>" in where._repr_html_()
+    assert repr(ak.Adapter({}, {})).startswith("<Adapter task ?")
+
+
 def test_a_report_is_plain_without_what_holds_tensors(run: Any) -> None:
     plain = run.plain()
     assert not {"adapter", "base"} & plain.keys()

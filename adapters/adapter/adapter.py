@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..base.base import Base
 from ..discovery import patch_class
+from ..display import html_table, metric_rows, size
 from ..errors import AdapterError
 from ..io import tensors as tensorfile
 from ..io.atomic import json_bytes, sha256, version_of
@@ -25,7 +26,7 @@ from .manifest import FILE_METADATA, FORMAT_VERSION, MANIFEST, PEFT_CONFIG, TENS
 from .peft_config import KEY_PREFIX, peft_config
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Adapter:
     """What one task adds to the base. `tensors` are named as in the file: PEFT's prefix, then the task model's name."""
 
@@ -47,7 +48,7 @@ class Adapter:
             raise AdapterError(f"'{empty[0]}' holds no number; an adapter would lack what was learned there")
         manifest = {
             "format_version": FORMAT_VERSION,
-            "base": {**base.known_by(patches), "prefix": prefix},
+            "base": {**base.manifest_entry(patches), "prefix": prefix},
             **about,
             "patches": _stated(patches),
             "head": sorted(head),
@@ -69,6 +70,22 @@ class Adapter:
             return self
         patches = self.patches(self.on(base))
         return self.patched({m: Replace(p.replaced) if isinstance(p, Replace) else p for m, p in patches.items()})
+
+    def __repr__(self) -> str:
+        return f"<Adapter {', '.join(f'{name} {value}' for name, value in self._facts().items())}>"
+
+    def _repr_html_(self) -> str:
+        metrics = [
+            [f"{split} {name}", value] for split, name, value, _ in metric_rows(self.manifest.get("metrics", {}))
+        ]
+        return html_table("Adapter", (), [*self._facts().items(), *metrics])
+
+    def _facts(self) -> dict[str, str]:
+        """Return what tells adapters apart, for people; a manifest in memory may still lack some of it."""
+        numbers = sum(t.numel() for t in self.tensors.values())
+        held = size(sum(t.numel() * t.element_size() for t in self.tensors.values()))
+        named = {key: self.manifest.get(key, {}).get("name", "?") for key in ("task", "strategy", "base")}
+        return {**named, "tensors": f"{len(self.tensors)} ({numbers:,} numbers, {held})"}
 
     @property
     def task(self) -> Task:
@@ -203,7 +220,7 @@ class Adapter:
         if not differ:
             return self
         mismatch = {"trained_on": {key: own[key] for key in ("name", "fingerprint")}, "differs": differ}
-        moved = {**base.known_by(self.manifest["patches"]), "prefix": own["prefix"], "mismatch": mismatch}
+        moved = {**base.manifest_entry(self.manifest["patches"]), "prefix": own["prefix"], "mismatch": mismatch}
         return Adapter({**self.manifest, "base": moved}, self.tensors)
 
     @property
@@ -228,7 +245,7 @@ class Adapter:
         stated = self.manifest.get("added_tokens", {})
         if base.added_tokens == stated:
             return base
-        wider = (base.of or base).with_tokens(list(stated))
+        wider = (base.parent or base).with_tokens(list(stated))
         if wider.added_tokens != stated:
             raise AdapterError(f"the tokenizer gives the added tokens the ids {wider.added_tokens}, not {stated}")
         return wider

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..adapter.adapter import Adapter
 from ..adapter.manifest import TENSORS
 from ..base.base import Base
-from ..base.tracing import study
+from ..base.tracing import trace
 from ..errors import AdapterError
 from ..evaluation.evaluate import evaluate, metrics_plain
 from ..features.feed import Feed
@@ -151,7 +151,7 @@ def _low_rank(patch: Replace, module: nn.Module, rank: int, *, map_only: bool) -
 def _used_elsewhere(base: Base) -> set[str]:
     """Return the modules whose parameters others use, too, so that an update of their output wouldn't be the same."""
     users = Counter(id(p) for module in base.model.modules() for p in module.parameters(recurse=False))
-    past = {name.rpartition(".")[0] for name in study(base.model).read_past}
+    past = {name.rpartition(".")[0] for name in trace(base.model).read_outside}
     tied = {
         name
         for name, module in base.model.named_modules()

@@ -29,7 +29,7 @@ Rows = Mapping[str, Sequence[Any]]
 class Task(ABC):
     """What a base is trained to do. The fields are the task's options, and what `fit` learned from the rows.
 
-    A task of another kind overrides what differs: nothing else in adapterkit asks which task it is.
+    A new kind of task overrides the methods where it differs; no other code depends on which task it is.
     """
 
     name: ClassVar[str]
@@ -89,7 +89,7 @@ class Task(ABC):
 
     @classmethod
     def default_columns(cls) -> tuple[str, ...]:
-        """Return the columns of rows whose columns nobody names, as of an adapter from elsewhere."""
+        """Return the columns to expect where no option names any, as for an imported adapter."""
         return tuple(names[0] for names in cls.usual_columns.values())
 
     @abstractmethod

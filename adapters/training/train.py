@@ -15,7 +15,7 @@ from accelerate.utils import set_seed
 from ..adapter.adapter import Adapter
 from ..base.base import Base
 from ..errors import StrategyError, TrainingError
-from ..evaluation.outputs import apart, outputs
+from ..evaluation.outputs import largest_difference, outputs
 from ..features.tokenize import encode
 from ..metrics import Metrics
 from ..options import plain
@@ -148,7 +148,7 @@ def how_solved(run: Run, mixed: Precision) -> search.How:
 def starts_solved(run: Run) -> bool:
     """Tell whether the head is to be solved before anything else learns.
 
-    By itself where texts or tokens have one of three labels or more: there it was measured to pay (docs/training.md).
+    With three labels or more for texts or tokens it pays by itself (measured in docs/explanation/training-cost.md).
     """
     if run.options.head_init == "auto":
         return run.task.head_starts_solved
@@ -207,7 +207,7 @@ def _check_saved(adapter: Adapter, strategy: Strategy, base: Base, few: Dataset,
     """Raise `StrategyError` where the adapter doesn't say of a few rows what the trained model said."""
     with adapter.attached(base) as model:
         saved = outputs(adapter.task, model, few, base, batch_size=8)
-    difference = apart(live, saved)
+    difference = largest_difference(live, saved)
     near = 1e-4 if base.quantization != "8bit" else 0.1  # there activations are rounded to 8 bits, too
     if not difference <= near:  # a NaN is no less
         raise StrategyError(

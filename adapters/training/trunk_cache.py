@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..base.base import Base
 from ..errors import TrainingError
-from ..evaluation.outputs import apart
+from ..evaluation.outputs import largest_difference
 from ..features import cache
 from ..features.feed import Feed, chunks, rows
 from ..features.hidden_states import HiddenStates, disk_folder
@@ -336,4 +336,4 @@ def _difference(trunk: Trunk, cached: CachedFeed, mixed: str) -> float:
     refilled = [fill_cache(trunk, feed, math.inf, Watch(), mixed=mixed) for feed in alone]
     with trunk.installed():
         replayed = [outputs(feed, 0) for feed in refilled]
-    return apart(expected, replayed) / max(1.0, largest(expected))
+    return largest_difference(expected, replayed) / max(1.0, largest(expected))

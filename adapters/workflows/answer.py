@@ -237,7 +237,7 @@ class Answering:
             raise PoolError(
                 f"adapters that answer together have one base, and these have {len(known)}: {'; '.join(known)}"
             )
-        base = Base.again(first, self.registry.locate(first["name"]) if name is None else name)
+        base = Base.from_manifest(first, self.registry.locate(first["name"]) if name is None else name)
         for one in asked:
             self._check_base(one.name, one.adapter, base)
         return base

@@ -89,7 +89,7 @@ def evaluate_adapter(
     from ..evaluation.evaluate import evaluate
 
     stored = adapter.manifest["base"]
-    loaded = Base.again(stored, registry.locate(stored["name"]) if base is None else base)
+    loaded = Base.from_manifest(stored, registry.locate(stored["name"]) if base is None else base)
     if allow_base_mismatch:
         adapter = adapter.moved_to(loaded)
         if adapter.mismatch:
