@@ -183,7 +183,10 @@ MISTAKES = {
     "task": (["run", "--task", "text-clasification"], "no task named 'text-clasification'; did you mean 'text-class"),
     "command": (["rnu"], "no command 'rnu'; did you mean 'run'? there are run, resume, plan"),
     "flag": (["run", "--epoch", "3"], "No such option '--epoch'. Did you mean '--epochs'?"),
-    "flag of another": (["run", "--strategy", "full", "--lora-alpha", "3"], "strategy full has no option --lora-alpha; lora has it"),
+    "flag of another": (
+        ["run", "--strategy", "full", "--lora-alpha", "3"],
+        "strategy full has no option --lora-alpha; lora has it",
+    ),
     "value": (["run", "--epochs", "many"], "--num-train-epochs='many' is not a whole number"),
     "range": (["run", "--epochs", "0"], "--num-train-epochs=0, but it is at least 1"),
     "nan": (["run", "--lr", "nan"], "--learning-rate=nan is no rate"),
