@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -12,9 +13,12 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import FileError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 
 def sha256(data: bytes | bytearray) -> str:
@@ -148,13 +152,32 @@ def _make_parents(folder: Path) -> None:
 @contextlib.contextmanager
 def _filled(handle: int, *, sync: bool = True) -> Iterator[BinaryIO]:
     """Yield a descriptor as a file, and check at the end that the disk holds what was written."""
-    with open(handle, "wb") as file:
+    with _CountingFile(handle, "wb") as raw:
+        file = io.BufferedWriter(raw)
         yield file
         file.flush()
-        if os.fstat(file.fileno()).st_size != file.tell():
+        if os.fstat(handle).st_size != raw.count:
             raise OSError(errno.EIO, "the disk holds less than was written")
         if sync:
-            os.fsync(file.fileno())
+            os.fsync(handle)
+
+
+class _CountingFile(io.FileIO):
+    """A file that is written from start to end; `count` is the bytes that the system reported as written.
+
+    The position in the file is no substitute: it doesn't move where a write is lost.
+    """
+
+    count = 0
+
+    def write(self, data: Buffer) -> int:
+        written = super().write(data)
+        self.count += written
+        return written
+
+    def truncate(self, size: int | None = None) -> int:
+        self.count = super().truncate(size)
+        return self.count
 
 
 def _write_parts(file: BinaryIO, data: bytes | Iterable[bytes | memoryview]) -> None:
