@@ -42,6 +42,11 @@ class RunCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
+            if error.option_name == "--device":
+                raise OptionError(
+                    "a run has no --device: Accelerate takes the GPU if there is one; ACCELERATE_USE_CPU=true keeps a "
+                    "run on the CPU, CUDA_VISIBLE_DEVICES=1 chooses a GPU, --num-processes uses several"
+                ) from error
             if owners := strategies_with(error.option_name):
                 strategy = chosen.get("strategy") or default()
                 raise OptionError(

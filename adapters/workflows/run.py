@@ -188,7 +188,7 @@ def run(
         metrics = {"validation": metrics_plain(trained.validation)}
         if "test" in splits:
             size = plan.training.per_device_eval_batch_size
-            measured = evaluate(base, trained.adapter, splits["test"], batch_size=size, watch=watch, deal=True)
+            measured = evaluate(base, trained.adapter, splits["test"], batch_size=size, watch=watch, distributed=True)
             metrics["test"] = metrics_plain(measured.metrics)
         trained.adapter.manifest["strategy"]["options"] = plain(plan.strategy)
         trained.adapter.manifest |= {"parameters": trained.trained_parameters, "metrics": metrics}
