@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from string import Template
 
 from ..discovery import everything
-from ..errors import PluginError
+from ..errors import PluginError, file_errors_as
+from ..io.atomic import new_folder
 
 FILES = {
     "pyproject.toml": """\
@@ -108,18 +106,9 @@ def scaffold(name: str, parent: Path) -> Path:
         raise PluginError(f"'{folder}' is there already; choose another name, or another folder to be in")
     cls = "".join(part.capitalize() for part in name.split("-"))
     words = {"name": name, "module": f"adapterkit_{name.replace('-', '_')}", "cls": cls}
-    try:
-        beside = Path(tempfile.mkdtemp(dir=parent, prefix=f".{folder.name}."))
-    except OSError as error:
-        raise PluginError(f"can't write into '{parent}': {error.strerror}") from error
-    try:
+    with file_errors_as(PluginError), new_folder(folder) as temporary:
         for path, text in FILES.items():
-            file = beside / Template(path).substitute(words)
+            file = temporary / Template(path).substitute(words)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(Template(text).substitute(words), encoding="utf-8")
-        beside.chmod(0o755)
-        os.rename(beside, folder)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise PluginError(f"can't write '{folder}': {error.strerror}") from error
     return folder
