@@ -125,6 +125,13 @@ def base_options() -> Callable[[Any], Any]:
     return add
 
 
+def device_option(command: Any) -> Any:
+    """Add --device."""
+    return click.option("--device", metavar="NAME", help="Where to run: cpu, cuda, cuda:1, mps. [default: cpu]")(
+        command
+    )
+
+
 def moved(name: str, adapter: Adapter, base: Base, allow_base_mismatch: bool) -> Adapter:
     """Return an adapter as one of `base`, with a warning where that is allowed and it was trained on another."""
     if not allow_base_mismatch:

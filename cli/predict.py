@@ -11,7 +11,15 @@ from typing import Any, BinaryIO
 
 import click
 
-from adapterkit.cli.common import TerminalWatch, adapter_names, base_options, common_options, echo, registry_option
+from adapterkit.cli.common import (
+    TerminalWatch,
+    adapter_names,
+    base_options,
+    common_options,
+    device_option,
+    echo,
+    registry_option,
+)
 from adapterkit.cli.writing import WRITERS, new_file, print_tables, records
 from adapterkit.data.readers import READERS
 from adapterkit.data.streams import STREAMED, InputRows, from_file, from_stream, from_texts
@@ -66,6 +74,7 @@ class Bytes(click.ParamType[int]):
     "--format", "form", type=click.Choice(["table", *ENDINGS.values()]), help="Format of the standard output."
 )
 @base_options()
+@device_option
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Rows per forward pass.")
 @click.option("--max-bytes", type=Bytes(), help="Memory for adapters, such as 256MB. [default: no limit]")
 @registry_option()
@@ -81,6 +90,7 @@ def command(
     form: str | None,
     base_name: str | None,
     allow_base_mismatch: bool,
+    device: str | None,
     batch_size: int,
     max_bytes: int | None,
     registry: Path | None,
@@ -118,6 +128,7 @@ def command(
             batch_size=batch_size,
             max_bytes=max_bytes,
             allow_base_mismatch=allow_base_mismatch,
+            device=device,
             watch=watch,
         )
         to: BinaryIO = file or sys.stdout.buffer  # found now: a bar takes the place of sys.stdout

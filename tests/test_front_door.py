@@ -157,3 +157,17 @@ def test_a_run_under_a_name_that_exists_says_what_it_replaces(
     assert "'tiny' is an adapter for text-classification, and this run is for fill-mask" in refused.stderr
     assert "--overwrite" in refused.stderr.splitlines()[-1]
     assert len(json.loads(adapt("show", "tiny", "--json").stdout)["versions"]) == 2
+
+
+def test_device_is_taken_where_answers_are_made_and_explained_where_accelerate_decides(
+    adapt: Adapt, tiny_adapter: Result, small_csv: Path
+) -> None:
+    assert adapt("predict", "tiny", "x", "--device", "cpu").stdout == adapt("predict", "tiny", "x").stdout
+    for command in (["predict", "tiny", "x"], ["eval", "tiny", "--test-file", str(small_csv)]):
+        assert adapt(*command, "--device", "cpu").exit_code == 0
+        refused = adapt(*command, "--device", "gpu9")
+        assert refused.exit_code == 2
+        assert "no device named 'gpu9'" in refused.stderr
+    explained = adapt("run", "--device", "cpu")
+    assert explained.exit_code == 2
+    assert "ACCELERATE_USE_CPU=true" in explained.stderr
