@@ -11,7 +11,7 @@ from ..adapter.adapter import Adapter
 from ..base.base import Base
 from ..data.rows import as_rows
 from ..errors import DataError, TaskError
-from ..features.tokenize import encode
+from ..features.tokenize import tokenized
 from ..metrics import Metrics
 from ..runtime import processes
 from ..tasks import Task
@@ -51,18 +51,18 @@ def evaluate(
     *,
     batch_size: int = 64,
     watch: Watch | None = None,
-    deal: bool = False,
+    distributed: bool = False,
 ) -> Evaluation:
     """Measure an adapter on labelled rows; a task that generates is measured on what it generates, too.
 
-    With `deal`, the processes of a run share the work; each of them has to call this.
+    With `distributed`, the processes of a run share the work; each of them has to call this.
     """
     task, base = adapter.task, adapter.on(base)
-    with processes.first_of_node_first() if deal else contextlib.nullcontext():
-        features = encode(task, data, base, labelled=False, watch=watch)
+    with processes.first_of_node_first() if distributed else contextlib.nullcontext():
+        features = tokenized(task, data, base, labelled=False, watch=watch)
     _check_some(features)
     with adapter.attached(base) as model:
-        values = outputs(task, model, features, base, batch_size=batch_size, watch=watch, deal=deal)
+        values = outputs(task, model, features, base, batch_size=batch_size, watch=watch, distributed=distributed)
         predictions = task.predictions(values, features, data)
         metrics = task.metrics(predictions, data)
         references = task.references(data)
@@ -72,7 +72,7 @@ def evaluate(
         if references is None:
             return Evaluation(metrics, [], {})
         prompts = _prompts(task, data[:], base)
-        texts = generate(task, model, prompts, base, batch_size=batch_size, watch=watch, deal=deal)
+        texts = generate(task, model, prompts, base, batch_size=batch_size, watch=watch, distributed=distributed)
     from ..metrics import text
 
     of_texts = text(texts, references)
