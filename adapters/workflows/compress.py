@@ -30,6 +30,7 @@ class Compressed:
     encoding: dict[str, Any]  # its name, and bytes and metrics before and after
     nbytes: int  # of its tensors
     base_bytes: int
+    best: str  # the metric of the task that chooses an epoch
 
     def plain(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -67,7 +68,15 @@ def compress_adapter(
     run_file = registry.folder(name, version) / RUN_FILE
     done = publish(registry, target, encoded, run_file=run_file.read_bytes() if run_file.exists() else None)
     place = str(registry.folder(target, done.version))
-    return Compressed(target, done.version, place, encoded.manifest["encoding"], done.nbytes, on.nbytes)
+    return Compressed(
+        name=target,
+        version=done.version,
+        folder=place,
+        encoding=encoded.manifest["encoding"],
+        nbytes=done.nbytes,
+        base_bytes=on.nbytes,
+        best=adapter.task.best,
+    )
 
 
 def _rows(

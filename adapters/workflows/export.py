@@ -51,9 +51,7 @@ def export_adapter(
         write_peft(adapter, folder, base=registry.locate(adapter.manifest["base"]["name"]) if base is None else base)
     else:
         target = load_base(registry, adapter, base)
-        adapter = on_base(
-            reference, adapter, target, allow_base_mismatch=allow_base_mismatch, watch=watch or Watch()
-        )
+        adapter = on_base(reference, adapter, target, allow_base_mismatch=allow_base_mismatch, watch=watch or Watch())
         write_model(target, adapter, folder, form=form)
     files = sorted(file.name for file in folder.iterdir())
     return Exported(reference, form, folder, files, folder_bytes(folder), adapter.task.auto_class)
