@@ -377,7 +377,7 @@ def test_import_list_show_predict_eval_merge_and_export(
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["name"] == "theirs"
     again = adapt("import", "theirs", "--labels", "neg,pos", "--name", "b", "--task-option", "max_seq_length=32")
-    assert "logits     as PEFT's on base" in again.stdout, again.output
+    assert "logits     equal to PEFT's on base" in again.stdout, again.output
     assert [line.split()[0] for line in adapt("list").stdout.splitlines()] == ["name", "b", "theirs"]
     assert "strategy   lora of peft" in adapt("show", "theirs").stdout
     done = adapt("predict", "theirs", *texts, "--json")
