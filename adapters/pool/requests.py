@@ -239,7 +239,7 @@ def _heads(
     """Yield what each item's head makes of what the base said; `read` is what the base read, text by text."""
     groups: dict[Any, list[int]] = {}
     for i, item in enumerate(chunk):
-        key = (item.resident.template, type(item.resident.task), len(item.texts), _is_choice(item.feature))
+        key = (item.resident.template, item.resident.task.outputs_key, len(item.texts), _is_choice(item.feature))
         groups.setdefault(key, []).append(i)
     for (template, _, choices, is_choice), indices in groups.items():
         items = [chunk[i] for i in indices]
@@ -264,7 +264,7 @@ def _probes(
     """Yield what each item's probe makes of hidden states; `asked` is, for each, its texts and their rows in `read`."""
     groups: dict[Any, list[int]] = {}
     for i, item in enumerate(chunk):
-        groups.setdefault((item.resident.template, type(item.resident.task), len(item.texts)), []).append(i)
+        groups.setdefault((item.resident.template, item.resident.task.outputs_key, len(item.texts)), []).append(i)
     for (template, _, choices), indices in groups.items():
         items = [chunk[i] for i in indices]
         rows = Rows([item.resident for item in items], served.device)
@@ -294,7 +294,7 @@ def _through_whole(
     for item in items:
         r = item.resident
         how = {**r.task.generation, **options} if r.task.generates else {}
-        groups.setdefault((r.template, type(r.task), repr(how), r if r.alone else None), []).append(item)
+        groups.setdefault((r.template, r.task.outputs_key, repr(how), r if r.alone else None), []).append(item)
     for (template, *_, resident), own in groups.items():
         model = template.model if resident is None else resident.by_itself(served)
         task = own[0].resident.task

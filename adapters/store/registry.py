@@ -13,7 +13,7 @@ import filelock
 
 from ..adapter.manifest import MANIFEST, TENSORS
 from ..display import best_metric, html_table
-from ..errors import MOST, RegistryError, unknown
+from ..errors import MOST, RegistryError, file_errors_as, unknown
 from ..io.atomic import check_writable, version_of, write_file, write_folder
 from .index import NAME, TAG, Index
 from .journal import Records, from_store, shelves
@@ -156,7 +156,8 @@ class Registry:
     def prepare(self) -> None:
         """Raise `RegistryError` now where adding an adapter would fail later: a bad index, a disk that is full."""
         self.adapters()
-        check_writable(self.path.parent)
+        with file_errors_as(RegistryError):
+            check_writable(self.path.parent)
 
     def add(self, name: str, files: Mapping[str, bytes], entry: Mapping[str, Any]) -> str:
         """Store the files of an adapter as the current version of `name` and return that version.
@@ -324,13 +325,14 @@ class Registry:
         """
         if not (new or self._is_there()):
             raise RegistryError(f"there is no {self.path}, nor a store beside it")
-        check_writable(self.path.parent)
-        with self.locked():
-            index = Index.read(self.path, damaged=damaged)
-            before = None if damaged else dict(index.lines)
-            yield index
-            if index.lines != before or not self.path.exists():
-                write_file(self.path, index.to_bytes())
+        with file_errors_as(RegistryError):
+            check_writable(self.path.parent)
+            with self.locked():
+                index = Index.read(self.path, damaged=damaged)
+                before = None if damaged else dict(index.lines)
+                yield index
+                if index.lines != before or not self.path.exists():
+                    write_file(self.path, index.to_bytes())
 
     def _is_there(self) -> bool:
         try:
