@@ -120,7 +120,7 @@ def test_an_adapter_that_tells_little_is_shown_as_json(adapt: Adapt, trained: li
     publish(registry, "little", adapter)
     said = adapt("show", "little")
     assert (said.exit_code, said.stderr.count("\n")) == (2, 1)
-    assert "doesn't tell all of it (KeyError('parameters'))" in said.stderr
+    assert "is incomplete (KeyError('parameters'))" in said.stderr
     assert json.loads(adapt("show", "little", "--json").stdout)["name"] == "little"
 
 

@@ -135,8 +135,8 @@ def test_compress_registers_a_new_version_and_show_tells_both(
     assert shown["metrics"] == told["after"]["metrics"]
     assert told["after"]["bytes"] == shown["files"]["adapter_model.safetensors"]["bytes"] < told["before"]["bytes"] / 3
     text = adapt("show", "whole").stdout
-    assert "encoded    1bit: before " in text
-    assert " | after " in text
+    assert "encoding   1bit: " in text
+    assert " before, " in text
     answered = adapt("predict", "whole", "lovely food")
     assert answered.exit_code == 0, answered.stderr
     assert adapt("eval", "whole").exit_code == 0

@@ -171,6 +171,8 @@ def test_choices_and_ranges_are_read(text: str, space: str, planned: Callable[..
 
 MISTAKES = {
     "unknown": (["--search", "rr=4,8"], "no option of a run with strategy lora named 'rr'"),
+    "strategy": (["--search", "strategy=lora,head-only"], "--search strategy: all trials of a study have one strategy"),
+    "task": (["--search", "r=4", "--search", "task=a,b"], "--search task: all trials of a study have one task"),
     "form": (["--search", "r"], "--search r: NAME=A,B,C or NAME=LOW..HIGH was expected"),
     "type": (["--search", "r=4,many"], "--r must be an integer, got 'many'"),
     "auto": (["--search", "lr=auto"], "--learning-rate must be a number, got 'auto'"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import OptionError
 from ..options import Option, options
-from .plan import RATE, Plan, run_options, spelled
+from .plan import OF_A_RUN, RATE, Plan, run_options, spelled
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,12 @@ def read_search(plan: Plan, given: Mapping[str, str]) -> dict[str, Space]:
     """
     known = run_options(plan.strategy_name, plan.task_name)
     own = {f.name for section in (plan.strategy, plan.training) for f in fields(section)} - {"seed"}
+    for name in OF_A_RUN:
+        if name in given:
+            raise OptionError(
+                f"--search {name}: all trials of a study have one {name}; run adapt tune once for each --{name} and "
+                f"compare them. Can be searched: {', '.join(sorted(own))}"
+            )
     found = {}
     for name, text in spelled(given, known, plan.strategy_name).items():
         if name not in own:
