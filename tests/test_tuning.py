@@ -177,13 +177,13 @@ MISTAKES = {
     "order": (["--search", "lr=1e-2..1e-3"], "LOW must be < HIGH, got 0.01 and 0.001"),
     "log": (["--search", "lora_dropout=0..0.3:log"], "LOW must be > 0 on a logarithmic scale"),
     "scale": (["--search", "r=4..8:cubic"], "LOW..HIGH:log or LOW..HIGH:linear"),
-    "no range": (["--search", "lr_scheduler_type=a..b"], "A,B,C or, where it is a number, LOW..HIGH"),
+    "no range": (["--search", "lr_scheduler_type=a..b"], "A,B,C or, for a number, LOW..HIGH"),
     "choice": (["--search", "lr_scheduler_type=linear,liner"], "must be one of linear, cosine"),
     "value": (["--search", "warmup_ratio=0.1,2"], "--warmup-ratio=2.0 is not within 0 to 1"),
     "data": (["--search", "max_seq_length=32,64"], "rows, task and base are the same in all trials; can be searched: "),
     "seed": (["--search", "seed=1,2"], "--search seed: it decides which rows are cut off"),
     "trials": (["--trials", "0"], "--trials must be >= 1, got 0"),
-    "auto rate": (["--learning-rate", "auto"], "here it is --search learning_rate=LOW..HIGH"),
+    "auto rate": (["--learning-rate", "auto"], "in a study, give --search learning_rate=LOW..HIGH"),
     "no rate": (["--learning-rate", "0"], "learning_rate=0 has no default search"),
     "resume": (["--resume", "--name", "other"], "no study named 'other'; in 'tuning': none"),
     "nameless": (["--resume"], "--resume goes on with a study; say which with --name"),
@@ -373,7 +373,10 @@ def test_another_study_of_the_same_name_is_refused(
         again(planned("lora"), spaces={"lr": "1e-5..1e-1"})
     with pytest.raises(OptionError, match="was begun on another base"):
         again(planned("lora"), Base.load(str(tiny_folder("bert", 1))))
-    with filelock.FileLock(tmp_path / "a" / ".lock"), pytest.raises(OptionError, match="another process is working"):
+    with (
+        filelock.FileLock(tmp_path / "a" / ".lock"),
+        pytest.raises(OptionError, match="another process is running study"),
+    ):
         again(planned("lora"))
     small_csv.write_text(small_csv.read_text() + "one more,pos\n")
     with pytest.raises(OptionError, match="was begun with other train rows"):
@@ -404,7 +407,7 @@ def test_the_best_trial_is_had_again_from_its_config_and_by_its_command(
         assert (report["name"], report["learning_rate"]) == ("a", best["values"]["learning_rate"])
     resumed = adapt("tune", "--name", "a", "--resume", "--trials", "4")
     assert resumed.exit_code == 0, resumed.output
-    assert "4 of 4 trials are over" in resumed.stderr
+    assert "4 of 4 trials completed" in resumed.stderr
     assert resumed.stdout.splitlines()[0].split() == [
         "trial",
         "state",
@@ -449,7 +452,7 @@ def test_a_pruned_trial_leaves_the_base_as_it_was(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tuning, "_RANDOM", 1)
+    monkeypatch.setattr(tuning, "_RANDOM_TRIALS", 1)
     before = state(tiny_base)
     plan = planned("full", num_train_epochs=3, seed=1)
     found = tune(plan, tmp_path, search={"learning_rate": "1e-4,3e-3,1e-9"}, base=tiny_base)
