@@ -556,7 +556,7 @@ def test_a_limit_draws_rows_at_random_and_the_same_again(tmp_path: Path) -> None
 def test_reading_and_tokenizing_leave_the_settings_of_the_process_alone(tmp_path: Path, tiny_base: Any) -> None:
     import datasets
 
-    from adapterkit.features.tokenize import encode
+    from adapterkit.features.tokenize import tokenize
 
     limit, hidden = csv.field_size_limit(), datasets.are_progress_bars_disabled()
     datasets.enable_progress_bars()
@@ -566,7 +566,7 @@ def test_reading_and_tokenizing_leave_the_settings_of_the_process_alone(tmp_path
         found = data.read(str(path))
         assert len(found[0]["text"]) == 200_000  # more than csv reads in a cell by default
         task = TextClassification().with_columns(found.column_names).fit(found)
-        encode(task, found, tiny_base, labelled=True)
+        tokenize(task, found, tiny_base, labelled=True)
         assert csv.field_size_limit() == limit
         assert not datasets.are_progress_bars_disabled()
     finally:

@@ -18,7 +18,7 @@ from adapterkit.convert.merge import merge
 from adapterkit.errors import AdapterError, TaskError, TrainingError
 from adapterkit.evaluation.evaluate import evaluate
 from adapterkit.features.feed import Feed
-from adapterkit.features.tokenize import encode
+from adapterkit.features.tokenize import tokenize
 from adapterkit.modules import blocks
 from adapterkit.probe import search, solver
 from adapterkit.probe.examples import Examples, Reader
@@ -82,7 +82,7 @@ def test_texts_read_in_two_parts_and_kept_on_disk_are_the_same_examples(
     from adapterkit.workflows.run import ready
 
     on = ready(plan(task, rows_of(task, 24), "head-only"), base=base_for("bert", task))
-    rows = encode(on.task, on.splits["train"], on.base, labelled=True)
+    rows = tokenize(on.task, on.splits["train"], on.base, labelled=True)
     feed = Feed(rows, on.task.collate(on.base.tokenizer, on.base.model))
     by_token = task in ("token-classification", "question-answering")
     forms = [Form((1,), None), Form((2,), None)] if by_token else [Form((1,), "mean"), Form((2,), "cls")]
@@ -130,7 +130,7 @@ def test_it_is_solved_from_disk_and_a_full_one_is_an_error(
         torch.testing.assert_close(found.tensors[name], tensor, atol=1e-5, rtol=1e-5)
     usage = shutil.disk_usage(rows)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(TrainingError, match=r"^no room for what the base says: "):
+    with pytest.raises(TrainingError, match=r"^no disk space for hidden states: "):
         run(plan(task, rows, "head-only", cache_memory=0), registry, base=base)
 
 
@@ -361,7 +361,7 @@ def test_show_says_what_a_probe_reads(
 
 def test_a_strategy_that_changes_the_base_has_no_probe(small_csv: Path, tiny_base: Base, registry: Registry) -> None:
     values = {"train_file": str(small_csv), "base": tiny_base.path, "head": "probe", "strategy": "lora"}
-    with pytest.raises(TrainingError, match="--head probe: the strategy changes the base; --head model"):
+    with pytest.raises(TrainingError, match="--head probe: the strategy trains parameters of the base; --head model"):
         run(Plan.resolve(values), registry, base=tiny_base)
     assert registry.adapters() == {}
 

@@ -17,7 +17,7 @@ from adapterkit import Base, Plan, Registry, predict, run
 from adapterkit.discovery import installed
 from adapterkit.errors import DataError, TaskError
 from adapterkit.evaluation.evaluate import evaluate
-from adapterkit.features.tokenize import encode
+from adapterkit.features.tokenize import tokenize
 from adapterkit.tasks import TASKS, infer_task, task_class
 from adapterkit.testing import tiny
 from tests.test_strategies import same, state
@@ -291,7 +291,7 @@ def test_a_real_language_model_gets_better_at_shakespeare(
 def _perplexity(base: Base, adapter: Any, file: Path) -> float:
     """Measure the base itself with transformers' own model, on the same blocks."""
     model = transformers.AutoModelForCausalLM.from_pretrained(base.path)
-    blocks = encode(adapter.task, _data(file), base, labelled=False)
+    blocks = tokenize(adapter.task, _data(file), base, labelled=False)
     total, count = 0.0, 0
     for block in blocks["input_ids"]:
         ids = torch.tensor([block])

@@ -18,7 +18,7 @@ from ..base.tracing import study
 from ..errors import AdapterError
 from ..evaluation.evaluate import evaluate, metrics_plain
 from ..features.feed import Feed
-from ..features.tokenize import encode as features_of
+from ..features.tokenize import tokenize
 from ..patches.encoded import Encoded, Exact, Factors, Sign, factors, signed, signs
 from ..patches.low_rank import LowRank
 from ..patches.patch import Patch
@@ -197,7 +197,7 @@ def fit_scales(base: Base, adapter: Adapter, encoded: Adapter, rows: Dataset, *,
     """Return `encoded` with scales by which its logits are nearest to those of `adapter`, by squares, on `rows`."""
     watch, task = watch or Watch(), adapter.task
     few = rows.select(sorted(random.Random(_SEED).sample(range(len(rows)), min(len(rows), _STEPS * _ROWS))))
-    data = features_of(task, few, base, labelled=True)
+    data = tokenize(task, few, base, labelled=True)
     with base.held():
         own = {name: p.detach() for name, p in base.model.named_parameters()}
         patches = encoded.patches(base)

@@ -11,7 +11,7 @@ from ..adapter.adapter import Adapter
 from ..base.base import Base
 from ..data.rows import as_rows
 from ..errors import DataError
-from ..features.tokenize import encode
+from ..features.tokenize import tokenize
 from ..metrics import Metrics
 from ..runtime import processes
 from ..tasks import Task
@@ -59,7 +59,7 @@ def evaluate(
     """
     task, base = adapter.task, adapter.on(base)
     with processes.first_of_node_first() if deal else contextlib.nullcontext():
-        features = encode(task, data, base, labelled=False, watch=watch)
+        features = tokenize(task, data, base, labelled=False, watch=watch)
     _check_some(features)
     with adapter.attached(base) as model:
         said = outputs(task, model, features, base, batch_size=batch_size, watch=watch, deal=deal)

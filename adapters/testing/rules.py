@@ -25,7 +25,7 @@ from ..base.base import Base
 from ..base.snapshot import Snapshot
 from ..errors import OptionError, StrategyError, raised
 from ..evaluation.outputs import outputs
-from ..features.tokenize import encode
+from ..features.tokenize import tokenize
 from ..modules import blocks
 from ..options import build, options, plain
 from ..patches.patch import Patch
@@ -279,7 +279,7 @@ def _attached(base: Base, found: dict[str, Patch]) -> Iterator[None]:
 def _alone(base: Base, adapter: Adapter) -> list[Any]:
     """Return the logits of each text, one by one, from a transformers model with the adapter on it."""
     rows = datasets.Dataset.from_list([{"text": text} for text in TEXTS])
-    features = encode(adapter.task, rows, base, labelled=False)
+    features = tokenize(adapter.task, rows, base, labelled=False)
     with adapter.attached(base) as model:
         return outputs(adapter.task, model, features, base, batch_size=1)
 
