@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find adapters plugins cli -name '*.py' | sed 's/ /\\ /g')
 
-.PHONY: demo test check bench fuzz clean
+.PHONY: demo docs test check bench fuzz clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
@@ -12,6 +12,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
 	@echo "installing adapterkit and what it needs into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev,tune]'
 	@touch $@
+
+# every page runs its commands again: DATA is a folder with the data sets and bases that pages name
+docs: $(VENV)/.installed
+	@$(BIN)/python benchmarks/figures.py
+	@$(BIN)/python docs/refresh.py $(if $(DATA),--data $(DATA))
+	@$(BIN)/python docs/terminal.py
 
 demo: $(VENV)/.installed
 	@mkdir -p .demo

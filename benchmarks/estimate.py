@@ -3,14 +3,14 @@
 For a base of N parameters in d bytes each, of which T learn (counting what a strategy puts in), steps of n tokens, b
 blocks above the lowest that learns and P parameters of linear maps a token passes (Q of them above that lowest):
 
-- kept for the whole run: N d, and for what learns 16 T (in fp32: gradient, AdamW's two moments, best values so far).
-- kept for a step: activations of b blocks and n tokens, c (h + f) bytes each, with hidden and feed-forward sizes h, f.
+- for the run: N d, and for what learns 16 T (in fp32: gradient, AdamW's two moments, best values so far).
+- for a step: activations of b blocks and n tokens, c (h + f) bytes each, with hidden and feed-forward sizes h, f.
 - operations: 2 n P forward, 2 n Q backward for the activations, 2 n T' for the weights that learn (T' of linear maps);
   divided by what the machine does a second.
 
 c and the operations a second are measured on one small base; the others show how far off the arithmetic is.
 
-    python benchmarks/estimate.py --update docs/scale.md
+    python benchmarks/estimate.py --figures docs/figures/estimate.json && python benchmarks/figures.py
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
 import torch
 import transformers
 
@@ -96,7 +97,7 @@ def counted(base: torch.nn.Module, strategy: str) -> Counts:
             name.startswith(f"{block}.") for block in names
         )
 
-    found = Counts(
+    counts = Counts(
         parameters=sum(p.numel() for p in base.parameters()),
         learning=sum(p.numel() for p in base.parameters() if id(p) in learning),
         through=sum(m.weight.numel() for _, m in maps),
@@ -107,7 +108,7 @@ def counted(base: torch.nn.Module, strategy: str) -> Counts:
         inner=config.intermediate_size,
     )
     chosen.remove(base)
-    return found
+    return counts
 
 
 def _learns(module: torch.nn.Module, learning: set[int]) -> bool:
@@ -116,34 +117,34 @@ def _learns(module: torch.nn.Module, learning: set[int]) -> bool:
 
 def measured(folder: Path, name: str, strategy: str) -> tuple[Counts, float, float]:
     """Return a small random base's counts, and the peak of memory and a step's seconds, as `plan` measures them."""
-    where = folder / name
-    if not where.exists():
+    path = folder / name
+    if not path.exists():
         config = transformers.BertConfig(**SMALL[name], num_attention_heads=8, vocab_size=30522)
-        transformers.BertModel(config).save_pretrained(where)
-        transformers.AutoTokenizer.from_pretrained(Base.load("minilm").path).save_pretrained(where)
+        transformers.BertModel(config).save_pretrained(path)
+        transformers.AutoTokenizer.from_pretrained(Base.load("minilm").path).save_pretrained(path)
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps({"text": "word " * 2 * TOKENS, "label": i % 2}) + "\n" for i in range(8 * ROWS)))
-    values = {"base": str(where), "strategy": strategy, "train_file": str(rows), "validation_file": str(rows)}
+    values = {"base": str(path), "strategy": strategy, "train_file": str(rows), "validation_file": str(rows)}
     values |= {"max_seq_length": TOKENS, "per_device_train_batch_size": ROWS, "head": "model", "cache_trunk": "off"}
     values |= {"head_init": "random", "mixed_precision": "bf16"}
-    base = Base.load(str(where))
+    base = Base.load(str(path))
     counts = counted(base.model, strategy)
-    found = measure(Plan.resolve(values), base=base)
-    assert found.batches is not None
-    return counts, float(found.memory), float(np.median([tried.seconds for tried in found.batches.tried]))
+    estimate = measure(Plan.resolve(values), base=base)
+    assert estimate.batches is not None
+    return counts, float(estimate.memory), float(np.median([tried.seconds for tried in estimate.batches.tried]))
 
 
 def apart(name: str, strategy: str) -> tuple[Counts, float, float]:
     """Measure in a process of its own, which has nothing left of others."""
     command = [sys.executable, __file__, "--one", name, strategy]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    counts, memory, seconds = json.loads(said.splitlines()[-1])
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    counts, memory, seconds = json.loads(printed.splitlines()[-1])
     return Counts(**counts), memory, seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--update", type=Path, help="the page to put the tables into")
+    parser.add_argument("--figures", type=Path, help="write the tables as JSON, for benchmarks/figures.py")
     parser.add_argument("--rate", type=float, default=400.0, help="T operations a second of a large GPU in training")
     parser.add_argument("--tokens", type=int, default=8192, help="of a step on a large base")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
@@ -155,29 +156,38 @@ def main() -> None:
             counts, memory, seconds = measured(Path(folder), *args.one)
         print(json.dumps([asdict(counts), memory, seconds]))
         return
-    found = {(n, s): apart(n, s) for n in SMALL for s in STRATEGIES}
+    measurements = {(n, s): apart(n, s) for n in SMALL for s in STRATEGIES}
     n = TOKENS * ROWS
-    fitted = {s: found[FITTED, s] for s in STRATEGIES}
+    fitted = {s: measurements[FITTED, s] for s in STRATEGIES}
     rate = float(np.median([c.work(n) / seconds for c, _, seconds in fitted.values()]))
     # what memory grows by beyond what learns: a constant of the process, and activations
     left = np.array([memory - 16 * c.learning for c, memory, _ in fitted.values()])
     per = np.array([[1.0, n * c.blocks * (c.hidden + c.inner)] for c, _, _ in fitted.values()])
     (constant, each), *_ = np.linalg.lstsq(per, left, rcond=None)
-    titles = "base | strategy | memory above the base, MB: measured | arithmetic | ratio | a step, s: measured"
-    lines = [f"| {titles} | arithmetic | ratio |", "|---" * 8 + "|"]
-    for (name, strategy), (c, memory, seconds) in found.items():
+    rows = []
+    for (name, strategy), (c, memory, seconds) in measurements.items():
         guess = constant + 16 * c.learning + each * n * c.blocks * (c.hidden + c.inner)
         time = c.work(n) / rate
         cells = [name, strategy, f"{memory / 1e6:.0f}", f"{guess / 1e6:.0f}", f"{guess / memory:.2f}"]
-        cells += [f"{seconds:.3f}", f"{time:.3f}", f"{time / seconds:.2f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    checked = "\n".join(lines) + (
-        f"\n\nFitted on {FITTED}: {constant / 1e6:.0f} MB of a process, {each:.1f} bytes of activations a token, block "
-        f"and unit of hidden and feed-forward size, {rate / 1e9:.0f} G operations a second; the rows of the others are "
-        f"predictions. {ROWS} rows of {TOKENS} tokens, bf16 autocast, {torch.get_num_threads()} threads."
-    )
-    titles = "base | strategy | learns | adapter file | base in bf16 | what learns | activations | in all"
-    lines = [f"| {titles} | a million tokens |", "|---" * 9 + "|"]
+        rows.append([*cells, f"{seconds:.3f}", f"{time:.3f}", f"{time / seconds:.2f}"])
+    titles = "base | strategy | memory above the base, MB: measured | arithmetic | ratio | a step, s: measured"
+    checked = {
+        "titles": f"{titles} | arithmetic | ratio".split(" | "),
+        "rows": rows,
+        "note": f"Fitted on {FITTED}: {constant / 1e6:.0f} MB of a process, {each:.1f} bytes of activations a token, "
+        f"block and unit of hidden and feed-forward size, {rate / 1e9:.0f} G operations a second; "
+        f"the rows of the others are predictions. {ROWS} rows of {TOKENS} tokens, bf16 autocast, "
+        f"{torch.get_num_threads()} threads.",
+    }
+    tables = {"checked": checked, "large": large(args, each)}
+    print(*map(pages.rendered, tables.values()), sep="\n\n")
+    if args.figures:
+        args.figures.write_text(json.dumps(tables, indent=1) + "\n")
+
+
+def large(args: argparse.Namespace, each: float) -> dict[str, Any]:
+    """Return the table of the bases that don't fit here; `each` is the bytes of activations measured on a small one."""
+    rows = []
     for name, (kind, settings) in LARGE.items():
         for strategy in STRATEGIES:
             config = transformers.AutoConfig.for_model(kind, **settings)
@@ -187,22 +197,16 @@ def main() -> None:
             state, acts = 16 * c.learning, each * args.tokens * c.blocks * (c.hidden + c.inner)
             size = sum(p.numel() for p in base.parameters()) * 2
             seconds = c.work(1e6) / (args.rate * 1e12)
-            values = [size, state, acts, size + state + acts]
             cells = [name, strategy, f"{c.learning / c.parameters:.2%}", gb(4 * c.learning)]
-            cells += [*map(gb, values), f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"]
-            lines.append(f"| {' | '.join(cells)} |")
-    large = "\n".join(lines) + (
-        f"\n\nSteps of {args.tokens:,} tokens, nothing cached or computed again, at {args.rate:.0f} T operations a "
-        "second, which is about 40 % of the bf16 peak of an H100. Activations as measured on the CPU above."
-    )
-    print(f"{checked}\n\n{large}")
-    if args.update:
-        page = args.update.read_text(encoding="utf-8")
-        for mark, text in (("checked", checked), ("large", large)):
-            before, _, rest = page.partition(f"<!-- {mark}:begin -->\n")
-            after = rest.partition(f"<!-- {mark}:end -->")[2]
-            page = f"{before}<!-- {mark}:begin -->\n{text}\n<!-- {mark}:end -->{after}"
-        args.update.write_text(page, encoding="utf-8")
+            cells += map(gb, [size, state, acts, size + state + acts])
+            rows.append([*cells, f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"])
+    titles = "base | strategy | learns | adapter file | base in bf16 | what learns | activations | total"
+    return {
+        "titles": f"{titles} | a million tokens".split(" | "),
+        "rows": rows,
+        "note": f"Steps of {args.tokens:,} tokens, nothing cached or computed again, at {args.rate:.0f} T operations a "
+        "second, which is about 40 % of the bf16 peak of an H100. Activations as measured on the CPU above.",
+    }
 
 
 def gb(size: float) -> str:

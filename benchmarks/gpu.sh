@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All that is to be shown on CUDA GPUs, in under ten minutes and without a network: the tests, FSDP2, training and pool
-# in bf16, and the share of the matrix-product ceiling. Writes docs/gpu.md. PYTHON chooses the interpreter.
+# in bf16, and the share of the matrix-product ceiling. Writes docs/explanation/gpu.md. PYTHON chooses the interpreter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export HF_HUB_OFFLINE=1
@@ -21,4 +21,4 @@ done
 "$PYTHON" benchmarks/training.py --data "$OUT/data" --cases lora-3,full-3,layerwise-3 --limit 400 --limit-eval 80 \
     --turns 3 --out "$OUT/training.json"
 "$PYTHON" benchmarks/pool.py --device cuda --dtype bf16 --out "$OUT/pool.json"
-"$PYTHON" benchmarks/gpu.py --figures "$OUT" --update docs/gpu.md
+"$PYTHON" benchmarks/gpu.py --figures "$OUT" --update docs/explanation/gpu.md

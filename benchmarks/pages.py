@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 
 def block(mark: str) -> re.Pattern[str]:
@@ -28,3 +29,8 @@ def table(titles: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table."""
     lines = [f"| {' | '.join(row)} |" for row in [titles, *rows]]
     return "\n".join([lines[0], "|---" * len(titles) + "|", *lines[1:]])
+
+
+def rendered(figures: dict[str, Any]) -> str:
+    """Return a table of titles, rows and a note, as the JSON files of docs/figures hold it, in Markdown."""
+    return f"{table(figures['titles'], figures['rows'])}\n\n{figures['note']}"

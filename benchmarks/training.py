@@ -7,7 +7,7 @@ training, validating, keeping. Test rows are measured afterwards. The sides:
 
 - ours: `adapterkit.run` with its defaults, at the precision of --precision; it writes the adapter, too.
 - tutorial: Trainer as its tutorials write it: DataCollatorWithPadding, the precision of --precision.
-- best: bf16 whatever --precision says, dynamic padding, batches by length, checkpoints without optimizer states.
+- best: bf16 whatever --precision is, dynamic padding, batches by length, checkpoints without optimizer states.
 - defaults: fp32, otherwise as the tutorial; the collator is the one that Trainer takes for a tokenizer.
 - full: the tutorial's Trainer, training every parameter.
 
@@ -15,7 +15,7 @@ AdamW is fused on all sides (transformers 5 has it as its default) and holds onl
 where there is one. Seconds, CPU seconds and memory are medians (smallest to largest); a ratio is one of medians; an
 accuracy is the mean. Memory is the peak of the process (VmHWM of Linux) above what it held once the base was loaded.
 
-    python benchmarks/training.py --data DATA --out training.json --update docs/training.md --chart training.png
+    python benchmarks/training.py --data DATA --out docs/figures/training.json && python benchmarks/figures.py
     python benchmarks/training.py --data DATA --cases lora-3,full-3 --precision no --turns 5
     python benchmarks/training.py --data DATA --options '{"lora-3": {"group_by_length": false}}'
 """
@@ -29,83 +29,56 @@ import gc
 import io
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pages
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
+from training_cases import (
+    CASES,
+    COLUMNS,
+    KEYS,
+    MEMORY,
+    OTHERS,
+    PROBE_DATA,
+    PROCESSES,
+    READ,
+    SCALING,
+    Case,
+    Figures,
+    Side,
+    columns_of,
+)
+from training_report import chart, short, table
 
 from adapterkit import Base, Plan, Registry, evaluate, run
-from adapterkit.base.checkpoint import find
+from adapterkit.base.checkpoint import find_base
 from adapterkit.data import splits
 
-Found = dict[str, Any]  # one measurement
-MARKS = {"whole": "training", "short": "training-short"}  # of the tables' places in pages
-COLUMNS = ("tutorial", "best", "defaults")
-PROBE_DATA = "sentiment,snips,banking77,nli,long-reviews"
-KEYS = ("case", "data", "side", "turn")  # of a measurement
-READ = {"snips": {"text_column_name": "text", "label_column_name": "intent"}}  # where the columns don't say it
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is trained, how many times faster than each side ours is to be, and options that ours alone has."""
-
-    strategy: str
-    epochs: int
-    targets: dict[str, float] = field(default_factory=dict)
-    top: int | None = None
-    ours: dict[str, Any] = field(default_factory=dict)
-
-
-CASES = {
-    "head-only-10": Case("head-only", 10, {"tutorial": 10}, ours={"head": "model"}),
-    "probe": Case("head-only", 3, {"tutorial": 5}, ours={"head": "probe"}),  # is to be more accurate, too
-    "layerwise-3": Case("layerwise", 3, {"tutorial": 1.5, "full": 2.5}, top=2),
-    "layerwise-10": Case("layerwise", 10, {"tutorial": 2, "full": 3.5}, top=2),
-    "lora-3": Case("lora", 3, {"tutorial": 1.25, "best": 1, "defaults": 2}),
-    "full-3": Case("full", 3, {"tutorial": 1.1, "best": 1, "defaults": 1.7}),
-}
-MEMORY: dict[str, tuple[Case, float | None]] = {  # of ours alone: what peak is asked for, as a share of full's
-    "full": (Case("full", 3), None),
-    "lora": (Case("lora", 3), 0.6),
-    "layerwise --top 1, cached": (Case("layerwise", 3, top=1, ours={"cache_trunk": "on"}), 0.4),
-    "layerwise --top 2, cached": (Case("layerwise", 3, top=2, ours={"cache_trunk": "on"}), 0.4),
-}
-SCALING: dict[str, tuple[Case, int]] = {  # of ours alone: on how many rows at most
-    "lora": (Case("lora", 1), 10_000),
-    "head-only": (Case("head-only", 3, ours={"head": "model"}), 100_000),
-    "probe": (Case("head-only", 3, ours={"head": "probe"}), 10_000),
-}
-PROCESSES = {"1 process": 1, "2 processes": 2}  # of ours alone: with a thread and a whole batch each
-EFFICIENT = 0.85  # what share of twice the speed two are to have
-FLAT = 1.1  # what time per example may grow by
-Side = tuple[str, Case, int | None, int]  # who, what, on how many rows if not on --limit, and in how many processes
-OTHERS = ("memory", "scaling", "processes")
 Training = Callable[[], Callable[[], float]]  # trains, and returns what then measures the test rows
 
 
 # One measurement, in a process of its own.
 
 
-def child(job: dict[str, Any]) -> Found:
-    """Measure one side of a job, with imports made and kernels chosen by a training on a few rows before."""
+def child(job: dict[str, Any]) -> Figures:
+    """Measure one side of a job, after imports and kernels are warmed up by a training on a few rows before."""
     torch.set_num_threads(job["threads"])
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
-    made = (ours if job["side"] == "ours" else trainer)(job)
-    made("warm", "warm", 2)()
-    train = made("train", "validation", job["values"]["num_train_epochs"])
+    trainings = (ours if job["side"] == "ours" else trainer)(job)
+    trainings("warm", "warm", 2)()
+    train = trainings("train", "validation", job["values"]["num_train_epochs"])
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # give back what the warm-up left, so that it is not counted as the base's
     loaded = status("VmRSS")
@@ -144,7 +117,7 @@ def ours(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
     """Return what makes a training of so many epochs from the names of its training and validation rows."""
     base = Base.load(job["base"])
 
-    def made(train: str, validation: str, epochs: int) -> Training:
+    def training(train: str, validation: str, epochs: int) -> Training:
         plan, _ = planned(job, train, validation, epochs, **job["options"])
 
         def go() -> Callable[[], float]:
@@ -153,15 +126,15 @@ def ours(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
 
         return go
 
-    return made
+    return training
 
 
 def trainer(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
     """Return the same for transformers' own model and Trainer, written as transformers' examples are."""
-    path = find(job["base"])
+    path = find_base(job["base"])
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
 
-    def made(train: str, validation: str, epochs: int) -> Training:
+    def training(train: str, validation: str, epochs: int) -> Training:
         plan, sets = planned(job, train, validation, epochs)
         texts, label = columns_of(sets["train"].column_names, job["values"])
         index = {name: i for i, name in enumerate(sorted(set(map(str, sets["train"][label]))))}
@@ -171,21 +144,21 @@ def trainer(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
             p.sum()  # read it from the mapped file, so that it counts as loaded
 
         def features(rows: Any) -> Any:
-            found = tokenizer(*[rows[n] for n in texts], truncation=True, max_length=job["values"]["max_seq_length"])
-            return {**found, "labels": [index[str(value)] for value in rows[label]]}
+            encoding = tokenizer(*[rows[n] for n in texts], truncation=True, max_length=job["values"]["max_seq_length"])
+            return {**encoding, "labels": [index[str(value)] for value in rows[label]]}
 
         def encoded(rows: Any) -> Any:
             return rows.map(features, batched=True, remove_columns=rows.column_names)
 
         def go() -> Callable[[], float]:
-            made = {split: encoded(rows) for split, rows in sets.items()}
-            loop = looped(job, plan, fitted(plan, model), tokenizer, made)
+            features = {split: encoded(rows) for split, rows in sets.items()}
+            loop = looped(job, plan, fitted(plan, model), tokenizer, features)
             loop.train()
             return lambda: float(loop.predict(encoded(tested(job))).metrics["test_accuracy"])
 
         return go
 
-    return made
+    return training
 
 
 def fitted(plan: Plan, model: Any) -> Any:
@@ -203,7 +176,7 @@ def fitted(plan: Plan, model: Any) -> Any:
 
 
 def looped(job: dict[str, Any], plan: Plan, model: Any, tokenizer: Any, features: dict[str, Any]) -> Any:
-    """Return a Trainer, set up as its column says."""
+    """Return a Trainer, set up as its column requires."""
     side, options = job["side"], plan.training
     best = side == "best"
     return transformers.Trainer(
@@ -242,15 +215,6 @@ def looped(job: dict[str, Any], plan: Plan, model: Any, tokenizer: Any, features
     )
 
 
-def columns_of(names: list[str], options: dict[str, Any]) -> tuple[list[str], str]:
-    """Return the columns of the texts and of the label."""
-    if "text_column_name" in options:
-        return [options["text_column_name"]], options["label_column_name"]
-    texts: list[str] = [name for name in ("premise", "hypothesis", "text") if name in names]
-    label: str = next(name for name in ("label", "category") if name in names)
-    return texts, label
-
-
 # What is measured, and in what order.
 
 
@@ -281,8 +245,8 @@ def job_of(args: argparse.Namespace, name: str, problem: str, what: Side, folder
         "max_seq_length": args.max_length,
         **({"target_modules": "query,value"} if case.strategy == "lora" else {}),  # as the other sides' LoRA
     }
-    given = [args.options.get(key, {}) for key in ("all", name)]
-    options = {"mixed_precision": args.precision, **case.ours, **given[0], **given[1]}
+    extra = [args.options.get(key, {}) for key in ("all", name)]
+    options = {"mixed_precision": args.precision, **case.ours, **extra[0], **extra[1]}
     return {
         "side": side,
         "base": args.base,
@@ -298,12 +262,12 @@ def job_of(args: argparse.Namespace, name: str, problem: str, what: Side, folder
 
 def rows_of(args: argparse.Namespace, name: str, folder: Path, size: int | None) -> Path:
     """Write the rows of a data set; for `size` training rows, repeat them, numbered so that no two are the same."""
-    where = folder / name / str(size or "all")
-    if where.exists():
-        return where
-    where.mkdir(parents=True)
+    target = folder / name / str(size or "all")
+    if target.exists():
+        return target
+    target.mkdir(parents=True)
     files = {split: list((args.data / name).glob(f"{split}.*")) for split in splits.SPLITS}
-    sets = {split: splits.read(str(found[0])).shuffle(seed=0) for split, found in files.items() if found}
+    sets = {split: splits.read(str(paths[0])).shuffle(seed=0) for split, paths in files.items() if paths}
     if "validation" not in sets:
         cut = len(sets["train"]) - args.limit_eval
         sets["validation"] = sets["train"].select(range(cut, cut + args.limit_eval))
@@ -312,42 +276,42 @@ def rows_of(args: argparse.Namespace, name: str, folder: Path, size: int | None)
     seen: set[Any] = set()  # labels among the training rows; a row of another can't be measured
     for split, rows in sorted(sets.items(), key=lambda item: item[0] != "train"):
         most = args.limit if split == "train" else args.limit_eval
-        kept = [{k: v for k, v in row.items() if k != splits.LINE} for row in rows.select(range(min(most, len(rows))))]
-        seen |= {row[label] for row in kept if split == "train"}
-        kept = [row for row in kept if row[label] in seen]
+        part = [{k: v for k, v in row.items() if k != splits.LINE} for row in rows.select(range(min(most, len(rows))))]
+        seen |= {row[label] for row in part if split == "train"}
+        part = [row for row in part if row[label] in seen]
         if split == "train":
-            write(where / "warm.jsonl", kept[:64])
+            write(target / "warm.jsonl", part[:64])
         if split == "train" and size is not None:
             text = columns_of(rows.column_names, READ.get(name, {}))[0][0]
-            kept = [{**(row := kept[i % len(kept)]), text: f"{row[text]} {i}"} for i in range(size)]
-        write(where / f"{split}.jsonl", kept)
-    return where
+            part = [{**(row := part[i % len(part)]), text: f"{row[text]} {i}"} for i in range(size)]
+        write(target / f"{split}.jsonl", part)
+    return target
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def measured(job: dict[str, Any], seed: int) -> Found:
+def measured(job: dict[str, Any], seed: int) -> Figures:
     """Run a job in a process of its own, with caches of its own, so that nothing is met again."""
     shm = "/dev/shm"
     with tempfile.TemporaryDirectory(dir=shm if os.access(shm, os.W_OK) else None) as scratch:
-        whole = {**job, "values": {**job["values"], "seed": seed}, "scratch": scratch}
+        child_job = {**job, "values": {**job["values"], "seed": seed}, "scratch": scratch}
         env = {key: value for key, value in os.environ.items() if not key.startswith("ACCELERATE_")}
         env |= {"HF_DATASETS_CACHE": f"{scratch}/datasets", "OMP_NUM_THREADS": str(job["threads"])}
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(job["processes"])]
         launcher = torchrun if job["processes"] > 1 else []
-        command = [sys.executable, *launcher, __file__, "--child", json.dumps(whole)]
-        said = subprocess.run(command, env=env, capture_output=True, text=True)
-    if said.returncode:
-        raise SystemExit(f"{job['side']} with {job['values']} failed:\n{said.stderr[-3000:]}")
-    found: Found = json.loads(said.stdout.splitlines()[-1])
-    return found
+        command = [sys.executable, *launcher, __file__, "--child", json.dumps(child_job)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{job['side']} with {job['values']} failed:\n{done.stderr[-3000:]}")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
-def all_measured(args: argparse.Namespace, found: dict[str, Any]) -> None:
+def all_measured(args: argparse.Namespace, figures: dict[str, Any]) -> None:
     """Measure every case, the sides taking turns; a turn has its seed, and none is measured that was before."""
-    kept = {tuple(row[key] for key in KEYS) for row in found["rows"]}
+    done = {tuple(row[key] for key in KEYS) for row in figures["rows"]}
     with tempfile.TemporaryDirectory() as folder:
         for name in args.cases:
             for problem in args.probe_data if name == "probe" else [args.problem]:
@@ -356,197 +320,22 @@ def all_measured(args: argparse.Namespace, found: dict[str, Any]) -> None:
                 for turn in range(args.turns):
                     for side, job in jobs.items():
                         about = {"case": name, "data": problem, "side": side, "turn": turn}
-                        if tuple(about[key] for key in KEYS) in kept:
+                        if tuple(about[key] for key in KEYS) in done:
                             continue
-                        found["rows"].append({**about, **measured(job, turn % args.seeds)})
-                        print(f"# {json.dumps(found['rows'][-1])}", flush=True)
+                        figures["rows"].append({**about, **measured(job, turn % args.seeds)})
+                        print(f"# {json.dumps(figures['rows'][-1])}", flush=True)
                     if args.out:  # after each turn, so that what was measured is not lost
-                        args.out.write_text(json.dumps(found, indent=2) + "\n")
+                        args.out.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-# Tables and the chart.
-
-
-def measured_of(found: dict[str, Any], name: str) -> dict[str, dict[str, list[Found]]]:
-    """Return the measurements of a case by data set and side."""
-    sets: dict[str, dict[str, list[Found]]] = {}
-    for row in found["rows"]:
-        if row["case"] == name:
-            sets.setdefault(row["data"], {}).setdefault(row["side"], []).append(row)
-    return sets
-
-
-def middle(rows: list[Found], key: str) -> float:
-    return float(statistics.median(row[key] for row in rows))
-
-
-def mean(rows: list[Found], key: str) -> float:
-    return float(statistics.mean(row[key] for row in rows))
-
-
-def spread(rows: list[Found], key: str, scale: float = 1.0, digits: str = ".3g") -> str:
-    values = [row[key] * scale for row in rows]
-    return f"{statistics.median(values):{digits}} ({min(values):{digits}} to {max(values):{digits}})"
-
-
-def met(ratio: float, wanted: float) -> str:
-    return "yes" if ratio >= wanted else f"no, {1 - ratio / wanted:.0%} short"
-
-
-def speed(found: dict[str, Any]) -> Iterator[list[str]]:
-    """Yield a row for each side that ours is compared with."""
-    compared = [
-        (name, problem, side, sides["ours"], theirs)
-        for name in CASES
-        for problem, sides in measured_of(found, name).items()
-        for side, theirs in sides.items()
-        if side != "ours"
-    ]
-    for name, problem, side, mine, theirs in compared:
-        ratio, wanted = middle(theirs, "seconds") / middle(mine, "seconds"), CASES[name].targets.get(side)
-        more = mean(mine, "accuracy") - mean(theirs, "accuracy")
-        verdict = met(ratio, wanted) if wanted else ""
-        if wanted and name == "probe":
-            verdict += "; more accurate" if more > 0 else f"; no, accuracy {more:+.3f}"
-        yield [
-            f"{name}, {problem}",
-            side,
-            spread(mine, "seconds"),
-            spread(theirs, "seconds"),
-            f"{ratio:.2f}",
-            f"{wanted:g}" if wanted else "",
-            verdict,
-            f"{middle(theirs, 'cpu') / middle(mine, 'cpu'):.2f}",
-            f"{middle(mine, 'peak') / 1e6:.0f}, {middle(theirs, 'peak') / 1e6:.0f}",
-            f"{mean(mine, 'accuracy'):.3f}, {mean(theirs, 'accuracy'):.3f}",
-        ]
-
-
-def memory(found: dict[str, Any]) -> Iterator[list[str]]:
-    for sides in measured_of(found, "memory").values():
-        for side, rows in sides.items():
-            share, wanted = middle(rows, "peak") / middle(sides["full"], "peak"), MEMORY[side][1]
-            asked = [f"{wanted:g}", met(wanted / share, 1)] if wanted else ["", ""]
-            yield [side, spread(rows, "peak", 1e-6, ".0f"), f"{share:.2f}", *asked]
-
-
-def processes(found: dict[str, Any]) -> Iterator[list[str]]:
-    for sides in measured_of(found, "processes").values():
-        alone = middle(sides["1 process"], "seconds")
-        for side, rows in sides.items():
-            share = alone / middle(rows, "seconds") / PROCESSES[side]
-            asked = [f"{EFFICIENT:g}", met(share, EFFICIENT)] if PROCESSES[side] > 1 else ["", ""]
-            yield [side, spread(rows, "seconds"), f"{share:.2f}", *asked, f"{mean(rows, 'accuracy'):.3f}"]
-
-
-def scaling(found: dict[str, Any]) -> Iterator[list[str]]:
-    for sides in measured_of(found, "scaling").values():
-        fewest: dict[str, float] = {}  # seconds an example
-        for side, rows in sides.items():
-            name, _, size = side.rpartition(" ")
-            each = middle(rows, "seconds") / int(size)
-            grown = each / fewest.setdefault(name, each)
-            asked = [f"{FLAT:g}", met(FLAT / grown, 1)]
-            yield [name, f"{int(size):,}", spread(rows, "seconds"), f"{each * 1e6:,.0f}", f"{grown:.2f}", *asked]
-
-
-def markdown(titles: str, rows: Iterable[list[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([f"| {titles} |", "|---" * (titles.count("|") + 1) + "|", *lines]) if lines else ""
-
-
-def table(found: dict[str, Any]) -> str:
-    about = found["about"]
-    first = "case | against Trainer | ours, s | Trainer, s | times faster | asked for | met | times less CPU"
-    parts = [
-        markdown(f"{first} | peak above the model, MB: ours, Trainer | accuracy: ours, Trainer", speed(found)),
-        markdown("ours | peak above the loaded model, MB | of full | at most | met", memory(found)),
-        markdown(
-            "ours | training rows | seconds | ms for 1,000 rows | of that with the fewest | at most | met",
-            scaling(found),
-        ),
-        markdown("LoRA, 3 epochs, a thread each | seconds | efficiency | at least | met | accuracy", processes(found)),
-        f"Base {about['base']}; {about['limit']:,} training rows and {about['limit_eval']:,} validation and test rows "
-        f"at most, {about['max_length']} tokens a text; batches of {about['batch_size']}; {turns(found)}; "
-        f"ours and the tutorial in {'fp32' if about['precision'] == 'no' else 'bf16 autocast'}"
-        f"{'; Trainer saves nothing' * about['no_best']}; "
-        f"{about['threads']} threads; torch {about['torch']}, transformers {about['transformers']}.",
-    ]
-    return "\n\n".join(part for part in parts if part)
-
-
-def turns(found: dict[str, Any]) -> str:
-    """Say how often each case was measured, each turn with a seed of its own as far as there are."""
-    of = {name: 1 + max(row["turn"] for row in found["rows"] if row["case"] == name) for name in cases_of(found)}
-    usual = max(of.values())
-    fewer = ", ".join(f"{name}: {count}" for name, count in of.items() if count != usual)
-    return f"{usual} turns{f' ({fewer})' if fewer else ''} of {min(found['about']['seeds'], usual)} seeds"
-
-
-def cases_of(found: dict[str, Any]) -> list[str]:
-    return list(dict.fromkeys(row["case"] for row in found["rows"]))
-
-
-def short(found: dict[str, Any]) -> str:
-    """Return a row for each case: how many times faster, and in brackets what is asked for."""
-    rows = []
-    for name, case in CASES.items():
-        for problem, sides in measured_of(found, name).items():
-            cells = []
-            for side in (*COLUMNS, "full"):
-                ratio = middle(sides[side], "seconds") / middle(sides["ours"], "seconds") if side in sides else None
-                asked = f" ({case.targets[side]:g})" if side in case.targets else ""
-                cells.append("" if ratio is None else f"{ratio:.2f}{asked}")
-            rows.append([f"{name}, {problem}", *cells])
-    titles = "times faster than Trainer, in brackets what was asked for | as its tutorials write it | at its best"
-    return markdown(f"{titles} | at its defaults (fp32) | training everything", rows)
-
-
-def chart(found: dict[str, Any], path: Path) -> None:
-    """Draw how many times faster ours is; of a case with several data sets, the one where it is least."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    cases = [name for name in CASES if measured_of(found, name)]
-    figure, axes = pyplot.subplots(1, len(cases), figsize=(2.4 * len(cases), 2.8), squeeze=False)
-    for axis, name in zip(axes[0], cases, strict=True):
-        ratios: dict[str, float] = {}
-        for sides in measured_of(found, name).values():
-            for side, rows in sides.items():
-                ratio = middle(rows, "seconds") / middle(sides["ours"], "seconds")
-                if side != "ours":
-                    ratios[side] = min(ratio, ratios.get(side, ratio))
-        bars = axis.bar(list(ratios), list(ratios.values()), color=["#2a6f97", "#8c8c8c", "#bcbcbc", "#d9d9d9"])
-        axis.bar_label(bars, fmt="%.2f", fontsize=8)
-        for i, side in enumerate(ratios):
-            if wanted := CASES[name].targets.get(side):
-                axis.hlines(wanted, i - 0.4, i + 0.4, color="black", linewidth=1.2)  # what is asked for
-        axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
-        axis.set_title(name, fontsize=9)
-        axis.tick_params(labelsize=7)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("times faster than Trainer\n(lines: asked for)", fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-
-
-def finish(found: dict[str, Any], args: argparse.Namespace) -> None:
-    texts = {"whole": table(found), "short": short(found)}
-    print(f"\n{texts['whole']}\n\n{texts['short']}")
+def finish(figures: dict[str, Any], args: argparse.Namespace) -> None:
+    """Print the tables, and put them and the chart where the arguments name a file."""
+    texts = {"training": table(figures), "training-short": short(figures)}
+    print("\n", *texts.values(), sep="\n\n")
     if args.chart:
-        chart(found, args.chart)
+        chart(figures, args.chart)
     for page in args.update:
-        whole, places = page.read_text(encoding="utf-8"), 0
-        for kind, mark in MARKS.items():
-            begin, end = f"<!-- {mark}:begin -->\n", f"<!-- {mark}:end -->"
-            if begin in whole:
-                before, _, rest = whole.partition(begin)
-                whole, places = before + begin + texts[kind] + "\n" + end + rest.partition(end)[2], places + 1
-        if not places:
-            raise SystemExit(f"{page} has no place for a table: <!-- {' or '.join(MARKS.values())}:begin -->")
-        page.write_text(whole, encoding="utf-8")
+        pages.update(page, texts)
 
 
 def names(text: str) -> list[str]:
@@ -589,21 +378,21 @@ def main() -> None:
     if args.again:
         finish(json.loads(args.again.read_text()), args)
         return
-    for given, known in ((args.cases, [*CASES, *OTHERS]), (args.columns, COLUMNS)):
-        if wrong := [name for name in given if name not in known]:
-            parser.error(f"no '{wrong[0]}'; there is {', '.join(known)}")
+    for chosen, choices in ((args.cases, [*CASES, *OTHERS]), (args.columns, COLUMNS)):
+        if wrong := [name for name in chosen if name not in choices]:
+            parser.error(f"no '{wrong[0]}'; there is {', '.join(choices)}")
     if args.data is None:
         parser.error("--data is needed")
-    kept = ("base", "limit", "limit_eval", "max_length", "batch_size", "seeds", "precision", "threads")
-    about = {key: getattr(args, key) for key in (*kept, "no_best", "options")}
+    settings = ("base", "limit", "limit_eval", "max_length", "batch_size", "seeds", "precision", "threads")
+    about = {key: getattr(args, key) for key in (*settings, "no_best", "options")}
     about |= {"torch": torch.__version__, "transformers": transformers.__version__}
-    found: dict[str, Any] = {"about": about, "rows": []}
+    figures: dict[str, Any] = {"about": about, "rows": []}
     if args.out and args.out.exists():
-        found = json.loads(args.out.read_text())
-        if found["about"] != about:
-            parser.error(f"{args.out} holds measurements with other settings: {found['about']}")
-    all_measured(args, found)
-    finish(found, args)
+        figures = json.loads(args.out.read_text())
+        if figures["about"] != about:
+            parser.error(f"{args.out} holds measurements with other settings: {figures['about']}")
+    all_measured(args, figures)
+    finish(figures, args)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from adapterkit.cli.common import common_options, echo, print_json
 @common_options
 def command(name: str, as_json: bool) -> None:
     """Print the folder of a base, or the Hub id that it is; of an installed one, its weights are verified first."""
-    from adapterkit.base.checkpoint import find
+    from adapterkit.base.checkpoint import find_base
 
     if as_json:
-        print_json({"name": name, "path": find(name)})
+        print_json({"name": name, "path": find_base(name)})
         return
-    echo(find(name))
+    echo(find_base(name))

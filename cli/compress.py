@@ -69,7 +69,7 @@ def command(
     from adapterkit.store.publish import publish
 
     stored = adapter.manifest["base"]
-    base = Base.again(stored, where.locate(stored["name"]) if base_name is None else base_name)
+    base = Base.from_manifest(stored, where.locate(stored["name"]) if base_name is None else base_name)
     about = {"compressed_from": {"name": known, "version": version}}
     encoded = compress(base, adapter, encoding, splits, about=about, watch=watch)
     run_file = where.folder(known, version) / RUN_FILE

@@ -66,7 +66,7 @@ def command(
     if form == "peft":
         write_peft(adapter, to, base=found)
     else:
-        base = Base.again(stored, found)
+        base = Base.from_manifest(stored, found)
         write_model(base, moved(reference, adapter, base, allow_base_mismatch), to, form=form)
     if as_json:
         files = sorted(file.name for file in to.iterdir())

@@ -70,7 +70,7 @@ def command(
     references = [f"{known}@{version}" for known, version in resolved]
     loaded = [where.load(reference) for reference in references]
     stored = loaded[0].manifest["base"]
-    base = Base.again(stored, where.locate(stored["name"]) if base_name is None else base_name)
+    base = Base.from_manifest(stored, where.locate(stored["name"]) if base_name is None else base_name)
     loaded = [moved(*one, base, allow_base_mismatch) for one in zip(references, loaded, strict=True)]
     adapter = loaded[0]
     if len(given) > 1 or any(value is not None for value in (name, combination_type, rank, given[0][1])):

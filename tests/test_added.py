@@ -196,8 +196,8 @@ def test_rows_that_the_base_has_beyond_its_tokenizer_are_left_alone(tmp_path: Pa
 def test_what_cannot_be_added_is_said_in_a_line(loaded: Callable[..., Base], tmp_path: Path) -> None:
     base, task = loaded("bert"), task_of("text-classification")
     for tokens, message in (
-        (["<mask>"], "'<mask>' can't be added to the tokenizer: it has that already"),
-        (["<a>", "<a>"], "'<a>' can't be added to the tokenizer: each is some text"),
+        (["<mask>"], "'<mask>' can't be added to the tokenizer: it exists already"),
+        (["<a>", "<a>"], "'<a>' can't be added to the tokenizer: tokens must be distinct"),
         ([" x"], "' x' can't be added to the tokenizer"),
         ([""], "'' can't be added"),
     ):
@@ -229,4 +229,4 @@ def test_the_commands_take_added_tokens(
     assert "PEFT can't have this adapter: it adds tokens to the tokenizer; --format merged" in done.stderr
     done = adapt("run", *flags, "--added-tokens", "<mask>")
     assert done.exit_code == 2
-    assert "'<mask>' can't be added to the tokenizer: it has that already" in done.stderr
+    assert "'<mask>' can't be added to the tokenizer: it exists already" in done.stderr

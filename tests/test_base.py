@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from adapterkit import Base
-from adapterkit.base.checkpoint import HUB_IDS, find, known_as
+from adapterkit.base.checkpoint import HUB_IDS, find_base, known_as
 from adapterkit.errors import BaseModelError
 from adapterkit.testing import tiny
 
@@ -25,7 +25,7 @@ def loaded(cache: Path, *asked: tuple[str, str | None]) -> list[dict[str, Any]]:
 import json, transformers
 transformers.logging.disable_progress_bar()
 from adapterkit import Base
-from adapterkit.base.checkpoint import HUB_IDS, find, known_as
+from adapterkit.base import HUB_IDS, find_base, known_as
 from adapterkit.errors import BaseModelError
 for name, revision in {asked!r}:
     try:
@@ -40,7 +40,7 @@ for name, revision in {asked!r}:
 
 
 def test_an_installed_base_has_its_short_name_wherever_it_is_named_from() -> None:
-    assert known_as(find("minilm")) == known_as(HUB_IDS["minilm"]) == known_as("minilm") == "minilm"
+    assert known_as(find_base("minilm")) == known_as(HUB_IDS["minilm"]) == known_as("minilm") == "minilm"
     assert known_as("no/where") == "no/where"
 
 
@@ -107,16 +107,16 @@ def assert_same_logits(folder: Path, auto_class: str) -> None:
         ("config.json", {"hidden_size": 10**9}, "base '"),
         ("config.json", {"num_attention_heads": 0}, "ZeroDivisionError"),
         ("config.json", {"dtype": "zzz"}, "'torch' has no attribute 'zzz'"),
-        ("config.json", {"num_hidden_layers": 10**6}, "num_hidden_layers=1000000; 2000 at most were expected"),
-        ("config.json", {"num_labels": 10**9}, "num_labels=1000000000; 1000000 at most were expected"),
-        ("config.json", b"null", "config.json holds None, and an object was expected"),
+        ("config.json", {"num_hidden_layers": 10**6}, "num_hidden_layers=1000000; the maximum is 2000"),
+        ("config.json", {"num_labels": 10**9}, "num_labels=1000000000; the maximum is 1000000"),
+        ("config.json", b"null", "config.json must hold an object, got None"),
         ("config.json", b"[" * 100_000, "maximum recursion depth exceeded"),
         ("config.json", b"{oops", "is not a valid JSON file"),
         ("tokenizer.json", b"[]", "base '"),
         ("tokenizer.json", b"", "base '"),
         ("tokenizer_config.json", b"null", "base '"),
-        ("tokenizer_config.json", b"{}", "the embeddings have 300 rows; is its tokenizer_config.json there?"),
-        ("tokenizer_config.json", {"model_max_length": "x"}, "model_max_length='x'; a number was expected"),
+        ("tokenizer_config.json", b"{}", "the embeddings have 300 rows; is tokenizer_config.json missing?"),
+        ("tokenizer_config.json", {"model_max_length": "x"}, "model_max_length must be a number, got 'x'"),
         ("model.safetensors.index.json", b"[]", "no safetensors weights in that folder"),
     ],
 )

@@ -16,7 +16,7 @@ from click.testing import Result
 from adapterkit import Adapter, Base, Plan, Registry, predict, run
 from adapterkit.convert import compress
 from adapterkit.evaluation.outputs import outputs
-from adapterkit.features.tokenize import tokenize
+from adapterkit.features.tokenize import tokenized as features_of
 from adapterkit.store.publish import publish
 from adapterkit.testing import tiny
 from tests import made
@@ -48,7 +48,7 @@ def test_fitted_scales_bring_logits_nearer_on_other_rows(tiny_base: Base) -> Non
     assert all(name.endswith(".scale") for name in changed)
 
     def said(one: Adapter) -> np.ndarray:
-        features = tokenize(one.task, other, tiny_base, labelled=False)
+        features = features_of(one.task, other, tiny_base, labelled=False)
         with one.attached(tiny_base) as model:
             return np.stack(outputs(one.task, model, features, tiny_base, batch_size=16))
 

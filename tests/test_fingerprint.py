@@ -140,7 +140,7 @@ def test_what_differs_is_said(tiny_base: Base, tiny_folder: Callable[..., Path],
     message = said("untouched", lambda t: t["embeddings.word_embeddings.weight"].mul_(2))
     assert "what differs: tensors that the adapter doesn't touch" in message
     adapter.manifest["base"]["fingerprint"] = "0" * 64
-    with pytest.raises(AdapterkitError, match="by a fingerprint of scheme v1, and this adapterkit makes v2"):
+    with pytest.raises(AdapterkitError, match="a base fingerprint of scheme v1, but this adapterkit computes v2"):
         adapter.check_base(tiny_base)
 
 
@@ -157,7 +157,7 @@ def test_another_tokenizer_is_another_base_and_one_saved_again_is_not(
     adapter.check_base(Base.load(str(again)))
     tokenizer.add_tokens(["lovely"])
     tokenizer.save_pretrained(changed)
-    with pytest.raises(AdapterkitError, match=r"what differs: the tokenizer \(its tokens, or what"):
+    with pytest.raises(AdapterkitError, match=r"what differs: the tokenizer \(its tokens, or how"):
         adapter.check_base(Base.load(str(changed)))
     del adapter.manifest["base"]["tokenizer"]  # as older adapters have it
     adapter.check_base(Base.load(str(changed)))
@@ -230,7 +230,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return found
 
     monkeypatch.setattr(fingerprint, "tensor_digests", counting)
-    monkeypatch.setattr(digest_cache, "SETTLED", 0)
+    monkeypatch.setattr(digest_cache, "SETTLE_NS", 0)
     monkeypatch.setattr(fingerprint, "SAMPLE", 1)
     return counts
 
@@ -254,7 +254,7 @@ def test_digests_are_remembered_as_long_as_the_files_are_the_same(
 def test_a_file_that_is_too_young_is_not_remembered(
     tiny_folder: Callable[..., Path], tmp_path: Path, counted: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digest_cache, "SETTLED", 3_600_000_000_000)
+    monkeypatch.setattr(digest_cache, "SETTLE_NS", 3_600_000_000_000)
     folder = copied(tiny_folder(), tmp_path / "base", lambda tensors: None)
     base = Base.load(str(folder))
     Base.load(str(folder))
@@ -265,10 +265,10 @@ def test_a_file_that_is_too_young_is_not_remembered(
 def test_damaged_or_wrong_memory_never_makes_a_fingerprint(
     damage: str, tiny_folder: Callable[..., Path], tmp_path: Path, counted: list[int]
 ) -> None:
-    known = set(digest_cache.place().iterdir())
+    known = set(digest_cache.cache_folder().iterdir())
     folder = copied(tiny_folder(), tmp_path / "base", lambda tensors: None)
     base = Base.load(str(folder))
-    (file,) = set(digest_cache.place().iterdir()) - known
+    (file,) = set(digest_cache.cache_folder().iterdir()) - known
     before, digests, stated = json.loads(file.read_bytes())
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:-40])

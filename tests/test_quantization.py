@@ -40,7 +40,7 @@ def test_an_adapter_is_learned_on_a_quantised_base(
     report = run(Plan.resolve(values), registry)
     assert report.adapter.manifest["base"]["quantization"] == bits
     adapter = registry.load("small")
-    base = Base.again(adapter.manifest["base"], str(wide))
+    base = Base.from_manifest(adapter.manifest["base"], str(wide))
     assert base.quantization == bits
     assert any(not p.is_floating_point() for p in base.model.parameters())
     assert {answer["label"] for answer in predict(base, adapter, ["lovely food", "awful food"])} <= {"pos", "neg"}

@@ -20,7 +20,7 @@ import torch
 from click.testing import Result
 
 from adapterkit import Base, Pool, Registry, predict
-from adapterkit.base.tracing import inputs
+from adapterkit.base.tracing import forward_arguments
 
 PACKAGE = Path(__file__).parent / "strangers" / "adapterkit-attributes"
 Adapt = Callable[..., Result]
@@ -144,7 +144,7 @@ def outputs(model: Any, batch: dict[str, Any]) -> torch.Tensor:
 
 def batch_of(base: Base) -> dict[str, Any]:
     features = base.tokenizer(TEXTS, padding=True, return_tensors="pt")
-    return inputs(base.model, features["input_ids"], features["attention_mask"])
+    return forward_arguments(base.model, features["input_ids"], features["attention_mask"])
 
 
 def test_peft_loads_what_is_exported(trained: Any, adapt: Adapt, base_folder: Path, tmp_path: Path) -> None:

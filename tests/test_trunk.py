@@ -122,7 +122,7 @@ def test_blocks_of_the_trunk_run_once_over_the_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     base = base_for(family, "text-classification")
-    names = list(trunk.study(base.model).blocks)
+    names = list(trunk.trace(base.model).blocks)
     seen: dict[str, int] = dict.fromkeys(names, 0)
     epoch = steps.Steps.learn
     handles = []

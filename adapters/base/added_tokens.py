@@ -1,4 +1,4 @@
-"""Tokens that an adapter adds to its base: a tokenizer that knows them, and modules with rows of their own for them."""
+"""Add an adapter's tokens to a base: extend the tokenizer, and give embedding and output modules rows for them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..errors import BaseModelError
 
 
 class Wider(nn.Module):
-    """A module over a vocabulary, where the ids from `first` on have rows of their own.
+    """A module over a vocabulary with separate rows, `added`, for the ids from `first` on.
 
-    Its class is made of one of these and of the class that the module was of, so that its weight keeps its name.
+    `widen` derives a class from a subclass of this and the module's class, so that the weight's name doesn't change.
     """
 
     first: int
     added: nn.Parameter  # (tokens, features)
 
-    def joined(self, own: Tensor, added: Tensor, dim: int = 0) -> Tensor:
-        """Return what is there for the module's own ids with what is there for the added ones in its place."""
-        end = min(self.first + added.shape[dim], own.shape[dim])
-        before, after = own.narrow(dim, 0, self.first), own.narrow(dim, end, own.shape[dim] - end)
+    def joined(self, original: Tensor, added: Tensor, dim: int = 0) -> Tensor:
+        """Return `original`, indexed by token id along `dim`, with the entries from `first` on replaced by `added`."""
+        end = min(self.first + added.shape[dim], original.shape[dim])
+        before, after = original.narrow(dim, 0, self.first), original.narrow(dim, end, original.shape[dim] - end)
         return torch.cat([before, added, after], dim)
 
 
@@ -34,68 +34,75 @@ class WiderEmbedding(Wider):
     def forward(self, ids: Tensor) -> Tensor:
         """Return the vectors of (..., tokens) ids, (..., tokens, features)."""
         weight: Tensor = self.get_parameter("weight")
-        own: Tensor = super().forward(ids.clamp(max=len(weight) - 1))
-        at = ids - self.first
-        new = (at >= 0) & (at < len(self.added))
-        other = copy.copy(self)  # so that rows are made as the module's own class makes them, which may scale
-        other._parameters = {"weight": self.added}
-        rows = super(WiderEmbedding, other).forward(at.clamp(0, len(self.added) - 1))
-        return torch.where(new.unsqueeze(-1), rows, own)
+        original: Tensor = super().forward(ids.clamp(max=len(weight) - 1))
+        index = ids - self.first
+        is_added = (index >= 0) & (index < len(self.added))
+        twin = copy.copy(self)  # the module's class may scale its rows, and must do so with the added ones
+        twin._parameters = {"weight": self.added}
+        rows = super(WiderEmbedding, twin).forward(index.clamp(0, len(self.added) - 1))
+        return torch.where(is_added.unsqueeze(-1), rows, original)
 
 
 class WiderLinear(Wider):
-    """An output map with rows for added tokens; these have no bias."""
+    """A linear output layer with rows for added tokens; these have no bias."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of (..., features), (..., tokens)."""
+        """Return logits, (..., tokens), of (..., features)."""
         return self.joined(super().forward(x), nn.functional.linear(x, self.added), -1)
 
 
 def widen(module: nn.Module, first: int, added: nn.Parameter) -> None:
-    """Give an embedding or an output map rows of its own for the ids from `first` on, in place."""
+    """Give an embedding or a linear output layer separate rows for the ids from `first` on, in place."""
     kind = WiderEmbedding if isinstance(module, nn.Embedding) else WiderLinear
     module.__class__ = type(f"Wider{type(module).__name__}", (kind, type(module)), {})
     vars(module)["first"] = first
     module.register_parameter("added", added)
 
 
-def start(weight: Tensor, pieces: Sequence[Sequence[int]]) -> nn.Parameter:
-    """Return first values of rows: for each token, the mean of the rows of the pieces that it was read as before."""
+def initial_rows(weight: Tensor, pieces: Sequence[Sequence[int]]) -> nn.Parameter:
+    """Return initial rows, (tokens, features): for each token, the mean of `weight`'s rows of its `pieces`.
+
+    `pieces` are the token ids of each added token before it was added.
+    """
     rows = [(weight[list(ids)] if len(ids) else weight).mean(0) for ids in pieces]
     return nn.Parameter(torch.stack(rows).detach().clone(), requires_grad=False)
 
 
 def tokenizer_with(tokenizer: Any, tokens: Sequence[str]) -> tuple[Any, dict[str, int]]:
-    """Return a copy of a tokenizer that reads each of `tokens` as one, and their ids, one after another.
+    """Return a copy of a tokenizer with `tokens` added, and their ids, which are consecutive.
 
-    Raises `BaseModelError` for a token that it has already, or that can't be one.
+    Raises `BaseModelError` for a token that the tokenizer has already, that is given twice, or that isn't a stripped
+    text.
     """
-    known, wider = tokenizer.get_vocab(), copy.deepcopy(tokenizer)
+    vocabulary, wider = tokenizer.get_vocab(), copy.deepcopy(tokenizer)
     for token in tokens:
-        if not token or token != token.strip() or token in known or tokens.count(token) > 1:
-            why = "it has that already" if token in known else "each is some text, without spaces around it, once"
+        if not token or token != token.strip() or token in vocabulary or tokens.count(token) > 1:
+            exists = token in vocabulary
+            why = "it exists already" if exists else "tokens must be distinct texts without surrounding spaces"
             raise BaseModelError(f"added_tokens: '{token}' can't be added to the tokenizer: {why}")
     wider.add_tokens(list(tokens))
     ids = {token: wider.convert_tokens_to_ids(token) for token in tokens}
     if list(ids.values()) != list(range(len(tokenizer), len(tokenizer) + len(tokens))):
-        raise BaseModelError(f"added_tokens: the tokenizer gives them the ids {list(ids.values())}, not the next ones")
+        raise BaseModelError(
+            f"added_tokens: the tokenizer assigns the ids {list(ids.values())}, which don't continue its own"
+        )
     return wider, ids
 
 
 def widen_base(model: Any, first: int, pieces: Sequence[Sequence[int]]) -> None:
-    """Give the embeddings of a base rows for added tokens; modules whose weights are tied share them."""
+    """Give a base's embeddings rows for added tokens, in place; modules with tied weights share them."""
     weight = model.get_input_embeddings().weight
     if first > len(weight):
         raise BaseModelError(
-            f"the tokenizer has {first} tokens, but the base's embeddings {len(weight)} rows; none can be added"
+            f"the tokenizer has {first} tokens, but the base's embeddings have {len(weight)} rows; none can be added"
         )
-    added = start(weight, pieces)
+    added = initial_rows(weight, pieces)
     for module in [m for m in model.modules() if m._parameters.get("weight") is weight]:
         widen(module, first, added)
 
 
 def widen_head(model: Any, embedding: Any, pieces: Sequence[Sequence[int]]) -> None:
-    """Give the output embeddings of a task's model, where it has some, rows for added tokens, tied as they are."""
+    """Give a task model's output embeddings rows for added tokens, in place, tied where the weights are tied."""
     first, count = embedding.first, len(embedding.added)
     rows = max(len(embedding.weight), first + count)
     model.config.vocab_size = rows
@@ -103,7 +110,7 @@ def widen_head(model: Any, embedding: Any, pieces: Sequence[Sequence[int]]) -> N
     if output is None:
         return
     tied = output.weight is embedding.weight
-    widen(output, first, embedding.added if tied else start(output.weight, pieces))
+    widen(output, first, embedding.added if tied else initial_rows(output.weight, pieces))
     for name, buffer in model.named_buffers(recurse=False):  # BART's bias of the logits
         if buffer.shape[-1] == len(embedding.weight):
             zeros = buffer.new_zeros(*buffer.shape[:-1], count)
@@ -111,15 +118,15 @@ def widen_head(model: Any, embedding: Any, pieces: Sequence[Sequence[int]]) -> N
 
 
 def as_plain(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of a model by name as those of one that was made with the larger vocabulary."""
-    found, made = dict(state), dict[tuple[int, int], Tensor]()
+    """Return a model's state dict as that of an ordinary model with the larger vocabulary."""
+    plain, joined = dict(state), dict[tuple[int, int], Tensor]()  # tied weights are joined once
     for path, module in model.named_modules():
         if not isinstance(module, Wider):
             continue
-        own, added = state[f"{path}.weight"], found.pop(f"{path}.added")
-        key = (own.data_ptr(), added.data_ptr())
-        found[f"{path}.weight"] = made.setdefault(key, module.joined(own, added))
+        weight, added = state[f"{path}.weight"], plain.pop(f"{path}.added")
+        key = (weight.data_ptr(), added.data_ptr())
+        plain[f"{path}.weight"] = joined.setdefault(key, module.joined(weight, added))
         if (bias := state.get(f"{path}.bias")) is not None:
-            whole = module.joined(bias, bias.new_zeros(len(added)))
-            found |= {name: whole for name, t in state.items() if t.data_ptr() == bias.data_ptr()}
-    return found
+            wider = module.joined(bias, bias.new_zeros(len(added)))
+            plain |= {name: wider for name, t in state.items() if t.data_ptr() == bias.data_ptr()}
+    return plain

@@ -7,7 +7,6 @@ import copy
 import functools
 import json
 import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,52 +15,56 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from ..errors import BaseModelError, TaskError
+from ..errors import BaseModelError
 from ..io.atomic import sha256
 from ..modules import blocks
-from . import added_tokens as added
 from . import word_vectors
+from .added_tokens import tokenizer_with, widen_base, widen_head
 from .checkpoint import (
     HUB_IDS,
-    _check_config,
-    _check_tokenizer,
-    _fresh_children,
-    _quantized,
-    _read_tensors,
-    _seen,
-    _why_not,
-    find,
+    check_config,
+    check_tokenizer,
+    checkpoint_states,
+    find_base,
+    fresh_children,
+    load_error,
+    quantization_arguments,
+    read_tensors,
 )
-from .digest_cache import seen
-from .fingerprint import differences, fingerprint, model_digests, settings_of, tensor_digests, touched
+from .digest_cache import file_states
+from .fingerprint import differences, fingerprint, model_digests, settings_of, tensor_digests, tensors_of_modules
+from .heads import build_task_model, matching_names
 from .tracing import replicate
+from .usage import Usage
 
 _SAMPLE = 'Über 1,234.5 naïve CATS don\'t e-mail\t"x_y" (née 東京) — ok?! 👍\n  The  end.'
-"""What a tokenizer is known by, beside its tokens: cases, accents, scripts, digits, marks and spaces."""
+"""A text whose token ids are part of a tokenizer's digest: cases, accents, scripts, digits, marks and spaces."""
 
 
 @dataclass(eq=False)
 class Base:
-    """A pretrained transformer without a task head, its tokenizer, and what the checkpoint holds beside it."""
+    """A pretrained transformer without a task head, its tokenizer, and the checkpoint's head tensors.
 
-    name: str  # as the user gave it
-    path: str  # as from_pretrained takes it: a folder or a Hub id
+    Every task model shares `model`'s tensors, which stay frozen outside a training. Methods raise `BaseModelError`
+    where the checkpoint is missing, incomplete or in use, `TaskError` where it has no head for a task.
+    """
+
+    name: str  # as the user named it
+    path: str  # for from_pretrained: a folder or a Hub id
     revision: str | None
     model: Any  # transformers.PreTrainedModel
     tokenizer: Any  # transformers.PreTrainedTokenizerBase
     digests: dict[str, str]  # SHA-256 of each tensor's values by name, as hex
-    fresh: frozenset[str] = frozenset()  # direct children that the checkpoint has no tensors for
+    fresh: frozenset[str] = frozenset()  # direct children for which the checkpoint has no tensors
     pretrained_head: dict[str, Tensor] = field(default_factory=dict)  # the checkpoint's tensors outside the base
     trust_remote_code: bool = False
     quantization: str = "no"  # or 4bit, 8bit
-    added_tokens: dict[str, int] = field(default_factory=dict)  # that an adapter adds: their ids
-    of: Base | None = None  # whose tensors these are, where tokens are added
-    settings: dict[str, Any] = field(init=False)  # the config's, as far as they make the base what it is
-    fingerprint: str = field(init=False)  # of settings and digests: what an adapter was trained on
+    added_tokens: dict[str, int] = field(default_factory=dict)  # ids of the tokens that an adapter adds
+    parent: Base | None = None  # the base whose tensors these are, where tokens are added
+    settings: dict[str, Any] = field(init=False)  # the part of the config that determines the base's outputs
+    fingerprint: str = field(init=False)  # of settings and digests; identifies the base that an adapter belongs to
     tokenizer_digest: str = field(init=False)  # SHA-256 of the tokenizer, before any use changes its state
-    serving: int = field(init=False, default=0)  # how many open pools answer from these tensors
-    _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
-    _holder: int | None = field(init=False, repr=False, default=None)
+    _usage: Usage = field(init=False, repr=False, default_factory=Usage)
 
     def __post_init__(self) -> None:
         self.settings = settings_of(self.model.config)
@@ -70,34 +73,46 @@ class Base:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Have the base to oneself: other threads wait.
+        """Hold the base's lock, as whoever trains on it or attaches an adapter to it must; other threads wait.
 
-        Raises `BaseModelError` where this thread has it already, in a training or with an adapter attached.
+        Raises `BaseModelError` where this thread holds it already.
         """
-        if self.of is not None:
-            with self.of.held():
-                yield
-            return
-        if self._holder == threading.get_ident():
-            raise BaseModelError(
-                f"base '{self.name}' is in use: an adapter is attached to it, or it is being trained on"
-            )
-        with self._lock:
-            self._holder = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._holder = None
+        with self._usage.held(self.name):
+            yield
+
+    @property
+    def serving(self) -> int:
+        """The number of open pools that answer from these tensors."""
+        return self._usage.serving
+
+    def acquire_serving(self) -> None:
+        """Register a pool that answers from these tensors, so that none of them is trained; waits for the lock."""
+        self._usage.acquire_serving(self.name)
+
+    def release_serving(self) -> None:
+        """Unregister a pool."""
+        self._usage.release_serving()
+
+    def check_trainable(self) -> None:
+        """Raise `BaseModelError` where an open pool answers from these tensors; none opens while the lock is held."""
+        if self.serving:
+            raise BaseModelError(f"an open pool answers from base '{self.name}'; close it, or train on another copy")
+
+    def view(self, model: Any) -> Base:
+        """Return this base with `model`, its modules over other tensors, and with a lock of its own."""
+        view = copy.copy(self)
+        view.model, view._usage = model, Usage()
+        return view
 
     @property
     def hub_id(self) -> str | None:
-        """The base's id on the Hub, or None where it comes from a folder or a file and none is known."""
+        """The base's id on the Hub, or None where it comes from a folder or a file without one."""
         if self.path != self.name:
             return HUB_IDS.get(self.name)
         return None if os.path.exists(self.path) else self.name
 
-    def known_by(self, modules: Iterable[str]) -> dict[str, Any]:
-        """Return what the manifest of an adapter that changes these modules says of the base."""
+    def manifest_entry(self, modules: Iterable[str]) -> dict[str, Any]:
+        """Return the base's entry in the manifest of an adapter that changes these modules."""
         return {
             "name": self.name,
             **({"hub_id": self.hub_id} if self.hub_id else {}),
@@ -107,33 +122,33 @@ class Base:
             "fingerprint": self.fingerprint,
             "tokenizer": self.vocabulary_digest,
             "config": self.settings,
-            "tensors": touched((self.of or self).digests, modules),
+            "tensors": tensors_of_modules((self.parent or self).digests, modules),
         }
 
-    def differences(self, stated: Mapping[str, Any]) -> list[str]:
-        """Return in words how this base differs from the one that a manifest states; nothing where it is that one."""
-        same = bool(stated["fingerprint"] == self.fingerprint)
-        found = [] if same else differences(stated, self.settings, (self.of or self).digests)
-        if stated.get("tokenizer", self.vocabulary_digest) != self.vocabulary_digest:  # older adapters don't tell
-            found.append("the tokenizer (its tokens, or what it makes of a text)")
-        return found
+    def differences(self, entry: Mapping[str, Any]) -> list[str]:
+        """Return in words how this base differs from the one in a manifest's entry; nothing where it is the same."""
+        same = bool(entry["fingerprint"] == self.fingerprint)
+        words = [] if same else differences(entry, self.settings, (self.parent or self).digests)
+        if entry.get("tokenizer", self.vocabulary_digest) != self.vocabulary_digest:  # missing from older adapters
+            words.append("the tokenizer (its tokens, or how it splits a text)")
+        return words
 
     @functools.cached_property
     def vocabulary_digest(self) -> str:
-        """SHA-256 of the tokenizer's tokens and of how it cuts a text, as hex: the same however it was saved."""
-        if self.of is not None:
-            return self.of.vocabulary_digest
+        """SHA-256 of the tokenizer's tokens and of how it splits a text, as hex; independent of how it was saved."""
+        if self.parent is not None:
+            return self.parent.vocabulary_digest
         tokens = sorted(self.tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
-        cut = self.tokenizer(_SAMPLE, truncation=False, padding=False)["input_ids"]
-        return sha256(json.dumps([tokens, cut]).encode())
+        ids = self.tokenizer(_SAMPLE, truncation=False, padding=False)["input_ids"]
+        return sha256(json.dumps([tokens, ids]).encode())
 
     def altered(self) -> list[str]:
-        """Return the names of the tensors whose values are not those that were loaded."""
+        """Return the names of the tensors whose values changed since the base was loaded."""
         now = tensor_digests(self.model, without=self.fresh)
         return [name for name in {**self.digests, **now} if self.digests.get(name) != now.get(name)]
 
     def reload(self) -> None:
-        """Read the tensors' values again from where the base came from."""
+        """Reload the tensors' values from the checkpoint."""
         other = (
             type(self)
             .load(
@@ -147,10 +162,10 @@ class Base:
         values = dict(other.model.named_parameters())
         with torch.no_grad():
             for name, p in self.model.named_parameters():
-                if self.of is None:
+                if self.parent is None:
                     p.data = values[name].data.to(p.device)
                 else:
-                    p.data.copy_(values[name])  # in place, so that the base whose tensors these are has them, too
+                    p.data.copy_(values[name])  # in place, because the parent shares the storage
 
     @classmethod
     def load(
@@ -164,48 +179,50 @@ class Base:
         """Load a base by folder, by the name of an installed one (`minilm`), by file of word vectors, or by Hub id.
 
         Reads safetensors only, and runs no code of the checkpoint unless `trust_remote_code`. HF_HUB_OFFLINE is
-        honoured. With a `quantization` of 4bit (NF4: Dettmers et al. 2023, arXiv:2305.14314) or 8bit, linear maps are
-        held so by bitsandbytes. Raises `BaseModelError` where there is none, or it is not whole.
+        honoured. `quantization` of 4bit (NF4: Dettmers et al. 2023, arXiv:2305.14314) or 8bit converts linear maps by
+        bitsandbytes. Raises `BaseModelError` where there is no such base, or its files are incomplete or damaged.
         """
-        path = find(name)
-        word_vectors.register()  # so that a folder that such a base was saved to is one too
+        path = find_base(name)
+        word_vectors.register()  # so that word vectors saved by save_pretrained load from their folder
         if os.path.isfile(path):
-            before = seen([path])
+            states = file_states([path])
             if quantization != "no":
-                raise BaseModelError(f"quantization={quantization} is for transformers, and '{name}' is word vectors")
+                raise BaseModelError(f"quantization={quantization} needs a transformer, but '{name}' is word vectors")
             model, tokenizer = word_vectors.load(path)
             model.requires_grad_(False)
-            return cls(name, path, revision, model, tokenizer, model_digests(model, before, ()))
-        _check_config(name, path)
+            return cls(name, path, revision, model, tokenizer, model_digests(model, states, ()))
+        check_config(name, path)
         common: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
-        held = _quantized(quantization)
-        own_code = trust_remote_code or quantization != "no"  # what is loaded follows from more than the files
-        before = [] if own_code else _seen(path, common["revision"])
+        quantized = quantization_arguments(quantization)
+        from_files_alone = not trust_remote_code and quantization == "no"  # only then can digests be cached by file
+        states = checkpoint_states(path, common["revision"]) if from_files_alone else []
         try:
             model, info = transformers.AutoModel.from_pretrained(
-                path, use_safetensors=True, output_loading_info=True, **held, **common
+                path, use_safetensors=True, output_loading_info=True, **quantized, **common
             )
             tokenizer = transformers.AutoTokenizer.from_pretrained(path, **common)
-        except Exception as error:  # of files that may hold anything, transformers raises anything
-            raise BaseModelError(_why_not(name, path, error)) from error
+        except Exception as error:  # for files with arbitrary content, transformers raises arbitrary exceptions
+            raise BaseModelError(load_error(name, path, error)) from error
         tokenizer.padding_side = "right"  # labels and offsets are counted from the left; generation pads by itself
-        if tokenizer.pad_token is None:  # masked wherever it stands, so any will do
+        if tokenizer.pad_token is None:  # padding is always masked, so any token will do
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-        _check_tokenizer(name, model, tokenizer)
-        fresh = _fresh_children(name, model, set(info["missing_keys"]))
+        check_tokenizer(name, model, tokenizer)
+        fresh = fresh_children(name, model, set(info["missing_keys"]))
         model.requires_grad_(False).eval()
-        head = _read_tensors(path, common["revision"], set(info["unexpected_keys"]))
-        digests = model_digests(model, before, fresh)
+        head = read_tensors(path, common["revision"], set(info["unexpected_keys"]))
+        digests = model_digests(model, states, fresh)
         return cls(name, path, revision, model, tokenizer, digests, fresh, head, trust_remote_code, quantization)
 
     @classmethod
-    def again(cls, stored: Mapping[str, Any], name: str) -> Base:
-        """Load from `name` the base that a manifest tells of, at its revision and in its quantization."""
-        return cls.load(name, revision=stored["revision"], quantization=stored.get("quantization", "no"))
+    def from_manifest(cls, entry: Mapping[str, Any], name: str) -> Base:
+        """Load from `name` the base of a manifest's entry, at its revision and in its quantization."""
+        return cls.load(name, revision=entry["revision"], quantization=entry.get("quantization", "no"))
+
+    again = from_manifest
 
     @functools.cached_property
     def is_causal(self) -> bool:
-        """Whether a token's output is independent of the tokens after it, as tried on two texts."""
+        """Whether a token's output is independent of later tokens, tested on two texts that differ in the last one."""
         if self.model.config.is_encoder_decoder:
             return False
         ids = torch.full((2, 4), self.tokenizer.pad_token_id or 0, device=self.model.device)
@@ -217,44 +234,47 @@ class Base:
 
     @functools.cached_property
     def max_length(self) -> int | None:
-        """The most tokens that the base takes, or None where it sets no limit."""
+        """The maximum number of tokens in a text, or None where the base sets no limit."""
         limits = [self.tokenizer.model_max_length] if self.tokenizer.model_max_length < 1 << 30 else []
         limits += filter(None, [getattr(self.model.config, "max_position_embeddings", None)])
         for name, module in self.model.named_modules():
             if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-                limits.append(module.num_embeddings - module.padding_idx - 1)  # RoBERTa counts from there
+                limits.append(module.num_embeddings - module.padding_idx - 1)  # RoBERTa's positions start after it
         return min(limits, default=None)
 
     @functools.cached_property
     def nbytes(self) -> int:
-        """Bytes of the base's tensors."""
+        """The size of the base's tensors in bytes."""
         return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
     def with_tokens(self, tokens: Sequence[str]) -> Base:
-        """Return this base with a tokenizer that knows `tokens`, too, and rows for them, over the same tensors.
+        """Return this base with `tokens` added to its tokenizer and embeddings, over the same tensors and lock.
 
-        This one stays as it is. Raises `BaseModelError` for a token that can't be added.
+        This base doesn't change. Raises `BaseModelError` for a token that can't be added.
         """
         if not tokens:
             return self
         if self.quantization != "no" or isinstance(self.model.config, word_vectors.WordVectorsConfig):
-            raise BaseModelError(f"added_tokens={','.join(tokens)}: base '{self.name}' is one that can't have more")
+            raise BaseModelError(f"added_tokens={','.join(tokens)}: base '{self.name}' can't have added tokens")
         wider = copy.copy(self)
-        wider.of, wider.model = self, replicate(self.model, {})
-        wider.tokenizer, wider.added_tokens = added.tokenizer_with(self.tokenizer, tokens)
-        added.widen_base(wider.model, len(self.tokenizer), wider._pieces)
+        wider.parent, wider.model = self, replicate(self.model, {})
+        wider.tokenizer, wider.added_tokens = tokenizer_with(self.tokenizer, tokens)
+        widen_base(wider.model, len(self.tokenizer), wider._pieces)
         wider.digests = tensor_digests(wider.model, without=self.fresh)
         wider.tokenizer_digest = _tokenizer_digest(wider.tokenizer)
         return wider
 
     @property
     def _pieces(self) -> list[list[int]]:
-        """What each added token is read as by the tokenizer that doesn't know it."""
-        assert self.of is not None
-        return [self.of.tokenizer(token, add_special_tokens=False)["input_ids"] for token in self.added_tokens]
+        """The parent's token ids of each added token."""
+        assert self.parent is not None
+        return [self.parent.tokenizer(token, add_special_tokens=False)["input_ids"] for token in self.added_tokens]
+
+    def __repr__(self) -> str:
+        return f"<Base {self.describe()}>"
 
     def describe(self) -> str:
-        """Say in a line what the base is."""
+        """Return name, architecture and size in one line."""
         count = sum(p.numel() for p in self.model.parameters())
         kind = self.model.config.model_type
         return f"{self.name} ({kind}, {len(blocks(self.model))} blocks, {count / 1e6:.1f} M parameters)"
@@ -267,95 +287,42 @@ class Base:
         embeddings that are tied to the base's input embeddings become a copy of their own. Raises `TaskError` where
         transformers has no such head for this architecture.
         """
-        settings = copy.deepcopy(self.model.config)
-        if getattr(settings, "pad_token_id", None) is None:
-            settings.pad_token_id = self.tokenizer.pad_token_id
-        for key, value in config.items():
-            setattr(settings, key, value)
-        auto = getattr(transformers, auto_class)
-        try:
-            with torch.device("meta"):  # nothing of the base is allocated twice
-                model = auto.from_config(settings, trust_remote_code=self.trust_remote_code)
-        except ValueError as error:
-            kind = self.model.config.model_type
-            raise TaskError(f"transformers has no {auto_class} for '{kind}' models such as '{self.name}'") from error
-        own = dict(self.model.named_parameters(remove_duplicate=False))
-        _graft(model.base_model, self.model, without=self.fresh)
-        model.tie_weights()
-        if any(own[name] is not p for name, p in self.model.named_parameters(remove_duplicate=False)):
-            raise TaskError(f"a {type(model).__name__} ties the weights of '{self.name}' otherwise, and can't share it")
-        _materialise(model, self.model.dtype, self.model.device)
-        model.tie_weights()  # what is tied within the head was made apart
-        self._untie(model, always=untied)
-        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        for name in self.from_checkpoint(model):
-            tensors[name].data.copy_(self.pretrained_head[name])
+        if getattr(self.model.config, "pad_token_id", None) is None:
+            config.setdefault("pad_token_id", self.tokenizer.pad_token_id)
+        model = build_task_model(
+            self.model,
+            auto_class,
+            config,
+            name=self.name,
+            fresh=self.fresh,
+            stored=self.pretrained_head,
+            untied=untied,
+            trust_remote_code=self.trust_remote_code,
+        )
         if self.added_tokens:
-            added.widen_head(model, self.model.get_input_embeddings(), self._pieces)
+            widen_head(model, self.model.get_input_embeddings(), self._pieces)
         return model.eval()
 
-    def _untie(self, model: Any, *, always: bool) -> None:
-        """Give output embeddings a weight of their own, if asked to or if the checkpoint has one (T5 1.1)."""
-        output = model.get_output_embeddings()
-        if output is None or getattr(output, "weight", None) is None:
-            return
-        name = next(f"{path}.weight" for path, module in model.named_modules() if module is output)
-        stored = self.pretrained_head.get(name)
-        apart = stored is not None and stored.shape == output.weight.shape and not torch.equal(stored, output.weight)
-        if always or apart:
-            output.weight = nn.Parameter(output.weight.detach().clone())
-
     def from_checkpoint(self, model: nn.Module) -> set[str]:
-        """Return the names of the head's tensors that the checkpoint holds, and that so aren't new."""
-        own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        return {name for name, t in self.pretrained_head.items() if name in own and own[name].shape == t.shape}
+        """Return the names of the head's tensors that come from the checkpoint rather than from initialisation."""
+        return matching_names(model, self.pretrained_head)
 
     def head_names(self, model: nn.Module) -> list[str]:
-        """Return the names of the parameters of a task model that are not the shared base's."""
+        """Return the names of a task model's parameters that don't belong to the shared base."""
         shared = {id(p) for p in self.model.parameters()}
         return [name for name, p in model.named_parameters() if id(p) not in shared]
 
     def tied_names(self, model: Any) -> list[str]:
-        """Return the names that parameters of the shared base have in the head of a task model."""
-        prefix, own = self.prefix(model), dict(self.model.named_parameters(remove_duplicate=False))
-        shared = {id(p) for p in own.values()}
+        """Return the names in a task model's head of parameters that are tied to the shared base."""
+        prefix, parameters = self.prefix(model), dict(self.model.named_parameters(remove_duplicate=False))
+        shared = {id(p) for p in parameters.values()}
         named = model.named_parameters(remove_duplicate=False)
-        return sorted(name for name, p in named if id(p) in shared and name.removeprefix(prefix) not in own)
+        return sorted(name for name, p in named if id(p) in shared and name.removeprefix(prefix) not in parameters)
 
     @staticmethod
     def prefix(model: Any) -> str:
-        """Return what a base parameter's name begins with in a task model: `bert.`, or nothing."""
+        """Return the prefix of the base's parameter names in a task model, such as `bert.`; may be empty."""
         return "" if model.base_model is model else f"{model.base_model_prefix}."
-
-
-def _graft(target: nn.Module, source: nn.Module, *, without: frozenset[str]) -> None:
-    """Put the modules, parameters and buffers of `source` in the place of those of the same name in `target`."""
-    for name, child in source.named_children():
-        if name in target._modules and target._modules[name] is not None and name not in without:
-            target._modules[name] = child
-    for name, parameter in source.named_parameters(recurse=False):
-        if name in target._parameters:
-            target._parameters[name] = parameter
-    for name, buffer in source.named_buffers(recurse=False):
-        if name in target._buffers:
-            target._buffers[name] = buffer
-
-
-def _materialise(model: Any, dtype: torch.dtype, device: torch.device) -> None:
-    """Give every parameter that is still on the meta device memory, and transformers' own initial values."""
-    for name, module in model.named_modules():
-        for key, buffer in module._buffers.items():
-            if buffer is not None and buffer.is_meta:
-                if key in module._non_persistent_buffers_set:
-                    raise TaskError(f"the head's '{name}.{key}' is computed when it is made, and can't be shared")
-                module._buffers[key] = torch.zeros_like(buffer, device=device)  # or what the checkpoint holds
-        own = {key: p for key, p in module._parameters.items() if p is not None}
-        if own and all(p.is_meta for p in own.values()):
-            module.to_empty(device=device, recurse=False).to(dtype)
-            model._init_weights(module)
-        else:  # a bias beside a weight that is tied to the base's; the module must not be initialised as a whole
-            for key in [key for key, p in own.items() if p.is_meta]:
-                module._parameters[key] = nn.Parameter(torch.zeros_like(own[key], device=device, dtype=dtype))
 
 
 def _tokenizer_digest(tokenizer: Any) -> str:

@@ -1,11 +1,11 @@
-"""What a base is known by: its config and its tensors' values, in whatever dtype and files these are kept.
+"""Fingerprint a base: SHA-256 over its config and its tensors' values, independent of their dtype and files.
 
-Digests are remembered, so that a base of which no file changed is known at once. A file is taken for unchanged where
-its path, device, inode, size and times of change are as they were; the time of the last change of the inode (ctime) is
-among them, which no program sets, so a file that was written to, or replaced, and dated back is read again. Of what is
-remembered, some tensors, other ones each time, are digested anew, and one that differs makes all of it void. What is
-damaged is void, too. So what is trusted is the file system's clock, and whoever may write in the user's cache folder:
-they could as well change the programs that the user runs. To trust nothing, delete the folder that `place` returns.
+Digests are cached on disk, so that a base with unchanged files loads without hashing. A file counts as unchanged if its
+path, device, inode, size and times of change are the same. The inode's time of change (ctime) is among them; no program
+sets it, so a file that was rewritten or replaced and backdated is hashed again. A random sample of the cached digests
+is recomputed on each use; one difference invalidates them all, as does a damaged cache file. This trusts the file
+system's clock and everyone who can write to the user's cache folder, who could change the user's programs as well. To
+trust neither, delete the folder that `cache_folder` returns.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import transformers
 from torch import Tensor, nn
 
 from ..io.atomic import sha256
-from .digest_cache import SCHEME, Seen, remembered, seen
+from .digest_cache import SCHEME, FileStates, cached_digests, file_states
 
-SAMPLE = 8 << 20  # bytes of tensors that are digested although they are remembered
-_CHUNK = 1 << 22  # numbers that are converted at once
-_FEW = 6  # names and keys that a message lists
+SAMPLE = 8 << 20  # bytes of tensors that are hashed again although their digests are cached
+_CHUNK = 1 << 22  # numbers converted to fp32 at once
+_MOST_LISTED = 6  # names and keys in a message
 
 _NOT_IDENTITY = {
     "_name_or_path",
@@ -53,22 +53,22 @@ _NOT_IDENTITY = {
 
 
 def fingerprint(settings: Mapping[str, Any], digests: Mapping[str, str]) -> str:
-    """Return the scheme and a SHA-256 over a base's settings and its tensors' digests."""
+    """Return the scheme's name and the SHA-256 of a base's settings and tensor digests."""
     return f"{SCHEME}:{sha256(json.dumps([settings, sorted(digests.items())], sort_keys=True).encode())}"
 
 
 def settings_of(config: Any) -> dict[str, Any]:
-    """Return what a config says of the base itself, as JSON values, where that isn't its class's default.
+    """Return the config's values that differ from its class's defaults and affect the base's outputs, as JSON values.
 
-    So a later transformers, whose configs have more keys, knows the base by the same fingerprint.
+    Defaults are left out so that the fingerprint stays the same when a later transformers adds keys.
     """
     try:
         defaults = type(config)().to_dict()
-    except Exception:  # a config of the checkpoint's own code, which may need anything
+    except Exception:  # a config class from the checkpoint's code may raise anything
         defaults = {}
-    stated = config.to_dict()
-    own = {k: v for k, v in stated.items() if k == "model_type" or k not in defaults or defaults[k] != v}
-    settings: dict[str, Any] = json.loads(json.dumps(_identity(own), default=str))
+    values = config.to_dict()
+    changed = {k: v for k, v in values.items() if k == "model_type" or k not in defaults or defaults[k] != v}
+    settings: dict[str, Any] = json.loads(json.dumps(_identity(changed), default=str))
     return settings
 
 
@@ -81,87 +81,88 @@ def _identity(value: Any) -> Any:
 def tensor_digests(
     model: nn.Module, *, without: Collection[str] = (), only: Collection[str] | None = None
 ) -> dict[str, str]:
-    """Return the SHA-256 of each parameter's shape and values; `without` names children that don't count.
+    """Return the SHA-256 of each parameter's shape and values, by name.
 
-    Numbers of at most 32 bits are digested as the fp32 that they exactly are, so bf16 and fp16 copies have one digest.
+    `without` names children to skip, `only` the parameters to hash. Floats of at most 32 bits are hashed as fp32, which
+    is exact, so a bf16 checkpoint and its fp32 copy have the same digests.
     """
     tensors = {
         name: tensor
         for name, tensor in model.named_parameters()
         if name.partition(".")[0] not in without and (only is None or name in only)
     }
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # hashlib lets go of the interpreter
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # hashlib releases the GIL
         return dict(zip(tensors, threads.map(_digest, tensors.values()), strict=True))
 
 
 def _digest(tensor: Tensor) -> str:
     flat = tensor.detach().cpu().contiguous().flatten()
     short = flat.is_floating_point() and flat.element_size() <= 4
-    found = hashlib.sha256(f"{'float' if short else flat.dtype} {tuple(tensor.shape)}".encode())
+    digest = hashlib.sha256(f"{'float' if short else flat.dtype} {tuple(tensor.shape)}".encode())
     for part in torch.split(flat, _CHUNK):
-        found.update((part.float() if short else part).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        digest.update((part.float() if short else part).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
-# ---- what differs
+# ---- differences
 
 
-def touched(digests: Mapping[str, str], modules: Iterable[str]) -> dict[str, str]:
+def tensors_of_modules(digests: Mapping[str, str], modules: Iterable[str]) -> dict[str, str]:
     """Return the digests of the tensors in some modules of a base."""
     starts = tuple(f"{module}." if module else "" for module in modules)
     return {name: digest for name, digest in digests.items() if name.startswith(starts)} if starts else {}
 
 
-def differences(stated: Mapping[str, Any], settings: Mapping[str, Any], digests: Mapping[str, str]) -> list[str]:
-    """Return in words how a base with these settings and digests differs from the one that a manifest states."""
-    scheme = stated["fingerprint"].partition(":")[0] if ":" in stated["fingerprint"] else "v1"
+def differences(entry: Mapping[str, Any], settings: Mapping[str, Any], digests: Mapping[str, str]) -> list[str]:
+    """Return in words how a base with these settings and digests differs from the one in a manifest's entry."""
+    scheme = entry["fingerprint"].partition(":")[0] if ":" in entry["fingerprint"] else "v1"
     if scheme != SCHEME:
-        return [f"the adapter knows its base by a fingerprint of scheme {scheme}, and this adapterkit makes {SCHEME}"]
-    theirs: Mapping[str, Any] = stated.get("config", settings)
+        return [f"the adapter has a base fingerprint of scheme {scheme}, but this adapterkit computes {SCHEME}"]
+    theirs: Mapping[str, Any] = entry.get("config", settings)
     keys = [key for key in sorted({*theirs, *settings}) if theirs.get(key) != settings.get(key)]
-    found = [f"{key} {_value(theirs, key)} there and {_value(settings, key)} here" for key in keys[:_FEW]]
-    if len(keys) > _FEW:
-        found.append(f"{len(keys) - _FEW} more settings")
-    tensors = stated.get("tensors", {})
-    other = [name for name, digest in tensors.items() if digests.get(name) != digest]
-    if other:
-        names = ", ".join(other[:_FEW]) + (", ..." if len(other) > _FEW else "")
-        found.append(f"{len(other)} of the {len(tensors)} tensors that the adapter touches ({names})")
-    return found or ["tensors that the adapter doesn't touch"]
+    words = [f"{key} {_value(theirs, key)} there and {_value(settings, key)} here" for key in keys[:_MOST_LISTED]]
+    if len(keys) > _MOST_LISTED:
+        words.append(f"{len(keys) - _MOST_LISTED} more settings")
+    tensors = entry.get("tensors", {})
+    changed = [name for name, digest in tensors.items() if digests.get(name) != digest]
+    if changed:
+        names = ", ".join(changed[:_MOST_LISTED]) + (", ..." if len(changed) > _MOST_LISTED else "")
+        words.append(f"{len(changed)} of the {len(tensors)} tensors that the adapter touches ({names})")
+    return words or ["tensors that the adapter doesn't touch"]
 
 
 def _value(settings: Mapping[str, Any], key: str) -> str:
     return json.dumps(settings[key]) if key in settings else "the default"
 
 
-# ---- what is remembered
+# ---- cached digests
 
 
-def model_digests(model: nn.Module, before: Seen, without: Collection[str]) -> dict[str, str]:
-    """Return `tensor_digests` of a model that was loaded from files that looked like `before`."""
-    own = {n: p for n, p in model.named_parameters() if n.partition(".")[0] not in without}
-    kinds = [[name, str(p.dtype), list(p.shape)] for name, p in own.items()]
+def model_digests(model: nn.Module, states: FileStates, without: Collection[str]) -> dict[str, str]:
+    """Return `tensor_digests` of a model that was loaded from files in these `states`, cached."""
+    parameters = {n: p for n, p in model.named_parameters() if n.partition(".")[0] not in without}
+    kinds = [[name, str(p.dtype), list(p.shape)] for name, p in parameters.items()]
 
-    def check(found: dict[str, str]) -> bool:
-        if found.keys() != own.keys():
+    def is_valid(cached: dict[str, str]) -> bool:
+        if cached.keys() != parameters.keys():
             return False
         sample, size = [], 0
-        for name in random.SystemRandom().sample(list(own), len(own)):
+        for name in random.SystemRandom().sample(list(parameters), len(parameters)):
             sample.append(name)
-            size += own[name].numel() * own[name].element_size()
+            size += parameters[name].numel() * parameters[name].element_size()
             if size >= SAMPLE:
                 break
-        return all(found[n] == digest for n, digest in tensor_digests(model, only=sample).items())
+        return all(cached[n] == digest for n, digest in tensor_digests(model, only=sample).items())
 
     what = [transformers.__version__, type(model).__name__, kinds]
-    return remembered(before, what, lambda: tensor_digests(model, without=without), check)
+    return cached_digests(states, what, lambda: tensor_digests(model, without=without), is_valid)
 
 
 def file_digest(file: Path) -> str:
-    """Return the SHA-256 of a file, remembered."""
+    """Return the SHA-256 of a file, cached."""
 
-    def make() -> dict[str, str]:
+    def compute() -> dict[str, str]:
         with file.open("rb") as data:
             return {"sha256": hashlib.file_digest(data, "sha256").hexdigest()}
 
-    return remembered(seen([file]), "file", make, lambda found: isinstance(found.get("sha256"), str))["sha256"]
+    return cached_digests(file_states([file]), "file", compute, lambda d: isinstance(d.get("sha256"), str))["sha256"]

@@ -12,7 +12,7 @@ import transformers
 from torch import Tensor, nn
 
 from ..errors import TaskError
-from .tracing import inputs
+from .tracing import forward_arguments
 
 if TYPE_CHECKING:
     from .base import Base
@@ -73,7 +73,7 @@ class HeadModel(nn.Module):
         """Return an output with `logits`; arguments that the base doesn't take, such as labels, are ignored."""
         accepted = inspect.signature(type(self.base).forward).parameters
         arguments = {key: value for key, value in others.items() if key in accepted}
-        hidden = self.base(**(arguments | inputs(self.base, input_ids, attention_mask)))[0]
+        hidden = self.base(**(arguments | forward_arguments(self.base, input_ids, attention_mask)))[0]
         return transformers.modeling_outputs.SequenceClassifierOutput(logits=self.head(hidden, attention_mask))
 
 

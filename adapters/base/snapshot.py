@@ -1,4 +1,4 @@
-"""Remember how a module is made up, and put it back."""
+"""Record the structure of a module tree and restore it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 class Snapshot:
     """Class and attributes of every module below `root`, and the storage of every tensor; no tensor is copied.
 
-    Restores modules put in or taken out, tensors exchanged, hooks, replaced methods, train and eval; not values that
-    were changed in place.
+    Restores modules that were added or removed, exchanged tensors, hooks, replaced methods, and train or eval mode;
+    not values that were changed in place.
     """
 
     def __init__(self, root: nn.Module) -> None:
@@ -23,12 +23,12 @@ class Snapshot:
         self.names = _names(root)
 
     def changed(self, root: nn.Module) -> list[str]:
-        """Return the names of the modules and parameters that are not those of before."""
+        """Return the names of modules and parameters that were added, removed or exchanged."""
         now = _names(root)
         return [name for name in {**self.names, **now} if self.names.get(name) is not now.get(name)]
 
     def restore(self) -> None:
-        """Put every module and tensor back as it was."""
+        """Restore every module and tensor."""
         for module, kind, attributes, tables in self._modules:
             module.__class__ = kind
             vars(module).clear()

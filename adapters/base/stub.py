@@ -1,4 +1,4 @@
-"""Stand where a base was in a task's model, and say what it is known to say."""
+"""A stand-in for the base inside a task model, for outputs that are computed elsewhere."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 from torch import nn
 
 
-class Given(nn.Module):
-    """Answer every call with what `say` returns of it, an output of the base; ask the base for anything else.
+class BaseStub(nn.Module):
+    """Return precomputed outputs in place of a base's forward pass; delegate all other attributes to the base.
 
-    A `pooler` that the checkpoint doesn't have is the head's, and runs on what is said.
+    `outputs` is called with the arguments of each call and returns the base's model output. A `pooler` for which the
+    checkpoint has no tensors belongs to the head, and runs on these outputs.
     """
 
-    def __init__(self, base: nn.Module, say: Callable[..., Any], pooler: nn.Module | None = None) -> None:
+    def __init__(self, base: nn.Module, outputs: Callable[..., Any], pooler: nn.Module | None = None) -> None:
         super().__init__()
         self.pooler = pooler
-        vars(self)["_base"] = base  # not a child: it has its own place
-        self._say = say
+        vars(self)["_base"] = base  # not registered as a child: its parameters aren't the stub's
+        self._outputs = outputs
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -27,8 +28,8 @@ class Given(nn.Module):
             return getattr(vars(self)["_base"], name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what is said of a call."""
-        output = self._say(*args, **kwargs)
+        """Return the base's model output for a call, with `pooler_output` where the stub has a pooler."""
+        output = self._outputs(*args, **kwargs)
         if self.pooler is not None:
             output = type(output)(**{**output, "pooler_output": self.pooler(output[0])})
         return output

@@ -1,4 +1,4 @@
-"""What a base does in a pass, as watched on a few tokens: what calls what, when, and what has a row for each input."""
+"""Trace a forward pass of a base: which modules run in which block, and which tensors have a row for each input."""
 
 from __future__ import annotations
 
@@ -16,35 +16,38 @@ from ..modules import blocks
 
 K = TypeVar("K", bound=Hashable)
 Path = tuple[str | int, ...]
-"""Where a tensor stands among a call's arguments: (0,), ("attention_mask",), ("position_embeddings", 1)."""
+"""A tensor's place among a call's arguments: (0,), ("attention_mask",), ("position_embeddings", 1)."""
 
 
 @dataclass(frozen=True)
-class Anatomy:
-    """What was seen of a base. Stage 0 lies before the first block, stage i + 1 is block i, the last one after all."""
+class Trace:
+    """The structure of a base's forward pass.
+
+    Stage 0 comes before the first block, stage i + 1 is block i, and the last stage follows the last block.
+    """
 
     blocks: tuple[str, ...]
     stage: Mapping[str, int]
     """The first stage in which a module is called, by name; modules that no pass calls are left out."""
-    follows: Mapping[str, frozenset[Path]]
-    """The arguments of a module, by its name, whose first dimension is that of the rows."""
+    batched_arguments: Mapping[str, frozenset[Path]]
+    """The arguments of each module, by its name, whose first dimension is the batch's."""
     rowwise: frozenset[str]
     """The modules that take and return a tensor with a row for each input, in every call."""
-    read_past: frozenset[str]
-    """The parameters that are used outside the forward of the module that owns them."""
-    gives_tuple: frozenset[str]
-    """The modules that return a tuple, whose first element is the hidden states if it is a block."""
+    read_outside: frozenset[str]
+    """The parameters that are read outside the forward of the module that owns them."""
+    returns_tuple: frozenset[str]
+    """The modules that return a tuple; a block's first element is the hidden states."""
 
     @property
-    def end(self) -> int:
+    def last_stage(self) -> int:
         """The stage after the last block."""
         return len(self.blocks) + 1
 
 
 def replicate(model: Any, tensors: Mapping[int, Tensor]) -> Any:
-    """Return a copy of a model's modules over other tensors: `tensors` by the identity of the model's own.
+    """Return a copy of a model's modules over other tensors: `tensors` by the identity of the model's.
 
-    What `tensors` leaves out is shared. Names, ties and buffers are those of the model.
+    Tensors that `tensors` lacks are shared. Names, ties and buffers stay the model's.
     """
     memo: dict[int, Any] = {}
     for owner in model.modules():
@@ -59,46 +62,45 @@ def replicate(model: Any, tensors: Mapping[int, Tensor]) -> Any:
     return twin.requires_grad_(False).eval()
 
 
-def over(value: Any, change: Callable[[Path, Tensor], Any], path: Path = ()) -> Any:
-    """Return a nest of tuples, lists and dicts with `change(path, tensor)` in the place of each tensor."""
+def map_tensors(value: Any, change: Callable[[Path, Tensor], Any], path: Path = ()) -> Any:
+    """Return a nest of tuples, lists and dicts with each tensor replaced by `change(path, tensor)`."""
     if isinstance(value, Tensor):
         return change(path, value)
     if isinstance(value, tuple | list):
-        made = [over(v, change, (*path, i)) for i, v in enumerate(value)]
-        return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)
+        values = [map_tensors(v, change, (*path, i)) for i, v in enumerate(value)]
+        return type(value)(*values) if hasattr(value, "_fields") else type(value)(values)
     if type(value) is dict:
-        return {k: over(v, change, (*path, k)) for k, v in value.items()}
+        return {k: map_tensors(v, change, (*path, k)) for k, v in value.items()}
     return value
 
 
-def study(model: Any) -> Anatomy:
-    """Run `model`, a base without a head, on two and on three rows of a few tokens, and say what was seen."""
-    model = replicate(model, {})  # what watches it goes with it
-    watched = [_Watched.run(model, rows) for rows in (2, 3)]
-    two, three = watched
-    follows = {
+def trace(model: Any) -> Trace:
+    """Run `model`, a base without a head, on two and on three rows of five tokens, and compare the tensors' shapes."""
+    model = replicate(model, {})  # the hooks go with the copy
+    two, three = (_Recorder.run(model, rows) for rows in (2, 3))
+    batched = {
         name: frozenset(p for p, size in sizes.items() if size == 2 and three.sizes[name].get(p) == 3)
         for name, sizes in two.sizes.items()
     }
-    rowwise = {name for name, firsts in two.firsts.items() if firsts == {2} and three.firsts[name] == {3}}
-    return Anatomy(
+    rowwise = {name for name, sizes in two.first_sizes.items() if sizes == {2} and three.first_sizes[name] == {3}}
+    return Trace(
         blocks=tuple(blocks(model)),
         stage=two.stage,
-        follows=follows,
+        batched_arguments=batched,
         rowwise=frozenset(rowwise),
-        read_past=frozenset(two.read_past | three.read_past),
-        gives_tuple=frozenset(two.tuples),
+        read_outside=frozenset(two.read_outside | three.read_outside),
+        returns_tuple=frozenset(two.returns_tuple),
     )
 
 
-def inputs(model: Any, ids: Tensor, mask: Tensor) -> dict[str, Any]:
-    """Return what a base is called with, (rows, tokens) each, where nothing is kept for a next token."""
-    given: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+def forward_arguments(model: Any, ids: Tensor, mask: Tensor) -> dict[str, Any]:
+    """Return a base's arguments for token ids and mask, (rows, tokens) each, without a key-value cache."""
+    arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
     if "use_cache" in inspect.signature(type(model).forward).parameters:
-        given["use_cache"] = False
+        arguments["use_cache"] = False
     if model.config.is_encoder_decoder:
-        given["decoder_input_ids"] = ids
-    return given
+        arguments["decoder_input_ids"] = ids
+    return arguments
 
 
 class _LastReached(Exception):
@@ -146,69 +148,83 @@ def record(
 
 
 @dataclass
-class _Watched:
+class _Recorder:
+    """Sizes of the tensors in every call of one pass, by module name."""
+
     stage: dict[str, int] = field(default_factory=dict)
-    sizes: dict[str, dict[Path, int]] = field(default_factory=dict)
-    firsts: dict[str, set[int | None]] = field(default_factory=dict)
-    read_past: set[str] = field(default_factory=set)
-    tuples: set[str] = field(default_factory=set)
+    sizes: dict[str, dict[Path, int]] = field(default_factory=dict)  # of the arguments' first dimensions
+    first_sizes: dict[str, set[int | None]] = field(default_factory=dict)  # of the first argument and first output
+    read_outside: set[str] = field(default_factory=set)
+    returns_tuple: set[str] = field(default_factory=set)
 
     @classmethod
-    def run(cls, model: Any, rows: int) -> _Watched:
-        seen = cls()
-        names = {id(module): name for name, module in model.named_modules()}
-        places = {name: i + 1 for i, name in enumerate(blocks(model))}
+    def run(cls, model: Any, rows: int) -> _Recorder:
+        """Return a recording of a pass over that many rows of five tokens."""
+        recorder = cls()
         running: list[nn.Module] = []
-        state = {"stage": 0, "open": 0}
-
-        def begins(module: nn.Module, args: Any, kwargs: Any) -> None:
-            name = names[id(module)]
-            running.append(module)
-            if name in places:
-                state["stage"] = places[name]
-                state["open"] += 1
-            seen.stage.setdefault(name, state["stage"])
-            found: dict[Path, int] = {}
-            over([args, kwargs], lambda path, t: found.setdefault(path[1:], t.shape[0] if t.ndim else 0))
-            for path, size in found.items():  # what is of another size in another call doesn't follow
-                known = seen.sizes.setdefault(name, found)
-                known[path] = size if known.get(path, size) == size else 0
-            first = next(iter(found.values()), None)
-            seen.firsts.setdefault(name, set()).add(first)
-
-        def ends(module: nn.Module, args: Any, output: Any) -> None:
-            running.pop()
-            first = next(_tensors(list(output.values()) if isinstance(output, dict) else output), None)
-            seen.firsts[names[id(module)]].add(None if first is None or not first.ndim else first.shape[0])
-            if isinstance(output, tuple):
-                seen.tuples.add(names[id(module)])
-            if names[id(module)] in places:
-                state["open"] -= 1
-                if not state["open"] and state["stage"] == len(places):
-                    state["stage"] = len(places) + 1
-
-        handles = []
-        for module in model.modules():
-            handles.append(module.register_forward_pre_hook(begins, with_kwargs=True))
-            handles.append(module.register_forward_hook(ends))
+        handles = recorder._hooks(model, running)
         ids = torch.arange(rows * 5, device=model.device).view(rows, 5) % 7 + 1
         mask = torch.ones_like(ids)
-        mask[-1, 3:] = 0  # with something to mask, so that masks are made
+        mask[-1, 3:] = 0  # without padding, some models build no attention mask
         try:
-            with torch.inference_mode(), _Uses(model, running, seen.read_past):
-                model(**inputs(model, ids, mask))
+            with torch.inference_mode(), _OutsideReads(model, running, recorder.read_outside):
+                model(**forward_arguments(model, ids, mask))
         finally:
             for handle in handles:
                 handle.remove()
-        return seen
+        return recorder
+
+    def _hooks(self, model: Any, running: list[nn.Module]) -> list[Any]:
+        """Record each call of each module; `running` holds the modules whose forward is in progress."""
+        names = {id(module): name for name, module in model.named_modules()}
+        stages = {name: i + 1 for i, name in enumerate(blocks(model))}
+        state = {"stage": 0, "open": 0}
+
+        def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+            name = names[id(module)]
+            running.append(module)
+            if name in stages:
+                state["stage"] = stages[name]
+                state["open"] += 1
+            self.stage.setdefault(name, state["stage"])
+            self._record_arguments(name, args, kwargs)
+
+        def after(module: nn.Module, args: Any, output: Any) -> None:
+            name = names[id(module)]
+            running.pop()
+            first = next(_tensors(list(output.values()) if isinstance(output, dict) else output), None)
+            self.first_sizes[name].add(None if first is None or not first.ndim else first.shape[0])
+            if isinstance(output, tuple):
+                self.returns_tuple.add(name)
+            if name in stages:
+                state["open"] -= 1
+                if not state["open"] and state["stage"] == len(stages):
+                    state["stage"] = len(stages) + 1
+
+        return [
+            handle
+            for module in model.modules()
+            for handle in (
+                module.register_forward_pre_hook(before, with_kwargs=True),
+                module.register_forward_hook(after),
+            )
+        ]
+
+    def _record_arguments(self, name: str, args: Any, kwargs: Any) -> None:
+        sizes: dict[Path, int] = {}
+        map_tensors([args, kwargs], lambda path, t: sizes.setdefault(path[1:], t.shape[0] if t.ndim else 0))
+        recorded = self.sizes.setdefault(name, dict(sizes))
+        for path, size in sizes.items():  # a size that differs between calls isn't the batch's
+            recorded[path] = size if recorded.get(path, size) == size else 0
+        self.first_sizes.setdefault(name, set()).add(next(iter(sizes.values()), None))
 
 
-class _Uses(TorchFunctionMode):
-    """Notes the parameters that are used while no module that owns them runs."""
+class _OutsideReads(TorchFunctionMode):
+    """Record the parameters that are used while no module that owns them runs."""
 
-    def __init__(self, model: nn.Module, running: list[nn.Module], found: set[str]) -> None:
+    def __init__(self, model: nn.Module, running: list[nn.Module], recorded: set[str]) -> None:
         super().__init__()
-        self.running, self.found = running, found
+        self.running, self.recorded = running, recorded
         self.owners: dict[int, list[nn.Module]] = {}
         self.names: dict[int, str] = {}
         for path, module in model.named_modules():
@@ -218,11 +234,11 @@ class _Uses(TorchFunctionMode):
                     self.names.setdefault(id(p), f"{path}.{name}" if path else name)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") != "__get__":  # asking for a dtype or a shape is no use of the values
+        if getattr(func, "__name__", "") != "__get__":  # a look at dtype or shape doesn't use the values
             for value in _tensors([args, kwargs or {}]):
                 owners = self.owners.get(id(value))
                 if owners and not any(module is owner for module in self.running[-1:] for owner in owners):
-                    self.found.add(self.names[id(value)])
+                    self.recorded.add(self.names[id(value)])
         return func(*args, **(kwargs or {}))
 
 

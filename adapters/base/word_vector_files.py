@@ -47,7 +47,7 @@ class Layout:
     dim: int
 
 
-def why_not(path: str) -> str | None:
+def format_problem(path: str) -> str | None:
     """Say what a file is (`is empty`) if not word vectors, judged by how it begins; return None if it is."""
     if not os.path.isfile(path):
         return "is not a regular one"
@@ -73,7 +73,7 @@ def read(path: str) -> tuple[dict[str, int], np.ndarray]:
         with _open(path) as file:
             layout = _layout(file.read(_SAMPLE))
         if layout is None:
-            raise BaseModelError(f"{path}: no word vectors; the file {why_not(path)}")
+            raise BaseModelError(f"{path}: no word vectors; the file {format_problem(path)}")
         with _open(path) as file:
             rows = (_binary_rows if layout.binary else _text_rows)(path, file, layout)
             return _filled(path, layout, rows)

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from ..adapter.adapter import Adapter
 from ..adapter.manifest import TENSORS
 from ..base.base import Base
-from ..base.tracing import study
+from ..base.tracing import trace
 from ..errors import AdapterError
 from ..evaluation.evaluate import evaluate, metrics_plain
 from ..features.feed import Feed
-from ..features.tokenize import tokenize
+from ..features.tokenize import tokenized as features_of
 from ..patches.encoded import Encoded, Exact, Factors, Sign, factors, signed, signs
 from ..patches.low_rank import LowRank
 from ..patches.patch import Patch
@@ -63,7 +63,7 @@ def compress(
     1bit is fitted on. Raises `NothingToGain`.
     """
     watch = watch or Watch()
-    encoded = encode(base, adapter, encoding, splits["train"] if encoding == "1bit" else None, watch=watch)
+    encoded = tokenized(base, adapter, encoding, splits["train"] if encoding == "1bit" else None, watch=watch)
     found = {}
     for when, one in (("before", adapter), ("after", encoded)):
         metrics = {
@@ -86,7 +86,7 @@ def _told(found: Mapping[str, Any], best: str) -> str:
     return f"{', '.join(each)} ({split})"
 
 
-def encode(
+def tokenized(
     base: Base, adapter: Adapter, encoding: str, rows: Dataset | None = None, *, watch: Watch | None = None
 ) -> Adapter:
     """Return an adapter in an encoding; 1bit's scales are fitted on labelled `rows`, where they are given.
@@ -151,7 +151,7 @@ def _low_rank(patch: Replace, module: nn.Module, rank: int, *, map_only: bool) -
 def _used_elsewhere(base: Base) -> set[str]:
     """Return the modules whose parameters others use, too, so that an update of their output wouldn't be the same."""
     users = Counter(id(p) for module in base.model.modules() for p in module.parameters(recurse=False))
-    past = {name.rpartition(".")[0] for name in study(base.model).read_past}
+    past = {name.rpartition(".")[0] for name in trace(base.model).read_outside}
     tied = {
         name
         for name, module in base.model.named_modules()
@@ -197,7 +197,7 @@ def fit_scales(base: Base, adapter: Adapter, encoded: Adapter, rows: Dataset, *,
     """Return `encoded` with scales by which its logits are nearest to those of `adapter`, by squares, on `rows`."""
     watch, task = watch or Watch(), adapter.task
     few = rows.select(sorted(random.Random(_SEED).sample(range(len(rows)), min(len(rows), _STEPS * _ROWS))))
-    data = tokenize(task, few, base, labelled=True)
+    data = features_of(task, few, base, labelled=True)
     with base.held():
         own = {name: p.detach() for name, p in base.model.named_parameters()}
         patches = encoded.patches(base)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..adapter.adapter import Adapter
 from ..base.base import Base
-from ..base.tracing import inputs
+from ..base.tracing import forward_arguments
 from ..errors import AdapterError
 from ..tasks import Task
 from .peft_reader import PeftFolder
@@ -42,7 +42,7 @@ def _some_rows(base: Base, task: Task) -> dict[str, Tensor]:
     ids = torch.randint(len(base.tokenizer), (2, 12), generator=at_random)
     texts = [base.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
     features = base.tokenizer(texts, padding=True, truncation=True, max_length=16, return_tensors="pt")
-    batch = inputs(base.model, features["input_ids"], features["attention_mask"])
+    batch = forward_arguments(base.model, features["input_ids"], features["attention_mask"])
     if not task.generates:  # a head on an encoder-decoder makes the decoder's inputs itself
         batch.pop("decoder_input_ids", None)
     if task.has_choices:

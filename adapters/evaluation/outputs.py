@@ -27,18 +27,18 @@ def outputs(
     *,
     batch_size: int,
     watch: Watch | None = None,
-    deal: bool = False,
+    distributed: bool = False,
 ) -> list[Any]:
-    """Return what the model says of each feature, in order; features of like length share a batch.
+    """Return the output of the model for each feature, in order; features of similar length share a batch.
 
-    With `deal`, each process asks the model about some of the batches, and all of them get all answers.
+    With `distributed`, each process runs some of the batches, and all of them return all outputs.
     """
 
-    def say(batch: dict[str, Any]) -> list[Any]:
+    def run(batch: dict[str, Any]) -> list[Any]:
         return task.outputs(model, batch)
 
     feed = features if isinstance(features, Feed) else Feed(features, task.collate(base.tokenizer, model))
-    return _batched(model, feed, say, batch_size=batch_size, watch=watch, deal=deal)
+    return _batched(model, feed, run, batch_size=batch_size, watch=watch, distributed=distributed)
 
 
 def generate(
@@ -49,40 +49,40 @@ def generate(
     *,
     batch_size: int,
     watch: Watch | None = None,
-    deal: bool = False,
+    distributed: bool = False,
 ) -> list[str]:
-    """Return the text that the model generates for each prompt, in order; `deal` as in `outputs`."""
+    """Return the text that the model generates for each prompt, in order; `distributed` as in `outputs`."""
 
-    def say(batch: dict[str, Any]) -> list[Any]:
+    def run(batch: dict[str, Any]) -> list[Any]:
         check_room(base, task, batch, {})
         return task.generate(model, batch, base.tokenizer)
 
     feed = Feed(prompts, task.collate(base.tokenizer, model))
-    return _batched(model, feed, say, batch_size=batch_size, watch=watch, deal=deal)
+    return _batched(model, feed, run, batch_size=batch_size, watch=watch, distributed=distributed)
 
 
 def check_room(base: Base, task: Task, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> None:
-    """Raise `DataError` where a prompt and what is to be generated after it are more than a causal base takes."""
+    """Raise `DataError` where a prompt and the tokens to generate exceed the length of a causal base."""
     most, tokens = base.max_length, batch["input_ids"].shape[-1]
     if most is None:
         return
     room = 0 if base.model.config.is_encoder_decoder else {**task.generation, **options}["max_new_tokens"]
     if tokens + room > most:
-        wanted = f" and {room} new ones" if room else ""
-        raise DataError(f"a text of {tokens} tokens{wanted} is more than the {most} that the base takes")
+        new = f" and {room} new ones" if room else ""
+        raise DataError(f"a text of {tokens} tokens{new} exceeds the {most} tokens of the base")
 
 
-def apart(a: Any, b: Any) -> float:
-    """Return the largest difference between two nests of numbers; NaN where one of them holds one."""
+def largest_difference(a: Any, b: Any) -> float:
+    """Return the largest absolute difference between two nests of numbers; NaN where one holds a NaN."""
     if isinstance(a, list | tuple):
-        found = [apart(x, y) for x, y in zip(a, b, strict=True)]
-        return float(np.max(found)) if found else 0.0
+        differences = [largest_difference(x, y) for x, y in zip(a, b, strict=True)]
+        return float(np.max(differences)) if differences else 0.0
     difference = np.abs(np.asarray(a, dtype=float) - np.asarray(b, dtype=float))
     return float(difference.max()) if difference.size else 0.0
 
 
-def _turns(shapes: Sequence[tuple[int, int]], size: int) -> Iterator[list[int]]:
-    """Yield features of like length together, of as many texts each."""
+def _batches(shapes: Sequence[tuple[int, int]], size: int) -> Iterator[list[int]]:
+    """Yield features of similar length together, with equal numbers of texts."""
     order = sorted(range(len(shapes)), key=lambda i: (shapes[i], i))
     start = 0
     while start < len(order):
@@ -92,24 +92,24 @@ def _turns(shapes: Sequence[tuple[int, int]], size: int) -> Iterator[list[int]]:
         yield chosen
 
 
-def _batched(model: Any, feed: Feed, say: Any, *, batch_size: int, watch: Watch | None, deal: bool) -> list[Any]:
-    found: dict[int, Any] = {}
-    turns = list(_turns(feed.shapes, batch_size))
-    mine = turns[processes.index() :: processes.count()] if deal else turns
+def _batched(model: Any, feed: Feed, run: Any, *, batch_size: int, watch: Watch | None, distributed: bool) -> list[Any]:
+    by_feature: dict[int, Any] = {}
+    batches = list(_batches(feed.shapes, batch_size))
+    own_share = batches[processes.index() :: processes.count()] if distributed else batches
     was_training = model.training
     model.eval()
-    still = torch.inference_mode() if deal or processes.count() == 1 else torch.no_grad()
+    without_gradients = torch.inference_mode() if distributed or processes.count() == 1 else torch.no_grad()
     try:
-        with still, (watch or Watch()).bar("evaluating", sum(map(len, mine))) as bar:
-            for chosen in mine:
+        with without_gradients, (watch or Watch()).bar("evaluating", sum(map(len, own_share))) as bar:
+            for chosen in own_share:
                 batch = {key: value.to(model.device) for key, value in feed.batch(chosen).items()}
                 with feed.using(chosen, batch):
-                    said = say(batch)
-                for i, value in zip(chosen, said, strict=True):
-                    found[i] = value
+                    values = run(batch)
+                for i, value in zip(chosen, values, strict=True):
+                    by_feature[i] = value
                 bar.advance(len(chosen))
     finally:
         model.train(was_training)
-    for part in processes.gathered(found) if deal else []:
-        found |= part
-    return [found[i] for i in range(len(feed))]
+    for part in processes.gathered(by_feature) if distributed else []:
+        by_feature |= part
+    return [by_feature[i] for i in range(len(feed))]

@@ -1,4 +1,4 @@
-"""Tokenize the rows of a split."""
+"""Tokenize rows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def tokenize(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: Watch | None = None) -> Dataset:
-    """Return the features of `data`, cached on disk by rows, task and tokenizer.
+def tokenized(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: Watch | None = None) -> Dataset:
+    """Return the features of `data`, tokenized once and cached by content, task and tokenizer.
 
-    Raises `DataError` where a column that the task reads is missing, and `TaskError` where it reads none.
+    Raises `DataError` where a column that the task reads isn't there, and `TaskError` where it reads none.
     """
     task.check_named()
     require(data.column_names, *task.input_columns)

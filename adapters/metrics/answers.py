@@ -58,7 +58,7 @@ def best_threshold(
     order = np.argsort(null, kind="stable")
     gains = (np.array(answered, dtype=float) - unanswered)[order]
     f1 = np.cumsum([float(sum(unanswered)), *gains])  # (n + 1,), by how many of the rows are answered
-    f1[1:-1][null[order][1:] == null[order][:-1]] = -np.inf  # a threshold can't part equal scores
+    f1[1:-1][null[order][1:] == null[order][:-1]] = -np.inf  # a threshold can't separate equal scores
     count = int(f1.argmax())
     threshold = null[order[count - 1]] if count else min(0.0, np.nextafter(null.min(initial=0.0), -np.inf))
     chosen = ["" if score > threshold else text for score, text in zip(null, predictions, strict=True)]
@@ -67,16 +67,16 @@ def best_threshold(
 
 def _best(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
     """Return exact match and f1, from 0 to 1, each against the answer that it is best for."""
-    found = _words(prediction)
-    wanted = [words for words in map(_words, answers) if words] or [[]]
-    return max(float(found == words) for words in wanted), max(_overlap(found, words) for words in wanted)
+    predicted = _words(prediction)
+    accepted = [words for words in map(_words, answers) if words] or [[]]
+    return max(float(predicted == words) for words in accepted), max(_overlap(predicted, words) for words in accepted)
 
 
-def _overlap(found: list[str], wanted: list[str]) -> float:
-    if not found or not wanted:
-        return float(found == wanted)
-    same = (Counter(found) & Counter(wanted)).total()
-    return 2 * same / (len(found) + len(wanted))
+def _overlap(predicted: list[str], accepted: list[str]) -> float:
+    if not predicted or not accepted:
+        return float(predicted == accepted)
+    same = (Counter(predicted) & Counter(accepted)).total()
+    return 2 * same / (len(predicted) + len(accepted))
 
 
 def _words(text: str) -> list[str]:

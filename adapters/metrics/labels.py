@@ -53,7 +53,7 @@ def multilabel(truth: np.ndarray, guess: np.ndarray) -> Metrics:
         t, g, right = weights @ of_true, weights @ of_guessed, weights @ of_right  # (draws, labels)
         return {
             "f1_micro": ratio(2 * right.sum(-1), (t + g).sum(-1)),
-            # a label that only a draw lacks says nothing of the predictions
+            # a label that only a resample lacks is no fault of the predictions
             "f1_macro": ratio(ratio(2 * right, t + g).sum(-1), (t + g > 0).sum(-1)) * seen,
             "accuracy": weights @ exact / weights.sum(-1),
             "precision_micro": ratio(right.sum(-1), g.sum(-1)),

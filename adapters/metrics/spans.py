@@ -1,4 +1,4 @@
-"""Entities in tagged sentences: where they are, and how many were found."""
+"""Entities in tagged sentences: their spans, and metrics of predicted ones."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def entity_table(truth: Sequence[Sequence[str]], guess: Sequence[Sequence[str]])
     guessed: Counter[str] = Counter()
     true: Counter[str] = Counter()
     for true_tags, guessed_tags in _sentences(truth, guess):
-        wanted, found = set(entity_spans(true_tags)), set(entity_spans(guessed_tags))
-        for counter, spans in ((right, wanted & found), (guessed, found), (true, wanted)):
+        expected, predicted = set(entity_spans(true_tags)), set(entity_spans(guessed_tags))
+        for counter, spans in ((right, expected & predicted), (guessed, predicted), (true, expected)):
             counter.update(type_ for type_, _, _ in spans)
     types = sorted({*true, *guessed})
     return [{"type": type_, **rates(right[type_], guessed[type_], true[type_])} for type_ in types]
@@ -74,9 +74,9 @@ def entity_table(truth: Sequence[Sequence[str]], guess: Sequence[Sequence[str]])
 
 def _counts(true: Sequence[str], guess: Sequence[str]) -> tuple[int, int, int, int, int]:
     """Return the entities right, guessed and true, and the tags right and in all, of a sentence."""
-    wanted, found = set(entity_spans(true)), set(entity_spans(guess))
+    expected, predicted = set(entity_spans(true)), set(entity_spans(guess))
     same = sum(a == b for a, b in zip(true, guess, strict=True))
-    return len(wanted & found), len(found), len(wanted), same, len(true)
+    return len(expected & predicted), len(predicted), len(expected), same, len(true)
 
 
 def _sentences(

@@ -20,7 +20,7 @@ def text(predictions: Sequence[str], references: Sequence[str]) -> Metrics:
     """Measure texts: exact_match, sacrebleu, chrf, rouge1, rouge2 and rougeL, all from 0 to 100.
 
     exact_match ignores space around a text. sacrebleu is sacreBLEU's corpus BLEU with its 13a tokens, chrf its chrF2,
-    and both are of the corpus as a whole. rouge is the mean F1 of the rows as the rouge-score package has it, without
+    both of the corpus, not means of rows. rouge is the mean F1 of the rows as the rouge-score package has it, without
     stems; it sees a-z and 0-9 only, so it is meant for English.
     """
     import numpy as np
@@ -67,31 +67,31 @@ def _chrf_counts(prediction: str, reference: str) -> list[list[int]]:
     """Return the character n-grams predicted, expected and right, by order."""
     prediction, reference = "".join(prediction.split()), "".join(reference.split())
     orders = range(1, CHRF_ORDER + 1)
-    found, wanted = ([_ngrams(characters, n) for n in orders] for characters in (prediction, reference))
+    predicted, expected = ([_ngrams(characters, n) for n in orders] for characters in (prediction, reference))
     return [
         # an order that the reference is too short for doesn't count against the prediction
-        [f.total() if w else 0 for f, w in zip(found, wanted, strict=True)],
-        [w.total() for w in wanted],
-        [(f & w).total() for f, w in zip(found, wanted, strict=True)],
+        [f.total() if w else 0 for f, w in zip(predicted, expected, strict=True)],
+        [w.total() for w in expected],
+        [(f & w).total() for f, w in zip(predicted, expected, strict=True)],
     ]
 
 
 def _chrf(counts: np.ndarray) -> np.ndarray:
     """Return chrF (Popović 2015) from summed counts, (draws, 3, orders)."""
-    found, wanted, right = counts[:, 0], counts[:, 1], counts[:, 2]
-    orders = ((found > 0) & (wanted > 0)).sum(-1)
-    precision, recall = (ratio(ratio(right, whole).sum(-1), orders) for whole in (found, wanted))
+    predicted, expected, right = counts[:, 0], counts[:, 1], counts[:, 2]
+    orders = ((predicted > 0) & (expected > 0)).sum(-1)
+    precision, recall = (ratio(ratio(right, total).sum(-1), orders) for total in (predicted, expected))
     return 100 * ratio((1 + CHRF_BETA**2) * precision * recall, CHRF_BETA**2 * precision + recall)
 
 
 def _rouge(prediction: str, reference: str) -> list[float]:
     """Return the F1 of words, of pairs of words, and of the longest common subsequence (Lin 2004)."""
-    found, wanted = (re.findall("[a-z0-9]+", text.lower()) for text in (prediction, reference))
+    predicted, expected = (re.findall("[a-z0-9]+", text.lower()) for text in (prediction, reference))
     scores = []
     for n in (1, 2):
-        f, w = _ngrams(tuple(found), n), _ngrams(tuple(wanted), n)
+        f, w = _ngrams(tuple(predicted), n), _ngrams(tuple(expected), n)
         scores.append(2 * (f & w).total() / max(f.total() + w.total(), 1))
-    return [*scores, 2 * _common(found, wanted) / max(len(found) + len(wanted), 1)]
+    return [*scores, 2 * _common(predicted, expected) / max(len(predicted) + len(expected), 1)]
 
 
 def _ngrams(items: str | tuple[str, ...], n: int) -> Counter[Hashable]:
@@ -100,11 +100,11 @@ def _ngrams(items: str | tuple[str, ...], n: int) -> Counter[Hashable]:
 
 def _common(a: list[str], b: list[str]) -> int:
     """Return the length of the longest common subsequence, a row of its table at a time as bits (Hyyrö 2004)."""
-    where: dict[str, int] = {}
+    places: dict[str, int] = {}
     for i, word in enumerate(a):
-        where[word] = where.get(word, 0) | 1 << i
+        places[word] = places.get(word, 0) | 1 << i
     full = row = (1 << len(a)) - 1
     for word in b:
-        match = row & where.get(word, 0)
+        match = row & places.get(word, 0)
         row = (row + match | row - match) & full
     return (full ^ row).bit_count()

@@ -36,7 +36,7 @@ def regression(truth: Sequence[float], guess: Sequence[float]) -> Metrics:
 def perplexity(nll_sums: Sequence[float], token_counts: Sequence[int]) -> Metrics:
     """Measure texts by the negative log-likelihood of their tokens, in nats: perplexity and loss.
 
-    A row is a text, given as a sum and the number of tokens summed over; rows without a token are left out. A
+    A row is a text: a sum and the number of tokens summed over; rows without a token are ignored. A
     perplexity too large for a float is the largest float.
     """
     import numpy as np

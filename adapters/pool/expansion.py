@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..base.tracing import Anatomy, inputs, over
+from ..base.tracing import Trace, forward_arguments, map_tensors
 from .routing import RowAdapter, Rows, current, joined, route, running, some_of, take
 
 Entry = tuple[int, RowAdapter | None]
@@ -38,7 +38,7 @@ class Expansion:
     def __init__(
         self,
         entries: Sequence[Entry],
-        anatomy: Anatomy,
+        traced: Trace,
         device: torch.device,
         layers: frozenset[int] = frozenset(),
         *,
@@ -48,8 +48,8 @@ class Expansion:
 
         Unless the `whole` base is to run, it ends at the highest of them.
         """
-        self.anatomy, self.device = anatomy, device
-        self.last = len(anatomy.blocks) if whole else max(layers)
+        self.trace, self.device = traced, device
+        self.last = len(traced.blocks) if whole else max(layers)
         self.hidden: dict[int, tuple[Tensor, Step]] = {}
         """The hidden states of layers that were wanted, with the rows there were."""
         self._wanted = layers
@@ -76,7 +76,7 @@ class Expansion:
     def run(self, model: Any, input_ids: Tensor, attention_mask: Tensor, **others: Tensor) -> Any:
         """Return what the base says, a row for each place; what it is given is that of `texts`, in order."""
         with running(self.now.rows, self):
-            return model(**inputs(model, input_ids, attention_mask), **others)
+            return model(**forward_arguments(model, input_ids, attention_mask), **others)
 
     def block(self, index: int, module: nn.Module, own: nn.Module, args: Any, kwargs: Any) -> Any:
         """Compute block `index` for the rows that there are from it on."""
@@ -84,14 +84,14 @@ class Expansion:
         if index == 0 and 0 in self._wanted:
             self.hidden[0] = (hidden, self.now)
         if index >= self.last:
-            return (hidden, None) if self.anatomy.blocks[index] in self.anatomy.gives_tuple else hidden
+            return (hidden, None) if self.trace.blocks[index] in self.trace.returns_tuple else hidden
         args, kwargs = self._advance(index, args, kwargs)
         result = self._grouped(index, module, own, args, kwargs)
         if index + 1 in self._wanted:
             self.hidden[index + 1] = (result[0] if isinstance(result, tuple) else result, self.now)
-        if index + 1 == len(self.anatomy.blocks) and (step := self.steps.get(index + 2)):
+        if index + 1 == len(self.trace.blocks) and (step := self.steps.get(index + 2)):
             count = len(self.now.rows)
-            result = over(result, lambda _, t: take(t, step.before) if t.ndim and len(t) == count else t)
+            result = map_tensors(result, lambda _, t: take(t, step.before) if t.ndim and len(t) == count else t)
             self._enter(step)
         return result
 
@@ -103,7 +103,7 @@ class Expansion:
         start = len(self.steps[0].rows)
         if len(self.now.rows) == start:
             return args, kwargs
-        follows = self.anatomy.follows[self.anatomy.blocks[index]]
+        follows = self.trace.batched_arguments[self.trace.blocks[index]]
 
         def mapped(path: Any, t: Tensor) -> Tensor:
             if path[1:] not in follows:
@@ -117,7 +117,7 @@ class Expansion:
                 return self._mapped[key][1]
             return t
 
-        given = over([list(args), kwargs], mapped)
+        given = map_tensors([list(args), kwargs], mapped)
         return given[0], given[1]
 
     def _enter(self, step: Step) -> None:
@@ -126,11 +126,11 @@ class Expansion:
 
     def _grouped(self, index: int, module: nn.Module, own: nn.Module, args: Any, kwargs: Any) -> Any:
         """Run a block at once, or, where its modules can't tell rows apart, group by group."""
-        name, rows = self.anatomy.blocks[index], self.now.rows
+        name, rows = self.trace.blocks[index], self.now.rows
         groups: dict[Any, list[int]] = {}
         for i, r in enumerate(rows.of):
             groups.setdefault(r if r is not None and name in r.by_group else None, []).append(i)
-        follows = self.anatomy.follows[name]
+        follows = self.trace.batched_arguments[name]
         if len(groups) == 1:
             return route(module, own, follows, *args, **kwargs)
         made = []

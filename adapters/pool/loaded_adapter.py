@@ -34,7 +34,7 @@ class Resident:
         self.nbytes = sum(t.numel() * t.element_size() for t in tensors.values())
         moved = Adapter(adapter.manifest, tensors)
         patches = moved.patches(served.base)
-        anatomy = served.anatomy
+        traced = served.trace
         by_name = {
             f"{module}.{name}" if module else name: t
             for module, patch in patches.items()
@@ -48,16 +48,16 @@ class Resident:
         touched = set(others)
         for key in replaced:
             touched |= {served.names[id(m)] for m, _ in served.owners[key] if id(m) in served.names}
-        stages = [anatomy.stage.get(name) for name in touched]
-        self.first = min((stage for stage in stages if stage is not None), default=anatomy.end)
+        stages = [traced.stage.get(name) for name in touched]
+        self.first = min((stage for stage in stages if stage is not None), default=traced.last_stage)
         self.changes_base = bool(touched)
         """Whether the base says something else with this adapter than without."""
 
-        odd = {name for name in touched if name in anatomy.stage and name not in anatomy.rowwise}
-        in_blocks = {name: block for name in odd for block in anatomy.blocks if name.startswith(f"{block}.")}
+        odd = {name for name in touched if name in traced.stage and name not in traced.rowwise}
+        in_blocks = {name: block for name in odd for block in traced.blocks if name.startswith(f"{block}.")}
         self.by_group = frozenset(in_blocks.values()) | self._mostly_own(served, by_name)
         """The blocks in which rows of other adapters can't run beside this one's, or would gain nothing by it."""
-        past = {id(own[name]) for name in anatomy.read_past}
+        past = {id(own[name]) for name in traced.read_outside}
         alone = bool(past & set(replaced)) or any(name not in in_blocks for name in odd)
         untied = adapter.manifest.get("untied", False)
         form = adapter.manifest.get("probe")
@@ -85,7 +85,7 @@ class Resident:
         """Return the blocks of which most is replaced."""
         own: Counter[str] = Counter()
         for name, tensor in replaced.items():
-            block = next((b for b in served.anatomy.blocks if name.startswith(f"{b}.")), None)
+            block = next((b for b in served.trace.blocks if name.startswith(f"{b}.")), None)
             if block is not None:
                 own[block] += tensor.numel()
         return {block for block, count in own.items() if 2 * count > served.sizes[block]}

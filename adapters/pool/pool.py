@@ -17,6 +17,7 @@ import torch
 from ..adapter.adapter import Adapter
 from ..adapter.manifest import TENSORS
 from ..base.base import Base
+from ..data.rows import as_rows
 from ..errors import AdapterkitError, PoolError, unknown
 from ..io.untrusted import opened
 from ..store.registry import Registry, check_name
@@ -78,10 +79,16 @@ class Pool:
         self.registry, self.max_bytes, self.batch_size = registry, max_bytes, batch_size
         self.allow_base_mismatch = allow_base_mismatch
         model = self.base.model
-        self._served: Served | None = Served(self.base, where or model.device, precision or model.dtype)
-        self._holds = self._served.shares
-        if self._holds:
-            self.base.serving += 1
+        self.base.acquire_serving()  # before its modules are copied, so that no training begins meanwhile
+        self._holds = True
+        try:
+            self._served: Served | None = Served(self.base, where or model.device, precision or model.dtype)
+        except BaseException:
+            self.base.release_serving()
+            raise
+        if not self._served.shares:
+            self._holds = False
+            self.base.release_serving()
         self._lock, self._reading = threading.RLock(), threading.Lock()
         self._asking = 0
         self._sources: dict[str, Adapter | Path] = {}
@@ -128,8 +135,7 @@ class Pool:
         {"generated_text": ...}. Raises `PoolError` for an adapter that isn't there, and what the task raises for a text
         that doesn't hold what it needs.
         """
-        one = isinstance(texts, str | Mapping)
-        rows = [texts] if one else list(texts)
+        rows, one = as_rows(texts)
         found = self._each(rows, self._names(adapter, len(rows)), answers, watch)
         return found[0] if one else found
 
@@ -145,8 +151,7 @@ class Pool:
         self, texts: Texts | str, adapters: Sequence[str] | None = None, *, watch: Watch | None = None
     ) -> dict[str, Any]:
         """Return the answers of each of `adapters` (by default all) to each text, by adapter; the trunk is run once."""
-        one = isinstance(texts, str | Mapping)
-        rows = [texts] if one else list(texts)
+        rows, one = as_rows(texts)
         adapters = [adapters] if isinstance(adapters, str) else adapters
         names = list(dict.fromkeys(self.names() if adapters is None else adapters))
         found = self._each([r for r in rows for _ in names], names * len(rows), answers, watch)
@@ -165,8 +170,7 @@ class Pool:
 
         Raises `PoolError` where an adapter's task doesn't generate.
         """
-        one = isinstance(texts, str | Mapping)
-        rows = [texts] if one else list(texts)
+        rows, one = as_rows(texts)
         check_generation(options)
         found = self._each(rows, self._names(adapter, len(rows)), texts_generated, watch, options)
         return found[0] if one else found
@@ -178,7 +182,7 @@ class Pool:
         it aren't run. Raises `PoolError` where there is no such layer or pooling.
         """
         served = self._open()
-        blocks = len(served.anatomy.blocks)
+        blocks = len(served.trace.blocks)
         if served.base.model.config.is_encoder_decoder:
             raise PoolError(f"base '{self.base.name}' is an encoder-decoder, which has no one hidden state of a text")
         if layer is not None and not (isinstance(layer, int) and 0 <= layer <= blocks):
@@ -417,7 +421,7 @@ class Pool:
     def _let_go(self) -> None:
         if self._served is None and not self._asking and self._holds:
             self._holds = False
-            self.base.serving -= 1
+            self.base.release_serving()
 
     def __enter__(self) -> Self:
         return self

@@ -172,11 +172,11 @@ def _through_trunk(served: Served, items: list[Item], batch_size: int) -> Iterat
             texts = {text: i for i, text in enumerate(dict.fromkeys(t for item in chunk for t in item.texts))}
             by = [None if resident else r if (r := item.resident).changes_base else None for item in chunk]
             entries = [(texts[text], r) for item, r in zip(chunk, by, strict=True) for text in item.texts]
-            count = len(served.anatomy.blocks)
+            count = len(served.trace.blocks)
             forms = [item.resident.template.form for item in chunk]
             read = {k for form in forms for k in (form.layers if form else (count,))}
             layers, whole = frozenset(read - {count}), count in read
-            expansion = Expansion(entries, served.anatomy, served.device, layers, whole=whole)
+            expansion = Expansion(entries, served.trace, served.device, layers, whole=whole)
             by_place = list(texts)
             ids, others = _padded(served, [by_place[i] for i in expansion.texts])
             model = served.model if resident is None else resident.by_itself(served)
@@ -208,10 +208,10 @@ def embeddings(
     with torch.inference_mode():
         for start in range(0, len(ordered), batch_size):
             some = ordered[start : start + batch_size]
-            top = layer == len(served.anatomy.blocks)
+            top = layer == len(served.trace.blocks)
             layers = frozenset() if top else frozenset({layer})
             entries = [(i, None) for i in range(len(some))]
-            expansion = Expansion(entries, served.anatomy, served.device, layers, whole=top)
+            expansion = Expansion(entries, served.trace, served.device, layers, whole=top)
             ids, others = _padded(served, some)
             said = expansion.run(served.model, ids, **others)
             hidden = said[0] if top else expansion.hidden[layer][0]
@@ -239,7 +239,7 @@ def _heads(
     """Yield what each item's head makes of what the base said; `read` is what the base read, text by text."""
     groups: dict[Any, list[int]] = {}
     for i, item in enumerate(chunk):
-        key = (item.resident.template, type(item.resident.task), len(item.texts), _is_choice(item.feature))
+        key = (item.resident.template, item.resident.task.outputs_key, len(item.texts), _is_choice(item.feature))
         groups.setdefault(key, []).append(i)
     for (template, _, choices, is_choice), indices in groups.items():
         items = [chunk[i] for i in indices]
@@ -264,7 +264,7 @@ def _probes(
     """Yield what each item's probe makes of hidden states; `asked` is, for each, its texts and their rows in `read`."""
     groups: dict[Any, list[int]] = {}
     for i, item in enumerate(chunk):
-        groups.setdefault((item.resident.template, type(item.resident.task), len(item.texts)), []).append(i)
+        groups.setdefault((item.resident.template, item.resident.task.outputs_key, len(item.texts)), []).append(i)
     for (template, _, choices), indices in groups.items():
         items = [chunk[i] for i in indices]
         rows = Rows([item.resident for item in items], served.device)
@@ -294,7 +294,7 @@ def _through_whole(
     for item in items:
         r = item.resident
         how = {**r.task.generation, **options} if r.task.generates else {}
-        groups.setdefault((r.template, type(r.task), repr(how), r if r.alone else None), []).append(item)
+        groups.setdefault((r.template, r.task.outputs_key, repr(how), r if r.alone else None), []).append(item)
     for (template, *_, resident), own in groups.items():
         model = template.model if resident is None else resident.by_itself(served)
         task = own[0].resident.task

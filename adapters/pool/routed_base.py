@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..adapter.adapter import Adapter
 from ..base.base import Base
-from ..base.stub import Given
-from ..base.tracing import replicate, study
+from ..base.stub import BaseStub
+from ..base.tracing import replicate, trace
 from ..errors import PoolError, unknown
 from ..patches.patch import Patch
 from ..probe.model import Form, ProbeHead
@@ -34,31 +34,32 @@ class Served:
     """A base's modules over its tensors (or over copies of another dtype or on another device), and heads on them."""
 
     def __init__(self, base: Base, device: torch.device, dtype: torch.dtype) -> None:
+        self.shares = all(_at(p, device, dtype) is p for p in base.model.parameters())
         with base.held():
             tensors = {id(t): _at(t, device, dtype) for t in [*base.model.parameters(), *base.model.buffers()]}
             self._plain = replicate(base.model, tensors)  # never routed: what an adapter by itself is made from
             self.model = replicate(self._plain, {})
-        self.shares = all(_at(p, device, dtype) is p for p in base.model.parameters())
         self.device, self.dtype = device, dtype
-        self.anatomy = study(self.model)
+        self.trace = trace(self.model)
         self._true = base
-        self.base = copy.copy(base)  # the same base, but of the routed modules
-        self.base.model = self.model
+        self.base = base.view(self.model)
         self.tokenizer = copy.deepcopy(base.tokenizer)  # its state changes with use
         self.tokenizing = threading.Lock()
         self.tokenizer.padding_side = "right"  # a row says the same whatever stands beside it
         self.names = {id(module): name for name, module in self.model.named_modules()}
         self.modules = dict(self.model.named_modules())
-        self.sizes = {b: sum(p.numel() for p in self.modules[b].parameters()) for b in self.anatomy.blocks}
+        self.sizes = {b: sum(p.numel() for p in self.modules[b].parameters()) for b in self.trace.blocks}
         self.parameters = dict(self.model.named_parameters(remove_duplicate=False))
         self.owners: dict[int, list[tuple[nn.Module, str]]] = {}
         self._bare: dict[int, nn.Module] = {}
         self._templates: dict[str, Template] = {}
         self._lock = threading.RLock()
         self._own(self.model)
-        for i, name in enumerate(self.anatomy.blocks):
+        for i, name in enumerate(self.trace.blocks):
             module = self.modules[name]
-            module.forward = block_forward(i, module, self.bare(module), self.anatomy.follows.get(name, frozenset()))
+            module.forward = block_forward(
+                i, module, self.bare(module), self.trace.batched_arguments.get(name, frozenset())
+            )
 
     def on(self, adapter: Adapter) -> Served:
         """Return what an adapter runs on: this, or, where it adds tokens, another over the same tensors."""
@@ -74,9 +75,7 @@ class Served:
             return adapter.decoded(self._true)
 
     def _unrouted(self) -> Base:
-        plain = copy.copy(self.base)
-        plain.model, plain._lock, plain._holder = self._plain, threading.Lock(), None
-        return plain
+        return self.base.view(self._plain)
 
     def _own(self, model: nn.Module) -> None:
         for module in model.modules():
@@ -97,7 +96,7 @@ class Served:
                 own = self.bare(module)
                 name = self.names.get(id(module))  # None: a head, called with hidden states and maybe their mask
                 follows: frozenset[Any] = (
-                    frozenset({(0,), (1,)}) if name is None else self.anatomy.follows.get(name, frozenset())
+                    frozenset({(0,), (1,)}) if name is None else self.trace.batched_arguments.get(name, frozenset())
                 )
                 module.forward = functools.wraps(type(module).forward)(functools.partial(route, module, own, follows))
 
@@ -139,8 +138,7 @@ class Served:
             if over is not None or key not in self._templates:
                 base = self.base
                 if over is not None:
-                    base = copy.copy(self.base)
-                    base.model = over
+                    base = self.base.view(over)
                 with torch.random.fork_rng(devices=[]):
                     model = task.model(base, untied=untied)
                 made = Template(model, base, whole=whole)
@@ -190,14 +188,14 @@ class Template:
         self.whole = whole or not apart or base.model.config.is_encoder_decoder or bool(base.fresh - {"pooler"})
         if not self.whole:
             pooler = getattr(model.base_model, "pooler", None) if "pooler" in base.fresh else None
-            setattr(model, model.base_model_prefix, Given(base.model, lambda *_, **__: current.given, pooler))
+            setattr(model, model.base_model_prefix, BaseStub(base.model, lambda *_, **__: current.given, pooler))
 
 
 class Probe(Template):
     """A probe's head, which reads hidden states."""
 
     def __init__(self, task: Task, form: Form, served: Served) -> None:
-        form.check(len(served.anatomy.blocks))
+        form.check(len(served.trace.blocks))
         self.whole, self.given, self.form = False, set(), form
         config = copy.deepcopy(served.model.config)
         for key, value in task.config().items():

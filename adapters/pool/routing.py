@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..base.tracing import Path, over
+from ..base.tracing import Path, map_tensors
 from ..patches.patch import Patch, Update
 from ..patches.replace import Replace
 
@@ -237,7 +237,7 @@ def some_of(where: Selection, follows: frozenset[Path], args: Any, kwargs: Any) 
     def taken(path: Path, t: Tensor) -> Tensor:
         return take(t, where) if path[1:] in follows else t
 
-    given = over([list(args), kwargs], taken)
+    given = map_tensors([list(args), kwargs], taken)
     return given[0], given[1]
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.base import Base
-from ..base.tracing import inputs, record
+from ..base.tracing import forward_arguments, record
 from ..errors import AdapterError, PoolError, unknown
 from ..modules import blocks
 from ..tasks import Task
@@ -134,7 +134,7 @@ def layers_of(
     all_blocks = list(blocks(base).values())
     depth, highest = len(all_blocks), max(layers)
     recorded, output = record(
-        lambda: base(**inputs(base, input_ids, attention_mask), **others),
+        lambda: base(**forward_arguments(base, input_ids, attention_mask), **others),
         inputs={0: all_blocks[0]} if 0 in layers and all_blocks else {},
         outputs={k: all_blocks[k - 1] for k in layers if 0 < k < depth},
         last=highest if highest < depth else None,

@@ -1,4 +1,4 @@
-"""Guess what a file's columns hold, from the names that people give them."""
+"""Choose the columns that a task reads, by option or by their usual names, and check what they hold."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TAGS = ("ner_tags", "tags", "slots", "pos_tags", "chunk_tags", "labels", "bio_ta
 
 
 class Columns:
-    """Rows in memory, column by column, read as a `datasets.Dataset` is; made in no time."""
+    """Rows in memory, column by column, with the interface of a `datasets.Dataset` but no cost of construction."""
 
     def __init__(self, values: Mapping[str, Sequence[Any]]) -> None:
         self.values = dict(values)
@@ -48,7 +48,7 @@ def columns_of(task: Task, rows: Sequence[Any]) -> Columns:
     """Return texts, or rows as dicts, as the columns that a task reads.
 
     Raises `DataError` where they are of both kinds, of neither, or a row lacks what the task reads, and `TaskError`
-    where it doesn't say what that is.
+    where the task names no column.
     """
     task.check_named()
     if all(isinstance(row, str) for row in rows):
@@ -66,7 +66,7 @@ def columns_of(task: Task, rows: Sequence[Any]) -> Columns:
 
 
 def stream(column: Sequence[Any]) -> Iterator[Any]:
-    """Yield the values of a data set's column, read in slices, which is far quicker than one by one."""
+    """Yield the values of a data set's column, read in slices, which is far faster than one by one."""
     for start in range(0, len(column), 10_000):
         yield from column[start : start + 10_000]
 
@@ -77,7 +77,7 @@ def each(data: Dataset, *names: str) -> Iterator[tuple[Any, ...]]:
 
 
 def first_of(wanted: Iterable[str], names: Sequence[str], without: Iterable[str] = ()) -> str | None:
-    """Return the first of `wanted` among `names`, whatever its case, or None."""
+    """Return the first of `wanted` among `names`, ignoring case, or None."""
     by_lower = {name.lower(): name for name in names if name not in set(without)}
     return next((by_lower[name] for name in wanted if name in by_lower), None)
 
@@ -97,22 +97,24 @@ def require(names: Sequence[str], *columns: str | None) -> None:
 def choose(
     what: str,
     flag: str,
-    given: str | None,
+    selected: str | None,
     names: Sequence[str],
     usual: Iterable[str],
     without: Iterable[str | None] = (),
 ) -> str:
-    """Return the column that is given, or the first of the `usual` names among `names`.
+    """Return the column `selected` by an option, or the first of the `usual` names among `names`.
 
-    Raises `DataError` where there is neither; its `suggestion` is `flag` with a column that is not in `without`.
+    Raises `DataError` where there is neither; its `suggestion` is `flag` with a column that is not in `without`: the
+    last one, as labels usually are, once other columns are chosen.
     """
-    require(names, given)
-    column = given or first_of(usual, names)
+    require(names, selected)
+    column = selected or first_of(usual, names)
     if column is None:
-        there = visible(names)
-        others = [name for name in there if name not in set(without)] or there
-        suggestion = (flag.removesuffix("-name"), others[0]) if others else ()
-        raise DataError(f"which column is {what}? give {flag}; there are {', '.join(there)}", suggestion=suggestion)
+        columns = visible(names)
+        chosen = {name for name in without if name}
+        others = [name for name in columns if name not in chosen] or columns
+        suggestion = (flag.removesuffix("-name"), others[-1 if chosen else 0]) if others else ()
+        raise DataError(f"which column is {what}? give {flag}; there are {', '.join(columns)}", suggestion=suggestion)
     return column
 
 
@@ -138,22 +140,23 @@ def labels_of_head(labels: tuple[str, ...], outputs: int, names: Mapping[int, st
     """
     if labels and len(labels) != outputs:
         raise AdapterError(f"the head has {outputs} outputs, and labels={','.join(labels)} names {len(labels)}")
-    known = names if len(names) == outputs else {}
-    return labels or tuple(str(known.get(i, f"LABEL_{i}")) for i in range(outputs))
+    stated = names if len(names) == outputs else {}
+    return labels or tuple(str(stated.get(i, f"LABEL_{i}")) for i in range(outputs))
 
 
 def check_weights(weights: tuple[str, ...], labels: Sequence[str]) -> tuple[str, ...]:
     """Return weights of labels, or raise `OptionError` where they aren't a positive number for each."""
     good = [w for w in weights if w.replace(".", "", 1).isdecimal() and float(w) > 0]
     if len(good) < len(weights) or len(weights) not in (0, len(labels)):
-        given = ",".join(weights)
-        raise OptionError(f"--label-weights={given}: {len(labels)} positive numbers were expected, one for each label")
+        raise OptionError(
+            f"--label-weights={','.join(weights)}: expected {len(labels)} positive numbers, one for each label"
+        )
     return weights
 
 
-def check_labels(data: Dataset, file: str, values: Iterable[Iterable[Any]], known: Sequence[str]) -> None:
-    """Raise `DataError`, with file and line, for the first row with a label that is not among `known`."""
-    names = set(known)
+def check_labels(data: Dataset, file: str, values: Iterable[Iterable[Any]], labels: Sequence[str]) -> None:
+    """Raise `DataError`, with file and line, for the first row with a label that is not in `labels`."""
+    names = set(labels)
     for line, row in zip(stream(data[LINE]), values, strict=True):
         for value in row:
             if str(value) not in names:
@@ -161,7 +164,7 @@ def check_labels(data: Dataset, file: str, values: Iterable[Iterable[Any]], know
 
 
 def shown(labels: Sequence[str]) -> str:
-    """Say how many labels there are, and the first of them."""
+    """Return the number of labels and the first of them, in words."""
     return f"{len(labels)} labels: " + ", ".join(labels[:6]) + (", …" if len(labels) > 6 else "")
 
 

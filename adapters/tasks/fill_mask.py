@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FillMask(Task):
-    """Guess masked words of plain text, packed into blocks; 80 % are masked, 10 % another word, 10 % left (BERT)."""
+    """Predict masked words of plain text, packed into blocks; 80 % are masked, 10 % another word, 10 % left (BERT)."""
 
     name: ClassVar[str] = "fill-mask"
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
@@ -33,17 +33,18 @@ class FillMask(Task):
 
     max_seq_length: Annotated[int, "tokens of a block", "--block-size", "--max-length"] = 128
     text_column_name: Annotated[tuple[str, ...], "column of plain texts", "--text-column"] = ()
-    mlm_probability: Annotated[float, "share of the tokens that are to be guessed"] = 0.15
+    mlm_probability: Annotated[float, "share of the tokens that are masked"] = 0.15
     whole_word_mask: Annotated[bool, "choose whole words, not parts of them"] = False
-    top_k: Annotated[int, "how many words an answer names"] = 5
+    top_k: Annotated[int, "number of words in an answer"] = 5
 
     @classmethod
     def fits(cls, first: Mapping[str, Any]) -> bool:
-        return False  # plain text is taken for text-generation; a base says which it is good for
+        return False  # a file of plain text is inferred as text-generation
 
     def with_columns(self, names: Sequence[str]) -> Self:
-        given = next(iter(self.text_column_name), None)
-        return replace(self, text_column_name=(choose("the text", "--text-column-name", given, visible(names), TEXTS),))
+        selected = next(iter(self.text_column_name), None)
+        text = choose("the text", "--text-column-name", selected, visible(names), TEXTS)
+        return replace(self, text_column_name=(text,))
 
     def describe_columns(self) -> str:
         return self.text_column_name[0]
@@ -55,14 +56,14 @@ class FillMask(Task):
         if base.model.config.is_encoder_decoder:
             raise TaskError(f"fill-mask needs an encoder, and '{base.name}' is an encoder-decoder")
         if base.is_causal:
-            raise TaskError(f"fill-mask needs a base that sees both sides of a word; '{base.name}' sees the left one")
+            raise TaskError(f"fill-mask needs bidirectional attention, and '{base.name}' is causal")
         if base.tokenizer.mask_token_id is None:
             raise TaskError(f"the tokenizer of '{base.name}' has no mask token, and fill-mask needs one")
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         """Return blocks with, for each token, the number of its word (`words`), by which whole words are masked.
 
-        Without `labelled`, the choice of masks is fixed, so that two evaluations ask the same.
+        Without `labelled`, the choice of masks is fixed, so that two evaluations have the same masks.
         """
         texts = list(map(str, rows[self.text_column_name[0]]))
         before, after = _ends(tokenizer)
@@ -74,9 +75,9 @@ class FillMask(Task):
 
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         def batch(features: list[dict[str, Any]]) -> dict[str, Any]:
-            made = [self._masked(f, tokenizer, model.config.vocab_size) for f in features]
+            masked = [self._masked(f, tokenizer, model.config.vocab_size) for f in features]
             fill = {"input_ids": tokenizer.pad_token_id or 0, "attention_mask": 0, "labels": IGNORED}
-            return padded(made, fill)
+            return padded(masked, fill)
 
         return batch
 
@@ -84,7 +85,7 @@ class FillMask(Task):
         import torch
 
         ids = list(feature["input_ids"])
-        if "masks" in feature:  # the text brings its own
+        if "masks" in feature:  # masked by the user
             return {"input_ids": ids, "attention_mask": [1] * len(ids)}
         seed = sum(ids) if feature["fixed"] else feature.get("draw")
         generator = None if seed is None else torch.Generator().manual_seed(seed)
@@ -100,9 +101,13 @@ class FillMask(Task):
             if label != IGNORED and dice[i] < 0.9:
                 ids[i] = tokenizer.mask_token_id if dice[i] < 0.8 else others[i]
         before, after = _ends(tokenizer)
-        whole = [*before, *ids, *after]
-        asked = [*[IGNORED] * len(before), *labels, *[IGNORED] * len(after)]
-        return {"input_ids": whole, "attention_mask": [1] * len(whole), "labels": asked}
+        complete = [*before, *ids, *after]
+        targets = [*[IGNORED] * len(before), *labels, *[IGNORED] * len(after)]
+        return {"input_ids": complete, "attention_mask": [1] * len(complete), "labels": targets}
+
+    @property
+    def outputs_key(self) -> Hashable:
+        return type(self), self.top_k
 
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         """Return (summed negative log-likelihood, masked tokens) a feature, or the likeliest tokens at its masks."""
@@ -119,7 +124,7 @@ class FillMask(Task):
         masks = [[i for i, token in enumerate(row) if token == tokenizer.mask_token_id] for row in ids]
         for text, places in zip(texts, masks, strict=True):
             if not places:
-                raise DataError(f"'{text}' has no {tokenizer.mask_token}, the word to guess")
+                raise DataError(f"'{text}' has no {tokenizer.mask_token}, the word to predict")
         return {"input_ids": ids, "masks": masks}
 
     def predictions(self, outputs: Sequence[Any], features: Dataset, data: Dataset | None) -> list[Any]:
@@ -130,11 +135,11 @@ class FillMask(Task):
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
         """Return for each text the likeliest words at its mask, or a list of such lists where it has several."""
-        found = [
+        words = [
             [[{"word": tokenizer.decode([token]).strip(), "score": share} for share, token in mask] for mask in row]
             for row in predictions
         ]
-        return [{"words": masks[0] if len(masks) == 1 else masks} for masks in found]
+        return [{"words": masks[0] if len(masks) == 1 else masks} for masks in words]
 
     def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
         from ..metrics import perplexity
@@ -147,10 +152,10 @@ class FillMask(Task):
 
 def _ends(tokenizer: Any) -> tuple[list[int], list[int]]:
     """Return the special tokens that a tokenizer puts before and after a text."""
-    whole = tokenizer("a")["input_ids"]
+    complete = tokenizer("a")["input_ids"]
     inner = tokenizer("a", add_special_tokens=False)["input_ids"]
-    at = next(i for i in range(len(whole) - len(inner) + 1) if whole[i : i + len(inner)] == inner)
-    return whole[:at], whole[at + len(inner) :]
+    at = next(i for i in range(len(complete) - len(inner) + 1) if complete[i : i + len(inner)] == inner)
+    return complete[:at], complete[at + len(inner) :]
 
 
 def _numbered(words: Sequence[int | None]) -> list[int]:

@@ -26,9 +26,9 @@ def infer_task(first: Mapping[str, Any], chosen: Mapping[str, Any] | None = None
     for name, task in candidates.items():
         if columns and set(task.usual_columns) <= set(columns):
             return name
-    known = ", ".join(sorted(TASKS))
+    names = ", ".join(sorted(TASKS))
     raise TaskError(
-        f"no task fits the columns {', '.join(first)}; give --task, one of {known}", suggestion=suggested(first)
+        f"no task fits the columns {', '.join(first)}; give --task, one of {names}", suggestion=suggested(first)
     )
 
 
@@ -42,8 +42,8 @@ def renamed(task: type[Task], first: Mapping[str, Any], columns: Mapping[str, An
         if len(selected) > len(usual) == 1:  # a column for each of several endings
             usual = tuple(f"{usual[0].removesuffix('s')}{i}" for i in range(len(selected)))
         names.update(zip(selected, usual, strict=False))
-    taken = set(names.values())
-    return {names.get(key, key): value for key, value in first.items() if key in names or key not in taken}
+    replaced = set(names.values())
+    return {names.get(key, key): value for key, value in first.items() if key in names or key not in replaced}
 
 
 def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:

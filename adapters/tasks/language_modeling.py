@@ -1,4 +1,4 @@
-"""What the tasks of language models share: packing texts into blocks, and perplexity."""
+"""Functions that the tasks of language models share: packed blocks, padding, token losses, generation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-IGNORED = -100  # what cross_entropy passes over
+IGNORED = -100  # labels that cross_entropy ignores
 
 
 def packed(texts: Sequence[Sequence[int]], block_size: int) -> list[list[int]]:
     """Return the token ids of all texts, one after the other, in blocks; the last one may be shorter."""
     flat = [token for text in texts for token in text]
     blocks = [flat[i : i + block_size] for i in range(0, len(flat), block_size)]
-    return [block for block in blocks if len(block) > 1]  # of one token, nothing can be predicted
+    return [block for block in blocks if len(block) > 1]  # a single token has no next token to predict
 
 
 def with_ends(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

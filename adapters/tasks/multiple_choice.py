@@ -25,7 +25,7 @@ QUESTIONS = ("question", "sent2")
 
 @dataclass(frozen=True, kw_only=True)
 class MultipleChoice(Task):
-    """Choose the ending that goes with a context; each is scored by one output of the head."""
+    """Choose the ending of a context; the head scores each with one output."""
 
     name: ClassVar[str] = "multiple-choice"
     auto_class: ClassVar[str] = "AutoModelForMultipleChoice"
@@ -72,8 +72,8 @@ class MultipleChoice(Task):
         )
 
     def describe_columns(self) -> str:
-        asked = [self.context_column_name, self.question_column_name, *self.endings_column_name]
-        return f"{' + '.join(str(name) for name in asked if name)} -> {self.label_column_name}"
+        columns = [self.context_column_name, self.question_column_name, *self.endings_column_name]
+        return f"{' + '.join(str(name) for name in columns if name)} -> {self.label_column_name}"
 
     def _choices(self, rows: Rows | Dataset) -> list[list[str]]:
         columns = [stream(rows[name]) for name in self.endings_column_name]
@@ -111,19 +111,19 @@ class MultipleChoice(Task):
         return features
 
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        def batch(features: list[dict[str, Any]]) -> dict[str, Any]:
+        def collated(features: list[dict[str, Any]]) -> dict[str, Any]:
             import torch
 
             count = len(features[0]["input_ids"])
             keys = [key for key in features[0] if key != "labels"]
             flat = [{key: f[key][i] for key in keys} for f in features for i in range(count)]
             fill = {"input_ids": pad_id(tokenizer), "attention_mask": 0, "token_type_ids": 0}
-            made = {key: t.view(len(features), count, -1) for key, t in padded(flat, fill).items()}
+            batch = {key: t.view(len(features), count, -1) for key, t in padded(flat, fill).items()}
             if "labels" in features[0]:
-                made["labels"] = torch.tensor([f["labels"] for f in features])
-            return made
+                batch["labels"] = torch.tensor([f["labels"] for f in features])
+            return batch
 
-        return batch
+        return collated
 
     def accepts(self, column: str, value: Any) -> str | None:
         if self.endings_column_name != (column,):
@@ -132,7 +132,7 @@ class MultipleChoice(Task):
         return None if several and len(value) > 1 else "a list of at least 2 endings"
 
     def may_be_empty(self, column: str) -> bool:
-        return column == self.question_column_name  # an ending may stand by itself
+        return column == self.question_column_name  # an ending may follow the context directly
 
     def probe_outputs(self, config: Any) -> int:
         return 1
@@ -158,13 +158,13 @@ class MultipleChoice(Task):
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
         from scipy.special import softmax
 
-        found = []
+        answers = []
         for logits, endings in zip(predictions, self._choices(data), strict=True):
             best = int(logits.argmax())
-            found.append(
+            answers.append(
                 {"label": best, "ending": endings[best], "score": float(softmax(logits.astype("float64"))[best])}
             )
-        return found
+        return answers
 
     def rows(self, texts: Sequence[str]) -> Rows:
         parts = [text.split("\t") for text in texts]

@@ -23,7 +23,7 @@ Span = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionAnswering(Task):
-    """Find the span that answers a question; long contexts are read in windows that overlap."""
+    """Find the span that answers a question; long contexts are split into overlapping windows."""
 
     name: ClassVar[str] = "question-answering"
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
@@ -44,9 +44,9 @@ class QuestionAnswering(Task):
     question_column_name: Annotated[str | None, "column of the question", "--question-column"] = None
     context_column_name: Annotated[str | None, "column of the context", "--context-column"] = None
     answer_column_name: Annotated[str | None, "column of the answers", "--answer-column"] = None
-    version_2_with_negative: Annotated[bool, "some questions have no answer; told from the training rows"] = False
+    version_2_with_negative: Annotated[bool, "some questions have no answer; inferred from the training rows"] = False
     null_score_diff_threshold: Annotated[
-        float, "no answer is given where it scores better by more than this; chosen on the validation rows"
+        float, "threshold from which a question counts as unanswerable; chosen on the validation rows"
     ] = 0.0
 
     @classmethod
@@ -91,17 +91,15 @@ class QuestionAnswering(Task):
         if answer not in data.column_names:
             raise DataError(f"{file}: no column '{answer}'; there are {', '.join(visible(data.column_names))}")
         for line, text, value in each(data, LINE, context, answer):
-            for found, start in zip(*_spans(value, text), strict=True):
-                if start < 0 or text[start : start + len(found)] != found:
-                    raise DataError(
-                        f"{file}:{line}: the answer '{found[:40]}' does not stand in the context at {start}"
-                    )
+            for expected, start in zip(*_spans(value, text), strict=True):
+                if start < 0 or text[start : start + len(expected)] != expected:
+                    raise DataError(f"{file}:{line}: the answer '{expected[:40]}' is not in the context at {start}")
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
-        """Return a feature for each window; `row` is its row in the batch, `offsets` its tokens' places in the context.
+        """Return a feature for each window: `row` is its row in the batch, `offsets` the spans of its tokens.
 
         A token outside the context has the place (-1, -1). The label of a window without the answer is its first token.
-        Raises `DataError` where a question leaves its context no room.
+        Raises `DataError` where a question leaves no room for its context.
         """
         question, context, answer = self._columns
         questions, stride = [str(q).strip() for q in rows[question]], min(self.doc_stride, self.max_seq_length // 3)
@@ -161,18 +159,18 @@ class QuestionAnswering(Task):
         from torch.nn.functional import cross_entropy
 
         places = [batch["start_positions"], batch["end_positions"]]
-        found = model(**{key: value for key, value in batch.items() if not key.endswith("_positions")})
-        nothing = batch["attention_mask"] == 0 if "attention_mask" in batch else None
-        loss: Tensor = found.start_logits.new_zeros(())
-        for logits, place in zip((found.start_logits, found.end_logits), places, strict=True):
-            asked = logits if nothing is None else logits.masked_fill(nothing, -1e4)
-            loss = loss + cross_entropy(asked, place) / 2
+        output = model(**{key: value for key, value in batch.items() if not key.endswith("_positions")})
+        padding = batch["attention_mask"] == 0 if "attention_mask" in batch else None
+        loss: Tensor = output.start_logits.new_zeros(())
+        for logits, place in zip((output.start_logits, output.end_logits), places, strict=True):
+            candidates = logits if padding is None else logits.masked_fill(padding, -1e4)
+            loss = loss + cross_entropy(candidates, place) / 2
         return loss
 
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         inputs = {key: value for key, value in batch.items() if not key.endswith("_positions")}
-        found = model(**inputs)
-        starts, ends = found.start_logits.float().cpu().numpy(), found.end_logits.float().cpu().numpy()
+        output = model(**inputs)
+        starts, ends = output.start_logits.float().cpu().numpy(), output.end_logits.float().cpu().numpy()
         return list(zip(starts, ends, strict=True))
 
     def probe_outputs(self, config: Any) -> int:
@@ -225,8 +223,8 @@ class QuestionAnswering(Task):
         return {"start": offsets[i][0], "end": offsets[j][1], "score": float(score)}
 
     def _text(self, span: Span) -> str:
-        nothing = self.version_2_with_negative and span["null_score"] > self.null_score_diff_threshold
-        return "" if nothing else str(span["text"])
+        unanswerable = self.version_2_with_negative and span["null_score"] > self.null_score_diff_threshold
+        return "" if unanswerable else str(span["text"])
 
     def calibrate(self, predictions: Sequence[Any], data: Dataset) -> Self:
         if not self.version_2_with_negative:
@@ -247,13 +245,13 @@ class QuestionAnswering(Task):
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
         from scipy.special import expit
 
-        found = []
+        answers = []
         for span in predictions:
             text = self._text(span)
             place = {"start": span["start"], "end": span["end"]} if text else {"start": None, "end": None}
             surplus = self.null_score_diff_threshold - span["null_score"]  # of this span over no answer
-            found.append({"answer": text, **place, "score": float(expit(surplus if text else -surplus))})
-        return found
+            answers.append({"answer": text, **place, "score": float(expit(surplus if text else -surplus))})
+        return answers
 
     def rows(self, texts: Sequence[str]) -> Rows:
         question, context, _ = self._columns
@@ -276,7 +274,7 @@ def _spans(value: Any, context: str) -> tuple[list[str], list[int]]:
 
 
 def _window_label(offsets: Sequence[Sequence[int]], texts: Sequence[str], starts: Sequence[int]) -> tuple[int, int]:
-    """Return the first and last token of the first answer in a window, or (0, 0) where it isn't whole in there."""
+    """Return the first and last token of the first answer in a window, or (0, 0) where it isn't entirely inside."""
     if not texts:
         return 0, 0
     begin, end = starts[0], starts[0] + len(texts[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -29,7 +29,7 @@ Rows = Mapping[str, Sequence[Any]]
 class Task(ABC):
     """What a base is trained to do. The fields are the task's options, and what `fit` learned from the rows.
 
-    A task of another kind overrides what differs: nothing else in adapterkit asks which task it is.
+    A new kind of task overrides the methods where it differs; no other code depends on which task it is.
     """
 
     name: ClassVar[str]
@@ -89,7 +89,7 @@ class Task(ABC):
 
     @classmethod
     def default_columns(cls) -> tuple[str, ...]:
-        """Return the columns of rows whose columns nobody names, as of an adapter from elsewhere."""
+        """Return the columns to expect where no option names any, as for an imported adapter."""
         return tuple(names[0] for names in cls.usual_columns.values())
 
     @abstractmethod
@@ -236,10 +236,15 @@ class Task(ABC):
             return float(labels.sum())
         return float(labels.numel())
 
+    @property
+    def outputs_key(self) -> Hashable:
+        """A key that is equal for tasks whose `outputs` are the same function."""
+        return type(self)
+
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         """Return the model's output for each feature of a batch, as numpy values: by default its logits.
 
-        In a pool, a batch may be of several adapters' rows: what differs between tasks of one type comes later.
+        In a pool, a batch has rows of several adapters whose tasks have the same `outputs_key`.
         """
         inputs = {key: value for key, value in batch.items() if key not in self.label_names}
         return list(model(**inputs).logits.float().cpu().numpy())

@@ -45,8 +45,8 @@ class Text2TextGeneration(Task):
     target_column_name: Annotated[str | None, "column of the target", "--target-column", "--summary-column"] = None
     source_lang: Annotated[str | None, "language to translate from, in rows of {translation: {en: …, de: …}}"] = None
     target_lang: Annotated[str | None, "language to translate to"] = None
-    source_prefix: Annotated[str, "put before each source, as T5 wants it: 'translate English to German: '"] = ""
-    num_beams: Annotated[int, "beams of the search; 1 takes the likeliest token"] = 1
+    source_prefix: Annotated[str, "prefix of each source, as T5 expects: 'translate English to German: '"] = ""
+    num_beams: Annotated[int, "beams of the search; 1 is greedy decoding"] = 1
 
     @classmethod
     def fits(cls, first: Mapping[str, Any]) -> bool:
@@ -79,11 +79,11 @@ class Text2TextGeneration(Task):
     def fit(self, train: Dataset) -> Self:
         if not self._translates or (self.source_lang and self.target_lang):
             return self
-        there = list(train[str(self.source_column_name)][0])
-        source = self.source_lang or next(lang for lang in there if lang != self.target_lang)
-        target = self.target_lang or next((lang for lang in there if lang != source), None)
+        languages = list(train[str(self.source_column_name)][0])
+        source = self.source_lang or next(lang for lang in languages if lang != self.target_lang)
+        target = self.target_lang or next((lang for lang in languages if lang != source), None)
         if target is None:
-            raise DataError(f"a translation has two languages; the first row has {', '.join(there)}")
+            raise DataError(f"a translation has two languages; the first row has {', '.join(languages)}")
         return replace(self, source_lang=source, target_lang=target)
 
     def _texts(self, rows: Rows | Dataset, column: str | None, language: str | None) -> list[str]:
@@ -105,7 +105,7 @@ class Text2TextGeneration(Task):
 
     def check_base(self, base: Base) -> None:
         if not base.model.config.is_encoder_decoder:
-            raise TaskError(f"'{base.name}' is no encoder-decoder such as T5; text-generation is for causal bases")
+            raise TaskError(f"'{base.name}' is no encoder-decoder such as T5; use --task text-generation")
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         features = self.prompts(rows, tokenizer)

@@ -61,17 +61,17 @@ class TextClassification(Task):
     labels: Annotated[tuple[str, ...], "the labels in order; by default those of the training rows, sorted"] = ()
     problem_type: Annotated[
         Literal["single_label_classification", "multi_label_classification", "regression"] | None,
-        "by default told from the labels: texts or whole numbers, lists, or numbers with a point",
+        "by default inferred from the labels: texts or whole numbers, lists, or numbers with a point",
     ] = None
-    threshold: Annotated[float, "a label of several is given from this probability on"] = 0.5
+    threshold: Annotated[float, "probability from which a label of several is predicted"] = 0.5
     class_weight: Annotated[Literal["balanced", "none"], "weigh rare labels more, as scikit-learn does"] = "none"
     label_weights: Annotated[tuple[str, ...], "a weight for each label, in their order; or --class-weight"] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.text_column_name) > 2:
-            given = ",".join(self.text_column_name)
-            raise OptionError(f"--text-column-name={given}: the column of a text, or of each of a pair, was expected")
+            columns = ",".join(self.text_column_name)
+            raise OptionError(f"--text-column-name={columns}: expected the column of a text, or two of a pair")
 
     @property
     def best(self) -> str:  # type: ignore[override]
@@ -127,9 +127,10 @@ class TextClassification(Task):
             from sklearn.utils.class_weight import compute_class_weight
 
             flat = [str(label) for row in rows for label in row]
-            there = sorted(set(flat))
-            found = dict(zip(there, compute_class_weight("balanced", classes=np.array(there), y=flat), strict=True))
-            weights = tuple(f"{found.get(label, 1.0):.6g}" for label in labels)
+            present = sorted(set(flat))
+            balanced = compute_class_weight("balanced", classes=np.array(present), y=flat)
+            by_label = dict(zip(present, balanced, strict=True))
+            weights = tuple(f"{by_label.get(label, 1.0):.6g}" for label in labels)
         return replace(self, problem_type=kind, labels=labels, label_weights=weights)
 
     @property

@@ -1,4 +1,4 @@
-"""Text generation: a causal language model goes on from plain text, prompts or chats."""
+"""Text generation: a causal language model continues plain texts, prompts or chats."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class TextGeneration(Task):
     max_seq_length: Annotated[int, "tokens of a block, or of a prompt and its answer", "--block-size"] = 256
     text_column_name: Annotated[tuple[str, ...], "column of plain texts, or of chat messages", "--text-column"] = ()
     prompt_column_name: Annotated[str | None, "column of prompts", "--prompt-column"] = None
-    completion_column_name: Annotated[str | None, "column of what should follow a prompt", "--completion-column"] = None
+    completion_column_name: Annotated[str | None, "column of the completion of a prompt", "--completion-column"] = None
     max_new_tokens: Annotated[int, "tokens to generate"] = 64
-    num_beams: Annotated[int, "beams of the search; 1 takes the likeliest token"] = 1
+    num_beams: Annotated[int, "beams of the search; 1 is greedy decoding"] = 1
 
     @classmethod
     def fits(cls, first: Mapping[str, Any]) -> bool:
@@ -65,8 +65,8 @@ class TextGeneration(Task):
             completion = choose("the completion", flag, self.completion_column_name, names, COMPLETIONS)
             choose("the prompt", "--prompt-column-name", prompt, names, ())
             return replace(self, prompt_column_name=prompt, completion_column_name=completion)
-        given = next(iter(self.text_column_name), None)
-        text = choose("the text", "--text-column-name", given, names, ("messages", "text", "content", "story"))
+        selected = next(iter(self.text_column_name), None)
+        text = choose("the text", "--text-column-name", selected, names, ("messages", "text", "content", "story"))
         return replace(self, text_column_name=(text,))
 
     @property
@@ -95,27 +95,27 @@ class TextGeneration(Task):
 
     def check_base(self, base: Base) -> None:
         if base.model.config.is_encoder_decoder:
-            raise TaskError(f"'{base.name}' is an encoder-decoder: --task text2text-generation is for those")
+            raise TaskError(f"'{base.name}' is an encoder-decoder; use --task text2text-generation")
         if not base.is_causal:
-            raise TaskError(f"'{base.name}' sees the words to come, so it can't generate; fill-mask is for such bases")
+            raise TaskError(f"'{base.name}' isn't causal, so it can't generate; use --task fill-mask")
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
-        """Return blocks of packed texts, or a feature a row whose labels are -100 except on what should be said."""
+        """Return blocks of packed texts, or a feature per row whose labels are -100 except on the answer."""
         if self.prompt_column_name:
             prompts, completions = rows[self.prompt_column_name], rows[str(self.completion_column_name)]
             pairs = zip(_starts(tokenizer, prompts), completions, strict=True)
             ends = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-            found = [[(ids, False), ([*_plain(tokenizer, f" {text}"), *ends], True)] for ids, text in pairs]
+            chats = [[(ids, False), ([*_plain(tokenizer, f" {text}"), *ends], True)] for ids, text in pairs]
         elif rows[self._text] and not isinstance(rows[self._text][0], str):
-            found = [_chat_parts(tokenizer, messages) for messages in rows[self._text]]
+            chats = [_chat_parts(tokenizer, messages) for messages in rows[self._text]]
         else:
             blocks = packed(with_ends(tokenizer, rows[self._text]), self.max_seq_length)
             return {"input_ids": blocks, "labels": blocks}
         features: dict[str, Any] = {"input_ids": [], "labels": []}
-        for parts in found:
+        for parts in chats:
             ids = [token for part, _ in parts for token in part]
-            labels = [token if said else IGNORED for part, said in parts for token in part]
-            features["input_ids"].append(ids[-self.max_seq_length :])  # the answer stands at the end
+            labels = [token if learned else IGNORED for part, learned in parts for token in part]
+            features["input_ids"].append(ids[-self.max_seq_length :])  # the answer is at the end
             features["labels"].append(labels[-self.max_seq_length :])
         return features
 
@@ -156,8 +156,10 @@ class TextGeneration(Task):
             return {"input_ids": _starts(tokenizer, rows[self.prompt_column_name])}
         values = rows[self._text]
         if values and not isinstance(values[0], str):
-            asked = [m[:-1] if m[-1]["role"] == "assistant" else m for m in values]
-            return {"input_ids": [[t for part, _ in _chat_parts(tokenizer, m, ask=True) for t in part] for m in asked]}
+            prompts = [m[:-1] if m[-1]["role"] == "assistant" else m for m in values]
+            return {
+                "input_ids": [[t for part, _ in _chat_parts(tokenizer, m, prompt=True) for t in part] for m in prompts]
+            }
         return {"input_ids": _starts(tokenizer, values)}
 
     @property
@@ -191,25 +193,25 @@ def _starts(tokenizer: Any, texts: Sequence[Any]) -> list[list[int]]:
 
 
 def _chat_parts(
-    tokenizer: Any, messages: Sequence[Mapping[str, str]], *, ask: bool = False
+    tokenizer: Any, messages: Sequence[Mapping[str, str]], *, prompt: bool = False
 ) -> list[tuple[list[int], bool]]:
     """Return a chat as token ids, part by part, with whether the part is the assistant's and so is learned.
 
-    The tokenizer's chat template is used where it has one; else each message stands on a line, after its role.
+    The tokenizer's chat template is used where it has one; else each message is a line that begins with its role.
     """
     parts: list[tuple[list[int], bool]] = []
     if getattr(tokenizer, "chat_template", None):
         before = ""
         for i, message in enumerate(messages):
-            said = message["role"] == "assistant"
-            if said:
+            learned = message["role"] == "assistant"
+            if learned:
                 start = tokenizer.apply_chat_template(messages[:i], tokenize=False, add_generation_prompt=True)
                 parts.append((_plain(tokenizer, start[len(before) :]), False))
                 before = start
             text = tokenizer.apply_chat_template(messages[: i + 1], tokenize=False)
-            parts.append((_plain(tokenizer, text[len(before) :]), said))
+            parts.append((_plain(tokenizer, text[len(before) :]), learned))
             before = text
-        if ask:
+        if prompt:
             text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             parts.append((_plain(tokenizer, text[len(before) :]), False))
         return parts
@@ -217,10 +219,10 @@ def _chat_parts(
         parts.append(([tokenizer.bos_token_id], False))
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     for message in messages:
-        said = message["role"] == "assistant"
+        learned = message["role"] == "assistant"
         parts.append((_plain(tokenizer, f"{message['role']}:"), False))
-        parts.append(([*_plain(tokenizer, f" {message['content']}\n"), *(end if said else [])], said))
-    if ask:
+        parts.append(([*_plain(tokenizer, f" {message['content']}\n"), *(end if learned else [])], learned))
+    if prompt:
         parts.append((_plain(tokenizer, "assistant:"), False))
     return parts
 

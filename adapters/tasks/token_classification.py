@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from ..data.splits import LINE
 from ..errors import DataError
 from .columns import TAGS, check_labels, check_weights, choose, labels_of, labels_of_head, shown, stream, visible
+from .language_modeling import IGNORED
 from .task import Rows, Task, weighted_loss
 
 if TYPE_CHECKING:
@@ -18,12 +19,10 @@ if TYPE_CHECKING:
 
     from ..metrics import Metrics
 
-IGNORED = -100  # what cross_entropy passes over
-
 
 @dataclass(frozen=True, kw_only=True)
 class TokenClassification(Task):
-    """Tag each word; the label stands on the word's first sub-token, and the others are passed over."""
+    """Tag each word; the label is on the first sub-token of a word, and the loss ignores the others."""
 
     name: ClassVar[str] = "token-classification"
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
@@ -155,7 +154,7 @@ class TokenClassification(Task):
         return TokenClassifierOutput(loss=loss, logits=scores)
 
     def predictions(self, outputs: Sequence[Any], features: Dataset, data: Dataset | None) -> list[Any]:
-        """Return the logits of each row's words, (words, labels); a word that was cut off has none and is outside."""
+        """Return the logits of each row's words, (words, labels); a word that was truncated is outside any entity."""
         import numpy as np
 
         outside = self.labels.index("O") if "O" in self.labels else 0
@@ -205,7 +204,7 @@ class TokenClassification(Task):
 
         from ..metrics import entity_spans
 
-        found: list[dict[str, Any]] = []
+        answers: list[dict[str, Any]] = []
         if not self._has_entities:
             rows = zip(stream(data[self._words]), self._tagged(predictions), strict=True)
             return [{"tags": [f"{word}/{tag}" for word, tag in zip(*row, strict=True)]} for row in rows]
@@ -216,15 +215,15 @@ class TokenClassification(Task):
             shares = softmax(logits.astype("float64"), axis=-1)
             places = _places(text, words)
             spans = entity_spans([self.labels[i] for i in logits.argmax(-1)])
-            found.append({"entities": [_entity(text, places, shares, span) for span in spans]})
-        return found
+            answers.append({"entities": [_entity(text, places, shares, span) for span in spans]})
+        return answers
 
     def rows(self, texts: Sequence[str]) -> Rows:
         return {"text": list(texts), self._words: [re.findall(r"\w+|[^\w\s]", text) for text in texts]}
 
 
 def _closed(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Add to the tags of entities what rare types lack: each type takes every prefix that any of them has."""
+    """Add the tags that rare types of entity lack: each type gets every prefix that any of them has."""
     parts = [label.split("-", 1) for label in labels if label != "O"]
     if not all(len(part) == 2 and len(part[0]) == 1 for part in parts):
         return labels
@@ -243,7 +242,7 @@ def _joined(words: Sequence[str]) -> tuple[str, list[int]]:
 
 def _first_tokens(offsets: Sequence[tuple[int, int]], starts: Sequence[int], text: str) -> list[int]:
     """Return for each word the position of the first token that covers any of it, or -1 where it was cut off."""
-    found = [-1] * len(starts)
+    first = [-1] * len(starts)
     word = 0
     for position, (start, end) in enumerate(offsets):
         while start < end and text[start].isspace():  # some tokenizers count the space before a word to its token
@@ -252,13 +251,13 @@ def _first_tokens(offsets: Sequence[tuple[int, int]], starts: Sequence[int], tex
             continue
         while word + 1 < len(starts) and starts[word + 1] <= start:
             word += 1
-        if found[word] < 0:
-            found[word] = position
-    return found
+        if first[word] < 0:
+            first[word] = position
+    return first
 
 
 def _places(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
-    """Return where each word stands in the text."""
+    """Return the character offsets of each word in the text."""
     places, at = [], 0
     for word in words:
         start = text.index(str(word), at)

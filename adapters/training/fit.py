@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..base.base import Base
 from ..base.snapshot import Snapshot
-from ..errors import BaseModelError, StrategyError, named
+from ..errors import StrategyError, named
 from ..patches.patch import Patch
 from ..patches.replace import Replace
 from ..strategy import Strategy
@@ -43,8 +43,7 @@ def fitted(base: Base, strategy: Strategy) -> Iterator[Fitted]:
     Modules, hooks and storages are put back whatever the strategy did; values changed behind our back are found by
     their digests and read again from where the base came from.
     """
-    if (base.of or base).serving:
-        raise BaseModelError(f"an open pool answers from base '{base.name}'; close it, or train on another copy")
+    base.check_trainable()
     who = type(strategy).__name__
     snapshot, own = Snapshot(base.model), dict(base.model.named_parameters())
     known = frozenset(map(id, base.model.modules()))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..evaluation.outputs import apart
+from ..evaluation.outputs import largest_difference
 from ..features.feed import Feed, rows
 from .trunk import Trunk, base_replaced
 
@@ -56,7 +56,7 @@ def _equal(expected: Any, actual: Any) -> bool:
     """Tell whether two nests of numbers have one shape and nearly the same values."""
     if expected is None or actual is None or np.shape(actual) != np.shape(expected):
         return False
-    return apart(actual, expected) <= 1e-5 * max(1.0, largest(expected))
+    return largest_difference(actual, expected) <= 1e-5 * max(1.0, largest(expected))
 
 
 def largest(value: Any) -> float:

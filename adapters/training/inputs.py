@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import TrainingError
 from ..features.feed import Feed
 from ..features.length_batches import Batches
-from ..features.tokenize import tokenize
+from ..features.tokenize import tokenized
 from ..runtime import processes
 from ..settings import TrainingOptions
 from .stages import SPLITS, Prepared
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 def feeds_of(run: Prepared, model: Any) -> dict[str, Feed]:
     """Tokenize the rows of a run; return each split's features as batches for a model."""
-    features = tokenized(run, labelled=("train",))
+    features = features_of(run, labelled=("train",))
     collate = run.task.collate(run.base.tokenizer, model)
     return {split: Feed(rows, collate) for split, rows in features.items()}
 
 
-def tokenized(run: Prepared, labelled: Sequence[str] = SPLITS) -> dict[str, Dataset]:
+def features_of(run: Prepared, labelled: Sequence[str] = SPLITS) -> dict[str, Dataset]:
     """Tokenize the rows of a run, with labels in some splits; raises `TrainingError` where a split has no text."""
     with processes.first_of_node_first():
         features = {
-            split: tokenize(run.task, run.data[split], run.base, labelled=split in labelled, watch=run.watch)
+            split: tokenized(run.task, run.data[split], run.base, labelled=split in labelled, watch=run.watch)
             for split in SPLITS
         }
     _check(features)

@@ -8,7 +8,7 @@ from ..errors import TrainingError
 from ..probe import search
 from ..runtime import processes
 from ..runtime.precision import Precision
-from .inputs import tokenized
+from .inputs import features_of
 from .stages import Outcome, Prepared, Progress, TaskModel
 from .trunk_cache import memory_for_cache
 
@@ -28,7 +28,7 @@ def fit_probe(run: Prepared, mixed: Precision) -> Outcome:
     """Fit a linear probe on hidden states of the frozen base; raises `TrainingError` where the disk has no room."""
     try:
         model, solution, predictions = search.probe(
-            run.base, run.task, tokenized(run), run.data, solver_options(run, mixed)
+            run.base, run.task, features_of(run), run.data, solver_options(run, mixed)
         )
     except OSError as error:
         raise TrainingError(f"no disk space for hidden states: {error.strerror or error}") from error
@@ -57,7 +57,7 @@ def starts_from_probe(run: Prepared) -> bool:
 def initialise_head(run: Prepared, model: Any, mixed: Precision) -> None:
     """Set the last linear layer of a model's head to a linear probe's weights; log where it has no such layer."""
     try:
-        result = search.initialise(run.base, model, run.task, tokenized(run), run.data, solver_options(run, mixed))
+        result = search.initialise(run.base, model, run.task, features_of(run), run.data, solver_options(run, mixed))
     except OSError as error:
         result = f"no disk space for hidden states: {error.strerror or error}"
     if not isinstance(result, str):

@@ -34,8 +34,8 @@ from .trunk_cache import cache_trunk
 def predictions_of(run: Prepared, model: Any, feed: Feed) -> list[Any]:
     """Return a model's predictions for the validation rows."""
     size = run.options.per_device_eval_batch_size
-    deal = not is_sharded(model.parameters())  # every process has to take part in each batch of a sharded model
-    results = outputs(run.task, model, feed, run.base, batch_size=size, watch=run.watch, deal=deal)
+    distributed = not is_sharded(model.parameters())  # every process has to take part in each batch of a sharded model
+    results = outputs(run.task, model, feed, run.base, batch_size=size, watch=run.watch, distributed=distributed)
     return run.task.predictions(results, feed.features, run.data["validation"])
 
 

@@ -14,8 +14,8 @@ from accelerate.utils import set_seed
 from ..adapter.adapter import Adapter
 from ..base.base import Base
 from ..errors import StrategyError, TrainingError
-from ..evaluation.outputs import apart, outputs
-from ..features.tokenize import tokenize
+from ..evaluation.outputs import largest_difference, outputs
+from ..features.tokenize import tokenized
 from ..metrics import Metrics
 from ..options import plain
 from ..runtime import processes
@@ -86,7 +86,7 @@ def train(
         task = task.calibrate(outcome.predictions, data["validation"])
         adapter = adapter_of(run, outcome.target, task, about)
         validation = task.metrics(outcome.predictions, data["validation"])
-        few = tokenize(task, data["validation"].select(range(min(8, len(data["validation"])))), base, labelled=False)
+        few = tokenized(task, data["validation"].select(range(min(8, len(data["validation"])))), base, labelled=False)
         trained_outputs = outputs(task, outcome.target.model, few, base, batch_size=8)
     _check_adapter(adapter, strategy, base, few, trained_outputs)
     return Trained(
@@ -172,7 +172,7 @@ def _check_adapter(adapter: Adapter, strategy: Strategy, base: Base, few: Datase
     """Raise `StrategyError` where outputs with the adapter attached differ from those of the trained model."""
     with adapter.attached(base) as model:
         attached = outputs(adapter.task, model, few, base, batch_size=8)
-    difference = apart(trained, attached)
+    difference = largest_difference(trained, attached)
     tolerance = 1e-4 if base.quantization != "8bit" else 0.1  # where activations are rounded to 8 bits, too
     if not difference <= tolerance:  # nor a NaN
         raise StrategyError(

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..base.base import Base
-from ..base.stub import Given
-from ..base.tracing import Anatomy, record, study
+from ..base.stub import BaseStub
+from ..base.tracing import Trace, record, trace
 from .fit import Fitted
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ class Trunk:
     them.
     """
 
-    def __init__(self, base: Base, model: Any, task: Task, anatomy: Anatomy, frozen: int) -> None:
+    def __init__(self, base: Base, model: Any, task: Task, traced: Trace, frozen: int) -> None:
         """Freeze the lowest `frozen` blocks; one more than the base has freezes the whole base.
 
         The head of an encoder-decoder may call encoder and decoder separately, so of those only blocks are frozen.
         """
-        self.base, self.model, self.task, self.anatomy = base, model, task, anatomy
-        count = len(anatomy.blocks)
+        self.base, self.model, self.task, self.trace = base, model, task, traced
+        count = len(traced.blocks)
         has_head = model.base_model is not model and type(model.base_model) is type(base.model)
         is_encoder_decoder = base.model.config.is_encoder_decoder
         self.is_whole_base = frozen > count and has_head and not is_encoder_decoder and not base.fresh - {"pooler"}
@@ -43,7 +43,7 @@ class Trunk:
         self.extent = "the whole base" if self.is_whole_base else f"{self.frozen_blocks} of {count} blocks"
         self.width = base.model.config.hidden_size
         self.decodes_labels = is_encoder_decoder and task.generates
-        self.stacks = {"": []} if self.is_whole_base else _by_stack(anatomy.blocks[: self.frozen_blocks])
+        self.stacks = {"": []} if self.is_whole_base else _by_stack(traced.blocks[: self.frozen_blocks])
         self._modules = dict(base.model.named_modules())
         self._active: Mapping[str, Any] | None = None  # outputs to replay, as `run` returns them
         self._extras: dict[str, tuple[Any, ...]] = {}  # what the first block of a stack passes to the others
@@ -88,7 +88,7 @@ class Trunk:
     def set_eval(self) -> None:
         """Put the modules of the trunk in eval mode, as they are when it is run."""
         for name, module in self.base.model.named_modules():
-            if self.is_whole_base or self.anatomy.stage.get(name, self.frozen_blocks + 1) <= self.frozen_blocks:
+            if self.is_whole_base or self.trace.stage.get(name, self.frozen_blocks + 1) <= self.frozen_blocks:
                 module.training = False
 
     # ---- replaying
@@ -120,10 +120,10 @@ class Trunk:
         finally:
             self._active = None
 
-    def stub(self, output: Callable[..., Any]) -> Given:
+    def stub(self, output: Callable[..., Any]) -> BaseStub:
         """Return a module in place of the base that returns `output(...)`; a pooler that is new still runs on it."""
         pooler = getattr(self.model.base_model, "pooler", None) if "pooler" in self.base.fresh else None
-        return Given(self.base.model, output, pooler)
+        return BaseStub(self.base.model, output, pooler)
 
     def _base_output(self, *args: Any, **kwargs: Any) -> Any:
         return self.base.model(*args, **kwargs) if self._active is None else self._active[""]
@@ -141,7 +141,7 @@ class Trunk:
                 self._extras[stack] = forward(module, *args, **kwargs)[1:]
         if name == names[-1]:
             hidden = self._active[stack]
-        if name in self.anatomy.gives_tuple:
+        if name in self.trace.returns_tuple:
             return (hidden, *self._extras.get(stack, (None,)))
         return hidden
 
@@ -151,35 +151,35 @@ def find_trunk(base: Base, model: Any, task: Task, fit: Fitted) -> Trunk | str:
     if not task.fixed_features:
         return f"{task.name} draws new inputs in every epoch"
     try:
-        anatomy = study(base.model)
+        traced = trace(base.model)
     except Exception as error:  # a third-party strategy's module may raise anything
         return f"a forward pass with this strategy fails: {type(error).__name__}: {error}"
     used = {id(p) for p in model.parameters()}
     trained = {id(p) for p in fit.learning if p.requires_grad} & used
-    if any(id(p) in trained and name in anatomy.read_past for name, p in base.model.named_parameters()):
+    if any(id(p) in trained and name in traced.read_outside for name, p in base.model.named_parameters()):
         return "a trained parameter is used in several places"
-    lowest = min(_changed_stages(base, fit, anatomy, trained), default=len(anatomy.blocks) + 2)
-    trunk = Trunk(base, model, task, anatomy, lowest - 1)
+    lowest = min(_changed_stages(base, fit, traced, trained), default=len(traced.blocks) + 2)
+    trunk = Trunk(base, model, task, traced, lowest - 1)
     if trunk.frozen_blocks < 1 and not trunk.is_whole_base:
         return "the lowest block, or a layer below it, trains"
     return trunk
 
 
-def _changed_stages(base: Base, fit: Fitted, anatomy: Anatomy, trained: set[int]) -> Iterator[int]:
+def _changed_stages(base: Base, fit: Fitted, traced: Trace, trained: set[int]) -> Iterator[int]:
     """Yield the stage of each module that trains, that the strategy added, or whose forward it changed."""
     for name, module in base.model.named_modules():
         changed = id(module) not in fit.modules or "forward" in vars(module)
         changed = changed or bool(module._forward_hooks or module._forward_pre_hooks)
         trains = any(id(p) in trained for p in module._parameters.values())
-        if trains or (changed and name in anatomy.stage):
-            yield _stage(name, anatomy)
+        if trains or (changed and name in traced.stage):
+            yield _stage(name, traced)
 
 
-def _stage(name: str, anatomy: Anatomy) -> int:
+def _stage(name: str, traced: Trace) -> int:
     """Return the stage in which a module, or the closest parent that is called, is first called."""
-    while name and name not in anatomy.stage:
+    while name and name not in traced.stage:
         name = name.rpartition(".")[0]
-    return anatomy.stage[name] if name else 0
+    return traced.stage[name] if name else 0
 
 
 @contextlib.contextmanager

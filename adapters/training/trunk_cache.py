@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..base.base import Base
-from ..errors import TrainingError
-from ..evaluation.outputs import apart
+from ..errors import FileError, TrainingError
+from ..evaluation.outputs import largest_difference
 from ..features import cache
 from ..features.feed import Feed, chunks, rows
 from ..features.hidden_states import HiddenStates, disk_folder
@@ -207,8 +207,8 @@ def fill_cache(
     if store and rank_on_node == 0 and not cached.from_disk:
         try:
             cached.write_to_disk(mixed)
-        except OSError as error:
-            watch.note("trunk", f"hidden states not saved for later runs: {error.strerror or error}")
+        except FileError as error:
+            watch.note("trunk", f"hidden states not saved for later runs: {error}")
     return cached
 
 
@@ -337,4 +337,4 @@ def _difference(trunk: Trunk, cached: CachedFeed, mixed: str) -> float:
     refilled = [fill_cache(trunk, feed, math.inf, Watch(), mixed=mixed) for feed in alone]
     with trunk.installed():
         replayed = [outputs(feed, 0) for feed in refilled]
-    return apart(expected, replayed) / max(1.0, largest(expected))
+    return largest_difference(expected, replayed) / max(1.0, largest(expected))

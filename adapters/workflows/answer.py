@@ -132,6 +132,7 @@ class Answering:
         base: str | None = None,
         batch_size: int = 64,
         max_bytes: int | None = None,
+        device: str | None = None,
         allow_base_mismatch: bool = False,
         watch: Watch | None = None,
     ) -> Iterator[list[Answered]]:
@@ -148,6 +149,7 @@ class Answering:
             registry=self.registry,
             batch_size=batch_size,
             max_bytes=max_bytes,
+            device=device,
             allow_base_mismatch=allow_base_mismatch,
         ) as pool:
             for chunk in self._chunks(batch_size):
@@ -237,7 +239,7 @@ class Answering:
             raise PoolError(
                 f"adapters that answer together have one base, and these have {len(known)}: {'; '.join(known)}"
             )
-        base = Base.again(first, self.registry.locate(first["name"]) if name is None else name)
+        base = Base.from_manifest(first, self.registry.locate(first["name"]) if name is None else name)
         for one in asked:
             self._check_base(one.name, one.adapter, base)
         return base

@@ -100,7 +100,7 @@ def load(
         read = where.load(f"{name}@{version}")
     stated = read.manifest["base"]
     if not isinstance(base, Base):
-        base = Base.again(stated, where.locate(stated["name"]) if base is None else base)
+        base = Base.from_manifest(stated, where.locate(stated["name"]) if base is None else base)
     if allow_base_mismatch:
         read = read.moved_to(base)
     read.check_base(base)

@@ -1,0 +1,47 @@
+"""Put the figures of docs/figures/*.json into the pages: nothing is measured.
+
+python benchmarks/figures.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pages
+import pool_report
+import strategies_report
+import training_report
+
+DOCS = Path(__file__).parent.parent / "docs"
+SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages: the file of its figures, and the text
+    "pool": ("pool", pool_report.table),
+    "training": ("training", training_report.table),
+    "training-short": ("training", training_report.short),
+    "strategies": ("strategies", strategies_report.table),
+    "sizes": ("sizes", lambda tables: pages.rendered(tables["sizes"])),
+    "verdicts": ("verdicts", lambda tables: pages.rendered(tables["verdicts"])),
+    "checked": ("estimate", lambda tables: pages.rendered(tables["checked"])),
+    "large": ("estimate", lambda tables: pages.rendered(tables["large"])),
+}
+
+
+def rendered() -> dict[str, str]:
+    """Return the text of each mark, from its file of figures."""
+    return {
+        mark: text(json.loads((DOCS / f"figures/{file}.json").read_text())) for mark, (file, text) in SOURCES.items()
+    }
+
+
+def main() -> None:
+    texts = rendered()
+    for page in sorted(DOCS.rglob("*.md")):
+        if any(pages.block(mark).search(page.read_text(encoding="utf-8")) for mark in texts):
+            pages.update(page, texts)
+            print(page.relative_to(DOCS.parent))
+
+
+if __name__ == "__main__":
+    main()
