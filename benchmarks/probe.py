@@ -101,8 +101,8 @@ def main() -> None:
     titles = ["data", "head-only's probe: test accuracy", "LogisticRegression on mean embeddings: test accuracy"]
     note = (
         f"{args.limit} training rows, {args.limit_eval} validation and test rows at most, 128 tokens; one split, so "
-        "that a difference below 0.05 is no evidence. The penalty, and the probe's layer and pooling, are chosen on the "
-        "validation rows."
+        "that a difference below 0.05 is no evidence. The penalty, and the probe's layer and pooling, are chosen on "
+        "the validation rows."
     )
     tables = {"probe": {"titles": titles, "rows": rows, "note": note}}
     print(pages.rendered(tables["probe"]))
