@@ -123,7 +123,8 @@ def test_run_yaml_says_that_rows_were_in_memory_and_cant_repeat_them(
         assert "were in memory (train 24 rows, SHA-256 " in result.stderr
     with pytest.raises(ak.AdapterkitError, match="--train-file"):
         ak.run(config=run_file)
-    again = ak.run(train=ROWS, config=run_file, base=run.base, registry=tmp_path / "r.json", watch=None)
+    (tmp_path / "elsewhere").mkdir()
+    again = ak.run(train=ROWS, config=run_file, base=run.base, registry=tmp_path / "elsewhere" / "r.json", watch=None)
     assert again.version == run.version
     pd.DataFrame(ROWS).to_csv(tmp_path / "rows.csv", index=False)
     result = adapt("run", "--config", run_file, "--train-file", "rows.csv")

@@ -301,14 +301,14 @@ def _neighbour(base: Base, like: Adapter, found: dict[str, Patch]) -> Adapter:
 
 def _spellings(kind: type[Any]) -> set[str]:
     """Return the flags of a section, but those of the rate, which is the strategy's."""
-    known = options(kind).values()  # type: ignore[arg-type]
+    known = options(kind).values()
     return {s for o in known for s in (o.flag, *o.aliases)} - {"--learning-rate", "--lr"}
 
 
 def _others(strategy: Any) -> Iterator[Any]:
     """Yield the strategy with one option or another changed, as far as it takes the value."""
     for field in dataclasses.fields(strategy):
-        option = options(type(strategy))[field.name]  # type: ignore[arg-type]
+        option = options(type(strategy))[field.name]
         value = getattr(strategy, field.name)
         tries: list[Any] = [None] if option.optional else []
         if isinstance(option.type, tuple):
