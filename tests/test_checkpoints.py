@@ -234,13 +234,13 @@ def test_resume_lists_runs_and_goes_on_with_one(adapt: Adapt, dead: Path, regist
     assert "dies" in listed.stdout
     (told,) = json.loads(adapt("resume", "--json", *where).stdout)
     assert (told["name"], told["folder"], told["step"]) == ("dies", str(dead), 8)
-    assert "is no run's folder" in adapt("resume", dead.parent, *where).stderr
-    assert "no run named 'dyes'; did you mean 'dies'?" in adapt("resume", "dyes", *where).stderr
+    assert "is not the folder of a run" in adapt("resume", dead.parent, *where).stderr
+    assert "no interrupted run named 'dyes'; did you mean 'dies'?" in adapt("resume", "dyes", *where).stderr
     found = adapt("resume", "dies", *where)
     assert found.exit_code == 0, found.stderr
     assert "at step 8" in found.stderr
     assert list(registry.adapters()) == ["dies"]
-    assert "no run is left" in adapt("resume", *where).stdout
+    assert "no interrupted runs" in adapt("resume", *where).stdout
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, np.uint8])

@@ -1,4 +1,4 @@
-"""What a run would do, told by a few real steps of it: what learns, bytes, memory and time. Nothing is written."""
+"""Estimate a run from a few real steps: trained parameters, bytes, memory and time. Nothing is written."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ from .run import ready
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_SHAPES = 8  # of batches that are tried
-_ROUNDS, _PATIENCE = 3, 3.0  # how often each is timed, and the seconds after which less is enough
-_ROWS = {"train": 512, "validation": 256}  # of a split that a head is solved on
+_SHAPES = 8  # batches of different lengths that are timed
+_ROUNDS, _PATIENCE = 3, 3.0  # repetitions of each batch, and the seconds after which fewer are enough
+_ROWS = {"train": 512, "validation": 256}  # on which a probe is solved, by split
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """What a beginning of a run told."""
+    """Measurements of the first steps of a run."""
 
     trunk: TrunkPlan
     batches: Batching | None
     seconds: Seconds
-    kept: int = 0  # bytes of memory that only a whole run takes
+    cached: int = 0  # bytes of cached activations, which only a complete run holds
 
 
 def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None) -> Outlook:
-    """Carry out the beginning of a plan and tell from it what the whole would be.
+    """Estimate a run from its first steps.
 
-    Steps are real: forward, backward and optimizer on batches of the run, at a tenth of its rate. The base is bit for
-    bit itself afterwards. Raises what the run would raise.
+    Steps are real: forward, backward and optimizer on batches of the run, at a tenth of its rate. The base is restored
+    to the bit. Raises the errors that the run would raise.
     """
     watch = watch or Watch()
     on = ready(plan, base=base, watch=watch)
@@ -67,7 +67,7 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
     with on.base.held(), fitted(on.base, plan.strategy) as fit:
         run = Run(on.base, on.task, plan.strategy, fit, on.splits.sets, plan.training, Clock(watch))
         marks.append(time.perf_counter())
-        found = _solved(run, mixed) if probes(run) else _stepped(run, mixed)
+        measured = _solved(run, mixed) if probes(run) else _stepped(run, mixed)
         grown = memory.growth()
         learning = {id(p) for p in run.trainable}
         parts = parts_of({name: p for name, p in run.model.named_parameters() if id(p) in learning})
@@ -85,10 +85,10 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
         adapter_bytes=adapter_bytes,
         base_bytes=on.base.nbytes,
         precision=mixed.why,
-        trunk=found.trunk,
-        batches=found.batches,
-        seconds=replace(found.seconds, once=found.seconds.once + around),
-        memory=grown + found.kept,
+        trunk=measured.trunk,
+        batches=measured.batches,
+        seconds=replace(measured.seconds, once=measured.seconds.once + around),
+        memory=grown + measured.cached,
         on_gpu=memory.on_gpu,
     )
 
@@ -97,54 +97,54 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
 
 
 def _stepped(run: Run, mixed: Precision) -> _Measured:
-    """Make a few steps of a run, and measure them."""
+    """Time a few steps of a run."""
     options = run.options
     began = time.perf_counter()
     make_model(run)
-    made = time.perf_counter() - began
+    building = time.perf_counter() - began
     copies = [run.fit.starts(run.trainable), [p.detach().clone() for p in run.trainable]]  # the first and the best
     run.options = _for_trying(options)
     run.strategy = replace(run.strategy, learning_rate=run.strategy.learning_rate / 10)  # as while warming up
     accelerator = accelerated(run.options, mixed)
-    whole = encoded(run)
+    feeds = encoded(run)
     solving_head = (0.0, 0.0)
     if starts_solved(run):
-        solving_head = _seconds_to_solve(run, whole, lambda few: start_head(few, mixed))
-    batches = list(batches_of(whole["train"], options, accelerator.num_processes))
-    padded = [_padded(whole["train"], rows) for rows in batches]
+        solving_head = _seconds_to_solve(run, feeds, lambda few: start_head(few, mixed))
+    batches = list(batches_of(feeds["train"], options, accelerator.num_processes))
+    padded = [_padded(feeds["train"], rows) for rows in batches]
     chosen = _spread(padded)
-    few, numbers = _few(whole, [batches[k] for k in chosen], options)
+    few, numbers = _few(feeds, [batches[k] for k in chosen], options)
     with stepping(run, accelerator, few) as steps:
         trying = [[numbers[i] for i in batches[k]] for k in chosen]
         laps = _laps(steps, trying)
-        validation = final = _seconds_to_say(run, steps.feeds["validation"])
+        validation = final = _seconds_of_outputs(run, steps.feeds["validation"])
         _learn(
             steps, map(steps.batch, (trying[len(trying) // 2], trying[-1]))
         )  # as an epoch after it, when memory is full
-        trunk = _trunk(run, steps, whole)
+        trunk = _trunk(run, steps, feeds)
     if run.trunk is None or not run.trunk.is_whole_base:
-        final = 0.0 if run.trunk is None and mixed.name == "no" else _seconds_to_say(run, few["validation"])
+        final = 0.0 if run.trunk is None and mixed.name == "no" else _seconds_of_outputs(run, few["validation"])
     del copies
     ran = _clock(run).laps.get("running the trunk", [])
-    filling = _seconds_to_run(ran, few, sum(_passed(whole))) if trunk.kept else 0.0
+    filling = _seconds_to_run(ran, few, sum(_passed(feeds))) if trunk.cached else 0.0
     tried = {
         k: Tried(len(batches[k]), padded[k] // len(batches[k]), laps[n]) for n, k in enumerate(chosen) if n in laps
     }
     by_size = sorted((padded[k], each.seconds) for k, each in tried.items())
     training = float(np.interp(padded, [size for size, _ in by_size], [lap for _, lap in by_size]).sum())
-    more = _validation_tokens(whole, options) / _validation_tokens(few, options)
-    tokens, processes = sum(count * longest for count, longest in whole["train"].shapes), accelerator.num_processes
+    more = _validation_tokens(feeds, options) / _validation_tokens(few, options)
+    tokens, processes = sum(count * longest for count, longest in feeds["train"].shapes), accelerator.num_processes
     return _Measured(
         trunk,
         Batching(
             steps=len(batches) // processes,
-            rows=len(whole["train"]),
+            rows=len(feeds["train"]),
             tokens=tokens,
             padding=1 - tokens / sum(padded),
             tried=list(tried.values()),
         ),
         Seconds(
-            once=made + final * more + solving_head[1],
+            once=building + final * more + solving_head[1],
             base=solving_head[0] + filling,
             training=training / processes,
             validation=validation * more,
@@ -161,62 +161,62 @@ def _spread(padded: Sequence[int]) -> list[int]:
 
 
 def _for_trying(options: TrainingOptions) -> TrainingOptions:
-    """Return options for a few steps that decide on the trunk as the whole run would, and keep nothing on disk."""
+    """Return options for a few steps that decide on the trunk as the complete run would, and write nothing to disk."""
     epochs = max(2, options.num_train_epochs) if options.keep_features else options.num_train_epochs
     options = replace(options, num_train_epochs=epochs, keep_features=False)
     return replace(options, gradient_accumulation_steps=1, lr_scheduler_type="constant")
 
 
 def _few(
-    whole: Mapping[str, Feed], batches: Sequence[Sequence[int]], options: TrainingOptions
+    feeds: Mapping[str, Feed], batches: Sequence[Sequence[int]], options: TrainingOptions
 ) -> tuple[dict[str, Feed], dict[int, int]]:
     """Return the rows of some training batches, and of the shortest, middle and longest validation batch.
 
     Also returns the training rows' numbers among them.
     """
     rows = sorted({i for batch in batches for i in batch})
-    held_out = _validation_batches(whole["validation"], options)
+    held_out = _validation_batches(feeds["validation"], options)
     some = sorted({i for k in (0, len(held_out) // 2, -1) for i in held_out[k]})
-    few = {"train": _select(whole["train"], rows), "validation": _select(whole["validation"], some)}
+    few = {"train": _select(feeds["train"], rows), "validation": _select(feeds["validation"], some)}
     return few, {i: number for number, i in enumerate(rows)}
 
 
 def _laps(steps: Steps, batches: Sequence[list[int]]) -> dict[int, float]:
-    """Return the seconds of a step on each of some batches by number, the median of a few once one was made.
+    """Return the seconds of a step on each of some batches by number: the median of a few, after a first one.
 
     Where a step takes long, the first, the middle and the last batch are enough.
     """
-    made: list[int] = []
+    order: list[int] = []
 
     def loader() -> Iterator[tuple[list[int], dict[str, Tensor]]]:
         began = time.perf_counter()
         for number, rows in enumerate(batches):
             if number in (0, len(batches) // 2, len(batches) - 1) or time.perf_counter() - began < _PATIENCE:
-                made.append(number)
+                order.append(number)
                 yield steps.batch(rows)
-        some, began = tuple(made), time.perf_counter()
+        some, began = tuple(order), time.perf_counter()
         for _ in range(_ROUNDS):
             for number in some:
-                made.append(number)
+                order.append(number)
                 yield steps.batch(batches[number])
             if time.perf_counter() - began > _PATIENCE:
                 return
 
-    laps = list(zip(made, _learn(steps, loader()), strict=True))
-    timed = laps[len(set(made)) :]
-    return {number: statistics.median(lap for n, lap in timed if n == number) for number in dict.fromkeys(made)}
+    laps = list(zip(order, _learn(steps, loader()), strict=True))
+    timed = laps[len(set(order)) :]
+    return {number: statistics.median(lap for n, lap in timed if n == number) for number in dict.fromkeys(order)}
 
 
 def _learn(steps: Steps, loader: Iterable[tuple[list[int], dict[str, Tensor]]]) -> list[float]:
-    """Learn from some batches, and return the seconds that each took."""
+    """Train on some batches, and return the seconds of each step."""
     clock, title, optimizer = _clock(steps.run), "trying steps", steps.optimizer()
     with clock.bar(title, (1 + _ROUNDS) * _SHAPES) as bar:
         steps.learn(loader, optimizer, steps.schedule(optimizer, 1), bar)
     return clock.laps.pop(title)
 
 
-def _seconds_to_say(run: Run, feed: Feed) -> float:
-    """Return the seconds for what the model says of a feed, once it has said it before."""
+def _seconds_of_outputs(run: Run, feed: Feed) -> float:
+    """Return the seconds of the model's outputs for a feed, after a warm-up."""
     for _ in range(2):
         began = time.perf_counter()
         outputs(run.task, run.model, feed, run.base, batch_size=run.options.per_device_eval_batch_size)
@@ -226,12 +226,12 @@ def _seconds_to_say(run: Run, feed: Feed) -> float:
 # ---- the trunk
 
 
-def _trunk(run: Run, steps: Steps, whole: Mapping[str, Feed]) -> TrunkPlan:
-    """Tell whether the trunk would be kept of all rows, and in how many bytes."""
+def _trunk(run: Run, steps: Steps, feeds: Mapping[str, Feed]) -> TrunkPlan:
+    """Return whether the activations of all rows would be cached, and in how many bytes."""
     if run.trunk is None:
         return TrunkPlan(False, _clock(run).notes["trunk"].removeprefix("not cached: "))
     size = 0
-    for split, feed in whole.items():
+    for split, feed in feeds.items():
         few, counts = steps.feeds[split], run.trunk.counts(feed.features)
         assert isinstance(few, CachedFeed)
         for name, states in few.states.items():
@@ -242,7 +242,7 @@ def _trunk(run: Run, steps: Steps, whole: Mapping[str, Feed]) -> TrunkPlan:
 
 
 def _seconds_to_run(laps: Sequence[float], few: Mapping[str, Feed], tokens: int) -> float:
-    """Return the seconds for running the base over so many tokens, going by those of a few rows, but for the first."""
+    """Extrapolate the seconds of running the base from those of a few rows, without the first batch, to all tokens."""
     tried = _passed(few)
     if len(laps) == len(tried) > 1:
         return laps[0] + sum(laps[1:]) / sum(tried[1:]) * max(0, tokens - tried[0])
@@ -253,31 +253,31 @@ def _seconds_to_run(laps: Sequence[float], few: Mapping[str, Feed], tokens: int)
 
 
 def _solved(run: Run, mixed: Precision) -> _Measured:
-    """Solve a probe on some of the rows, and go by their number and their tokens to all of them."""
-    run.model, trial = run.base.model, run  # the base's own, for collating
-    whole = encoded(run)
+    """Solve a probe on some of the rows, and extrapolate by rows and tokens."""
+    run.model, trial = run.base.model, run  # the bare base, for collating
+    feeds = encoded(run)
 
     def act(few: Run) -> None:
         nonlocal trial
         solve(few, mixed)
         trial = few
 
-    base, solved = _seconds_to_solve(run, whole, act)
+    base, solved = _seconds_to_solve(run, feeds, act)
     run.model, run.head, run.trainable, run.about = trial.model, trial.head, trial.trainable, trial.about
     few = encoded(trial)
-    more = _validation_tokens(whole, run.options) / _validation_tokens(few, run.options)
+    more = _validation_tokens(feeds, run.options) / _validation_tokens(few, run.options)
     by_token = run.task.probe_unit == "token"
-    kept, tried = (search.most_kept(run.base, _units(feeds, by_token), by_token) for feeds in (whole, few))
+    held, tried = (search.most_kept(run.base, _units(some, by_token), by_token) for some in (feeds, few))
     return _Measured(
-        TrunkPlan(False, "a probe has what the base says in memory while it is solved"),
+        TrunkPlan(False, "a probe holds the hidden states in memory while it is solved"),
         None,
-        Seconds(0.0, base, solved, _seconds_to_say(trial, few["validation"]) * more, epochs=1),
-        kept - tried,
+        Seconds(0.0, base, solved, _seconds_of_outputs(trial, few["validation"]) * more, epochs=1),
+        held - tried,
     )
 
 
-def _seconds_to_solve(run: Run, whole: Mapping[str, Feed], act: Callable[[Run], None]) -> tuple[float, float]:
-    """Return the seconds for running the base over all rows and for solving, going by `act` on a few rows."""
+def _seconds_to_solve(run: Run, feeds: Mapping[str, Feed], act: Callable[[Run], None]) -> tuple[float, float]:
+    """Extrapolate the seconds of running the base and of solving from `act` on a few rows to all rows."""
     draw, clock = np.random.default_rng(run.options.seed), Clock(_clock(run).watch)
     few = replace(
         run, data={s: _drawn(rows, _ROWS[s], draw) for s, rows in run.data.items() if s in _ROWS}, watch=clock
@@ -286,7 +286,7 @@ def _seconds_to_solve(run: Run, whole: Mapping[str, Feed], act: Callable[[Run], 
     act(few)
     took = time.perf_counter() - began
     laps, tried = clock.laps["running the base"], encoded(few)
-    return _seconds_to_run(laps, tried, sum(_passed(whole))), (took - sum(laps)) * len(whole["train"]) / len(
+    return _seconds_to_run(laps, tried, sum(_passed(feeds))), (took - sum(laps)) * len(feeds["train"]) / len(
         tried["train"]
     )
 
