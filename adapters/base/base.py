@@ -41,7 +41,7 @@ _SAMPLE = 'Über 1,234.5 naïve CATS don\'t e-mail\t"x_y" (née 東京) — ok?!
 """A text whose token ids are part of a tokenizer's digest: cases, accents, scripts, digits, marks and spaces."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Base:
     """A pretrained transformer without a task head, its tokenizer, and the checkpoint's head tensors.
 
@@ -70,6 +70,9 @@ class Base:
         self.settings = settings_of(self.model.config)
         self.fingerprint = fingerprint(self.settings, self.digests)
         self.tokenizer_digest = _tokenizer_digest(self.tokenizer)
+
+    def __repr__(self) -> str:
+        return f"<Base {self.describe()}>"
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

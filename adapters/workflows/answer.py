@@ -152,7 +152,8 @@ class Answering:
         ) as pool:
             for chunk in self._chunks(batch_size):
                 questions = [question for *_, asked in chunk for question in asked]
-                said = iter(pool.predict([row for _, row in questions], [one.reference for one, _ in questions]))
+                rows, names = [row for _, row in questions], [one.reference for one, _ in questions]
+                said = iter(pool.predict(rows, adapter_of_each=names))
                 yield [Answered(n, row, {one.name: next(said) for one, _ in asked}) for n, row, asked in chunk]
 
     def _chunks(self, batch_size: int) -> Iterator[list[tuple[int, Row, list[tuple[_Asked, Row]]]]]:
