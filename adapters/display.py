@@ -8,6 +8,9 @@ from typing import Any
 
 from .errors import printable
 
+_COUNTS = ("n", "intervals")
+"""What stands among metrics without being one."""
+
 
 def size(count: int) -> str:
     """Return a number of bytes for reading: 303.1 kB."""
@@ -22,7 +25,7 @@ def metric_text(metrics: Mapping[str, Any]) -> str:
     intervals = metrics.get("intervals", {})
     parts = []
     for name, value in metrics.items():
-        if name not in ("n", "intervals"):
+        if name not in _COUNTS:
             low, high = intervals.get(name, (None, None))
             parts.append(f"{name} {value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else ""))
     text = ", ".join(parts)
@@ -48,10 +51,27 @@ def metric_rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     for split, measured in metrics.items():
         intervals = measured.get("intervals", {})
         for name, value in measured.items():
-            if name not in ("n", "intervals"):
+            if name not in _COUNTS:
                 interval = " [{:.3f}, {:.3f}]".format(*intervals[name]) if name in intervals else ""
                 rows.append([split, name, f"{value:.3f}{interval}", f"{int(measured.get('n', 0)):,}"])
     return rows
+
+
+def metric_table(
+    metrics: Mapping[str, Mapping[str, Any]], best: str | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Return the columns and rows of a table of metrics: a row for each, `best` first, and a column for each split."""
+    names = list(dict.fromkeys(name for measured in metrics.values() for name in measured if name not in _COUNTS))
+    names.sort(key=lambda name: name != best)
+    columns = ["metric", *(f"{split} ({int(measured.get('n', 0)):,} rows)" for split, measured in metrics.items())]
+    return columns, [[name, *(_with_interval(measured, name) for measured in metrics.values())] for name in names]
+
+
+def _with_interval(measured: Mapping[str, Any], name: str) -> str:
+    if name not in measured:
+        return "-"
+    low_high = measured.get("intervals", {}).get(name)
+    return f"{measured[name]:.3f}" + (" [{:.3f}, {:.3f}]".format(*low_high) if low_high else "")
 
 
 def html_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

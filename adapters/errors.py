@@ -9,6 +9,7 @@ AdapterkitError            every one of these; the command line prints it in one
 ├── BaseModelError         a base: not found, not safetensors, incomplete
 ├── AdapterError           an adapter: damaged, on another base, of an unknown kind
 ├── RegistryError          registry.json or the store
+├── FileError              a file or folder that can't be written; raised as one of the others by what writes them
 ├── HubError               the Hub: not reached, no such repository, or not what an adapter there should be
 ├── PoolError              a pool: asked for what it doesn't have or can't hold
 └── TrainingError          a run that went wrong: NaN, no weight moved, or asked to stop
@@ -88,6 +89,10 @@ class RegistryError(AdapterkitError):
     """registry.json or the store can't be read or written."""
 
 
+class FileError(AdapterkitError):
+    """A file or folder can't be written."""
+
+
 class HubError(AdapterkitError):
     """The Hub can't be reached, refuses, or doesn't hold what was expected."""
 
@@ -98,6 +103,15 @@ class PoolError(AdapterkitError):
 
 class TrainingError(AdapterkitError):
     """A run saw a loss that is not finite, or moved no weight."""
+
+
+@contextlib.contextmanager
+def file_errors_as(kind: type[AdapterkitError]) -> Iterator[None]:
+    """Raise the `FileError` of a block as an error of `kind` with the same text."""
+    try:
+        yield
+    except FileError as error:
+        raise kind(*error.args) from error
 
 
 def raised(error: BaseException) -> str:

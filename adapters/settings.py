@@ -121,6 +121,7 @@ class SavingOptions:
     save_steps: Annotated[int | None, "keep a checkpoint every so many steps of the optimizer"] = None
     save_minutes: Annotated[float, "or every so many minutes; at each epoch's end anyway"] = 10
     save_total_limit: Annotated[int, "checkpoints that are kept until the adapter is saved"] = 2
+    overwrite: Annotated[bool, "replace an adapter of the same name that is for another task"] = False
     report_to: Annotated[tuple[str, ...], "trackers: tensorboard, wandb, mlflow, ...; their files go to trackers/"] = ()
 
     def __post_init__(self) -> None:

@@ -209,9 +209,9 @@ def working_set(base: Base, folders: list[Path], count: int) -> dict[str, Any]:
 def memory(base: Base, folders: list[Path]) -> dict[str, float]:
     """Bytes that a process grows by for each resident adapter, against the bytes of its tensors."""
     code = "import sys; sys.path.insert(0, sys.argv[1]); import pool; pool.grown(*sys.argv[2:])"
-    where = str(Path(__file__).parent)
+    scripts = str(Path(__file__).parent)
     done = subprocess.run(
-        [sys.executable, "-c", code, where, base.name, str(folders[0].parent), str(len(folders))],
+        [sys.executable, "-c", code, scripts, base.name, str(folders[0].parent), str(len(folders))],
         check=True,
         capture_output=True,
         text=True,

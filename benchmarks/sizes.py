@@ -74,7 +74,7 @@ def measure(args: argparse.Namespace, seed: int, base: Base, figures: dict[str, 
 
 
 def identical(base: Base, one: Adapter, other: Adapter) -> bool:
-    """Tell whether two adapters hold the same tensors, bit for bit, once they are decoded."""
+    """Return whether two adapters hold the same tensors, bit for bit, once they are decoded."""
     a, b = one.decoded(base).tensors, other.decoded(base).tensors
     return a.keys() == b.keys() and all(t.dtype == b[name].dtype and torch.equal(t, b[name]) for name, t in a.items())
 

@@ -51,19 +51,36 @@ class OptionType(click.ParamType[Any]):
 _METAVARS = {int: "integer", float: "number", bool: "boolean", str: "text", tuple: "a,b"}
 
 
+class Flag(click.Option):
+    """An option of a run; the help names it by its short spelling and its own, all spellings are taken."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        if record is None or self.is_flag or len(self.opts) < 2:
+            return record
+        main, shortest = self.opts[0], self.opts[1]
+        names = dict.fromkeys([shortest, main] if len(shortest) < len(main) else [main])
+        return f"{', '.join(names)} {self.make_metavar(ctx)}", record[1]
+
+
 def flag(option: Option) -> click.Option:
     """Make a click option; its value is None unless the user gives it."""
-    if option.default is dataclasses.MISSING:
-        default = "required"
-    elif option.default is None or option.default is False or option.default in ((), ""):
-        default = ""
+    value = ",".join(option.default) if isinstance(option.default, tuple) else option.default
+    if value is dataclasses.MISSING:
+        default = "[required]"
     else:
-        default = f"default: {option.default}"
-    text = "; ".join(part for part in (option.help, default) if part)
+        default = "" if value is None or value is False or value == "" else f"[default: {value}]"
+    text = " ".join(part for part in (_sentence(option.help), default) if part)
     if option.type is bool:
         negative = option.flag.replace("--", "--no-", 1)
-        return click.Option([option.name, f"{option.flag}/{negative}"], default=None, help=text)
-    return click.Option([option.name, option.flag, *option.aliases], type=OptionType(option), default=None, help=text)
+        return Flag([option.name, f"{option.flag}/{negative}"], default=None, help=text)
+    return Flag([option.name, option.flag, *option.aliases], type=OptionType(option), default=None, help=text)
+
+
+def _sentence(text: str) -> str:
+    """Return a help text with a capital at its start, unless that is a value or a name."""
+    word = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if word.isalpha() and word.islower() else text
 
 
 def adapter_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -89,7 +106,7 @@ def registry_option() -> Callable[[Any], Any]:
         "--registry",
         type=click.Path(dir_okay=False, path_type=Path),
         envvar="ADAPT_REGISTRY",
-        help="The registry.json to use; default: the one in this folder, or $ADAPT_REGISTRY.",
+        help="The registry.json to use. [default: $ADAPT_REGISTRY, or the one in this folder]",
     )
 
 
@@ -106,6 +123,13 @@ def base_options() -> Callable[[Any], Any]:
         return click.option("--base", "base_name", metavar="NAME", help=where)(allow(command))
 
     return add
+
+
+def device_option(command: Any) -> Any:
+    """Add --device."""
+    return click.option("--device", metavar="NAME", help="Where to run: cpu, cuda, cuda:1, mps. [default: cpu]")(
+        command
+    )
 
 
 def moved(name: str, adapter: Adapter, base: Base, allow_base_mismatch: bool) -> Adapter:

@@ -2,47 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapterkit.cli.common import adapter_names, common_options, echo, print_json, print_table, registry_option, size
+from adapterkit.cli.common import (
+    adapter_names,
+    common_options,
+    counted,
+    echo,
+    print_json,
+    print_table,
+    registry_option,
+    size,
+)
 from adapterkit.store.registry import Registry
 
+if TYPE_CHECKING:
+    from adapterkit.adapter.diff import Comparison
 
-@click.command(short_help="Say how two adapters differ.")
+MOST_TENSORS = 6
+MOST_CHARACTERS = 60
+"""What fits on one screen; --verbose prints everything."""
+
+
+@click.command(short_help="Compare two adapters.")
 @click.argument("first", metavar="A", shell_complete=adapter_names)
 @click.argument("second", metavar="B", shell_complete=adapter_names)
 @registry_option()
+@click.option("--verbose", "-v", is_flag=True, help="Print every value and tensor that differs.")
 @common_options
-def command(first: str, second: str, registry: Path | None, as_json: bool) -> None:
-    """Say how the adapters A and B differ: options, data, metrics, and which tensors by how much.
+def command(first: str, second: str, registry: Path | None, verbose: bool, as_json: bool) -> None:
+    """Compare the adapters A and B: strategy, task, data, metrics, patches, and which tensors differ by how much.
 
     Each is NAME, NAME@VERSION or NAME@TAG. A tensor's relative difference is the norm of B - A over that of A.
     """
     where = Registry.at(registry)
     names = ["@".join(where.resolve(reference)) for reference in (first, second)]
 
-    from adapterkit.adapter.diff import differences
+    from adapterkit.adapter.diff import compare
 
-    found = differences(where.load(names[0]), where.load(names[1]))
+    comparison = compare(where.load(names[0]), where.load(names[1]))
     if as_json:
-        print_json({"adapters": names, **found})
+        print_json({"adapters": names, **comparison.plain()})
         return
-    shown = {place: pair for place, pair in found["manifest"].items() if ".intervals." not in place}
-    rows = [[place, *("-" if value is None else value for value in pair)] for place, pair in shown.items()]
-    rows.append(["size of tensors", *(size(count) for count in found["bytes"])])
+    values = comparison.manifest if verbose else comparison.summary()
+    rows = [[path, *(_cell(value, verbose) for value in pair)] for path, pair in values.items()]
+    rows.append(["patches", *map(_patches, comparison.patches)])
+    rows.append(["size of tensors", *map(size, comparison.nbytes)])
     print_table(["", *names], rows)
-    tensors = found["tensors"]
-    echo(f"{len(tensors)} of {found['tensors_compared']} tensors differ")
-    if tensors:
-        print_table(["tensor", "max abs", "relative"], [[name, *_amount(found)] for name, found in tensors.items()])
+    _print_tensors(comparison, verbose)
 
 
-def _amount(found: dict[str, Any]) -> list[str]:
-    if "shapes" in found:
-        shapes = ["-" if shape is None else "x".join(map(str, shape)) or "scalar" for shape in found["shapes"]]
+def _print_tensors(comparison: Comparison, verbose: bool) -> None:
+    differ, compared = comparison.tensors, len(comparison.tensor_names)
+    echo(f"{len(differ)} of {compared} tensors differ, {compared - len(differ)} are equal")
+    shown = list(differ) if verbose else comparison.largest()[:MOST_TENSORS]
+    if shown:
+        print_table(["tensor", "max abs", "relative"], [[name, *_amount(differ[name])] for name in shown])
+    if left := len(differ) - len(shown):
+        echo(f"and {counted(left, 'more tensor')}; --verbose lists all")
+
+
+def _cell(value: Any, verbose: bool) -> str:
+    if value is None:
+        return "-"
+    if verbose or isinstance(value, bool):
+        return str(value)
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 3] + "..."
+
+
+def _patches(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} on {counted(count, 'module')}" for kind, count in kinds.items()) or "none"
+
+
+def _amount(amount: Mapping[str, Any]) -> list[str]:
+    if "shapes" in amount:
+        shapes = ["-" if shape is None else "x".join(map(str, shape)) or "scalar" for shape in amount["shapes"]]
         return [f"{shapes[0]} | {shapes[1]}", "-"]
-    relative = found["relative"]
-    return [f"{found['max_abs']:.3g}", "-" if relative is None else f"{relative:.3g}"]
+    relative = amount["relative"]
+    return [f"{amount['max_abs']:.3g}", "-" if relative is None else f"{relative:.3g}"]

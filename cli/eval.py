@@ -11,6 +11,7 @@ from adapterkit.cli.common import (
     adapter_argument,
     base_options,
     common_options,
+    device_option,
     echo,
     print_json,
     print_table,
@@ -27,6 +28,7 @@ from adapterkit.store.registry import Registry
 @click.option("--dataset", metavar="NAME", help="demo:NAME or a folder, whose test rows are used.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Which rows; default: test.")
 @base_options()
+@device_option
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), help="Write metrics, predictions, tables here."
 )
@@ -39,6 +41,7 @@ def command(
     split: str | None,
     base_name: str | None,
     allow_base_mismatch: bool,
+    device: str | None,
     output: Path | None,
     registry: Path | None,
     as_json: bool,
@@ -54,6 +57,7 @@ def command(
         split=split,
         base=base_name,
         allow_base_mismatch=allow_base_mismatch,
+        device=device,
         watch=TerminalWatch(),
     )
     if output:

@@ -6,40 +6,55 @@ import difflib
 import importlib
 import importlib.metadata
 import os
+import shlex
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-COMMANDS = {
-    "run": "Train an adapter with a strategy, measure it, save it and register it.",
-    "resume": "Go on with a run that died.",
-    "plan": "Say what a run would train and take, from a few of its steps; write nothing.",
-    "tune": "Search a strategy's options and rates.",
-    "predict": "Answer texts, files or streams with one adapter or several.",
-    "eval": "Measure an adapter on labelled rows.",
-    "list": "List the adapters in the registry.",
-    "show": "Show what an adapter is, what it was trained on, and how good it is.",
-    "compress": "Save an adapter again in fewer bytes.",
-    "verify": "Check every file of adapters against its digest.",
-    "diff": "Say how two adapters differ.",
-    "tag": "Give a version of an adapter a name of its own.",
-    "rollback": "Make an earlier version of an adapter the current one.",
-    "rename": "Call an adapter by another name.",
-    "remove": "Take an adapter or a version of it out of the registry.",
-    "merge": "Write an adapter and its base as one plain model, or add adapters up to one.",
-    "import": "Take in an adapter that PEFT made.",
-    "export": "Write an adapter for PEFT, transformers or llama.cpp.",
-    "push": "Send an adapter to a repository on the Hub.",
-    "pull": "Fetch an adapter from a repository on the Hub.",
-    "strategies": "List the strategies that are installed.",
-    "gc": "Delete what was removed and what was left over.",
-    "doctor": "Find what is wrong with a registry, and put it right.",
-    "plugins": "List, look into, make, check and install plugins.",
-    "registry": "Make registry.json again from the store.",
-    "demo": "List the data sets that come with the package, or copy one.",
-    "base": "Print where a base lies, to use it with other tools.",
+SECTIONS = {
+    "Train": {
+        "run": "Train an adapter, evaluate it and register it.",
+        "resume": "Continue an interrupted run from its last checkpoint.",
+        "plan": "Estimate time, memory and size of a run without starting it.",
+        "tune": "Search hyperparameters.",
+        "demo": "List or copy the demo data sets.",
+    },
+    "Use": {
+        "predict": "Predict with one adapter or several.",
+        "eval": "Evaluate an adapter on labelled rows.",
+        "merge": "Merge an adapter into its base, or several adapters into one.",
+        "base": "Print the folder of a base model.",
+    },
+    "Registry": {
+        "list": "List the registered adapters.",
+        "show": "Show an adapter: task, data, metrics, files.",
+        "diff": "Compare two adapters.",
+        "tag": "Name a version of an adapter.",
+        "rollback": "Make an earlier version the current one.",
+        "rename": "Rename an adapter.",
+        "remove": "Remove an adapter or a version from the registry.",
+    },
+    "Share": {
+        "push": "Upload an adapter to the Hugging Face Hub.",
+        "pull": "Download an adapter from the Hugging Face Hub.",
+        "export": "Export an adapter for PEFT, transformers or llama.cpp.",
+        "import": "Import an adapter trained with PEFT.",
+        "compress": "Save an adapter in fewer bytes.",
+    },
+    "Plugins": {
+        "strategies": "List the installed strategies.",
+        "plugins": "List, create, check and install plugins.",
+    },
+    "Maintain": {
+        "verify": "Check the files of adapters against their digests.",
+        "doctor": "Find and repair faults of the registry.",
+        "gc": "Delete removed versions and leftover files.",
+        "registry": "Rebuild registry.json from the store.",
+    },
 }
+COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 
 
 class Group(click.Group):
@@ -56,8 +71,10 @@ class Group(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        widest = max(map(len, COMMANDS))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(widest), text) for name, text in commands.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
@@ -69,6 +86,7 @@ class Group(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         from adapterkit.errors import AdapterkitError
 
+        words = list(args[0] if args and args[0] is not None else kwargs.get("args") or sys.argv[1:])
         try:
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}) or 0)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -92,6 +110,8 @@ class Group(click.Group):
             if processes.launched_main() if code > 2 else processes.failed_first():
                 which = "" if processes.launched_main() else f"process {os.environ['RANK']}: "
                 click.echo(f"Error: {which}{error}", err=True)
+                if error.suggestion:
+                    click.echo(f"try: {completed(words, error.suggestion)}", err=True)
             sys.exit(code)
         except RuntimeError:
             from adapterkit.runtime import processes
@@ -99,6 +119,14 @@ class Group(click.Group):
             if processes.launched() == 1 or processes.failed_first():
                 raise
             sys.exit(1)  # another process ended, and said why
+
+
+def completed(words: Sequence[str], suggestion: Sequence[str]) -> str:
+    """Return a command line with the options that complete it, before what follows `--`."""
+    from adapterkit.errors import printable
+
+    end = words.index("--") if "--" in words else len(words)
+    return printable(shlex.join(["adapt", *words[:end], *suggestion, *words[end:]]))
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

@@ -11,8 +11,17 @@ from typing import Any, BinaryIO
 
 import click
 
-from adapterkit.cli.common import TerminalWatch, adapter_names, base_options, common_options, registry_option
+from adapterkit.cli.common import (
+    TerminalWatch,
+    adapter_names,
+    base_options,
+    common_options,
+    device_option,
+    echo,
+    registry_option,
+)
 from adapterkit.cli.writing import WRITERS, new_file, print_tables, records
+from adapterkit.data.readers import READERS
 from adapterkit.data.streams import STREAMED, InputRows, from_file, from_stream, from_texts
 from adapterkit.errors import DataError, OptionError
 from adapterkit.store.registry import Registry
@@ -41,24 +50,33 @@ class Bytes(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Z]*)", str(value).upper())
         if not found or found[2] not in self.units or float(found[1]) == 0:
-            raise click.BadParameter(f"'{value}' is no number of bytes, such as 256MB, 1GB or 1000000", ctx, param)
+            raise click.BadParameter(
+                f"expected a number of bytes such as 256MB, 1GB or 1000000, got '{value}'", ctx, param
+            )
         return int(float(found[1]) * self.units[found[2]])
 
 
-@click.command(cls=Words, short_help="Answer texts with an adapter, or with several.")
+@click.command(cls=Words, short_help="Predict with one adapter or several.")
 @click.argument("words", nargs=-1, metavar="[NAME]... [TEXT]...", shell_complete=adapter_names)
-@click.option("--file", "--input-file", "-f", "path", metavar="FILE", help="Rows to answer; - for the standard input.")
-@click.option("--input-format", type=click.Choice(STREAMED), help="Of the standard input; default: jsonl or txt.")
 @click.option(
-    "--text-column-name", "--text-column", "text_columns", metavar="A,B", help="Where the rows have what is read."
+    "--file", "--input-file", "-f", "path", metavar="FILE", help="Rows to predict for; - for the standard input."
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Write to this .jsonl, .csv or .tsv; it is there when all is done."
+    "--input-format", type=click.Choice(STREAMED), help="Format of the standard input. [default: jsonl or txt]"
 )
-@click.option("--format", "form", type=click.Choice(["table", *ENDINGS.values()]), help="Of the standard output.")
+@click.option("--text-column-name", "--text-column", "text_columns", metavar="A,B", help="Columns to read.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write to this .jsonl, .csv or .tsv file, which appears when all rows are done.",
+)
+@click.option(
+    "--format", "form", type=click.Choice(["table", *ENDINGS.values()]), help="Format of the standard output."
+)
 @base_options()
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Rows of a pass.")
-@click.option("--max-bytes", type=Bytes(), help="Memory for adapters, such as 256MB; default: as much as they take.")
+@device_option
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Rows per forward pass.")
+@click.option("--max-bytes", type=Bytes(), help="Memory for adapters, such as 256MB. [default: no limit]")
 @registry_option()
 @common_options
 @click.pass_context
@@ -72,29 +90,35 @@ def command(
     form: str | None,
     base_name: str | None,
     allow_base_mismatch: bool,
+    device: str | None,
     batch_size: int,
     max_bytes: int | None,
     registry: Path | None,
     as_json: bool,
 ) -> None:
-    """Answer texts, or the rows of a file, with the adapter NAME or NAME@VERSION, or with several at once.
+    """Predict for texts or for the rows of a file, with the adapter NAME, NAME@VERSION or NAME@TAG, or with several.
 
-    The leading words that are adapters (also A,B) are asked; the words after them, or after --, are texts. The fields
-    of a text (a pair; question and context) are separated by tabs. Without texts, rows are read from --file (txt, csv,
-    tsv, jsonl, json, parquet, arrow) or from the standard input: a text or a JSON object on each line.
+    Leading words that name adapters (also A,B) choose them. The next word is a file of rows (txt, csv, tsv, jsonl,
+    json, parquet, arrow) if such a file exists, - for the standard input, else a text; words after -- are always texts.
+    The parts of a text (a pair; question and context) are separated by tabs. Without texts, rows come from --file or
+    from the standard input: a text or a JSON object per line.
 
-    A row is written with its columns and the answer's fields, in the order of the input; a field whose name is taken
-    is called predicted_NAME. Of several adapters, each has a column: its whole answer in JSON, the label, value or text
-    alone elsewhere. Rows that have a column "adapter" need no NAME: each is put to its own, and where it isn't JSON,
-    the columns are "answer" and "score".
+    Each row is written with its columns and the fields of the prediction, in input order; a field whose name is a
+    column's is called predicted_NAME. With several adapters, each has a column: the whole prediction in JSON, else its
+    label, value or text. Rows with a column "adapter" need no NAME: each is sent to its own adapter.
 
-    Texts of the command line are answered in a table; rows are written as jsonl, or as a table on a terminal.
+    Texts of the command line give a table; rows are written as jsonl, or as a table on a terminal.
+
+    \b
+    adapt predict reviews-lora "I'd stay here again" "Cold soup."
+    adapt predict reviews-lora more.csv --out predictions.csv
     """
     watch = TerminalWatch()
     where = Registry.at(registry)
     form = _asked_form(out, form, as_json)
-    names, texts = _names_and_texts(words, ctx.meta["texts"], where, watch)
-    given = _given(texts, path, input_format)
+    names, texts = _names_and_texts(words, where)
+    path, texts = _file_among(texts, path)
+    given = _given((*texts, *ctx.meta["texts"]), path, input_format)
     form = form or ("table" if not given.name or sys.stdout.isatty() else "jsonl")
     columns = tuple(text_columns.split(",")) if text_columns else ()
     with nullcontext() if out is None else new_file(out) as file:
@@ -104,6 +128,7 @@ def command(
             batch_size=batch_size,
             max_bytes=max_bytes,
             allow_base_mismatch=allow_base_mismatch,
+            device=device,
             watch=watch,
         )
         to: BinaryIO = file or sys.stdout.buffer  # found now: a bar takes the place of sys.stdout
@@ -127,12 +152,10 @@ def _asked_form(out: Path | None, form: str | None, as_json: bool) -> str | None
     return ENDINGS[out.suffix.lower()] if out is not None else "json" if as_json else form
 
 
-# ---- what is asked
+# ---- adapters, texts and files
 
 
-def _names_and_texts(
-    words: tuple[str, ...], after: list[str], registry: Registry, watch: Watch
-) -> tuple[list[str], tuple[str, ...]]:
+def _names_and_texts(words: tuple[str, ...], registry: Registry) -> tuple[list[str], list[str]]:
     """Return the adapters that the first words are, and the texts that the others are."""
     known, rest = registry.adapters(), list(words)
     names: list[str] = []
@@ -143,7 +166,26 @@ def _names_and_texts(
     near = difflib.get_close_matches(rest[0], known, n=1, cutoff=0.8) if rest else []
     if near:
         raise OptionError(f"no adapter named '{rest[0]}'; did you mean '{near[0]}'? a text like that goes behind --")
-    return names, (*rest, *after)
+    return names, rest
+
+
+def _file_among(words: list[str], path: str | None) -> tuple[str | None, list[str]]:
+    """Return the file of rows that a word names, and the words that are texts; `path` is that of --file.
+
+    Raises `OptionError` where a file stands among other words, or beside --file.
+    """
+    files = [word for word in words if word == "-" or (Path(word).suffix.lower() in READERS and Path(word).is_file())]
+    if not files:
+        for word in words:
+            if Path(word).suffix.lower() in READERS and not word[:1].isspace() and len(word.split()) == 1:
+                echo(f"warning    no file named '{word}'; it is answered as a text", err=True)
+        return path, words
+    if len(words) > 1 or path:
+        others = [f"--file {path}"] if path else [f"'{word}'" for word in words if word != files[0]]
+        raise OptionError(f"'{files[0]}' is a file, and {others[0]} was given too; texts go after --")
+    if files[0] != "-":
+        echo(f"file       reading rows from {files[0]}", err=True)
+    return files[0], []
 
 
 def _are_adapters(word: str, known: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -16,12 +17,14 @@ from adapterkit.cli.common import (
     common_options,
     echo,
     flag,
-    metric_text,
     print_json,
+    print_table,
     registry_option,
     size,
 )
-from adapterkit.discovery import default, installed
+from adapterkit.cli.help import help_all_option, task_of, write_sections
+from adapterkit.discovery import default_strategy, installed, strategy_class
+from adapterkit.display import metric_table
 from adapterkit.errors import AdapterkitError, OptionError
 from adapterkit.store.registry import Registry
 from adapterkit.workflows.config_file import read_config
@@ -34,9 +37,30 @@ class RunCommand(click.Command):
     """Read --strategy, --task and --config first, then take the flags that they bring."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        chosen = _peek([a.replace("_", "-") if a.startswith("--") else a for a in args])
+        ctx.meta["chosen"] = chosen = _peek([a.replace("_", "-") if a.startswith("--") else a for a in args])
         ctx.meta["flags"] = self._flags(ctx, chosen)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name == "--device":
+                raise OptionError(
+                    "a run has no --device: Accelerate takes the GPU if there is one; ACCELERATE_USE_CPU=true keeps a "
+                    "run on the CPU, CUDA_VISIBLE_DEVICES=1 chooses a GPU, --num-processes uses several"
+                ) from error
+            if owners := strategies_with(error.option_name):
+                strategy = chosen.get("strategy") or default_strategy()
+                raise OptionError(
+                    f"strategy {strategy} has no option {error.option_name}; {', '.join(owners)} "
+                    f"{'has' if len(owners) == 1 else 'have'} it: --strategy {owners[0]}"
+                ) from error
+            raise
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        chosen = ctx.meta["chosen"]
+        if chosen.get("config"):
+            chosen = {**read_config(chosen["config"]), **chosen}
+        strategy = strategy_class(str(chosen.get("strategy") or default_strategy()))
+        write_sections(ctx, formatter, self.get_params(ctx), strategy, task_of(chosen))
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         own = super().get_params(ctx)
@@ -48,7 +72,7 @@ class RunCommand(click.Command):
         try:
             config = read_config(chosen["config"]) if "config" in chosen else {}
             both = {**config, **chosen}
-            strategy = default() if both.get("strategy") is None else str(both["strategy"])
+            strategy = default_strategy() if both.get("strategy") is None else str(both["strategy"])
             return [flag(option) for option in run_options(strategy, both.get("task")).values()]
         except AdapterkitError:
             if ctx.resilient_parsing:
@@ -56,16 +80,33 @@ class RunCommand(click.Command):
             raise
 
 
+def strategies_with(flag_name: str) -> list[str]:
+    """Return the installed strategies that have an option of this spelling."""
+    from adapterkit.options import options
+
+    owners = []
+    for entry in installed():
+        with contextlib.suppress(AdapterkitError):  # a broken plugin is no reason to fail here
+            every = options(strategy_class(entry.name)).values()
+            if any(flag_name in (option.flag, *option.aliases) for option in every):
+                owners.append(entry.name)
+    return owners
+
+
+_PEEKED = {f"--{name}": name for name in ("strategy", "task", "config")}
+_PEEKED |= {"--train-file": "train_file"}
+_PEEKED |= {f"--{kind}-column{end}": f"{kind}_column_name" for kind in ("text", "label") for end in ("", "-name")}
+"""The flags that decide which others there are, and which of them the help shows."""
+
+
 def _peek(args: list[str]) -> dict[str, str]:
     """Find the values of the flags that decide which other flags there are."""
-    found = {}
+    values = {}
     for i, arg in enumerate(args):
-        for name in ("strategy", "task", "config"):
-            if arg == f"--{name}" and i + 1 < len(args):
-                found[name] = args[i + 1]
-            elif arg.startswith(f"--{name}="):
-                found[name] = arg.partition("=")[2]
-    return found
+        flag_name, equals, value = arg.partition("=")
+        if flag_name in _PEEKED and (equals or i + 1 < len(args)):
+            values[_PEEKED[flag_name]] = value if equals else args[i + 1]
+    return values
 
 
 def _strategy_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -80,17 +121,24 @@ def run_options(command: Any) -> Any:
                 "--strategy",
                 metavar="NAME",
                 shell_complete=_strategy_names,
-                help="How to learn: see `adapt strategies`; default: lora.",
+                help="How to train: see `adapt strategies`. [default: lora]",
             ),
             click.option(
-                "--task", metavar="NAME", help="What to learn, by transformers' name; default: told from the columns."
+                "--task",
+                metavar="NAME",
+                help="A task by transformers' name, such as text-classification. [default: inferred from the columns]",
             ),
-            click.option("--name", metavar="NAME", help="The adapter's name; default: the data's and the strategy's."),
-            click.option("--config", metavar="FILE", type=click.Path(), help="Options from a YAML file; flags win."),
+            click.option("--name", metavar="NAME", help="Name of the adapter. [default: DATA-STRATEGY]"),
+            click.option(
+                "--config",
+                metavar="FILE",
+                type=click.Path(),
+                help="Read options from a YAML file; flags override them.",
+            ),
         )
     ):
         command = option(command)
-    return command
+    return help_all_option(command)
 
 
 def resolved(config: str | None, flags: Mapping[str, Any]) -> Plan:
@@ -106,7 +154,7 @@ def launching(command: Any) -> Any:
     count = click.option(
         "--num-processes",
         type=click.IntRange(min=1),
-        help="Start so many processes through Accelerate's launcher; its own flags follow after --.",
+        help="Number of processes, started by Accelerate's launcher; its own flags follow after --.",
     )
     flags = click.argument("launcher_flags", nargs=-1, type=click.UNPROCESSED, metavar="[-- LAUNCHER FLAGS]")
     return count(flags(command))
@@ -126,7 +174,7 @@ def launched(num_processes: int | None, launcher_flags: tuple[str, ...]) -> None
 
 
 def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool) -> None:
-    """Carry out a plan and print what came of it, in the first of the processes."""
+    """Carry out a plan and print its result, on rank 0."""
     from adapterkit.runtime import processes
     from adapterkit.workflows.run import run
 
@@ -138,10 +186,10 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool)
     if as_json:
         print_json(report.plain())
         return
-    for split, metrics in report.metrics.items():
-        echo(f"{split:<11}{metric_text(metrics)}")
+    print_table(*metric_table(report.metrics, report.adapter.task.best))
     share = report.adapter_bytes / report.base_bytes
-    echo(f"saved      {report.folder}: {size(report.adapter_bytes)}, {share:.2%} of the base")
+    percent = f"{share:.2%}" if share >= 1e-4 else "under 0.01%"
+    echo(f"saved      {report.folder}: {size(report.adapter_bytes)}, {percent} of the base")
     echo(f'try        adapt predict {report.name} "…"')
 
 
@@ -150,7 +198,7 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool)
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on from the newest checkpoint of a run with just these options; begin, if there is none.",
+    help="Continue from the newest checkpoint of a run with the same options, or start if there is none.",
 )
 @launching
 @registry_option()
@@ -164,10 +212,14 @@ def command(
     launcher_flags: tuple[str, ...],
     **flags: Any,
 ) -> None:
-    """Train an adapter with a strategy, measure it, save it and register it.
+    """Train an adapter, evaluate it and register it.
 
-    With nothing else, it learns the demo task on the demo base. A strategy's own flags are shown by
-    `adapt run --strategy NAME --help`.
+    Without flags it trains on the demo data and the demo base. `adapt run --strategy NAME --help` shows the options of
+    a strategy, --task NAME or --train-file FILE those of a task.
+
+    \b
+    adapt run --train-file reviews.csv --test-file more.csv
+    adapt run --strategy head-only --dataset demo:topics --name topics
     """
     plan = resolved(config, flags)
     launched(num_processes, launcher_flags)

@@ -16,7 +16,7 @@ from click.testing import Result
 from adapterkit import Adapter, Base, Plan, Registry, predict, run
 from adapterkit.convert import compress
 from adapterkit.evaluation.outputs import outputs
-from adapterkit.features.tokenize import encode as features_of
+from adapterkit.features.tokenize import tokenized as features_of
 from adapterkit.store.publish import publish
 from adapterkit.testing import tiny
 from tests import made

@@ -138,7 +138,7 @@ def test_a_validation_split_is_cut_seeded_and_stratified(tmp_path: Path) -> None
     assert first["validation"]["text"][:] == again["validation"]["text"][:]
     assert first["validation"]["text"][:] != other["validation"]["text"][:]
     assert not set(first["validation"]["text"]) & set(first["train"]["text"])
-    assert "16 of 80 training rows cut off, stratified, seed 1" in first.notes[0]
+    assert "16 of 80 training rows split off, stratified, seed 1" in first.notes[0]
 
 
 LATE = 1500  # rows, more than are looked at in one go
@@ -556,7 +556,7 @@ def test_a_limit_draws_rows_at_random_and_the_same_again(tmp_path: Path) -> None
 def test_reading_and_tokenizing_leave_the_settings_of_the_process_alone(tmp_path: Path, tiny_base: Any) -> None:
     import datasets
 
-    from adapterkit.features.tokenize import encode
+    from adapterkit.features.tokenize import tokenized
 
     limit, hidden = csv.field_size_limit(), datasets.are_progress_bars_disabled()
     datasets.enable_progress_bars()
@@ -566,7 +566,7 @@ def test_reading_and_tokenizing_leave_the_settings_of_the_process_alone(tmp_path
         found = data.read(str(path))
         assert len(found[0]["text"]) == 200_000  # more than csv reads in a cell by default
         task = TextClassification().with_columns(found.column_names).fit(found)
-        encode(task, found, tiny_base, labelled=True)
+        tokenized(task, found, tiny_base, labelled=True)
         assert csv.field_size_limit() == limit
         assert not datasets.are_progress_bars_disabled()
     finally:

@@ -844,3 +844,13 @@ def test_the_registry_is_read_once_however_often_it_is_asked(
         for _ in range(3):
             pool.predict([TEXTS[0]] * len(adapters), adapter_of_each=list(adapters))
         assert len(read) <= 1
+
+
+def test_each_adapter_names_as_many_masked_words_as_its_task_does(tiny_base: Base) -> None:
+    fill = task_class("fill-mask")
+    few, more = (made.adapter(tiny_base, fill(text_column_name=("text",), top_k=k), "lora", seed=k) for k in (2, 4))
+    text = f"a {tiny_base.tokenizer.mask_token} text"
+    with Pool(tiny_base, {"few": few, "more": more}) as pool:
+        answers = pool.predict([text] * 3, ["few", "more", "few"])
+    assert [len(answer["words"]) for answer in answers] == [2, 4, 2]
+    assert [a["word"] for a in answers[1]["words"]] == [a["word"] for a in predict(tiny_base, more, text)["words"]]

@@ -18,7 +18,7 @@ from adapterkit.convert.merge import merge
 from adapterkit.errors import AdapterError, TaskError, TrainingError
 from adapterkit.evaluation.evaluate import evaluate
 from adapterkit.features.feed import Feed
-from adapterkit.features.tokenize import encode
+from adapterkit.features.tokenize import tokenized
 from adapterkit.modules import blocks
 from adapterkit.probe import search, solver
 from adapterkit.probe.examples import Examples, Reader
@@ -82,7 +82,7 @@ def test_texts_read_in_two_parts_and_kept_on_disk_are_the_same_examples(
     from adapterkit.workflows.run import ready
 
     on = ready(plan(task, rows_of(task, 24), "head-only"), base=base_for("bert", task))
-    rows = encode(on.task, on.splits["train"], on.base, labelled=True)
+    rows = tokenized(on.task, on.splits["train"], on.base, labelled=True)
     feed = Feed(rows, on.task.collate(on.base.tokenizer, on.base.model))
     by_token = task in ("token-classification", "question-answering")
     forms = [Form((1,), None), Form((2,), None)] if by_token else [Form((1,), "mean"), Form((2,), "cls")]

@@ -123,7 +123,8 @@ def test_run_yaml_says_that_rows_were_in_memory_and_cant_repeat_them(
         assert "were in memory (train 24 rows, SHA-256 " in result.stderr
     with pytest.raises(ak.AdapterkitError, match="--train-file"):
         ak.run(config=run_file)
-    again = ak.run(train=ROWS, config=run_file, base=run.base, registry=tmp_path / "r.json", watch=None)
+    (tmp_path / "elsewhere").mkdir()
+    again = ak.run(train=ROWS, config=run_file, base=run.base, registry=tmp_path / "elsewhere" / "r.json", watch=None)
     assert again.version == run.version
     pd.DataFrame(ROWS).to_csv(tmp_path / "rows.csv", index=False)
     result = adapt("run", "--config", run_file, "--train-file", "rows.csv")
@@ -263,6 +264,16 @@ def test_a_result_is_shown_in_a_line_and_in_html(run: Any) -> None:
         assert shown._repr_html_().count("<tr>") == 1 + len(run.metrics["validation"]) - 2
     odd = ak.Report(**{**vars(run), "name": "<script>"})
     assert "<script>" not in odd._repr_html_()
+
+
+def test_an_adapter_a_base_and_a_registry_are_shown_without_their_tensors(run: Any) -> None:
+    where = Registry(Path(run.folder).parents[2] / "registry.json")
+    for shown in (run.adapter, run.base, where):
+        assert len(repr(shown)) < 250
+    assert "head-only" in repr(run.adapter)
+    assert "accuracy" in run.adapter._repr_html_()
+    assert f"<td style='text-align:left'>{run.version}</td>" in where._repr_html_()
+    assert repr(ak.Adapter({}, {})).startswith("<Adapter task ?")
 
 
 def test_a_report_is_plain_without_what_holds_tensors(run: Any) -> None:

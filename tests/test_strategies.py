@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adapterkit import AdapterkitError, Base, Plan, Registry, Strategy, run
-from adapterkit.discovery import Found, installed, strategy_class
+from adapterkit.discovery import Plugin, installed, strategy_class
 from adapterkit.testing import RULES, Bench, cases, tried
 from adapterkit.testing.bench import FAMILIES
 from adapterkit.testing.runs import launch
@@ -142,8 +142,8 @@ def test_options_that_do_not_fit_are_said_in_a_line(
 
 
 def test_a_strategy_that_is_not_one_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    def found(value: str) -> list[Found]:
-        return [Found("odd", "odd-package", "1.0", value, EntryPoint("odd", value, "adapterkit.strategies"))]
+    def found(value: str) -> list[Plugin]:
+        return [Plugin("odd", "odd-package", "1.0", value, EntryPoint("odd", value, "adapterkit.strategies"))]
 
     for value, message in (
         ("no_such_module:X", "'odd' of odd-package 1.0 can't be imported: ModuleNotFoundError"),

@@ -17,7 +17,7 @@ from adapterkit import Base, Plan, Registry, predict, run
 from adapterkit.discovery import installed
 from adapterkit.errors import DataError, TaskError
 from adapterkit.evaluation.evaluate import evaluate
-from adapterkit.features.tokenize import encode
+from adapterkit.features.tokenize import tokenized
 from adapterkit.tasks import TASKS, infer_task, task_class
 from adapterkit.testing import tiny
 from tests.test_strategies import same, state
@@ -231,7 +231,7 @@ def test_an_error_of_inference_suggests_the_options_that_would_complete_the_comm
     assert infer_task(row, named) == "text-classification"
     with pytest.raises(DataError, match="which column is the label") as raised_too:
         task_class("text-classification")().with_columns(["text", "a", "b"])
-    assert raised_too.value.suggestion == ("--label-column", "a")
+    assert raised_too.value.suggestion == ("--label-column", "b")
 
 
 def test_other_names_of_tasks_are_known() -> None:
@@ -291,7 +291,7 @@ def test_a_real_language_model_gets_better_at_shakespeare(
 def _perplexity(base: Base, adapter: Any, file: Path) -> float:
     """Measure the base itself with transformers' own model, on the same blocks."""
     model = transformers.AutoModelForCausalLM.from_pretrained(base.path)
-    blocks = encode(adapter.task, _data(file), base, labelled=False)
+    blocks = tokenized(adapter.task, _data(file), base, labelled=False)
     total, count = 0.0, 0
     for block in blocks["input_ids"]:
         ids = torch.tensor([block])

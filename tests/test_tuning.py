@@ -133,7 +133,7 @@ def test_auto_is_a_word_for_the_rate_alone(planned: Callable[..., Plan], adapt: 
     assert (plan.auto_rate, plan.strategy.learning_rate) == (True, planned("lora").strategy.learning_rate)
     assert Plan.resolve({}, config=plan.values()) == plan
     assert not Plan.resolve({"lr": "1e-3"}, config=plan.values()).auto_rate
-    assert "'often' is not a number or auto" in adapt("run", "--lr", "often").stderr
+    assert "must be a number or auto, got 'often'" in adapt("run", "--lr", "often").stderr
     assert adapt("run", "--epochs", "auto").exit_code == 2
 
 
@@ -172,13 +172,13 @@ def test_choices_and_ranges_are_read(text: str, space: str, planned: Callable[..
 MISTAKES = {
     "unknown": (["--search", "rr=4,8"], "no option of a run with strategy lora named 'rr'"),
     "form": (["--search", "r"], "--search r: NAME=A,B,C or NAME=LOW..HIGH was expected"),
-    "type": (["--search", "r=4,many"], "--r='many' is not a whole number"),
-    "auto": (["--search", "lr=auto"], "--learning-rate='auto' is not a number"),
+    "type": (["--search", "r=4,many"], "--r must be an integer, got 'many'"),
+    "auto": (["--search", "lr=auto"], "--learning-rate must be a number, got 'auto'"),
     "order": (["--search", "lr=1e-2..1e-3"], "0.01 is not below 0.001"),
     "log": (["--search", "lora_dropout=0..0.3:log"], "a logarithmic scale begins above 0"),
     "scale": (["--search", "r=4..8:cubic"], "LOW..HIGH:log or :linear was expected"),
     "no range": (["--search", "lr_scheduler_type=a..b"], "A,B,C or, where it is a number, LOW..HIGH"),
-    "choice": (["--search", "lr_scheduler_type=linear,liner"], "is not one of linear, cosine"),
+    "choice": (["--search", "lr_scheduler_type=linear,liner"], "must be one of linear, cosine"),
     "value": (["--search", "warmup_ratio=0.1,2"], "--warmup-ratio=2.0 is not within 0 to 1"),
     "data": (["--search", "max_seq_length=32,64"], "rows, task and base are one for all trials; can be searched: "),
     "seed": (["--search", "seed=1,2"], "--search seed: it decides which rows are cut off"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,18 @@ def test_diff_says_by_how_much_tensors_differ(shop: Registry, adapt: Adapt) -> N
     other = adapt("diff", "mood", "other")
     assert "strategy.options.r" in other.stdout
     assert "2x32 | 4x32" in other.stdout
+
+
+def test_diff_fits_on_a_screen_unless_everything_is_requested(shop: Registry, adapt: Adapt) -> None:
+    short, everything = adapt("diff", "mood", "other").stdout, adapt("diff", "mood", "other", "--verbose").stdout
+    count = len({*shop.load("mood").tensors, *shop.load("other").tensors})
+    assert len(short.splitlines()) <= 24
+    assert re.search("[0-9a-f]{64}", short) is None
+    assert "low-rank on" in short
+    tensors = [line for line in everything.splitlines() if line.startswith("base_model.model.")]
+    assert len(tensors) == len(json.loads(adapt("diff", "mood", "other", "--json").stdout)["tensors"])
+    assert f"{len(tensors)} of {count} tensors differ, {count - len(tensors)} are equal" in short
+    assert f"and {len(tensors) - 6} more tensors; --verbose lists all" in short
 
 
 def flip(path: Path) -> None:

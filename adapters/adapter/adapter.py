@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ..base.base import Base
 from ..discovery import patch_class
+from ..display import html_table, metric_rows, size
 from ..errors import AdapterError
 from ..io import tensors as tensorfile
 from ..io.atomic import json_bytes, sha256, version_of
@@ -25,7 +27,7 @@ from .manifest import FILE_METADATA, FORMAT_VERSION, MANIFEST, PEFT_CONFIG, TENS
 from .peft_config import KEY_PREFIX, peft_config
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Adapter:
     """What one task adds to the base. `tensors` are named as in the file: PEFT's prefix, then the task model's name."""
 
@@ -65,16 +67,34 @@ class Adapter:
 
     def decoded(self, base: Base) -> Adapter:
         """Return the adapter with tensors as they are used in the place of encoded ones."""
-        if not any(self._kind(stated["kind"]).encoded for stated in self.manifest["patches"].values()):
+        if not any(
+            self._kind(kind).encoded for kind in {stated["kind"] for stated in self.manifest["patches"].values()}
+        ):
             return self
         patches = self.patches(self.on(base))
         return self.patched({m: Replace(p.replaced) if isinstance(p, Replace) else p for m, p in patches.items()})
+
+    def __repr__(self) -> str:
+        return f"<Adapter {', '.join(f'{name} {value}' for name, value in self._facts().items())}>"
+
+    def _repr_html_(self) -> str:
+        metrics = [
+            [f"{split} {name}", value] for split, name, value, _ in metric_rows(self.manifest.get("metrics", {}))
+        ]
+        return html_table("Adapter", (), [*self._facts().items(), *metrics])
+
+    def _facts(self) -> dict[str, str]:
+        """Return what tells adapters apart, for people; a manifest in memory may still lack some of it."""
+        numbers = sum(t.numel() for t in self.tensors.values())
+        held = size(sum(t.numel() * t.element_size() for t in self.tensors.values()))
+        named = {key: self.manifest.get(key, {}).get("name", "?") for key in ("task", "strategy", "base")}
+        return {**named, "tensors": f"{len(self.tensors)} ({numbers:,} numbers, {held})"}
 
     @property
     def task(self) -> Task:
         """The task that the adapter does, with its labels."""
         stored = self.manifest["task"]
-        return build(task_class(stored["name"]), stored["options"], where=f"task '{stored['name']}'")
+        return build(task_class(stored["name"]), stored["options"], source=f"task '{stored['name']}'")
 
     def files(self) -> dict[str, bytes]:
         """Return the adapter as files by name; the manifest holds the digests of the others.
@@ -138,7 +158,7 @@ class Adapter:
     def _check_tensors(self, folder: Path) -> None:
         """Raise `AdapterError` where a tensor isn't named or one that is named isn't there, or one is no number."""
         stated, there = self._stated(), set(self.tensors)
-        kinds = dict(stated)
+        kinds, kind_class = dict(stated), functools.cache(self._kind)
         if len(kinds) < len(stated):
             raise AdapterError(f"{folder / MANIFEST} gives {len(stated) - len(kinds)} tensors to more than one module")
         for problem, names in (("lacks", set(kinds) - there), ("has too many", there - set(kinds))):
@@ -149,7 +169,7 @@ class Adapter:
             if tensor.is_floating_point():
                 right = tensorfile.is_finite(tensor)
             else:  # codes of numbers, which only some kinds of patches have
-                right = kind is not None and self._kind(kind).encoded
+                right = kind is not None and kind_class(kind).encoded
             if not right:
                 raise AdapterError(f"{folder / TENSORS}: '{name}' holds what is no finite number")
 
@@ -165,7 +185,7 @@ class Adapter:
 
     def patches(self, base: Base) -> dict[str, Patch]:
         """Return the patches by module of `base`, their shapes checked against it."""
-        prefix = self.manifest["base"]["prefix"]
+        prefix, kind_class = self.manifest["base"]["prefix"], functools.cache(self._kind)
         made = {}
         for module, stated in self.manifest["patches"].items():
             try:
@@ -176,7 +196,7 @@ class Adapter:
                 ) from None
             tensors = {name: self.tensors[_key(prefix, module, name)] for name in stated["tensors"]}
             try:
-                made[module] = self._kind(stated["kind"]).load(tensors, stated["options"], own)
+                made[module] = kind_class(stated["kind"]).load(tensors, stated["options"], own)
             except AdapterError as error:
                 raise AdapterError(f"{module}: {error}") from error
         return made

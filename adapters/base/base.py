@@ -273,6 +273,9 @@ class Base:
         assert self.parent is not None
         return [self.parent.tokenizer(token, add_special_tokens=False)["input_ids"] for token in self.added_tokens]
 
+    def __repr__(self) -> str:
+        return f"<Base {self.describe()}>"
+
     def describe(self) -> str:
         """Return name, architecture and size in one line."""
         count = sum(p.numel() for p in self.model.parameters())

@@ -14,7 +14,7 @@ from ..adapter.adapter import Adapter
 from ..adapter.manifest import MANIFEST
 from ..adapter.peft_config import KEY_PREFIX
 from ..base.base import Base
-from ..discovery import find
+from ..discovery import find_plugin
 from ..errors import AdapterError, unknown
 from ..io.atomic import version_of
 from ..patches.low_rank import LowRank
@@ -177,7 +177,7 @@ def _low_rank(like: LowRank, a: Tensor, b: Tensor) -> LowRank:
 
 def _about(parts: Sequence[_Part], combination_type: str, patches: Mapping[str, LowRank]) -> dict[str, Any]:
     """Return what a combination's manifest says beside its patches and head."""
-    first, lora = parts[0].adapter.manifest, find("lora@adapterkit")
+    first, lora = parts[0].adapter.manifest, find_plugin("lora@adapterkit")
     r = max(patch.A.shape[0] for patch in patches.values())
     merged_from = []
     for part in parts:

@@ -18,7 +18,7 @@ from ..base.tracing import trace
 from ..errors import AdapterError
 from ..evaluation.evaluate import evaluate, metrics_plain
 from ..features.feed import Feed
-from ..features.tokenize import encode as features_of
+from ..features.tokenize import tokenized as features_of
 from ..patches.encoded import Encoded, Exact, Factors, Sign, factors, signed, signs
 from ..patches.low_rank import LowRank
 from ..patches.patch import Patch
@@ -63,7 +63,7 @@ def compress(
     1bit is fitted on. Raises `NothingToGain`.
     """
     watch = watch or Watch()
-    encoded = encode(base, adapter, encoding, splits["train"] if encoding == "1bit" else None, watch=watch)
+    encoded = tokenized(base, adapter, encoding, splits["train"] if encoding == "1bit" else None, watch=watch)
     found = {}
     for when, one in (("before", adapter), ("after", encoded)):
         metrics = {
@@ -86,7 +86,7 @@ def _told(found: Mapping[str, Any], best: str) -> str:
     return f"{', '.join(each)} ({split})"
 
 
-def encode(
+def tokenized(
     base: Base, adapter: Adapter, encoding: str, rows: Dataset | None = None, *, watch: Watch | None = None
 ) -> Adapter:
     """Return an adapter in an encoding; 1bit's scales are fitted on labelled `rows`, where they are given.

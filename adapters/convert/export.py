@@ -11,7 +11,7 @@ from ..adapter.manifest import PEFT_CONFIG, TENSORS
 from ..adapter.peft_config import why_not
 from ..base.base import Base
 from ..base.checkpoint import find_base
-from ..errors import AdapterError
+from ..errors import AdapterError, file_errors_as
 from ..io.atomic import json_bytes, write_folder
 from .merge import check_folder, check_head, merge
 
@@ -50,7 +50,8 @@ def write_peft(adapter: Adapter, folder: str | os.PathLike[str], *, base: str | 
     config = json.loads(files[PEFT_CONFIG])
     path = find_base(base or config["base_model_name_or_path"])
     config["base_model_name_or_path"] = os.path.abspath(path) if os.path.exists(path) else path
-    write_folder(place, {PEFT_CONFIG: json_bytes(config), TENSORS: files[TENSORS]})
+    with file_errors_as(AdapterError):
+        write_folder(place, {PEFT_CONFIG: json_bytes(config), TENSORS: files[TENSORS]})
     return place
 
 

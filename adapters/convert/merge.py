@@ -21,7 +21,7 @@ from ..adapter.adapter import Adapter
 from ..base.added_tokens import as_plain
 from ..base.base import Base
 from ..base.word_vectors import WordVectorsConfig
-from ..errors import AdapterError, RegistryError
+from ..errors import AdapterError, FileError
 from ..io.atomic import new_folder
 from ..patches.patch import Patch
 from ..patches.replace import Replace
@@ -172,6 +172,7 @@ def _check_written(base: Base, auto_class: str, state: Mapping[str, Tensor], fol
 def _plain_words(place: Path) -> Iterator[None]:
     try:
         yield
-    except (RegistryError, SafetensorError, ValueError, RuntimeError) as error:
-        said = " ".join(str(error).split())
-        raise AdapterError(said if isinstance(error, RegistryError) else f"can't write '{place}': {said}") from error
+    except FileError as error:
+        raise AdapterError(*error.args) from error
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        raise AdapterError(f"can't write '{place}': {' '.join(str(error).split())}") from error

@@ -50,12 +50,12 @@ def memory_splits(rows: Mapping[str, Any], options: DataOptions) -> Splits:
     SHA-256 of its rows. Raises `DataError` where rows are of another kind or don't fit together.
     """
     if rows.get("train") is None:
-        others = " and ".join(split for split, given in rows.items() if given is not None)
+        others = " and ".join(split for split, values in rows.items() if values is not None)
         raise DataError(f"{others} rows without train rows; give train=, the rows to learn from")
     splits = Splits("train")
-    for split, given in rows.items():
-        if given is not None:
-            data = memory_dataset(given, split, options, splits.notes)
+    for split, values in rows.items():
+        if values is not None:
+            data = memory_dataset(values, split, options, splits.notes)
             splits.files[split], splits.fingerprints[split] = MEMORY + split, data._fingerprint
             splits.sets[split] = limited(data, options, split)
     return splits

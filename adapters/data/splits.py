@@ -79,16 +79,16 @@ def load(options: DataOptions, watch: Watch | None = None) -> Splits:
     Where there is no validation split, `cut_validation` makes one, once the task has its labels.
     Raises `DataError` for a missing file or data set and, unless it may be skipped, an unreadable row.
     """
-    given = {"train": options.train_file, "validation": options.validation_file, "test": options.test_file}
-    files = {split: path for split, path in given.items() if path}
+    by_option = {"train": options.train_file, "validation": options.validation_file, "test": options.test_file}
+    files = {split: path for split, path in by_option.items() if path}
     dataset = options.dataset or (None if files else "demo:sentiment")
     if dataset and files:
         raise DataError(f"give --dataset {dataset} or files, not both")
     if dataset and _is_hub_id(dataset):
         return _load_hub(dataset, options, watch or Watch())
     if options.dataset_config_name:
-        where = f"--dataset {dataset}" if dataset else "files"
-        raise DataError(f"--dataset-config-name={options.dataset_config_name} is for data from the Hub, not {where}")
+        source = f"--dataset {dataset}" if dataset else "files"
+        raise DataError(f"--dataset-config-name={options.dataset_config_name} is for data from the Hub, not {source}")
     name, files = _local(dataset) if dataset else (_name_of(files), files)
     splits = Splits(name, files=files)
     for split, path in files.items():
@@ -128,8 +128,8 @@ def _folder_files(folder: Path) -> dict[str, str]:
         if len(files) > 1:
             raise DataError(f"'{folder}' holds {' and '.join(files)}; which is the {split} file? give --{split}-file")
     if not by_split:
-        there = f"it holds {', '.join(names[:8]) or 'nothing'}"
-        raise DataError(f"no train, validation or test file ({', '.join(READERS)}) in '{folder}'; {there}")
+        holds = f"it holds {', '.join(names[:8]) or 'nothing'}"
+        raise DataError(f"no train, validation or test file ({', '.join(READERS)}) in '{folder}'; {holds}")
     return {split: str(folder / files[0]) for split, files in by_split.items()}
 
 
@@ -181,7 +181,7 @@ def _sha256(path: str) -> str:
 
 
 def limited(data: Dataset, options: DataOptions, split: str) -> Dataset:
-    """Cut a split to the most rows that were asked for: drawn at random, since files are often sorted by label."""
+    """Cut a split to the requested number of rows: drawn at random, since files are often sorted by label."""
     most = options.max_train_samples if split == "train" else options.max_eval_samples
     if most is None or len(data) <= most:
         return data
@@ -203,28 +203,28 @@ def _load_hub(name: str, options: DataOptions, watch: Watch) -> Splits:
             loaded = datasets.load_dataset(name, config)
     except Exception as error:  # what it raises differs with the cause, and no list of it is complete
         raise DataError(_no_data_set(name, error)) from error
-    where = HUB + "/".join(filter(None, (name, config)))
+    source = HUB + "/".join(filter(None, (name, config)))
     splits = Splits(name.rpartition("/")[2])
     by_split = split_names({str(n): str(n) for n in loaded})
     if others := [str(n) for n in loaded if not any(n in names for names in by_split.values())]:
-        splits.notes.append(f"{where}: {', '.join(others)} ignored: neither train nor validation nor test")
+        splits.notes.append(f"{source}: {', '.join(others)} ignored: neither train nor validation nor test")
     for split, names in by_split.items():
         if len(names) > 1:
-            splits.notes.append(f"{where} has {' and '.join(names)}; neither is used for {split}")
+            splits.notes.append(f"{source} has {' and '.join(names)}; neither is used for {split}")
         elif split != "train" and _unlabelled(loaded[names[0]]):
-            splits.notes.append(f"{where}: the labels of {names[0]} aren't public, so it is ignored")
+            splits.notes.append(f"{source}: the labels of {names[0]} aren't public, so it is ignored")
         else:
-            rows = _cached_table(where, loaded[names[0]], options, watch, splits.notes)
+            rows = _cached_table(source, loaded[names[0]], options, watch, splits.notes)
             splits.sets[split] = limited(rows, options, split)
-            splits.files[split], splits.fingerprints[split] = where, loaded[names[0]]._fingerprint
+            splits.files[split], splits.fingerprints[split] = source, loaded[names[0]]._fingerprint
     return splits
 
 
 def _no_data_set(name: str, error: Exception) -> str:
-    known = {path.name: str(path) for path in Path(".").iterdir() if path.is_dir()}
-    known |= {demo: f"demo:{demo}" for demo in demo_names()}
-    near = difflib.get_close_matches(name.rpartition("/")[2], known, n=1)
-    hint = f"did you mean '{known[near[0]]}'? " if near else ""
+    candidates = {path.name: str(path) for path in Path(".").iterdir() if path.is_dir()}
+    candidates |= {demo: f"demo:{demo}" for demo in demo_names()}
+    near = difflib.get_close_matches(name.rpartition("/")[2], candidates, n=1)
+    hint = f"did you mean '{candidates[near[0]]}'? " if near else ""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return (
         f"'{name}' is no file and no folder, and can't be loaded from the Hub ({reason}); "
@@ -239,7 +239,7 @@ def _unlabelled(data: Dataset) -> bool:
     return any(set(data.unique(column)) <= {-1, None} for column in labels)
 
 
-def _cached_table(where: str, data: Dataset, options: DataOptions, watch: Watch, notes: list[str]) -> Dataset:
+def _cached_table(file: str, data: Dataset, options: DataOptions, watch: Watch, notes: list[str]) -> Dataset:
     """Return a table of datasets with the rows' numbers, and with class names in the place of class numbers."""
 
     def batches(source: Source) -> Iterator[Any]:
@@ -249,10 +249,10 @@ def _cached_table(where: str, data: Dataset, options: DataOptions, watch: Watch,
 
     @contextmanager
     def start() -> Iterator[tuple[Source, NumberedRows]]:
-        source = Source(where, len(data))
+        source = Source(file, len(data))
         yield source, table_rows(source, data.features, batches(source))
 
-    return cached_dataset(where, {"fingerprint": data._fingerprint}, start, options, watch, notes)
+    return cached_dataset(file, {"fingerprint": data._fingerprint}, start, options, watch, notes)
 
 
 def cut_validation(splits: Splits, percentage: int, seed: int, strata: list[str] | None) -> None:
@@ -270,6 +270,4 @@ def cut_validation(splits: Splits, percentage: int, seed: int, strata: list[str]
     splits.files["validation"] = splits.files["train"]
     if "train" in splits.fingerprints:
         splits.fingerprints["validation"] = splits.fingerprints["train"]
-    splits.notes.append(
-        f"no validation rows given: {len(cut)} of {len(train)} training rows cut off, {how}, seed {seed}"
-    )
+    splits.notes.append(f"no validation rows: {len(cut)} of {len(train)} training rows split off, {how}, seed {seed}")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..adapter.adapter import Adapter
 from ..base.base import Base
 from ..data.rows import as_rows
-from ..errors import DataError
-from ..features.tokenize import encode
+from ..errors import DataError, TaskError
+from ..features.tokenize import tokenized
 from ..metrics import Metrics
 from ..runtime import processes
 from ..tasks import Task
@@ -51,18 +51,18 @@ def evaluate(
     *,
     batch_size: int = 64,
     watch: Watch | None = None,
-    deal: bool = False,
+    distributed: bool = False,
 ) -> Evaluation:
     """Measure an adapter on labelled rows; a task that generates is measured on what it generates, too.
 
-    With `deal`, the processes of a run share the work; each of them has to call this.
+    With `distributed`, the processes of a run share the work; each of them has to call this.
     """
     task, base = adapter.task, adapter.on(base)
-    with processes.first_of_node_first() if deal else contextlib.nullcontext():
-        features = encode(task, data, base, labelled=False, watch=watch)
+    with processes.first_of_node_first() if distributed else contextlib.nullcontext():
+        features = tokenized(task, data, base, labelled=False, watch=watch)
     _check_some(features)
     with adapter.attached(base) as model:
-        values = outputs(task, model, features, base, batch_size=batch_size, watch=watch, deal=deal)
+        values = outputs(task, model, features, base, batch_size=batch_size, watch=watch, distributed=distributed)
         predictions = task.predictions(values, features, data)
         metrics = task.metrics(predictions, data)
         references = task.references(data)
@@ -72,7 +72,7 @@ def evaluate(
         if references is None:
             return Evaluation(metrics, [], {})
         prompts = _prompts(task, data[:], base)
-        texts = generate(task, model, prompts, base, batch_size=batch_size, watch=watch, deal=deal)
+        texts = generate(task, model, prompts, base, batch_size=batch_size, watch=watch, distributed=distributed)
     from ..metrics import text
 
     of_texts = text(texts, references)
@@ -97,15 +97,33 @@ def _answers(
     import datasets
 
     task, base = adapter.task, adapter.on(base)
+    if task.generates:
+        features = _prompts(task, columns_of(task, rows).values, base)
+        with adapter.attached(base) as model:
+            texts = generate(task, model, features, base, batch_size=batch_size, watch=watch)
+        return [{"generated_text": text} for text in texts]
+    data = datasets.Dataset.from_dict(dict(columns_of(task, rows).values))
+    predicted = predictions(base, adapter, rows, batch_size=batch_size, watch=watch)
+    return task.answers(predicted, data, base.tokenizer)
+
+
+def predictions(
+    base: Base, adapter: Adapter, rows: Sequence[Any], *, batch_size: int = 64, watch: Watch | None = None
+) -> list[Any]:
+    """Return the task's prediction for each text or row, as `Task.predictions` does: of a classifier its logits.
+
+    Raises `TaskError` for a task that generates.
+    """
+    import datasets
+
+    task, base = adapter.task, adapter.on(base)
+    if task.generates:
+        raise TaskError(f"{task.name} generates texts and predicts nothing else; use predict")
     columns = columns_of(task, rows).values
     features = _prompts(task, columns, base)
     with adapter.attached(base) as model:
-        if task.generates:
-            texts = generate(task, model, features, base, batch_size=batch_size, watch=watch)
-            return [{"generated_text": text} for text in texts]
-        data = datasets.Dataset.from_dict(dict(columns))
-        logits = outputs(task, model, features, base, batch_size=batch_size, watch=watch)
-        return task.answers(task.predictions(logits, features, data), data, base.tokenizer)
+        scores = outputs(task, model, features, base, batch_size=batch_size, watch=watch)
+    return task.predictions(scores, features, datasets.Dataset.from_dict(dict(columns)))
 
 
 def _prompts(task: Task, rows: Any, base: Base) -> Dataset:

@@ -27,18 +27,18 @@ def outputs(
     *,
     batch_size: int,
     watch: Watch | None = None,
-    deal: bool = False,
+    distributed: bool = False,
 ) -> list[Any]:
     """Return the output of the model for each feature, in order; features of similar length share a batch.
 
-    With `deal`, each process runs some of the batches, and all of them return all outputs.
+    With `distributed`, each process runs some of the batches, and all of them return all outputs.
     """
 
     def run(batch: dict[str, Any]) -> list[Any]:
         return task.outputs(model, batch)
 
     feed = features if isinstance(features, Feed) else Feed(features, task.collate(base.tokenizer, model))
-    return _batched(model, feed, run, batch_size=batch_size, watch=watch, deal=deal)
+    return _batched(model, feed, run, batch_size=batch_size, watch=watch, distributed=distributed)
 
 
 def generate(
@@ -49,16 +49,16 @@ def generate(
     *,
     batch_size: int,
     watch: Watch | None = None,
-    deal: bool = False,
+    distributed: bool = False,
 ) -> list[str]:
-    """Return the text that the model generates for each prompt, in order; `deal` as in `outputs`."""
+    """Return the text that the model generates for each prompt, in order; `distributed` as in `outputs`."""
 
     def run(batch: dict[str, Any]) -> list[Any]:
         check_room(base, task, batch, {})
         return task.generate(model, batch, base.tokenizer)
 
     feed = Feed(prompts, task.collate(base.tokenizer, model))
-    return _batched(model, feed, run, batch_size=batch_size, watch=watch, deal=deal)
+    return _batched(model, feed, run, batch_size=batch_size, watch=watch, distributed=distributed)
 
 
 def check_room(base: Base, task: Task, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> None:
@@ -92,13 +92,13 @@ def _batches(shapes: Sequence[tuple[int, int]], size: int) -> Iterator[list[int]
         yield chosen
 
 
-def _batched(model: Any, feed: Feed, run: Any, *, batch_size: int, watch: Watch | None, deal: bool) -> list[Any]:
+def _batched(model: Any, feed: Feed, run: Any, *, batch_size: int, watch: Watch | None, distributed: bool) -> list[Any]:
     by_feature: dict[int, Any] = {}
     batches = list(_batches(feed.shapes, batch_size))
-    own_share = batches[processes.index() :: processes.count()] if deal else batches
+    own_share = batches[processes.index() :: processes.count()] if distributed else batches
     was_training = model.training
     model.eval()
-    without_gradients = torch.inference_mode() if deal or processes.count() == 1 else torch.no_grad()
+    without_gradients = torch.inference_mode() if distributed or processes.count() == 1 else torch.no_grad()
     try:
         with without_gradients, (watch or Watch()).bar("evaluating", sum(map(len, own_share))) as bar:
             for chosen in own_share:
@@ -110,6 +110,6 @@ def _batched(model: Any, feed: Feed, run: Any, *, batch_size: int, watch: Watch 
                 bar.advance(len(chosen))
     finally:
         model.train(was_training)
-    for part in processes.gathered(by_feature) if deal else []:
+    for part in processes.gathered(by_feature) if distributed else []:
         by_feature |= part
     return [by_feature[i] for i in range(len(feed))]

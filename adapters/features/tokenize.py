@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def encode(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: Watch | None = None) -> Dataset:
-    """Return the features of `data`, tokenised once and cached by content, task and tokenizer.
+def tokenized(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: Watch | None = None) -> Dataset:
+    """Return the features of `data`, tokenized once and cached by content, task and tokenizer.
 
     Raises `DataError` where a column that the task reads isn't there, and `TaskError` where it reads none.
     """
@@ -24,14 +24,14 @@ def encode(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: Watc
     require(data.column_names, *task.input_columns)
     watch = watch or Watch()
     key = f"{data._fingerprint} {task!r} {base.tokenizer_digest} {labelled}"
-    with watch.bar("tokenising", len(data)) as bar, bars_hidden():
+    with watch.bar("tokenizing", len(data)) as bar, bars_hidden():
 
         def features(rows: Any, indices: list[int]) -> dict[str, Any]:
-            found = task.tokenize(rows, base.tokenizer, labelled=labelled)
-            if "row" in found:  # from its place in the batch to its place in the data
-                found["row"] = [indices[i] for i in found["row"]]
+            columns = task.tokenize(rows, base.tokenizer, labelled=labelled)
+            if "row" in columns:  # numbered in the batch, wanted in the data
+                columns["row"] = [indices[i] for i in columns["row"]]
             bar.advance(len(indices))
-            return found
+            return columns
 
         return data.map(
             features,

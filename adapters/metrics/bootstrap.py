@@ -108,12 +108,12 @@ def _interval(value: float, draws: np.ndarray) -> tuple[float, float]:
     return min(float(low), value), max(float(high), value)
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, total: np.ndarray) -> np.ndarray:
     """Divide, and return 0 where there is nothing to divide by."""
     import numpy as np
 
-    part, whole = np.broadcast_arrays(part, whole)
-    quotient: np.ndarray = np.divide(part, whole, out=np.zeros(part.shape), where=whole != 0)
+    part, total = np.broadcast_arrays(part, total)
+    quotient: np.ndarray = np.divide(part, total, out=np.zeros(part.shape), where=total != 0)
     return quotient
 
 

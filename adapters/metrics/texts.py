@@ -20,7 +20,7 @@ def text(predictions: Sequence[str], references: Sequence[str]) -> Metrics:
     """Measure texts: exact_match, sacrebleu, chrf, rouge1, rouge2 and rougeL, all from 0 to 100.
 
     exact_match ignores space around a text. sacrebleu is sacreBLEU's corpus BLEU with its 13a tokens, chrf its chrF2,
-    and both are of the corpus as a whole. rouge is the mean F1 of the rows as the rouge-score package has it, without
+    both of the corpus, not means of rows. rouge is the mean F1 of the rows as the rouge-score package has it, without
     stems; it sees a-z and 0-9 only, so it is meant for English.
     """
     import numpy as np
@@ -80,7 +80,7 @@ def _chrf(counts: np.ndarray) -> np.ndarray:
     """Return chrF (Popović 2015) from summed counts, (draws, 3, orders)."""
     predicted, expected, right = counts[:, 0], counts[:, 1], counts[:, 2]
     orders = ((predicted > 0) & (expected > 0)).sum(-1)
-    precision, recall = (ratio(ratio(right, whole).sum(-1), orders) for whole in (predicted, expected))
+    precision, recall = (ratio(ratio(right, total).sum(-1), orders) for total in (predicted, expected))
     return 100 * ratio((1 + CHRF_BETA**2) * precision * recall, CHRF_BETA**2 * precision + recall)
 
 
@@ -100,11 +100,11 @@ def _ngrams(items: str | tuple[str, ...], n: int) -> Counter[Hashable]:
 
 def _common(a: list[str], b: list[str]) -> int:
     """Return the length of the longest common subsequence, a row of its table at a time as bits (Hyyrö 2004)."""
-    where: dict[str, int] = {}
+    places: dict[str, int] = {}
     for i, word in enumerate(a):
-        where[word] = where.get(word, 0) | 1 << i
+        places[word] = places.get(word, 0) | 1 << i
     full = row = (1 << len(a)) - 1
     for word in b:
-        match = row & where.get(word, 0)
+        match = row & places.get(word, 0)
         row = (row + match | row - match) & full
     return (full ^ row).bit_count()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -253,7 +253,7 @@ def _head_outputs(
     groups: dict[Any, list[tuple[Example, LoadedAdapter | None]]] = {}
     for example, weights in examples:
         adapter = example.adapter
-        key = (adapter.head, type(adapter.task), len(example.texts), _has_choices(example.feature))
+        key = (adapter.head, adapter.task.outputs_key, len(example.texts), _has_choices(example.feature))
         groups.setdefault(key, []).append((example, weights))
     for (head, _, choices, has_choices), group in groups.items():
         rows = Rows([example.adapter for example, _ in group], base.device)
@@ -270,9 +270,9 @@ def _head_outputs(
 
 def _probe_outputs(base: RoutedBase, examples: list[Example], done: _BasePass) -> Iterator[tuple[Example, Any]]:
     """Yield the output of each example's probe."""
-    groups: dict[tuple[Any, type[Task], int], list[Example]] = {}
+    groups: dict[tuple[Any, Hashable, int], list[Example]] = {}
     for example in examples:
-        key = (example.adapter.head, type(example.adapter.task), len(example.texts))
+        key = (example.adapter.head, example.adapter.task.outputs_key, len(example.texts))
         groups.setdefault(key, []).append(example)
     for (head, _, choices), group in groups.items():
         assert isinstance(head, SharedProbe)
@@ -326,7 +326,7 @@ def _run_task_models(
     for example in examples:
         adapter, task = example.adapter, example.adapter.task
         settings = {**task.generation, **options} if task.generates else {}
-        key = (adapter.head, type(task), repr(settings), adapter if adapter.exclusive else None)
+        key = (adapter.head, task.outputs_key, repr(settings), adapter if adapter.exclusive else None)
         groups.setdefault(key, []).append(example)
     for (head, *_, exclusive), group in groups.items():
         model = head.model if exclusive is None else exclusive.exclusive_model()

@@ -17,7 +17,7 @@ import filelock
 from ..adapter.adapter import Adapter
 from ..adapter.manifest import MANIFEST, PEFT_CONFIG, TENSORS, parse_manifest
 from ..adapter.model_card import CARD, card
-from ..errors import AdapterkitError, HubError
+from ..errors import AdapterkitError, HubError, RegistryError, file_errors_as
 from ..io.atomic import check_writable, version_of, write_folder
 
 MOST = 4 << 20
@@ -96,7 +96,12 @@ def bring(folder: Path, hub: Any, beside: Callable[[Mapping[str, bytes]], Mappin
     """
     if not isinstance(hub, dict) or not all(isinstance(hub.get(key), str) for key in ("repo", "revision")):
         raise HubError(f"'{folder}' is not there, and its entry names no repository and revision, but {hub}")
-    check_writable(folder.parent)
+    with file_errors_as(RegistryError):
+        check_writable(folder.parent)
+        _bring(folder, hub, beside)
+
+
+def _bring(folder: Path, hub: Mapping[str, str], beside: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]) -> None:
     with filelock.FileLock(folder.parent / f".{folder.name}.lock"):
         if (folder / TENSORS).exists():  # another process was quicker
             return

@@ -114,7 +114,7 @@ class Records:
         return [version for version in (removals or [[]])[-1] if version in self.entries]
 
     def add_change(self, change: Mapping[str, Any]) -> None:
-        """Write a change down, for good. Raises `RegistryError`."""
+        """Write a change to the folder, permanently. Raises `RegistryError` for a link, `FileError` for a full disk."""
         check_no_link(self.folder)
         change = {"number": self.number, **change}
         data = json_bytes(change)

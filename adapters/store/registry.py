@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from ..adapter.manifest import MANIFEST, TENSORS
-from ..errors import RegistryError, unknown
+from ..display import best_metric, html_table
+from ..errors import MOST, RegistryError, file_errors_as, unknown
 from ..io.atomic import check_writable, version_of, write_file, write_folder
 from .index import NAME, TAG, Index
 from .journal import Records, from_store, shelves
@@ -60,6 +61,15 @@ class Registry:
     def at(cls, path: str | os.PathLike[str] | None = None) -> Registry:
         """Return the registry at `path`, else at $ADAPT_REGISTRY, else ./registry.json."""
         return cls(Path(path or os.environ.get("ADAPT_REGISTRY") or "registry.json"))
+
+    def __repr__(self) -> str:
+        return f"Registry('{self.path}')"
+
+    def _repr_html_(self) -> str:
+        known = self.adapters()
+        rows = [_shown(name, known[name]) for name in list(known)[:MOST]]
+        title = f"{self!r}: {len(known):,} adapters" + (f", the first {MOST}" if len(known) > MOST else "")
+        return html_table(title, ["adapter", "version", "versions", "task", "strategy", "metric"], rows)
 
     @property
     def store(self) -> Path:
@@ -146,7 +156,8 @@ class Registry:
     def prepare(self) -> None:
         """Raise `RegistryError` now where adding an adapter would fail later: a bad index, a disk that is full."""
         self.adapters()
-        check_writable(self.path.parent)
+        with file_errors_as(RegistryError):
+            check_writable(self.path.parent)
 
     def add(self, name: str, files: Mapping[str, bytes], entry: Mapping[str, Any]) -> str:
         """Store the files of an adapter as the current version of `name` and return that version.
@@ -314,13 +325,14 @@ class Registry:
         """
         if not (new or self._is_there()):
             raise RegistryError(f"there is no {self.path}, nor a store beside it")
-        check_writable(self.path.parent)
-        with self.locked():
-            index = Index.read(self.path, damaged=damaged)
-            before = None if damaged else dict(index.lines)
-            yield index
-            if index.lines != before or not self.path.exists():
-                write_file(self.path, index.to_bytes())
+        with file_errors_as(RegistryError):
+            check_writable(self.path.parent)
+            with self.locked():
+                index = Index.read(self.path, damaged=damaged)
+                before = None if damaged else dict(index.lines)
+                yield index
+                if index.lines != before or not self.path.exists():
+                    write_file(self.path, index.to_bytes())
 
     def _is_there(self) -> bool:
         try:
@@ -345,6 +357,13 @@ class Registry:
         finally:
             with contextlib.suppress(OSError):  # what was changed is changed; the process's end lets go of it
                 lock.release()
+
+
+def _shown(name: str, known: Mapping[str, Any]) -> list[Any]:
+    """Return an adapter as a row of a table for people."""
+    entry = known["versions"][known["current"]]
+    best = best_metric(entry.get("metrics", {}), entry.get("best"))
+    return [name, known["current"], len(known["versions"]), entry["task"], entry["strategy"], best]
 
 
 def _before(name: str, state: Mapping[str, Any]) -> str:

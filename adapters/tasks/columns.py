@@ -104,14 +104,16 @@ def choose(
 ) -> str:
     """Return the column `selected` by an option, or the first of the `usual` names among `names`.
 
-    Raises `DataError` where there is neither; its `suggestion` is `flag` with a column that is not in `without`.
+    Raises `DataError` where there is neither; its `suggestion` is `flag` with a column that is not in `without`: the
+    last one, as labels usually are, once other columns are chosen.
     """
     require(names, selected)
     column = selected or first_of(usual, names)
     if column is None:
         columns = visible(names)
-        others = [name for name in columns if name not in set(without)] or columns
-        suggestion = (flag.removesuffix("-name"), others[0]) if others else ()
+        chosen = {name for name in without if name}
+        others = [name for name in columns if name not in chosen] or columns
+        suggestion = (flag.removesuffix("-name"), others[-1 if chosen else 0]) if others else ()
         raise DataError(f"which column is {what}? give {flag}; there are {', '.join(columns)}", suggestion=suggestion)
     return column
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -104,6 +104,10 @@ class FillMask(Task):
         complete = [*before, *ids, *after]
         targets = [*[IGNORED] * len(before), *labels, *[IGNORED] * len(after)]
         return {"input_ids": complete, "attention_mask": [1] * len(complete), "labels": targets}
+
+    @property
+    def outputs_key(self) -> Hashable:
+        return type(self), self.top_k
 
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         """Return (summed negative log-likelihood, masked tokens) a feature, or the likeliest tokens at its masks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -236,10 +236,15 @@ class Task(ABC):
             return float(labels.sum())
         return float(labels.numel())
 
+    @property
+    def outputs_key(self) -> Hashable:
+        """A key that is equal for tasks whose `outputs` are the same function."""
+        return type(self)
+
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         """Return the model's output for each feature of a batch, as numpy values: by default its logits.
 
-        In a pool, a batch may be of several adapters' rows: what differs between tasks of one type comes later.
+        In a pool, a batch has rows of several adapters whose tasks have the same `outputs_key`.
         """
         inputs = {key: value for key, value in batch.items() if key not in self.label_names}
         return list(model(**inputs).logits.float().cpu().numpy())

@@ -1,4 +1,4 @@
-"""Text generation: a causal language model goes on from plain text, prompts or chats."""
+"""Text generation: a causal language model continues plain texts, prompts or chats."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from ..base.base import Base
 from ..base.snapshot import Snapshot
 from ..errors import OptionError, StrategyError, raised
 from ..evaluation.outputs import outputs
-from ..features.tokenize import encode
+from ..features.tokenize import tokenized
 from ..modules import blocks
 from ..options import build, options, plain
 from ..patches.patch import Patch
@@ -279,7 +279,7 @@ def _attached(base: Base, found: dict[str, Patch]) -> Iterator[None]:
 def _alone(base: Base, adapter: Adapter) -> list[Any]:
     """Return the logits of each text, one by one, from a transformers model with the adapter on it."""
     rows = datasets.Dataset.from_list([{"text": text} for text in TEXTS])
-    features = encode(adapter.task, rows, base, labelled=False)
+    features = tokenized(adapter.task, rows, base, labelled=False)
     with adapter.attached(base) as model:
         return outputs(adapter.task, model, features, base, batch_size=1)
 
@@ -301,14 +301,14 @@ def _neighbour(base: Base, like: Adapter, found: dict[str, Patch]) -> Adapter:
 
 def _spellings(kind: type[Any]) -> set[str]:
     """Return the flags of a section, but those of the rate, which is the strategy's."""
-    known = options(kind).values()  # type: ignore[arg-type]
+    known = options(kind).values()
     return {s for o in known for s in (o.flag, *o.aliases)} - {"--learning-rate", "--lr"}
 
 
 def _others(strategy: Any) -> Iterator[Any]:
     """Yield the strategy with one option or another changed, as far as it takes the value."""
     for field in dataclasses.fields(strategy):
-        option = options(type(strategy))[field.name]  # type: ignore[arg-type]
+        option = options(type(strategy))[field.name]
         value = getattr(strategy, field.name)
         tries: list[Any] = [None] if option.optional else []
         if isinstance(option.type, tuple):

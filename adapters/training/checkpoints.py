@@ -27,10 +27,10 @@ import filelock
 import torch
 from torch import Tensor
 
-from ..errors import AdapterkitError, RegistryError, TrainingError
+from ..errors import AdapterkitError, FileError, TrainingError
 from ..io import bitplanes
 from ..io import tensors as tensorfile
-from ..io.atomic import json_bytes, sha256, write_file, write_folder
+from ..io.atomic import json_bytes, remove, sha256, write_file, write_folder
 from ..io.untrusted import parse_json, read_file
 from ..settings import RUN_FILE, SavingOptions
 from ..watch import Watch
@@ -91,7 +91,7 @@ class Checkpoints:
                 self.number = 1 + max((number for number, _, _ in committed(self.folder)), default=0)
             target = self.folder / f"checkpoint-{self.number:04d}-{step:08d}"
             write_folder(target, self._files(checkpoint, step))
-        except (RegistryError, OSError) as error:
+        except (FileError, OSError) as error:
             self.watch.note("checkpoint", f"not written: {error}")
             return False
         self._clear()
@@ -151,10 +151,8 @@ class Checkpoints:
         found = committed(self.folder)
         own = [path for number, _, path in found if number == self.number]
         for path in [p for n, _, p in found if n != self.number] + own[: -self.options.save_total_limit]:
-            gone = path.with_name(f".deleted-{path.name}")
-            with contextlib.suppress(OSError):
-                path.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            with contextlib.suppress(FileError):
+                remove(path)
 
     def close(self) -> None:
         """Let others have the folder."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..features.feed import Feed
 from ..features.length_batches import Batches
-from ..features.tokenize import encode
+from ..features.tokenize import tokenized
 from ..runtime import processes
 from ..settings import TrainingOptions
 from .run_state import SPLITS, Run
@@ -27,7 +27,7 @@ def encoded(run: Run) -> dict[str, Feed]:
 def features_of(run: Run, labelled: Sequence[str] = SPLITS) -> dict[str, Dataset]:
     """Tokenise the rows of a run, with labels in some splits."""
     with processes.first_of_node_first():
-        return {s: encode(run.task, run.data[s], run.base, labelled=s in labelled, watch=run.watch) for s in SPLITS}
+        return {s: tokenized(run.task, run.data[s], run.base, labelled=s in labelled, watch=run.watch) for s in SPLITS}
 
 
 def batches_of(feed: Feed, options: TrainingOptions, processes: int) -> Batches:

@@ -37,7 +37,7 @@ def predictions_of(run: Run, features: Dataset | Feed) -> list[Any]:
     """Return what the run's model predicts for the validation rows."""
     size = run.options.per_device_eval_batch_size
     deal = not is_sharded(run.model.parameters())  # else every process has to take part in every batch
-    said = outputs(run.task, run.model, features, run.base, batch_size=size, watch=run.watch, deal=deal)
+    said = outputs(run.task, run.model, features, run.base, batch_size=size, watch=run.watch, distributed=deal)
     return run.task.predictions(said, run.features["validation"], run.data["validation"])
 
 

@@ -16,7 +16,7 @@ from ..adapter.adapter import Adapter
 from ..base.base import Base
 from ..errors import StrategyError, TrainingError
 from ..evaluation.outputs import largest_difference, outputs
-from ..features.tokenize import encode
+from ..features.tokenize import tokenized
 from ..metrics import Metrics
 from ..options import plain
 from ..probe import search
@@ -90,7 +90,7 @@ def train(
         task = task.calibrate(predictions, data["validation"])
         adapter = adapter_of(run, task, about)
         validation = task.metrics(predictions, data["validation"])
-        few = encode(task, data["validation"].select(range(min(8, len(data["validation"])))), base, labelled=False)
+        few = tokenized(task, data["validation"].select(range(min(8, len(data["validation"])))), base, labelled=False)
         live = outputs(task, run.model, few, base, batch_size=8)
     _check_saved(adapter, strategy, base, few, live)
     seconds = time.perf_counter() - began

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..base.base import Base
-from ..errors import TrainingError
+from ..errors import FileError, TrainingError
 from ..evaluation.outputs import largest_difference
 from ..features import cache
 from ..features.feed import Feed, chunks, rows
@@ -206,8 +206,8 @@ def fill_cache(
     if store and rank_on_node == 0 and not cached.from_disk:
         try:
             cached.write_to_disk(mixed)
-        except OSError as error:
-            watch.note("trunk", f"hidden states not saved for later runs: {error.strerror or error}")
+        except FileError as error:
+            watch.note("trunk", f"hidden states not saved for later runs: {error}")
     return cached
 
 

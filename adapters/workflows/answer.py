@@ -132,6 +132,7 @@ class Answering:
         base: str | None = None,
         batch_size: int = 64,
         max_bytes: int | None = None,
+        device: str | None = None,
         allow_base_mismatch: bool = False,
         watch: Watch | None = None,
     ) -> Iterator[list[Answered]]:
@@ -148,6 +149,7 @@ class Answering:
             registry=self.registry,
             batch_size=batch_size,
             max_bytes=max_bytes,
+            device=device,
             allow_base_mismatch=allow_base_mismatch,
         ) as pool:
             for chunk in self._chunks(batch_size):

@@ -66,13 +66,15 @@ def evaluate_adapter(
     split: str | None = None,
     base: str | None = None,
     allow_base_mismatch: bool = False,
+    device: str | None = None,
     watch: Watch | None = None,
 ) -> EvaluationReport:
     """Evaluate NAME or NAME@VERSION on a file, a data set, or else on the rows of its own run.
 
     `split` defaults to test where there is such a split, else to validation; a `test_file` is the test split. `base`
-    is where to load the base from if it was moved. Raises `DataError` for rows that the task can't read, and
-    `AdapterError` for another base than the adapter's unless `allow_base_mismatch`.
+    is where to load the base from if it was moved, `device` where to run it, by default the CPU. Raises `DataError`
+    for rows that the task can't read, `PoolError` for a device that isn't there, and `AdapterError` for another base
+    than the adapter's unless `allow_base_mismatch`.
     """
     if test_file and dataset:
         raise DataError(f"give --test-file {test_file} or --dataset {dataset}, not both")
@@ -87,9 +89,12 @@ def evaluate_adapter(
 
     from ..base.base import Base
     from ..evaluation.evaluate import evaluate
+    from ..pool.routed_base import device_of
 
     stored = adapter.manifest["base"]
     loaded = Base.from_manifest(stored, registry.locate(stored["name"]) if base is None else base)
+    if device is not None:
+        loaded.model.to(device_of(device))
     if allow_base_mismatch:
         adapter = adapter.moved_to(loaded)
         if adapter.mismatch:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ..display import metric_text
 from ..errors import printable
 from ..watch import Watch
 
@@ -31,6 +30,7 @@ class TerminalWatch(Watch):
             disable=not self.console.is_terminal,
         )
         self.task: Any = None
+        self.epochs = False  # whether the header of their table is printed
 
     def note(self, topic: str, text: str) -> None:
         """Print a remark."""
@@ -52,8 +52,10 @@ class TerminalWatch(Watch):
         self.progress.update(self.task, advance=steps, values=_values_text(values))
 
     def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
-        """Print an epoch's loss and validation metrics."""
-        self.note(f"epoch {number}/{of}", metric_text(metrics))
+        """Print an epoch's loss and validation metrics as a row of a table."""
+        for line in epoch_lines(number, of, metrics, header=number == 1 or not self.epochs):
+            self.console.print(printable(line), soft_wrap=True)
+        self.epochs = True
 
 
 class NotebookWatch(Watch):
@@ -87,8 +89,19 @@ class NotebookWatch(Watch):
         self.bars[-1].update(steps)
 
     def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
-        """Print an epoch's loss and validation metrics."""
-        self.note(f"epoch {number}/{of}", metric_text(metrics))
+        """Print an epoch's loss and validation metrics as a row of a table."""
+        from tqdm.auto import tqdm
+
+        for line in epoch_lines(number, of, metrics, header=number == 1):
+            tqdm.write(printable(line))
+
+
+def epoch_lines(number: int, of: int, metrics: Mapping[str, float], *, header: bool) -> list[str]:
+    """Return an epoch's row of a table of metrics, below the names of the columns where `header` asks for them."""
+    widths = {name: max(len(name), 8) for name in metrics}
+    row = f"{f'{number}/{of}':<11}" + "  ".join(f"{value:>{widths[name]}.3f}" for name, value in metrics.items())
+    names = f"{'epoch':<11}" + "  ".join(f"{name:>{widths[name]}}" for name in metrics)
+    return [names, row] if header else [row]
 
 
 def auto_watch() -> Watch:

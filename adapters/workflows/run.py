@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..data import splits as data
 from ..data.splits import Splits
-from ..discovery import find
+from ..discovery import find_plugin
 from ..display import best_metric, html_table, metric_rows
 from ..display import size as size_text
-from ..errors import OptionError, unknown
+from ..errors import OptionError, RegistryError, unknown
 from ..io.atomic import json_bytes, sha256
-from ..options import build, plain
+from ..options import build, options, plain
 from ..runtime import processes
 from ..runtime.trackers import check_trackers, tracked
 from ..settings import AS_IS, DataOptions
@@ -92,7 +92,7 @@ def ready(plan: Plan, *, base: Base | None = None, splits: Splits | None = None,
     with processes.first_of_node_first():
         splits = data.load(plan.data, watch) if splits is None else splits.copy()
     name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
-    task = _task(plan, splits["train"], watch).with_columns(splits["train"].column_names)
+    task = _task(plan, splits["train"]).with_columns(splits["train"].column_names)
     for split, rows in splits.sets.items():
         task.check(rows, splits.files[split])
     task = task.fit(splits["train"])
@@ -100,10 +100,12 @@ def ready(plan: Plan, *, base: Base | None = None, splits: Splits | None = None,
     for split, rows in splits.sets.items():
         task.check(rows, splits.files[split])
     sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in splits.sets.items())
+    inferred = "" if plan.task_name else " (inferred from the columns; --task overrides)"
+    summary = f": {task.summary()}" if task.summary() else ""
+    watch.note("task", f"{task.name}{inferred}{summary}")
     watch.note("data", f"{splits.name}: {sizes} rows; {task.describe_columns()}")
     for remark in splits.notes:
         watch.note("", remark)
-    watch.note("task", f"{task.name}: {summary}" if (summary := task.summary()) else task.name)
 
     from ..base.base import Base
 
@@ -120,9 +122,7 @@ def ready(plan: Plan, *, base: Base | None = None, splits: Splits | None = None,
     if base.max_length and task.max_seq_length > base.max_length:
         watch.note("", f"max_seq_length={task.max_seq_length}, but the base takes {base.max_length}: that is used")
         task = replace(task, max_seq_length=base.max_length)
-    shown = {k: v for k, v in plain(plan.strategy).items() if v not in (None, [])}
-    shown |= {RATE: AUTO} if plan.auto_rate else {}
-    watch.note("strategy", f"{plan.strategy_name}: " + ", ".join(f"{k}={v}" for k, v in shown.items()))
+    watch.note("strategy", plan.strategy_name + "".join(f", {text}" for text in _chosen(plan)))
     return Ready(name, splits, task, base)
 
 
@@ -146,11 +146,13 @@ def run(
     """
     processes.begin()
     watch = (watch or Watch()) if processes.index() == 0 else Watch()
-    found = find(plan.strategy_name)
+    found = find_plugin(plan.strategy_name)
     registry.prepare()
     check_trackers(plan.saving.report_to)
     on = ready(plan, base=base, splits=splits, watch=watch)
     name, splits, task, base = on.name, on.splits, on.task, on.base
+    if replaced := _replaced(registry, name, task.name, overwrite=plan.saving.overwrite):
+        watch.note("replaces", replaced)
 
     from ..evaluation.evaluate import evaluate, metrics_plain
     from ..training.train import train
@@ -186,7 +188,7 @@ def run(
         metrics = {"validation": metrics_plain(trained.validation)}
         if "test" in splits:
             size = plan.training.per_device_eval_batch_size
-            measured = evaluate(base, trained.adapter, splits["test"], batch_size=size, watch=watch, deal=True)
+            measured = evaluate(base, trained.adapter, splits["test"], batch_size=size, watch=watch, distributed=True)
             metrics["test"] = metrics_plain(measured.metrics)
         trained.adapter.manifest["strategy"]["options"] = plain(plan.strategy)
         trained.adapter.manifest |= {"parameters": trained.trained_parameters, "metrics": metrics}
@@ -210,6 +212,34 @@ def run(
         )
         watch.result(report.plain())
     return report
+
+
+def _chosen(plan: Plan) -> list[str]:
+    """Return the options of a plan's strategy that aren't at their defaults, as name=value."""
+    defaults = {name: option.default for name, option in options(type(plan.strategy)).items()}
+    values = {f.name: getattr(plan.strategy, f.name) for f in fields(plan.strategy)}
+    chosen = {name: value for name, value in values.items() if value != defaults[name]}
+    chosen |= {RATE: AUTO} if plan.auto_rate else {}
+    return [f"{name}={','.join(value) if isinstance(value, tuple) else value}" for name, value in chosen.items()]
+
+
+def _replaced(registry: Registry, name: str, task: str, *, overwrite: bool) -> str | None:
+    """Return the version and metric that a run under `name` replaces, or None where the name is free.
+
+    Raises `RegistryError` where that adapter is for another task, unless it may be overwritten.
+    """
+    entry = registry.adapters().get(name)
+    if entry is None:
+        return None
+    current = {**entry, **entry["versions"][entry["current"]]}
+    if current["task"] != task and not overwrite:
+        raise RegistryError(
+            f"'{name}' is an adapter for {current['task']}, and this run is for {task}; give another --name, or "
+            "--overwrite",
+            suggestion=("--overwrite",),
+        )
+    best = best_metric(current["metrics"], current.get("best"))
+    return f"{name}@{entry['current']}, {best}; adapt rollback {name} restores it"
 
 
 def _encoded(plan: Plan, on: Ready, trained: Trained, watch: Watch) -> Trained:
@@ -266,13 +296,12 @@ def _cut(splits: Splits, options: DataOptions, seed: int, task: Task) -> None:
         data.cut_validation(splits, options.validation_split_percentage, seed, strata)
 
 
-def _task(plan: Plan, train: Dataset, watch: Watch) -> Task:
+def _task(plan: Plan, train: Dataset) -> Task:
     """Make the task that the plan names, or the one that fits the first row."""
     name = plan.task_name
     if name is None:
         first = {key: value for key, value in train[0].items() if key != data.LINE}
         name = infer_task(first, plan.task_options)
-        watch.note("task", f"{name}, inferred from the columns; --task chooses another")
     cls = task_class(name)
     own = {f.name for f in fields(cls)}
     for key in plan.task_options:

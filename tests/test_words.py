@@ -1,0 +1,228 @@
+"""Identifiers, docstrings, help and messages use the field's words, not private ones."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted(path for folder in ("adapters", "plugins", "cli") for path in (ROOT / folder).rglob("*.py"))
+NAMES = {
+    "found",
+    "given",
+    "known",
+    "lies",
+    "made",
+    "own",
+    "said",
+    "sits",
+    "stands",
+    "taken",
+    "there",
+    "told",
+    "where",
+    "whole",
+}
+"""Names that say nothing about a value: name the thing (`rows`, `options`, `metrics`, `path`)."""
+PARTS = {"asked", "kept", "keeps", "lived", "said", "says", "stands", "tells", "told"}
+"""Not even a part of a name."""
+TEXT = re.compile(
+    r"\b(asked|asks|kept|keeps|lived|said|says?|sits|stands|tells?|told|what came of|what is there"
+    r"|as a whole|the whole of|goes on|given)\b",
+    re.IGNORECASE,
+)
+"""Not in docstrings, help and messages: cached, saved, returned, reported, requested, inferred, passed."""
+UNCLEAN: tuple[str, ...] = (
+    "adapters/adapter/adapter.py",
+    "adapters/adapter/diff.py",
+    "adapters/adapter/manifest.py",
+    "adapters/adapter/model_card.py",
+    "adapters/adapter/peft_config.py",
+    "adapters/base/added_tokens.py",
+    "adapters/base/base.py",
+    "adapters/base/checkpoint.py",
+    "adapters/base/digest_cache.py",
+    "adapters/base/fingerprint.py",
+    "adapters/base/stub.py",
+    "adapters/base/tracing.py",
+    "adapters/base/word_vector_files.py",
+    "adapters/base/word_vectors.py",
+    "adapters/convert/combine.py",
+    "adapters/convert/compress.py",
+    "adapters/convert/export.py",
+    "adapters/convert/merge.py",
+    "adapters/convert/peft_import.py",
+    "adapters/convert/peft_parity.py",
+    "adapters/convert/peft_reader.py",
+    "adapters/discovery.py",
+    "adapters/display.py",
+    "adapters/errors.py",
+    "adapters/features/length_batches.py",
+    "adapters/io/atomic.py",
+    "adapters/io/bitplanes.py",
+    "adapters/io/tensors.py",
+    "adapters/io/untrusted.py",
+    "adapters/modules.py",
+    "adapters/options.py",
+    "adapters/patches/bottleneck.py",
+    "adapters/patches/encoded.py",
+    "adapters/patches/low_rank.py",
+    "adapters/patches/patch.py",
+    "adapters/patches/peft_layer.py",
+    "adapters/patches/prefix.py",
+    "adapters/patches/replace.py",
+    "adapters/plugin_tools/install.py",
+    "adapters/plugin_tools/inventory.py",
+    "adapters/plugin_tools/scaffold.py",
+    "adapters/pool/expansion.py",
+    "adapters/pool/loaded_adapter.py",
+    "adapters/pool/pool.py",
+    "adapters/pool/requests.py",
+    "adapters/pool/routed_base.py",
+    "adapters/pool/routing.py",
+    "adapters/probe/examples.py",
+    "adapters/probe/model.py",
+    "adapters/probe/search.py",
+    "adapters/probe/solver.py",
+    "adapters/runtime/precision.py",
+    "adapters/runtime/processes.py",
+    "adapters/runtime/sharding.py",
+    "adapters/runtime/stop_signals.py",
+    "adapters/runtime/trackers.py",
+    "adapters/settings.py",
+    "adapters/store/hub.py",
+    "adapters/store/hub_client.py",
+    "adapters/store/index.py",
+    "adapters/store/journal.py",
+    "adapters/store/maintenance.py",
+    "adapters/store/registry.py",
+    "adapters/store/version_files.py",
+    "adapters/strategy.py",
+    "adapters/testing/bench.py",
+    "adapters/testing/rules.py",
+    "adapters/testing/runs.py",
+    "adapters/testing/suite.py",
+    "adapters/testing/worker.py",
+    "adapters/training/accelerate_setup.py",
+    "adapters/training/checkpoints.py",
+    "adapters/training/fit.py",
+    "adapters/training/head_inputs.py",
+    "adapters/training/loop.py",
+    "adapters/training/lr_finder.py",
+    "adapters/training/param_groups.py",
+    "adapters/training/steps.py",
+    "adapters/training/train.py",
+    "adapters/training/training_state.py",
+    "adapters/training/trunk.py",
+    "adapters/training/trunk_cache.py",
+    "adapters/watch.py",
+    "adapters/workflows/answer.py",
+    "adapters/workflows/estimate.py",
+    "adapters/workflows/meters.py",
+    "adapters/workflows/outlook.py",
+    "adapters/workflows/plan.py",
+    "adapters/workflows/progress.py",
+    "adapters/workflows/python_api.py",
+    "adapters/workflows/reach.py",
+    "adapters/workflows/recorded_rows.py",
+    "adapters/workflows/run.py",
+    "adapters/workflows/search_space.py",
+    "adapters/workflows/tune.py",
+    "cli/common.py",
+    "cli/compress.py",
+    "cli/demo.py",
+    "cli/diff.py",
+    "cli/doctor.py",
+    "cli/export.py",
+    "cli/gc.py",
+    "cli/import.py",
+    "cli/launch.py",
+    "cli/list.py",
+    "cli/main.py",
+    "cli/merge.py",
+    "cli/plan.py",
+    "cli/plugins.py",
+    "cli/predict.py",
+    "cli/registry.py",
+    "cli/resume.py",
+    "cli/run.py",
+    "cli/show.py",
+    "cli/strategies.py",
+    "cli/tag.py",
+    "cli/tune.py",
+    "cli/verify.py",
+    "cli/writing.py",
+    "plugins/bitfit.py",
+    "plugins/bottleneck.py",
+    "plugins/ia3.py",
+    "plugins/layerwise.py",
+    "plugins/lora.py",
+    "plugins/peft.py",
+    "plugins/prefix.py",
+)
+"""Files that are not clean yet: this list only shrinks."""
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def defined(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield every name that a file defines: functions, classes, arguments, variables, attributes, imports' aliases."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
+        elif isinstance(node, ast.alias) and node.asname:
+            yield 0, node.asname
+
+
+def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield docstrings, help texts and messages: every string of more than one word."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value.strip():
+            yield node.lineno, node.value
+
+
+def private_words(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    faults = []
+    for line, name in defined(tree):
+        parts = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().strip("_").split("_")
+        if "_".join(parts) in NAMES or PARTS & {*parts}:
+            faults.append(f"{name_of(path)}:{line}: the name {name}")
+    for line, text in texts(tree):
+        faults += [f"{name_of(path)}:{line}: '{match[0]}' in {text.strip()[:60]!r}" for match in TEXT.finditer(text)]
+    return faults
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_uses_the_fields_words(path: Path) -> None:
+    if name_of(path) in UNCLEAN:
+        pytest.skip("not clean yet")
+    assert private_words(path) == []
+
+
+def test_the_list_of_files_that_are_not_clean_names_files_that_exist() -> None:
+    assert [name for name in UNCLEAN if not (ROOT / name).exists()] == []
+
+
+def test_private_words_are_noticed(tmp_path: Path) -> None:
+    source = tmp_path / "a.py"
+    source.write_text('def told(own):\n    "Return what it says."\n    kept_rows = own\n    return kept_rows\n')
+    tree = ast.parse(source.read_text())
+    assert [name for _, name in defined(tree)] == ["told", "own", "kept_rows"]
+    assert [match[0] for _, text in texts(tree) for match in TEXT.finditer(text)] == ["says"]
+
+
+if __name__ == "__main__":
+    print("\n".join(fault for path in FILES for fault in private_words(path)))
