@@ -96,7 +96,7 @@ def requests(base: Base, folders: list[Path], peft: Peft, count: int) -> dict[st
             pool.load(folder.name)
         return turns(
             {
-                "pool, the same adapter": lambda: pool.outputs(text, ["a0"]),
+                "pool, the same adapter": lambda: pool.outputs(text, "a0"),
                 "pool, another adapter": lambda: pool.outputs(text, dice.choice(peft.names)),
                 "PEFT, the same adapter": lambda: peft.mixed(text, None),
                 "PEFT, another adapter": lambda: peft.loop(text, [dice.choice(peft.names)]),
@@ -151,7 +151,9 @@ def heads(base: Base, folder: Path, count: int) -> dict[str, Any]:
         return turns(
             {
                 "bare base": lambda: bare(base, texts),
-                "pool": lambda: pool.outputs([t for t in texts for _ in folders], [f.name for f in folders] * 16),
+                "pool": lambda: pool.outputs(
+                    [t for t in texts for _ in folders], adapter_of_each=[f.name for f in folders] * 16
+                ),
                 "one pass and eight linear heads": lambda: bare(base, texts, linear),
             },
             count,

@@ -777,6 +777,65 @@ def test_rows_that_lack_something_are_named(tiny_base: Base, tmp_path: Path) -> 
     assert tiny_base.serving == 0
 
 
+def test_adapters_are_named_in_one_of_three_ways(tiny_base: Base) -> None:
+    adapters = {"a": made.adapter(tiny_base, classes(2)), "b": made.adapter(tiny_base, classes(3), seed=1)}
+    wanted = {name: predict(tiny_base, adapter, TEXTS) for name, adapter in adapters.items()}
+    with Pool(tiny_base, adapters) as pool:
+        same(pool.predict(TEXTS, adapter="b"), wanted["b"])
+        both = pool.predict(TEXTS, adapters=["b", "a"])
+        same(both, [{"b": b, "a": a} for a, b in zip(wanted["a"], wanted["b"], strict=True)])
+        same(pool.predict(TEXTS[0], adapters=["a", "b"]), {name: wanted[name][0] for name in ("a", "b")})
+        same(pool.predict(TEXTS[:2], adapter_of_each=["b", "a"]), [wanted["b"][0], wanted["a"][1]])
+        assert [len(logits) for logits in pool.outputs(TEXTS[0], adapters=["a", "b"]).values()] == [2, 3]
+        for names, message in (
+            ({"adapter": ["a", "b"]}, "adapter must be one name, got list; adapters= answers each text with each"),
+            ({"adapter": "a", "adapters": ["b"]}, "adapter, adapters and adapter_of_each exclude each other"),
+            ({"adapters": []}, "adapters must have at least one name"),
+            ({"adapter_of_each": "a"}, "a name for each of 5 texts, got 1"),
+            ({}, "which adapter"),
+        ):
+            with pytest.raises(PoolError, match=message):
+                pool.predict(TEXTS, **names)
+
+
+@pytest.mark.parametrize("call", ["predict", "outputs"])
+def test_rows_come_as_a_text_a_dict_or_any_collection_of_them(call: str, tiny_base: Base) -> None:
+    import datasets
+    import pandas as pd
+
+    with Pool(tiny_base, {"a": made.adapter(tiny_base, classes(2))}) as pool:
+        ask = getattr(pool, call)
+        rows = [{"text": text} for text in TEXTS]
+        wanted = [ask(text, "a") for text in TEXTS]
+        collections = [TEXTS, tuple(TEXTS), iter(TEXTS), rows, pd.DataFrame(rows), datasets.Dataset.from_list(rows)]
+        for collection in collections:
+            for one, other in zip(ask(collection, "a"), wanted, strict=True):
+                if call == "predict":
+                    same(one, other)
+                else:
+                    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+        for wrong, kind in ((3, "int"), (None, "None"), (b"text", "bytes"), (Path("a.csv"), "path")):
+            with pytest.raises(DataError, match=f"expected, got .*{kind}"):
+                ask(wrong, "a")
+
+
+def test_a_registry_opens_its_base(stocked: tuple[Base, Registry, dict[str, Adapter]], tmp_path: Path) -> None:
+    base, registry, adapters = stocked
+    wanted = predict(base, adapters["a0"], TEXTS)
+    for source in (registry, registry.path, str(registry.path)):
+        with Pool(source) as pool:
+            assert pool.base.fingerprint == base.fingerprint
+            same(pool.predict(TEXTS, "a0"), wanted)
+    with Pool(registry.path, base=base) as pool:
+        assert pool.base is base
+        assert repr(pool).startswith(f"<Pool on {base.name}: 0 adapters loaded, 0 B>")
+        assert repr(pool.stats()) == "<Stats 0 hits, 0 misses, 0 evictions; 0 loaded, 0 B; 0 rows of 0 adapters>"
+    with pytest.raises(PoolError, match="two bases"):
+        Pool(base, base=base)
+    with pytest.raises(PoolError, match="two registries"):
+        Pool(registry, registry=registry)
+
+
 def test_a_dtype_is_given_by_its_name_too(tiny_base: Base) -> None:
     adapters = {"a": made.adapter(tiny_base, classes())}
     with Pool(tiny_base, adapters, dtype="float64", device="cpu") as named, Pool(tiny_base, adapters) as plain:
@@ -851,6 +910,6 @@ def test_each_adapter_names_as_many_masked_words_as_its_task_does(tiny_base: Bas
     few, more = (made.adapter(tiny_base, fill(text_column_name=("text",), top_k=k), "lora", seed=k) for k in (2, 4))
     text = f"a {tiny_base.tokenizer.mask_token} text"
     with Pool(tiny_base, {"few": few, "more": more}) as pool:
-        answers = pool.predict([text] * 3, ["few", "more", "few"])
+        answers = pool.predict([text] * 3, adapter_of_each=["few", "more", "few"])
     assert [len(answer["words"]) for answer in answers] == [2, 4, 2]
     assert [a["word"] for a in answers[1]["words"]] == [a["word"] for a in predict(tiny_base, more, text)["words"]]

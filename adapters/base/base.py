@@ -221,8 +221,6 @@ class Base:
         """Load from `name` the base of a manifest's entry, at its revision and in its quantization."""
         return cls.load(name, revision=entry["revision"], quantization=entry.get("quantization", "no"))
 
-    again = from_manifest
-
     @functools.cached_property
     def is_causal(self) -> bool:
         """Whether a token's output is independent of later tokens, tested on two texts that differ in the last one."""
@@ -272,9 +270,6 @@ class Base:
         """The parent's token ids of each added token."""
         assert self.parent is not None
         return [self.parent.tokenizer(token, add_special_tokens=False)["input_ids"] for token in self.added_tokens]
-
-    def __repr__(self) -> str:
-        return f"<Base {self.describe()}>"
 
     def describe(self) -> str:
         """Return name, architecture and size in one line."""
