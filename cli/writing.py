@@ -33,11 +33,11 @@ class _Layout:
 
     def record(self, one: Answered, *, answers_first: bool) -> dict[str, Any]:
         """Return a row and its answers."""
-        said: dict[str, Any] = one.said
+        said: dict[str, Any] = one.answers
         if self.several:
             said = {name: self.answering.headline(name, answer) for name, answer in said.items()} if self.flat else said
         else:
-            ((name, said),) = one.said.items()
+            ((name, said),) = one.answers.items()
             if self.routed and self.flat:
                 said = {"answer": self.answering.headline(name, said), "score": said.get("score")}
         fields: dict[str, Any] = {}
@@ -58,7 +58,7 @@ def records(answering: Answering, chunks: Iterator[list[Answered]], form: str, b
     """Yield rows with their answers as they are to be written, each chunk counted by `bar`."""
     layout = _Layout(
         answering=answering,
-        given=answering.given,
+        given=answering.source,
         columns=answering.columns,
         several=len(answering.names) > 1,
         routed=not answering.names,

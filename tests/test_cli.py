@@ -243,7 +243,7 @@ MISTAKES = {
     ),
     "config without a strategy": (["run", "--config", "blank.yaml"], "no file 'no.csv'"),
     "config value": (["run", "--config", "bad.yaml"], "--num-train-epochs must be an integer, got 'many'"),
-    "config list": (["run", "--config", "list.yaml"], "option: value pairs were expected, not a list"),
+    "config list": (["run", "--config", "list.yaml"], "expected pairs of option: value, got a list"),
     "adapter": (["predict", "nothing", "a text"], "no adapter named 'nothing', since there is no registry.json"),
     "no adapter": (["predict", "--file", "rows.csv"], "rows.csv: which adapter? name one before the texts, or in"),
     "no text": (["predict", "--file", "no.txt"], "no file 'no.txt'; '.' holds empty.csv, odd.json, one.csv"),

@@ -608,11 +608,11 @@ def test_merge_writes_models_and_registers_sums_that_every_command_knows(
 
 MISTAKES = {
     "no name": (["merge"], "Missing argument 'NAME[:WEIGHT]...'"),
-    "nowhere": (["merge", "a", "b"], "nowhere to put it: give --out DIR for a model, --name NAME for an adapter, or"),
-    "nowhere alone": (["merge", "a"], "nowhere to put it"),
-    "weight": (["merge", "a:much", "b", "--name", "ab"], "'a:much': 'much' is not a number; NAME:WEIGHT was"),
-    "no weight": (["merge", "a:", "b", "--name", "ab"], "'a:': '' is not a number"),
-    "nan": (["merge", "a:nan", "b", "--name", "ab"], "'a:nan': 'nan' is not a number"),
+    "nowhere": (["merge", "a", "b"], "no destination; expected --out DIR for a model, --name NAME for an adapter, or"),
+    "nowhere alone": (["merge", "a"], "no destination"),
+    "weight": (["merge", "a:much", "b", "--name", "ab"], "'a:much': weight 'much' is not a number; expected"),
+    "no weight": (["merge", "a:", "b", "--name", "ab"], "'a:': weight '' is not a number"),
+    "nan": (["merge", "a:nan", "b", "--name", "ab"], "'a:nan': weight 'nan' is not a number"),
     "adapter": (["merge", "a", "bb", "--name", "ab"], "no adapter named 'bb'; did you mean 'b'? registered: a, b"),
     "version": (["merge", "a@zz:0.5", "b", "--name", "ab"], "no version of a named 'zz'"),
     "name": (["merge", "a", "b", "--name", "a/b"], "'a/b' is no adapter's name"),

@@ -133,7 +133,7 @@ def test_verify_finds_files_missing_and_too_many(shop: Registry, adapt: Adapt) -
     assert {Path(row["where"]).name: row["what"] for row in rows} == {
         "adapter_config.json": "No such file or directory",
         "notes.txt": "is not part of the adapter",
-        "entry.json": "is no entry",
+        "entry.json": "is no entry: number is missing",
     }
 
 

@@ -63,7 +63,7 @@ def compress(
     1bit is fitted on. Raises `NothingToGain`.
     """
     watch = watch or Watch()
-    encoded = tokenized(base, adapter, encoding, splits["train"] if encoding == "1bit" else None, watch=watch)
+    encoded = encode(base, adapter, encoding, splits["train"] if encoding == "1bit" else None, watch=watch)
     found = {}
     for when, one in (("before", adapter), ("after", encoded)):
         metrics = {
@@ -86,7 +86,7 @@ def _told(found: Mapping[str, Any], best: str) -> str:
     return f"{', '.join(each)} ({split})"
 
 
-def tokenized(
+def encode(
     base: Base, adapter: Adapter, encoding: str, rows: Dataset | None = None, *, watch: Watch | None = None
 ) -> Adapter:
     """Return an adapter in an encoding; 1bit's scales are fitted on labelled `rows`, where they are given.

@@ -18,7 +18,8 @@ _DEEPEST = 64
 _FEW_VALUES, _BYTES_A_VALUE = 250_000, 16  # ours take 20 bytes and more each; `{},` would take 40 times its own
 
 _PART = "[A-Za-z0-9_][A-Za-z0-9_-]*"
-_NAME = re.compile(rf"{_PART}(?:[./]{_PART})*")
+NAME_PATTERN = rf"{_PART}(?:[./]{_PART})*"
+"""Parts between dots or slashes, none of them empty: no path from the root, and none that leads out of a folder."""
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.?)*+(?:"|\Z)', re.DOTALL)  # possessive: no input makes it go back
 _NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -28,7 +29,7 @@ def is_name(value: Any) -> bool:
 
     So none is a path from the root, or leads out of a folder.
     """
-    return isinstance(value, str) and len(value) <= 512 and _NAME.fullmatch(value) is not None
+    return isinstance(value, str) and len(value) <= 512 and re.fullmatch(NAME_PATTERN, value) is not None
 
 
 @contextlib.contextmanager

@@ -13,16 +13,8 @@ from typing import Any
 from ..errors import RegistryError
 from ..io.atomic import json_bytes
 from ..io.untrusted import parse_json, read_file
+from .schema import SCHEMA, check_adapter
 
-SCHEMA = (1, 0)
-"""docs/registry.schema.json; a new minor adds keys that a reader may pass over, a new major doesn't let it."""
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,95}")
-VERSION = re.compile(r"[0-9a-f]{16}")
-TAG = re.compile(r"(?![0-9a-f]*$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,95}(\.[0-9]+)?")
-
-_ENTRY_KEYS = {"number": int, "task": str, "strategy": str, "base": dict, "bytes": int, "metrics": dict}
 MOST = 256 << 20  # bytes of registry.json: 400,000 versions
 _LONG = re.compile(rb'"[^"]{65536}')
 _SHORT = 1 << 16  # bytes of one adapter: a hundred versions
@@ -72,10 +64,9 @@ class Index(Mapping[str, dict[str, Any]]):
     def __getitem__(self, name: str) -> dict[str, Any]:
         try:
             known = _value(self.lines[name][len(name) + 4 :])
-        except ValueError:
-            known = None
-        if not _is_adapter(name, known):
-            raise RegistryError(f"'{self.path}': '{name}' is no entry; {_AGAIN}")
+            check_adapter(name, known)
+        except ValueError as error:
+            raise RegistryError(f"'{self.path}': '{name}' is no entry: {error}; {_AGAIN}") from None
         return dict(known)
 
     def kept(self, name: str) -> dict[str, Any]:
@@ -183,32 +174,3 @@ def _schema(version: Any) -> tuple[int, int]:
 
 def _dotted(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
-
-
-def _is_adapter(name: str, known: Any) -> bool:
-    versions = known.get("versions") if isinstance(known, dict) else None
-    if not isinstance(versions, dict):
-        return False
-    tags, folder = known.get("tags", {}), known.get("folder", name)
-    return (
-        bool(NAME.fullmatch(name))
-        and isinstance(known.get("current"), str)
-        and known["current"] in versions
-        and all(VERSION.fullmatch(version) and is_entry(entry) for version, entry in versions.items())
-        and isinstance(tags, dict)
-        and all(
-            TAG.fullmatch(tag) and isinstance(version, str) and version in versions for tag, version in tags.items()
-        )
-        and isinstance(folder, str)
-        and bool(FOLDER.fullmatch(folder))
-    )
-
-
-def is_entry(entry: Any) -> bool:
-    """Tell whether this is what an index may say of a version."""
-    return (
-        isinstance(entry, dict)
-        and all(isinstance(entry.get(key), kind) for key, kind in _ENTRY_KEYS.items())
-        and isinstance(entry["base"].get("name"), str)
-        and all(isinstance(measured, dict) for measured in entry["metrics"].values())
-    )

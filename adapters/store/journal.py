@@ -19,7 +19,8 @@ from typing import Any
 
 from ..io.atomic import json_bytes, sha256, write_file
 from ..io.untrusted import parse_json, read_file
-from .index import NAME, TAG, VERSION, Index
+from .index import Index
+from .schema import NAME, TAG, VERSION
 from .version_files import UNREADABLE, check_no_link, passes, read_entry
 
 CHANGE = re.compile(r"[0-9]{6,}-[0-9a-f]{12}\.json")

@@ -12,9 +12,10 @@ from typing import Any
 
 from ..errors import AdapterError, RegistryError
 from ..io.atomic import json_bytes, remove, write_file
-from .index import VERSION, Index
+from .index import Index
 from .journal import CHANGE, Records, from_store, shelves
 from .registry import Registry
+from .schema import VERSION
 from .version_files import ENTRY, UNLISTED, essential, faults
 
 GRACE_MINUTES = 60.0

@@ -15,8 +15,9 @@ from ..adapter.manifest import MANIFEST, TENSORS
 from ..display import best_metric, html_table
 from ..errors import MOST, RegistryError, file_errors_as, unknown
 from ..io.atomic import check_writable, version_of, write_file, write_folder
-from .index import NAME, TAG, Index
+from .index import Index
 from .journal import Records, from_store, shelves
+from .schema import NAME, TAG
 from .version_files import ENTRY, check_no_link, entry_file, faults
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from ..adapter.manifest import MANIFEST, TENSORS
 from ..errors import RegistryError
 from ..io.atomic import json_bytes, sha256, version_of
 from ..io.untrusted import is_name, parse_json, read_file
-from .index import is_entry
+from .schema import check_entry
 
 ENTRY = "entry.json"
 """What the index says of a version, and the digests of files that the manifest doesn't state."""
@@ -53,13 +53,15 @@ def read_entry(folder: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:
     manifest = parse_json(data)
     # its number is lost: it comes before all others, so that damage makes nothing current
     made = {"number": 0, **entry_of(manifest, manifest["files"][TENSORS]["bytes"])}
-    if not is_entry(made):
-        raise ValueError(f"{MANIFEST} is no adapter's manifest")
+    try:
+        check_entry(made)
+    except ValueError as error:
+        raise ValueError(f"{MANIFEST} is no adapter's manifest: {error}") from None
     try:
         entry = parse_json(read_file(folder / ENTRY))
         entry.pop("files", None)
-        if is_entry(entry):
-            return dict(entry)
+        check_entry(entry)
+        return dict(entry)
     except UNREADABLE as error:
         if passes(error):
             raise
@@ -116,9 +118,13 @@ def _own_files(folder: Path, known: Mapping[str, Any] | None) -> tuple[dict[str,
         own = entry.pop("files", None)
         if known is not None and {**known, **entry} != known:
             return own, "says other things than registry.json"
-        return own, "" if is_entry(entry) else "is no entry"
     except UNREADABLE as error:
         return None, f"can't be read: {_words(error)}"
+    try:
+        check_entry(entry)
+    except ValueError as error:
+        return own, f"is no entry: {error}"
+    return own, ""
 
 
 def _words(error: Exception) -> str:
