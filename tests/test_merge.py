@@ -332,7 +332,7 @@ def test_a_model_that_transformers_reads_otherwise_is_not_kept(
         safetensors.torch.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
     monkeypatch.setattr(transformers.PreTrainedTokenizerBase, "save_pretrained", damage)
-    with pytest.raises(AdapterError, match=r"1 tensors differ, first 'classifier.weight'; nothing was kept"):
+    with pytest.raises(AdapterError, match=r"1 tensors differ, first 'classifier.weight'; nothing was written"):
         merge(bert, made.adapter(bert, CLASSIFY), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

@@ -321,7 +321,7 @@ class Pool:
             return 0
         if key not in self._sizes:
             if name not in self._sources and self.registry is not None:
-                self.registry.there(*key.split("@"))  # it may have to be fetched
+                self.registry.fetched(*key.split("@"))  # it may have to be fetched
             own: int = self.base.model.dtype.itemsize
             try:
                 with opened(source / TENSORS) as file:
