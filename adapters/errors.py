@@ -12,7 +12,7 @@ AdapterkitError            every one of these; the command line prints it in one
 ├── FileError              a file or folder that can't be written; raised as one of the others by what writes them
 ├── HubError               the Hub: not reached, no such repository, or not what an adapter there should be
 ├── PoolError              a pool: asked for what it doesn't have or can't hold
-└── TrainingError          a run that went wrong: NaN, no weight moved, or asked to stop
+└── TrainingError          a run that went wrong: NaN, no weight changed, or stopped by a signal
 """
 
 from __future__ import annotations

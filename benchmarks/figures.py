@@ -23,6 +23,7 @@ SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages:
     "strategies": ("strategies", strategies_report.table),
     "sizes": ("sizes", lambda tables: pages.rendered(tables["sizes"])),
     "verdicts": ("verdicts", lambda tables: pages.rendered(tables["verdicts"])),
+    "probe": ("probe", lambda tables: pages.rendered(tables["probe"])),
     "checked": ("estimate", lambda tables: pages.rendered(tables["checked"])),
     "large": ("estimate", lambda tables: pages.rendered(tables["large"])),
 }

@@ -320,7 +320,7 @@ def test_a_hostile_checkpoint_causes_nothing(
         assert (result, found - known) == (wanted, set()), case
     for case, change in UNFIT.items():
         result, watch, found = resumed(lambda path, change=change: rewrite(path, change))
-        assert result.startswith("the checkpoint isn't one of such a run: "), (case, result)
+        assert result.startswith("the checkpoint doesn't fit this run: "), (case, result)
         assert found - known == set(), case
     assert not mark.exists()
     assert checkpoints.processes_of(folder) == 1
