@@ -158,7 +158,7 @@ def test_compressed_and_lora_adapters_share_a_batch_and_merge(
     assert size(adapters["small"]) < 0.8 * size(plain)
     said = {name: alone(base, adapter) for name, adapter in adapters.items()}
     with Pool(base, adapters) as pool, Pool(base, adapters, dtype=torch.bfloat16) as rough:
-        together = pool.outputs([t for t in TEXTS for _ in adapters], [*adapters] * len(TEXTS))
+        together = pool.outputs([t for t in TEXTS for _ in adapters], adapter_of_each=[*adapters] * len(TEXTS))
         for i, name in enumerate(adapters):
             np.testing.assert_allclose(np.stack(together[i :: len(adapters)]), said[name], atol=2e-4)
             near = np.stack(rough.outputs(TEXTS, name))

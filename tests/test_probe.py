@@ -289,7 +289,7 @@ def test_in_a_pool_the_base_runs_no_higher_than_the_highest_probe(
         ):
             seen.clear()
             asked = [(text, name) for text in texts for name in names]
-            found = pool.outputs([text for text, _ in asked], [name for _, name in asked])
+            found = pool.outputs([text for text, _ in asked], adapter_of_each=[name for _, name in asked])
             for (text, name), logits in zip(asked, found, strict=True):
                 np.testing.assert_allclose(logits, wanted[name][texts.index(text)], atol=1e-5)
             assert seen == rows

@@ -212,8 +212,8 @@ def pool(bench: Bench, family: str) -> str:
     wanted = {(text, n): logits for n, a in beside.items() for text, logits in zip(TEXTS, _alone(base, a), strict=True)}
     rows = [*wanted, *((TEXTS[0], n) for n in beside)]  # the last are a batch in which every row is another's
     with Pool(base, beside) as opened:
-        found = opened.outputs([text for text, _ in wanted], [n for _, n in wanted])
-        found += opened.outputs([TEXTS[0]] * len(beside), list(beside))
+        found = opened.outputs([text for text, _ in wanted], adapter_of_each=[n for _, n in wanted])
+        found += opened.outputs([TEXTS[0]] * len(beside), adapter_of_each=list(beside))
     alone = torch.from_numpy(np.stack([wanted[row] for row in rows]))
     text = near(torch.from_numpy(np.stack(found)), alone, ROUNDING, "logits")
     return f"{len(rows)} rows of {len(beside)} adapters, {text}"
