@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import blosc2
+import blosc2  # type: ignore[import-untyped]
 import numpy as np
 import zstandard
 
@@ -43,7 +43,7 @@ def zstd(level: int) -> Coder:
 
     def pack(values: np.ndarray, like: np.ndarray) -> bytes:
         planes = np.ascontiguousarray(bitplanes._bytes(bitplanes._folded(values, like)).T)
-        return zstandard.ZstdCompressor(level=level).compress(planes)
+        return zstandard.ZstdCompressor(level=level).compress(planes.tobytes())
 
     def unpack(packed: bytes, like: np.ndarray) -> np.ndarray:
         plain = zstandard.ZstdDecompressor().decompress(packed, max_output_size=like.nbytes)
