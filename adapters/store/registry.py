@@ -58,6 +58,9 @@ class Registry:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))  # a text would do, too
+
     @classmethod
     def at(cls, path: str | os.PathLike[str] | None = None) -> Registry:
         """Return the registry at `path`, else at $ADAPT_REGISTRY, else ./registry.json."""
