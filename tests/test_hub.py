@@ -318,7 +318,7 @@ def test_what_the_hub_refuses_is_said_in_a_line_without_the_token(
     [
         ("hangup", "or none of a Hub (RemoteProtocolError: peer closed connection"),
         ("dead", "or none of a Hub (ConnectError: [Errno 111] Connection refused)"),
-        ("elsewhere", "sends on to localhost for adapter.json, which no digest verifies"),
+        ("elsewhere", "redirects to localhost for adapter.json, which no digest verifies"),
         ("huge", "'huge/x': adapter.json has more than the 4,194,304 bytes that were expected"),
         ("nocommit", "answers for adapter.json without a commit, so it is no Hub"),
     ],

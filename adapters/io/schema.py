@@ -24,9 +24,9 @@ _STEP = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
 
 
 def check(value: Any, kind: Any, patterns: Mapping[str, str] | None = None) -> None:
-    """Raise `ValueError` where a JSON value isn't of a msgspec type: path, expected, given.
+    """Raise `ValueError` where a JSON value isn't of a msgspec type, with path, expected type and value.
 
-    `patterns` describes the type's regular expressions in words. `value` is changed where it is refused.
+    `patterns` describes regular expressions in words. A refused `value` is changed, to search it for the fault.
     """
     message = _error(value, kind)
     if message:
@@ -43,27 +43,27 @@ def _error(value: Any, kind: Any) -> str:
 
 
 def _describe(value: Any, message: str, fails: Callable[[], bool], words: Mapping[str, str]) -> str:
-    """Return msgspec's message with the document's path, its keys and what was given."""
+    """Return msgspec's message with the document's path, its keys and the value there."""
     text, _, place = message.rpartition(" - at ") if " - at " in message else (message, "", "$")
     is_key = place.startswith("`key` in ")
-    path, given, last = "", value, ""
+    path, at, last = "", value, ""
     for name, index in _STEP.findall(place.removeprefix("`key` in ").strip("`") + ("[...]" if is_key else "")):
         if index == "...":
-            last = _first_failing(given, fails)
-            path, given = f"{path}[{short(last)}]", given[last]
+            last = _first_failing(at, fails)
+            path, at = f"{path}[{short(last)}]", at[last]
         else:
             path = f"{path}.{name}" if path and name else f"{path}{name or f'[{index}]'}"
-            given = given[name] if name else given[int(index)]
+            at = at[name] if name else at[int(index)]
     if match := _MISSING.fullmatch(text):
         return f"{path}.{match[1]} is missing".lstrip(".")
     if match := _PATTERN.fullmatch(text):
         expected = words.get(match[1], f"a string that matches {match[1]}")
         if is_key:
             return f"{short(last)} is no {expected.removeprefix('a ').removeprefix('an ')}"
-        return f"{path} must be {expected}, got {short(given)}"
+        return f"{path} must be {expected}, got {short(at)}"
     if match := _EXPECTED.fullmatch(text):
         expected = " or ".join(_TYPES.get(kind, kind) for kind in match[1].split(" | "))
-        return f"{path} must be {expected}{match[2]}, got {short(given)}"
+        return f"{path} must be {expected}{match[2]}, got {short(at)}"
     return f"{path}: {text}" if path else text
 
 

@@ -169,7 +169,7 @@ class AdapterCache:
             return 0
         if key not in self._sizes:
             if name not in self.sources and self.registry is not None:
-                self.registry.there(*key.split("@"))  # fetches it from the Hub where it isn't in the store
+                self.registry.fetched(*key.split("@"))  # fetches it from the Hub where it isn't in the store
             stored: int = self.base.original.model.dtype.itemsize
             try:
                 with opened(source / TENSORS) as file:

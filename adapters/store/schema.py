@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ..io.schema import check, short
 
 SCHEMA = (1, 0)
-"""Major and minor version: a new minor adds keys that a reader may ignore, a new major changes what is there."""
+"""Major and minor version: a new minor adds keys that a reader may ignore, a new major changes existing keys."""
 
 _END = r"$(?!\n)"  # Python's $ matches before a last line break, too
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,95}"
