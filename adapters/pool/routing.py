@@ -51,10 +51,10 @@ def route(module: nn.Module, unrouted: nn.Module, batched: frozenset[Path], *arg
 def arguments_of(rows: Selection, batched: frozenset[Path], args: Any, kwargs: Any) -> tuple[Any, Any]:
     """Return a call's arguments for some rows, taken from those of all."""
 
-    def taken(path: Path, t: Tensor) -> Tensor:
+    def some(path: Path, t: Tensor) -> Tensor:
         return take(t, rows) if path[1:] in batched else t
 
-    nested = map_tensors([list(args), kwargs], taken)
+    nested = map_tensors([list(args), kwargs], some)
     return nested[0], nested[1]
 
 
