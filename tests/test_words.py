@@ -38,16 +38,8 @@ TEXT = re.compile(
 """Not in docstrings, help and messages: cached, saved, returned, reported, requested, inferred, passed."""
 UNCLEAN: tuple[str, ...] = (
     "adapters/base/added_tokens.py",
-    "adapters/base/word_vector_files.py",
-    "adapters/base/word_vectors.py",
     "adapters/features/length_batches.py",
     "adapters/modules.py",
-    "adapters/pool/expansion.py",
-    "adapters/pool/loaded_adapter.py",
-    "adapters/pool/pool.py",
-    "adapters/pool/requests.py",
-    "adapters/pool/routed_base.py",
-    "adapters/pool/routing.py",
     "adapters/probe/examples.py",
     "adapters/probe/model.py",
     "adapters/probe/search.py",
