@@ -44,7 +44,7 @@ def command(
         bare = strategy.partition("@")[0]
         raise OptionError(f"--strategy={strategy}: expected a name without its package, as in --strategy {bare}")
     where = Registry.at(registry)
-    index = where.known()
+    index = where.index()
     wanted = {"task": task, "strategy": strategy, "base": base}
     names = (name for name in sorted(index) if pattern is None or fnmatchcase(name, pattern))
     # lazily: holding ten thousand entries at once takes twice as long

@@ -156,7 +156,8 @@ class Answering:
         ) as pool:
             for chunk in self._chunks(batch_size):
                 every = [request for *_, requests in chunk for request in requests]
-                answers = iter(pool.predict([row for _, row in every], [target.reference for target, _ in every]))
+                rows, names = [row for _, row in every], [target.reference for target, _ in every]
+                answers = iter(pool.predict(rows, adapter_of_each=names))
                 for_each = [(n, row, [target.name for target, _ in requests]) for n, row, requests in chunk]
                 yield [Answered(n, row, {name: next(answers) for name in names}) for n, row, names in for_each]
 
