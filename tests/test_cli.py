@@ -191,7 +191,7 @@ MISTAKES = {
     "range": (["run", "--epochs", "0"], "num_train_epochs must be >= 1, got 0"),
     "nan": (["run", "--lr", "nan"], "learning_rate must be a finite number >= 0, got nan"),
     "negative": (["run", "--lr", "-1"], "learning_rate must be a finite number >= 0, got -1.0"),
-    "seed": (["run", "--seed", "5000000000"], "--seed=5000000000, but it is below"),
+    "seed": (["run", "--seed", "5000000000"], "seed must be < 4294967296, got 5000000000"),
     "length": (["run", "--max-seq-length", "0"], "max_seq_length must be >= 8, got 0"),
     "empty strategy": (["run", "--strategy", ""], "no strategy named ''"),
     "empty file": (["run", "--train-file", ""], "--train-file must not be empty"),
