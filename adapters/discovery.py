@@ -1,20 +1,19 @@
-"""Find what is installed, ours and strangers' alike, through entry points: read as metadata, imported when used.
+"""Discover the strategies, tasks and kinds of patches that are installed, through entry points.
 
-A plugin that is broken stays its own problem: nothing is imported to list names, and whatever a plugin's import does,
-it ends as an error that names its distribution.
+Names are read from metadata; a plugin is imported when it is used. Whatever goes wrong in its import ends as an error
+that names its distribution.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import os
 import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, distributions, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, distributions, entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import AdapterError, AdapterkitError, StrategyError, TaskError, raised, unknown
@@ -25,23 +24,24 @@ if TYPE_CHECKING:
     from .patches.patch import Patch
 
 T = TypeVar("T")
-OWN = "adapterkit"
+ADAPTERKIT = "adapterkit"
+"""The distribution of the plugins that come with adapterkit."""
 STRATEGIES = "adapterkit.strategies"
 TASKS = "adapterkit.tasks"
 PATCHES = "adapterkit.patches"
 KINDS = {STRATEGIES: "strategy", TASKS: "task", PATCHES: "kind of patch"}
-"""What an entry-point group holds."""
+"""What the entry points of a group are."""
 INTERFACES = (1,)
-"""The versions of the interface between adapterkit and plugins that this adapterkit keeps."""
-CHOOSING = "ADAPTERKIT_PLUGINS"
-"""The environment variable that names the plugins to use: distributions, names or name@distribution, and commas."""
+"""The supported versions of the interface between adapterkit and plugins."""
+PLUGINS_VARIABLE = "ADAPTERKIT_PLUGINS"
+"""The environment variable that enables plugins: distributions, names or name@distribution, separated by commas."""
 
 _ERRORS: dict[str, type[AdapterkitError]] = {STRATEGIES: StrategyError, TASKS: TaskError, PATCHES: AdapterError}
 
 
 @dataclass(frozen=True)
-class Found:
-    """Something installed under an entry point, not yet imported."""
+class Plugin:
+    """An entry point that is installed; not imported yet."""
 
     name: str
     distribution: str
@@ -50,159 +50,169 @@ class Found:
     entry_point: EntryPoint
 
     @property
-    def who(self) -> str:
-        """Whose it is, for errors: 'bitfit' of adapterkit-bitfit 1.0."""
+    def label(self) -> str:
+        """The plugin and its distribution, for errors: 'bitfit' of adapterkit-bitfit 1.0."""
         return f"'{self.name}' of {self.distribution} {self.version}"
 
     @property
     def kind(self) -> str:
-        """What it is: strategy, task or patch."""
+        """strategy, task or patch."""
         return KINDS[self.entry_point.group].rpartition(" ")[2]
 
     @property
     def full_name(self) -> str:
-        """The name that no other package's can be taken for."""
+        """The name with the distribution, which is unambiguous: bitfit@adapterkit-bitfit."""
         return f"{self.name}@{self.distribution}"
 
     @property
-    def chosen(self) -> bool:
-        """Whether it is used: all is, unless the environment says what; adapterkit's own always is."""
-        wanted = os.environ.get(CHOOSING)
-        if wanted is None or self.distribution == OWN:
+    def enabled(self) -> bool:
+        """Whether the plugin may be used: adapterkit's always, others unless the environment names which."""
+        names = os.environ.get(PLUGINS_VARIABLE)
+        if names is None or self.distribution == ADAPTERKIT:
             return True
-        return any(
-            self.answers_to(part.strip()) or _same(part.strip(), self.distribution) for part in wanted.split(",")
-        )
+        parts = [part.strip() for part in names.split(",")]
+        return any(self.matches(part) or _same_distribution(part, self.distribution) for part in parts)
 
-    def answers_to(self, name: str) -> bool:
-        """Tell whether `name`, or name@distribution, means this."""
-        bare, at, distribution = name.partition("@")
-        return bare == self.name and (not at or _same(distribution, self.distribution))
+    def matches(self, name: str) -> bool:
+        """Return whether `name` or name@distribution refers to this plugin."""
+        bare, at, owner = name.partition("@")
+        return bare == self.name and (not at or _same_distribution(owner, self.distribution))
 
     def error(self, text: str) -> AdapterkitError:
-        """Return an error about this, of the kind that its group has."""
+        """Return an error of the type of the plugin's group."""
         return _ERRORS.get(self.entry_point.group, StrategyError)(text)
 
     def load(self) -> Any:
-        """Import and return it, or raise an error that names its distribution, whatever its import did.
+        """Import the entry point's object. Raises an error that names the distribution, whatever the import raised.
 
-        What its import prints goes to the standard error: the standard output may be JSON.
+        What the import prints goes to the standard error, since the standard output may be JSON.
         """
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 return self.entry_point.load()
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a stranger's module can fail in any way, and can ask to exit
-            raise self.error(f"{self.who} can't be imported: {raised(error)}") from error
+        except BaseException as error:  # a plugin's module can raise anything, SystemExit included
+            raise self.error(f"{self.label} can't be imported: {raised(error)}") from error
 
     def load_class(self, parent: type[T]) -> type[T]:
-        """Import and return its class, or raise an error that says what keeps it from being a `parent`."""
+        """Import the plugin's class. Raises an error where it isn't a usable subclass of `parent`."""
         cls = self.load()
         if not (inspect.isclass(cls) and issubclass(cls, parent)):
-            raise self.error(f"{self.who} is not a subclass of adapterkit.{parent.__name__}: {self.target}")
+            raise self.error(f"{self.label} is not a subclass of adapterkit.{parent.__name__}: {self.target}")
         if inspect.isabstract(cls):
+            missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+            raise self.error(f"{self.label} lacks {missing}: {self.target}")
+        if (interface := getattr(cls, "interface", 1)) not in INTERFACES:
+            supported = ", ".join(map(str, INTERFACES))
             raise self.error(
-                f"{self.who} lacks {', '.join(sorted(getattr(cls, '__abstractmethods__', ())))}: {self.target}"
+                f"{self.label} is written for interface {interface}; this adapterkit supports interface {supported}"
             )
-        if (wanted := getattr(cls, "interface", 1)) not in INTERFACES:
-            kept = ", ".join(map(str, INTERFACES))
-            raise self.error(f"{self.who} is written for interface {wanted}; this adapterkit keeps interface {kept}")
         return cls
 
 
-def everything(group: str = STRATEGIES) -> list[Found]:
-    """Return all that is installed under an entry-point group, sorted by name, whether it is chosen or not."""
-    found = [
-        Found(e.name, (e.dist.name if e.dist else "") or "?", (e.dist.version if e.dist else "") or "?", e.value, e)
+def all_plugins(group: str = STRATEGIES) -> list[Plugin]:
+    """Return every plugin of an entry-point group, sorted by name, enabled or not."""
+    plugins = {
+        Plugin(e.name, (e.dist.name if e.dist else "") or "?", (e.dist.version if e.dist else "") or "?", e.value, e)
         for e in _entry_points(group)
-    ]
-    return sorted(set(found), key=lambda f: (f.name, f.distribution))
+    }
+    return sorted(plugins, key=lambda plugin: (plugin.name, plugin.distribution))
 
 
-def installed(group: str = STRATEGIES) -> list[Found]:
-    """Return what is installed under an entry-point group and chosen, sorted by name."""
-    return [found for found in everything(group) if found.chosen]
+def installed(group: str = STRATEGIES) -> list[Plugin]:
+    """Return the enabled plugins of an entry-point group, sorted by name."""
+    return [plugin for plugin in all_plugins(group) if plugin.enabled]
 
 
 def _entry_points(group: str) -> Iterable[EntryPoint]:
     try:
         return entry_points(group=group)
-    except Exception:  # some package's metadata can't be read: do without that one's
+    except Exception:  # some distribution's metadata is unreadable: read the others one by one
         return [e for d in distributions() for e in _readable(d) if e.group == group]
 
 
 def _readable(distribution: Any) -> Iterable[EntryPoint]:
     try:
-        found: Iterable[EntryPoint] = distribution.entry_points
-        return found
+        points: Iterable[EntryPoint] = distribution.entry_points
+        return points
     except Exception:
         return ()
 
 
-def _same(a: str, b: str) -> bool:
-    """Tell whether two spellings mean the same distribution."""
+def _same_distribution(a: str, b: str) -> bool:
+    """Return whether two spellings normalise to the same distribution name (PEP 503)."""
     return re.sub(r"[-_.]+", "-", a).lower() == re.sub(r"[-_.]+", "-", b).lower()
 
 
-def find(name: str, group: str = STRATEGIES) -> Found:
-    """Return what is installed under a name, or name@distribution, in an entry-point group.
+def find_plugin(name: str, group: str = STRATEGIES) -> Plugin:
+    """Return the enabled plugin called `name` or name@distribution.
 
-    Raises `StrategyError`, `TaskError` or `AdapterError`, with what there is, where there is none or more than one.
+    Raises `StrategyError`, `TaskError` or `AdapterError`, with the installed names, for none or several.
     """
-    there, kind = installed(group), KINDS[group]
-    named = [found for found in there if found.answers_to(name)]
-    if len(named) == 1:
-        return named[0]
-    if named:
-        owners = " and of ".join(f"{found.distribution} {found.version}" for found in named)
-        choice = " or ".join(found.full_name for found in named)
-        raise named[0].error(f"'{name}' is a {kind} of {owners}; say which: {choice}")
-    left_out = next((found for found in everything(group) if found.answers_to(name)), None)
-    if left_out is not None:
-        raise left_out.error(f"the {kind} {left_out.who} is left out by {CHOOSING}={os.environ[CHOOSING]}")
-    names = {found.full_name if "@" in name else found.name for found in there}
+    plugins, kind = installed(group), KINDS[group]
+    matches = [plugin for plugin in plugins if plugin.matches(name)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        owners = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin in matches)
+        choice = " or ".join(plugin.full_name for plugin in matches)
+        raise matches[0].error(f"{kind} '{name}' is ambiguous, provided by {owners}; use {choice}")
+    disabled = next((plugin for plugin in all_plugins(group) if plugin.matches(name)), None)
+    if disabled is not None:
+        raise disabled.error(
+            f"{kind} {disabled.label} is disabled by {PLUGINS_VARIABLE}={os.environ[PLUGINS_VARIABLE]}"
+        )
+    names = {plugin.full_name if "@" in name else plugin.name for plugin in plugins}
     raise _ERRORS[group](unknown(kind, name, names, known_as="installed"))
 
 
-def default() -> str:
-    """Return the name of the strategy for runs that name none: adapterkit's LoRA, whoever else has one of that name."""
-    return "lora" if sum(found.name == "lora" for found in installed()) == 1 else f"lora@{OWN}"
+def default_strategy() -> str:
+    """Return the strategy of runs that name none: adapterkit's LoRA, also where another package has a `lora`."""
+    return "lora" if sum(plugin.name == "lora" for plugin in installed()) == 1 else f"lora@{ADAPTERKIT}"
 
 
 def strategy_class(name: str) -> type[Strategy]:
-    """Return the class of an installed strategy, or raise `StrategyError` that says what is wrong with it."""
-    return checked_strategy(find(name))
+    """Import an installed strategy's class by name. Raises `StrategyError`."""
+    return load_strategy(find_plugin(name))
 
 
-def checked_strategy(found: Found) -> type[Strategy]:
-    """Import a strategy and return its class, or raise `StrategyError` that says what is wrong with it."""
-    cls = found.load_class(Strategy)  # type: ignore[type-abstract]
-    made = next(of for of in cls.__mro__ if "__dataclass_fields__" in vars(of))
-    if made is Strategy or (made is not cls and inspect.get_annotations(cls)):  # else its options are a parent's
-        raise StrategyError(f"{found.who} lacks @dataclass(frozen=True, kw_only=True): {found.target}")
+def load_strategy(plugin: Plugin) -> type[Strategy]:
+    """Import a strategy's class. Raises `StrategyError` where it can't be imported or its options aren't valid."""
+    cls = plugin.load_class(Strategy)  # type: ignore[type-abstract]
+    owner = next(parent for parent in cls.__mro__ if "__dataclass_fields__" in vars(parent))
+    if owner is Strategy or (owner is not cls and inspect.get_annotations(cls)):  # else its options are a parent's
+        raise StrategyError(f"{plugin.label} lacks @dataclass(frozen=True, kw_only=True): {plugin.target}")
     try:
         options(cls)
     except Exception as error:  # an annotation can be any expression
-        raise StrategyError(f"{found.who}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise StrategyError(f"{plugin.label}: {' '.join(str(error).split()) or type(error).__name__}") from error
     return cls
 
 
-@functools.cache  # what was found stays; what wasn't is looked for again
 def patch_class(kind: str) -> type[Patch]:
-    """Return the class of an installed kind of patch, or raise `AdapterError` with the kinds there are.
+    """Import the class of a kind of patch. Raises `AdapterError`, with the installed kinds.
 
-    Adapterkit's own kinds are its own: adapters of every strategy are made of them.
+    A plugin can't replace one of adapterkit's kinds, which adapters of every strategy consist of.
     """
-    own = next((found for found in installed(PATCHES) if found.name == kind and found.distribution == OWN), None)
-    return checked_patch(own or find(kind, PATCHES))
+    return load_patch(_builtin_patch(kind) or find_plugin(kind, PATCHES))
 
 
-def checked_patch(found: Found) -> type[Patch]:
-    """Import a kind of patch and return its class, or raise `AdapterError` that says what is wrong with it."""
+def _builtin_patch(kind: str) -> Plugin | None:
+    """Return adapterkit's own kind of patch; reading one distribution's metadata takes a tenth of the time of all."""
+    try:
+        builtin = distribution(ADAPTERKIT)
+        points = [e for e in builtin.entry_points if e.group == PATCHES and e.name == kind]
+    except (PackageNotFoundError, ValueError):  # run from a folder that isn't installed
+        return None
+    return Plugin(kind, ADAPTERKIT, builtin.version, points[0].value, points[0]) if points else None
+
+
+def load_patch(plugin: Plugin) -> type[Patch]:
+    """Import a kind of patch. Raises `AdapterError` where it can't be used."""
     from .patches.patch import Patch
 
-    cls = found.load_class(Patch)  # type: ignore[type-abstract]
-    if getattr(cls, "kind", None) != found.name:
-        raise AdapterError(f"{found.who} is a patch of kind {getattr(cls, 'kind', None)!r}: {found.target}")
+    cls = plugin.load_class(Patch)  # type: ignore[type-abstract]
+    if getattr(cls, "kind", None) != plugin.name:
+        raise AdapterError(f"{plugin.label} is a patch of kind {getattr(cls, 'kind', None)!r}: {plugin.target}")
     return cls

@@ -1,13 +1,12 @@
-"""Options are the fields of frozen dataclasses: flags, config keys, manifests and docs are all made from them.
+"""Options: the fields of frozen dataclasses, from which flags, config keys, manifests and docs are generated.
 
 A field is written `r: Annotated[int, "rank of the update"] = 8`. Strings in the annotation that begin with `--` are
-further spellings (`"--epochs"`), the other string is the help.
+aliases (`"--epochs"`), the other string is the help.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One field as the command line and the config file see it."""
+    """A field of an options class: its name, type, default and help."""
 
     name: str
     type: Any  # int, float, bool, str, tuple, or a tuple of choices (strings)
@@ -28,37 +27,38 @@ class Option:
     default: Any  # dataclasses.MISSING where there is none
     help: str
     aliases: tuple[str, ...]
-    words: tuple[str, ...] = ()  # taken as they are, beside values of the type
+    words: tuple[str, ...] = ()  # accepted as they are, beside values of the type
 
     @property
     def flag(self) -> str:
-        """The option as a flag of the command line."""
+        """The flag of the command line."""
         return "--" + self.name.replace("_", "-")
 
     def parse(self, value: Any) -> Any:
-        """Return `value`, a text or a YAML value, as the field's type, or raise `OptionError`."""
-        if value is None:
-            if self.optional:
-                return None
-            raise OptionError(f"{self.flag} needs a value ({self.expected})")
-        if value in self.words:
+        """Convert a text or a YAML value to the field's type, or raise `OptionError`."""
+        if value is None and self.optional:
+            return None
+        if isinstance(value, str) and value in self.words:
             return value
         if value == "" and self.default != "":
-            raise OptionError(f"{self.flag} is empty, and {self.expected} was expected")
+            raise OptionError(f"{self.flag} must not be empty; expected {self.expected}")
         try:
             return self._convert(value)
         except (KeyError, TypeError, ValueError):
-            raise OptionError(f"{self.flag}={value!r} is not {self.expected}") from None
+            raise OptionError(f"{self.flag} must be {self.expected}, got {value!r}") from None
 
     @property
     def expected(self) -> str:
-        """What values the option takes, in words."""
+        """The values that the option accepts, in words."""
         if isinstance(self.type, tuple):
             return "one of " + ", ".join(self.type)
-        words = {int: "a whole number", float: "a number", bool: "true or false", tuple: "a list", str: "a text"}
+        words = {int: "an integer", float: "a number", bool: "true or false", tuple: "a list", str: "a text"}
         return " or ".join((words[self.type], *self.words))
 
     def _convert(self, value: Any) -> Any:
+        """Convert a value; raises KeyError, TypeError or ValueError for one of another type."""
+        if value is None:
+            raise TypeError
         if isinstance(self.type, tuple):
             if value not in self.type:
                 raise ValueError
@@ -77,27 +77,26 @@ class Option:
         return self.type(value)
 
 
-@functools.cache
 def options(cls: type) -> Mapping[str, Option]:
-    """Return the options of a dataclass by field name, in order.
+    """Return the options of a dataclass by field name, in the order of its fields.
 
-    Raises `OptionError` where a field's type can't be a flag: int, float, bool, str, Literal of strings, a tuple of
-    strings, or any of these or None.
+    A field's type is int, float, bool, str, a Literal of strings, a tuple of strings, or one of these or None. Raises
+    `OptionError` for any other type.
     """
     hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: _option(cls, field, hints[field.name]) for field in dataclasses.fields(cls)}
 
 
 def _option(cls: type, field: dataclasses.Field[Any], hint: Any) -> Option:
-    notes: list[str] = []
+    texts: list[str] = []
     if typing.get_origin(hint) is typing.Annotated:
-        hint, *extra = typing.get_args(hint)
-        notes = [note for note in extra if isinstance(note, str)]
+        hint, *annotations = typing.get_args(hint)
+        texts = [text for text in annotations if isinstance(text, str)]
     optional = False
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        inner = [arm for arm in typing.get_args(hint) if arm is not types.NoneType]
-        optional = len(inner) < len(typing.get_args(hint))
-        hint = inner[0] if len(inner) == 1 else hint
+        members = [member for member in typing.get_args(hint) if member is not types.NoneType]
+        optional = len(members) < len(typing.get_args(hint))
+        hint = members[0] if len(members) == 1 else hint
     origin = typing.get_origin(hint)
     if origin is typing.Literal and all(isinstance(choice, str) for choice in typing.get_args(hint)):
         hint = typing.get_args(hint)
@@ -105,7 +104,7 @@ def _option(cls: type, field: dataclasses.Field[Any], hint: Any) -> Option:
         hint = tuple
     if not (isinstance(hint, tuple) or hint in (int, float, bool, str, tuple)):
         raise OptionError(
-            f"{cls.__name__}.{field.name}: {hint} can't be a flag; use int, float, bool, str or a Literal of texts"
+            f"{cls.__name__}.{field.name}: {hint} can't be a flag; use int, float, bool, str or a Literal of strings"
         )
     default = field.default
     if field.default_factory is not dataclasses.MISSING:
@@ -115,31 +114,31 @@ def _option(cls: type, field: dataclasses.Field[Any], hint: Any) -> Option:
         type=hint,
         optional=optional,
         default=default,
-        help=next((note for note in notes if not note.startswith("--")), ""),
-        aliases=tuple(note for note in notes if note.startswith("--")),
+        help=next((text for text in texts if not text.startswith("--")), ""),
+        aliases=tuple(text for text in texts if text.startswith("--")),
     )
 
 
-def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
-    """Make a `cls` from plain values, each converted to its field's type.
+def build(cls: type[T], values: Mapping[str, Any], *, source: str = "") -> T:
+    """Build a `cls` from plain values, each converted to its field's type; `source` begins each error.
 
-    Raises `OptionError` for a key that is no field, a value of the wrong type, and a missing one.
+    Raises `OptionError` for an unknown key, a value of the wrong type, and a missing value.
     """
-    known = options(cls)  # type: ignore[arg-type]
-    prefix = f"{where}: " if where else ""
+    fields = options(cls)
+    prefix = f"{source}: " if source else ""
     for key in values:
-        if key not in known:
-            raise OptionError(prefix + unknown("option", key, known))
-    missing = [name for name, o in known.items() if o.default is dataclasses.MISSING and name not in values]
+        if key not in fields:
+            raise OptionError(prefix + unknown("option", key, fields))
+    missing = [name for name, o in fields.items() if o.default is dataclasses.MISSING and name not in values]
     if missing:
-        raise OptionError(f"{prefix}{known[missing[0]].flag} is required")
+        raise OptionError(f"{prefix}{fields[missing[0]].flag} is required")
     try:
-        return cls(**{key: known[key].parse(value) for key, value in values.items()})
+        return cls(**{key: fields[key].parse(value) for key, value in values.items()})
     except OptionError as error:
         raise OptionError(f"{prefix}{error}") from error
 
 
 def plain(instance: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass as JSON and YAML values."""
+    """Return the fields of a dataclass as JSON values."""
     values = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -36,7 +36,7 @@ def names(text: str) -> list[str]:
 
 
 def plain(text: str) -> Any:
-    """Return what a choice says as a JSON value, or as it is."""
+    """Return a choice as its JSON value, or as a string."""
     try:
         return json.loads(text)
     except ValueError:
@@ -60,9 +60,9 @@ def measured(args: argparse.Namespace, problem: Problem, values: dict[str, Any],
         return run(plan, Registry(Path(store) / "registry.json"), base=base)
 
 
-def row(name: str, strategy: str, metric: str, found: dict[str, list[dict[str, float]]]) -> str:
+def row(name: str, strategy: str, metric: str, results: dict[str, list[dict[str, float]]]) -> str:
     """Compare each value with the first: the mean of the differences by seed, and on how many seeds it is higher."""
-    scores = {value: [one["test"] for one in rows] for value, rows in found.items()}
+    scores = {value: [one["test"] for one in rows] for value, rows in results.items()}
     first, *others = scores
     cells = [name, strategy, metric]
     cells += [f"{statistics.mean(each):.4f} ({min(each):.4f} to {max(each):.4f})" for each in scores.values()]
@@ -71,7 +71,7 @@ def row(name: str, strategy: str, metric: str, found: dict[str, list[dict[str, f
         spread = max(max(each) - min(each) for each in (scores[first], scores[other]))
         cells.append(f"{statistics.mean(differences):+.4f}, spread {spread:.4f}")
         cells.append(f"{sum(d > 0 for d in differences)} of {len(differences)}")
-    cells += [f"{statistics.median(one['seconds'] for one in rows):.1f}" for rows in found.values()]
+    cells += [f"{statistics.median(one['seconds'] for one in rows):.1f}" for rows in results.values()]
     return f"| {' | '.join(cells)} |"
 
 
@@ -104,16 +104,16 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             prepared(args, problem, Path(folder))
             for strategy in args.strategies:
-                found: dict[str, list[dict[str, float]]] = {value: [] for value in choices}
+                results: dict[str, list[dict[str, float]]] = {value: [] for value in choices}
                 for seed in range(args.seeds):
                     for value in choices:
-                        asked = {**args.also, "strategy": strategy, "seed": seed, option: plain(value)}
-                        report = quietly(measured, args, problem, asked, Path(folder), base)
+                        values = {**args.also, "strategy": strategy, "seed": seed, option: plain(value)}
+                        report = quietly(measured, args, problem, values, Path(folder), base)
                         scores = {split: report.metrics[split][problem.metric] for split in ("validation", "test")}
-                        found[value].append({**scores, "seconds": report.seconds})
-                        print(f"# {name} {strategy} {value} seed {seed}: {json.dumps(found[value][-1])}", flush=True)
-                figures.append({"problem": name, "strategy": strategy, "metric": problem.metric, **found})
-                lines.append(row(name, strategy, problem.metric, found))
+                        results[value].append({**scores, "seconds": report.seconds})
+                        print(f"# {name} {strategy} {value} seed {seed}: {json.dumps(results[value][-1])}", flush=True)
+                figures.append({"problem": name, "strategy": strategy, "metric": problem.metric, **results})
+                lines.append(row(name, strategy, problem.metric, results))
         if args.out:
             about = {key: str(value) for key, value in vars(args).items()}
             args.out.write_text(json.dumps({**about, "rows": figures}, indent=2) + "\n")

@@ -3,8 +3,8 @@
 For a base of N parameters in d bytes each, of which T learn (counting what a strategy puts in), steps of n tokens, b
 blocks above the lowest that learns and P parameters of linear maps a token passes (Q of them above that lowest):
 
-- kept for the whole run: N d, and for what learns 16 T (in fp32: gradient, AdamW's two moments, best values so far).
-- kept for a step: activations of b blocks and n tokens, c (h + f) bytes each, with hidden and feed-forward sizes h, f.
+- for the run: N d, and for what learns 16 T (in fp32: gradient, AdamW's two moments, best values so far).
+- for a step: activations of b blocks and n tokens, c (h + f) bytes each, with hidden and feed-forward sizes h, f.
 - operations: 2 n P forward, 2 n Q backward for the activations, 2 n T' for the weights that learn (T' of linear maps);
   divided by what the machine does a second.
 
@@ -97,7 +97,7 @@ def counted(base: torch.nn.Module, strategy: str) -> Counts:
             name.startswith(f"{block}.") for block in names
         )
 
-    found = Counts(
+    counts = Counts(
         parameters=sum(p.numel() for p in base.parameters()),
         learning=sum(p.numel() for p in base.parameters() if id(p) in learning),
         through=sum(m.weight.numel() for _, m in maps),
@@ -108,7 +108,7 @@ def counted(base: torch.nn.Module, strategy: str) -> Counts:
         inner=config.intermediate_size,
     )
     chosen.remove(base)
-    return found
+    return counts
 
 
 def _learns(module: torch.nn.Module, learning: set[int]) -> bool:
@@ -117,28 +117,28 @@ def _learns(module: torch.nn.Module, learning: set[int]) -> bool:
 
 def measured(folder: Path, name: str, strategy: str) -> tuple[Counts, float, float]:
     """Return a small random base's counts, and the peak of memory and a step's seconds, as `plan` measures them."""
-    where = folder / name
-    if not where.exists():
+    path = folder / name
+    if not path.exists():
         config = transformers.BertConfig(**SMALL[name], num_attention_heads=8, vocab_size=30522)
-        transformers.BertModel(config).save_pretrained(where)
-        transformers.AutoTokenizer.from_pretrained(Base.load("minilm").path).save_pretrained(where)
+        transformers.BertModel(config).save_pretrained(path)
+        transformers.AutoTokenizer.from_pretrained(Base.load("minilm").path).save_pretrained(path)
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps({"text": "word " * 2 * TOKENS, "label": i % 2}) + "\n" for i in range(8 * ROWS)))
-    values = {"base": str(where), "strategy": strategy, "train_file": str(rows), "validation_file": str(rows)}
+    values = {"base": str(path), "strategy": strategy, "train_file": str(rows), "validation_file": str(rows)}
     values |= {"max_seq_length": TOKENS, "per_device_train_batch_size": ROWS, "head": "model", "cache_trunk": "off"}
     values |= {"head_init": "random", "mixed_precision": "bf16"}
-    base = Base.load(str(where))
+    base = Base.load(str(path))
     counts = counted(base.model, strategy)
-    found = measure(Plan.resolve(values), base=base)
-    assert found.batches is not None
-    return counts, float(found.memory), float(np.median([tried.seconds for tried in found.batches.tried]))
+    estimate = measure(Plan.resolve(values), base=base)
+    assert estimate.batches is not None
+    return counts, float(estimate.memory), float(np.median([tried.seconds for tried in estimate.batches.tried]))
 
 
 def apart(name: str, strategy: str) -> tuple[Counts, float, float]:
     """Measure in a process of its own, which has nothing left of others."""
     command = [sys.executable, __file__, "--one", name, strategy]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    counts, memory, seconds = json.loads(said.splitlines()[-1])
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    counts, memory, seconds = json.loads(printed.splitlines()[-1])
     return Counts(**counts), memory, seconds
 
 
@@ -156,16 +156,16 @@ def main() -> None:
             counts, memory, seconds = measured(Path(folder), *args.one)
         print(json.dumps([asdict(counts), memory, seconds]))
         return
-    found = {(n, s): apart(n, s) for n in SMALL for s in STRATEGIES}
+    measurements = {(n, s): apart(n, s) for n in SMALL for s in STRATEGIES}
     n = TOKENS * ROWS
-    fitted = {s: found[FITTED, s] for s in STRATEGIES}
+    fitted = {s: measurements[FITTED, s] for s in STRATEGIES}
     rate = float(np.median([c.work(n) / seconds for c, _, seconds in fitted.values()]))
     # what memory grows by beyond what learns: a constant of the process, and activations
     left = np.array([memory - 16 * c.learning for c, memory, _ in fitted.values()])
     per = np.array([[1.0, n * c.blocks * (c.hidden + c.inner)] for c, _, _ in fitted.values()])
     (constant, each), *_ = np.linalg.lstsq(per, left, rcond=None)
     rows = []
-    for (name, strategy), (c, memory, seconds) in found.items():
+    for (name, strategy), (c, memory, seconds) in measurements.items():
         guess = constant + 16 * c.learning + each * n * c.blocks * (c.hidden + c.inner)
         time = c.work(n) / rate
         cells = [name, strategy, f"{memory / 1e6:.0f}", f"{guess / 1e6:.0f}", f"{guess / memory:.2f}"]

@@ -35,7 +35,7 @@ from adapterkit.data.splits import LINE
 
 @dataclass
 class Problem:
-    """A data set, what is asked of it, and how the reference does it."""
+    """A data set, its options and metric, and how the reference trains on it."""
 
     folder: str
     metric: str
@@ -57,12 +57,12 @@ def text_reference(base: Base, splits: dict[str, Any], options: dict[str, Any]) 
     index = {name: i for i, name in enumerate(sorted(set(map(str, flat))))}
 
     def features(rows: Any) -> Any:
-        found = base.tokenizer(*[rows[n] for n in texts], truncation=True, max_length=128)
+        encoding = base.tokenizer(*[rows[n] for n in texts], truncation=True, max_length=128)
         if several:
-            found["labels"] = [[float(n in row) for n in index] for row in rows[label]]
+            encoding["labels"] = [[float(n in row) for n in index] for row in rows[label]]
         else:
-            found["labels"] = [index[str(value)] for value in rows[label]]
-        return found
+            encoding["labels"] = [index[str(value)] for value in rows[label]]
+        return encoding
 
     def measure(logits: Any, truth: Any) -> float:
         if several:
@@ -88,15 +88,15 @@ def token_reference(base: Base, splits: dict[str, Any], options: dict[str, Any])
     index = {name: i for i, name in enumerate(names)}
 
     def features(rows: Any) -> Any:
-        found = base.tokenizer(rows["tokens"], is_split_into_words=True, truncation=True, max_length=128)
-        found["labels"] = []
+        encoding = base.tokenizer(rows["tokens"], is_split_into_words=True, truncation=True, max_length=128)
+        encoding["labels"] = []
         for i, tags in enumerate(rows[tag]):
             before, labels = None, []
-            for word in found.word_ids(i):
+            for word in encoding.word_ids(i):
                 labels.append(-100 if word is None or word == before else index[tags[word]])
                 before = word
-            found["labels"].append(labels)
-        return found
+            encoding["labels"].append(labels)
+        return encoding
 
     def measure(logits: Any, truth: Any) -> float:
         rows = [([names[t] for t in row if t != -100], row != -100) for row in truth]
@@ -119,7 +119,7 @@ def answer_reference(base: Base, splits: dict[str, Any], options: dict[str, Any]
     windows: dict[str, Any] = {}
 
     def features(rows: Any) -> Any:
-        found = base.tokenizer(
+        encoding = base.tokenizer(
             rows["question"],
             rows["context"],
             truncation="only_second",
@@ -128,24 +128,24 @@ def answer_reference(base: Base, splits: dict[str, Any], options: dict[str, Any]
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
-        rows_of, offsets = found.pop("overflow_to_sample_mapping"), found["offset_mapping"]
-        found["row"], found["start_positions"], found["end_positions"] = rows_of, [], []
+        rows_of, offsets = encoding.pop("overflow_to_sample_mapping"), encoding["offset_mapping"]
+        encoding["row"], encoding["start_positions"], encoding["end_positions"] = rows_of, [], []
         for i, row in enumerate(rows_of):
-            inside = [j for j, part in enumerate(found.sequence_ids(i)) if part == 1]
+            inside = [j for j, part in enumerate(encoding.sequence_ids(i)) if part == 1]
             answer, first = rows["answers"][row]["text"][0], rows["answers"][row]["answer_start"][0]
             start = next((j for j in inside if offsets[i][j][0] <= first < offsets[i][j][1]), None)
             end = next((j for j in inside if offsets[i][j][0] < first + len(answer) <= offsets[i][j][1]), None)
-            whole = start is not None and end is not None
-            found["start_positions"].append(start if whole else 0)
-            found["end_positions"].append(end if whole else 0)
-            found["offset_mapping"][i] = [o if j in set(inside) else (-1, -1) for j, o in enumerate(offsets[i])]
-        return found
+            inside_window = start is not None and end is not None
+            encoding["start_positions"].append(start if inside_window else 0)
+            encoding["end_positions"].append(end if inside_window else 0)
+            encoding["offset_mapping"][i] = [o if j in set(inside) else (-1, -1) for j, o in enumerate(offsets[i])]
+        return encoding
 
-    def made(split: str) -> Any:
+    def encoded(split: str) -> Any:
         rows = splits[split]
-        found = rows.map(features, batched=True, batch_size=len(rows), remove_columns=rows.column_names)
-        windows[split] = (rows, found["row"][:], found["offset_mapping"][:])
-        return found.remove_columns(["row", "offset_mapping"])
+        encoding = rows.map(features, batched=True, batch_size=len(rows), remove_columns=rows.column_names)
+        windows[split] = (rows, encoding["row"][:], encoding["offset_mapping"][:])
+        return encoding.remove_columns(["row", "offset_mapping"])
 
     def measure(logits: Any, truth: Any, split: str) -> float:
         rows, rows_of, offsets = windows[split]
@@ -156,13 +156,13 @@ def answer_reference(base: Base, splits: dict[str, Any], options: dict[str, Any]
                     if places[i][0] >= 0 and places[j][0] >= 0 and i <= j < i + 30:
                         text = rows[row]["context"][places[i][0] : places[j][1]]
                         best[row] = max(best.get(row, (-1e9, "")), (float(starts[i] + ends[j]), text))
-        said = [{"prediction_text": best.get(i, (0, ""))[1], "id": str(i)} for i in range(len(rows))]
+        answers = [{"prediction_text": best.get(i, (0, ""))[1], "id": str(i)} for i in range(len(rows))]
         wanted = [{"answers": row["answers"], "id": str(i)} for i, row in enumerate(rows)]
-        return float(squad(said, wanted)["f1"])
+        return float(squad(answers, wanted)["f1"])
 
     return {
         "model": transformers.AutoModelForQuestionAnswering.from_pretrained(base.path),
-        "features": {split: made(split) for split in splits},
+        "features": {split: encoded(split) for split in splits},
         "collator": transformers.DataCollatorWithPadding(base.tokenizer),
         "measure": measure,
         "task_type": "QUESTION_ANS",
@@ -223,8 +223,8 @@ def prepared(args: argparse.Namespace, problem: Problem, folder: Path) -> None:
     sets.setdefault("test", rest.select(range(len(rest) // 2, len(rest))))
     sets["train"] = train.select(range(min(args.limit, len(train))))
     for split, rows in sets.items():
-        kept = rows if split == "train" else rows.select(range(min(args.limit_eval, len(rows))))
-        lines = [json.dumps({k: v for k, v in row.items() if k != LINE}) for row in kept]
+        chosen = rows if split == "train" else rows.select(range(min(args.limit_eval, len(rows))))
+        lines = [json.dumps({k: v for k, v in row.items() if k != LINE}) for row in chosen]
         (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
 
 
@@ -237,13 +237,13 @@ def trainer(plan: Plan, problem: Problem, base: Base) -> float:
     """Do the same with transformers' own model and Trainer."""
     splits = data.load(plan.data).sets
     transformers.set_seed(plan.training.seed)
-    made = problem.reference(base, splits, problem.options)
-    model = made["model"]
+    reference = problem.reference(base, splits, problem.options)
+    model = reference["model"]
     match plan.strategy_name:
         case "lora":
             from peft import LoraConfig, get_peft_model
 
-            config = LoraConfig(task_type=made["task_type"], r=8, lora_alpha=16, target_modules=["query", "value"])
+            config = LoraConfig(task_type=reference["task_type"], r=8, lora_alpha=16, target_modules=["query", "value"])
             model = get_peft_model(model, config)
         case "layerwise":
             model.base_model.requires_grad_(False)
@@ -251,8 +251,8 @@ def trainer(plan: Plan, problem: Problem, base: Base) -> float:
                 block.requires_grad_(True)
     spans = problem.reference is answer_reference
 
-    def measure(found: Any, split: str) -> float:
-        return made["measure"](*found, split) if spans else made["measure"](*found)
+    def measure(outputs: Any, split: str) -> float:
+        return reference["measure"](*outputs, split) if spans else reference["measure"](*outputs)
 
     with tempfile.TemporaryDirectory() as folder:
         loop = transformers.Trainer(
@@ -280,16 +280,16 @@ def trainer(plan: Plan, problem: Problem, base: Base) -> float:
                 logging_strategy="no",
                 label_names=["start_positions", "end_positions"] if spans else ["labels"],
             ),
-            train_dataset=made["features"]["train"],
-            eval_dataset=made["features"]["validation"],
+            train_dataset=reference["features"]["train"],
+            eval_dataset=reference["features"]["validation"],
             processing_class=base.tokenizer,
-            data_collator=made["collator"],
+            data_collator=reference["collator"],
             compute_metrics=lambda p: {"best": measure((p.predictions, p.label_ids), "validation")},
         )
         loop.train()
         loop.compute_metrics = None
-        found = loop.predict(made["features"]["test"])
-        return measure((found.predictions, found.label_ids), "test")
+        outputs = loop.predict(reference["features"]["test"])
+        return measure((outputs.predictions, outputs.label_ids), "test")
 
 
 def quietly(function: Callable[..., Any], *args: Any) -> Any:
@@ -302,11 +302,11 @@ def quietly(function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
 
 
-def row(name: str, strategy: str, found: dict[str, list[float]], metric: str, args: argparse.Namespace) -> str:
-    means = {side: statistics.mean(values) for side, values in found.items()}
-    each = {s: f"{means[s]:.4g} ({min(found[s]):.4g} to {max(found[s]):.4g})" for s in found}
-    low, high = (f(found["Trainer"]) for f in (min, max))
-    width = max(high - low, max(found["ours"]) - min(found["ours"]))
+def row(name: str, strategy: str, scores: dict[str, list[float]], metric: str, args: argparse.Namespace) -> str:
+    means = {side: statistics.mean(values) for side, values in scores.items()}
+    each = {s: f"{means[s]:.4g} ({min(scores[s]):.4g} to {max(scores[s]):.4g})" for s in scores}
+    low, high = (f(scores["Trainer"]) for f in (min, max))
+    width = max(high - low, max(scores["ours"]) - min(scores["ours"]))
     difference = means["ours"] - means["Trainer"]
     verdict = "yes" if difference >= -width else f"no, by {-difference - width:.4g}"
     cells = [name, f"{args.limit} x {args.epochs}", metric, strategy, each["ours"], each["Trainer"]]
@@ -338,19 +338,19 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             prepared(args, problem, Path(folder))
             for strategy in args.strategies.split(","):
-                found: dict[str, list[float]] = {"ours": [], "Trainer": []}
+                scores: dict[str, list[float]] = {"ours": [], "Trainer": []}
                 for seed in range(args.seeds):
                     for side, function in (("ours", ours), ("Trainer", trainer)):
                         began = time.perf_counter()
                         chosen = plan(args, problem, strategy, seed, Path(folder))
-                        found[side].append(quietly(function, chosen, problem, base))
+                        scores[side].append(quietly(function, chosen, problem, base))
                         spent = time.perf_counter() - began
                         print(
-                            f"# {name} {strategy} seed {seed} {side}: {found[side][-1]:.4f} in {spent:.0f} s",
+                            f"# {name} {strategy} seed {seed} {side}: {scores[side][-1]:.4f} in {spent:.0f} s",
                             flush=True,
                         )
-                results.append({"problem": name, "strategy": strategy, "metric": problem.metric, **found})
-                lines.append(row(name, strategy, found, problem.metric, args))
+                results.append({"problem": name, "strategy": strategy, "metric": problem.metric, **scores})
+                lines.append(row(name, strategy, scores, problem.metric, args))
                 print(lines[-1], flush=True)
         if args.out:
             about = {key: str(value) for key, value in vars(args).items()}

@@ -22,12 +22,12 @@ import torch
 
 from adapterkit import Base, Plan
 from adapterkit.runtime.precision import precision
-from adapterkit.training.accelerate_setup import accelerated
+from adapterkit.training.accelerate_setup import accelerator_for
 from adapterkit.training.fit import fitted
-from adapterkit.training.inputs import batches_of, encoded
-from adapterkit.training.run_state import Run
+from adapterkit.training.inputs import batches_of, feeds_of
+from adapterkit.training.stages import Prepared, Training
 from adapterkit.training.steps import stepping
-from adapterkit.training.train import make_model
+from adapterkit.training.train import build_model
 from adapterkit.watch import Watch
 from adapterkit.workflows.run import ready
 
@@ -41,14 +41,14 @@ def on_gpu() -> bool:
 
 def timed(step: Callable[[], Any], rounds: int) -> float:
     """Return the median seconds of a step, once it has been made."""
-    found = []
+    times = []
     for _ in range(rounds + 1):
         began = time.perf_counter()
         step()
         if on_gpu():
             torch.cuda.synchronize()
-        found.append(time.perf_counter() - began)
-    return statistics.median(found[1:])
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])
 
 
 def ceiling(sizes: tuple[int, ...]) -> float:
@@ -62,7 +62,7 @@ def ceiling(sizes: tuple[int, ...]) -> float:
 
 
 def blocks_below(model: Any, learning: set[int]) -> tuple[int, int]:
-    """Return how many parameters of linear maps a token passes, and of how many of them gradients are asked."""
+    """Return how many parameters of linear maps a token passes, and how many of them need gradients."""
     through, backward, seen = 0, 0, False
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
@@ -83,33 +83,33 @@ def measured(name: str, batch: int, rounds: int) -> dict[str, Any]:
         on = ready(plan, base=Base.load("minilm"))
     mixed = precision("auto")
     with on.base.held(), fitted(on.base, plan.strategy) as fit:
-        run = Run(on.base, on.task, plan.strategy, fit, on.splits.sets, plan.training, Watch())
-        make_model(run)
-        accelerator = accelerated(plan.training, mixed)
-        feeds = encoded(run)
+        run = Prepared(on.base, on.task, plan.strategy, fit, on.splits.sets, plan.training, Watch())
+        target = build_model(run)
+        accelerator = accelerator_for(plan.training, mixed)
+        feeds = feeds_of(run, target.model)
         if on_gpu():
             torch.cuda.reset_peak_memory_stats()
-        with stepping(run, accelerator, feeds) as steps:
+        with stepping(Training.start(run, target), accelerator, feeds) as steps:
             optimizer = steps.optimizer()
             schedule = steps.schedule(optimizer, 10_000)
             some = steps.batch(next(iter(batches_of(feeds["train"], plan.training, 1))))
             seconds = timed(lambda: steps.learn([some], optimizer, schedule, Watch()), rounds)
-        learning = {id(p) for p in run.trainable}
-        through, backward = blocks_below(run.model, learning)
-        trained = sum(p.numel() for p in run.trainable if p.ndim > 1)
+        learning = set(map(id, target.parameters))
+        through, backward = blocks_below(target.model, learning)
+        trained = sum(p.numel() for p in target.parameters if p.ndim > 1)
         peak = torch.cuda.max_memory_allocated() if on_gpu() else 0
     tokens = batch * TOKENS
     work = 2 * tokens * (through + backward + min(trained, backward))
     return {"tokens": tokens / seconds, "work": work / seconds, "peak": peak, "precision": mixed.name}
 
 
-def lines(found: dict[str, Any], figures: Path | None) -> Iterator[str]:
-    yield f"{found['device']}; torch {torch.__version__}; {found['batch']} rows of {TOKENS} tokens a step, minilm.\n"
-    yield f"Matrix products in bf16: {found['ceiling'] / 1e12:.1f} T operations a second.\n"
+def lines(device: dict[str, Any], figures: Path | None) -> Iterator[str]:
+    yield f"{device['device']}; torch {torch.__version__}; {device['batch']} rows of {TOKENS} tokens a step, minilm.\n"
+    yield f"Matrix products in bf16: {device['ceiling'] / 1e12:.1f} T operations a second.\n"
     yield "| strategy | tokens a second | T operations a second | of the ceiling | peak memory, MB |"
     yield "|---|---|---|---|---|"
-    for name, row in found["strategies"].items():
-        share = row["work"] / found["ceiling"]
+    for name, row in device["strategies"].items():
+        share = row["work"] / device["ceiling"]
         yield f"| {name} | {row['tokens']:,.0f} | {row['work'] / 1e12:.2f} | {share:.1%} | {row['peak'] / 1e6:,.0f} |"
     for part in ("tests.txt", "fsdp.txt") if figures else ():
         yield f"\n```\n{(figures / part).read_text().strip()}\n```" if figures and (figures / part).exists() else ""
@@ -123,13 +123,13 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="the folder that gpu.sh wrote")
     parser.add_argument("--update", type=Path, help="write this page")
     args = parser.parse_args()
-    found = {
+    device = {
         "device": torch.cuda.get_device_name() if on_gpu() else "CPU",
         "batch": args.batch,
         "ceiling": ceiling(tuple(int(n) for n in args.sizes.split(","))),
         "strategies": {name: measured(name, args.batch, args.rounds) for name in STRATEGIES},
     }
-    text = "\n".join(lines(found, args.figures))
+    text = "\n".join(lines(device, args.figures))
     print(text)
     if args.update:
         args.update.write_text(f"# On a GPU\n\nWritten by `benchmarks/gpu.sh`.\n\n{text}\n", encoding="utf-8")

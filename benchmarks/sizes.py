@@ -21,7 +21,7 @@ import pages
 import torch
 
 from adapterkit import Adapter, Base, Plan, Registry, run
-from adapterkit.convert.compress import compress
+from adapterkit.convert.compress import compress_and_measure
 from adapterkit.workflows.run import own_splits
 
 TRAINED: dict[str, dict[str, Any]] = {
@@ -62,7 +62,7 @@ def measure(args: argparse.Namespace, seed: int, base: Base, figures: dict[str, 
     splits = {split: rows[split] for split in ("train", "test") if rows}
     for encoding in missing:
         began = time.process_time()
-        encoded = compress(base, report.adapter, encoding, splits)
+        encoded = compress_and_measure(base, report.adapter, encoding, splits)
         stated = encoded.manifest["encoding"]
         name = f"full, {encoding}"
         figures[name] = {"bytes": stated["after"]["bytes"], "seconds": time.process_time() - began}
@@ -74,7 +74,7 @@ def measure(args: argparse.Namespace, seed: int, base: Base, figures: dict[str, 
 
 
 def identical(base: Base, one: Adapter, other: Adapter) -> bool:
-    """Tell whether two adapters hold the same tensors, bit for bit, once they are decoded."""
+    """Return whether two adapters hold the same tensors, bit for bit, once they are decoded."""
     a, b = one.decoded(base).tensors, other.decoded(base).tensors
     return a.keys() == b.keys() and all(t.dtype == b[name].dtype and torch.equal(t, b[name]) for name, t in a.items())
 

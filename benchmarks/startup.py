@@ -1,6 +1,6 @@
 """Time `adapt --help` and `adapt strategies` with no plugins and with fifty, in turns, each in a process of its own.
 
-One of the fifty imports torch at its top and one raises. Medians of the rounds are told: seconds on the clock, which a
+One of the fifty imports torch at its top and one raises. It prints medians of the rounds: seconds on the clock, which a
 busy machine stretches, and seconds of processor time.
 """
 

@@ -91,7 +91,7 @@ def main() -> None:
         common |= {"max_train_samples": args.limit, "max_eval_samples": args.limit}
     cases = {args.dataset: {"dataset": args.dataset, **common}}
     if args.data:
-        cases = {name: {"dataset": str(args.data / where), **more, **common} for name, (where, more) in CASES.items()}
+        cases = {name: {"dataset": str(args.data / folder), **more, **common} for name, (folder, more) in CASES.items()}
     names = [plugin.name for plugin in installed()]
     rows = json.loads(args.out.read_text())["rows"] if args.out and args.out.exists() else []
     done = {(row["case"], row["strategy"], row["seed"]) for row in rows}

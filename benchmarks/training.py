@@ -7,7 +7,7 @@ training, validating, keeping. Test rows are measured afterwards. The sides:
 
 - ours: `adapterkit.run` with its defaults, at the precision of --precision; it writes the adapter, too.
 - tutorial: Trainer as its tutorials write it: DataCollatorWithPadding, the precision of --precision.
-- best: bf16 whatever --precision says, dynamic padding, batches by length, checkpoints without optimizer states.
+- best: bf16 whatever --precision is, dynamic padding, batches by length, checkpoints without optimizer states.
 - defaults: fp32, otherwise as the tutorial; the collator is the one that Trainer takes for a tokenizer.
 - full: the tutorial's Trainer, training every parameter.
 
@@ -71,14 +71,14 @@ Training = Callable[[], Callable[[], float]]  # trains, and returns what then me
 
 
 def child(job: dict[str, Any]) -> Figures:
-    """Measure one side of a job, with imports made and kernels chosen by a training on a few rows before."""
+    """Measure one side of a job, after imports and kernels are warmed up by a training on a few rows before."""
     torch.set_num_threads(job["threads"])
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
-    made = (ours if job["side"] == "ours" else trainer)(job)
-    made("warm", "warm", 2)()
-    train = made("train", "validation", job["values"]["num_train_epochs"])
+    trainings = (ours if job["side"] == "ours" else trainer)(job)
+    trainings("warm", "warm", 2)()
+    train = trainings("train", "validation", job["values"]["num_train_epochs"])
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # give back what the warm-up left, so that it is not counted as the base's
     loaded = status("VmRSS")
@@ -117,7 +117,7 @@ def ours(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
     """Return what makes a training of so many epochs from the names of its training and validation rows."""
     base = Base.load(job["base"])
 
-    def made(train: str, validation: str, epochs: int) -> Training:
+    def training(train: str, validation: str, epochs: int) -> Training:
         plan, _ = planned(job, train, validation, epochs, **job["options"])
 
         def go() -> Callable[[], float]:
@@ -126,7 +126,7 @@ def ours(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
 
         return go
 
-    return made
+    return training
 
 
 def trainer(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
@@ -134,7 +134,7 @@ def trainer(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
     path = find_base(job["base"])
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
 
-    def made(train: str, validation: str, epochs: int) -> Training:
+    def training(train: str, validation: str, epochs: int) -> Training:
         plan, sets = planned(job, train, validation, epochs)
         texts, label = columns_of(sets["train"].column_names, job["values"])
         index = {name: i for i, name in enumerate(sorted(set(map(str, sets["train"][label]))))}
@@ -151,14 +151,14 @@ def trainer(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
             return rows.map(features, batched=True, remove_columns=rows.column_names)
 
         def go() -> Callable[[], float]:
-            made = {split: encoded(rows) for split, rows in sets.items()}
-            loop = looped(job, plan, fitted(plan, model), tokenizer, made)
+            features = {split: encoded(rows) for split, rows in sets.items()}
+            loop = looped(job, plan, fitted(plan, model), tokenizer, features)
             loop.train()
             return lambda: float(loop.predict(encoded(tested(job))).metrics["test_accuracy"])
 
         return go
 
-    return made
+    return training
 
 
 def fitted(plan: Plan, model: Any) -> Any:
@@ -176,7 +176,7 @@ def fitted(plan: Plan, model: Any) -> Any:
 
 
 def looped(job: dict[str, Any], plan: Plan, model: Any, tokenizer: Any, features: dict[str, Any]) -> Any:
-    """Return a Trainer, set up as its column says."""
+    """Return a Trainer, set up as its column requires."""
     side, options = job["side"], plan.training
     best = side == "best"
     return transformers.Trainer(
@@ -245,8 +245,8 @@ def job_of(args: argparse.Namespace, name: str, problem: str, what: Side, folder
         "max_seq_length": args.max_length,
         **({"target_modules": "query,value"} if case.strategy == "lora" else {}),  # as the other sides' LoRA
     }
-    given = [args.options.get(key, {}) for key in ("all", name)]
-    options = {"mixed_precision": args.precision, **case.ours, **given[0], **given[1]}
+    extra = [args.options.get(key, {}) for key in ("all", name)]
+    options = {"mixed_precision": args.precision, **case.ours, **extra[0], **extra[1]}
     return {
         "side": side,
         "base": args.base,
@@ -262,10 +262,10 @@ def job_of(args: argparse.Namespace, name: str, problem: str, what: Side, folder
 
 def rows_of(args: argparse.Namespace, name: str, folder: Path, size: int | None) -> Path:
     """Write the rows of a data set; for `size` training rows, repeat them, numbered so that no two are the same."""
-    where = folder / name / str(size or "all")
-    if where.exists():
-        return where
-    where.mkdir(parents=True)
+    target = folder / name / str(size or "all")
+    if target.exists():
+        return target
+    target.mkdir(parents=True)
     files = {split: list((args.data / name).glob(f"{split}.*")) for split in splits.SPLITS}
     sets = {split: splits.read(str(paths[0])).shuffle(seed=0) for split, paths in files.items() if paths}
     if "validation" not in sets:
@@ -276,16 +276,16 @@ def rows_of(args: argparse.Namespace, name: str, folder: Path, size: int | None)
     seen: set[Any] = set()  # labels among the training rows; a row of another can't be measured
     for split, rows in sorted(sets.items(), key=lambda item: item[0] != "train"):
         most = args.limit if split == "train" else args.limit_eval
-        kept = [{k: v for k, v in row.items() if k != splits.LINE} for row in rows.select(range(min(most, len(rows))))]
-        seen |= {row[label] for row in kept if split == "train"}
-        kept = [row for row in kept if row[label] in seen]
+        part = [{k: v for k, v in row.items() if k != splits.LINE} for row in rows.select(range(min(most, len(rows))))]
+        seen |= {row[label] for row in part if split == "train"}
+        part = [row for row in part if row[label] in seen]
         if split == "train":
-            write(where / "warm.jsonl", kept[:64])
+            write(target / "warm.jsonl", part[:64])
         if split == "train" and size is not None:
             text = columns_of(rows.column_names, READ.get(name, {}))[0][0]
-            kept = [{**(row := kept[i % len(kept)]), text: f"{row[text]} {i}"} for i in range(size)]
-        write(where / f"{split}.jsonl", kept)
-    return where
+            part = [{**(row := part[i % len(part)]), text: f"{row[text]} {i}"} for i in range(size)]
+        write(target / f"{split}.jsonl", part)
+    return target
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -296,12 +296,12 @@ def measured(job: dict[str, Any], seed: int) -> Figures:
     """Run a job in a process of its own, with caches of its own, so that nothing is met again."""
     shm = "/dev/shm"
     with tempfile.TemporaryDirectory(dir=shm if os.access(shm, os.W_OK) else None) as scratch:
-        whole = {**job, "values": {**job["values"], "seed": seed}, "scratch": scratch}
+        child_job = {**job, "values": {**job["values"], "seed": seed}, "scratch": scratch}
         env = {key: value for key, value in os.environ.items() if not key.startswith("ACCELERATE_")}
         env |= {"HF_DATASETS_CACHE": f"{scratch}/datasets", "OMP_NUM_THREADS": str(job["threads"])}
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(job["processes"])]
         launcher = torchrun if job["processes"] > 1 else []
-        command = [sys.executable, *launcher, __file__, "--child", json.dumps(whole)]
+        command = [sys.executable, *launcher, __file__, "--child", json.dumps(child_job)]
         done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{job['side']} with {job['values']} failed:\n{done.stderr[-3000:]}")
@@ -311,7 +311,7 @@ def measured(job: dict[str, Any], seed: int) -> Figures:
 
 def all_measured(args: argparse.Namespace, figures: dict[str, Any]) -> None:
     """Measure every case, the sides taking turns; a turn has its seed, and none is measured that was before."""
-    kept = {tuple(row[key] for key in KEYS) for row in figures["rows"]}
+    done = {tuple(row[key] for key in KEYS) for row in figures["rows"]}
     with tempfile.TemporaryDirectory() as folder:
         for name in args.cases:
             for problem in args.probe_data if name == "probe" else [args.problem]:
@@ -320,7 +320,7 @@ def all_measured(args: argparse.Namespace, figures: dict[str, Any]) -> None:
                 for turn in range(args.turns):
                     for side, job in jobs.items():
                         about = {"case": name, "data": problem, "side": side, "turn": turn}
-                        if tuple(about[key] for key in KEYS) in kept:
+                        if tuple(about[key] for key in KEYS) in done:
                             continue
                         figures["rows"].append({**about, **measured(job, turn % args.seeds)})
                         print(f"# {json.dumps(figures['rows'][-1])}", flush=True)
@@ -329,7 +329,7 @@ def all_measured(args: argparse.Namespace, figures: dict[str, Any]) -> None:
 
 
 def finish(figures: dict[str, Any], args: argparse.Namespace) -> None:
-    """Print the tables, and put them and the chart where the arguments say."""
+    """Print the tables, and put them and the chart where the arguments name a file."""
     texts = {"training": table(figures), "training-short": short(figures)}
     print("\n", *texts.values(), sep="\n\n")
     if args.chart:
@@ -378,13 +378,13 @@ def main() -> None:
     if args.again:
         finish(json.loads(args.again.read_text()), args)
         return
-    for given, known in ((args.cases, [*CASES, *OTHERS]), (args.columns, COLUMNS)):
-        if wrong := [name for name in given if name not in known]:
-            parser.error(f"no '{wrong[0]}'; there is {', '.join(known)}")
+    for chosen, choices in ((args.cases, [*CASES, *OTHERS]), (args.columns, COLUMNS)):
+        if wrong := [name for name in chosen if name not in choices]:
+            parser.error(f"no '{wrong[0]}'; there is {', '.join(choices)}")
     if args.data is None:
         parser.error("--data is needed")
-    kept = ("base", "limit", "limit_eval", "max_length", "batch_size", "seeds", "precision", "threads")
-    about = {key: getattr(args, key) for key in (*kept, "no_best", "options")}
+    settings = ("base", "limit", "limit_eval", "max_length", "batch_size", "seeds", "precision", "threads")
+    about = {key: getattr(args, key) for key in (*settings, "no_best", "options")}
     about |= {"torch": torch.__version__, "transformers": transformers.__version__}
     figures: dict[str, Any] = {"about": about, "rows": []}
     if args.out and args.out.exists():

@@ -86,7 +86,7 @@ def _sentence(text: str) -> str:
 def adapter_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the name of an adapter in the registry, and behind an @ its tags and versions."""
     try:
-        index = Registry.at(ctx.params.get("registry")).known()
+        index = Registry.at(ctx.params.get("registry")).index()
         name, at, _ = incomplete.partition("@")
         known = index[name] if at and name in index else {}
     except AdapterkitError:
@@ -196,10 +196,10 @@ def _print_long(rows: Sequence[Sequence[Any]]) -> None:
 def print_faults(faults: Sequence[Fault], as_json: bool, otherwise: str, *, fixes: bool) -> None:
     """Print a row for each fault and end with exit code 1, or print what there is to say where there is none."""
     if as_json:
-        print_json([{"kind": f.kind, "where": f.where, "what": f.what, "fix": f.fix} for f in faults])
+        print_json([{"kind": f.kind, "where": f.place, "what": f.what, "fix": f.fix} for f in faults])
     elif faults:
         columns = ["kind", "where", "what", *(["fix"] if fixes else [])]
-        print_table(columns, [[f.kind, f.where, f.what, f.fix][: len(columns)] for f in faults])
+        print_table(columns, [[f.kind, f.place, f.what, f.fix][: len(columns)] for f in faults])
     else:
         echo(otherwise)
     if faults:

@@ -39,12 +39,12 @@ def command(first: str, second: str, registry: Path | None, verbose: bool, as_js
 
     Each is NAME, NAME@VERSION or NAME@TAG. A tensor's relative difference is the norm of B - A over that of A.
     """
-    where = Registry.at(registry)
-    names = ["@".join(where.resolve(reference)) for reference in (first, second)]
+    registered = Registry.at(registry)
+    names = ["@".join(registered.resolve(reference)) for reference in (first, second)]
 
     from adapterkit.adapter.diff import compare
 
-    comparison = compare(where.load(names[0]), where.load(names[1]))
+    comparison = compare(registered.load(names[0]), registered.load(names[1]))
     if as_json:
         print_json({"adapters": names, **comparison.plain()})
         return

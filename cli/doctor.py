@@ -29,6 +29,6 @@ def command(fix: bool, registry: Path | None, as_json: bool) -> None:
         mended = [fault for fault in found if fault not in left]
         if not as_json:
             for fault in mended:
-                echo(f"done       {fault.where}: {fault.what}: {fault.fix}")
+                echo(f"done       {fault.place}: {fault.what}: {fault.fix}")
         found = left
     print_faults(found, as_json, f"{where.path}: nothing wrong", fixes=True)

@@ -20,17 +20,17 @@ from adapterkit.cli.common import (
 from adapterkit.store.registry import Registry
 
 
-@click.command(short_help="Measure an adapter on labelled rows.")
+@click.command(short_help="Evaluate an adapter on labelled rows.")
 @adapter_argument()
-@click.option(
-    "--test-file", "--file", "test_file", metavar="FILE", help="Labelled rows; default: those of its own run."
-)
-@click.option("--dataset", metavar="NAME", help="demo:NAME or a folder, whose test rows are used.")
-@click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Which rows; default: test.")
+@click.option("--test-file", "--file", "test_file", metavar="FILE", help="Labelled rows. [default: those of the run]")
+@click.option("--dataset", metavar="NAME", help="demo:NAME, or a folder with train, validation and test files.")
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Rows to use. [default: test]")
 @base_options()
 @device_option
 @click.option(
-    "--output", type=click.Path(file_okay=False, path_type=Path), help="Write metrics, predictions, tables here."
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write metrics.json, predictions.jsonl and confusion_matrix.csv to this folder.",
 )
 @registry_option()
 @common_options
@@ -46,7 +46,12 @@ def command(
     registry: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure the adapter NAME or NAME@VERSION on a file of labelled rows, or again on those of its own run."""
+    """Evaluate the adapter NAME or NAME@VERSION on labelled rows, by default on the test rows of its run.
+
+    \b
+    adapt eval reviews-lora
+    adapt eval reviews-lora --test-file more.csv --output report
+    """
     from adapterkit.workflows.evaluate import evaluate_adapter
 
     report = evaluate_adapter(
@@ -61,15 +66,11 @@ def command(
         watch=TerminalWatch(),
     )
     if output:
-        echo(f"written to {output}: {', '.join(path.name for path in report.write(output))}", err=True)
+        echo(f"written    {output}: {', '.join(path.name for path in report.write(output))}", err=True)
     if as_json:
         print_json(report.plain())
         return
-    measured = report.evaluation.metrics
-    lines = [[n, f"{v:.4f}", "{:.4f} to {:.4f}".format(*measured.intervals[n])] for n, v in measured.values.items()]
-    print_table([f"{report.split}, {measured.n:,} rows", "value", "95 % interval"], lines)
-    for title in ("per_label", "per_type"):
-        if table := report.evaluation.tables.get(title):
-            echo()
-            cells = [[f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row.values()] for row in table]
-            print_table(list(table[0]), cells)
+    print_table(*report.table())
+    for table in report.label_tables():
+        echo()
+        print_table(*table)

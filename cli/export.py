@@ -1,4 +1,4 @@
-"""adapt export: an adapter for PEFT, for transformers, or for llama.cpp."""
+"""adapt export: an adapter for PEFT, transformers or llama.cpp."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from adapterkit.cli.common import (
+    TerminalWatch,
     adapter_argument,
     base_options,
     common_options,
     echo,
-    moved,
     print_json,
     registry_option,
     size,
@@ -19,22 +19,22 @@ from adapterkit.cli.common import (
 from adapterkit.store.registry import Registry
 
 _LOADING = {
-    "peft": 'peft.PeftModel.from_pretrained(model, "{to}")',
-    "merged": 'transformers.{auto_class}.from_pretrained("{to}")',
-    "gguf-ready": "python convert_hf_to_gguf.py {to}",
+    "peft": 'peft.PeftModel.from_pretrained(model, "{folder}")',
+    "merged": 'transformers.{auto_class}.from_pretrained("{folder}")',
+    "gguf-ready": "python convert_hf_to_gguf.py {folder}",
 }
 
 
-@click.command(short_help="Write an adapter for PEFT, transformers or llama.cpp.")
+@click.command(short_help="Export an adapter for PEFT, transformers or llama.cpp.")
 @adapter_argument()
 @click.option(
     "--format",
     "form",
     type=click.Choice(list(_LOADING)),
     required=True,
-    help="A PEFT adapter, a plain transformers model, or one that llama.cpp's converter reads.",
+    help="A PEFT adapter, a plain transformers model, or a model that llama.cpp can convert.",
 )
-@click.option("--to", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Where; a new folder.")
+@click.option("--to", metavar="DIR", type=click.Path(path_type=Path), required=True, help="A new or empty folder.")
 @base_options()
 @registry_option()
 @common_options
@@ -47,30 +47,27 @@ def command(
     registry: Path | None,
     as_json: bool,
 ) -> None:
-    """Write the adapter NAME or NAME@VERSION into a new folder, for tools that know nothing of adapterkit.
+    """Export the adapter NAME or NAME@VERSION to a new folder, for tools other than adapterkit.
 
-    `peft` holds the adapter alone and names its base; `merged` and `gguf-ready` hold the base, too.
+    peft writes the adapter and the name of its base; merged and gguf-ready write one model that includes the base.
+
+    \b
+    adapt export reviews-lora --format peft --to reviews-peft
+    adapt export reviews-lora --format merged --to reviews-model
     """
-    where = Registry.at(registry)
-    reference = "@".join(where.resolve(name))
+    from adapterkit.workflows.export import export_adapter
 
-    from adapterkit.base.base import Base
-    from adapterkit.convert.export import check, write_model, write_peft
-    from adapterkit.convert.merge import check_folder
-
-    check_folder(to)
-    adapter = where.load(reference)
-    check(adapter, form)
-    stored = adapter.manifest["base"]
-    found = where.locate(stored["name"]) if base_name is None else base_name
-    if form == "peft":
-        write_peft(adapter, to, base=found)
-    else:
-        base = Base.from_manifest(stored, found)
-        write_model(base, moved(reference, adapter, base, allow_base_mismatch), to, form=form)
+    exported = export_adapter(
+        Registry.at(registry),
+        name,
+        form,
+        to,
+        base=base_name,
+        allow_base_mismatch=allow_base_mismatch,
+        watch=TerminalWatch(),
+    )
     if as_json:
-        files = sorted(file.name for file in to.iterdir())
-        print_json({"exported": reference, "format": form, "to": str(to), "files": files})
+        print_json(exported.plain())
         return
-    load = _LOADING[form].format(to=to, auto_class=adapter.task.auto_class)
-    echo(f"written    {to}: {size(sum(f.stat().st_size for f in to.iterdir()))}; load it with {load}")
+    load = _LOADING[form].format(folder=to, auto_class=exported.auto_class)
+    echo(f"written    {to}: {size(exported.nbytes)}; load it with {load}")

@@ -82,7 +82,7 @@ def write_sections(
     for title, records in sections.items():
         if records:
             with formatter.section(title):
-                formatter.write_dl([record for _, record in sorted(records, key=lambda found: found[0])])
+                formatter.write_dl([record for _, record in sorted(records, key=lambda pair: pair[0])])
     if hidden:
         formatter.write_paragraph()
         formatter.write_text(f"{hidden} more flags: --help-all")

@@ -41,7 +41,7 @@ def command(
             f"--strategy={strategy} names a package, which adapt show tells; the list takes '{bare}' alone"
         )
     where = Registry.at(registry)
-    index = where.known()
+    index = where.index()
     wanted = {"task": task, "strategy": strategy, "base": base}
     # one at a time: ten thousand that are held at once take twice as long
     found = ((name, _current(index[name])) for name in sorted(index) if pattern is None or fnmatchcase(name, pattern))

@@ -48,7 +48,7 @@ def _show(found: Outlook) -> None:
 
 def _trunk(found: Outlook) -> str:
     trunk = found.trunk
-    if not trunk.kept:
+    if not trunk.cached:
         return f"not cached: {trunk.what}"
     return f"{trunk.what} run once and kept: {size(trunk.bytes)} in {'memory' if trunk.in_memory else 'a file'}"
 

@@ -59,18 +59,18 @@ def _took(seconds: float) -> str:
 @common_options
 def show(name: str, base_name: str | None, as_json: bool) -> None:
     """Show the options of the strategy NAME or NAME@PACKAGE."""
-    from adapterkit.discovery import find, strategy_class
+    from adapterkit.discovery import find_plugin, strategy_class
     from adapterkit.errors import named
     from adapterkit.options import options
 
-    found, kind = find(name), strategy_class(name)
+    found, kind = find_plugin(name), strategy_class(name)
     known = options(kind)
     reached = None
     if base_name is not None:
         from adapterkit.base.base import Base
         from adapterkit.workflows.reach import reach
 
-        with named(found.who):
+        with named(found.label):
             strategy = kind()  # type: ignore[call-arg]
         reached = reach(Base.load(base_name), strategy)
     if as_json:
@@ -135,10 +135,10 @@ def new(name: str) -> None:
 @common_options
 def check(name: str, bases: tuple[str, ...], everywhere: bool, as_json: bool) -> None:
     """Hold the strategy NAME to the contract, rule by rule, on tiny bases: bert, roberta, gpt2, llama and t5."""
-    from adapterkit.discovery import find, strategy_class
+    from adapterkit.discovery import find_plugin, strategy_class
     from adapterkit.errors import named
 
-    whose, kind = find(name).who, strategy_class(name)
+    whose, kind = find_plugin(name).label, strategy_class(name)
 
     import transformers
 

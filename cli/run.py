@@ -23,7 +23,7 @@ from adapterkit.cli.common import (
     size,
 )
 from adapterkit.cli.help import help_all_option, task_of, write_sections
-from adapterkit.discovery import default, installed, strategy_class
+from adapterkit.discovery import default_strategy, installed, strategy_class
 from adapterkit.display import metric_table
 from adapterkit.errors import AdapterkitError, OptionError
 from adapterkit.store.registry import Registry
@@ -48,7 +48,7 @@ class RunCommand(click.Command):
                     "run on the CPU, CUDA_VISIBLE_DEVICES=1 chooses a GPU, --num-processes uses several"
                 ) from error
             if owners := strategies_with(error.option_name):
-                strategy = chosen.get("strategy") or default()
+                strategy = chosen.get("strategy") or default_strategy()
                 raise OptionError(
                     f"strategy {strategy} has no option {error.option_name}; {', '.join(owners)} "
                     f"{'has' if len(owners) == 1 else 'have'} it: --strategy {owners[0]}"
@@ -59,7 +59,7 @@ class RunCommand(click.Command):
         chosen = ctx.meta["chosen"]
         if chosen.get("config"):
             chosen = {**read_config(chosen["config"]), **chosen}
-        strategy = strategy_class(str(chosen.get("strategy") or default()))
+        strategy = strategy_class(str(chosen.get("strategy") or default_strategy()))
         write_sections(ctx, formatter, self.get_params(ctx), strategy, task_of(chosen))
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -72,7 +72,7 @@ class RunCommand(click.Command):
         try:
             config = read_config(chosen["config"]) if "config" in chosen else {}
             both = {**config, **chosen}
-            strategy = default() if both.get("strategy") is None else str(both["strategy"])
+            strategy = default_strategy() if both.get("strategy") is None else str(both["strategy"])
             return [flag(option) for option in run_options(strategy, both.get("task")).values()]
         except AdapterkitError:
             if ctx.resilient_parsing:

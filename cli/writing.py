@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +11,8 @@ from typing import Any, BinaryIO
 
 from adapterkit.cli.common import json_text, print_table
 from adapterkit.data.streams import InputRows
-from adapterkit.errors import DataError, OptionError
+from adapterkit.errors import DataError, OptionError, file_errors_as
+from adapterkit.io import atomic
 from adapterkit.watch import Watch
 from adapterkit.workflows.answer import Answered, Answering
 
@@ -34,11 +33,11 @@ class _Layout:
 
     def record(self, one: Answered, *, answers_first: bool) -> dict[str, Any]:
         """Return a row and its answers."""
-        said: dict[str, Any] = one.said
+        said: dict[str, Any] = one.answers
         if self.several:
             said = {name: self.answering.headline(name, answer) for name, answer in said.items()} if self.flat else said
         else:
-            ((name, said),) = one.said.items()
+            ((name, said),) = one.answers.items()
             if self.routed and self.flat:
                 said = {"answer": self.answering.headline(name, said), "score": said.get("score")}
         fields: dict[str, Any] = {}
@@ -59,7 +58,7 @@ def records(answering: Answering, chunks: Iterator[list[Answered]], form: str, b
     """Yield rows with their answers as they are to be written, each chunk counted by `bar`."""
     layout = _Layout(
         answering=answering,
-        given=answering.given,
+        given=answering.source,
         columns=answering.columns,
         several=len(answering.names) > 1,
         routed=not answering.names,
@@ -134,19 +133,5 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a file that takes the place of `path` once it is whole; where anything goes wrong, it is gone."""
     if path.is_dir():
         raise OptionError(f"--out {path} is a folder, and a file was expected")
-    try:
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise DataError(f"can't write '{path}': {error.strerror}") from error
-    try:
-        os.fchmod(handle, 0o644)
-        with open(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(handle)
-        os.replace(beside, path)
-    except BaseException as error:
-        os.unlink(beside)
-        if isinstance(error, OSError):
-            raise DataError(f"can't write '{path}': {error.strerror or error}") from error
-        raise
+    with file_errors_as(DataError), atomic.new_file(path) as file:
+        yield file

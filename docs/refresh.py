@@ -8,7 +8,7 @@ Lines of a block that begin with `$ ` are commands, continued by a backslash; th
 in order in an empty folder of their own, `.docs/PAGE/`. Data that isn't part of the repository is named by a comment,
 `<!-- data: long-reviews -->`, and is copied there from --data; a page without its data is listed and left as it is.
 
-Runs are seeded and use two threads, so pages change only where the output does. A new output line that differs from the
+Runs are seeded and use one thread, so pages change only where the output does. A new output line that differs from the
 old one in times, dates or megabytes alone is not written. `docs/figures/refreshed.json` holds a digest of each page's
 blocks as they were refreshed, so that tests/test_docs.py notices a block that was edited by hand; null is a page whose
 output is older than the last change of the command line.
@@ -35,7 +35,7 @@ ENVIRONMENT = {
     "COLUMNS": "110",
     "HF_HUB_OFFLINE": "1",
     "NO_COLOR": "1",
-    "OMP_NUM_THREADS": "2",
+    "OMP_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",
     "PYTHONWARNINGS": "ignore",
     "TERM": "dumb",

@@ -23,7 +23,7 @@ COMMANDS = (
     'adapt predict sentiment-lora "The soup was cold and so was the waiter." "I\'d stay here again tomorrow."',
     "adapt list",
 )
-COLUMNS = 104
+COLUMNS = 112
 GREY, WHITE, RED, GREEN = (110, 118, 129), (230, 237, 243), (255, 123, 114), (63, 185, 80)
 THEME = TerminalTheme(  # a dark window, legible on light and on dark pages
     background=(13, 17, 23),
@@ -45,7 +45,7 @@ def recorded() -> Console:
     """Run the commands and return the console that holds them and what they printed."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "COLUMNS": str(COLUMNS), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "2"}
+    env = {**os.environ, "PATH": path, "COLUMNS": str(COLUMNS), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         for command in COMMANDS:
             console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))

@@ -25,9 +25,9 @@ words = [word for word, count in Counter(word for text in texts for word in text
 index = {word: i for i, word in enumerate(words)}
 counts = np.zeros((len(words), len(words)))
 for text in texts:
-    known = [index[word] for word in text if word in index]
-    for i, word in enumerate(known):
-        for other in known[max(0, i - WINDOW) : i]:
+    indices = [index[word] for word in text if word in index]
+    for i, word in enumerate(indices):
+        for other in indices[max(0, i - WINDOW) : i]:
             counts[word, other] += 1
             counts[other, word] += 1
 expected = counts.sum(1, keepdims=True) @ counts.sum(0, keepdims=True) / counts.sum()

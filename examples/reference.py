@@ -1,12 +1,14 @@
 """Train the reference adapters that registry.json lists: small ones, on the demo's base and tasks.
 
-    python examples/reference.py
+    python examples/reference.py            # all of them
+    python examples/reference.py demo-sentiment
 
 `adapt predict demo-sentiment "a text"` then answers right after the installation, in this folder.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import adapterkit as ak
@@ -21,9 +23,9 @@ ADAPTERS = {
 
 
 def main() -> None:
-    base, registry = ak.Base.load("minilm"), ak.Registry(ROOT / "registry.json")
-    for name, options in ADAPTERS.items():
-        report = ak.run(ak.Plan.resolve({"name": name, "num_train_epochs": 5, **options}), registry, base=base)
+    base, registry = ak.Base.load("minilm"), ROOT / "registry.json"
+    for name in sys.argv[1:] or ADAPTERS:
+        report = ak.run(name=name, epochs=5, base=base, registry=registry, watch=None, **ADAPTERS[name])
         print(f"{name}: {report.adapter_bytes:,} bytes, {report.metrics['test']}")
 
 

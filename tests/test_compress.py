@@ -41,8 +41,8 @@ def rows(count: int = 40) -> datasets.Dataset:
 def test_fitted_scales_bring_logits_nearer_on_other_rows(tiny_base: Base) -> None:
     adapter, data = full(tiny_base), rows(200)
     train, other = data.select(range(150)), data.select(range(150, 200))
-    plain = compress.encode(tiny_base, adapter, "1bit")
-    fitted = compress.encode(tiny_base, adapter, "1bit", train)
+    plain = compress.compress(tiny_base, adapter, "1bit")
+    fitted = compress.compress(tiny_base, adapter, "1bit", train)
     changed = {name for name, t in plain.tensors.items() if not torch.equal(t, fitted.tensors[name])}
     assert changed
     assert all(name.endswith(".scale") for name in changed)
@@ -177,7 +177,7 @@ def test_a_task_that_names_no_column_is_refused_by_commands(
 @pytest.mark.parametrize("encoding", ["exact", "bf16", "1bit", "rank:8"])
 def test_on_a_real_base(minilm: Base, encoding: str) -> None:
     adapter = made.adapter(minilm, classes(), "layerwise", layers="5", std=0.002)
-    encoded = compress.encode(minilm, adapter, encoding)
+    encoded = compress.compress(minilm, adapter, encoding)
     most = {"exact": 0.72, "bf16": 0.501, "1bit": 1 / 26, "rank:8": 0.05}[encoding]
     assert size(encoded) < most * size(adapter)
     texts = ["a fine film", "rude staff and awful food"]

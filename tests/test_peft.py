@@ -377,7 +377,7 @@ def test_import_list_show_predict_eval_merge_and_export(
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["name"] == "theirs"
     again = adapt("import", "theirs", "--labels", "neg,pos", "--name", "b", "--task-option", "max_seq_length=32")
-    assert "logits     as PEFT's on base" in again.stdout, again.output
+    assert "logits     equal to PEFT's on base" in again.stdout, again.output
     assert [line.split()[0] for line in adapt("list").stdout.splitlines()] == ["name", "b", "theirs"]
     assert "strategy   lora of peft" in adapt("show", "theirs").stdout
     done = adapt("predict", "theirs", *texts, "--json")
@@ -407,7 +407,7 @@ def test_import_list_show_predict_eval_merge_and_export(
         ("export", "theirs", "--format", "onnx", "--to", "x"): "'onnx' is not one of 'peft', 'merged', 'gguf-ready'",
         ("import", "nowhere"): "no folder 'nowhere'; a PEFT adapter is a folder or a Hub id such as owner/name",
         ("import", "owner/name"): "is neither a folder nor to be had from the Hub or its cache (HF_HUB_OFFLINE is set)",
-        ("import", "theirs", "--task-option", "x"): "--task-option x: NAME=VALUE was expected",
+        ("import", "theirs", "--task-option", "x"): "--task-option x: expected NAME=VALUE",
         ("import", "theirs", "--task-option", "colour=red"): "no option named 'colour'",
         ("import", "store", "--base", base): "'store' holds no adapter_config.json, but b, both, theirs",
     }.items():
@@ -452,7 +452,7 @@ def test_gguf_ready_is_a_causal_model_as_the_converter_reads_it(folder_of: Calla
         theirs = transformers.AutoModelForCausalLM.from_pretrained(place)
         torch.testing.assert_close(said(ours), said(theirs), atol=1e-5, rtol=1e-5)  # folding rounds once
     bert = Base.load(folder_of("bert", "text-generation"))
-    with pytest.raises(AdapterError, match="no GGUF of a 'bert' model is known to transformers; of these"):
+    with pytest.raises(AdapterError, match="no GGUF of a 'bert' model is known to transformers; supported"):
         write_model(bert, made.adapter(bert, task, "lora"), tmp_path / "no", form="gguf-ready")
     base.tokenizer.add_tokens([f"<{i}>" for i in range(9)])
     with pytest.raises(AdapterError, match=r"has \d+ tokens, but its embeddings 300 rows; llama.cpp needs a row"):

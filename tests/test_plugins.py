@@ -18,7 +18,7 @@ import pytest
 from click.testing import Result
 
 from adapterkit import AdapterkitError, Base, Registry
-from adapterkit.discovery import INTERFACES, find, installed, strategy_class
+from adapterkit.discovery import INTERFACES, find_plugin, installed, strategy_class
 from adapterkit.plugin_tools.install import install
 from adapterkit.plugin_tools.scaffold import scaffold
 from adapterkit.tasks import task_class
@@ -51,13 +51,13 @@ FAULTS = {
     "unknown-option": (HEAD + GOOD + "    odd: 'Nothing.there' = None\n", "name 'Nothing' is not defined"),
     "literal": (
         "from typing import Literal" + HEAD + GOOD + "    odd: Literal[1, 2] = 1\n",
-        "Good.odd: typing.Literal[1, 2] can't be a flag; use int, float, bool, str or a Literal of texts",
+        "Good.odd: typing.Literal[1, 2] can't be a flag; use int, float, bool, str or a Literal of strings",
     ),
     "bare": (HEAD + "class Good(Strategy):\n    def apply(self, base): return []\n", "lacks @dataclass(frozen=True"),
     "plain": (HEAD + GOOD.replace("@dataclass(frozen=True, kw_only=True)", ""), "lacks @dataclass(frozen=True"),
     "later": (
         HEAD + GOOD + "    interface: ClassVar[int] = 7\n",
-        f"is written for interface 7; this adapterkit keeps interface {INTERFACES[0]}",
+        f"is written for interface 7; this adapterkit supports interface {INTERFACES[0]}",
     ),
     "other": ("Good = dict", "is not a subclass of adapterkit.Strategy"),
     "missing": ("", "can't be imported: AttributeError"),
@@ -133,7 +133,7 @@ def test_each_fault_is_listed_with_its_distribution_and_no_other_row_suffers(sit
         assert (row["fault"] is None) == (message is None), row
         assert (message or "") in (row["fault"] or ""), row
     for one, other in (("first-twin", "Second-Twin"), ("Second-Twin", "first-twin")):
-        assert rows.pop(("twin", one))["fault"] == f"its name is in {other}, too; use it as twin@{one}"
+        assert rows.pop(("twin", one))["fault"] == f"{other} provides the same name; use twin@{one}"
     assert rows
     assert {row["distribution"] for row in rows.values()} == {"adapterkit"}
     assert [row for row in rows.values() if row["fault"]] == []
@@ -175,8 +175,8 @@ def test_options_that_raise_when_they_are_checked_are_an_error_that_names_their_
 def test_two_with_one_name_are_told_apart_by_their_package(
     site: Path, adapt: Adapt, tiny_folder: Callable[..., Path], small_csv: Path
 ) -> None:
-    with pytest.raises(AdapterkitError, match=r"of Second-Twin 1\.0 and of first-twin 1\.0; say which: twin@Second"):
-        find("twin")
+    with pytest.raises(AdapterkitError, match=r"provided by Second-Twin 1\.0 and first-twin 1\.0; use twin@Second"):
+        find_plugin("twin")
     rows = ["--base", tiny_folder(), "--train-file", small_csv, "--epochs", 1]
     done = adapt("run", "--strategy", "twin@second.twin", *rows, "--name", "chosen")
     assert done.exit_code == 0, done.output
@@ -199,7 +199,7 @@ def test_a_strategy_called_lora_leaves_the_default_ours(
     package(tmp_path, "their-lora", "lora", HEAD + GOOD)
     monkeypatch.syspath_prepend(str(tmp_path))
     assert "--lora-alpha" in adapt("run", "--help").stdout
-    assert "say which: lora@adapterkit or lora@their-lora" in adapt("run", "--strategy", "lora").stderr
+    assert "use lora@adapterkit or lora@their-lora" in adapt("run", "--strategy", "lora").stderr
 
 
 @pytest.mark.usefixtures("site")
@@ -220,10 +220,10 @@ def test_the_environment_restricts_what_is_used(
     assert len(installed()) == len(own) + len(FAULTS) + 2
     monkeypatch.setenv("ADAPTERKIT_PLUGINS", chosen)
     assert {found.name for found in installed()} == own | names
-    with pytest.raises(AdapterkitError, match=r"'raises' of raises-package 1\.0 is left out by ADAPTERKIT_PLUGINS="):
-        find("raises")
+    with pytest.raises(AdapterkitError, match=r"'raises' of raises-package 1\.0 is disabled by ADAPTERKIT_PLUGINS="):
+        find_plugin("raises")
     rows = {row["name"]: row["fault"] for row in json.loads(adapt("plugins", "list", "--json").stdout)}
-    assert rows["raises"] == "left out by ADAPTERKIT_PLUGINS"
+    assert rows["raises"] == "disabled by ADAPTERKIT_PLUGINS"
 
 
 def test_a_strangers_task_and_kind_of_patch_are_found(
@@ -242,7 +242,7 @@ def test_a_strangers_task_and_kind_of_patch_are_found(
     assert manifest["task"]["options"]["tolerance"] == 0
     assert json.loads(adapt("predict", "theirs", "lovely food", "--json").stdout)[0]["label"] in ("pos", "neg")
     monkeypatch.setenv("ADAPTERKIT_PLUGINS", "")
-    assert "the task 'stars' of adapterkit-stars 1.0 is left out" in adapt("run", "--task", "stars").stderr
+    assert "task 'stars' of adapterkit-stars 1.0 is disabled" in adapt("run", "--task", "stars").stderr
 
 
 def test_a_kind_of_patch_that_is_not_installed_is_told_with_the_package_that_trained_it(tiny_base: Base) -> None:
@@ -303,16 +303,16 @@ def _cheap() -> Any:
 
 @pytest.mark.parametrize("name", ["Bit", "bit_fit", "", "-x", "x-", "../x", "é", "bit fit", "x" * 65])
 def test_a_new_package_needs_a_name(name: str, tmp_path: Path) -> None:
-    with pytest.raises(AdapterkitError, match="is no name for a strategy"):
+    with pytest.raises(AdapterkitError, match="a strategy's name has lower-case letters"):
         scaffold(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_package_takes_no_ones_place(tmp_path: Path) -> None:
-    with pytest.raises(AdapterkitError, match="a strategy 'lora' of adapterkit"):
+    with pytest.raises(AdapterkitError, match="strategy 'lora' of adapterkit"):
         scaffold("lora", tmp_path)
     (tmp_path / "adapterkit-mine").mkdir()
-    with pytest.raises(AdapterkitError, match="is there already"):
+    with pytest.raises(AdapterkitError, match="exists; choose another name"):
         scaffold("mine", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["adapterkit-mine"]
 
@@ -391,8 +391,8 @@ def test_what_pip_says_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(AdapterkitError, match="pip install: Could not find a version that satisfies") as caught:
         install(["adapterkit-no-such-plugin"])
     assert "\n" not in str(caught.value)
-    assert "'--user' is an option of pip" in adapt("plugins", "install", "--", "--user").stderr
-    assert "'lora' is adapterkit's own" in adapt("plugins", "uninstall", "lora").stderr
+    assert "expected a package, got pip's option '--user'" in adapt("plugins", "install", "--", "--user").stderr
+    assert "'lora' comes with adapterkit" in adapt("plugins", "uninstall", "lora").stderr
     for name in ("torch", "adapterkit"):
         assert f"no plugin named '{name}'" in adapt("plugins", "uninstall", name).stderr
     assert strategy_class("lora")

@@ -358,12 +358,12 @@ ROUTED: list[tuple[str, dict[str, Any]]] = [
 
 
 def test_a_row_names_its_adapter(good: Any, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "QUESTIONS", 2)
+    monkeypatch.setattr(answering, "REQUESTS", 2)
     rows = [{"adapter": name, **row} for name, row in ROUTED]
     said = [shop.say(name, [row.get("body", row)])[0] for name, row in ROUTED]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     with monkeypatch.context() as whole:
-        whole.setattr(answering, "QUESTIONS", 100)
+        whole.setattr(answering, "REQUESTS", 100)
         close(lines(good(input=text)), [{**row, **answer} for row, answer in zip(rows, said, strict=True)])
     WRITE["jsonl"](tmp_path / "rows.jsonl", rows)
     close(lines(good("--file", "rows.jsonl")), [{**row, **answer} for row, answer in zip(rows, said, strict=True)])
@@ -409,12 +409,12 @@ def test_a_version_that_is_registered_meanwhile_has_no_part_in_the_answers(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.add("moving", shop.base, classes("x", "y"), "lora", seed=1)
-    monkeypatch.setattr(answering, "QUESTIONS", 3)
+    monkeypatch.setattr(answering, "REQUESTS", 3)
     chunks = answering.Answering(streams.from_texts(TEXTS), shop.registry, ["moving"]).chunks(batch_size=1)
     found, said = next(chunks), shop.say("moving", TEXTS)
     shop.add("moving", shop.base, classes("x", "y"), "lora", seed=2)
     found += next(chunks)
-    close([one.said["moving"] for one in found], said)
+    close([one.answers["moving"] for one in found], said)
 
 
 # ---- what comes out
@@ -476,7 +476,7 @@ def test_a_table_is_for_reading(good: Any) -> None:
 def test_json_is_one_list_however_many_chunks_it_has(good: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = good("mood", "--json", *TEXTS, "a\u2028b")
     assert whole == json.dumps(json.loads(whole), indent=2, ensure_ascii=False) + "\n"
-    monkeypatch.setattr(answering, "QUESTIONS", 2)
+    monkeypatch.setattr(answering, "REQUESTS", 2)
     close(json.loads(good("mood", "--json", "--batch-size", 2, *TEXTS, "a\u2028b")), json.loads(whole))
 
 
@@ -497,7 +497,7 @@ def test_order_is_kept_over_chunks(good: Any, shop: Shop, tmp_path: Path, monkey
 
     monkeypatch.setattr(Pool, "predict", counting)
     for most, characters, expected in ((7, 1 << 20, [7] * 8 + [4]), (1 << 20, 300, None), (1 << 20, 1 << 20, [60])):
-        monkeypatch.setattr(answering, "QUESTIONS", most)
+        monkeypatch.setattr(answering, "REQUESTS", most)
         monkeypatch.setattr(answering, "CHARACTERS", characters)
         sizes.clear()
         found = lines(good("--file", "rows.jsonl", "--batch-size", 4))
@@ -601,7 +601,7 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
         None,
         "adapter 'answers' reads question + context; there are ada",
     ),
-    "bases": (["mood", "far", "a"], None, "adapters that answer together have one base, and these have 2: "),
+    "bases": (["mood", "far", "a"], None, "adapters that answer together need one base, got 2: "),
     "bases of routes": (["--file", "apart.jsonl"], None, "far"),
     "another base": (["mood", "far", "a", "--base", "BASE"], None, "adapter 'far': the adapter was trained on base"),
     "list": (["mood"], '{"text": ["a"]}', "standard input:1: text is ['a'], but a text was expected"),
@@ -654,7 +654,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 def test_a_column_that_comes_late_is_an_error_where_it_has_no_place(
     adapt: Adapt, good: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answering, "QUESTIONS", 2)
+    monkeypatch.setattr(answering, "REQUESTS", 2)
     rows = '{"text": "a"}\n{"text": "b"}\n{"text": "c", "note": 1}\n'
     assert lines(good("mood", input=rows))[2]["note"] == 1
     for args, text in ((["--format", "csv"], rows), ([], rows.replace("note", "label"))):
@@ -664,7 +664,7 @@ def test_a_column_that_comes_late_is_an_error_where_it_has_no_place(
 
 
 def test_a_base_that_comes_late_is_an_error(adapt: Adapt, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "QUESTIONS", 1)
+    monkeypatch.setattr(answering, "REQUESTS", 1)
     done = adapt("predict", "--batch-size", 1, input=FILES["apart.jsonl"])
     assert [row["adapter"] for row in lines(done.stdout)] == ["mood"]
     assert done.exit_code == 2
@@ -685,7 +685,7 @@ def test_a_file_that_is_changed_meanwhile_is_an_error(shop: Shop, tmp_path: Path
 def test_what_is_not_done_is_not_written(
     error: Any, adapt: Adapt, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answering, "QUESTIONS", 2)
+    monkeypatch.setattr(answering, "REQUESTS", 2)
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
     (tmp_path / "old.csv").write_text("old")
     ask = Pool.predict
@@ -746,7 +746,7 @@ def test_a_slow_stream_is_answered_as_it_comes(shop: Shop, tmp_path: Path) -> No
 
 
 def test_what_has_come_of_a_stream_is_a_chunk(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "QUESTIONS", 4)
+    monkeypatch.setattr(answering, "REQUESTS", 4)
     reading, writing = os.pipe()
     with open(reading, "rb") as there, open(writing, "wb", buffering=0) as file:
         file.write(b'{"text": "a"}\n{"text": "b"}\n\n')

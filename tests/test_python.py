@@ -123,7 +123,8 @@ def test_run_yaml_says_that_rows_were_in_memory_and_cant_repeat_them(
         assert "were in memory (train 24 rows, SHA-256 " in result.stderr
     with pytest.raises(ak.AdapterkitError, match="--train-file"):
         ak.run(config=run_file)
-    again = ak.run(train=ROWS, config=run_file, base=run.base, registry=tmp_path / "r.json", watch=None)
+    (tmp_path / "elsewhere").mkdir()
+    again = ak.run(train=ROWS, config=run_file, base=run.base, registry=tmp_path / "elsewhere" / "r.json", watch=None)
     assert again.version == run.version
     pd.DataFrame(ROWS).to_csv(tmp_path / "rows.csv", index=False)
     result = adapt("run", "--config", run_file, "--train-file", "rows.csv")
@@ -177,6 +178,12 @@ def test_an_adapter_is_loaded_by_name_tag_version_and_folder_with_its_base(run: 
     assert ak.load("reviews", registry=where, base=run.base).base is run.base
     with pytest.raises(ak.AdapterkitError, match="did you mean 'reviews'"):
         ak.load("review", registry=where)
+
+
+def test_a_registry_opens_by_a_text(run: Any) -> None:
+    where = str(Path(run.folder).parents[2] / "registry.json")
+    assert Registry(where) == Registry(Path(where))  # type: ignore[arg-type]
+    assert Registry(where).load("reviews").tensors.keys() == run.adapter.tensors.keys()  # type: ignore[arg-type]
 
 
 def test_an_adapter_on_another_base_is_refused_or_moved(run: Any, tiny_folder: Callable[..., Path]) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adapterkit import AdapterkitError, Base, Plan, Registry, Strategy, run
-from adapterkit.discovery import Found, installed, strategy_class
+from adapterkit.discovery import Plugin, installed, strategy_class
 from adapterkit.testing import RULES, Bench, cases, tried
 from adapterkit.testing.bench import FAMILIES
 from adapterkit.testing.runs import launch
@@ -127,7 +127,7 @@ def test_the_same_run_gives_the_same_adapter_byte_for_byte(
             "queri; the base has these linear modules: dense, key, query",
         ),
         ({"strategy": "lora", "learning_rate": 1e30}, "the loss is nan"),
-        ({"strategy": "lora", "learning_rate": 0.0}, "no weight moved"),
+        ({"strategy": "lora", "learning_rate": 0.0}, "no weight changed"),
     ],
 )
 def test_options_that_do_not_fit_are_said_in_a_line(
@@ -142,8 +142,8 @@ def test_options_that_do_not_fit_are_said_in_a_line(
 
 
 def test_a_strategy_that_is_not_one_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    def found(value: str) -> list[Found]:
-        return [Found("odd", "odd-package", "1.0", value, EntryPoint("odd", value, "adapterkit.strategies"))]
+    def found(value: str) -> list[Plugin]:
+        return [Plugin("odd", "odd-package", "1.0", value, EntryPoint("odd", value, "adapterkit.strategies"))]
 
     for value, message in (
         ("no_such_module:X", "'odd' of odd-package 1.0 can't be imported: ModuleNotFoundError"),
@@ -212,7 +212,7 @@ class Odd(Strategy):
         ("returns a stranger", "Odd.apply returned what is no parameter of the base: Parameter"),
         ("returns nothing", "Odd.apply failed: TypeError: 'NoneType' object is not iterable"),
         ("returns numbers", "Odd.patches returned 'encoder': int, not a Patch by a module's name"),
-        ("forgets", "Odd.patches doesn't hold what was learned: outputs differ by"),
+        ("forgets", "Odd.patches doesn't return what was trained: outputs differ by"),
         ("names nothing", "the adapter changes a module 'no.such.module', which base"),
         ("removes too much", "Odd.remove left the base changed, first at encoder.layer.2"),
         ("fails to remove", "Odd.remove failed: RuntimeError: stuck"),

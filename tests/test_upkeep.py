@@ -133,7 +133,7 @@ def test_verify_finds_files_missing_and_too_many(shop: Registry, adapt: Adapt) -
     assert {Path(row["where"]).name: row["what"] for row in rows} == {
         "adapter_config.json": "No such file or directory",
         "notes.txt": "is not part of the adapter",
-        "entry.json": "is no entry",
+        "entry.json": "is no entry: number is missing",
     }
 
 
@@ -187,7 +187,7 @@ def test_a_registry_that_is_not_there_is_not_made_by_looking_at_it(adapt: Adapt,
 
 def test_the_doctor_says_what_a_name_means_without_a_damaged_version(shop: Registry, adapt: Adapt) -> None:
     first, second = shop.adapters()["mood"]["versions"]
-    take_out = "take the version out of registry.json; its files stay until adapt gc"
+    take_out = "remove the version from registry.json; its files stay until adapt gc"
     for version, after in ((second, f"mood is then mood@{first}"), (first, "no version of mood is left")):
         flip(shop.folder("mood", version) / "adapter_model.safetensors")
         (fault,) = doctor(shop)

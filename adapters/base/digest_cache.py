@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import RegistryError
+from ..errors import FileError
 from ..io.atomic import json_bytes, sha256, write_file
 
 SCHEME = "v2"
@@ -56,7 +56,7 @@ def cached_digests(
     settled = last_change + SETTLE_NS < time.time_ns()
     if unchanged and settled and file_states([str(file[0]) for file in states]) == states:
         content = [states, digests]
-        with contextlib.suppress(RegistryError, OSError):  # without a cache, the next call computes again
+        with contextlib.suppress(FileError, OSError):  # without a cache, the next call computes again
             write_file(cache_folder() / f"{key}.json", json_bytes([*content, sha256(json_bytes(content))]))
     return digests
 

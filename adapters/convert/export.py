@@ -11,7 +11,7 @@ from ..adapter.manifest import PEFT_CONFIG, TENSORS
 from ..adapter.peft_config import why_not
 from ..base.base import Base
 from ..base.checkpoint import find_base
-from ..errors import AdapterError
+from ..errors import AdapterError, file_errors_as
 from ..io.atomic import json_bytes, write_folder
 from .merge import check_folder, check_head, merge
 
@@ -20,7 +20,7 @@ CAUSAL = "AutoModelForCausalLM"
 
 
 def check(adapter: Adapter, form: str) -> None:
-    """Raise `AdapterError` where an adapter can't be written in a form, as far as its manifest tells."""
+    """Raise `AdapterError` where the manifest shows that an adapter can't be written in a form."""
     check_head(adapter, plain=form != "peft")
     if form == "peft" and (why := why_not(adapter.manifest)) is not None:
         raise AdapterError(f"PEFT can't have this adapter: {why}; --format merged writes a plain model")
@@ -34,8 +34,8 @@ def check(adapter: Adapter, form: str) -> None:
                 "writes a plain model"
             )
         if kind not in GGUF_CONFIG_MAPPING:
-            known = ", ".join(sorted(set(GGUF_CONFIG_MAPPING) - {"general", "tokenizer"}))
-            raise AdapterError(f"no GGUF of a '{kind}' model is known to transformers; of these there are: {known}")
+            supported = ", ".join(sorted(set(GGUF_CONFIG_MAPPING) - {"general", "tokenizer"}))
+            raise AdapterError(f"no GGUF of a '{kind}' model is known to transformers; supported: {supported}")
 
 
 def write_peft(adapter: Adapter, folder: str | os.PathLike[str], *, base: str | None = None) -> Path:
@@ -50,7 +50,8 @@ def write_peft(adapter: Adapter, folder: str | os.PathLike[str], *, base: str | 
     config = json.loads(files[PEFT_CONFIG])
     path = find_base(base or config["base_model_name_or_path"])
     config["base_model_name_or_path"] = os.path.abspath(path) if os.path.exists(path) else path
-    write_folder(place, {PEFT_CONFIG: json_bytes(config), TENSORS: files[TENSORS]})
+    with file_errors_as(AdapterError):
+        write_folder(place, {PEFT_CONFIG: json_bytes(config), TENSORS: files[TENSORS]})
     return place
 
 

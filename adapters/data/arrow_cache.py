@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..errors import DataError
+from ..errors import DataError, FileError
+from ..io.atomic import check_writable, new_file, write_file
 from ..settings import DataOptions
 from ..watch import Watch
 from .readers import VERSION, BadRow, NumberedRows, Row, Source
@@ -58,32 +57,30 @@ def cached_dataset(
     rows, skipped = folder / f"{digest}.arrow", folder / f"{digest}.json"
     if not (rows.exists() and skipped.exists()):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
-                new_rows, new_skipped = Path(temporary, "rows"), Path(temporary, "skipped")
-                new_skipped.write_text(json.dumps(vars(_write(start, new_rows, options, watch or Watch()))))
+            check_writable(folder)
+            with new_file(rows) as out:
+                left_out = _write(start, out, options, watch or Watch())
                 check()
-                os.replace(new_skipped, skipped)
-                os.replace(new_rows, rows)
-        except OSError as error:
-            raise DataError(f"{name} can't be cached in '{folder}': {error.strerror or error}") from error
+                write_file(skipped, json.dumps(vars(left_out)).encode())
+        except FileError as error:
+            raise DataError(f"{name} can't be cached in '{folder}': {error}") from error
     left_out = _Skipped(**json.loads(skipped.read_text()))
     if left_out.count and notes is not None:
         notes.append(left_out.note(name))
     return datasets.Dataset.from_file(str(rows))
 
 
-def _write(start: Start, target: Path, options: DataOptions, watch: Watch) -> _Skipped:
+def _write(start: Start, out: BinaryIO, options: DataOptions, watch: Watch) -> _Skipped:
     """Write rows to an Arrow file. They are read once, or twice where later rows widen the type of a column."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
     schema = pa.schema([])
     while True:
-        with start() as (source, numbered), _Bar(watch, source) as bar, open(target, "wb") as out:
+        with start() as (source, numbered), _Bar(watch, source) as bar:
+            out.seek(0)
+            out.truncate()
             fit = Fit(source.name, schema, options.skip_bad_rows)
             if _stream(fit, _chunks(source, numbered, bar), out):
-                out.flush()
-                os.fsync(out.fileno())
                 fit.skipped.unit = source.unit
                 return fit.skipped
             schema = fit.schema

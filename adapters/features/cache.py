@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..io.atomic import check_writable, write_file
+from ..io.tensors import chunks
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -68,18 +68,6 @@ def _digest_of(tensors: dict[str, Tensor]) -> str:
 
 
 def write(file: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors to a file, atomically; raises `OSError` where the disk is full, and leaves no file then."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, {"sha256": _digest_of(tensors)})
-        os.replace(temporary, file)
-    except SafetensorError as error:
-        raise OSError(f"can't write '{file}': {error}") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+    """Write tensors to a file, atomically; raises `FileError` where the disk is full, and leaves no file then."""
+    check_writable(file.parent)
+    write_file(file, chunks(tensors, {"sha256": _digest_of(tensors)}), sync=False)

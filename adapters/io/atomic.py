@@ -1,10 +1,11 @@
-"""Write files so that after a crash, or on a full disk, there is the old or the new, and never half of one."""
+"""Write files and folders atomically: after a crash or on a full disk, the old or the new content is there."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -12,9 +13,12 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..errors import RegistryError
+from ..errors import FileError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 
 def sha256(data: bytes | bytearray) -> str:
@@ -23,12 +27,12 @@ def sha256(data: bytes | bytearray) -> str:
 
 
 def version_of(manifest: bytes | bytearray) -> str:
-    """Return the version that a manifest's bytes make: part of their SHA-256, since they hold the other digests."""
+    """Return the version of an adapter with this manifest: the start of its SHA-256, as it holds the other digests."""
     return sha256(manifest)[:16]
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return `value` as the JSON that adapterkit writes; a number that isn't finite, which JSON can't say, as null."""
+    """Return `value` as the JSON that adapterkit writes; NaN and infinity, which JSON doesn't have, become null."""
     try:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError:
@@ -38,86 +42,100 @@ def json_bytes(value: Any) -> bytes:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_file(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
-    """Put `data`, whole or in parts, at `path`, in the place of what was there: written beside, fsynced, renamed.
+@contextlib.contextmanager
+def new_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """Yield a file that replaces `path` by one rename when the block ends; if the block raises, it is deleted.
 
-    Raises `RegistryError` where the disk is full or may not be written.
+    Without `sync` it isn't flushed to the disk first: for caches, whose content is verified when it is read. Raises
+    `FileError` where the disk is full or not writable.
     """
-    with _plain_words(path):
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    with _file_errors(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
             os.fchmod(handle, 0o644)
-            _write_all(handle, data)
-            os.replace(beside, path)
+            with _filled(handle, sync=sync) as file:
+                yield file
+            os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(beside)
+                os.unlink(temporary)
             raise
-        _sync(path.parent)
+        if sync:
+            _sync(path.parent)
+
+
+def write_file(path: Path, data: bytes | Iterable[bytes | memoryview], *, sync: bool = True) -> None:
+    """Replace the content of `path` with `data`, all of it or its parts in order, as `new_file` does.
+
+    Raises `FileError` where the disk is full or not writable.
+    """
+    with new_file(path, sync=sync) as file:
+        _write_parts(file, data)
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes | Iterable[bytes | memoryview]]) -> None:
-    """Make `folder` with these files, all or nothing; its parents are made too.
+    """Create `folder` with these files, all or none; missing parents are created.
 
-    A file may be given in parts, which are asked for when the files before it are written. Where there is such a
-    folder, each of its files makes way for the new one by itself, so that one of the two is always there. Raises
-    `RegistryError` where the disk is full or may not be written.
+    A file may come in parts, which are requested once the files before it are written. In a folder that exists, each
+    file is replaced on its own, so that its old or its new content is there at any time. Raises `FileError` where the
+    disk is full or not writable.
     """
     if folder.is_dir() and not folder.is_symlink():
         for name, data in files.items():
             write_file(folder / name, data)
         return
-    with new_folder(folder) as beside:
+    with new_folder(folder) as temporary:
         for name, data in files.items():
-            _write_all(os.open(beside / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), data)
+            with _filled(os.open(temporary / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)) as file:
+                _write_parts(file, data)
 
 
 @contextlib.contextmanager
-def new_folder(place: Path) -> Iterator[Path]:
-    """Yield a new folder that takes the place of `place`, which isn't there or is empty, once all of it is on the disk.
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder that becomes `path`, which must be missing or empty, by one rename when the block ends.
 
-    Where anything is raised inside, it goes away. Raises `RegistryError` where the disk is full or may not be written.
+    If the block raises, the folder is deleted. Raises `FileError` where the disk is full or not writable.
     """
-    with _plain_words(place):
-        _make_parents(place.parent)
-        beside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp"))
+    with _file_errors(path):
+        _make_parents(path.parent)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
         try:
-            yield beside
-            for path in (*beside.rglob("*"), beside):
-                os.chmod(path, 0o755 if path.is_dir() else 0o644)
-                _sync(path)
-            os.rename(beside, place)
+            yield temporary
+            for part in (*temporary.rglob("*"), temporary):
+                os.chmod(part, 0o755 if part.is_dir() else 0o644)
+                _sync(part)
+            os.rename(temporary, path)
         except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _sync(place.parent)
+        _sync(path.parent)
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder for good; a folder is renamed first, so that no part of it is taken for the whole.
+    """Delete a file or a folder; a folder is renamed first, so that no reader sees part of it.
 
-    Raises `RegistryError` where that can't be done.
+    Raises `FileError` where that fails.
     """
-    with _plain_words(path):
+    with _file_errors(path):
         if path.is_dir() and not path.is_symlink():
-            away = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name.strip('.')}.", suffix=".old"))
-            os.rename(path, away / "was")
+            temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name.strip('.')}.", suffix=".old"))
+            os.rename(path, temporary / "was")
             _sync(path.parent)
-            shutil.rmtree(away)
+            shutil.rmtree(temporary)
         else:
             path.unlink()
         _sync(path.parent)
 
 
 def check_writable(folder: Path) -> None:
-    """Raise `RegistryError` where nothing can be written in `folder`; it is made where it isn't there."""
-    with _plain_words(folder):
+    """Raise `FileError` where no file can be written in `folder`; it is created if missing."""
+    with _file_errors(folder):
         _make_parents(folder)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\0" * 4096)
@@ -131,13 +149,40 @@ def _make_parents(folder: Path) -> None:
         _sync(new.parent)
 
 
-def _write_all(handle: int, data: bytes | Iterable[bytes | memoryview]) -> None:
-    with open(handle, "wb") as file:
-        expected = sum(file.write(part) for part in ([data] if isinstance(data, bytes) else data))
+@contextlib.contextmanager
+def _filled(handle: int, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """Yield a descriptor as a file, and check at the end that the disk holds what was written."""
+    with _CountingFile(handle, "wb") as raw:
+        file = io.BufferedWriter(raw)
+        yield file
         file.flush()
-        if os.fstat(file.fileno()).st_size != expected:
+        if os.fstat(handle).st_size != raw.count:
             raise OSError(errno.EIO, "the disk holds less than was written")
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(handle)
+
+
+class _CountingFile(io.FileIO):
+    """A file that is written from start to end; `count` is the bytes that the system reported as written.
+
+    The position in the file is no substitute: it doesn't move where a write is lost.
+    """
+
+    count = 0
+
+    def write(self, data: Buffer) -> int:
+        written = super().write(data)
+        self.count += written
+        return written
+
+    def truncate(self, size: int | None = None) -> int:
+        self.count = super().truncate(size)
+        return self.count
+
+
+def _write_parts(file: BinaryIO, data: bytes | Iterable[bytes | memoryview]) -> None:
+    for part in [data] if isinstance(data, bytes) else data:
+        file.write(part)
 
 
 def _sync(path: Path) -> None:
@@ -149,8 +194,8 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _plain_words(path: Path) -> Iterator[None]:
+def _file_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RegistryError(f"can't write '{path}': {error.strerror or error}") from error
+        raise FileError(f"can't write '{path}': {error.strerror or error}") from error

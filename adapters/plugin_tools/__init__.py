@@ -1,1 +1,1 @@
-"""Tools for plugin authors and users: list, install, scaffold."""
+"""Install, inspect and scaffold plugins."""

@@ -1,67 +1,62 @@
-"""What is installed, whether it can be used, and what a strategy would train of a base."""
+"""Import every plugin and report which can be used, and why others can't."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..discovery import CHOOSING, OWN, PATCHES, STRATEGIES, TASKS, Found, checked_patch, checked_strategy
+from ..discovery import ADAPTERKIT, PATCHES, PLUGINS_VARIABLE, STRATEGIES, TASKS, Plugin, load_patch, load_strategy
 from ..errors import AdapterkitError
-from ..tasks import TASKS as OWN_TASKS
-from ..tasks import checked_task
+from ..tasks import TASKS as BUILTIN_TASKS
+from ..tasks import load_task
 from .install import plugins
 
-if TYPE_CHECKING:
-    pass
-
-_CHECKS: dict[str, Callable[[Found], Any]] = {
-    STRATEGIES: checked_strategy,
-    TASKS: checked_task,
-    PATCHES: checked_patch,
+_LOADERS: Mapping[str, Callable[[Plugin], Any]] = {
+    STRATEGIES: load_strategy,
+    TASKS: load_task,
+    PATCHES: load_patch,
 }
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Something installed, and what came of importing it."""
+    """A plugin after an attempt to import it."""
 
     name: str
     distribution: str
     version: str
     kind: str
     target: str
-    fault: str | None
-    seconds: float  # that importing it took
+    fault: str | None  # why it can't be used as it is
+    seconds: float  # of the import
 
 
 def loaded() -> list[Loaded]:
-    """Import everything that is installed, each by itself, and say what is wrong with it."""
-    found, each = plugins(), []
-    for one in found:
+    """Import each plugin by itself, and report its fault, if any."""
+    every, results = plugins(), []
+    for plugin in every:
         began = time.perf_counter()
-        fault = _fault(one, found)
-        each.append(
-            Loaded(one.name, one.distribution, one.version, one.kind, one.target, fault, time.perf_counter() - began)
-        )
-    return each
+        fault, seconds = _fault(plugin, every), time.perf_counter() - began
+        about = (plugin.name, plugin.distribution, plugin.version, plugin.kind, plugin.target)
+        results.append(Loaded(*about, fault, seconds))
+    return results
 
 
-def _fault(one: Found, among: list[Found]) -> str | None:
-    if not one.chosen:
-        return f"left out by {CHOOSING}"
-    group = one.entry_point.group
+def _fault(plugin: Plugin, every: list[Plugin]) -> str | None:
+    if not plugin.enabled:
+        return f"disabled by {PLUGINS_VARIABLE}"
+    group = plugin.entry_point.group
     try:
-        _CHECKS[group](one)
+        _LOADERS[group](plugin)
     except AdapterkitError as error:
-        return str(error).removeprefix(f"{one.who} ").removeprefix(f"{one.who}: ")
-    twins = [f for f in among if f.entry_point.group == group and f.name == one.name and f.chosen]
-    others = [f.distribution for f in twins if f.distribution != one.distribution]
-    if group == TASKS and one.name in OWN_TASKS:
-        others.append(OWN)
-    if not others or (group != STRATEGIES and one.distribution == OWN):
+        return str(error).removeprefix(f"{plugin.label} ").removeprefix(f"{plugin.label}: ")
+    twins = [p for p in every if p.entry_point.group == group and p.name == plugin.name and p.enabled]
+    owners = [p.distribution for p in twins if p.distribution != plugin.distribution]
+    if group == TASKS and plugin.name in BUILTIN_TASKS:
+        owners.append(ADAPTERKIT)
+    if not owners or (group != STRATEGIES and plugin.distribution == ADAPTERKIT):
         return None
-    if group == STRATEGIES:
-        return f"its name is in {' and in '.join(others)}, too; use it as {one.full_name}"
-    return f"its name is in {' and in '.join(others)}, too; choose with {CHOOSING}"
+    others = f"{' and '.join(owners)} provide{'s' * (len(owners) == 1)} the same name"
+    return f"{others}; use {plugin.full_name}" if group == STRATEGIES else f"{others}; choose with {PLUGINS_VARIABLE}"

@@ -1,16 +1,14 @@
-"""Write the package of a new strategy: it installs, its tests pass, and it is one file to change."""
+"""Generate the package of a new strategy, with tests and CI; one file of it is to be edited."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from string import Template
 
-from ..discovery import everything
-from ..errors import PluginError
+from ..discovery import all_plugins
+from ..errors import PluginError, file_errors_as
+from ..io.atomic import new_folder
 
 FILES = {
     "pyproject.toml": """\
@@ -56,7 +54,7 @@ class $cls(Strategy):
         return [base.get_parameter(name) for name in names if not (self.without and self.without in name)]
 ''',
     "test_$module.py": '''\
-"""The strategy keeps adapterkit's contract."""
+"""The strategy fulfils adapterkit's contract."""
 
 from adapterkit.testing import contract
 
@@ -88,38 +86,28 @@ jobs:
       - run: pytest
 """,
 }
-"""The files of a package by path: `$name` is the strategy's, `$module` its file's, `$cls` its class's."""
+"""Templates of the package's files by path: `$name` of the strategy, `$module` of its file, `$cls` of its class."""
 
 
 def scaffold(name: str, parent: Path) -> Path:
-    """Write the package of a new strategy into `parent`/adapterkit-NAME, all or nothing, and return that folder.
+    """Write the package of a new strategy into `parent`/adapterkit-NAME and return that folder.
 
-    Raises `PluginError` where the name is none, is taken, or the folder is there.
+    Raises `PluginError` for an invalid name, one that is installed, a folder that exists, or a failed write, which
+    leaves nothing behind.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > 64:
-        raise PluginError(
-            f"'{name}' is no name for a strategy; expected lower-case letters, digits and -, as in bit-fit"
-        )
-    taken = next((found for found in everything() if found.name == name), None)
-    if taken is not None:
-        raise PluginError(f"a strategy {taken.who} is installed already; choose another name")
+        raise PluginError(f"a strategy's name has lower-case letters, digits and -, as in bit-fit; got '{name}'")
+    twin = next((plugin for plugin in all_plugins() if plugin.name == name), None)
+    if twin is not None:
+        raise PluginError(f"strategy {twin.label} is installed already; choose another name")
     folder = parent / f"adapterkit-{name}"
     if folder.exists():
-        raise PluginError(f"'{folder}' is there already; choose another name, or another folder to be in")
+        raise PluginError(f"'{folder}' exists; choose another name or another folder")
     cls = "".join(part.capitalize() for part in name.split("-"))
     words = {"name": name, "module": f"adapterkit_{name.replace('-', '_')}", "cls": cls}
-    try:
-        beside = Path(tempfile.mkdtemp(dir=parent, prefix=f".{folder.name}."))
-    except OSError as error:
-        raise PluginError(f"can't write into '{parent}': {error.strerror}") from error
-    try:
+    with file_errors_as(PluginError), new_folder(folder) as temporary:
         for path, text in FILES.items():
-            file = beside / Template(path).substitute(words)
+            file = temporary / Template(path).substitute(words)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(Template(text).substitute(words), encoding="utf-8")
-        beside.chmod(0o755)
-        os.rename(beside, folder)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise PluginError(f"can't write '{folder}': {error.strerror}") from error
     return folder

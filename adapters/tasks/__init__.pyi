@@ -3,7 +3,7 @@
 from .fill_mask import FillMask as FillMask
 from .inference import infer_task as infer_task
 from .installed import TASKS as TASKS
-from .installed import checked_task as checked_task
+from .installed import load_task as load_task
 from .installed import task_class as task_class
 from .multiple_choice import MultipleChoice as MultipleChoice
 from .question_answering import QuestionAnswering as QuestionAnswering

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..discovery import TASKS as GROUP
-from ..discovery import Found, everything, find
+from ..discovery import Plugin, all_plugins, find_plugin
 from ..errors import TaskError, unknown
 from ..options import options
 from .fill_mask import FillMask
@@ -43,19 +43,19 @@ def task_class(name: str) -> type[Task]:
     ours = TASKS.get(ALIASES.get(name, name))
     if ours is not None:
         return ours
-    plugins = everything(GROUP)
-    if not any(plugin.answers_to(name) for plugin in plugins):
+    plugins = all_plugins(GROUP)
+    if not any(plugin.matches(name) for plugin in plugins):
         raise TaskError(unknown("task", name, [*TASKS, *ALIASES, *(plugin.name for plugin in plugins)]))
-    return checked_task(find(name, GROUP))
+    return load_task(find_plugin(name, GROUP))
 
 
-def checked_task(plugin: Found) -> type[Task]:
+def load_task(plugin: Plugin) -> type[Task]:
     """Import a plugin's task and return its class, or raise `TaskError` with the reason why it can't be used."""
     cls = plugin.load_class(Task)  # type: ignore[type-abstract]
     if getattr(cls, "name", None) != plugin.name:
-        raise TaskError(f"{plugin.who} has the name {getattr(cls, 'name', None)!r}: {plugin.target}")
+        raise TaskError(f"{plugin.label} has the name {getattr(cls, 'name', None)!r}: {plugin.target}")
     try:
         options(cls)
     except Exception as error:  # an annotation can be any expression
-        raise TaskError(f"{plugin.who}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise TaskError(f"{plugin.label}: {' '.join(str(error).split()) or type(error).__name__}") from error
     return cls

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..base.base import Base
-from ..errors import TrainingError
+from ..errors import FileError, TrainingError
 from ..evaluation.outputs import largest_difference
 from ..features import cache
 from ..features.feed import Feed, chunks, rows
@@ -48,7 +48,8 @@ class CachedFeed(Feed):
     from_disk: bool = False  # written by an earlier run
 
     def __post_init__(self) -> None:
-        self.shapes = self.feed.shapes
+        self.features, self.collate, self.shapes = self.feed.features, self.feed.collate, self.feed.shapes
+        self.draws = None
         choices = [count for count, _ in self.shapes]
         self.first = np.cumsum([0, *choices])
         """The index of each feature's first text; only features of multiple choice have more than one."""
@@ -206,8 +207,8 @@ def fill_cache(
     if store and rank_on_node == 0 and not cached.from_disk:
         try:
             cached.write_to_disk(mixed)
-        except OSError as error:
-            watch.note("trunk", f"hidden states not saved for later runs: {error.strerror or error}")
+        except FileError as error:
+            watch.note("trunk", f"hidden states not saved for later runs: {error}")
     return cached
 
 

@@ -13,6 +13,7 @@ from ..settings import DataOptions
 from ..store.registry import Registry
 from ..watch import Watch
 from .recorded_rows import own_rows
+from .registered import load_base, on_base
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,6 +32,7 @@ class EvaluationReport:
     file: str
     evaluation: Evaluation
     rows: Dataset
+    best: str  # the metric that chooses the epoch of a run
     base_mismatch: dict[str, Any] | None = None  # how the base differs from the one the adapter was trained on
 
     def metrics(self) -> dict[str, Any]:
@@ -44,6 +46,18 @@ class EvaluationReport:
     def plain(self) -> dict[str, Any]:
         """Return metrics and tables as JSON values."""
         return {**self.metrics(), **self.evaluation.tables}
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return columns and rows for reading: each metric with its 95 % interval, the one named `best` first."""
+        measured = self.evaluation.metrics
+        names = sorted(measured.values, key=lambda name: name != self.best)
+        rows = [[n, f"{measured.values[n]:.4f}", "{:.4f} to {:.4f}".format(*measured.intervals[n])] for n in names]
+        return [f"{self.split}, {measured.n:,} rows", "value", "95 % interval"], rows
+
+    def label_tables(self) -> list[tuple[list[str], list[list[str]]]]:
+        """Return columns and rows of the metrics by label or type, where the task has them."""
+        tables = [table for title in ("per_label", "per_type") if (table := self.evaluation.tables.get(title))]
+        return [(list(table[0]), [[_cell(value) for value in row.values()] for row in table]) for table in tables]
 
     def write(self, folder: str | Path) -> list[Path]:
         """Write metrics.json, predictions.jsonl and confusion_matrix.csv, where there are any; return the files."""
@@ -87,21 +101,16 @@ def evaluate_adapter(
     adapter.task.check_named()
     adapter.task.check(rows, splits.files[split])
 
-    from ..base.base import Base
     from ..evaluation.evaluate import evaluate
     from ..pool.routed_base import device_of
 
-    stored = adapter.manifest["base"]
-    loaded = Base.from_manifest(stored, registry.locate(stored["name"]) if base is None else base)
+    loaded = load_base(registry, adapter, base)
     if device is not None:
         loaded.model.to(device_of(device))
-    if allow_base_mismatch:
-        adapter = adapter.moved_to(loaded)
-        if adapter.mismatch:
-            watch.note("warning", f"adapter '{name}' {adapter.mismatch}")
+    adapter = on_base(name, adapter, loaded, allow_base_mismatch=allow_base_mismatch, watch=watch)
     evaluation = evaluate(loaded, adapter, rows, watch=watch)
     mismatch = adapter.manifest["base"].get("mismatch")
-    return EvaluationReport(name, split, splits.files[split], evaluation, rows, mismatch)
+    return EvaluationReport(name, split, splits.files[split], evaluation, rows, adapter.task.best, mismatch)
 
 
 def _splits(
@@ -112,3 +121,7 @@ def _splits(
     if dataset:
         return data.load(DataOptions(dataset=dataset), watch)
     return own_rows(registry, name, adapter.task, watch)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

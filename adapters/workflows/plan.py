@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..discovery import default, find, strategy_class
+from ..discovery import default_strategy, find_plugin, strategy_class
 from ..errors import OptionError, named, unknown
 from ..options import Option, build, options, plain
 from ..settings import BaseOptions, DataOptions, SavingOptions, TrainingOptions
@@ -87,7 +87,7 @@ class Plan:
         """
         config = _with_rows(dict(config or {}), values, in_memory)
         chosen = {**config, **values}
-        strategy_name = default() if chosen.get("strategy") is None else chosen["strategy"]
+        strategy_name = default_strategy() if chosen.get("strategy") is None else chosen["strategy"]
         task_name = chosen.get("task")
         for key, value in (("strategy", strategy_name), ("task", task_name)):
             if value is not None and not isinstance(value, str):
@@ -107,7 +107,7 @@ class Plan:
         base = made(BaseOptions)
         if base.trust_remote_code and "trust_remote_code" not in asked:
             raise OptionError("the config sets trust_remote_code, which runs code: that takes --trust-remote-code, too")
-        with named(find(strategy_name).who):
+        with named(find_plugin(strategy_name).label):
             strategy = made(strategy_class(strategy_name))
         return cls(
             strategy_name=strategy_name,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data import splits as data
 from ..data.splits import Splits
-from ..discovery import find
+from ..discovery import find_plugin
 from ..display import best_metric, html_table, metric_rows
 from ..display import size as size_text
 from ..errors import OptionError, RegistryError, unknown
@@ -146,7 +146,7 @@ def run(
     """
     processes.begin()
     watch = (watch or Watch()) if processes.index() == 0 else Watch()
-    found = find(plan.strategy_name)
+    found = find_plugin(plan.strategy_name)
     registry.prepare()
     check_trackers(plan.saving.report_to)
     on = ready(plan, base=base, splits=splits, watch=watch)
@@ -244,10 +244,10 @@ def _replaced(registry: Registry, name: str, task: str, *, overwrite: bool) -> s
 
 def _encoded(plan: Plan, on: Ready, trained: Trained, watch: Watch) -> Trained:
     """Return what was trained in the encoding that the plan names; as it is, where there is nothing to gain."""
-    from ..convert.compress import NothingToGain, compress
+    from ..convert.compress import NothingToGain, compress_and_measure
 
     try:
-        adapter = compress(on.base, trained.adapter, plan.training.save_as, on.splits.sets, watch=watch)
+        adapter = compress_and_measure(on.base, trained.adapter, plan.training.save_as, on.splits.sets, watch=watch)
     except NothingToGain as error:
         watch.note("encoded", f"as it is, {error}")
         return trained

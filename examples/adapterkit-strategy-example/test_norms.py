@@ -1,4 +1,4 @@
-"""The strategy keeps adapterkit's contract."""
+"""The strategy fulfils adapterkit's contract."""
 
 from adapterkit.testing import contract
 
