@@ -88,10 +88,10 @@ def adapter_names(ctx: click.Context, param: click.Parameter, incomplete: str) -
     try:
         index = Registry.at(ctx.params.get("registry")).index()
         name, at, _ = incomplete.partition("@")
-        known = index[name] if at and name in index else {}
+        entry = index[name] if at and name in index else {}
     except AdapterkitError:
         return []
-    names = [f"{name}@{of}" for of in (*known.get("tags", {}), *known["versions"])] if known else index
+    names = [f"{name}@{of}" for of in (*entry.get("tags", {}), *entry["versions"])] if entry else index
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
@@ -117,10 +117,10 @@ def base_options() -> Callable[[Any], Any]:
         allow = click.option(
             "--allow-base-mismatch",
             is_flag=True,
-            help="Use an adapter on another base than it was trained on, where shapes fit.",
+            help="Use an adapter on another base than it was trained on, if the shapes match.",
         )
-        where = "Where the base is now; default: where it was in training."
-        return click.option("--base", "base_name", metavar="NAME", help=where)(allow(command))
+        text = "Where the base is now. [default: where it was in training]"
+        return click.option("--base", "base_name", metavar="NAME", help=text)(allow(command))
 
     return add
 
@@ -156,7 +156,7 @@ def print_json(value: Any) -> None:
 def json_text(value: Any, **how: Any) -> str:
     """Return a value as JSON in which every character can be shown."""
     text = json.dumps(value, ensure_ascii=False, **how)
-    return _UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _UNSHOWN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def echo(text: str = "", *, err: bool = False) -> None:
@@ -194,7 +194,7 @@ def _print_long(rows: Sequence[Sequence[Any]]) -> None:
 
 
 def print_faults(faults: Sequence[Fault], as_json: bool, otherwise: str, *, fixes: bool) -> None:
-    """Print a row for each fault and end with exit code 1, or print what there is to say where there is none."""
+    """Print a row for each fault and end with exit code 1, or print `otherwise` if there are none."""
     if as_json:
         print_json([{"kind": f.kind, "where": f.place, "what": f.what, "fix": f.fix} for f in faults])
     elif faults:
@@ -212,7 +212,7 @@ def counted(count: int, what: str) -> str:
 
 
 def best_text(entry: Mapping[str, Any]) -> str:
-    """Return the one number that says how good an adapter is: accuracy 0.933 (test, 120)."""
+    """Return the metric of an adapter that a list shows: accuracy 0.933 (test, 120)."""
     metrics, best = entry["metrics"], entry.get("best")
     split = "test" if "test" in metrics else "validation"
     if not metrics.get(split, {}).get("n"):
@@ -226,6 +226,6 @@ def encoding_text(encoding: dict[str, Any]) -> str:
     parts = []
     for when in ("before", "after"):
         measured = encoding[when]
-        said = "; ".join(f"{split} {metric_text(metrics)}" for split, metrics in measured["metrics"].items())
-        parts.append(f"{when} {size(measured['bytes'])}, {said}")
+        scores = "; ".join(f"{split} {metric_text(metrics)}" for split, metrics in measured["metrics"].items())
+        parts.append(f"{when} {size(measured['bytes'])}, {scores}")
     return f"{encoding['name']}: " + " | ".join(parts)

@@ -316,7 +316,7 @@ def test_leading_words_are_adapters_and_the_others_texts(adapt: Adapt, good: Any
     assert json.loads(good("mood", "--json", "--", "topic", "--json"))[0]["text"] == "topic"
     assert json.loads(good("mood", "topic@home is great", "--json"))[0]["text"] == "topic@home is great"
     near = adapt("predict", "mood", "topics")
-    said = "Error: no adapter named 'topics'; did you mean 'topic'? a text like that goes behind --"
+    said = "Error: no adapter named 'topics'; did you mean 'topic'? a text like that goes after --"
     assert (near.exit_code, near.stderr.strip()) == (2, said)
 
 
@@ -552,7 +552,7 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     "both": (
         ["mood", "a", "--file", "rows.jsonl"],
         None,
-        "'a' is no registered adapter, and a text",
+        "'a' is not a registered adapter, and a text",
     ),
     "empty file": (["mood", "--file", "none.jsonl"], None, "none.jsonl: no rows"),
     "empty input": (["mood"], "", "standard input: no rows"),
@@ -626,7 +626,7 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     "two formats": (["mood", "a", "--format", "csv", "--json"], None, "give --format csv or --json, not both"),
     "no folder": (["mood", "a", "--out", "no/o.csv"], None, "can't write 'no/o.csv': No such file or directory"),
     "folder": (["mood", "a", "--out", "folder.csv"], None, "--out folder.csv is a folder, and a file was expected"),
-    "format of a file": (["mood", "-f", "rows.jsonl", "--input-format", "csv"], None, "is for the standard input, and"),
+    "format of a file": (["mood", "-f", "rows.jsonl", "--input-format", "csv"], None, "is for the standard input, got"),
     "bytes": (["mood", "a", "--max-bytes", "lots"], None, "'lots' is no number of bytes, such as 256MB"),
     "no bytes": (["mood", "a", "--max-bytes", "0MB"], None, "'0MB' is no number of bytes"),
     "few bytes": (["mood", "a", "--max-bytes", "10"], None, "bytes; the pool holds 10"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
@@ -94,7 +93,6 @@ class Bench:
         return self._seen[family]
 
 
-@functools.cache
 def task() -> Task:
     """Return the task of the bench: one of two labels for a text."""
     rows = datasets.Dataset.from_list(ROWS)
