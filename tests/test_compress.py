@@ -146,7 +146,7 @@ def test_compress_registers_a_new_version_and_show_tells_both(
     assert adapt("merge", "thin", "--out", tmp_path / "plain").exit_code == 0
     for wrong, said in (
         (["nobody", "--as", "exact"], "no adapter named 'nobody'"),
-        (["whole", "--as", "rank:0"], "'rank:0' is no encoding of adapters; there are exact, bf16, 1bit and rank:R"),
+        (["whole", "--as", "rank:0"], "no encoding named 'rank:0'; available: exact, bf16, 1bit, rank:R"),
         (["whole", "--as", "exact", "--to", "a b"], "'a b' is no adapter's name"),
         (["whole", "--as", "exact", "--base", tiny_folder("bert", 1)], "the adapter was trained on base"),
     ):

@@ -184,7 +184,7 @@ MISTAKES = {
     "scale": (["--search", "r=4..8:cubic"], "LOW..HIGH:log or LOW..HIGH:linear"),
     "no range": (["--search", "lr_scheduler_type=a..b"], "A,B,C or, for a number, LOW..HIGH"),
     "choice": (["--search", "lr_scheduler_type=linear,liner"], "must be one of linear, cosine"),
-    "value": (["--search", "warmup_ratio=0.1,2"], "--warmup-ratio=2.0 is not within 0 to 1"),
+    "value": (["--search", "warmup_ratio=0.1,2"], "warmup_ratio must be between 0 and 1, got 2.0"),
     "data": (["--search", "max_seq_length=32,64"], "rows, task and base are the same in all trials; can be searched: "),
     "seed": (["--search", "seed=1,2"], "--search seed: it decides which rows are cut off"),
     "trials": (["--trials", "0"], "--trials must be >= 1, got 0"),
