@@ -181,7 +181,7 @@ def print_topics(texts: Mapping[str, str]) -> None:
     """Print a line for each topic; on a terminal, long ones are wrapped beside it."""
     if not sys.stdout.isatty():
         for topic, text in texts.items():
-            echo(f"{topic:<11}{text}")
+            echo(printable(f"{topic:<11}{text}"))  # a newline in a text must not look like a topic
         return
     from rich.table import Table
 

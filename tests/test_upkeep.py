@@ -49,8 +49,10 @@ def test_show_lists_the_versions_and_takes_tags(shop: Registry, adapt: Adapt) ->
     assert adapt("tag", f"mood@{first[:6]}", "prod").stdout == f"mood@prod is mood@{first}\n"
     shown = adapt("show", "mood@prod").stdout
     assert f"mood@{first} (version 1 of 2)" in shown
-    assert f"versions   {first}  lora, accuracy 0.500 (validation, 10)  [prod]" in shown
-    assert f"{second}  lora, accuracy 0.600 (validation, 10)  [current]" in shown
+    rows = [re.split("  +", line.strip()) for line in shown.splitlines()]
+    assert ["versions", "strategy", "measured"] in rows
+    assert [first, "lora", "accuracy 0.500 (validation, 10)", "prod"] in rows
+    assert [second, "lora", "accuracy 0.600 (validation, 10)", "current"] in rows
     assert json.loads(adapt("show", "mood@prod", "--json").stdout)["tags"] == {"prod": first}
     assert adapt("tag", "mood", "prod", "--delete").stdout == "mood@prod is no more\n"
     assert "no version of mood named 'prod'" in adapt("show", "mood@prod").stderr
