@@ -1,4 +1,4 @@
-"""adapt doctor: what is wrong with a registry and its store."""
+"""adapt doctor: faults of a registry and its store."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from adapterkit.cli.common import common_options, echo, print_faults, registry_o
 from adapterkit.store.registry import Registry
 
 
-@click.command(short_help="Find what is wrong with a registry, and put it right.")
-@click.option("--fix", is_flag=True, help="Do what it says; without this, nothing is changed.")
+@click.command(short_help="Find and repair faults of the registry.")
+@click.option("--fix", is_flag=True, help="Repair the faults; without it nothing is changed.")
 @registry_option()
 @common_options
 def command(fix: bool, registry: Path | None, as_json: bool) -> None:
-    """Find leftovers, versions that registry.json lost, entries without files, damage, and a lock that is no lock.
+    """Find leftover files, versions missing from registry.json, entries without files, damage, and ineffective file locks.
 
-    Prints a row for each with what --fix does about it. The exit code is 1 where something is wrong, and with --fix
-    where something is left.
+    Prints a row for each fault and what --fix does about it. The exit code is 1 if there are faults, with --fix if
+    faults remain.
+
+    \b
+    adapt doctor
+    adapt doctor --fix
     """
     from adapterkit.store.maintenance import doctor
 

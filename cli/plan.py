@@ -1,4 +1,4 @@
-"""adapt plan: what adapt run would do with the same flags, and what it would take."""
+"""adapt plan: estimate a run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from adapterkit.workflows.outlook import Outlook
 
 
-@click.command(cls=RunCommand, short_help="Say what a run would train and take.")
+@click.command(cls=RunCommand, short_help="Estimate time, memory and size of a run without starting it.")
 @run_options
 @common_options
 def command(config: str | None, as_json: bool, **flags: Any) -> None:
-    """Say what `adapt run` with the same flags would train, and what time and memory that would take.
+    """Estimate what `adapt run` with the same flags would train, and its time, memory and adapter size.
 
-    A few real steps are made on batches of the run, and the base is put back; no adapter and no registry is written.
+    A few training steps on batches of the run are timed, and the base is restored; nothing is written.
+
+    \b
+    adapt plan --train-file reviews.csv
+    adapt plan --train-file reviews.csv --strategy full --epochs 3
     """
     from adapterkit.workflows.estimate import measure
 

@@ -1,4 +1,4 @@
-"""adapt registry: look after registry.json."""
+"""adapt registry: rebuild registry.json."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from adapterkit.cli.common import common_options, counted, echo, print_json, reg
 from adapterkit.store.registry import Registry
 
 
-@click.group(short_help="Look after registry.json.")
+@click.group(short_help="Rebuild registry.json from the store.")
 def command() -> None:
-    """Look after registry.json, the index of the store beside it."""
+    """Maintain registry.json, the index of the store beside it."""
 
 
 @command.command()
 @registry_option()
 @common_options
 def rebuild(registry: Path | None, as_json: bool) -> None:
-    """Make registry.json again from the store."""
+    """Rebuild registry.json from the manifests in the store.
+
+    \b
+    adapt registry rebuild
+    adapt registry rebuild --registry shared/registry.json
+    """
     where = Registry.at(registry)
     adapters, left_out = where.rebuild()
     for reason in left_out:

@@ -1,4 +1,4 @@
-"""adapt strategies: what is installed, read from metadata; nothing is imported."""
+"""adapt strategies: the installed strategies, read from package metadata without importing them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from adapterkit.cli.common import common_options, echo, print_json, print_table
 from adapterkit.discovery import installed
 
 
-@click.command(short_help="List the strategies that are installed.")
+@click.command(short_help="List the installed strategies.")
 @common_options
 def command(as_json: bool) -> None:
-    """List the strategies that are installed, and the package that each comes from."""
+    """List the installed strategies and the package of each.
+
+    \b
+    adapt strategies
+    adapt run --strategy bitfit --help
+    """
     found = installed()
     if as_json:
         print_json(

@@ -286,7 +286,7 @@ def test_demo_data_never_takes_a_files_place(adapt: Adapt, tmp_path: Path) -> No
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "test.csv").write_text("mine")
     done = adapt("demo", "sentiment", "--out", "mine")
-    assert (done.exit_code, "'mine/test.csv' is there already" in done.stderr) == (2, True)
+    assert (done.exit_code, "'mine/test.csv' already exists" in done.stderr) == (2, True)
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["test.csv"]
     assert (tmp_path / "mine" / "test.csv").read_text() == "mine"
 
