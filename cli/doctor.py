@@ -15,7 +15,7 @@ from adapterkit.store.registry import Registry
 @registry_option()
 @common_options
 def command(fix: bool, registry: Path | None, as_json: bool) -> None:
-    """Find leftover files, versions missing from registry.json, entries without files, damage, and ineffective file locks.
+    """Find leftover files, versions missing from registry.json, entries without files, damage, broken file locks.
 
     Prints a row for each fault and what --fix does about it. The exit code is 1 if there are faults, with --fix if
     faults remain.
