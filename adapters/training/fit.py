@@ -1,4 +1,4 @@
-"""Fit a strategy to a shared base and a head on top of it, and take both out again."""
+"""Apply a strategy to a shared base, put a head on it, and restore the base."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A strategy on a base: what learns, copies of the base's own tensors among it, and the modules from before."""
+    """A strategy applied to a base: the trained parameters, original values of the base's, and its original modules."""
 
     learning: list[nn.Parameter]
     before: dict[str, Tensor]  # by name in the base
@@ -31,17 +31,17 @@ class Fitted:
     own: dict[str, nn.Parameter]  # of the base, by name
 
     def starts(self, parameters: list[nn.Parameter]) -> list[Tensor]:
-        """Return parameters as they are, copied where no copy was made yet."""
+        """Return the current values of parameters, copied where `before` has no copy."""
         there = {id(self.own[name]): values for name, values in self.before.items()}
         return [there[id(p)] if id(p) in there else p.detach().clone() for p in parameters]
 
 
 @contextlib.contextmanager
 def fitted(base: Base, strategy: Strategy) -> Iterator[Fitted]:
-    """Apply a strategy, yield what came of it, and put all back at the end.
+    """Apply a strategy to a base, and restore the base at the end.
 
-    Modules, hooks and storages are put back whatever the strategy did; values changed behind our back are found by
-    their digests and read again from where the base came from.
+    Modules, hooks and storages are restored whatever the strategy did; values that it changed unseen are detected by
+    their digests and loaded again from the checkpoint.
     """
     base.check_trainable()
     who = type(strategy).__name__
@@ -68,9 +68,9 @@ def fitted(base: Base, strategy: Strategy) -> Iterator[Fitted]:
 
 
 def _applied(base: Base, strategy: Strategy) -> list[nn.Parameter]:
-    """Apply a strategy, make only what it returned learn, and return that.
+    """Apply a strategy, and make exactly the parameters that it returns trainable.
 
-    Raises `StrategyError` where it returned what the base doesn't have, or changed the base's values.
+    Raises `StrategyError` where one isn't of the base, or where it changed the base's values.
     """
     who = f"{type(strategy).__name__}.apply"
     own = dict(base.model.named_parameters())
@@ -99,7 +99,7 @@ def _applied(base: Base, strategy: Strategy) -> list[nn.Parameter]:
 
 
 def learned(base: Base, strategy: Strategy) -> dict[str, Patch]:
-    """Return a strategy's patches by module, or raise `StrategyError` where it gave anything else."""
+    """Return a strategy's patches by module name; raises `StrategyError` where it returns anything else."""
     who = f"{type(strategy).__name__}.patches"
     with named(who):
         found = dict(strategy.patches(base.model))
@@ -112,10 +112,10 @@ def learned(base: Base, strategy: Strategy) -> dict[str, Patch]:
 def task_model(
     base: Base, task: Task, learning: list[nn.Parameter], base_parameters: int
 ) -> tuple[Any, dict[str, nn.Parameter], bool]:
-    """Return the model of a task, the parameters of its head that learn, and whether its output embeddings are untied.
+    """Return the model of a task, the trained parameters of its head, and whether its output embeddings are untied.
 
-    A new head always learns. A head that came with the base learns with strategies that train all of the base, and
-    with those that train nothing of it; where it is tied to the base's embeddings, these get a copy to train.
+    A new head is always trained. A pretrained head is trained by strategies that train the whole base, and by those
+    that train nothing of it; where it is tied to the base's embeddings, a copy of these is trained.
     """
     model = task.model(base)
     names = set(base.head_names(model))
@@ -133,9 +133,9 @@ def task_model(
 
 
 def with_added(base: Base, patches: Mapping[str, Patch]) -> dict[str, Patch]:
-    """Return a strategy's patches with the rows of added tokens among them, where the base has some.
+    """Return a strategy's patches and, where the base has added tokens, their embeddings.
 
-    Raises `StrategyError` where the strategy changes the embeddings in a way that these can't be put beside.
+    Raises `StrategyError` where the strategy patches the embeddings in another way than by replacing them.
     """
     if not base.added_tokens:
         return dict(patches)
@@ -148,7 +148,7 @@ def with_added(base: Base, patches: Mapping[str, Patch]) -> dict[str, Patch]:
 
 
 def moved(patch: Patch, module: str, before: Mapping[str, Tensor]) -> Patch:
-    """Drop from a patch of replaced tensors those that are what the base has."""
+    """Drop from a patch of replaced tensors those that equal the base's."""
     if not isinstance(patch, Replace):
         return patch
     was = {name: before.get(f"{module}.{name}" if module else name) for name in patch.replaced}
