@@ -197,7 +197,7 @@ MISTAKES = {
     "empty file": (["run", "--train-file", ""], "--train-file must not be empty"),
     "dropout": (
         ["run", "--train-file", "rows.csv", "--base", "TINY", "--lora-dropout", "2"],
-        "lora_dropout=2.0 is not a share from 0 to below 1",
+        "lora_dropout must be >= 0 and < 1, got 2.0",
     ),
     "text is label": (
         ["run", "--train-file", "rows.csv", "--text-column", "label", "--label-column", "label"],

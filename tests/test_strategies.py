@@ -120,8 +120,8 @@ def test_the_same_run_gives_the_same_adapter_byte_for_byte(
         ({"strategy": "layerwise", "top": 9}, "top=9, but the base has 3 blocks"),
         ({"strategy": "layerwise", "layers": "2-5"}, "layers='2-5', but the base has blocks 0 to 2"),
         ({"strategy": "layerwise", "layers": "x"}, "layers='x' is not a list of blocks"),
-        ({"strategy": "layerwise", "top": 1, "layers": "1"}, "give top=1 or layers='1', not both"),
-        ({"strategy": "lora", "r": 0}, "r=0, but a rank is at least 1"),
+        ({"strategy": "layerwise", "top": 1, "layers": "1"}, "layers='1' excludes top=1"),
+        ({"strategy": "lora", "r": 0}, "r must be >= 1, got 0"),
         (
             {"strategy": "lora", "target_modules": "queri"},
             "queri; the base has these linear modules: dense, key, query",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -43,6 +44,40 @@ def config_class(peft_type: str) -> type[Any]:
         raise StrategyError(unknown("PEFT type", peft_type, sorted(supported), known_as="there are"))
     chosen: type[Any] = supported[peft_type.upper()]
     return chosen
+
+
+def config_options(cls: type[Any], pairs: Iterable[str]) -> dict[str, Any]:
+    """Return the options of a class of PEFT's as written, `key=value`, with an initialisation that starts as the base.
+
+    Raises `StrategyError` where the class has no such option.
+    """
+    fields = cls.__dataclass_fields__
+    options: dict[str, Any] = {"init_weights": True} if getattr(cls, "init_weights", None) is False else {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or key not in fields:
+            raise StrategyError(
+                f"peft_config={pair} is not option=value of PEFT's {cls.__name__}; options: {', '.join(sorted(fields))}"
+            )
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return options
+
+
+def layers_of(base: nn.Module) -> dict[str, Any]:
+    """Return the layers that PEFT has inserted into a base, by name."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return {name: module for name, module in base.named_modules() if isinstance(module, BaseTunerLayer)}
+
+
+def remove_layers(base: nn.Module) -> None:
+    """Put the base's own modules back in the place of PEFT's layers."""
+    for name, layer in layers_of(base).items():
+        base.set_submodule(name, layer.base_layer)
+    vars(base).pop("peft_config", None)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
