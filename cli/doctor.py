@@ -26,13 +26,13 @@ def command(fix: bool, registry: Path | None, as_json: bool) -> None:
     """
     from adapterkit.store.maintenance import doctor
 
-    where = Registry.at(registry)
-    found = doctor(where, fix=fix)
+    opened = Registry.at(registry)
+    faults = doctor(opened, fix=fix)
     if fix:
-        left = doctor(where)
-        mended = [fault for fault in found if fault not in left]
+        remaining = doctor(opened)
+        mended = [fault for fault in faults if fault not in remaining]
         if not as_json:
             for fault in mended:
                 echo(f"done       {fault.place}: {fault.what}: {fault.fix}")
-        found = left
-    print_faults(found, as_json, f"{where.path}: nothing wrong", fixes=True)
+        faults = remaining
+    print_faults(faults, as_json, f"{opened.path}: nothing wrong", fixes=True)

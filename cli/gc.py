@@ -30,11 +30,11 @@ def command(dry_run: bool, minutes: float | None, registry: Path | None, as_json
     """
     from adapterkit.store.maintenance import collect
 
-    where = Registry.at(registry)
-    gone = collect(where, dry_run=dry_run, grace_minutes=minutes)
+    opened = Registry.at(registry)
+    gone = collect(opened, dry_run=dry_run, grace_minutes=minutes)
     if as_json:
         print_json([{"path": str(g.path), "why": g.why, "bytes": g.nbytes} for g in gone])
         return
     for g in gone:
         echo(f"{'would go' if dry_run else 'deleted':<11}{g.path}: {g.why}, {size(g.nbytes)}")
-    echo(f"{where.path}: {len(gone)} {'would go' if dry_run else 'deleted'}, {size(sum(g.nbytes for g in gone))}")
+    echo(f"{opened.path}: {len(gone)} {'would go' if dry_run else 'deleted'}, {size(sum(g.nbytes for g in gone))}")

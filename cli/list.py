@@ -43,8 +43,8 @@ def command(
     if strategy is not None and "@" in strategy:
         bare = strategy.partition("@")[0]
         raise OptionError(f"--strategy={strategy}: expected a name without its package, as in --strategy {bare}")
-    where = Registry.at(registry)
-    index = where.index()
+    opened = Registry.at(registry)
+    index = opened.index()
     wanted = {"task": task, "strategy": strategy, "base": base}
     names = (name for name in sorted(index) if pattern is None or fnmatchcase(name, pattern))
     # lazily: holding ten thousand entries at once takes twice as long
@@ -68,10 +68,10 @@ def command(
     if rows:
         print_table(columns, rows, dispensable=["size", "base", "task", "version"])
     elif index:
-        echo(f"no match among {counted(len(index), 'adapter')} in {where.path}")
+        echo(f"no match among {counted(len(index), 'adapter')} in {opened.path}")
     else:
-        problem = "no adapters in" if os.path.exists(where.path) else "no file"
-        echo(f"{problem} {where.path}; adapt run creates one")
+        problem = "no adapters in" if os.path.exists(opened.path) else "no file"
+        echo(f"{problem} {opened.path}; adapt run creates one")
 
 
 def _current(entry: dict[str, Any]) -> dict[str, Any]:

@@ -25,12 +25,12 @@ def rebuild(registry: Path | None, as_json: bool) -> None:
     adapt registry rebuild
     adapt registry rebuild --registry shared/registry.json
     """
-    where = Registry.at(registry)
-    adapters, left_out = where.rebuild()
+    opened = Registry.at(registry)
+    adapters, left_out = opened.rebuild()
     for reason in left_out:
         echo(f"left out   {reason}", err=True)
     if as_json:
         print_json({"adapters": adapters, "left_out": left_out})
         return
     versions = sum(len(a["versions"]) for a in adapters.values())
-    echo(f"{where.path}: {counted(len(adapters), 'adapter')}, {counted(versions, 'version')}")
+    echo(f"{opened.path}: {counted(len(adapters), 'adapter')}, {counted(versions, 'version')}")

@@ -41,15 +41,15 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
     adapt show reviews-lora
     adapt show reviews-lora@best --json
     """
-    where = Registry.at(registry)
-    name, version = where.resolve(name)
-    adapter = where.load(f"{name}@{version}")
-    entry = where.adapters()[name]
+    opened = Registry.at(registry)
+    name, version = opened.resolve(name)
+    adapter = opened.load(f"{name}@{version}")
+    entry = opened.adapters()[name]
     if as_json:
         print_json({"name": name, "version": version, **entry, **adapter.manifest})
         return
     try:
-        topics = dict(_topics(name, version, entry, adapter, where.folder(name, version)))
+        topics = dict(_topics(name, version, entry, adapter, opened.folder(name, version)))
         metrics = metric_table(adapter.manifest["metrics"], _best(entry["versions"][version], adapter))
         versions = [_version_row(each, entry) for each in entry["versions"]]
     except (LookupError, TypeError, ValueError, AttributeError) as error:  # of parts that no reader of adapters needs

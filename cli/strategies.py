@@ -17,11 +17,13 @@ def command(as_json: bool) -> None:
     adapt strategies
     adapt run --strategy bitfit --help
     """
-    found = installed()
+    plugins = installed()
     if as_json:
         print_json(
-            [{"name": f.name, "distribution": f.distribution, "version": f.version, "class": f.target} for f in found]
+            [{"name": f.name, "distribution": f.distribution, "version": f.version, "class": f.target} for f in plugins]
         )
         return
-    print_table(["name", "package", "version", "class"], [[f.name, f.distribution, f.version, f.target] for f in found])
+    print_table(
+        ["name", "package", "version", "class"], [[f.name, f.distribution, f.version, f.target] for f in plugins]
+    )
     echo("adapt run --strategy NAME --help shows a strategy's options")

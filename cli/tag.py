@@ -23,12 +23,12 @@ def command(name: str, tag: str, delete: bool, registry: Path | None, as_json: b
     adapt tag reviews-lora best
     adapt tag reviews-lora best --delete
     """
-    where = Registry.at(registry)
+    opened = Registry.at(registry)
     if delete:
-        where.untag(name, tag)
+        opened.untag(name, tag)
         version = None
     else:
-        name, version = where.tag(name, tag)
+        name, version = opened.tag(name, tag)
     if as_json:
         print_json({"name": name, "tag": tag, "version": version})
     else:

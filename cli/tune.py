@@ -58,18 +58,18 @@ def command(
     spaces = _spaces(search)
     if resume:
         if not flags["name"]:
-            raise OptionError("--resume goes on with a study; say which with --name")
+            raise OptionError("--resume continues a study; name it with --name")
         begun, before = load_study(out, flags["name"])
-        given = {key: value for key, value in flags.items() if value is not None}
-        plan = Plan.resolve(given, config={**begun, **(read_config(config) if config else {})})
+        values = {key: value for key, value in flags.items() if value is not None}
+        plan = Plan.resolve(values, config={**begun, **(read_config(config) if config else {})})
         spaces = spaces or before
     else:
         plan = resolved(config, flags)
-    found = tune(plan, out, search=spaces, trials=trials, watch=TerminalWatch())
+    tuned = tune(plan, out, search=spaces, trials=trials, watch=TerminalWatch())
     if as_json:
-        print_json(found.plain())
+        print_json(tuned.plain())
     else:
-        _show(found)
+        _show(tuned)
 
 
 def _spaces(search: tuple[str, ...]) -> dict[str, str]:
@@ -77,13 +77,13 @@ def _spaces(search: tuple[str, ...]) -> dict[str, str]:
     for each in search:
         name, equals, values = each.partition("=")
         if not equals or not name.strip() or not values.strip():
-            raise OptionError(f"--search {each}: NAME=A,B,C or NAME=LOW..HIGH was expected")
+            raise OptionError(f"--search {each}: expected NAME=A,B,C or NAME=LOW..HIGH")
         spaces[name.strip().lstrip("-")] = values.strip()
     return spaces
 
 
-def _show(found: Tuned) -> None:
-    names = list(found.search)
+def _show(tuned: Tuned) -> None:
+    names = list(tuned.search)
     rows = [
         [
             t.number,
@@ -93,12 +93,12 @@ def _show(found: Tuned) -> None:
             t.epoch or "-",
             f"{t.seconds:.1f}",
         ]
-        for t in found.trials
+        for t in tuned.trials
     ]
-    print_table(["trial", "state", found.metric, *names, "epoch", "seconds"], rows)
-    echo(f"saved      {found.folder}: trials.csv, best.yaml")
-    echo(f"best       {found.command}")
-    echo(f"or         adapt run --config {found.folder}/best.yaml")
+    print_table(["trial", "state", tuned.metric, *names, "epoch", "seconds"], rows)
+    echo(f"saved      {tuned.folder}: trials.csv, best.yaml")
+    echo(f"best       {tuned.command}")
+    echo(f"or         adapt run --config {tuned.folder}/best.yaml")
 
 
 def _cell(value: Any) -> str:

@@ -29,8 +29,8 @@ def command(names: tuple[str, ...], everything: bool, registry: Path | None, as_
 
     if bool(names) == everything:
         raise OptionError("which adapters? give names, or --all")
-    where = Registry.at(registry)
+    opened = Registry.at(registry)
     if everything:
-        names = tuple(f"{name}@{version}" for name, known in where.adapters().items() for version in known["versions"])
-    found = verify(where, names)
-    print_faults(found, as_json, f"{len(names)} checked, nothing wrong", fixes=False)
+        names = tuple(f"{name}@{version}" for name, entry in opened.adapters().items() for version in entry["versions"])
+    faults = verify(opened, names)
+    print_faults(faults, as_json, f"{len(names)} checked, nothing wrong", fixes=False)

@@ -616,7 +616,7 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     "language": (["german"], '{"translation": {"fr": "b"}}', "but a text or an object with 'en' was expected"),
     "messages": (["chat"], '{"messages": [{"role": "user"}]}', "but a text or a list of messages was expected"),
     "surrogate": (["mood"], '{"text": "\\ud83d"}', "standard input:1: text holds half of a surrogate pair"),
-    "mask": (["words", "nothing to guess"], None, "'nothing to guess' has no <mask>, the word to guess"),
+    "mask": (["words", "nothing to guess"], None, "'nothing to guess' has no <mask>, the word to predict"),
     "ending": (
         ["mood", "a", "--out", "o.json"],
         None,
@@ -627,9 +627,17 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     "no folder": (["mood", "a", "--out", "no/o.csv"], None, "can't write 'no/o.csv': No such file or directory"),
     "folder": (["mood", "a", "--out", "folder.csv"], None, "--out folder.csv is a folder, and a file was expected"),
     "format of a file": (["mood", "-f", "rows.jsonl", "--input-format", "csv"], None, "is for the standard input, got"),
-    "bytes": (["mood", "a", "--max-bytes", "lots"], None, "'lots' is no number of bytes, such as 256MB"),
-    "no bytes": (["mood", "a", "--max-bytes", "0MB"], None, "'0MB' is no number of bytes"),
-    "few bytes": (["mood", "a", "--max-bytes", "10"], None, "bytes; the pool holds 10"),
+    "bytes": (
+        ["mood", "a", "--max-bytes", "lots"],
+        None,
+        "expected a number of bytes such as 256MB, 1GB or 1000000, got 'lots'",
+    ),
+    "no bytes": (
+        ["mood", "a", "--max-bytes", "0MB"],
+        None,
+        "expected a number of bytes such as 256MB, 1GB or 1000000, got '0MB'",
+    ),
+    "few bytes": (["mood", "a", "--max-bytes", "10"], None, "bytes, but max_bytes=10"),
     "batch": (["mood", "a", "--batch-size", "0"], None, "0 is not in the range x>=1"),
 }
 
