@@ -417,7 +417,7 @@ def test_a_fine_tuning_can_start_from_the_solved_head(
         pytest.skip(str(error))
     if family == "gpt2" and task in ("text-classification", "multiple-choice"):
         # its classifier asks every token and takes the last one's answer
-        with pytest.raises(TrainingError, match="no linear map at its end, one vector a text"):
+        with pytest.raises(TrainingError, match="doesn't end in a linear layer over each text"):
             run(probe, registries[1], base=base)
     else:
         notes = Notes()

@@ -47,15 +47,6 @@ UNCLEAN: tuple[str, ...] = (
     "adapters/runtime/sharding.py",
     "adapters/runtime/stop_signals.py",
     "adapters/runtime/trackers.py",
-    "adapters/training/checkpoints.py",
-    "adapters/training/fit.py",
-    "adapters/training/head_inputs.py",
-    "adapters/training/loop.py",
-    "adapters/training/lr_finder.py",
-    "adapters/training/probe_head.py",
-    "adapters/training/train.py",
-    "adapters/training/trunk.py",
-    "adapters/training/trunk_cache.py",
 )
 """Files that are not clean yet: this list only shrinks."""
 

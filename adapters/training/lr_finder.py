@@ -1,7 +1,7 @@
 """Search for a learning rate by a range test: some steps of training, each at a higher rate than the one before.
 
 The loss falls once the rate is high enough to learn and rises once it is too high (Smith 2015, arXiv:1506.01186); a
-good rate to train at lies well below the one at which it is lowest, by a factor of ten as fastai has it.
+good rate for training is well below the one at which it is lowest, by a factor of ten as fastai has it.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ def search(default: float, steps: int, losses: Losses, watch: Watch) -> float:
         watch.note("rate", f"{default:.3g}, the strategy's: {why}")
         return default
     first, factor = default * LOWEST, math.pow(HIGHEST / LOWEST, 1 / (count - 1))
-    seen: list[float] = []
+    losses_so_far: list[float] = []
     with watch.bar("searching a learning rate", count) as bar:
         for loss in itertools.islice(losses(first, factor), count):
-            bar.advance(loss=loss, learning_rate=first * math.pow(factor, len(seen)))
-            seen.append(loss)
-    tried = f"{len(seen)} steps at {first:.2g} to {first * math.pow(factor, len(seen) - 1):.2g}"
-    at = lowest(seen, max(3, count // 12))
-    if at is None:
+            bar.advance(loss=loss, learning_rate=first * math.pow(factor, len(losses_so_far)))
+            losses_so_far.append(loss)
+    tried = f"{len(losses_so_far)} steps at {first:.2g} to {first * math.pow(factor, len(losses_so_far) - 1):.2g}"
+    step = lowest(losses_so_far, max(3, count // 12))
+    if step is None:
         watch.note("rate", f"{default:.3g}, the strategy's: the loss didn't fall in {tried}")
         return default
-    best = first * math.pow(factor, at)
+    best = first * math.pow(factor, step)
     watch.note("rate", f"{best / BELOW:.3g}, searched in {tried}; the loss was lowest at {best:.2g}")
     return best / BELOW
 
