@@ -236,7 +236,7 @@ def _replaced(registry: Registry, name: str, task: str, *, overwrite: bool) -> s
             suggestion=("--overwrite",),
         )
     best = best_metric(current["metrics"], current.get("best"))
-    return f"{name}@{entry['current']}, {best}; adapt rollback {name} restores it"
+    return f"{name}@{entry['current']}, {best}, as the current version"
 
 
 def _encoded(plan: Plan, on: Ready, trained: Trained, watch: Watch) -> Trained:
