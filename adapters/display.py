@@ -9,7 +9,7 @@ from typing import Any
 from .errors import printable
 
 _COUNTS = ("n", "intervals")
-"""What stands among metrics without being one."""
+"""Entries beside the metrics."""
 
 
 def size(count: int) -> str:
@@ -33,9 +33,9 @@ def metric_text(metrics: Mapping[str, Any]) -> str:
 
 
 def best_metric(metrics: Mapping[str, Mapping[str, Any]], best: str | None = None) -> str:
-    """Return the one number that says how good an adapter is: accuracy 0.933 (test, 120 rows).
+    """Return the metric of the best epoch, on the test rows if there are any: accuracy 0.933 (test, 120 rows).
 
-    `best` names the metric by which the epoch was chosen; "-" for an adapter that was measured on nothing.
+    `best` names the metric by which the epoch was chosen; "-" for an adapter without metrics.
     """
     split = "test" if "test" in metrics else "validation"
     measured = metrics.get(split, {})

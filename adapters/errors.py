@@ -1,18 +1,18 @@
-"""The errors that adapterkit raises on purpose, and how they name what was meant.
+"""The errors that adapterkit raises.
 
-AdapterkitError            every one of these; the command line prints it in one line and exits with 2
+AdapterkitError            the parent of all; the command line prints it in one line and exits with 2
 ├── OptionError            a flag, field or config key: unknown, of the wrong type, out of range
 ├── StrategyError          a strategy: not installed, not loadable, or not fitting the base
-├── PluginError            a plugin's package: can't be made, installed or taken away
+├── PluginError            a plugin's package: can't be generated, installed or uninstalled
 ├── TaskError              a task: unknown, or not fitting the columns or the base
-├── DataError              a file or a row of data; says file and line
+├── DataError              a file or a row of data, named by file and line
 ├── BaseModelError         a base: not found, not safetensors, incomplete
 ├── AdapterError           an adapter: damaged, on another base, of an unknown kind
 ├── RegistryError          registry.json or the store
 ├── FileError              a file or folder that can't be written; raised as one of the others by what writes them
 ├── HubError               the Hub: not reached, no such repository, or not what an adapter there should be
-├── PoolError              a pool: asked for what it doesn't have or can't hold
-└── TrainingError          a run that went wrong: NaN, no weight moved, or asked to stop
+├── PoolError              a pool: an unknown adapter, or one that exceeds its memory
+└── TrainingError          a run that failed: NaN, no weight changed, or stopped by a signal
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from collections.abc import Iterable, Iterator
 
 MOST_CHARACTERS = 3000
 MOST = 40
-"""How many names an error lists."""
+"""The most names that an error lists."""
 _BELOW = {"adapterkit", "torch", "transformers", "peft", "accelerate", "safetensors", "numpy", "importlib"}
-"""Packages in which an error is raised, and not made, by a plugin."""
+"""Packages that a plugin calls: a line of theirs is not the cause of its error."""
 
 
 _MOVES = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that move a terminal's cursor, give it orders, or turn the order of what follows."""
+"""Characters that control a terminal: cursor movement, escape sequences, reversed text."""
 
 
 def printable(text: str) -> str:
-    """Return a text as it can be shown in one line, whoever wrote it: what would move the cursor is written out."""
-    return _MOVES.sub(lambda found: ascii(found[0])[1:-1], text)
+    """Return a text that is safe to print in one line: control characters are escaped."""
+    return _MOVES.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 class AdapterkitError(Exception):
-    """Say in one line what was given, what was expected and what there is.
+    """An error with a message of one line: the value, what was expected, and what exists.
 
     `suggestion` holds the options that would complete the command, such as ("--label-column", "stars").
     """
@@ -52,9 +52,8 @@ class AdapterkitError(Exception):
         self.suggestion = tuple(suggestion)
 
     def __str__(self) -> str:
-        said = super().__str__()  # it may quote a stranger's file, whose characters could move the terminal's cursor
-        said = said if len(said) <= MOST_CHARACTERS else said[:MOST_CHARACTERS] + "..."
-        return printable(said)
+        text = super().__str__()  # it may quote a file with control characters
+        return printable(text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "...")
 
 
 class OptionError(AdapterkitError):
@@ -66,7 +65,7 @@ class StrategyError(AdapterkitError):
 
 
 class PluginError(AdapterkitError):
-    """A plugin's package can't be made, installed or taken away."""
+    """A plugin's package can't be generated, installed or uninstalled."""
 
 
 class TaskError(AdapterkitError):
@@ -98,11 +97,11 @@ class HubError(AdapterkitError):
 
 
 class PoolError(AdapterkitError):
-    """A pool is asked for what it doesn't have or can't hold."""
+    """A pool doesn't have an adapter, or can't hold it."""
 
 
 class TrainingError(AdapterkitError):
-    """A run saw a loss that is not finite, or moved no weight."""
+    """A run saw a loss that is not finite, or changed no weight."""
 
 
 @contextlib.contextmanager
@@ -115,20 +114,20 @@ def file_errors_as(kind: type[AdapterkitError]) -> Iterator[None]:
 
 
 def raised(error: BaseException) -> str:
-    """Say in a line what a plugin raised, and by which line of its file: KeyError: 'x' (mine.py:33)."""
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    where, step = "", error.__traceback__
+    """Describe an error of a plugin in a line, with the line of the plugin's file: KeyError: 'x' (mine.py:33)."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    location, step = "", error.__traceback__
     while step is not None:
         frame = step.tb_frame
         if str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _BELOW:
-            where = f" ({os.path.basename(frame.f_code.co_filename)}:{step.tb_lineno})"
+            location = f" ({os.path.basename(frame.f_code.co_filename)}:{step.tb_lineno})"
         step = step.tb_next
-    return f"{said}{where}"
+    return f"{text}{location}"
 
 
 @contextlib.contextmanager
 def named(who: str) -> Iterator[None]:
-    """Say whose error it is, where a plugin's is not one of ours; that it asks to exit is an error, too."""
+    """Raise `StrategyError`, with the plugin's name, for an error of a plugin that isn't ours, SystemExit included."""
     try:
         yield
     except (AdapterkitError, KeyboardInterrupt):
@@ -137,14 +136,14 @@ def named(who: str) -> Iterator[None]:
         raise StrategyError(f"{who} failed: {raised(error)}") from error
 
 
-def unknown(kind: str, given: str, known: Iterable[str], *, known_as: str = "known") -> str:
-    """Say that `given` is no `kind`, list what there is, and offer the nearest spelling.
+def unknown(kind: str, name: str, valid: Iterable[str], *, known_as: str = "known") -> str:
+    """Return the message for an unknown name: the nearest valid one, and the list, introduced by `known_as`.
 
     >>> unknown("strategy", "lorra", ["full", "lora"], known_as="installed")
     "no strategy named 'lorra'; did you mean 'lora'? installed: full, lora"
     """
-    names = sorted(known)
-    near = difflib.get_close_matches(given, names, n=1)
+    names = sorted(valid)
+    near = difflib.get_close_matches(name, names, n=1)
     hint = f" did you mean '{near[0]}'?" if near else ""
     more = f", and {len(names) - MOST} more" if len(names) > MOST else ""
-    return f"no {kind} named '{given}';{hint} {known_as}: {', '.join(names[:MOST]) or 'none'}{more}"
+    return f"no {kind} named '{name}';{hint} {known_as}: {', '.join(names[:MOST]) or 'none'}{more}"

@@ -50,6 +50,28 @@ def lowest(base: nn.Module) -> list[nn.Parameter]:
     return found
 
 
+def block_groups(
+    base: nn.Module, chosen: Sequence[int], *, embeddings: bool = False, all_norms: bool = False
+) -> list[list[nn.Parameter]]:
+    """Return parameters in groups, lowest first: those of the blocks with the indices `chosen`.
+
+    With `embeddings`, those below the blocks come first; with `all_norms`, each group has the norms of its layers too,
+    and norms above the blocks come last. Raises `StrategyError` where the base has no blocks.
+    """
+    layers, below = list(blocks(base).values()), lowest(base)
+    if not layers:
+        raise StrategyError("layerwise training needs blocks, and the base has none; use head-only or full")
+    extra = norms(base) if all_norms else []
+    ids = {id(p) for p in extra}
+    groups = [below if embeddings else [p for p in below if id(p) in ids]]
+    for i, block in enumerate(layers):
+        group = list(block.parameters()) if i in chosen else []
+        in_group = {id(p) for p in group}
+        groups.append(group + [p for p in block.parameters() if id(p) in ids and id(p) not in in_group])
+    inside = {id(p) for p in (*below, *(p for block in layers for p in block.parameters()))}
+    return [group for group in (*groups, [p for p in extra if id(p) not in inside]) if group]
+
+
 def norms(module: nn.Module) -> list[nn.Parameter]:
     """Return the parameters of the layer norms and RMS norms in `module`."""
     return [p for m in norm_modules(module).values() for p in m.parameters(recurse=False)]
@@ -89,6 +111,33 @@ def linear_maps(base: nn.Module) -> dict[str, Any]:
     from torch import nn
 
     return {n: m for n, m in base.named_modules() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"}
+
+
+def inside_blocks(base: nn.Module, modules: Mapping[str, M]) -> dict[str, M]:
+    """Return those of some modules of the base, by name, that are inside its blocks."""
+    prefixes = tuple(f"{name}." for name in blocks(base))
+    return {name: module for name, module in modules.items() if name.startswith(prefixes)}
+
+
+def target_linear_maps(
+    base: nn.Module, names: tuple[str, ...], usual: Mapping[str, Sequence[str]]
+) -> dict[str, nn.Module]:
+    """Return the linear modules that `names` choose, as PEFT's `target_modules` do.
+
+    `("all-linear",)` chooses those of all blocks, `("usual",)` what the table `usual` has for the base's model type.
+    Raises `StrategyError` where a name is that of no linear module.
+    """
+    maps = linear_maps(base)
+    if not maps:
+        raise StrategyError("the base has no linear modules to update; use head-only or full")
+    if names == ("usual",):
+        names = tuple(usual.get(getattr(base.config, "model_type", ""), ()))
+    if names == ("all-linear",):
+        return inside_blocks(base, maps) or maps
+    others = [n for n, m in base.named_modules() if n not in maps and n.rpartition(".")[2] in names]
+    if others:
+        raise StrategyError(f"target_modules={','.join(names)}: '{others[0]}' is not a linear module")
+    return named_like(maps, names, "target_modules")
 
 
 def named_like(modules: Mapping[str, M], wanted: Sequence[str], option: str) -> dict[str, M]:

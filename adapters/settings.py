@@ -1,4 +1,4 @@
-"""The options of a run that belong to no strategy and no task, named as transformers names them."""
+"""Options of a run besides those of its strategy and its task, named as in transformers."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from .errors import OptionError
 RUN_FILE = "run.yaml"
 """The file that holds a run's options, beside its checkpoints and its adapter."""
 AS_IS = "as-is"
-"""How an adapter is saved that isn't encoded."""
+"""The encoding of adapters that are saved without one."""
 _ENCODING = re.compile("exact|bf16|1bit|rank:[1-9][0-9]{0,3}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseOptions:
-    """Which pretrained model to stand on."""
+    """Which pretrained model to use."""
 
-    base: Annotated[str, "a folder, a Hub id, minilm, or a file of word vectors", "--model-name-or-path"] = "minilm"
-    revision: Annotated[str | None, "branch, tag or commit of a Hub id", "--model-revision"] = None
-    trust_remote_code: Annotated[bool, "run the checkpoint's own Python code"] = False
+    base: Annotated[
+        str, "pretrained model: a folder, a Hub id, minilm, or a file of word vectors", "--model-name-or-path"
+    ] = "minilm"
+    revision: Annotated[str | None, "branch, tag or commit of the model on the Hub", "--model-revision"] = None
+    trust_remote_code: Annotated[bool, "allow models with their own Python code on the Hub to run it"] = False
     quantization: Annotated[
-        Literal["no", "4bit", "8bit"], "hold the base's linear maps in so many bits (bitsandbytes); these can't learn"
+        Literal["no", "4bit", "8bit"], "load the model's linear layers in 4 or 8 bits (bitsandbytes); they stay frozen"
     ] = "no"
-    added_tokens: Annotated[
-        tuple[str, ...], "tokens that the tokenizer is to know, too; of the embeddings, their rows learn"
-    ] = ()
+    added_tokens: Annotated[tuple[str, ...], "tokens to add to the tokenizer; their embeddings are trained"] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,68 +35,87 @@ class DataOptions:
     """Where the rows come from."""
 
     dataset: Annotated[
-        str | None, "demo:NAME, a folder, a Hub id, or one file to cut into splits", "--data", "--dataset-name"
+        str | None,
+        "dataset: demo:NAME, a folder, a Hub id, or a single file to split",
+        "--data",
+        "--dataset-name",
     ] = None
-    dataset_config_name: Annotated[str | None, "which part of a data set of the Hub", "--dataset-config"] = None
-    train_file: Annotated[str | None, "rows to learn from: csv, tsv, jsonl, json, parquet, arrow, conll or txt"] = None
-    validation_file: Annotated[str | None, "rows to choose the best epoch by", "--eval-file", "--dev-file"] = None
-    test_file: Annotated[str | None, "rows to report on at the end"] = None
-    validation_split_percentage: Annotated[int, "share of the training rows cut off where no validation is given"] = 10
-    max_train_samples: Annotated[int | None, "use no more training rows than this, drawn at random"] = None
-    max_eval_samples: Annotated[int | None, "use no more validation and test rows than this, drawn at random"] = None
-    skip_bad_rows: Annotated[bool, "leave out rows that can't be read, and say how many"] = False
+    dataset_config_name: Annotated[str | None, "configuration of the dataset on the Hub", "--dataset-config"] = None
+    train_file: Annotated[str | None, "training rows: csv, tsv, jsonl, json, parquet, arrow, conll or txt"] = None
+    validation_file: Annotated[
+        str | None, "validation rows, by which the best epoch is chosen", "--eval-file", "--dev-file"
+    ] = None
+    test_file: Annotated[str | None, "test rows, on which the best epoch is evaluated"] = None
+    validation_split_percentage: Annotated[
+        int, "percentage of the training rows used for validation if there are no validation rows"
+    ] = 10
+    max_train_samples: Annotated[int | None, "maximum number of training rows (a random sample)"] = None
+    max_eval_samples: Annotated[int | None, "maximum number of validation and of test rows (a random sample)"] = None
+    skip_bad_rows: Annotated[bool, "skip rows that can't be read, and log how many"] = False
     tag_column: Annotated[
-        int | None, "column of the tags in a CoNLL file, from 0, or from the end below 0; by default the last"
+        int | None, "index of the tag column in a CoNLL file, from 0; negative from the end (default: the last)"
     ] = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.validation_split_percentage <= 50:
-            raise OptionError(f"--validation-split-percentage={self.validation_split_percentage} is not within 1 to 50")
+            raise OptionError(
+                f"validation_split_percentage must be between 1 and 50, got {self.validation_split_percentage}"
+            )
         at_least(self, 1, "max_train_samples", "max_eval_samples")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """How long, in what steps and how carefully to learn."""
+    """Batches, learning rate schedule, regularisation, precision and caching."""
 
-    num_train_epochs: Annotated[int, "passes over the training rows; the best one is kept", "--epochs"] = 5
-    per_device_train_batch_size: Annotated[int, "rows a step", "--batch-size", "--train-batch-size"] = 16
-    per_device_eval_batch_size: Annotated[int, "rows a step when nothing is learned", "--eval-batch-size"] = 64
-    gradient_accumulation_steps: Annotated[int, "batches a step of the optimizer"] = 1
-    warmup_ratio: Annotated[float, "share of the steps in which the rate rises"] = 0.1
+    num_train_epochs: Annotated[int, "number of training epochs; the best one is saved", "--epochs"] = 5
+    per_device_train_batch_size: Annotated[
+        int, "batch size per device for training", "--batch-size", "--train-batch-size"
+    ] = 16
+    per_device_eval_batch_size: Annotated[int, "batch size per device for evaluation", "--eval-batch-size"] = 64
+    gradient_accumulation_steps: Annotated[int, "number of batches to accumulate gradients over before an update"] = 1
+    warmup_ratio: Annotated[float, "fraction of training steps used for linear learning rate warmup"] = 0.1
     lr_scheduler_type: Annotated[
-        Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial"], "how the rate falls after that"
+        Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial"],
+        "learning rate schedule after warmup",
     ] = "linear"
-    weight_decay: Annotated[float, "AdamW's, on what isn't a bias or a norm"] = 0.0
-    layer_lr_decay: Annotated[float, "each block's rate is this times that of the block above; 1 for one rate"] = 1.0
-    label_smoothing_factor: Annotated[float, "share of the label's weight that is spread over all labels"] = 0.0
-    early_stopping_patience: Annotated[int | None, "stop after this many epochs without a better one"] = None
-    max_grad_norm: Annotated[float, "clip the gradient at this norm; 0 for never"] = 1.0
+    weight_decay: Annotated[float, "weight decay of AdamW, not applied to biases and norms"] = 0.0
+    layer_lr_decay: Annotated[
+        float, "layer-wise learning rate decay: factor from each block to the one below (1: none)"
+    ] = 1.0
+    label_smoothing_factor: Annotated[float, "label smoothing factor (0: none)"] = 0.0
+    early_stopping_patience: Annotated[int | None, "stop after this many epochs without improvement"] = None
+    max_grad_norm: Annotated[float, "maximum gradient norm for gradient clipping (0: no clipping)"] = 1.0
     head: Annotated[
         Literal["auto", "probe", "model"],
-        "auto is a probe, solved on the frozen base, where the strategy leaves that alone; model is transformers' own",
+        "type of the head: model (transformers' own), probe (linear probe, for frozen bases only) or auto (probe if "
+        "the base is frozen)",
     ] = "auto"
     head_init: Annotated[
         Literal["auto", "random", "probe"],
-        "what transformers' head starts from: probe solves its last layer on the base first, auto from three labels on",
+        "initialisation of transformers' head: random, probe (last layer fitted as a linear probe) or auto (probe for "
+        "three or more labels)",
     ] = "auto"
-    group_by_length: Annotated[bool, "put rows of like length into a batch"] = True
-    max_tokens_per_batch: Annotated[int | None, "fewer rows a step where padded they hold more tokens"] = None
+    group_by_length: Annotated[bool, "batch rows of similar length together, to minimise padding"] = True
+    max_tokens_per_batch: Annotated[
+        int | None, "maximum number of tokens in a training batch, padding included; batches get smaller"
+    ] = None
     mixed_precision: Annotated[
-        Literal["auto", "no", "bf16", "fp16"], "autocast; auto is bf16 where the hardware has it, else no (fp32)"
+        Literal["auto", "no", "bf16", "fp16"],
+        "mixed precision training: auto is bf16 if the hardware supports it, else no (fp32)",
     ] = "auto"
     cache_trunk: Annotated[
-        Literal["auto", "on", "off"], "run what lies below all that learns once, and keep what it says"
+        Literal["auto", "on", "off"], "run frozen layers below all trained ones once and cache their hidden states"
     ] = "auto"
     cache_memory: Annotated[
-        float | None, "GiB of memory for what is kept, beyond that a file; by default a quarter of what is free"
+        float | None, "memory for cached hidden states in GiB, larger caches use a file (default: 1/4 of free memory)"
     ] = None
-    keep_features: Annotated[bool, "keep what the trunk said on disk for later runs on the same base and data"] = False
-    gradient_checkpointing: Annotated[bool, "compute activations again instead of keeping them"] = False
-    torch_compile: Annotated[bool, "compile the model; pays for long trainings alone"] = False
-    seed: Annotated[int, "of the head's first values, the order of rows, and dropout"] = 42
+    keep_features: Annotated[bool, "cache hidden states on disk for later runs on the same base and data"] = False
+    gradient_checkpointing: Annotated[bool, "save memory by recomputing activations in the backward pass"] = False
+    torch_compile: Annotated[bool, "compile the model with torch.compile; pays off for long training only"] = False
+    seed: Annotated[int, "random seed (head initialisation, shuffling, dropout)"] = 42
     save_as: Annotated[
-        str, "how replaced tensors are saved: as-is, exact, bf16, 1bit or rank:R (see docs/how-to/compress-adapters.md)"
+        str, "encoding of saved full-weight changes: as-is, exact, bf16, 1bit or rank:R (see docs/sizes.md)"
     ] = AS_IS
 
     def __post_init__(self) -> None:
@@ -108,21 +127,25 @@ class TrainingOptions:
         at_least(self, 0, "layer_lr_decay", "label_smoothing_factor", "cache_memory")
         at_least(self, 1, "max_tokens_per_batch")
         if self.seed >= 1 << 32:
-            raise OptionError(f"--seed={self.seed}, but it is below {1 << 32}")
+            raise OptionError(f"seed must be < {1 << 32}, got {self.seed}")
         for name in ("warmup_ratio", "layer_lr_decay", "label_smoothing_factor"):
             if getattr(self, name) > 1:
-                raise OptionError(f"--{name.replace('_', '-')}={getattr(self, name)} is not within 0 to 1")
+                raise OptionError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavingOptions:
-    """When a run is kept so that it can go on after it died, and whom it tells of itself."""
+    """Checkpoints, and experiment trackers."""
 
-    save_steps: Annotated[int | None, "keep a checkpoint every so many steps of the optimizer"] = None
-    save_minutes: Annotated[float, "or every so many minutes; at each epoch's end anyway"] = 10
-    save_total_limit: Annotated[int, "checkpoints that are kept until the adapter is saved"] = 2
+    save_steps: Annotated[int | None, "number of optimizer steps between two checkpoints (overrides save_minutes)"] = (
+        None
+    )
+    save_minutes: Annotated[float, "minutes between two checkpoints, in addition to one after each epoch"] = 10
+    save_total_limit: Annotated[int, "number of newest checkpoints to keep until the adapter is saved"] = 2
     overwrite: Annotated[bool, "replace an adapter of the same name that is for another task"] = False
-    report_to: Annotated[tuple[str, ...], "trackers: tensorboard, wandb, mlflow, ...; their files go to trackers/"] = ()
+    report_to: Annotated[
+        tuple[str, ...], "experiment trackers: tensorboard, wandb, mlflow, ... (files in trackers/)"
+    ] = ()
 
     def __post_init__(self) -> None:
         at_least(self, 1, "save_steps", "save_total_limit")
@@ -133,12 +156,12 @@ def at_least(instance: object, least: int, *names: str) -> None:
     """Raise `OptionError` for the first of the fields `names` that is set and below `least`."""
     for name in names:
         value = getattr(instance, name)
-        if value is not None and not value >= least:  # a NaN is below everything
-            raise OptionError(f"--{name.replace('_', '-')}={value}, but it is at least {least}")
+        if value is not None and not value >= least:  # also true for NaN
+            raise OptionError(f"{name} must be >= {least}, got {value}")
 
 
 def check_encoding(name: str) -> str:
-    """Return the name of an encoding, or raise `OptionError` where it isn't one."""
+    """Return the name of an encoding; raises `OptionError` for any other name."""
     if not _ENCODING.fullmatch(name):
-        raise OptionError(f"'{name}' is no encoding of adapters; there are exact, bf16, 1bit and rank:R, as in rank:8")
+        raise OptionError(f"no encoding named '{name}'; available: exact, bf16, 1bit, rank:R (such as rank:8)")
     return name

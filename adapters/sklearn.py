@@ -205,7 +205,7 @@ class AdapterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 write_folder(Path(folder, "adapter"), self.adapter_files_)
                 adapter = Adapter.load(Path(folder, "adapter"))
             stated = adapter.manifest["base"]
-            base = self.base if isinstance(self.base, Base) else Base.again(stated, self.base)
+            base = self.base if isinstance(self.base, Base) else Base.from_manifest(stated, self.base)
             self._model = model = AdaptedModel(self.name or "classifier", None, adapter, base)
         return model
 

@@ -1,4 +1,4 @@
-"""What a strategy is: the one class that a plugin author writes."""
+"""The base class of strategies, which plugin authors subclass."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy(ABC):
-    """How a task adapts the shared base. The fields are its options: flags, manifest and docs are made from them.
+    """A way to adapt the shared base to a task. Its fields are its options: flags, manifest and docs derive from them.
 
-    The head is the task's and always learns; a strategy speaks of the base alone. Applying must not change what the
-    base computes: a new adapter starts as the base itself.
+    A strategy concerns the base only: the head belongs to the task and is always trained. Applying a strategy must not
+    change the base's outputs, so that a new adapter starts as the base itself.
     """
 
     interface: ClassVar[int] = 1
     """The version of the interface between adapterkit and plugins for which a strategy is written."""
 
-    learning_rate: Annotated[float, "highest learning rate (AdamW)", "--lr"]
+    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"]
 
     def __post_init__(self) -> None:
         if not 0 <= self.learning_rate < float("inf"):  # nor a NaN
-            raise OptionError(f"--learning-rate={self.learning_rate} is no rate; expected a number from 0 on")
+            raise OptionError(f"learning_rate must be a finite number >= 0, got {self.learning_rate}")
 
     @abstractmethod
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
-        """Fit the frozen `base` for training, in place, and return the parameters to train.
+        """Prepare the frozen `base` for training, in place, and return the parameters to train.
 
         Raises `StrategyError` where the options don't fit this base.
         """
 
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:
-        """Return what was learned as patches by module name; by default, every parameter that learned, replaced."""
+        """Return the trained values as patches by module name; by default, every trained parameter, replaced."""
         from .modules import owners
         from .patches.replace import Replace
 
@@ -52,45 +52,45 @@ class Strategy(ABC):
         return {module: Replace(tensors) for module, tensors in learned.items()}
 
     def rates(self, base: nn.Module) -> Mapping[nn.Parameter, float]:
-        """Return factors on the learning rate, for parameters whose own it isn't; by default there are none."""
+        """Return factors on the learning rate by parameter, 1 for those left out; by default empty."""
         return {}
 
     def on_epoch(self, base: nn.Module, epoch: int) -> Iterable[nn.Parameter] | None:
-        """Return which of the parameters that `apply` returned learn in `epoch`, counted from 1; None for all of them.
+        """Return which of the parameters of `apply` to train in `epoch`, counted from 1; None for all of them.
 
-        Called before each epoch. What is frozen below them is run once and kept, as ever.
+        Called before each epoch. Hidden states of frozen layers below them are cached anew.
         """
         return None
 
-    def on_step(self, base: nn.Module) -> None:  # noqa: B027, most only learn
-        """Take note of the gradients, which are those of all processes; called before each step of the optimizer."""
+    def on_step(self, base: nn.Module) -> None:  # noqa: B027, optional
+        """Inspect the gradients, averaged over processes; called before each step of the optimizer."""
 
     def state(self, base: nn.Module) -> Mapping[str, Tensor]:
-        """Return the tensors that `on_step` and `on_epoch` change in place; a run that died goes on with them."""
+        """Return the tensors that `on_step` and `on_epoch` change in place; they are part of a checkpoint."""
         return {}
 
-    def remove(self, base: nn.Module) -> None:  # noqa: B027, most put nothing in
-        """Take out of `base` the modules that `apply` put in; values of the base's own are restored by the core."""
+    def remove(self, base: nn.Module) -> None:  # noqa: B027, optional
+        """Remove from `base` the modules that `apply` added; the core restores its original values."""
 
 
 class PatchStrategy(Strategy):
-    """A strategy that says which patches learn; they are put on the base for training as they are for use."""
+    """A strategy that trains patches, attached to the base for training in the same way as for inference."""
 
     @abstractmethod
     def fresh(self, base: nn.Module) -> Mapping[str, Patch]:
-        """Return new patches by module name, their tensors `nn.Parameter`s, that change nothing yet.
+        """Return new patches by module name that don't change outputs yet; their tensors are `nn.Parameter`s.
 
         Raises `StrategyError` where the options don't fit this base.
         """
 
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
-        """Attach the patches, each held by the module that it patches, and return their tensors."""
+        """Attach the patches to their modules and return their tensors."""
         from .patches.patch import Held
 
         return [p for name, patch in self.fresh(base).items() for p in Held.attach(base.get_submodule(name), patch)]
 
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:
-        """Return the patches as they are now."""
+        """Return the patches with their current values."""
         from .patches.patch import Held
 
         return {name: held.patch for name, held in Held.of(base).items()}

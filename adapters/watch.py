@@ -1,4 +1,4 @@
-"""What a long run tells whoever is watching: the command line draws it, the library is silent by default."""
+"""Callbacks of a long run: the command line draws them, the library is silent by default."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 
 class Watch:
-    """Hear of a run; every method may be overridden, and none has to be."""
+    """Callbacks of a run; override any of them."""
 
     def note(self, topic: str, text: str) -> None:
-        """Hear a remark, such as ("data", "no validation rows given: ...")."""
+        """Called with a remark, such as ("data", "no validation rows: ...")."""
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Watch]:
-        """Begin something of `total` steps; inside, `advance` is called for each of them."""
+        """Called for a task of `total` steps; inside, `advance` is called as they are done."""
         yield self
 
     def advance(self, steps: int = 1, **values: float) -> None:
-        """Hear that steps are done, with values such as loss and learning_rate."""
+        """Called when steps are done, with values such as loss and learning_rate."""
 
     def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
-        """Hear of an epoch's mean loss and validation metrics."""
+        """Called after an epoch with its mean loss and validation metrics."""
 
     def result(self, report: Mapping[str, Any]) -> None:
-        """Hear what came of a run: metrics by split, parameters, bytes, seconds."""
+        """Called at the end of a run with its report: metrics by split, parameters, bytes, seconds."""

@@ -15,6 +15,21 @@ import pool_report
 import strategies_report
 import training_report
 
+
+def bitplanes(figures: dict[str, Any]) -> str:
+    """Return the table of coders of byte planes; a case is a dict of figures."""
+    lines = []
+    for case, measured in figures.items():
+        if not isinstance(measured, dict):
+            continue
+        lines += [f"| {case} | share of the bytes | pack, CPU s | unpack, CPU s |", "|---|---|---|---|"]
+        for name, one in measured["coders"].items():
+            share = one["bytes"] / measured["plain_bytes"]
+            lines.append(f"| {name} | {share:.4f} | {one['pack_cpu_seconds']:.2f} | {one['unpack_cpu_seconds']:.2f} |")
+        lines.append("")
+    return "\n".join(lines[:-1])
+
+
 DOCS = Path(__file__).parent.parent / "docs"
 SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages: the file of its figures, and the text
     "pool": ("pool", pool_report.table),
@@ -22,7 +37,9 @@ SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages:
     "training-short": ("training", training_report.short),
     "strategies": ("strategies", strategies_report.table),
     "sizes": ("sizes", lambda tables: pages.rendered(tables["sizes"])),
+    "bitplanes": ("bitplanes", bitplanes),
     "verdicts": ("verdicts", lambda tables: pages.rendered(tables["verdicts"])),
+    "probe": ("probe", lambda tables: pages.rendered(tables["probe"])),
     "checked": ("estimate", lambda tables: pages.rendered(tables["checked"])),
     "large": ("estimate", lambda tables: pages.rendered(tables["large"])),
 }

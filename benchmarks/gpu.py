@@ -22,12 +22,12 @@ import torch
 
 from adapterkit import Base, Plan
 from adapterkit.runtime.precision import precision
-from adapterkit.training.accelerate_setup import accelerated
+from adapterkit.training.accelerate_setup import accelerator_for
 from adapterkit.training.fit import fitted
-from adapterkit.training.inputs import batches_of, encoded
-from adapterkit.training.run_state import Run
+from adapterkit.training.inputs import batches_of, feeds_of
+from adapterkit.training.stages import Prepared, Training
 from adapterkit.training.steps import stepping
-from adapterkit.training.train import make_model
+from adapterkit.training.train import build_model
 from adapterkit.watch import Watch
 from adapterkit.workflows.run import ready
 
@@ -83,20 +83,20 @@ def measured(name: str, batch: int, rounds: int) -> dict[str, Any]:
         on = ready(plan, base=Base.load("minilm"))
     mixed = precision("auto")
     with on.base.held(), fitted(on.base, plan.strategy) as fit:
-        run = Run(on.base, on.task, plan.strategy, fit, on.splits.sets, plan.training, Watch())
-        make_model(run)
-        accelerator = accelerated(plan.training, mixed)
-        feeds = encoded(run)
+        run = Prepared(on.base, on.task, plan.strategy, fit, on.splits.sets, plan.training, Watch())
+        target = build_model(run)
+        accelerator = accelerator_for(plan.training, mixed)
+        feeds = feeds_of(run, target.model)
         if on_gpu():
             torch.cuda.reset_peak_memory_stats()
-        with stepping(run, accelerator, feeds) as steps:
+        with stepping(Training.start(run, target), accelerator, feeds) as steps:
             optimizer = steps.optimizer()
             schedule = steps.schedule(optimizer, 10_000)
             some = steps.batch(next(iter(batches_of(feeds["train"], plan.training, 1))))
             seconds = timed(lambda: steps.learn([some], optimizer, schedule, Watch()), rounds)
-        learning = {id(p) for p in run.trainable}
-        through, backward = blocks_below(run.model, learning)
-        trained = sum(p.numel() for p in run.trainable if p.ndim > 1)
+        learning = set(map(id, target.parameters))
+        through, backward = blocks_below(target.model, learning)
+        trained = sum(p.numel() for p in target.parameters if p.ndim > 1)
         peak = torch.cuda.max_memory_allocated() if on_gpu() else 0
     tokens = batch * TOKENS
     work = 2 * tokens * (through + backward + min(trained, backward))

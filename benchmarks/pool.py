@@ -59,7 +59,7 @@ def differences(base: Base, adapters: dict[str, Adapter]) -> dict[str, float]:
             task = adapter.task
             expected[name] = outputs(task, model, _prompts(task, task.rows(texts), base), base, batch_size=1)
     with opened(base, adapters) as pool:
-        mixed = pool.outputs([t for t in texts for _ in adapters], [*adapters] * len(texts))
+        mixed = pool.outputs([t for t in texts for _ in adapters], adapter_of_each=[*adapters] * len(texts))
     worst = dict.fromkeys(adapters, 0.0)
     for i, logits in enumerate(mixed):
         name = [*adapters][i % len(adapters)]
@@ -84,7 +84,7 @@ def looked_up(pools: dict[str, Pool], names: list[str], count: int) -> dict[str,
     for pool in pools.values():
         for name in names:
             pool.load(name)
-    sides = {title: lambda pool=pool: pool._acquire([dice.choice(names)]) for title, pool in pools.items()}
+    sides = {title: lambda pool=pool: pool._cache.get([dice.choice(names)]) for title, pool in pools.items()}
     return turns(sides, 20 * count)
 
 
@@ -96,8 +96,8 @@ def requests(base: Base, folders: list[Path], peft: Peft, count: int) -> dict[st
             pool.load(folder.name)
         return turns(
             {
-                "pool, the same adapter": lambda: pool.outputs(text, ["a0"]),
-                "pool, another adapter": lambda: pool.outputs(text, [dice.choice(peft.names)]),
+                "pool, the same adapter": lambda: pool.outputs(text, "a0"),
+                "pool, another adapter": lambda: pool.outputs(text, dice.choice(peft.names)),
                 "PEFT, the same adapter": lambda: peft.mixed(text, None),
                 "PEFT, another adapter": lambda: peft.loop(text, [dice.choice(peft.names)]),
             },
@@ -130,11 +130,11 @@ def mixing(base: Base, folders: list[Path], peft: Peft, count: int) -> dict[str,
     """A batch of 32 rows, each of another LoRA adapter."""
     texts, names = texts_of(32), [folder.name for folder in folders[:32]]
     with opened(base, folders[:32]) as pool:
-        pool.predict(texts, names)
+        pool.predict(texts, adapter_of_each=names)
         return turns(
             {
                 "bare base": lambda: bare(base, texts),
-                "pool": lambda: pool.outputs(texts, names),
+                "pool": lambda: pool.outputs(texts, adapter_of_each=names),
                 "PEFT adapter_names": lambda: peft.mixed(texts, names),
                 "PEFT one by one": lambda: [peft.loop([t], [n]) for t, n in zip(texts, names, strict=True)],
             },
@@ -151,7 +151,9 @@ def heads(base: Base, folder: Path, count: int) -> dict[str, Any]:
         return turns(
             {
                 "bare base": lambda: bare(base, texts),
-                "pool": lambda: pool.outputs([t for t in texts for _ in folders], [f.name for f in folders] * 16),
+                "pool": lambda: pool.outputs(
+                    [t for t in texts for _ in folders], adapter_of_each=[f.name for f in folders] * 16
+                ),
                 "one pass and eight linear heads": lambda: bare(base, texts, linear),
             },
             count,
@@ -168,8 +170,8 @@ def top_blocks(base: Base, folder: Path, count: int) -> dict[str, Any]:
         return turns(
             {
                 "bare base": lambda: bare(base, texts),
-                "pool": lambda: of_blocks.outputs(rows, names),
-                "pool, LoRA": lambda: of_lora.outputs(rows, names),
+                "pool": lambda: of_blocks.outputs(rows, adapter_of_each=names),
+                "pool, LoRA": lambda: of_lora.outputs(rows, adapter_of_each=names),
                 "PEFT adapter_names": lambda: peft.mixed(rows, names),
                 "PEFT set_adapter in a loop": lambda: peft.loop(texts, peft.names),
             },
@@ -195,10 +197,10 @@ def working_set(base: Base, folders: list[Path], count: int) -> dict[str, Any]:
         for name in names:
             pools["all resident"].load(name)
         for batch in batches:  # until the resident quarter is the most requested one
-            pools["a quarter resident"].predict(texts, batch)
+            pools["a quarter resident"].predict(texts, adapter_of_each=batch)
         for title, pool in pools.items():
             order = iter(batches * count)
-            sides[title] = lambda pool=pool, order=order: pool.predict(texts, next(order))
+            sides[title] = lambda pool=pool, order=order: pool.predict(texts, adapter_of_each=next(order))
         before = pools["a quarter resident"].stats()
         figures: dict[str, Any] = turns(sides, len(batches) * (count - 1))
         after = pools["a quarter resident"].stats()
@@ -250,7 +252,7 @@ def impossible(base: Base, folders: list[Path], folder: Path, peft: Peft) -> dic
     other = variants(three, 1, folder / "three-labels")[0]
     texts = texts_of(2)
     with opened(base, {"two": folders[0], "three": other}) as pool:
-        labels = ", ".join(str(len(logits)) for logits in pool.outputs(texts, ["two", "three"]))
+        labels = ", ".join(str(len(logits)) for logits in pool.outputs(texts, adapter_of_each=["two", "three"]))
     return {
         "a batch of two label counts": {
             "pool": f"rows of {labels} labels",

@@ -21,7 +21,7 @@ import pages
 import torch
 
 from adapterkit import Adapter, Base, Plan, Registry, run
-from adapterkit.convert.compress import compress
+from adapterkit.convert.compress import compress_and_measure
 from adapterkit.workflows.run import own_splits
 
 TRAINED: dict[str, dict[str, Any]] = {
@@ -62,7 +62,7 @@ def measure(args: argparse.Namespace, seed: int, base: Base, figures: dict[str, 
     splits = {split: rows[split] for split in ("train", "test") if rows}
     for encoding in missing:
         began = time.process_time()
-        encoded = compress(base, report.adapter, encoding, splits)
+        encoded = compress_and_measure(base, report.adapter, encoding, splits)
         stated = encoded.manifest["encoding"]
         name = f"full, {encoding}"
         figures[name] = {"bytes": stated["after"]["bytes"], "seconds": time.process_time() - began}

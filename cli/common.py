@@ -1,4 +1,4 @@
-"""What several commands share: the flags made of options, the registry's flag, tables and bars."""
+"""Shared by the commands: flags made from options, common flags, and printing of JSON, tables and lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from adapterkit.display import metric_text as metric_text
+from adapterkit.display import best_metric, metric_table
 from adapterkit.display import size as size
 from adapterkit.errors import AdapterkitError, printable
 from adapterkit.options import Option
@@ -21,12 +21,12 @@ from adapterkit.store.registry import Registry
 from adapterkit.workflows.progress import TerminalWatch as TerminalWatch
 
 if TYPE_CHECKING:
-    from adapterkit.adapter.adapter import Adapter
-    from adapterkit.base.base import Base
+    from rich.console import Console
+
     from adapterkit.store.maintenance import Fault
 
-_UNSHOWN = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What JSON leaves as it is in texts, and a terminal doesn't; see `printable`."""
+_CONTROL = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that `json` doesn't escape and that a terminal obeys; see `printable`."""
 
 
 class OptionType(click.ParamType[Any]):
@@ -84,14 +84,14 @@ def _sentence(text: str) -> str:
 
 
 def adapter_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the name of an adapter in the registry, and behind an @ its tags and versions."""
+    """Complete the name of a registered adapter, and after an @ its tags and versions."""
     try:
-        index = Registry.at(ctx.params.get("registry")).known()
+        index = Registry.at(ctx.params.get("registry")).index()
         name, at, _ = incomplete.partition("@")
-        known = index[name] if at and name in index else {}
+        entry = index[name] if at and name in index else {}
     except AdapterkitError:
         return []
-    names = [f"{name}@{of}" for of in (*known.get("tags", {}), *known["versions"])] if known else index
+    names = [f"{name}@{of}" for of in (*entry.get("tags", {}), *entry["versions"])] if entry else index
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
@@ -117,10 +117,10 @@ def base_options() -> Callable[[Any], Any]:
         allow = click.option(
             "--allow-base-mismatch",
             is_flag=True,
-            help="Use an adapter on another base than it was trained on, where shapes fit.",
+            help="Allow another base than the adapter was trained on, if the shapes match.",
         )
-        where = "Where the base is now; default: where it was in training."
-        return click.option("--base", "base_name", metavar="NAME", help=where)(allow(command))
+        text = "Where the base is now. [default: where it was at training time]"
+        return click.option("--base", "base_name", metavar="NAME", help=text)(allow(command))
 
     return add
 
@@ -130,16 +130,6 @@ def device_option(command: Any) -> Any:
     return click.option("--device", metavar="NAME", help="Where to run: cpu, cuda, cuda:1, mps. [default: cpu]")(
         command
     )
-
-
-def moved(name: str, adapter: Adapter, base: Base, allow_base_mismatch: bool) -> Adapter:
-    """Return an adapter as one of `base`, with a warning where that is allowed and it was trained on another."""
-    if not allow_base_mismatch:
-        return adapter
-    adapter = adapter.moved_to(base)
-    if adapter.mismatch:
-        echo(f"warning    adapter '{name}' {printable(adapter.mismatch)}", err=True)
-    return adapter
 
 
 def common_options(command: Any) -> Any:
@@ -154,31 +144,68 @@ def print_json(value: Any) -> None:
 
 
 def json_text(value: Any, **how: Any) -> str:
-    """Return a value as JSON in which every character can be shown."""
+    """Return a value as JSON with every control character escaped."""
     text = json.dumps(value, ensure_ascii=False, **how)
-    return _UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def echo(text: str = "", *, err: bool = False) -> None:
-    """Print lines, whatever a stranger put into them."""
+    """Print lines with control characters escaped."""
     click.echo("\n".join(map(printable, text.split("\n"))), err=err)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table as wide as it needs to be; one that no screen holds without rich, which takes a second for it."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, dispensable: Sequence[str] = ()) -> None:
+    """Print a table; on a terminal that is too narrow for it, without the `dispensable` columns, the first one first.
+
+    Rich takes a second for a thousand rows, so longer tables are printed without it.
+    """
     if len(rows) > 500:
         _print_long([columns, *rows])
         return
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(printable(column), overflow="fold")
-    for row in rows:
-        table.add_row(*(printable(str(cell)) for cell in row))
-    wide = None if sys.stdout.isatty() else 1000
-    Console(highlight=False, markup=False, width=wide).print(table)
+    console = _console()
+    for count in range(len(dispensable) + 1):
+        shown = [i for i, column in enumerate(columns) if column not in dispensable[:count]]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for i in shown:
+            table.add_column(printable(columns[i]), overflow="fold")
+        for row in rows:
+            table.add_row(*(printable(str(row[i])) for i in shown))
+        if console.measure(table).maximum < console.width:
+            break
+    console.print(table)
+
+
+def print_topics(texts: Mapping[str, str]) -> None:
+    """Print a line for each topic; on a terminal, long ones are wrapped beside it."""
+    if not sys.stdout.isatty():
+        for topic, text in texts.items():
+            echo(printable(f"{topic:<11}{text}"))  # a newline in a text must not look like a topic
+        return
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(min_width=10, no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    for topic, text in texts.items():
+        grid.add_row(printable(topic), printable(text))
+    _console().print(grid)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 1000)
+
+
+def print_encoding(encoding: Mapping[str, Any], best: str | None) -> None:
+    """Print the metrics and the size of an adapter before and after it was encoded."""
+    splits = encoding["after"]["metrics"]
+    whens = [(split, when) for split in splits for when in ("before", "after")]
+    print_table(*metric_table({f"{split} {when}": encoding[when]["metrics"][split] for split, when in whens}, best))
+    sizes = [size(encoding[when]["bytes"]) for when in ("before", "after")]
+    echo(f"encoding   {encoding['name']}: {sizes[0]} before, {sizes[1]} after")
 
 
 def _print_long(rows: Sequence[Sequence[Any]]) -> None:
@@ -186,46 +213,31 @@ def _print_long(rows: Sequence[Sequence[Any]]) -> None:
 
     texts = [[printable(str(cell)) for cell in row] for row in rows]
     columns = list(zip(*texts, strict=True))
-    for place, column in enumerate(columns):
-        sizes = [len(text) if text.isascii() else cell_len(text) for text in column]
-        wide = max(sizes)
-        columns[place] = tuple(text + " " * (wide - size) for text, size in zip(column, sizes, strict=True))
+    for i, column in enumerate(columns):
+        widths = [len(text) if text.isascii() else cell_len(text) for text in column]
+        widest = max(widths)
+        columns[i] = tuple(text + " " * (widest - width) for text, width in zip(column, widths, strict=True))
     echo("\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True)))
 
 
 def print_faults(faults: Sequence[Fault], as_json: bool, otherwise: str, *, fixes: bool) -> None:
-    """Print a row for each fault and end with exit code 1, or print what there is to say where there is none."""
+    """Print a row for each fault and end with exit code 1; print `otherwise` if there are none."""
     if as_json:
-        print_json([{"kind": f.kind, "where": f.where, "what": f.what, "fix": f.fix} for f in faults])
+        print_json([{"kind": f.kind, "where": f.place, "what": f.what, "fix": f.fix} for f in faults])
     elif faults:
         columns = ["kind", "where", "what", *(["fix"] if fixes else [])]
-        print_table(columns, [[f.kind, f.where, f.what, f.fix][: len(columns)] for f in faults])
+        print_table(columns, [[f.kind, f.place, f.what, f.fix][: len(columns)] for f in faults])
     else:
         echo(otherwise)
     if faults:
         sys.exit(1)
 
 
-def counted(count: int, what: str) -> str:
-    """Return a number of things for reading: 1 adapter, 1,200 adapters."""
-    return f"{count:,} {what}" + ("s" if count != 1 else "")
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: 1 adapter, 1,200 adapters."""
+    return f"{count:,} {noun}" + ("s" if count != 1 else "")
 
 
 def best_text(entry: Mapping[str, Any]) -> str:
-    """Return the one number that says how good an adapter is: accuracy 0.933 (test, 120)."""
-    metrics, best = entry["metrics"], entry.get("best")
-    split = "test" if "test" in metrics else "validation"
-    if not metrics.get(split, {}).get("n"):
-        return "-"  # a merged adapter was measured on nothing
-    name = best if best in metrics[split] else next(iter(metrics[split]))
-    return f"{name} {metrics[split][name]:.3f} ({split}, {int(metrics[split]['n']):,})"
-
-
-def encoding_text(encoding: dict[str, Any]) -> str:
-    """Return for reading what an encoding took from an adapter: bytes and metrics before and after."""
-    parts = []
-    for when in ("before", "after"):
-        measured = encoding[when]
-        said = "; ".join(f"{split} {metric_text(metrics)}" for split, metrics in measured["metrics"].items())
-        parts.append(f"{when} {size(measured['bytes'])}, {said}")
-    return f"{encoding['name']}: " + " | ".join(parts)
+    """Return the metric that chose an adapter's epoch, for a table: accuracy 0.933 (test, 120)."""
+    return best_metric(entry["metrics"], entry.get("best")).replace(" rows)", ")")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -12,12 +11,11 @@ from adapterkit.cli.common import (
     adapter_argument,
     common_options,
     echo,
+    print_encoding,
     print_json,
-    print_table,
     registry_option,
     size,
 )
-from adapterkit.display import metric_table
 from adapterkit.store.registry import Registry
 
 
@@ -69,14 +67,3 @@ def command(
     print_encoding(compressed.encoding, compressed.best)
     share = compressed.nbytes / compressed.base_bytes
     echo(f"saved      {compressed.folder}: {size(compressed.nbytes)}, {share:.2%} of the base")
-
-
-def print_encoding(encoding: dict[str, Any], best: str | None) -> None:
-    """Print a table of the metrics and the size before and after an encoding."""
-    metrics: dict[str, dict[str, Any]] = {}
-    for when in ("before", "after"):
-        metrics |= {f"{split} {when}": values for split, values in encoding[when]["metrics"].items()}
-    columns, rows = metric_table(dict(sorted(metrics.items(), key=lambda item: item[0].partition(" ")[0])), best)
-    print_table(columns, rows)
-    sizes = [size(encoding[when]["bytes"]) for when in ("before", "after")]
-    echo(f"encoding   {encoding['name']}: {sizes[0]} before, {sizes[1]} after")

@@ -38,13 +38,17 @@ def command(first: str, second: str, registry: Path | None, verbose: bool, as_js
     """Compare the adapters A and B: strategy, task, data, metrics, patches, and which tensors differ by how much.
 
     Each is NAME, NAME@VERSION or NAME@TAG. A tensor's relative difference is the norm of B - A over that of A.
+
+    \b
+    adapt diff reviews-lora reviews-full
+    adapt diff reviews-lora@1a2b3c reviews-lora --verbose
     """
-    where = Registry.at(registry)
-    names = ["@".join(where.resolve(reference)) for reference in (first, second)]
+    registered = Registry.at(registry)
+    names = ["@".join(registered.resolve(reference)) for reference in (first, second)]
 
     from adapterkit.adapter.diff import compare
 
-    comparison = compare(where.load(names[0]), where.load(names[1]))
+    comparison = compare(registered.load(names[0]), registered.load(names[1]))
     if as_json:
         print_json({"adapters": names, **comparison.plain()})
         return

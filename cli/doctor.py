@@ -1,4 +1,4 @@
-"""adapt doctor: what is wrong with a registry and its store."""
+"""adapt doctor: faults of a registry and its store."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from adapterkit.cli.common import common_options, echo, print_faults, registry_o
 from adapterkit.store.registry import Registry
 
 
-@click.command(short_help="Find what is wrong with a registry, and put it right.")
-@click.option("--fix", is_flag=True, help="Do what it says; without this, nothing is changed.")
+@click.command(short_help="Find and repair faults of the registry.")
+@click.option("--fix", is_flag=True, help="Repair the faults; without it nothing is changed.")
 @registry_option()
 @common_options
 def command(fix: bool, registry: Path | None, as_json: bool) -> None:
-    """Find leftovers, versions that registry.json lost, entries without files, damage, and a lock that is no lock.
+    """Find leftover files, versions missing from registry.json, entries without files, damage, broken file locks.
 
-    Prints a row for each with what --fix does about it. The exit code is 1 where something is wrong, and with --fix
-    where something is left.
+    Prints a row for each fault and what --fix does about it. The exit code is 1 if there are faults, with --fix if
+    faults remain.
+
+    \b
+    adapt doctor
+    adapt doctor --fix
     """
     from adapterkit.store.maintenance import doctor
 
-    where = Registry.at(registry)
-    found = doctor(where, fix=fix)
+    opened = Registry.at(registry)
+    faults = doctor(opened, fix=fix)
     if fix:
-        left = doctor(where)
-        mended = [fault for fault in found if fault not in left]
+        remaining = doctor(opened)
+        mended = [fault for fault in faults if fault not in remaining]
         if not as_json:
             for fault in mended:
-                echo(f"done       {fault.where}: {fault.what}: {fault.fix}")
-        found = left
-    print_faults(found, as_json, f"{where.path}: nothing wrong", fixes=True)
+                echo(f"done       {fault.place}: {fault.what}: {fault.fix}")
+        faults = remaining
+    print_faults(faults, as_json, f"{opened.path}: nothing wrong", fixes=True)

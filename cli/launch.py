@@ -12,7 +12,7 @@ from adapterkit.errors import OptionError
 def launch(command: Sequence[str], count: int, flags: Sequence[str]) -> int:
     """Run `adapt` with the arguments `command` in `count` processes and return their exit code.
 
-    `flags` are those of `accelerate launch`; where they don't say otherwise, its default config does.
+    `flags` are those of `accelerate launch`; its default config sets what they leave out.
     """
     import subprocess
 
@@ -24,23 +24,27 @@ def launch(command: Sequence[str], count: int, flags: Sequence[str]) -> int:
 
     from adapterkit.runtime.precision import precision
 
-    given = [f"--num_processes={count}"]
+    arguments = [f"--num_processes={count}"]
     if count > 1 and not _any(flags, "multi_gpu", "use_fsdp", "use_deepspeed", "config_file"):
-        given.append("--multi_gpu")  # what Accelerate calls starting several, whatever the hardware
+        arguments.append("--multi_gpu")  # Accelerate's name for several processes, whatever the hardware
     if not _any(flags, "main_process_port", "num_machines", "machine_rank"):
-        given.append("--main_process_port=0")  # one that is free, so that runs side by side don't meet
-    if not _any(flags, "config_file") and not os.path.isfile(default_config_file):  # what it would say it had to guess
+        arguments.append("--main_process_port=0")  # any free port, so that concurrent runs do not collide
+    if not _any(flags, "config_file") and not os.path.isfile(
+        default_config_file
+    ):  # Accelerate warns about values it has to guess
         usual = {
             "num_machines": "1",
             "mixed_precision": precision("auto").name,
             "dynamo_backend": "no",
             "num_cpu_threads_per_process": str(max(1, torch.get_num_threads() // count)),
         }
-        given += [f"--{name}={value}" for name, value in usual.items() if not _any(flags, name)]
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what failed is said by who failed
+        arguments += [f"--{name}={value}" for name, value in usual.items() if not _any(flags, name)]
+    logging.getLogger("torch.distributed.elastic").setLevel(
+        logging.CRITICAL
+    )  # the process that failed reports the error
     parser = launch_command_parser()
     try:
-        args = parser.parse_args([*given, *flags, "-m", "adapterkit.cli", *command])
+        args = parser.parse_args([*arguments, *flags, "-m", "adapterkit.cli", *command])
         launch_command(args)
     except ChildFailedError as error:
         code: int = error.get_first_failure()[1].exitcode
@@ -55,20 +59,20 @@ def launch(command: Sequence[str], count: int, flags: Sequence[str]) -> int:
 
 
 def _any(flags: Sequence[str], *names: str) -> bool:
-    known = {flag.lstrip("-").partition("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")}
-    return not known.isdisjoint(names)
+    present = {flag.lstrip("-").partition("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")}
+    return not present.isdisjoint(names)
 
 
 def without(args: Sequence[str], flag: str) -> list[str]:
     """Return the arguments of this process up to `--`, without a flag and its value."""
-    own = list(args)
-    own = own[: own.index("--")] if "--" in own else own
-    found, skip = [], False
-    for arg in own:
+    arguments = list(args)
+    arguments = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    remaining, skip = [], False
+    for arg in arguments:
         if skip:
             skip = False
         elif arg.replace("_", "-") == flag:
             skip = True
         elif not arg.replace("_", "-").startswith(f"{flag}="):
-            found.append(arg)
-    return found
+            remaining.append(arg)
+    return remaining

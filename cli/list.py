@@ -1,4 +1,4 @@
-"""adapt list: what is registered."""
+"""adapt list: the registered adapters."""
 
 from __future__ import annotations
 
@@ -24,57 +24,62 @@ from adapterkit.errors import OptionError
 from adapterkit.store.registry import Registry
 
 
-@click.command(short_help="List the adapters in the registry.")
+@click.command(short_help="List the registered adapters.")
 @click.argument("pattern", required=False, shell_complete=adapter_names)
-@click.option("--task", help="Only adapters for this task.")
-@click.option("--strategy", help="Only adapters of this strategy.")
-@click.option("--base", help="Only adapters on this base.")
+@click.option("--task", metavar="NAME", help="Only adapters for this task.")
+@click.option("--strategy", metavar="NAME", help="Only adapters trained with this strategy.")
+@click.option("--base", metavar="NAME", help="Only adapters of this base.")
 @registry_option()
 @common_options
 def command(
     pattern: str | None, task: str | None, strategy: str | None, base: str | None, registry: Path | None, as_json: bool
 ) -> None:
-    """List the adapters in the registry, each with its current version; with PATTERN (mood-*) those that match."""
+    """List the registered adapters with their current versions, or those whose names match PATTERN.
+
+    \b
+    adapt list
+    adapt list 'reviews-*' --strategy lora
+    """
     if strategy is not None and "@" in strategy:
         bare = strategy.partition("@")[0]
-        raise OptionError(
-            f"--strategy={strategy} names a package, which adapt show tells; the list takes '{bare}' alone"
-        )
-    where = Registry.at(registry)
-    index = where.known()
+        raise OptionError(f"--strategy={strategy}: expected a name without its package, as in --strategy {bare}")
+    opened = Registry.at(registry)
+    index = opened.index()
     wanted = {"task": task, "strategy": strategy, "base": base}
-    # one at a time: ten thousand that are held at once take twice as long
-    found = ((name, _current(index[name])) for name in sorted(index) if pattern is None or fnmatchcase(name, pattern))
-    shown = ((name, entry) for name, entry in found if _is(entry, wanted))
+    names = (name for name in sorted(index) if pattern is None or fnmatchcase(name, pattern))
+    # lazily: holding ten thousand entries at once takes twice as long
+    matches = ((name, entry) for name in names if _matches(entry := _current(index[name]), wanted))
     if as_json:
-        print_json(dict(shown))
+        print_json(dict(matches))
         return
     rows = [
         [
             name,
-            e["task"],
-            e["strategy"],
-            e["base"]["name"],
-            size(e["bytes"]),
-            best_text(e),
-            " ".join([e["version"], *e.get("tags", ())]),
+            entry["task"],
+            entry["strategy"],
+            entry["base"]["name"],
+            size(entry["bytes"]),
+            best_text(entry),
+            " ".join([entry["version"], *entry.get("tags", ())]),
         ]
-        for name, e in shown
+        for name, entry in matches
     ]
+    columns = ["name", "task", "strategy", "base", "size", "measured", "version"]
     if rows:
-        print_table(["name", "task", "strategy", "base", "size", "measured", "version"], rows)
+        print_table(columns, rows, dispensable=["size", "base", "task", "version"])
     elif index:
-        echo(f"no match among {counted(len(index), 'adapter')} in {where.path}")
+        echo(f"no match among {counted(len(index), 'adapter')} in {opened.path}")
     else:
-        lacks = "no adapters in" if os.path.exists(where.path) else "there is no"
-        echo(f"{lacks} {where.path}; `adapt run` makes one")
+        problem = "no adapters in" if os.path.exists(opened.path) else "no file"
+        echo(f"{problem} {opened.path}; adapt run creates one")
 
 
-def _current(known: dict[str, Any]) -> dict[str, Any]:
-    tags = [tag for tag, version in known.get("tags", {}).items() if version == known["current"]]
-    return {"version": known["current"], **known["versions"][known["current"]], **({"tags": tags} if tags else {})}
+def _current(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of an adapter's current version, with its tags."""
+    tags = [tag for tag, version in entry.get("tags", {}).items() if version == entry["current"]]
+    return {"version": entry["current"], **entry["versions"][entry["current"]], **({"tags": tags} if tags else {})}
 
 
-def _is(entry: dict[str, Any], wanted: dict[str, str | None]) -> bool:
-    own = {**entry, "base": entry["base"].get("name")}
-    return all(value is None or own[key] == value for key, value in wanted.items())
+def _matches(entry: dict[str, Any], wanted: dict[str, str | None]) -> bool:
+    values = {**entry, "base": entry["base"].get("name")}
+    return all(value is None or values[key] == value for key, value in wanted.items())

@@ -153,5 +153,7 @@ def main(debug: bool) -> None:
     adapt predict sentiment-lora "a text"  use what was trained
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # oneDNN caches code for a thousand shapes by default: 0.2 GB where every batch has a length of its own
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

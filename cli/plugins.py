@@ -1,4 +1,4 @@
-"""adapt plugins: what is installed beside adapterkit, and what it takes to add to it."""
+"""adapt plugins: list, inspect, create, check, install and uninstall plugins."""
 
 from __future__ import annotations
 
@@ -24,28 +24,32 @@ def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     return [CompletionItem(f.name, help=f.distribution) for f in installed() if f.name.startswith(incomplete)]
 
 
-@click.group(short_help="List, look into, make, check and install plugins.")
+@click.group(short_help="List, create, check and install plugins.")
 def command() -> None:
-    """Strategies, tasks and kinds of patches, ours and other packages': entry points of what is installed.
+    """Strategies, tasks and patch kinds of adapterkit and of other installed packages, found by entry points.
 
-    ADAPTERKIT_PLUGINS restricts what is used: distributions, names or name@distribution, separated by commas;
-    adapterkit's own are always there.
+    ADAPTERKIT_PLUGINS restricts which are used: distributions, names or name@distribution, separated by commas; those
+    of adapterkit are always available.
+
+    \b
+    adapt plugins list
+    adapt plugins new my-strategy
     """
 
 
 @command.command("list")
 @common_options
 def list_(as_json: bool) -> None:
-    """List what is installed, import each, and say what is wrong with those that can't be used."""
+    """List and import the installed plugins, with the error of each that can't be used."""
     from adapterkit.plugin_tools.inventory import loaded
 
-    found = loaded()
+    plugins = loaded()
     if as_json:
-        print_json([dataclasses.asdict(one) for one in found])
+        print_json([dataclasses.asdict(one) for one in plugins])
         return
     print_table(
         ["name", "package", "version", "kind", "loads"],
-        [[o.name, o.distribution, o.version, o.kind, o.fault or _took(o.seconds)] for o in found],
+        [[o.name, o.distribution, o.version, o.kind, o.fault or _took(o.seconds)] for o in plugins],
     )
 
 
@@ -55,38 +59,48 @@ def _took(seconds: float) -> str:
 
 @command.command()
 @click.argument("name", shell_complete=_names)
-@click.option("--base", "base_name", metavar="BASE", help="Say what the strategy trains of this base.")
+@click.option(
+    "--base", "base_name", metavar="BASE", help="Also show which parameters of this base the strategy trains."
+)
 @common_options
 def show(name: str, base_name: str | None, as_json: bool) -> None:
-    """Show the options of the strategy NAME or NAME@PACKAGE."""
+    """Show the options of the strategy NAME or NAME@PACKAGE.
+
+    \b
+    adapt plugins show lora --base minilm
+    adapt plugins show layerwise --json
+    """
     from adapterkit.discovery import find_plugin, strategy_class
     from adapterkit.errors import named
     from adapterkit.options import options
 
-    found, kind = find_plugin(name), strategy_class(name)
-    known = options(kind)
+    plugin, kind = find_plugin(name), strategy_class(name)
+    options_by_name = options(kind)
     reached = None
     if base_name is not None:
         from adapterkit.base.base import Base
         from adapterkit.workflows.reach import reach
 
-        with named(found.label):
+        with named(plugin.label):
             strategy = kind()  # type: ignore[call-arg]
         reached = reach(Base.load(base_name), strategy)
     if as_json:
-        about = {"name": found.name, "distribution": found.distribution, "version": found.version}
-        given = [
-            {"name": o.name, "type": o.expected, "default": _default(o.default), "help": o.help} for o in known.values()
+        about = {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version}
+        described = [
+            {"name": o.name, "type": o.expected, "default": _default(o.default), "help": o.help}
+            for o in options_by_name.values()
         ]
         trains = dataclasses.asdict(reached) if reached else None
-        print_json({**about, "class": found.target, "interface": kind.interface, "options": given, "trains": trains})
+        print_json(
+            {**about, "class": plugin.target, "interface": kind.interface, "options": described, "trains": trains}
+        )
         return
-    echo(f"{found.name} of {found.distribution} {found.version}: {found.target}, interface {kind.interface}")
+    echo(f"{plugin.name} of {plugin.distribution} {plugin.version}: {plugin.target}, interface {kind.interface}")
     echo((kind.__doc__ or "").strip().partition("\n")[0])
     echo()
     print_table(
-        ["option", "takes", "default", "what it is"],
-        [[o.flag, o.expected, _cell(o.default), o.help] for o in known.values()],
+        ["option", "takes", "default", "description"],
+        [[o.flag, o.expected, _cell(o.default), o.help] for o in options_by_name.values()],
     )
     if reached:
         _show_reach(reached)
@@ -102,24 +116,24 @@ def _cell(value: Any) -> str:
     return "" if value in (None, (), "") else ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _show_reach(found: Reach) -> None:
+def _show_reach(reach: Reach) -> None:
     echo()
-    if not found.parts:
-        echo("trains     nothing of the base; the task's head learns")
+    if not reach.parts:
+        echo("trains     nothing of the base, only the task's head")
         return
-    rows = [[p.name, " x ".join(map(str, p.shape)), p.tensors, f"{p.parameters:,}"] for p in found.parts]
+    rows = [[p.name, " x ".join(map(str, p.shape)), p.tensors, f"{p.parameters:,}"] for p in reach.parts]
     print_table(["learns", "shape", "tensors", "parameters"], rows)
-    which = ", ".join(map(str, found.blocks)) or "none"
-    share = found.parameters / found.of
-    echo(f"learns     {found.parameters:,} parameters, {share:.2%} as many as the base has")
-    echo(f"blocks     {which} of {found.of_blocks}")
-    echo(f"adapter    {found.patches} patches, {size(found.bytes)} and the head")
+    which = ", ".join(map(str, reach.blocks)) or "none"
+    share = reach.parameters / reach.of
+    echo(f"learns     {reach.parameters:,} parameters, {share:.2%} as many as the base has")
+    echo(f"blocks     {which} of {reach.of_blocks}")
+    echo(f"adapter    {reach.patches} patches, {size(reach.bytes)} and the head")
 
 
 @command.command()
 @click.argument("name")
 def new(name: str) -> None:
-    """Write the package of a new strategy NAME into the folder adapterkit-NAME; it works, and is yours to change."""
+    """Create the package of a new strategy NAME in the folder adapterkit-NAME, ready to edit."""
     from adapterkit.plugin_tools.scaffold import scaffold
 
     folder = scaffold(name, Path())
@@ -130,15 +144,17 @@ def new(name: str) -> None:
 
 @command.command()
 @click.argument("name", shell_complete=_names)
-@click.option("--base", "bases", metavar="FAMILY", multiple=True, help="Try it on this family; again for another.")
-@click.option("--all", "everywhere", is_flag=True, help="Try whole runs on each family, not on the first alone.")
+@click.option(
+    "--base", "bases", metavar="FAMILY", multiple=True, help="Check on this family of tiny bases; repeatable."
+)
+@click.option("--all", "everywhere", is_flag=True, help="Check complete runs on every family, not only the first.")
 @common_options
 def check(name: str, bases: tuple[str, ...], everywhere: bool, as_json: bool) -> None:
-    """Hold the strategy NAME to the contract, rule by rule, on tiny bases: bert, roberta, gpt2, llama and t5."""
+    """Check the strategy NAME against the contract, rule by rule, on tiny bases: bert, roberta, gpt2, llama and t5."""
     from adapterkit.discovery import find_plugin, strategy_class
     from adapterkit.errors import named
 
-    whose, kind = find_plugin(name).label, strategy_class(name)
+    label, kind = find_plugin(name).label, strategy_class(name)
 
     import transformers
 
@@ -152,50 +168,55 @@ def check(name: str, bases: tuple[str, ...], everywhere: bool, as_json: bool) ->
             raise OptionError(unknown("family of tiny bases", family, CONFIGS))
     transformers.logging.disable_progress_bar()
     tries = cases(families, everywhere=everywhere)
-    found: list[Outcome] = []
+    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder, TerminalWatch().bar(f"checking {name}", len(tries)) as bar:
-        with named(whose):
+        with named(label):
             bench = Bench(kind, Path(folder))
         for rule, family in tries:
-            found.append(tried(rule, bench, family))
+            outcomes.append(tried(rule, bench, family))
             bar.advance()
     if as_json:
-        print_json([dataclasses.asdict(outcome) for outcome in found])
+        print_json([dataclasses.asdict(outcome) for outcome in outcomes])
     else:
-        _report(found)
-    sys.exit(any(o.state == "broken" for o in found) or all(o.state == "skipped" for o in found))
+        _report(outcomes)
+    sys.exit(any(o.state == "broken" for o in outcomes) or all(o.state == "skipped" for o in outcomes))
 
 
-def _report(found: list[Outcome]) -> None:
+_STATES = {"broken": "failed", "kept": "passed", "skipped": "skipped"}
+"""How the states of an outcome are shown, the worst first."""
+
+
+def _report(outcomes: list[Outcome]) -> None:
     rows = []
-    for rule in dict.fromkeys(outcome.rule for outcome in found):
-        own = [outcome for outcome in found if outcome.rule == rule]
-        state = next(state for state in ("broken", "kept", "skipped") if any(o.state == state for o in own))
-        told = [o for o in own if o.state == state]
+    for rule in dict.fromkeys(outcome.rule for outcome in outcomes):
+        of_rule = [outcome for outcome in outcomes if outcome.rule == rule]
+        state = next(state for state in _STATES if any(o.state == state for o in of_rule))
         families: dict[str, list[str]] = {}
-        for outcome in told:
-            families.setdefault(outcome.text, []).append(outcome.family)
-        rows.append([rule, state, "; ".join(f"{', '.join(some)}: {text}" for text, some in families.items())])
-    print_table(["rule", "", "on which base, and by how much"], rows)
-    counts = {state: sum(o.state == state for o in found) for state in ("kept", "broken", "skipped")}
-    echo(", ".join(f"{count} {state}" for state, count in counts.items()))
+        for outcome in of_rule:
+            if outcome.state == state:
+                families.setdefault(outcome.text, []).append(outcome.family)
+        texts = "; ".join(f"{', '.join(names)}: {text}" for text, names in families.items())
+        rows.append([rule, _STATES[state], texts])
+    print_table(["rule", "", "bases and measured difference"], rows)
+    counts = {shown: sum(o.state == state for o in outcomes) for state, shown in _STATES.items()}
+    echo(", ".join(f"{counts[shown]} {shown}" for shown in ("passed", "failed", "skipped")))
 
 
 @command.command()
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
 def install(specs: tuple[str, ...]) -> None:
-    """Install packages as pip names them: a name, name==version, a folder or a wheel."""
+    """Install packages, named as for pip: a name, name==version, a folder or a wheel."""
     from adapterkit.plugin_tools.install import install
 
-    for found in install(specs):
-        echo(f"installed  {found.kind} {found.name} of {found.distribution} {found.version}")
+    for plugin in install(specs):
+        echo(f"installed  {plugin.kind} {plugin.name} of {plugin.distribution} {plugin.version}")
 
 
 @command.command()
 @click.argument("name")
 def uninstall(name: str) -> None:
-    """Take away the package of the plugin NAME; the name of the package will do, too."""
+    """Uninstall the package of the plugin NAME, or the package NAME."""
     from adapterkit.plugin_tools.install import uninstall
 
     package, gone = uninstall(name)
-    echo(f"{package} is gone, and with it {', '.join(f'{found.kind} {found.name}' for found in gone)}")
+    echo(f"{package} uninstalled, with {', '.join(f'{plugin.kind} {plugin.name}' for plugin in gone)}")

@@ -33,7 +33,7 @@ ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 
 
 class Words(click.Command):
-    """Keep what stands behind -- apart: those words are texts, whatever they are."""
+    """Treat every word after -- as a text."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
@@ -48,12 +48,12 @@ class Bytes(click.ParamType[int]):
     units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Z]*)", str(value).upper())
-        if not found or found[2] not in self.units or float(found[1]) == 0:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Z]*)", str(value).upper())
+        if not match or match[2] not in self.units or float(match[1]) == 0:
             raise click.BadParameter(
                 f"expected a number of bytes such as 256MB, 1GB or 1000000, got '{value}'", ctx, param
             )
-        return int(float(found[1]) * self.units[found[2]])
+        return int(float(match[1]) * self.units[match[2]])
 
 
 @click.command(cls=Words, short_help="Predict with one adapter or several.")
@@ -114,15 +114,15 @@ def command(
     adapt predict reviews-lora more.csv --out predictions.csv
     """
     watch = TerminalWatch()
-    where = Registry.at(registry)
-    form = _asked_form(out, form, as_json)
-    names, texts = _names_and_texts(words, where)
+    opened = Registry.at(registry)
+    form = _output_format(out, form, as_json)
+    names, texts = _names_and_texts(words, opened)
     path, texts = _file_among(texts, path)
-    given = _given((*texts, *ctx.meta["texts"]), path, input_format)
-    form = form or ("table" if not given.name or sys.stdout.isatty() else "jsonl")
+    rows = _input_rows((*texts, *ctx.meta["texts"]), path, input_format)
+    form = form or ("table" if not rows.name or sys.stdout.isatty() else "jsonl")
     columns = tuple(text_columns.split(",")) if text_columns else ()
     with nullcontext() if out is None else new_file(out) as file:
-        answering = Answering(given, where, names, text_columns=columns)
+        answering = Answering(rows, opened, names, text_columns=columns)
         chunks = answering.chunks(
             base=base_name,
             batch_size=batch_size,
@@ -131,22 +131,22 @@ def command(
             device=device,
             watch=watch,
         )
-        to: BinaryIO = file or sys.stdout.buffer  # found now: a bar takes the place of sys.stdout
+        to: BinaryIO = file or sys.stdout.buffer  # read here: a bar replaces sys.stdout
         with _bar(watch, answering.total, file) as bar:
-            found = records(answering, chunks, form, bar)
+            written = records(answering, chunks, form, bar)
             if form == "table":
-                print_tables(found)
+                print_tables(written)
                 return
-            for text in WRITERS[form](found):
+            for text in WRITERS[form](written):
                 to.write(text.encode("utf-8", "backslashreplace"))  # half of a surrogate pair, as JSON writes it
                 to.flush()
 
 
-def _asked_form(out: Path | None, form: str | None, as_json: bool) -> str | None:
-    """Return the format that is asked for, by the name of a file or by a flag."""
-    asked = [f"--out {out}"] * (out is not None) + [f"--format {form}"] * (form is not None) + ["--json"] * as_json
-    if len(asked) > 1:
-        raise OptionError(f"give {' or '.join(asked)}, not both")
+def _output_format(out: Path | None, form: str | None, as_json: bool) -> str | None:
+    """Return the output format that --out, --format or --json choose, or None."""
+    flags = [f"--out {out}"] * (out is not None) + [f"--format {form}"] * (form is not None) + ["--json"] * as_json
+    if len(flags) > 1:
+        raise OptionError(f"give {' or '.join(flags)}, not both")
     if out is not None and out.suffix.lower() not in ENDINGS:
         raise OptionError(f"--out {out}: a name that ends in {', '.join(ENDINGS)} was expected")
     return ENDINGS[out.suffix.lower()] if out is not None else "json" if as_json else form
@@ -156,57 +156,57 @@ def _asked_form(out: Path | None, form: str | None, as_json: bool) -> str | None
 
 
 def _names_and_texts(words: tuple[str, ...], registry: Registry) -> tuple[list[str], list[str]]:
-    """Return the adapters that the first words are, and the texts that the others are."""
-    known, rest = registry.adapters(), list(words)
+    """Split words into the adapters that come first and the texts after them."""
+    entries, rest = registry.adapters(), list(words)
     names: list[str] = []
-    while rest and (not names or _are_adapters(rest[0], known)):
+    while rest and (not names or _are_adapters(rest[0], entries)):
         names += [name for name in rest.pop(0).split(",") if name] or [""]
     for name in names:
         registry.resolve(name)
-    near = difflib.get_close_matches(rest[0], known, n=1, cutoff=0.8) if rest else []
+    near = difflib.get_close_matches(rest[0], entries, n=1, cutoff=0.8) if rest else []
     if near:
-        raise OptionError(f"no adapter named '{rest[0]}'; did you mean '{near[0]}'? a text like that goes behind --")
+        raise OptionError(f"no adapter named '{rest[0]}'; did you mean '{near[0]}'? a text like that goes after --")
     return names, rest
 
 
 def _file_among(words: list[str], path: str | None) -> tuple[str | None, list[str]]:
-    """Return the file of rows that a word names, and the words that are texts; `path` is that of --file.
+    """Return the file of rows that a word names, and the words that are texts; `path` is the value of --file.
 
-    Raises `OptionError` where a file stands among other words, or beside --file.
+    Raises `OptionError` for a file among other words, or together with --file.
     """
     files = [word for word in words if word == "-" or (Path(word).suffix.lower() in READERS and Path(word).is_file())]
     if not files:
         for word in words:
             if Path(word).suffix.lower() in READERS and not word[:1].isspace() and len(word.split()) == 1:
-                echo(f"warning    no file named '{word}'; it is answered as a text", err=True)
+                echo(f"warning    no file named '{word}'; it is read as a text", err=True)
         return path, words
     if len(words) > 1 or path:
         others = [f"--file {path}"] if path else [f"'{word}'" for word in words if word != files[0]]
-        raise OptionError(f"'{files[0]}' is a file, and {others[0]} was given too; texts go after --")
+        raise OptionError(f"'{files[0]}' is a file, so {others[0]} is one input too many; texts go after --")
     if files[0] != "-":
         echo(f"file       reading rows from {files[0]}", err=True)
     return files[0], []
 
 
-def _are_adapters(word: str, known: dict[str, Any]) -> bool:
-    """Tell names from a text: one of them at least is an adapter's."""
+def _are_adapters(word: str, entries: dict[str, Any]) -> bool:
+    """Return whether a word is a list of names, at least one of them a registered adapter's."""
     names = word.split(",")
     like = all(re.fullmatch(r"[A-Za-z0-9][\w-]*(@[0-9a-f]+)?", name, re.ASCII) for name in names)
-    return like and any(name.partition("@")[0] in known for name in names)
+    return like and any(name.partition("@")[0] in entries for name in names)
 
 
-def _given(texts: tuple[str, ...], path: str | None, kind: str | None) -> InputRows:
+def _input_rows(texts: tuple[str, ...], path: str | None, kind: str | None) -> InputRows:
     if texts and path:
-        raise DataError(f"'{texts[0]}' is no registered adapter, and a text can't be given beside --file {path}")
+        raise DataError(f"'{texts[0]}' is not a registered adapter, and a text can't be combined with --file {path}")
     if kind and (texts or path not in (None, "-")):
-        raise OptionError(f"--input-format {kind} is for the standard input, and {path or 'texts'} was given")
+        raise OptionError(f"--input-format {kind} is for the standard input, got {path or 'texts'}")
     if texts:
         return from_texts(texts)
     if path not in (None, "-"):
         return from_file(path)
     if path is None and sys.stdin.isatty():
         raise DataError(
-            'no text given; adapt predict NAME "a text", or --file FILE, or a text a line on the standard input'
+            'no text; use adapt predict NAME "a text", or --file FILE, or a text a line on the standard input'
         )
     return from_stream("standard input", sys.stdin.buffer, kind)
 

@@ -1,4 +1,4 @@
-"""adapt pull: an adapter from the Hub."""
+"""adapt pull: download an adapter from the Hub."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from adapterkit.cli.common import common_options, echo, print_json, registry_opt
 from adapterkit.store.registry import Registry
 
 
-@click.command(short_help="Fetch an adapter from a repository on the Hub.")
+@click.command(short_help="Download an adapter from the Hugging Face Hub.")
 @click.argument("repo", metavar="OWNER/REPO")
-@click.option("--revision", metavar="REVISION", help="A branch, tag or commit; default: main.")
-@click.option("--name", metavar="NAME", help="What it is called here; default: as the repository.")
-@click.option("--lazy", is_flag=True, help="Fetch the manifest alone now, and the rest when it is first used.")
+@click.option("--revision", metavar="REVISION", help="Branch, tag or commit. [default: main]")
+@click.option("--name", metavar="NAME", help="Name of the adapter. [default: that of the repository]")
+@click.option("--lazy", is_flag=True, help="Download the manifest now and the tensors on first use.")
 @registry_option()
 @common_options
 def command(
     repo: str, revision: str | None, name: str | None, lazy: bool, registry: Path | None, as_json: bool
 ) -> None:
-    """Fetch the adapter in a repository, verify it by its digests, and register it.
+    """Download the adapter in a repository, verify its digests and register it.
 
-    Its adapter.json is read first, then the files that this names, and nothing else. Nothing in it can run.
+    Only adapter.json and the files that it lists are downloaded; no code in the repository is run.
+
+    \b
+    adapt pull owner/reviews-lora
+    adapt pull owner/reviews-lora --revision v2 --name reviews
     """
     from adapterkit.store.hub import pull
 

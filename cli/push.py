@@ -1,4 +1,4 @@
-"""adapt push: an adapter to the Hub."""
+"""adapt push: upload an adapter to the Hub."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from adapterkit.cli.common import adapter_argument, common_options, echo, print_
 from adapterkit.store.registry import Registry
 
 
-@click.command(short_help="Send an adapter to a repository on the Hub.")
+@click.command(short_help="Upload an adapter to the Hugging Face Hub.")
 @adapter_argument()
 @click.argument("repo", metavar="OWNER/REPO")
-@click.option("--private", is_flag=True, help="Make the repository a private one, where there is none yet.")
-@click.option("--revision", metavar="BRANCH", help="The branch to write to, made where there is none; default: main.")
-@click.option("--message", help="Of the commit; default: name, task and version.")
+@click.option("--private", is_flag=True, help="Create the repository as a private one.")
+@click.option("--revision", metavar="BRANCH", help="Branch to write to, created if missing. [default: main]")
+@click.option("--message", help="Commit message. [default: name, task and version]")
 @registry_option()
 @common_options
 def command(
@@ -27,9 +27,13 @@ def command(
     registry: Path | None,
     as_json: bool,
 ) -> None:
-    """Send the files of the adapter NAME or NAME@VERSION, and its card, to a repository, in one commit.
+    """Upload the adapter NAME or NAME@VERSION and its model card to a repository, in one commit.
 
-    The repository is made where there is none. The token is the one of `hf auth login`, or of $HF_TOKEN.
+    The repository is created if missing. The token is that of `hf auth login` or $HF_TOKEN.
+
+    \b
+    adapt push reviews-lora owner/reviews-lora
+    adapt push reviews-lora@best owner/reviews-lora --private
     """
     from adapterkit.store.hub import push
 

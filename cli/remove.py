@@ -1,4 +1,4 @@
-"""adapt remove: adapters and versions that are no longer wanted."""
+"""adapt remove: remove adapters and versions from the registry."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from adapterkit.cli.common import adapter_argument, common_options, echo, print_
 from adapterkit.store.registry import Registry
 
 
-@click.command(short_help="Take an adapter or a version of it out of the registry.")
+@click.command(short_help="Remove an adapter or a version from the registry.")
 @adapter_argument()
 @registry_option()
 @common_options
 def command(name: str, registry: Path | None, as_json: bool) -> None:
-    """Take the adapter NAME, or only NAME@VERSION, out of the registry. Its files stay until `adapt gc`."""
+    """Remove the adapter NAME, or only NAME@VERSION, from the registry. Its files stay until `adapt gc`.
+
+    \b
+    adapt remove reviews-lora
+    adapt remove reviews-lora@1a2b3c
+    """
     reference = name
     name, gone, current = Registry.at(registry).remove(reference)
     if as_json:

@@ -1,4 +1,4 @@
-"""adapt rename: another name for an adapter."""
+"""adapt rename: rename an adapter."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from adapterkit.cli.common import adapter_names, common_options, echo, print_jso
 from adapterkit.store.registry import Registry
 
 
-@click.command(short_help="Call an adapter by another name.")
+@click.command(short_help="Rename an adapter.")
 @click.argument("old", shell_complete=adapter_names)
 @click.argument("new")
 @registry_option()
 @common_options
 def command(old: str, new: str, registry: Path | None, as_json: bool) -> None:
-    """Call the adapter OLD by the name NEW, with all its versions and tags. Its files stay where they are."""
+    """Rename the adapter OLD, with all its versions and tags, to NEW. Its files are not moved.
+
+    \b
+    adapt rename reviews-lora reviews
+    adapt rename reviews products --registry shared/registry.json
+    """
     Registry.at(registry).rename(old, new)
     if as_json:
         print_json({"old": old, "name": new})

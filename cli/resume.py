@@ -38,18 +38,18 @@ def command(
     from adapterkit.runtime import processes
     from adapterkit.workflows.resume import interrupted_run, interrupted_runs, resumed_plan
 
-    where = Registry.at(registry)
+    opened = Registry.at(registry)
     if run is None:
-        rows = [one.plain() for one in interrupted_runs(where)]
+        rows = [one.plain() for one in interrupted_runs(opened)]
         if as_json:
             print_json(rows)
         elif rows:
             print_table(list(rows[0]), [list(row.values()) for row in rows])
         else:
-            echo(f"no interrupted runs in {where.path.parent / 'runs'}")
+            echo(f"no interrupted runs in {opened.path.parent / 'runs'}")
         return
     allowed = {"trust_remote_code": True} if trust_remote_code else {}
-    plan, beside, count = resumed_plan(interrupted_run(where, run), **allowed)
+    plan, beside, count = resumed_plan(interrupted_run(opened, run), **allowed)
     count = num_processes or count
     if count > 1 and processes.launched() == 1:
         from adapterkit.cli.launch import launch, without

@@ -44,8 +44,8 @@ class RunCommand(click.Command):
         except click.NoSuchOption as error:
             if error.option_name == "--device":
                 raise OptionError(
-                    "a run has no --device: Accelerate takes the GPU if there is one; ACCELERATE_USE_CPU=true keeps a "
-                    "run on the CPU, CUDA_VISIBLE_DEVICES=1 chooses a GPU, --num-processes uses several"
+                    "a run has no --device: Accelerate takes the GPU if there is one; ACCELERATE_USE_CPU=true runs on "
+                    "the CPU, CUDA_VISIBLE_DEVICES=1 chooses a GPU, --num-processes uses several"
                 ) from error
             if owners := strategies_with(error.option_name):
                 strategy = chosen.get("strategy") or default_strategy()
@@ -63,8 +63,8 @@ class RunCommand(click.Command):
         write_sections(ctx, formatter, self.get_params(ctx), strategy, task_of(chosen))
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        own = super().get_params(ctx)
-        return [*own[:-1], *ctx.meta.get("flags", []), own[-1]]
+        params = super().get_params(ctx)
+        return [*params[:-1], *ctx.meta.get("flags", []), params[-1]]
 
     def _flags(self, ctx: click.Context, chosen: dict[str, str]) -> list[click.Option]:
         from adapterkit.workflows.plan import run_options
@@ -145,8 +145,8 @@ def resolved(config: str | None, flags: Mapping[str, Any]) -> Plan:
     """Return the plan that the flags of a command line make, over those of a config file."""
     from adapterkit.workflows.plan import Plan
 
-    given = {key: value for key, value in flags.items() if value is not None}
-    return Plan.resolve(given, config=read_config(config) if config else {})
+    values = {key: value for key, value in flags.items() if value is not None}
+    return Plan.resolve(values, config=read_config(config) if config else {})
 
 
 def launching(command: Any) -> Any:
@@ -161,7 +161,7 @@ def launching(command: Any) -> Any:
 
 
 def launched(num_processes: int | None, launcher_flags: tuple[str, ...]) -> None:
-    """Run this command again in several processes, if that is asked for, and exit; else return."""
+    """Run this command again in several processes and exit, if --num-processes requests that."""
     if launcher_flags and (num_processes is None or "--" not in sys.argv):
         raise OptionError(
             f"'{launcher_flags[0]}' was not expected; flags of the launcher follow after --, with --num-processes"

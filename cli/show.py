@@ -1,7 +1,8 @@
-"""adapt show: what an adapter is, without loading a base."""
+"""adapt show: one adapter, read without loading its base."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,81 +13,111 @@ from adapterkit.cli.common import (
     adapter_argument,
     best_text,
     common_options,
+    counted,
     echo,
-    encoding_text,
-    metric_text,
+    print_encoding,
     print_json,
+    print_table,
+    print_topics,
     registry_option,
     size,
 )
-from adapterkit.errors import AdapterError, printable
+from adapterkit.display import metric_table
+from adapterkit.errors import AdapterError
 from adapterkit.store.registry import Registry
 
 if TYPE_CHECKING:
     from adapterkit.adapter.adapter import Adapter
 
 
-@click.command(short_help="Show what an adapter is.")
+@click.command(short_help="Show an adapter: task, data, metrics, files.")
 @adapter_argument()
 @registry_option()
 @common_options
 def command(name: str, registry: Path | None, as_json: bool) -> None:
-    """Show what an adapter is, what it was trained on, and how good it is; NAME@VERSION and NAME@TAG do, too."""
-    where = Registry.at(registry)
-    name, version = where.resolve(name)
-    adapter = where.load(f"{name}@{version}")
-    entry = where.adapters()[name]
+    """Show the adapter NAME, NAME@VERSION or NAME@TAG: its task, base, training data, metrics, files and versions.
+
+    \b
+    adapt show reviews-lora
+    adapt show reviews-lora@best --json
+    """
+    opened = Registry.at(registry)
+    name, version = opened.resolve(name)
+    adapter = opened.load(f"{name}@{version}")
+    entry = opened.adapters()[name]
     if as_json:
         print_json({"name": name, "version": version, **entry, **adapter.manifest})
         return
     try:
-        lines = _lines(name, version, entry, adapter, where.folder(name, version))
+        topics = dict(_topics(name, version, entry, adapter, opened.folder(name, version)))
+        metrics = metric_table(adapter.manifest["metrics"], _best(entry["versions"][version], adapter))
+        versions = [_version_row(each, entry) for each in entry["versions"]]
     except (LookupError, TypeError, ValueError, AttributeError) as error:  # of parts that no reader of adapters needs
-        raise AdapterError(
-            f"'{name}': its manifest doesn't tell all of it ({error!r}); --json shows what there is"
-        ) from error
-    for topic, text in lines.items():
-        echo(printable(f"{topic:<11}{text}"))
-    if len(entry["versions"]) > 1 or entry.get("tags"):
-        for place, text in enumerate(_history(entry)):
-            echo(f"{'' if place else 'versions':<11}{printable(text)}")
+        raise AdapterError(f"the manifest of '{name}' is incomplete ({error!r}); --json prints all of it") from error
+    print_topics(topics)
+    if encoding := adapter.manifest.get("encoding"):
+        echo()
+        print_encoding(encoding, _best(entry["versions"][version], adapter))
+    elif metrics[1]:
+        echo()
+        print_table(*metrics)
+    if len(versions) > 1 or entry.get("tags"):
+        echo()
+        print_table(["versions", "strategy", "measured", ""], versions)
 
 
-def _lines(name: str, version: str, entry: dict[str, Any], adapter: Adapter, folder: Path) -> dict[str, str]:
-    """Return for reading, by topic, what the manifest and the registry's entry tell."""
-    m = adapter.manifest
-    kinds: dict[str, int] = {}
-    for patch in m["patches"].values():
-        kinds[patch["kind"]] = kinds.get(patch["kind"], 0) + 1
-    strategy = m["strategy"]
-    options = ", ".join(f"{key}={value}" for key, value in strategy["options"].items() if value not in (None, []))
-    place = 1 + list(entry["versions"]).index(version)
-    lines = {
-        "adapter": f"{name}@{version} (version {place} of {len(entry['versions'])})",
-        "task": f"{m['task']['name']}: {adapter.task.describe_columns()}; {adapter.task.summary()}",
-        "base": f"{m['base']['name']} ({m['base']['model_type']}, {m['base']['fingerprint'][:12]})",
-        "strategy": f"{strategy['name']} of {strategy['distribution']} {strategy['version']}: {options}",
-        **({"tokens": f"{', '.join(m['added_tokens'])} added"} if "added_tokens" in m else {}),
-        "learned": f"{m['parameters']:,} parameters; "
-        + ", ".join([*(f"{count} modules {kind}" for kind, count in kinds.items()), f"{len(m['head'])} head tensors"]),
-        "data": "; ".join(f"{split} {s['rows']:,} rows of {s['file']}" for split, s in m["data"]["splits"].items()),
-        **{split: metric_text(metrics) for split, metrics in m["metrics"].items()},
-        "files": ", ".join(f"{file} {size(f['bytes'])}" for file, f in m["files"].items()),
-        **({"hub": f"{hub['repo']} at {hub['revision']}"} if (hub := entry["versions"][version].get("hub")) else {}),
-        "folder": str(folder),
-    }
-    if encoding := m.get("encoding"):
-        lines["encoded"] = encoding_text(encoding)
-    if probe := m.get("probe"):
+def _best(entry: dict[str, Any], adapter: Adapter) -> str:
+    """Return the metric that chose the epoch."""
+    return str(entry.get("best") or adapter.task.best)
+
+
+def _topics(
+    name: str, version: str, entry: dict[str, Any], adapter: Adapter, folder: Path
+) -> Iterator[tuple[str, str]]:
+    """Yield topics and texts from a manifest and an entry of the registry."""
+    m, base, strategy = adapter.manifest, adapter.manifest["base"], adapter.manifest["strategy"]
+    number = 1 + list(entry["versions"]).index(version)
+    yield "adapter", f"{name}@{version} (version {number} of {len(entry['versions'])})"
+    yield "task", f"{m['task']['name']}: {adapter.task.describe_columns()}; {adapter.task.summary()}"
+    yield "base", f"{base['name']} ({base['model_type']}, {base['fingerprint'][:12]})"
+    yield "strategy", f"{strategy['name']} of {strategy['distribution']} {strategy['version']}"
+    if options := [f"{key}={_value(value)}" for key, value in strategy["options"].items() if value not in (None, [])]:
+        yield "options", ", ".join(options)
+    if "added_tokens" in m:
+        yield "tokens", f"{', '.join(m['added_tokens'])} added"
+    yield "learned", _learned(m)
+    if m["data"]["splits"]:
+        yield (
+            "data",
+            "; ".join(f"{split} {s['rows']:,} rows of {s['file']}" for split, s in m["data"]["splits"].items()),
+        )
+    yield "files", ", ".join(f"{file} {size(f['bytes'])}" for file, f in m["files"].items())
+    if hub := entry["versions"][version].get("hub"):
+        yield "hub", f"{hub['repo']} at {hub['revision']}"
+    yield "folder", str(folder)
+
+
+def _value(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _learned(manifest: dict[str, Any]) -> str:
+    """Return the number of parameters and the kinds of patches."""
+    kinds = Counter(patch["kind"] for patch in manifest["patches"].values())
+    parts = [f"{kind} on {counted(count, 'module')}" for kind, count in kinds.items()]
+    text = f"{manifest['parameters']:,} parameters: " + ", ".join(
+        [*parts, counted(len(manifest["head"]), "head tensor")]
+    )
+    if probe := manifest.get("probe"):
         layers = ", ".join(map(str, probe["layers"]))
-        of = "layer" if len(probe["layers"]) == 1 else "layers"
-        lines["learned"] += f" of a probe: {probe['pooling'] or 'each token'} of {of} {layers}"
-    return lines
+        noun = "layer" if len(probe["layers"]) == 1 else "layers"
+        text += f" of a linear probe on {probe['pooling'] or 'each token'} of {noun} {layers}"
+    return text
 
 
-def _history(entry: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each version, the first one first: its metric, its tags, and which is current."""
-    for version, own in entry["versions"].items():
-        names = [tag for tag, of in entry.get("tags", {}).items() if of == version]
-        names += ["current"] if version == entry["current"] else []
-        yield f"{version}  {own['strategy']}, {best_text(own)}" + (f"  [{', '.join(names)}]" if names else "")
+def _version_row(version: str, entry: dict[str, Any]) -> list[str]:
+    """Return a version with its strategy, its metric, and its tags."""
+    names = [tag for tag, tagged in entry.get("tags", {}).items() if tagged == version]
+    names += ["current"] if version == entry["current"] else []
+    stored = entry["versions"][version]
+    return [version, stored["strategy"], best_text(stored), ", ".join(names)]

@@ -1,4 +1,4 @@
-"""adapt strategies: what is installed, read from metadata; nothing is imported."""
+"""adapt strategies: the installed strategies, read from package metadata without importing them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ from adapterkit.cli.common import common_options, echo, print_json, print_table
 from adapterkit.discovery import installed
 
 
-@click.command(short_help="List the strategies that are installed.")
+@click.command(short_help="List the installed strategies.")
 @common_options
 def command(as_json: bool) -> None:
-    """List the strategies that are installed, and the package that each comes from."""
-    found = installed()
+    """List the installed strategies and the package of each.
+
+    \b
+    adapt strategies
+    adapt run --strategy bitfit --help
+    """
+    plugins = installed()
     if as_json:
         print_json(
-            [{"name": f.name, "distribution": f.distribution, "version": f.version, "class": f.target} for f in found]
+            [{"name": f.name, "distribution": f.distribution, "version": f.version, "class": f.target} for f in plugins]
         )
         return
-    print_table(["name", "package", "version", "class"], [[f.name, f.distribution, f.version, f.target] for f in found])
+    print_table(
+        ["name", "package", "version", "class"], [[f.name, f.distribution, f.version, f.target] for f in plugins]
+    )
     echo("adapt run --strategy NAME --help shows a strategy's options")

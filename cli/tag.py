@@ -1,4 +1,4 @@
-"""adapt tag: names for versions."""
+"""adapt tag: name versions."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from adapterkit.cli.common import adapter_argument, common_options, echo, print_
 from adapterkit.store.registry import Registry
 
 
-@click.command(short_help="Give a version of an adapter a name of its own.")
+@click.command(short_help="Name a version of an adapter.")
 @adapter_argument()
 @click.argument("tag")
-@click.option("--delete", is_flag=True, help="Take the tag away.")
+@click.option("--delete", is_flag=True, help="Delete the tag.")
 @registry_option()
 @common_options
 def command(name: str, tag: str, delete: bool, registry: Path | None, as_json: bool) -> None:
-    """Call the adapter NAME, or NAME@VERSION, also NAME@TAG; a tag that is there moves."""
-    where = Registry.at(registry)
+    """Tag the current version of NAME, or NAME@VERSION, as NAME@TAG; an existing tag moves.
+
+    \b
+    adapt tag reviews-lora best
+    adapt tag reviews-lora best --delete
+    """
+    opened = Registry.at(registry)
     if delete:
-        where.untag(name, tag)
+        opened.untag(name, tag)
         version = None
     else:
-        name, version = where.tag(name, tag)
+        name, version = opened.tag(name, tag)
     if as_json:
         print_json({"name": name, "tag": tag, "version": version})
     else:

@@ -1,4 +1,4 @@
-"""adapt tune: try values of a strategy's options, and say which did best."""
+"""adapt tune: search hyperparameters."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from adapterkit.workflows.tune import Tuned
 
 
-@click.command(cls=RunCommand, short_help="Search a strategy's options and rates.")
+@click.command(cls=RunCommand, short_help="Search hyperparameters.")
 @run_options
 @click.option(
     "--search",
     metavar="NAME=VALUES",
     multiple=True,
-    help="Choices (r=4,8,16) or a range (learning_rate=1e-4..1e-2) for an option of the strategy or the training; "
-    "again for another. Default: the rate, and the strategy's whole numbers.",
+    help="Choices (r=4,8,16) or a range (learning_rate=1e-4..1e-2) of an option of the strategy or the training; "
+    "repeatable. [default: the learning rate and the integer options of the strategy]",
 )
-@click.option("--trials", type=int, default=20, help="How many trials the study has in the end; default: 20.")
-@click.option("--resume", is_flag=True, help="Go on with the study --name as it was begun.")
+@click.option("--trials", type=int, default=20, show_default=True, help="Total number of trials of the study.")
+@click.option("--resume", is_flag=True, help="Continue the study --name with the options it was started with.")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("tuning"),
-    help="The folder for studies; default: tuning.",
+    help="Folder for studies. [default: tuning]",
 )
 @common_options
 def command(
@@ -43,10 +43,14 @@ def command(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Try values of a strategy's options and rates on the validation rows, and say which did best.
+    """Search the options of a strategy and of the training, scored on the validation rows.
 
-    Each trial is a training on the same base and rows, and the lower blocks' features are shared between them. A study
-    that was stopped goes on when it is called again with the same flags, or with --resume and its --name.
+    Every trial trains on the same base and rows; cached activations are shared between trials. An interrupted study
+    continues with the same flags, or with --resume and its --name.
+
+    \b
+    adapt tune --train-file reviews.csv --trials 10
+    adapt tune --train-file reviews.csv --search r=4,8,16 --search learning_rate=1e-4..1e-2
     """
     from adapterkit.workflows.plan import Plan
     from adapterkit.workflows.tune import load_study, tune
@@ -54,18 +58,18 @@ def command(
     spaces = _spaces(search)
     if resume:
         if not flags["name"]:
-            raise OptionError("--resume goes on with a study; say which with --name")
+            raise OptionError("--resume continues a study; name it with --name")
         begun, before = load_study(out, flags["name"])
-        given = {key: value for key, value in flags.items() if value is not None}
-        plan = Plan.resolve(given, config={**begun, **(read_config(config) if config else {})})
+        values = {key: value for key, value in flags.items() if value is not None}
+        plan = Plan.resolve(values, config={**begun, **(read_config(config) if config else {})})
         spaces = spaces or before
     else:
         plan = resolved(config, flags)
-    found = tune(plan, out, search=spaces, trials=trials, watch=TerminalWatch())
+    tuned = tune(plan, out, search=spaces, trials=trials, watch=TerminalWatch())
     if as_json:
-        print_json(found.plain())
+        print_json(tuned.plain())
     else:
-        _show(found)
+        _show(tuned)
 
 
 def _spaces(search: tuple[str, ...]) -> dict[str, str]:
@@ -73,13 +77,13 @@ def _spaces(search: tuple[str, ...]) -> dict[str, str]:
     for each in search:
         name, equals, values = each.partition("=")
         if not equals or not name.strip() or not values.strip():
-            raise OptionError(f"--search {each}: NAME=A,B,C or NAME=LOW..HIGH was expected")
+            raise OptionError(f"--search {each}: expected NAME=A,B,C or NAME=LOW..HIGH")
         spaces[name.strip().lstrip("-")] = values.strip()
     return spaces
 
 
-def _show(found: Tuned) -> None:
-    names = list(found.search)
+def _show(tuned: Tuned) -> None:
+    names = list(tuned.search)
     rows = [
         [
             t.number,
@@ -89,12 +93,12 @@ def _show(found: Tuned) -> None:
             t.epoch or "-",
             f"{t.seconds:.1f}",
         ]
-        for t in found.trials
+        for t in tuned.trials
     ]
-    print_table(["trial", "state", found.metric, *names, "epoch", "seconds"], rows)
-    echo(f"saved      {found.folder}: trials.csv, best.yaml")
-    echo(f"best       {found.command}")
-    echo(f"or         adapt run --config {found.folder}/best.yaml")
+    print_table(["trial", "state", tuned.metric, *names, "epoch", "seconds"], rows)
+    echo(f"saved      {tuned.folder}: trials.csv, best.yaml")
+    echo(f"best       {tuned.command}")
+    echo(f"or         adapt run --config {tuned.folder}/best.yaml")
 
 
 def _cell(value: Any) -> str:

@@ -17,7 +17,7 @@ from adapterkit.watch import Watch
 from adapterkit.workflows.answer import Answered, Answering
 
 Records = Iterator[list[dict[str, Any]]]
-"""What is written, a chunk at a time."""
+"""Records to write, one chunk at a time."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class _Layout:
     """How rows and answers become records."""
 
     answering: Answering
-    given: InputRows
+    rows: InputRows
     columns: Collection[str]
     several: bool
     routed: bool
@@ -33,22 +33,22 @@ class _Layout:
 
     def record(self, one: Answered, *, answers_first: bool) -> dict[str, Any]:
         """Return a row and its answers."""
-        said: dict[str, Any] = one.said
-        if self.several:
-            said = {name: self.answering.headline(name, answer) for name, answer in said.items()} if self.flat else said
-        else:
-            ((name, said),) = one.said.items()
+        answers: dict[str, Any] = one.answers
+        if self.several and self.flat:
+            answers = {name: self.answering.headline(name, answer) for name, answer in answers.items()}
+        elif not self.several:
+            ((name, answers),) = one.answers.items()
             if self.routed and self.flat:
-                said = {"answer": self.answering.headline(name, said), "score": said.get("score")}
+                answers = {"answer": self.answering.headline(name, answers), "score": answers.get("score")}
         fields: dict[str, Any] = {}
-        for name, value in said.items():
+        for name, value in answers.items():
             while name in self.columns or name in fields:
                 name = f"predicted_{name}"
             fields[name] = value
         for name in one.row.keys() - set(self.columns):
             if self.flat or name in fields:
                 raise DataError(
-                    f"{self.given.at(one.line)}: column '{name}' is not in the first rows, which set the columns"
+                    f"{self.rows.at(one.line)}: column '{name}' is not in the first rows, which set the columns"
                 )
         row = {name: one.row.get(name) for name in self.columns} if self.flat else one.row
         return {**fields, **row} if answers_first else {**row, **fields}
@@ -58,7 +58,7 @@ def records(answering: Answering, chunks: Iterator[list[Answered]], form: str, b
     """Yield rows with their answers as they are to be written, each chunk counted by `bar`."""
     layout = _Layout(
         answering=answering,
-        given=answering.given,
+        rows=answering.source,
         columns=answering.columns,
         several=len(answering.names) > 1,
         routed=not answering.names,
@@ -69,9 +69,9 @@ def records(answering: Answering, chunks: Iterator[list[Answered]], form: str, b
         bar.advance(len(chunk))
 
 
-def print_tables(found: Records) -> None:
+def print_tables(chunks: Records) -> None:
     """Print a table of each chunk."""
-    for chunk in found:
+    for chunk in chunks:
         print_table(list(chunk[0]), [[_cell(value) for value in record.values()] for record in chunk])
 
 
@@ -90,23 +90,23 @@ def _json(value: Any, **how: Any) -> str:
     return json_text(value, default=str, **how)
 
 
-def _lines(found: Records) -> Iterator[str]:
-    for chunk in found:
+def _lines(chunks: Records) -> Iterator[str]:
+    for chunk in chunks:
         yield "".join(f"{_json(record)}\n" for record in chunk)
 
 
-def _list(found: Records) -> Iterator[str]:
-    """Write one JSON list, indented as a whole would be."""
+def _list(chunks: Records) -> Iterator[str]:
+    """Write one indented JSON list, chunk by chunk."""
     before = "["
-    for chunk in found:
+    for chunk in chunks:
         yield before + ",".join("\n  " + _json(record, indent=2).replace("\n", "\n  ") for record in chunk)
         before = ","
     yield "\n]\n"
 
 
-def _separated(found: Records, by: str) -> Iterator[str]:
+def _separated(chunks: Records, by: str) -> Iterator[str]:
     header = True
-    for chunk in found:
+    for chunk in chunks:
         rows = ([chunk[0]] if header else []) + [record.values() for record in chunk]
         yield "".join(by.join(map(_quoted, row)) + "\n" for row in rows)
         header = False
@@ -122,10 +122,10 @@ def _quoted(value: Any) -> str:
 WRITERS: dict[str, Callable[[Records], Iterator[str]]] = {
     "jsonl": _lines,
     "json": _list,
-    "csv": lambda found: _separated(found, ","),
-    "tsv": lambda found: _separated(found, "\t"),
+    "csv": lambda chunks: _separated(chunks, ","),
+    "tsv": lambda chunks: _separated(chunks, "\t"),
 }
-"""What makes text of records, by format."""
+"""The function that writes records as text, by format."""
 
 
 @contextmanager

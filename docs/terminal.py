@@ -23,7 +23,7 @@ COMMANDS = (
     'adapt predict sentiment-lora "The soup was cold and so was the waiter." "I\'d stay here again tomorrow."',
     "adapt list",
 )
-COLUMNS = 104
+COLUMNS = 112
 GREY, WHITE, RED, GREEN = (110, 118, 129), (230, 237, 243), (255, 123, 114), (63, 185, 80)
 THEME = TerminalTheme(  # a dark window, legible on light and on dark pages
     background=(13, 17, 23),

@@ -23,11 +23,12 @@ class Bottleneck(PatchStrategy):
     For tasks far from what the base knows, where a low-rank update of given maps is too little.
     """
 
-    learning_rate: Annotated[float, "highest learning rate (AdamW)", "--lr"] = 1e-3
-    bottleneck_dim: Annotated[int, "features inside a network"] = 16
-    activation: Annotated[Literal["relu", "gelu", "silu"], "between its two layers"] = "relu"
+    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 1e-3
+    bottleneck_dim: Annotated[int, "hidden size of a bottleneck"] = 16
+    activation: Annotated[Literal["relu", "gelu", "silu"], "activation function of a bottleneck"] = "relu"
     target_modules: Annotated[
-        tuple[str, ...], "names of linear modules to put one after; by default the last of each layer's"
+        tuple[str, ...],
+        "linear modules to put a bottleneck after (default: the last of each attention and feed-forward layer)",
     ] = ()
 
     def fresh(self, base: nn.Module) -> Mapping[str, Patch]:
@@ -38,7 +39,7 @@ class Bottleneck(PatchStrategy):
         from adapterkit.patches.patch import features
 
         if self.bottleneck_dim < 1:
-            raise StrategyError(f"bottleneck_dim={self.bottleneck_dim}, but a network has at least one feature inside")
+            raise StrategyError(f"bottleneck_dim must be >= 1, got {self.bottleneck_dim}")
         ends = sublayer_ends(base)
         if not self.target_modules and not ends:
             raise StrategyError("bottleneck needs blocks of linear modules, and this base has none")

@@ -1,4 +1,4 @@
-"""Full fine-tuning: every parameter of the base learns."""
+"""Full fine-tuning: every parameter of the base is trained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Full(Strategy):
     """Train the whole base (Devlin et al. 2018, arXiv:1810.04805); the adapter holds what changed."""
 
-    learning_rate: Annotated[float, "highest learning rate (AdamW)", "--lr"] = 1e-4
+    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 1e-4
 
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
         return base.parameters()

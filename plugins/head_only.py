@@ -1,4 +1,4 @@
-"""Head-only: the base stays as it is and only the task's head learns."""
+"""Head-only: the base is frozen, and only the task's head is trained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class HeadOnly(Strategy):
     """Train the task's head on the frozen base; the smallest adapter there is."""
 
-    learning_rate: Annotated[float, "highest learning rate (AdamW)", "--lr"] = 5e-3
+    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 5e-3
 
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
         return ()

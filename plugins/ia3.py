@@ -23,13 +23,13 @@ class IA3(PatchStrategy):
     For the smallest adapters that change the base, and for few examples.
     """
 
-    learning_rate: Annotated[float, "highest learning rate (AdamW)", "--lr"] = 1e-2
+    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 1e-2
     target_modules: Annotated[
         tuple[str, ...],
-        "names of linear modules; by default PEFT's, else keys, values and the feed-forward layers' ends",
+        "names of linear modules (default: PEFT's, else keys, values and the last of each feed-forward layer)",
     ] = ()
     feedforward_modules: Annotated[
-        tuple[str, ...], "which of them are scaled where their input comes in, and not where their output goes out"
+        tuple[str, ...], "those of target_modules whose input is scaled, and not their output"
     ] = ()
 
     def fresh(self, base: nn.Module) -> Mapping[str, Patch]:

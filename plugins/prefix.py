@@ -1,4 +1,4 @@
-"""Prefix tuning: each attention has a few learned keys and values to look at."""
+"""Prefix tuning: each attention layer attends to a few trained keys and values."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class PrefixTuning(PatchStrategy):
     In the parallel form of arXiv:2110.04366, which starts as the base. For steering generation with few parameters.
     """
 
-    learning_rate: Annotated[float, "highest learning rate (AdamW)", "--lr"] = 1e-2
-    num_virtual_tokens: Annotated[int, "keys and values of each attention"] = 16
+    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 1e-2
+    num_virtual_tokens: Annotated[int, "number of trained keys and values of each attention layer"] = 16
 
     def fresh(self, base: nn.Module) -> Mapping[str, Patch]:
         import torch
@@ -33,7 +33,7 @@ class PrefixTuning(PatchStrategy):
         from adapterkit.patches.prefix import Prefix, width_of
 
         if self.num_virtual_tokens < 1:
-            raise StrategyError(f"num_virtual_tokens={self.num_virtual_tokens}, but at least 1 was expected")
+            raise StrategyError(f"num_virtual_tokens must be >= 1, got {self.num_virtual_tokens}")
         found, config = attentions(base), cast("Any", base.config)
         if not found:
             raise StrategyError("prefix needs attention layers, and this base has none; use head-only or full")

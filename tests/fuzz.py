@@ -95,7 +95,7 @@ class Field:
             some.append(Adapter.make(base, model, patches, head, about))
             for kind in (Exact, Sign, Factors):
                 replaced = {module: patch.tensors() for module, patch in some[2].patches(base).items()}
-                encoded = {m: kind.encode(t, base.model.get_submodule(m), rank=2) for m, t in replaced.items()}
+                encoded = {m: kind.compress(t, base.model.get_submodule(m), rank=2) for m, t in replaced.items()}
                 some.append(Adapter.make(base, model, encoded, head, about))
         form = Form((1, 3), "mean")
         model = ProbeModel(base, task, form)

@@ -160,7 +160,7 @@ def test_a_pool_answers_mixed_rows_of_adapters_with_and_without_added_tokens(
     vocabulary = base.tokenizer.get_vocab()
     with Pool(base, adapters) as pool:
         for _ in range(2):
-            found = pool.predict(texts, names)
+            found = pool.predict(texts, adapter_of_each=names)
             for name, answer, i in zip(names, found, range(len(texts)), strict=True):
                 expected = alone[name][i % 4]
                 assert answer["label"] == expected["label"]
@@ -175,7 +175,7 @@ def test_a_pool_generates_with_added_tokens(loaded: Callable[..., Base]) -> None
     adapters = {"plain": made.adapter(base, task), "added": made.adapter(wider, task, std=0.3)}
     text = "<good> food"
     with Pool(base, adapters) as pool:
-        found = pool.generate([text, text], list(adapters))
+        found = pool.generate([text, text], adapter_of_each=list(adapters))
     assert found == [predict(base, adapter, [text])[0]["generated_text"] for adapter in adapters.values()]
 
 

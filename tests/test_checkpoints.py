@@ -122,7 +122,8 @@ def test_another_run_is_not_gone_on_with(dead: Path, tiny_base: Base, small_csv:
     watch = Dies()
     run(plan(small_csv, base=tiny_base.path, learning_rate=3e-3), registry, base=tiny_base, resume=True, watch=watch)
     (line,) = [line for line in watch.said if line.startswith("resumed")]
-    assert line == f"resumed: nothing to go on with: begins anew; with other options, {dead} didn't end"
+    beginning = "resumed: no checkpoint with these options: starts from the beginning"
+    assert line == f"{beginning}; unfinished with other options: {dead}"
     assert len(committed(dead)) == 2
     with small_csv.open("a") as file:
         file.write("one more,pos\n")
@@ -185,7 +186,9 @@ def test_damage_is_named_and_the_one_before_is_taken(
     shutil.copytree(tmp_path / "whole", dead)
     for _, _, path in committed(dead):
         (path / STATE).write_bytes(b"")
-    with pytest.raises(TrainingError, match=r"every checkpoint in .* is damaged; `adapt run --config .* begins anew"):
+    with pytest.raises(
+        TrainingError, match=r"every checkpoint in .* is damaged; `adapt run --config .* starts from the beginning"
+    ):
         run(plan(small_csv, base=tiny_base.path), registry, base=tiny_base, resume=True)
 
 
@@ -212,7 +215,10 @@ def test_a_run_that_is_under_way_is_not_taken_up(
 ) -> None:
     import filelock
 
-    with filelock.FileLock(dead / ".lock"), pytest.raises(TrainingError, match="another process runs this already"):
+    with (
+        filelock.FileLock(dead / ".lock"),
+        pytest.raises(TrainingError, match="another process is running this already"),
+    ):
         run(plan(small_csv, base=tiny_base.path), registry, base=tiny_base, resume=True)
 
 

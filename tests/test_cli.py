@@ -120,7 +120,7 @@ def test_an_adapter_that_tells_little_is_shown_as_json(adapt: Adapt, trained: li
     publish(registry, "little", adapter)
     said = adapt("show", "little")
     assert (said.exit_code, said.stderr.count("\n")) == (2, 1)
-    assert "doesn't tell all of it (KeyError('parameters'))" in said.stderr
+    assert "is incomplete (KeyError('parameters'))" in said.stderr
     assert json.loads(adapt("show", "little", "--json").stdout)["name"] == "little"
 
 
@@ -188,16 +188,16 @@ MISTAKES = {
         "strategy full has no option --lora-alpha; lora has it",
     ),
     "value": (["run", "--epochs", "many"], "--num-train-epochs must be an integer, got 'many'"),
-    "range": (["run", "--epochs", "0"], "--num-train-epochs=0, but it is at least 1"),
-    "nan": (["run", "--lr", "nan"], "--learning-rate=nan is no rate"),
-    "negative": (["run", "--lr", "-1"], "--learning-rate=-1.0 is no rate"),
-    "seed": (["run", "--seed", "5000000000"], "--seed=5000000000, but it is below"),
-    "length": (["run", "--max-seq-length", "0"], "--max-seq-length=0, but it is at least 8"),
+    "range": (["run", "--epochs", "0"], "num_train_epochs must be >= 1, got 0"),
+    "nan": (["run", "--lr", "nan"], "learning_rate must be a finite number >= 0, got nan"),
+    "negative": (["run", "--lr", "-1"], "learning_rate must be a finite number >= 0, got -1.0"),
+    "seed": (["run", "--seed", "5000000000"], "seed must be < 4294967296, got 5000000000"),
+    "length": (["run", "--max-seq-length", "0"], "max_seq_length must be >= 8, got 0"),
     "empty strategy": (["run", "--strategy", ""], "no strategy named ''"),
     "empty file": (["run", "--train-file", ""], "--train-file must not be empty"),
     "dropout": (
         ["run", "--train-file", "rows.csv", "--base", "TINY", "--lora-dropout", "2"],
-        "lora_dropout=2.0 is not a share from 0 to below 1",
+        "lora_dropout must be >= 0 and < 1, got 2.0",
     ),
     "text is label": (
         ["run", "--train-file", "rows.csv", "--text-column", "label", "--label-column", "label"],
@@ -243,7 +243,7 @@ MISTAKES = {
     ),
     "config without a strategy": (["run", "--config", "blank.yaml"], "no file 'no.csv'"),
     "config value": (["run", "--config", "bad.yaml"], "--num-train-epochs must be an integer, got 'many'"),
-    "config list": (["run", "--config", "list.yaml"], "option: value pairs were expected, not a list"),
+    "config list": (["run", "--config", "list.yaml"], "expected pairs of option: value, got a list"),
     "adapter": (["predict", "nothing", "a text"], "no adapter named 'nothing', since there is no registry.json"),
     "no adapter": (["predict", "--file", "rows.csv"], "rows.csv: which adapter? name one before the texts, or in"),
     "no text": (["predict", "--file", "no.txt"], "no file 'no.txt'; '.' holds empty.csv, odd.json, one.csv"),
@@ -286,7 +286,7 @@ def test_demo_data_never_takes_a_files_place(adapt: Adapt, tmp_path: Path) -> No
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "test.csv").write_text("mine")
     done = adapt("demo", "sentiment", "--out", "mine")
-    assert (done.exit_code, "'mine/test.csv' is there already" in done.stderr) == (2, True)
+    assert (done.exit_code, "'mine/test.csv' already exists" in done.stderr) == (2, True)
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["test.csv"]
     assert (tmp_path / "mine" / "test.csv").read_text() == "mine"
 

@@ -41,8 +41,8 @@ def rows(count: int = 40) -> datasets.Dataset:
 def test_fitted_scales_bring_logits_nearer_on_other_rows(tiny_base: Base) -> None:
     adapter, data = full(tiny_base), rows(200)
     train, other = data.select(range(150)), data.select(range(150, 200))
-    plain = compress.encode(tiny_base, adapter, "1bit")
-    fitted = compress.encode(tiny_base, adapter, "1bit", train)
+    plain = compress.compress(tiny_base, adapter, "1bit")
+    fitted = compress.compress(tiny_base, adapter, "1bit", train)
     changed = {name for name, t in plain.tensors.items() if not torch.equal(t, fitted.tensors[name])}
     assert changed
     assert all(name.endswith(".scale") for name in changed)
@@ -135,8 +135,8 @@ def test_compress_registers_a_new_version_and_show_tells_both(
     assert shown["metrics"] == told["after"]["metrics"]
     assert told["after"]["bytes"] == shown["files"]["adapter_model.safetensors"]["bytes"] < told["before"]["bytes"] / 3
     text = adapt("show", "whole").stdout
-    assert "encoded    1bit: before " in text
-    assert " | after " in text
+    assert "encoding   1bit: " in text
+    assert " before, " in text
     answered = adapt("predict", "whole", "lovely food")
     assert answered.exit_code == 0, answered.stderr
     assert adapt("eval", "whole").exit_code == 0
@@ -146,7 +146,7 @@ def test_compress_registers_a_new_version_and_show_tells_both(
     assert adapt("merge", "thin", "--out", tmp_path / "plain").exit_code == 0
     for wrong, said in (
         (["nobody", "--as", "exact"], "no adapter named 'nobody'"),
-        (["whole", "--as", "rank:0"], "'rank:0' is no encoding of adapters; there are exact, bf16, 1bit and rank:R"),
+        (["whole", "--as", "rank:0"], "no encoding named 'rank:0'; available: exact, bf16, 1bit, rank:R"),
         (["whole", "--as", "exact", "--to", "a b"], "'a b' is no adapter's name"),
         (["whole", "--as", "exact", "--base", tiny_folder("bert", 1)], "the adapter was trained on base"),
     ):
@@ -177,7 +177,7 @@ def test_a_task_that_names_no_column_is_refused_by_commands(
 @pytest.mark.parametrize("encoding", ["exact", "bf16", "1bit", "rank:8"])
 def test_on_a_real_base(minilm: Base, encoding: str) -> None:
     adapter = made.adapter(minilm, classes(), "layerwise", layers="5", std=0.002)
-    encoded = compress.encode(minilm, adapter, encoding)
+    encoded = compress.compress(minilm, adapter, encoding)
     most = {"exact": 0.72, "bf16": 0.501, "1bit": 1 / 26, "rank:8": 0.05}[encoding]
     assert size(encoded) < most * size(adapter)
     texts = ["a fine film", "rude staff and awful food"]

@@ -175,3 +175,11 @@ def test_every_page_is_linked_from_the_index() -> None:
     linked = {(index.parent / "".join(pair)).resolve() for pair in LINK.findall(index.read_text(encoding="utf-8"))}
     missing = [name_of(page) for page in (ROOT / "docs").rglob("*.md") if page not in linked and page != index]
     assert missing == []
+
+
+def test_contributing_names_every_folder_and_only_paths_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = {name_of(path.parent) for path in (ROOT / "adapters").glob("*/__init__.py")}
+    assert {f"`{folder}`" for folder in folders} <= set(re.findall(r"`[^`]+`", text))
+    places = re.findall(r"`((?:\w+/)+(?:\w+\.py)?)`", text)
+    assert [p for p in places if not any((ROOT / start / p).exists() for start in ("", "adapters"))] == []

@@ -17,7 +17,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from adapterkit import Adapter, AdapterkitError, Base, LowRank, Patch, Pool, Replace
-from adapterkit.convert.compress import NothingToGain, _low_rank, encode
+from adapterkit.convert.compress import NothingToGain, _low_rank, compress
 from adapterkit.convert.merge import merge
 from adapterkit.errors import AdapterError
 from adapterkit.io.tensors import tensor_digest
@@ -67,7 +67,7 @@ def test_exact_comes_back_to_the_bit_on_every_family_and_dtype(
     base = Base.load(str(folder))
     assert base.model.dtype == dtype
     adapter = full(base)
-    encoded = encode(base, adapter, "exact")
+    encoded = compress(base, adapter, "exact")
     assert {patch["kind"] for patch in encoded.manifest["patches"].values()} == {"exact"}
     assert size(encoded) < size(adapter)
     again = Adapter.load(stored(encoded, tmp_path / "adapter")).decoded(base)
@@ -89,7 +89,7 @@ def test_signs_are_the_base_moved_by_each_rows_mean_difference() -> None:
     table = nn.Embedding(50, 12)
     new = table.weight.detach().clone()
     new[7:20] += 0.1 * torch.randn(13, 12)
-    patch = Sign.encode({"weight": new}, table)
+    patch = Sign.compress({"weight": new}, table)
     delta = (new.double() - table.weight.double()).detach().numpy()
     wanted = table.weight.detach().double().numpy() + np.where(delta >= 0, 1, -1) * np.abs(delta).mean(1)[:, None]
     found = patch.replaced["weight"].double().numpy()
@@ -101,7 +101,7 @@ def test_signs_are_the_base_moved_by_each_rows_mean_difference() -> None:
 
 def test_biases_beside_signs_are_exact() -> None:
     module, replaced = one_linear()
-    patch = Sign.encode(replaced, module)
+    patch = Sign.compress(replaced, module)
     assert set(patch.tensors()) == {"weight.sign", "weight.scale", "bias"}
     assert torch.equal(patch.replaced["bias"], replaced["bias"])
 
@@ -153,12 +153,12 @@ def test_compressed_and_lora_adapters_share_a_batch_and_merge(
 ) -> None:
     base = Base.load(str(tiny_folder(family)))
     plain = full(base)
-    adapters = {"small": encode(base, plain, encoding), "other": full(base, seed=1)}
-    adapters |= {"lora": made.adapter(base, classes(2), "lora"), "half": encode(base, full(base, 2), "bf16")}
+    adapters = {"small": compress(base, plain, encoding), "other": full(base, seed=1)}
+    adapters |= {"lora": made.adapter(base, classes(2), "lora"), "half": compress(base, full(base, 2), "bf16")}
     assert size(adapters["small"]) < 0.8 * size(plain)
     said = {name: alone(base, adapter) for name, adapter in adapters.items()}
     with Pool(base, adapters) as pool, Pool(base, adapters, dtype=torch.bfloat16) as rough:
-        together = pool.outputs([t for t in TEXTS for _ in adapters], [*adapters] * len(TEXTS))
+        together = pool.outputs([t for t in TEXTS for _ in adapters], adapter_of_each=[*adapters] * len(TEXTS))
         for i, name in enumerate(adapters):
             np.testing.assert_allclose(np.stack(together[i :: len(adapters)]), said[name], atol=2e-4)
             near = np.stack(rough.outputs(TEXTS, name))
@@ -174,13 +174,13 @@ def test_compressed_and_lora_adapters_share_a_batch_and_merge(
 
 def test_an_encoded_adapter_is_decoded_against_the_base_and_no_other(tiny_folder: Callable[..., Path]) -> None:
     base, other = (Base.load(str(tiny_folder("bert", seed))) for seed in (0, 1))
-    encoded = encode(base, full(base), "exact")
+    encoded = compress(base, full(base), "exact")
     with pytest.raises(AdapterError, match="the adapter was trained on base"), encoded.attached(other):
         pass
     with pytest.raises(AdapterError, match=r"the base's tensor has SHA-256 \w{12}…, expected \w{12}…$"):
         encoded.patches(other)
     with pytest.raises(AdapterError, match="the adapter was trained on base"):
-        encode(other, full(base), "exact")
+        compress(other, full(base), "exact")
 
 
 def payload(patch: Encoded, change: Callable[[dict[str, Tensor]], None], module: nn.Module) -> str:
@@ -195,7 +195,7 @@ def payload(patch: Encoded, change: Callable[[dict[str, Tensor]], None], module:
 
 def test_an_exact_payload_with_any_byte_changed_is_refused_or_says_the_same() -> None:
     module, replaced = one_linear()
-    patch = Exact.encode(replaced, module)
+    patch = Exact.compress(replaced, module)
     refusals, size = 0, patch.tensors()["weight.exact"].numel()
     for i in range(size):
         tensors = {name: t.clone() for name, t in patch.tensors().items()}
@@ -218,10 +218,10 @@ def bomb(count: int) -> Tensor:
 
 def test_a_payload_never_decodes_to_more_than_the_modules_own_size() -> None:
     module, replaced = one_linear()
-    patch, huge = Exact.encode(replaced, module), bomb(64)
+    patch, huge = Exact.compress(replaced, module), bomb(64)
     tracemalloc.start()
     try:
-        assert "a plane of 240 bytes was expected, not of 241" in payload(
+        assert "a plane must have 240 bytes, got 241" in payload(
             patch, lambda t: t.update({"weight.exact": huge}), module
         )
         _, peak = tracemalloc.get_traced_memory()
@@ -236,9 +236,9 @@ Change = Callable[[dict[str, Tensor]], Any]
 @pytest.mark.parametrize(
     ("cls", "change", "said"),
     [
-        (Exact, lambda t: t.pop("weight.rows"), "a plane of 600 bytes was expected"),
+        (Exact, lambda t: t.pop("weight.rows"), "a plane must have 600 bytes"),
         (Exact, lambda t: t.update({"weight.rows": t["weight.rows"][:-1]}), r"50 bits were expected"),
-        (Exact, lambda t: t["weight.rows"].fill_(255), "a plane of 600 bytes was expected"),
+        (Exact, lambda t: t["weight.rows"].fill_(255), "a plane must have 600 bytes"),
         (Exact, lambda t: t.update({"weight.more": t["weight.rows"]}), "1 parts were expected"),
         (Exact, lambda t: t.update({"weight": torch.zeros(50, 12)}), "1 parts were expected"),
         (Exact, lambda t: t.update({"wait.exact": t["weight.exact"]}), "'wait' is no parameter of Embedding"),
@@ -257,14 +257,14 @@ def test_a_payload_that_does_not_fit_is_refused(cls: type[Encoded], change: Chan
     table = nn.Embedding(50, 12)
     new = table.weight.detach().clone()
     new[7:20] += 0.1 * torch.randn(13, 12)
-    patch = cls.encode({"weight": new}, table, rank=2)
+    patch = cls.compress({"weight": new}, table, rank=2)
     message = payload(patch, change, table)
     assert re.search(said, message), message
 
 
 def test_options_that_do_not_fit_are_refused() -> None:
     module, replaced = one_linear()
-    patch = Exact.encode(replaced, module)
+    patch = Exact.compress(replaced, module)
     for options in (
         {},
         {"weight": None, "bias": None},
@@ -285,7 +285,7 @@ def test_whole_numbers_are_for_encoded_patches_alone(tiny_base: Base, tmp_path: 
 
     rewrite(plain, whole)
     assert "holds what is no finite number" in refused(plain, tiny_base)
-    encoded = stored(encode(tiny_base, full(tiny_base), "1bit"), tmp_path / "encoded")
+    encoded = stored(compress(tiny_base, full(tiny_base), "1bit"), tmp_path / "encoded")
 
     def bad(tensors: dict[str, Tensor]) -> None:
         tensors[next(n for n in tensors if n.endswith(".scale"))][0] = float("inf")
@@ -304,11 +304,11 @@ def test_nothing_is_encoded_that_would_be_no_smaller(
     size = sum(t.nbytes for t in adapter.tensors.values())
     for encoding in ("exact", "1bit", "rank:2", "rank:1000"):
         try:
-            encoded = encode(base, adapter, encoding)
+            encoded = compress(base, adapter, encoding)
         except NothingToGain:
             continue
         assert sum(t.nbytes for t in encoded.tensors.values()) < size
-        again = encode(base, encoded, "bf16")  # of what it decodes to, whatever that is stored in
+        again = compress(base, encoded, "bf16")  # of what it decodes to, whatever that is stored in
         assert {t.dtype for t in again.tensors.values() if t.is_floating_point()} == {torch.bfloat16}
 
 
@@ -317,19 +317,19 @@ def test_what_replaces_nothing_has_nothing_to_compress_but_bf16(strategy: str, t
     adapter = made.adapter(tiny_base, classes(), strategy)
     for encoding in ("exact", "1bit", "rank:4"):
         with pytest.raises(AdapterError, match=f"^nothing to compress as {encoding}: it replaces nothing of the base"):
-            encode(tiny_base, adapter, encoding)
-    half = encode(tiny_base, adapter, "bf16")
+            compress(tiny_base, adapter, encoding)
+    half = compress(tiny_base, adapter, "bf16")
     assert all(torch.equal(t, adapter.tensors[name].bfloat16()) for name, t in half.tensors.items())
     with pytest.raises(AdapterError, match=r"^nothing to compress as bf16: ([\d,]+) bytes of tensors would become \1$"):
-        encode(tiny_base, half, "bf16")
-    with pytest.raises(AdapterkitError, match=r"^'2bit' is no encoding of adapters; there are exact, bf16, 1bit"):
-        encode(tiny_base, adapter, "2bit")
+        compress(tiny_base, half, "bf16")
+    with pytest.raises(AdapterkitError, match=r"^no encoding named '2bit'; available: exact, bf16, 1bit"):
+        compress(tiny_base, adapter, "2bit")
 
 
 def test_an_encoded_adapter_can_be_encoded_otherwise(tiny_base: Base) -> None:
     adapter = made.adapter(tiny_base, classes(), "layerwise", top=1)
-    exact = encode(tiny_base, adapter, "exact")
-    twice, once = (encode(tiny_base, one, "1bit") for one in (exact, adapter))
+    exact = compress(tiny_base, adapter, "exact")
+    twice, once = (compress(tiny_base, one, "1bit") for one in (exact, adapter))
     assert all(torch.equal(t, once.tensors[name]) for name, t in twice.tensors.items())
 
 
@@ -338,7 +338,7 @@ def test_a_low_rank_adapter_with_biases_and_norms_is_one_that_peft_loads(
     family: str, tiny_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     base = Base.load(str(tiny_folder(family)))
-    adapter = encode(base, made.adapter(base, classes(3), "layerwise", layers="0,2"), "rank:2")
+    adapter = compress(base, made.adapter(base, classes(3), "layerwise", layers="0,2"), "rank:2")
     folder = stored(adapter, tmp_path / "adapter")
     with torch.random.fork_rng():
         model = transformers.AutoModelForSequenceClassification.from_pretrained(base.path, num_labels=3)
@@ -356,7 +356,7 @@ def test_a_low_rank_adapter_with_biases_and_norms_is_one_that_peft_loads(
 def test_an_encoded_adapter_may_add_tokens(dtype: torch.dtype | None, tiny_base: Base) -> None:
     wide = tiny_base.with_tokens(["xyzzy"])
     plain = full(wide)
-    encoded = encode(tiny_base, plain, "exact")
+    encoded = compress(tiny_base, plain, "exact")
     assert "added_tokens" in encoded.manifest
     texts = ["a fine xyzzy", *TEXTS]
     with Pool(tiny_base, {"plain": plain, "encoded": encoded}, dtype=dtype) as pool:

@@ -158,7 +158,7 @@ def test_any_of_pefts_methods_trains_and_is_saved(
     [
         ({"peft_type": "LORA"}, "no PEFT type named 'LORA'"),
         ({"peft_type": "HIRO"}, "did you mean 'HIRA'"),
-        ({"peft_config": ("ranks=3",)}, "peft_config=ranks=3 is no option=value of PEFT's HiraConfig"),
+        ({"peft_config": ("ranks=3",)}, "peft_config=ranks=3 is not option=value of PEFT's HiraConfig"),
         ({"target_modules": ("nosuch",)}, "peft_type=HIRA: Target modules"),
     ],
 )
@@ -314,17 +314,17 @@ def test_the_trunk_follows_what_learns(small_csv: Path, tiny_base: Base, registr
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("layerwise", {"top": 1, "layers": "1"}, "give top=1 or layers='1', not both"),
+        ("layerwise", {"top": 1, "layers": "1"}, "layers='1' excludes top=1"),
         ("layerwise", {"bottom": 4}, "bottom=4, but the base has 3 blocks"),
-        ("layerwise", {"unfreezing": "gradual", "freezing": "auto"}, "not both"),
-        ("lora", {"use_dora": True, "init_lora_weights": "pissa"}, "give use_dora or init_lora_weights=pissa"),
-        ("lora", {"init_lora_weights": "pissa", "r": 33}, "r=33, but a weight has shape (32, 32)"),
-        ("lora", {"init_lora_weights": "orthogonal", "r": 3}, "needs an even rank, not r=3"),
-        ("lora", {"loraplus_lr_ratio": 0.0}, "loraplus_lr_ratio=0.0"),
+        ("layerwise", {"unfreezing": "gradual", "freezing": "auto"}, "exclude each other"),
+        ("lora", {"use_dora": True, "init_lora_weights": "pissa"}, "use_dora and init_lora_weights=pissa"),
+        ("lora", {"init_lora_weights": "pissa", "r": 33}, "r=33 exceeds the rank of a weight of shape (32, 32)"),
+        ("lora", {"init_lora_weights": "orthogonal", "r": 3}, "needs an even r, got 3"),
+        ("lora", {"loraplus_lr_ratio": 0.0}, "loraplus_lr_ratio must be finite and > 0, got 0.0"),
         ("lora", {"target_modules": ("word_embeddings",)}, "is not a linear module"),
-        ("bottleneck", {"bottleneck_dim": 0}, "bottleneck_dim=0"),
+        ("bottleneck", {"bottleneck_dim": 0}, "bottleneck_dim must be >= 1, got 0"),
         ("bottleneck", {"target_modules": ("nosuch",)}, "target_modules=nosuch; the base has these linear modules"),
-        ("prefix", {"num_virtual_tokens": 0}, "num_virtual_tokens=0"),
+        ("prefix", {"num_virtual_tokens": 0}, "num_virtual_tokens must be >= 1, got 0"),
         ("ia3", {"target_modules": ("nosuch",)}, "target_modules=nosuch; the base has these linear modules"),
     ],
 )

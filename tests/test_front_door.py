@@ -139,7 +139,7 @@ def test_a_file_that_exists_is_the_file(adapt: Adapt, tiny_adapter: Result, smal
     assert "no file named 'missing.csv'" in missing.stderr
     both = adapt("predict", "tiny", str(small_csv), "a text")
     assert both.exit_code == 2
-    assert "is a file, and 'a text' was given too" in both.stderr
+    assert "is a file, so 'a text' is one input too many" in both.stderr
     assert adapt("predict", "tiny", "-", input="a text\n").stdout == adapt("predict", "tiny", input="a text\n").stdout
 
 

@@ -180,11 +180,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "a pickle named as a file": (
         manifest_with(lambda m: m["files"].update({"pytorch_model.bin": {"sha256": "0" * 64, "bytes": 1}})),
-        "a file named 'pytorch_model.bin' is not part of an adapter",
+        "'pytorch_model.bin' is no file of an adapter",
     ),
     "a file elsewhere": (
         manifest_with(lambda m: m["files"].update({"../../../etc/passwd": {"sha256": "0" * 64, "bytes": 1}})),
-        "a file named '../../../etc/passwd' is not part of an adapter",
+        "'../../../etc/passwd' is no file of an adapter",
     ),
     "a module elsewhere": (
         manifest_with(lambda m: m["patches"].update({"../os": first(m)})),
@@ -320,7 +320,7 @@ def test_a_hostile_checkpoint_causes_nothing(
         assert (result, found - known) == (wanted, set()), case
     for case, change in UNFIT.items():
         result, watch, found = resumed(lambda path, change=change: rewrite(path, change))
-        assert result.startswith("the checkpoint isn't one of such a run: "), (case, result)
+        assert result.startswith("the checkpoint doesn't fit this run: "), (case, result)
         assert found - known == set(), case
     assert not mark.exists()
     assert checkpoints.processes_of(folder) == 1

@@ -331,7 +331,7 @@ def test_a_model_that_transformers_reads_otherwise_is_not_kept(
         safetensors.torch.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
     monkeypatch.setattr(transformers.PreTrainedTokenizerBase, "save_pretrained", damage)
-    with pytest.raises(AdapterError, match=r"1 tensors differ, first 'classifier.weight'; nothing was kept"):
+    with pytest.raises(AdapterError, match=r"1 tensors differ, first 'classifier.weight'; nothing was written"):
         merge(bert, made.adapter(bert, CLASSIFY), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -528,7 +528,11 @@ def mistakes(base: Base, other: Base) -> dict[str, tuple[list[tuple[Adapter, flo
         "kind": ([one, (full, 1.0)], {}, "'adapter 2' has a patch of kind 'replace' at 'embeddings"),
         "no patch": ([(head, 1.0), one], {}, "'adapter 1' changes nothing but the head"),
         "task": ([one, (tokens, 1.0)], {}, "'adapter 1' is for text-classification, but 'adapter 2' for token-cl"),
-        "labels": ([one, (swapped, 1.0)], {}, "tells 2 labels: neg, pos, but 'adapter 2' 2 labels: pos, neg; one"),
+        "labels": (
+            [one, (swapped, 1.0)],
+            {},
+            "has 2 labels: neg, pos, but 'adapter 2' 2 labels: pos, neg; the same labels",
+        ),
         "head": ([one, (bodiless, 1.0)], {}, r"has the head \{'classifier.bias': \(2,\), .*, but 'adapter 2' \{"),
         "ranks": ([one, (rank, 1.0)], {"combination_type": "linear"}, "needs one rank, .* 'adapter 1' has 8, 'ad"),
     }

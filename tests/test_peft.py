@@ -452,7 +452,7 @@ def test_gguf_ready_is_a_causal_model_as_the_converter_reads_it(folder_of: Calla
         theirs = transformers.AutoModelForCausalLM.from_pretrained(place)
         tolerance.assert_near(said(theirs), said(ours), tolerance.of_base(base))
     bert = Base.load(folder_of("bert", "text-generation"))
-    with pytest.raises(AdapterError, match="no GGUF of a 'bert' model is known to transformers; of these"):
+    with pytest.raises(AdapterError, match="no GGUF of a 'bert' model is known to transformers; supported"):
         write_model(bert, made.adapter(bert, task, "lora"), tmp_path / "no", form="gguf-ready")
     base.tokenizer.add_tokens([f"<{i}>" for i in range(9)])
     with pytest.raises(AdapterError, match=r"has \d+ tokens, but its embeddings 300 rows; llama.cpp needs a row"):

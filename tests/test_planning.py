@@ -86,7 +86,7 @@ def test_what_is_planned_is_what_the_run_does(
     assert found.batches.steps == heard.bars["epoch 1/2"] == 2
     assert found.batches.rows == 24
     said = heard.notes["trunk"]
-    if found.trunk.kept:
+    if found.trunk.cached:
         size = f"{found.trunk.bytes / 1e6:,.1f} MB in memory"
         assert said == f"{found.trunk.what} run once over 48 texts; hidden states cached: {size}"
         assert report.adapter.manifest["training"]["cache_trunk"] == "auto"
@@ -108,7 +108,7 @@ def test_one_epoch_keeps_the_trunk_where_features_are_kept_for_later(
 ) -> None:
     once = measure(planned("layerwise", num_train_epochs=1), base=tiny_base)
     assert once.trunk == once.trunk.__class__(False, "in one epoch no hidden states are used twice")
-    assert measure(planned("layerwise", num_train_epochs=1, keep_features=True), base=tiny_base).trunk.kept
+    assert measure(planned("layerwise", num_train_epochs=1, keep_features=True), base=tiny_base).trunk.cached
 
 
 def test_tensors_of_several_blocks_are_one_line(planned: Callable[..., Plan], tiny_base: Base) -> None:

@@ -285,7 +285,7 @@ def test_check_ends_with_1_where_a_rule_is_broken(
     assert done.exit_code == 1
     lines = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert "bert, gpt2: outputs equal to the bit" in lines["applying"]
-    assert "broken" in lines["options"]
+    assert "failed" in lines["options"]
     assert "was written as" in lines["options"]
     found = json.loads(adapt("plugins", "check", "layerwise", "--base", "gpt2", "--json").stdout)
     assert {(o["family"], o["state"]) for o in found} == {("gpt2", "kept")}
@@ -371,7 +371,7 @@ def test_a_wheel_of_the_example_is_used_from_a_fresh_environment(
     assert manifest["strategy"]["distribution"] == "adapterkit-strategy-example"
     assert all(module.endswith("LayerNorm") for module in manifest["patches"])
     gone = ran(*adapt, "plugins", "uninstall", "norms", cwd=tmp_path)
-    assert gone.stdout == "adapterkit-strategy-example is gone, and with it strategy norms\n", gone.stderr
+    assert gone.stdout == "adapterkit-strategy-example uninstalled, with strategy norms\n", gone.stderr
     assert "norms" not in ran(*adapt, "strategies", cwd=tmp_path).stdout
 
 

@@ -22,6 +22,7 @@ from adapterkit.discovery import strategy_class
 from adapterkit.errors import DataError, PoolError
 from adapterkit.evaluation.evaluate import _prompts
 from adapterkit.evaluation.outputs import outputs
+from adapterkit.pool.adapter_cache import AdapterCache
 from adapterkit.pool.expansion import Expansion
 from adapterkit.tasks import Task, task_class
 from adapterkit.testing import tiny
@@ -75,7 +76,7 @@ def test_a_batch_of_all_strategies_says_what_each_says_alone(family: str, tiny_f
     rows = [(text, name) for text in range(len(TEXTS)) for name in adapters]
     random.Random(0).shuffle(rows)
     with Pool(base, adapters) as pool:
-        found = pool.outputs([TEXTS[text] for text, _ in rows], [name for _, name in rows])
+        found = pool.outputs([TEXTS[text] for text, _ in rows], adapter_of_each=[name for _, name in rows])
     for (text, name), logits in zip(rows, found, strict=True):
         near(logits, wanted[name][text], base, name)
     assert base.altered() == []
@@ -89,7 +90,7 @@ def test_the_real_base(minilm: Base) -> None:
             found = pool.outputs(TEXTS, name)
             near(found, said, minilm, name)
         rows = [(text, name) for name in adapters for text in range(len(TEXTS))]
-        found = pool.outputs([TEXTS[text] for text, _ in rows], [name for _, name in rows])
+        found = pool.outputs([TEXTS[text] for text, _ in rows], adapter_of_each=[name for _, name in rows])
         for (text, name), logits in zip(rows, found, strict=True):
             near(logits, wanted[name][text], minilm, name)
     assert minilm.altered() == []
@@ -220,7 +221,7 @@ def test_tasks_of_every_kind_share_a_batch(family: str, tmp_path: Path) -> None:
     random.Random(0).shuffle(rows)
     assert len(adapters) > 15
     with Pool(base, adapters, batch_size=8) as pool:
-        found = pool.predict([text for text, _ in rows], [name for _, name in rows])
+        found = pool.predict([text for text, _ in rows], adapter_of_each=[name for _, name in rows])
     for name, adapter in adapters.items():
         mine = [i for i, (_, one) in enumerate(rows) if one == name]
         same(predict(base, adapter, [rows[i][0] for i in mine]), [found[i] for i in mine])
@@ -271,7 +272,7 @@ def test_generation_with_an_adapter_for_each_row(family: str, beams: int, tmp_pa
     rows = [(text, name) for name in adapters for text in TEXTS]
     random.Random(0).shuffle(rows)
     with Pool(base, adapters, batch_size=12) as pool:
-        found = pool.generate([text for text, _ in rows], [name for _, name in rows], num_beams=beams)
+        found = pool.generate([text for text, _ in rows], adapter_of_each=[name for _, name in rows], num_beams=beams)
         assert pool.generate(TEXTS[0], "lora-0", num_beams=beams) == found[rows.index((TEXTS[0], "lora-0"))]
         for name, adapter in adapters.items():
             mine = [i for i, (_, one) in enumerate(rows) if one == name]
@@ -296,7 +297,7 @@ def beam_search(base: Base, adapter: Adapter, texts: list[str], beams: int) -> l
 def test_generate_is_for_adapters_that_generate(tiny_base: Base) -> None:
     with (
         Pool(tiny_base, {"a": made.adapter(tiny_base, classes())}) as pool,
-        pytest.raises(PoolError, match="'a' is for text-classification, which generates nothing; use predict"),
+        pytest.raises(PoolError, match="'a' is for text-classification, which generates no text; use predict"),
     ):
         pool.generate("a text", "a")
 
@@ -373,7 +374,7 @@ def test_patches_of_every_kind_share_a_batch(tiny_base: Base) -> None:
     wanted = {name: alone(tiny_base, adapter) for name, adapter in adapters.items()}
     for batch_size in (256, 7):
         with Pool(tiny_base, adapters, batch_size=batch_size) as pool:
-            found = pool.outputs([TEXTS[text] for text, _ in rows], [name for _, name in rows])
+            found = pool.outputs([TEXTS[text] for text, _ in rows], adapter_of_each=[name for _, name in rows])
         for (text, name), logits in zip(rows, found, strict=True):
             near(logits, wanted[name][text], tiny_base, name)
     assert len({tuple(w.ravel()) for w in wanted.values()}) == len(wanted)  # no two say the same
@@ -387,7 +388,7 @@ def test_what_is_no_number_stays_with_its_own_adapter(tiny_base: Base) -> None:
             tensor.fill_(float("nan"))
     rows = [(text, name) for text in range(len(TEXTS)) for name in adapters]
     with Pool(tiny_base, adapters) as pool:
-        found = pool.outputs([TEXTS[text] for text, _ in rows], [name for _, name in rows])
+        found = pool.outputs([TEXTS[text] for text, _ in rows], adapter_of_each=[name for _, name in rows])
     for (text, name), logits in zip(rows, found, strict=True):
         if name in ("lora1", "full2"):
             assert np.isnan(logits).all()
@@ -403,7 +404,7 @@ def test_bf16_is_near_and_leaves_the_base_alone(family: str, tiny_folder: Callab
         for name in adapters:
             near, wanted = np.stack(pool.outputs(TEXTS, name)), np.stack(exact.outputs(TEXTS, name))
             assert np.abs(near - wanted).max() < 0.1 * np.abs(wanted).max() + 0.02
-        together = pool.outputs([t for t in TEXTS for _ in adapters], [*adapters] * len(TEXTS))
+        together = pool.outputs([t for t in TEXTS for _ in adapters], adapter_of_each=[*adapters] * len(TEXTS))
         apart = [pool.outputs([t], name)[0] for t in TEXTS for name in adapters]
         for a, b in zip(together, apart, strict=True):
             np.testing.assert_allclose(a, b, rtol=0.05, atol=0.05)
@@ -446,23 +447,23 @@ def test_adapters_are_read_when_asked_for_and_dropped_by_use(
     with Pool.from_registry(registry.path, max_bytes=3 * size) as pool:
         assert pool.names() == sorted(adapters)
         assert pool.base.fingerprint == base.fingerprint
-        assert pool.stats().resident == 0
+        assert pool.stats().loaded == 0
         pool.pin("a0")
         for name in ("a1", "a2", "a1", "a3", "a1", "a0"):
             same(pool.predict(TEXTS, name), predict(base, adapters[name], TEXTS))
         stats = pool.stats()
         assert (stats.hits, stats.misses, stats.evictions) == (3, 4, 1)
-        assert set(pool._resident) == {f"{n}@{registry.resolve(n)[1]}" for n in ("a0", "a1", "a3")}
+        assert set(pool._cache.loaded) == {f"{n}@{registry.resolve(n)[1]}" for n in ("a0", "a1", "a3")}
         assert stats.bytes == sum(t.nbytes for n in ("a0", "a1", "a3") for t in adapters[n].tensors.values())
         assert stats.rows == {"a1": 15, "a2": 5, "a3": 5, "a0": 5}
         found = pool.annotate(TEXTS)  # more than fit at once
         for name, adapter in adapters.items():
             same(found[name], predict(base, adapter, TEXTS))
         assert pool.stats().bytes <= 3 * size
-        assert f"a0@{registry.resolve('a0')[1]}" in pool._resident
+        assert f"a0@{registry.resolve('a0')[1]}" in pool._cache.loaded
         pool.pin("a0", pinned=False)
         pool.unload("a0")
-        assert f"a0@{registry.resolve('a0')[1]}" not in pool._resident
+        assert f"a0@{registry.resolve('a0')[1]}" not in pool._cache.loaded
 
 
 def test_a_new_version_is_answered_from_at_once(stocked: tuple[Base, Registry, dict[str, Adapter]]) -> None:
@@ -492,11 +493,11 @@ def test_mistakes_are_said_in_a_line(
     with Pool(base, registry=registry, max_bytes=10_000) as pool:
         with pytest.raises(AdapterkitError, match="no adapter named 'a00'; did you mean 'a0'"):
             pool.predict(TEXTS, "a00")
-        with pytest.raises(PoolError, match="2 adapters for 5 texts"):
-            pool.predict(TEXTS, ["a0", "a1"])
+        with pytest.raises(PoolError, match="a name for each of 5 texts, got 2"):
+            pool.predict(TEXTS, adapter_of_each=["a0", "a1"])
         with pytest.raises(PoolError, match="which adapter"):
             pool.predict(TEXTS)
-        with pytest.raises(PoolError, match=r"'a0' has [\d,]+ bytes; the pool holds 10,000"):
+        with pytest.raises(PoolError, match=r"'a0' has [\d,]+ bytes, but max_bytes=10,000"):
             pool.predict(TEXTS, "a0")
         assert pool.predict([], "a0") == []
     with pytest.raises(PoolError, match="the pool is closed"):
@@ -508,9 +509,9 @@ def test_mistakes_are_said_in_a_line(
         Pool(other, adapters)
     assert other.serving == 0
     add(registry, "b0", made.adapter(other, classes()))
-    with pytest.raises(PoolError, match="a pool has one base"):
+    with pytest.raises(PoolError, match=r"registry\.json has adapters of 2 bases: .*; choose the base with base="):
         Pool.from_registry(registry.path)
-    with pytest.raises(PoolError, match="are: none; give base="):
+    with pytest.raises(PoolError, match=r"registry\.json has no adapters; choose the base with base="):
         Pool.from_registry(tmp_path / "empty" / "registry.json")
 
 
@@ -546,7 +547,7 @@ def hammer(pool: Pool, wanted: dict[str, np.ndarray], seconds: float, threads: i
         try:
             while time.monotonic() < until and not wrong:
                 rows = [(dice.randrange(len(TEXTS)), dice.choice(names)) for _ in range(dice.randint(1, 12))]
-                found = pool.outputs([TEXTS[text] for text, _ in rows], [name for _, name in rows])
+                found = pool.outputs([TEXTS[text] for text, _ in rows], adapter_of_each=[name for _, name in rows])
                 for (text, name), logits in zip(rows, found, strict=True):
                     if not tolerance.is_near(logits, wanted[name][text], TINY):
                         wrong.append(f"{name}: {logits} for {wanted[name][text]}")
@@ -648,20 +649,20 @@ def test_rows_keep_the_order_of_their_texts(tiny_base: Base) -> None:
     """Where a step has as many rows as the first one, they are the same rows: what `Expansion` relies on."""
     adapters = [made.adapter(tiny_base, classes(), "layerwise", seed=i, layers=str(i % 3)) for i in range(5)]
     with Pool(tiny_base, {str(i): a for i, a in enumerate(adapters)}) as pool:
-        residents: list[Any] = [None, *(pool._acquire([str(i)])[0] for i in range(5))]
+        loaded: list[Any] = [None, *(pool._cache.get([str(i)])[0] for i in range(5))]
         dice = random.Random(0)
         for _ in range(200):
-            entries = [(dice.randrange(4), dice.choice(residents)) for _ in range(dice.randint(1, 8))]
-            expansion = Expansion(entries, pool._served.trace, torch.device("cpu"))
+            entries = [(dice.randrange(4), dice.choice(loaded)) for _ in range(dice.randint(1, 8))]
+            expansion = Expansion(entries, pool._routed.trace, torch.device("cpu"))
             steps = list(expansion.steps.values())
             for before, step in itertools.pairwise(steps):
                 assert len(step.rows) >= len(before.rows)
                 if len(step.rows) == len(steps[0].rows):
-                    assert step.start.tolist() == list(range(len(step.rows)))
+                    assert step.from_first.tolist() == list(range(len(step.rows)))
             places = list(steps[-1].place)
             for entry, place in expansion.place.items():
                 assert places[place] == entry
-                assert expansion.texts[steps[-1].start[place]] == entry[0]
+                assert expansion.texts[steps[-1].from_first[place]] == entry[0]
 
 
 def test_transformers_own_model_is_what_is_compared_with(tiny_base: Base) -> None:
@@ -676,7 +677,7 @@ def test_transformers_own_model_is_what_is_compared_with(tiny_base: Base) -> Non
     with torch.inference_mode():
         wanted = model(**inputs).logits.numpy()
     with Pool(tiny_base, {"a": adapter, "b": made.adapter(tiny_base, classes(2), "lora")}) as pool:
-        found = pool.outputs([*TEXTS, *TEXTS], [*["a"] * 5, *["b"] * 5])[:5]
+        found = pool.outputs([*TEXTS, *TEXTS], adapter_of_each=[*["a"] * 5, *["b"] * 5])[:5]
     near(found, wanted, tiny_base)
 
 
@@ -691,7 +692,7 @@ def test_closing_waits_for_what_is_being_answered(tiny_base: Base) -> None:
     found: list[Any] = []
     asking = threading.Thread(target=lambda: found.extend(pool.predict(texts, "a")))
     asking.start()
-    while not pool._asking and asking.is_alive():
+    while not pool._requests and asking.is_alive():
         pass
     pool.close()
     assert tiny_base.serving == 1 or not asking.is_alive()  # still read from: no training yet
@@ -707,20 +708,26 @@ def test_the_budget_holds_while_adapters_are_read(
     size = max(sum(t.nbytes for t in a.tensors.values()) for a in adapters.values())
     with Pool(base, registry=registry, max_bytes=3 * size) as pool:
         held: list[int] = []
-        read = Pool._read
-        monkeypatch.setattr(Pool, "_read", lambda self, *args: (read(self, *args), held.append(self.stats().bytes))[0])
+        load = AdapterCache._load
+        monkeypatch.setattr(
+            AdapterCache, "_load", lambda self, *args: (load(self, *args), held.append(self.stats().bytes))[0]
+        )
         for names in (["a0", "a1", "a2"], ["a3", "a4", "a5", "a6", "a7"], ["a0", "a7"]):
             pool.annotate(TEXTS, names)
         assert max(held) <= 3 * size
         pool.pin("a0")
         pool.pin("a1")
         pool.pin("a2")
-        with pytest.raises(PoolError, match=r"'a3' has [\d,]+ bytes; the pool holds [\d,]+ beside"):
+        with pytest.raises(
+            PoolError, match=r"'a3' has [\d,]+ bytes, but max_bytes=[\d,]+ and [\d,]+ bytes of the pool are pinned"
+        ):
             pool.predict(TEXTS, "a3")
         add(registry, "a0", adapters["a5"])
         pool.pin("a0", pinned=False)  # of whatever version
         pool.predict(TEXTS, "a3")
-    with pytest.raises(PoolError, match=r"'a[12]' has [\d,]+ bytes; the pool holds [\d,]+ beside [\d,]+ that stay"):
+    with pytest.raises(
+        PoolError, match=r"'a[12]' has [\d,]+ bytes, but max_bytes=[\d,]+ and [\d,]+ bytes of the pool are"
+    ):
         Pool(base, adapters, max_bytes=size + 100)
     assert base.serving == 0
 
@@ -748,22 +755,22 @@ def test_rows_that_lack_something_are_named(tiny_base: Base, tmp_path: Path) -> 
             for ask in (pool.predict, lambda rows, name: predict(tiny_base, adapters[name], rows)):
                 with pytest.raises(AdapterkitError, match=said):
                     ask(rows, "a")
-        assert pool.predict(["", "so so"], ["w", "a"])[0] == {"entities": []}
+        assert pool.predict(["", "so so"], adapter_of_each=["w", "a"])[0] == {"entities": []}
         uneven = ["a film\tfine\tdull", "staff\trude\tkind\tabsent\thelpful"]
         same(pool.predict(uneven, "c"), predict(tiny_base, adapters["c"], uneven))
         same(pool.predict(uneven[1], "c"), predict(tiny_base, adapters["c"], uneven)[1])
     for wrong, said in (
-        (adapters["a"], "not as Adapter"),
-        ([adapters["a"]], "an adapter or its folder was expected, not Adapter"),
-        ({"a": None}, "'a': an adapter or its folder was expected, not NoneType"),
+        (adapters["a"], "a dict by name, or a list of folders, got Adapter"),
+        ([adapters["a"]], "'None' must be an Adapter by name, or a folder, got Adapter"),
+        ({"a": None}, "'a' must be an Adapter by name, or a folder, got NoneType"),
         ([tmp_path / "x" / "a", tmp_path / "y" / "a"], "two adapters are named 'a'"),
     ):
         with pytest.raises(PoolError, match=said):
             Pool(tiny_base, wrong)  # type: ignore[arg-type]
     for options, said in (
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"device": "zzz"}, "^no device named 'zzz'; there are: cpu"),
-        ({"device": "meta"}, "^no device named 'meta'; there are: cpu"),
+        ({"batch_size": 0}, "must be >= 1, got batch_size=0"),
+        ({"device": "zzz"}, "^no device named 'zzz'; available: cpu"),
+        ({"device": "meta"}, "^no device named 'meta'; available: cpu"),
         ({"device": f"cuda:{torch.cuda.device_count()}"}, "^no device named 'cuda:"),
         (
             {"dtype": "bfloat61"},
@@ -774,6 +781,65 @@ def test_rows_that_lack_something_are_named(tiny_base: Base, tmp_path: Path) -> 
         with pytest.raises(PoolError, match=said):
             Pool(tiny_base, **options)
     assert tiny_base.serving == 0
+
+
+def test_adapters_are_named_in_one_of_three_ways(tiny_base: Base) -> None:
+    adapters = {"a": made.adapter(tiny_base, classes(2)), "b": made.adapter(tiny_base, classes(3), seed=1)}
+    wanted = {name: predict(tiny_base, adapter, TEXTS) for name, adapter in adapters.items()}
+    with Pool(tiny_base, adapters) as pool:
+        same(pool.predict(TEXTS, adapter="b"), wanted["b"])
+        both = pool.predict(TEXTS, adapters=["b", "a"])
+        same(both, [{"b": b, "a": a} for a, b in zip(wanted["a"], wanted["b"], strict=True)])
+        same(pool.predict(TEXTS[0], adapters=["a", "b"]), {name: wanted[name][0] for name in ("a", "b")})
+        same(pool.predict(TEXTS[:2], adapter_of_each=["b", "a"]), [wanted["b"][0], wanted["a"][1]])
+        assert [len(logits) for logits in pool.outputs(TEXTS[0], adapters=["a", "b"]).values()] == [2, 3]
+        for names, message in (
+            ({"adapter": ["a", "b"]}, "adapter must be one name, got list; adapters= answers each text with each"),
+            ({"adapter": "a", "adapters": ["b"]}, "adapter, adapters and adapter_of_each exclude each other"),
+            ({"adapters": []}, "adapters must have at least one name"),
+            ({"adapter_of_each": "a"}, "a name for each of 5 texts, got 1"),
+            ({}, "which adapter"),
+        ):
+            with pytest.raises(PoolError, match=message):
+                pool.predict(TEXTS, **names)
+
+
+@pytest.mark.parametrize("call", ["predict", "outputs"])
+def test_rows_come_as_a_text_a_dict_or_any_collection_of_them(call: str, tiny_base: Base) -> None:
+    import datasets
+    import pandas as pd
+
+    with Pool(tiny_base, {"a": made.adapter(tiny_base, classes(2))}) as pool:
+        ask = getattr(pool, call)
+        rows = [{"text": text} for text in TEXTS]
+        wanted = [ask(text, "a") for text in TEXTS]
+        collections = [TEXTS, tuple(TEXTS), iter(TEXTS), rows, pd.DataFrame(rows), datasets.Dataset.from_list(rows)]
+        for collection in collections:
+            for one, other in zip(ask(collection, "a"), wanted, strict=True):
+                if call == "predict":
+                    same(one, other)
+                else:
+                    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+        for wrong, kind in ((3, "int"), (None, "None"), (b"text", "bytes"), (Path("a.csv"), "path")):
+            with pytest.raises(DataError, match=f"expected, got .*{kind}"):
+                ask(wrong, "a")
+
+
+def test_a_registry_opens_its_base(stocked: tuple[Base, Registry, dict[str, Adapter]], tmp_path: Path) -> None:
+    base, registry, adapters = stocked
+    wanted = predict(base, adapters["a0"], TEXTS)
+    for source in (registry, registry.path, str(registry.path)):
+        with Pool(source) as pool:
+            assert pool.base.fingerprint == base.fingerprint
+            same(pool.predict(TEXTS, "a0"), wanted)
+    with Pool(registry.path, base=base) as pool:
+        assert pool.base is base
+        assert repr(pool).startswith(f"<Pool on {base.name}: 0 adapters loaded, 0 B>")
+        assert repr(pool.stats()) == "<Stats 0 hits, 0 misses, 0 evictions; 0 loaded, 0 B; 0 rows of 0 adapters>"
+    with pytest.raises(PoolError, match="two bases"):
+        Pool(base, base=base)
+    with pytest.raises(PoolError, match="two registries"):
+        Pool(registry, registry=registry)
 
 
 def test_a_dtype_is_given_by_its_name_too(tiny_base: Base) -> None:
@@ -801,7 +867,7 @@ def test_an_adapter_is_counted_once_a_request(tiny_base: Base, tmp_path: Path) -
         names = others.names()
         for pool, ask, expected in (
             (words, lambda: words.generate(TEXTS, "a"), 1),
-            (others, lambda: others.outputs(TEXTS, names[:5]), 5),
+            (others, lambda: others.outputs(TEXTS, adapter_of_each=names[:5]), 5),
             (others, lambda: others.predict(TEXTS, names[0]), 1),
         ):
             before = pool.stats()
@@ -816,9 +882,9 @@ def test_options_of_generation_are_checked(tmp_path: Path) -> None:
     with Pool(base, {"a": made.adapter(base, task)}) as pool:
         for options, said in (
             ({"num_beam": 2}, "no option of generate named 'num_beam'; did you mean 'num_beams'"),
-            ({"num_beams": 0}, "num_beams=0, but a whole number from 1 on"),
+            ({"num_beams": 0}, "num_beams must be an integer >= 1, got 0"),
             ({"num_return_sequences": 2}, "one text for each row"),
-            ({"max_length": 5}, "give max_new_tokens"),
+            ({"max_length": 5}, "use max_new_tokens"),
             ({"temperature": "hot", "do_sample": True}, "can't generate with temperature='hot'"),
         ):
             with pytest.raises(PoolError, match=said):
@@ -841,7 +907,7 @@ def test_the_registry_is_read_once_however_often_it_is_asked(
     monkeypatch.setattr(Registry, "adapters", lambda self: (read.append(1), whole(self))[1])
     with Pool(base, registry=registry) as pool:
         for _ in range(3):
-            pool.predict([TEXTS[0]] * len(adapters), list(adapters))
+            pool.predict([TEXTS[0]] * len(adapters), adapter_of_each=list(adapters))
         assert len(read) <= 1
 
 
@@ -850,6 +916,6 @@ def test_each_adapter_names_as_many_masked_words_as_its_task_does(tiny_base: Bas
     few, more = (made.adapter(tiny_base, fill(text_column_name=("text",), top_k=k), "lora", seed=k) for k in (2, 4))
     text = f"a {tiny_base.tokenizer.mask_token} text"
     with Pool(tiny_base, {"few": few, "more": more}) as pool:
-        answers = pool.predict([text] * 3, ["few", "more", "few"])
+        answers = pool.predict([text] * 3, adapter_of_each=["few", "more", "few"])
     assert [len(answer["words"]) for answer in answers] == [2, 4, 2]
     assert [a["word"] for a in answers[1]["words"]] == [a["word"] for a in predict(tiny_base, more, text)["words"]]

@@ -316,7 +316,7 @@ def test_leading_words_are_adapters_and_the_others_texts(adapt: Adapt, good: Any
     assert json.loads(good("mood", "--json", "--", "topic", "--json"))[0]["text"] == "topic"
     assert json.loads(good("mood", "topic@home is great", "--json"))[0]["text"] == "topic@home is great"
     near = adapt("predict", "mood", "topics")
-    said = "Error: no adapter named 'topics'; did you mean 'topic'? a text like that goes behind --"
+    said = "Error: no adapter named 'topics'; did you mean 'topic'? a text like that goes after --"
     assert (near.exit_code, near.stderr.strip()) == (2, said)
 
 
@@ -358,12 +358,12 @@ ROUTED: list[tuple[str, dict[str, Any]]] = [
 
 
 def test_a_row_names_its_adapter(good: Any, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "QUESTIONS", 2)
+    monkeypatch.setattr(answering, "REQUESTS", 2)
     rows = [{"adapter": name, **row} for name, row in ROUTED]
     said = [shop.say(name, [row.get("body", row)])[0] for name, row in ROUTED]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     with monkeypatch.context() as whole:
-        whole.setattr(answering, "QUESTIONS", 100)
+        whole.setattr(answering, "REQUESTS", 100)
         close(lines(good(input=text)), [{**row, **answer} for row, answer in zip(rows, said, strict=True)])
     WRITE["jsonl"](tmp_path / "rows.jsonl", rows)
     close(lines(good("--file", "rows.jsonl")), [{**row, **answer} for row, answer in zip(rows, said, strict=True)])
@@ -409,12 +409,12 @@ def test_a_version_that_is_registered_meanwhile_has_no_part_in_the_answers(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.add("moving", shop.base, classes("x", "y"), "lora", seed=1)
-    monkeypatch.setattr(answering, "QUESTIONS", 3)
+    monkeypatch.setattr(answering, "REQUESTS", 3)
     chunks = answering.Answering(streams.from_texts(TEXTS), shop.registry, ["moving"]).chunks(batch_size=1)
     found, said = next(chunks), shop.say("moving", TEXTS)
     shop.add("moving", shop.base, classes("x", "y"), "lora", seed=2)
     found += next(chunks)
-    close([one.said["moving"] for one in found], said)
+    close([one.answers["moving"] for one in found], said)
 
 
 # ---- what comes out
@@ -476,7 +476,7 @@ def test_a_table_is_for_reading(good: Any) -> None:
 def test_json_is_one_list_however_many_chunks_it_has(good: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = good("mood", "--json", *TEXTS, "a\u2028b")
     assert whole == json.dumps(json.loads(whole), indent=2, ensure_ascii=False) + "\n"
-    monkeypatch.setattr(answering, "QUESTIONS", 2)
+    monkeypatch.setattr(answering, "REQUESTS", 2)
     close(json.loads(good("mood", "--json", "--batch-size", 2, *TEXTS, "a\u2028b")), json.loads(whole))
 
 
@@ -497,7 +497,7 @@ def test_order_is_kept_over_chunks(good: Any, shop: Shop, tmp_path: Path, monkey
 
     monkeypatch.setattr(Pool, "predict", counting)
     for most, characters, expected in ((7, 1 << 20, [7] * 8 + [4]), (1 << 20, 300, None), (1 << 20, 1 << 20, [60])):
-        monkeypatch.setattr(answering, "QUESTIONS", most)
+        monkeypatch.setattr(answering, "REQUESTS", most)
         monkeypatch.setattr(answering, "CHARACTERS", characters)
         sizes.clear()
         found = lines(good("--file", "rows.jsonl", "--batch-size", 4))
@@ -552,7 +552,7 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     "both": (
         ["mood", "a", "--file", "rows.jsonl"],
         None,
-        "'a' is no registered adapter, and a text",
+        "'a' is not a registered adapter, and a text",
     ),
     "empty file": (["mood", "--file", "none.jsonl"], None, "none.jsonl: no rows"),
     "empty input": (["mood"], "", "standard input: no rows"),
@@ -601,7 +601,7 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
         None,
         "adapter 'answers' reads question + context; there are ada",
     ),
-    "bases": (["mood", "far", "a"], None, "adapters that answer together have one base, and these have 2: "),
+    "bases": (["mood", "far", "a"], None, "adapters that answer together need one base, got 2: "),
     "bases of routes": (["--file", "apart.jsonl"], None, "far"),
     "another base": (["mood", "far", "a", "--base", "BASE"], None, "adapter 'far': the adapter was trained on base"),
     "list": (["mood"], '{"text": ["a"]}', "standard input:1: text is ['a'], but a text was expected"),
@@ -616,7 +616,7 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     "language": (["german"], '{"translation": {"fr": "b"}}', "but a text or an object with 'en' was expected"),
     "messages": (["chat"], '{"messages": [{"role": "user"}]}', "but a text or a list of messages was expected"),
     "surrogate": (["mood"], '{"text": "\\ud83d"}', "standard input:1: text holds half of a surrogate pair"),
-    "mask": (["words", "nothing to guess"], None, "'nothing to guess' has no <mask>, the word to guess"),
+    "mask": (["words", "nothing to guess"], None, "'nothing to guess' has no <mask>, the word to predict"),
     "ending": (
         ["mood", "a", "--out", "o.json"],
         None,
@@ -626,10 +626,18 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     "two formats": (["mood", "a", "--format", "csv", "--json"], None, "give --format csv or --json, not both"),
     "no folder": (["mood", "a", "--out", "no/o.csv"], None, "can't write 'no/o.csv': No such file or directory"),
     "folder": (["mood", "a", "--out", "folder.csv"], None, "--out folder.csv is a folder, and a file was expected"),
-    "format of a file": (["mood", "-f", "rows.jsonl", "--input-format", "csv"], None, "is for the standard input, and"),
-    "bytes": (["mood", "a", "--max-bytes", "lots"], None, "'lots' is no number of bytes, such as 256MB"),
-    "no bytes": (["mood", "a", "--max-bytes", "0MB"], None, "'0MB' is no number of bytes"),
-    "few bytes": (["mood", "a", "--max-bytes", "10"], None, "bytes; the pool holds 10"),
+    "format of a file": (["mood", "-f", "rows.jsonl", "--input-format", "csv"], None, "is for the standard input, got"),
+    "bytes": (
+        ["mood", "a", "--max-bytes", "lots"],
+        None,
+        "expected a number of bytes such as 256MB, 1GB or 1000000, got 'lots'",
+    ),
+    "no bytes": (
+        ["mood", "a", "--max-bytes", "0MB"],
+        None,
+        "expected a number of bytes such as 256MB, 1GB or 1000000, got '0MB'",
+    ),
+    "few bytes": (["mood", "a", "--max-bytes", "10"], None, "bytes, but max_bytes=10"),
     "batch": (["mood", "a", "--batch-size", "0"], None, "0 is not in the range x>=1"),
 }
 
@@ -654,7 +662,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 def test_a_column_that_comes_late_is_an_error_where_it_has_no_place(
     adapt: Adapt, good: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answering, "QUESTIONS", 2)
+    monkeypatch.setattr(answering, "REQUESTS", 2)
     rows = '{"text": "a"}\n{"text": "b"}\n{"text": "c", "note": 1}\n'
     assert lines(good("mood", input=rows))[2]["note"] == 1
     for args, text in ((["--format", "csv"], rows), ([], rows.replace("note", "label"))):
@@ -664,7 +672,7 @@ def test_a_column_that_comes_late_is_an_error_where_it_has_no_place(
 
 
 def test_a_base_that_comes_late_is_an_error(adapt: Adapt, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "QUESTIONS", 1)
+    monkeypatch.setattr(answering, "REQUESTS", 1)
     done = adapt("predict", "--batch-size", 1, input=FILES["apart.jsonl"])
     assert [row["adapter"] for row in lines(done.stdout)] == ["mood"]
     assert done.exit_code == 2
@@ -685,7 +693,7 @@ def test_a_file_that_is_changed_meanwhile_is_an_error(shop: Shop, tmp_path: Path
 def test_what_is_not_done_is_not_written(
     error: Any, adapt: Adapt, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answering, "QUESTIONS", 2)
+    monkeypatch.setattr(answering, "REQUESTS", 2)
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
     (tmp_path / "old.csv").write_text("old")
     ask = Pool.predict
@@ -746,7 +754,7 @@ def test_a_slow_stream_is_answered_as_it_comes(shop: Shop, tmp_path: Path) -> No
 
 
 def test_what_has_come_of_a_stream_is_a_chunk(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "QUESTIONS", 4)
+    monkeypatch.setattr(answering, "REQUESTS", 4)
     reading, writing = os.pipe()
     with open(reading, "rb") as there, open(writing, "wb", buffering=0) as file:
         file.write(b'{"text": "a"}\n{"text": "b"}\n\n')

@@ -180,6 +180,12 @@ def test_an_adapter_is_loaded_by_name_tag_version_and_folder_with_its_base(run: 
         ak.load("review", registry=where)
 
 
+def test_a_registry_opens_by_a_text(run: Any) -> None:
+    where = str(Path(run.folder).parents[2] / "registry.json")
+    assert Registry(where) == Registry(Path(where))  # type: ignore[arg-type]
+    assert Registry(where).load("reviews").tensors.keys() == run.adapter.tensors.keys()  # type: ignore[arg-type]
+
+
 def test_an_adapter_on_another_base_is_refused_or_moved(run: Any, tiny_folder: Callable[..., Path]) -> None:
     other = str(tiny_folder("bert", 1))
     with pytest.raises(ak.AdapterkitError, match="trained on base"):

@@ -18,6 +18,7 @@ import pytest
 from adapterkit import Registry
 from adapterkit.errors import RegistryError
 from adapterkit.store.maintenance import collect, doctor
+from adapterkit.store.schema import json_schema
 from tests import faults
 from tests.crowd import crowd
 
@@ -354,6 +355,38 @@ def fits(value: Any, schema: dict[str, Any], whole: dict[str, Any]) -> bool:
         and all(re.search(names, key) for key in value)
         and all(fits(part, own.get(key, others), whole) for key, part in value.items() if own.get(key, others))
     )
+
+
+def test_the_published_schema_is_the_one_of_the_types() -> None:
+    path = Path(__file__).parent.parent / "docs" / "registry.schema.json"
+    assert path.read_text() == json_schema(), "python -m adapterkit.store.schema > docs/registry.schema.json"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a, v: a.update(current="x"), "current must be a version of 16 hexadecimal digits, got 'x'"),
+        (lambda a, v: a.update(current=f"{v}\n"), "current must be a version of 16 hexadecimal digits"),
+        (lambda a, v: a.update(current="0" * 16), "'current' is '0000000000000000', which is no version of it"),
+        (lambda a, v: a.update(tags={"abc": v}), "'abc' is no tag"),
+        (lambda a, v: a.update(tags={"prod": "0" * 16}), "'prod' is '0000000000000000', which is no version of it"),
+        (lambda a, v: a.update(folder="../a"), "folder must be a folder of the store, got '../a'"),
+        (lambda a, v: a["versions"].update({"x": 3}), "'x' is no version of 16 hexadecimal digits"),
+        (lambda a, v: a["versions"][v].pop("base"), r"versions\['\w+'\].base is missing"),
+        (lambda a, v: a["versions"][v]["base"].update(name=3), r"versions\['\w+'\].base.name must be a string, got 3"),
+        (lambda a, v: a["versions"][v].update(number=-1), r"versions\['\w+'\].number must be an integer >= 0, got -1"),
+        (lambda a, v: a["versions"][v].update(metrics={"test": 3}), r"metrics\['test'\] must be an object, got 3"),
+    ],
+)
+def test_an_entry_that_does_not_fit_is_named_with_its_path(registry: Registry, change: Any, message: str) -> None:
+    version = add(registry.path, "a", "1")
+    add(registry.path, "b", "2")
+    index = json.loads(registry.path.read_bytes())
+    change(index["adapters"]["a"], version)
+    registry.path.write_text(json.dumps(index))
+    with pytest.raises(RegistryError, match=f"'a' is no entry: .*{message}.*`adapt registry rebuild` makes it again"):
+        registry.adapters()
+    assert registry.resolve("b")[0] == "b"
 
 
 def test_what_is_written_fits_the_published_schema(registry: Registry) -> None:

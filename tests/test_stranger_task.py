@@ -117,7 +117,7 @@ def test_two_of_them_and_another_task_answer_in_one_batch(
     adapters = {name: registry.load(name) for name in names}
     texts, asked = [text for text in TEXTS for _ in names], names * len(TEXTS)
     with Pool(base, adapters) as pool:
-        together = pool.predict(texts, adapter=asked)
+        together = pool.predict(texts, adapter_of_each=asked)
         logits = {name: pool.outputs(TEXTS, adapter=name) for name in names[:3]}
     for text, name, answer in zip(texts, asked, together, strict=True):
         alone = predict(base, adapters[name], [text])[0]

@@ -120,14 +120,14 @@ def test_the_same_run_gives_the_same_adapter_byte_for_byte(
         ({"strategy": "layerwise", "top": 9}, "top=9, but the base has 3 blocks"),
         ({"strategy": "layerwise", "layers": "2-5"}, "layers='2-5', but the base has blocks 0 to 2"),
         ({"strategy": "layerwise", "layers": "x"}, "layers='x' is not a list of blocks"),
-        ({"strategy": "layerwise", "top": 1, "layers": "1"}, "give top=1 or layers='1', not both"),
-        ({"strategy": "lora", "r": 0}, "r=0, but a rank is at least 1"),
+        ({"strategy": "layerwise", "top": 1, "layers": "1"}, "layers='1' excludes top=1"),
+        ({"strategy": "lora", "r": 0}, "r must be >= 1, got 0"),
         (
             {"strategy": "lora", "target_modules": "queri"},
             "queri; the base has these linear modules: dense, key, query",
         ),
         ({"strategy": "lora", "learning_rate": 1e30}, "the loss is nan"),
-        ({"strategy": "lora", "learning_rate": 0.0}, "no weight moved"),
+        ({"strategy": "lora", "learning_rate": 0.0}, "no weight changed"),
     ],
 )
 def test_options_that_do_not_fit_are_said_in_a_line(
@@ -212,7 +212,7 @@ class Odd(Strategy):
         ("returns a stranger", "Odd.apply returned what is no parameter of the base: Parameter"),
         ("returns nothing", "Odd.apply failed: TypeError: 'NoneType' object is not iterable"),
         ("returns numbers", "Odd.patches returned 'encoder': int, not a Patch by a module's name"),
-        ("forgets", "Odd.patches doesn't hold what was learned: outputs differ by"),
+        ("forgets", "Odd.patches doesn't return what was trained: outputs differ by"),
         ("names nothing", "the adapter changes a module 'no.such.module', which base"),
         ("removes too much", "Odd.remove left the base changed, first at encoder.layer.2"),
         ("fails to remove", "Odd.remove failed: RuntimeError: stuck"),

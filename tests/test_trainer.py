@@ -94,10 +94,10 @@ def test_lora_on_pairs_takes_the_steps_of_trainer_and_peft(
     first: dict[str, torch.Tensor] = {}
     loop = train.loop
 
-    def watched(run: Any, mixed: Any) -> Any:
-        named = run.base.model.named_parameters()
+    def watched(training: Any, *args: Any, **kwargs: Any) -> Any:
+        named = training.run.base.model.named_parameters()
         first.update({name: p.detach().clone() for name, p in named if "lora_" in name})
-        return loop(run, mixed)
+        return loop(training, *args, **kwargs)
 
     monkeypatch.setattr(train, "loop", watched)
     both(tmp_path, folder, file, rows, feature, transformers.DataCollatorWithPadding, 1, lora=first, auto=auto)

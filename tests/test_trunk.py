@@ -229,7 +229,7 @@ def test_on_a_full_disk_it_goes_on_without(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     found, notes = losses(chosen, base_for("bert", "token-classification"), tmp_path)
     assert notes.heard["trunk"].startswith("not cached: no disk space: ")
-    assert notes.heard["head"].startswith("starts at random: no room for what the base says: ")
+    assert notes.heard["head"].startswith("initialised at random: no disk space for hidden states: ")
     assert len(found) > 0
 
 

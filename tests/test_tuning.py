@@ -140,7 +140,7 @@ def test_auto_is_a_word_for_the_rate_alone(planned: Callable[..., Plan], adapt: 
 def test_a_probe_has_no_rate_to_search(planned: Callable[..., Plan], tiny_base: Base, registry: Registry) -> None:  # noqa: F811
     plan = planned("head-only", learning_rate="auto")
     assert run(plan, registry, base=tiny_base).learning_rate == plan.strategy.learning_rate
-    with pytest.raises(OptionError, match="head-only solves a probe here, which has no rate"):
+    with pytest.raises(OptionError, match="head-only solves a linear probe, which has no learning rate"):
         tune(planned("head-only"), registry.path.parent, base=tiny_base)
 
 
@@ -171,20 +171,25 @@ def test_choices_and_ranges_are_read(text: str, space: str, planned: Callable[..
 
 MISTAKES = {
     "unknown": (["--search", "rr=4,8"], "no option of a run with strategy lora named 'rr'"),
+    "search strategy": (
+        ["--search", "strategy=lora,head-only"],
+        "--search strategy: all trials of a study have one strategy",
+    ),
+    "search task": (["--search", "r=4", "--search", "task=a,b"], "--search task: all trials of a study have one task"),
     "form": (["--search", "r"], "--search r: NAME=A,B,C or NAME=LOW..HIGH was expected"),
     "type": (["--search", "r=4,many"], "--r must be an integer, got 'many'"),
     "auto": (["--search", "lr=auto"], "--learning-rate must be a number, got 'auto'"),
-    "order": (["--search", "lr=1e-2..1e-3"], "0.01 is not below 0.001"),
-    "log": (["--search", "lora_dropout=0..0.3:log"], "a logarithmic scale begins above 0"),
-    "scale": (["--search", "r=4..8:cubic"], "LOW..HIGH:log or :linear was expected"),
-    "no range": (["--search", "lr_scheduler_type=a..b"], "A,B,C or, where it is a number, LOW..HIGH"),
+    "order": (["--search", "lr=1e-2..1e-3"], "LOW must be < HIGH, got 0.01 and 0.001"),
+    "log": (["--search", "lora_dropout=0..0.3:log"], "LOW must be > 0 on a logarithmic scale"),
+    "scale": (["--search", "r=4..8:cubic"], "LOW..HIGH:log or LOW..HIGH:linear"),
+    "no range": (["--search", "lr_scheduler_type=a..b"], "A,B,C or, for a number, LOW..HIGH"),
     "choice": (["--search", "lr_scheduler_type=linear,liner"], "must be one of linear, cosine"),
-    "value": (["--search", "warmup_ratio=0.1,2"], "--warmup-ratio=2.0 is not within 0 to 1"),
-    "data": (["--search", "max_seq_length=32,64"], "rows, task and base are one for all trials; can be searched: "),
+    "value": (["--search", "warmup_ratio=0.1,2"], "warmup_ratio must be between 0 and 1, got 2.0"),
+    "data": (["--search", "max_seq_length=32,64"], "rows, task and base are the same in all trials; can be searched: "),
     "seed": (["--search", "seed=1,2"], "--search seed: it decides which rows are cut off"),
-    "trials": (["--trials", "0"], "--trials=0, but it is at least 1"),
-    "auto rate": (["--learning-rate", "auto"], "here it is --search learning_rate=LOW..HIGH"),
-    "no rate": (["--learning-rate", "0"], "--learning-rate=0 has nothing around it to search"),
+    "trials": (["--trials", "0"], "--trials must be >= 1, got 0"),
+    "auto rate": (["--learning-rate", "auto"], "in a study, give --search learning_rate=LOW..HIGH"),
+    "no rate": (["--learning-rate", "0"], "learning_rate=0 has no default search"),
     "resume": (["--resume", "--name", "other"], "no study named 'other'; in 'tuning': none"),
     "nameless": (["--resume"], "--resume goes on with a study; say which with --name"),
     "strategy": (["--strategy", "layerwise", "--top", "9"], "top=9, but the base has 3 blocks"),
@@ -337,7 +342,7 @@ def test_a_trial_that_fails_is_one_that_was_tried(
     assert [t.state for t in found.trials] == ["done", "done", "failed"]
     assert found.trials[-1].why == "the loss is nan at step 3 of this epoch"
     assert [row["why"] for row in rows(tmp_path)] == ["", "", found.trials[-1].why]
-    with pytest.raises(TrainingError, match=r"no trial of .* came to an end; the last: the loss is nan"):
+    with pytest.raises(TrainingError, match=r"no trial of .* was completed; the last: the loss is nan"):
         tune(planned("lora", name="b"), tmp_path, search={"lr": "0.5,0.6"}, base=tiny_base)
 
 
@@ -352,7 +357,7 @@ def test_more_trials_are_more_of_the_same_study(
     assert len(landscape_of_trials.calls) == 3
     assert len(tune(plan, tmp_path, search=RANGES, trials=5, base=tiny_base, watch=heard).trials) == 5
     assert len(landscape_of_trials.calls) == 5
-    assert heard.notes["study"].endswith("goes on: 3 of 5 trials are over")
+    assert heard.notes["study"].endswith(": 3 of 5 trials completed")
 
 
 def test_another_study_of_the_same_name_is_refused(
@@ -373,7 +378,10 @@ def test_another_study_of_the_same_name_is_refused(
         again(planned("lora"), spaces={"lr": "1e-5..1e-1"})
     with pytest.raises(OptionError, match="was begun on another base"):
         again(planned("lora"), Base.load(str(tiny_folder("bert", 1))))
-    with filelock.FileLock(tmp_path / "a" / ".lock"), pytest.raises(OptionError, match="another process is working"):
+    with (
+        filelock.FileLock(tmp_path / "a" / ".lock"),
+        pytest.raises(OptionError, match="another process is running study"),
+    ):
         again(planned("lora"))
     small_csv.write_text(small_csv.read_text() + "one more,pos\n")
     with pytest.raises(OptionError, match="was begun with other train rows"):
@@ -404,7 +412,7 @@ def test_the_best_trial_is_had_again_from_its_config_and_by_its_command(
         assert (report["name"], report["learning_rate"]) == ("a", best["values"]["learning_rate"])
     resumed = adapt("tune", "--name", "a", "--resume", "--trials", "4")
     assert resumed.exit_code == 0, resumed.output
-    assert "4 of 4 trials are over" in resumed.stderr
+    assert "4 of 4 trials completed" in resumed.stderr
     assert resumed.stdout.splitlines()[0].split() == [
         "trial",
         "state",
@@ -449,7 +457,7 @@ def test_a_pruned_trial_leaves_the_base_as_it_was(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tuning, "_RANDOM", 1)
+    monkeypatch.setattr(tuning, "_RANDOM_TRIALS", 1)
     before = state(tiny_base)
     plan = planned("full", num_train_epochs=3, seed=1)
     found = tune(plan, tmp_path, search={"learning_rate": "1e-4,3e-3,1e-9"}, base=tiny_base)

@@ -49,8 +49,10 @@ def test_show_lists_the_versions_and_takes_tags(shop: Registry, adapt: Adapt) ->
     assert adapt("tag", f"mood@{first[:6]}", "prod").stdout == f"mood@prod is mood@{first}\n"
     shown = adapt("show", "mood@prod").stdout
     assert f"mood@{first} (version 1 of 2)" in shown
-    assert f"versions   {first}  lora, accuracy 0.500 (validation, 10)  [prod]" in shown
-    assert f"{second}  lora, accuracy 0.600 (validation, 10)  [current]" in shown
+    rows = [re.split("  +", line.strip()) for line in shown.splitlines()]
+    assert ["versions", "strategy", "measured"] in rows
+    assert [first, "lora", "accuracy 0.500 (validation, 10)", "prod"] in rows
+    assert [second, "lora", "accuracy 0.600 (validation, 10)", "current"] in rows
     assert json.loads(adapt("show", "mood@prod", "--json").stdout)["tags"] == {"prod": first}
     assert adapt("tag", "mood", "prod", "--delete").stdout == "mood@prod is no more\n"
     assert "no version of mood named 'prod'" in adapt("show", "mood@prod").stderr
@@ -133,7 +135,7 @@ def test_verify_finds_files_missing_and_too_many(shop: Registry, adapt: Adapt) -
     assert {Path(row["where"]).name: row["what"] for row in rows} == {
         "adapter_config.json": "No such file or directory",
         "notes.txt": "is not part of the adapter",
-        "entry.json": "is no entry",
+        "entry.json": "is no entry: number is missing",
     }
 
 
@@ -187,7 +189,7 @@ def test_a_registry_that_is_not_there_is_not_made_by_looking_at_it(adapt: Adapt,
 
 def test_the_doctor_says_what_a_name_means_without_a_damaged_version(shop: Registry, adapt: Adapt) -> None:
     first, second = shop.adapters()["mood"]["versions"]
-    take_out = "take the version out of registry.json; its files stay until adapt gc"
+    take_out = "remove the version from registry.json; its files stay until adapt gc"
     for version, after in ((second, f"mood is then mood@{first}"), (first, "no version of mood is left")):
         flip(shop.folder("mood", version) / "adapter_model.safetensors")
         (fault,) = doctor(shop)

@@ -43,7 +43,7 @@ class Adapter:
         Raises `AdapterError` where a tensor is empty, as those of DeepSpeed's ZeRO-3 are until they are gathered.
         """
         prefix = base.prefix(model)
-        tensors = {f"{KEY_PREFIX}{name}": _own(tensor) for name, tensor in head.items()}
+        tensors = {f"{KEY_PREFIX}{name}": _copied(tensor) for name, tensor in head.items()}
         tensors |= _tensors(prefix, patches)
         if empty := [name for name, tensor in tensors.items() if not tensor.numel()]:  # in pieces, on other devices
             raise AdapterError(f"'{empty[0]}' holds no number; an adapter would lack what was learned there")
@@ -84,7 +84,7 @@ class Adapter:
         return html_table("Adapter", (), [*self._facts().items(), *metrics])
 
     def _facts(self) -> dict[str, str]:
-        """Return what tells adapters apart, for people; a manifest in memory may still lack some of it."""
+        """Return a summary for people; a manifest in memory may still lack some fields."""
         numbers = sum(t.numel() for t in self.tensors.values())
         held = size(sum(t.numel() * t.element_size() for t in self.tensors.values()))
         named = {key: self.manifest.get(key, {}).get("name", "?") for key in ("task", "strategy", "base")}
@@ -117,9 +117,9 @@ class Adapter:
 
     @classmethod
     def load(cls, folder: str | Path, *, version: str | None = None) -> Adapter:
-        """Read an adapter from its folder: every file whole, hashed, and parsed from the same bytes.
+        """Read an adapter from its folder: every file is read once, hashed, and parsed from the same bytes.
 
-        Raises `AdapterError` where one is missing, damaged, not what the manifest says, or the manifest is not that of
+        Raises `AdapterError` where one is missing, damaged, not as in the manifest, or the manifest is not that of
         `version`.
         """
         folder = Path(folder)
@@ -135,9 +135,9 @@ class Adapter:
         contents = {}
         for name, stated in manifest["files"].items():
             contents[name] = _read(folder / name, stated["bytes"])
-            if (found := sha256(contents[name])) != stated["sha256"]:
+            if (actual := sha256(contents[name])) != stated["sha256"]:
                 raise AdapterError(
-                    f"{folder / name} is damaged or was edited: its SHA-256 is {found[:12]}…, "
+                    f"{folder / name} is damaged or was edited: its SHA-256 is {actual[:12]}…, "
                     f"expected {stated['sha256'][:12]}…"
                 )
         try:
@@ -157,11 +157,11 @@ class Adapter:
 
     def _check_tensors(self, folder: Path) -> None:
         """Raise `AdapterError` where a tensor isn't named or one that is named isn't there, or one is no number."""
-        stated, there = self._stated(), set(self.tensors)
+        stated, present = self._stated(), set(self.tensors)
         kinds, kind_class = dict(stated), functools.cache(self._kind)
         if len(kinds) < len(stated):
             raise AdapterError(f"{folder / MANIFEST} gives {len(stated) - len(kinds)} tensors to more than one module")
-        for problem, names in (("lacks", set(kinds) - there), ("has too many", there - set(kinds))):
+        for problem, names in (("lacks", set(kinds) - present), ("has too many", present - set(kinds))):
             if names:
                 raise AdapterError(f"{folder / TENSORS} {problem}: {len(names)} tensors, first {min(names)}")
         for name, tensor in self.tensors.items():
@@ -174,38 +174,38 @@ class Adapter:
                 raise AdapterError(f"{folder / TENSORS}: '{name}' holds what is no finite number")
 
     def _kind(self, kind: str) -> type[Patch]:
-        """Return a kind of patch, or raise `AdapterError` that says which package the adapter was trained with."""
+        """Return a kind of patch, or raise `AdapterError` with the package that the adapter was trained with."""
         try:
             return patch_class(kind)
         except AdapterError as error:
-            own = self.manifest["strategy"]
-            whose = " ".join(str(own[key]) for key in ("distribution", "version") if key in own)
-            trained = f"'{own['name']}'" + (f" of {whose}" if whose else "")
+            strategy = self.manifest["strategy"]
+            whose = " ".join(str(strategy[key]) for key in ("distribution", "version") if key in strategy)
+            trained = f"'{strategy['name']}'" + (f" of {whose}" if whose else "")
             raise AdapterError(f"{error}; the adapter was trained with strategy {trained}") from error
 
     def patches(self, base: Base) -> dict[str, Patch]:
         """Return the patches by module of `base`, their shapes checked against it."""
         prefix, kind_class = self.manifest["base"]["prefix"], functools.cache(self._kind)
-        made = {}
+        patches = {}
         for module, stated in self.manifest["patches"].items():
             try:
-                own = base.model.get_submodule(module)
+                patched = base.model.get_submodule(module)
             except AttributeError:
                 raise AdapterError(
                     f"the adapter changes a module '{module}', which base '{base.name}' doesn't have"
                 ) from None
             tensors = {name: self.tensors[_key(prefix, module, name)] for name in stated["tensors"]}
             try:
-                made[module] = kind_class(stated["kind"]).load(tensors, stated["options"], own)
+                patches[module] = kind_class(stated["kind"]).load(tensors, stated["options"], patched)
             except AdapterError as error:
                 raise AdapterError(f"{module}: {error}") from error
-        return made
+        return patches
 
     def check_base(self, base: Base) -> None:
         """Raise `AdapterError` where `base` isn't the one that the adapter was trained on."""
         if differ := base.differences(self.manifest["base"]):
-            own = self.manifest["base"]
-            trained_on = f"'{own['name']}' ({own['model_type']}, {own['fingerprint'][:12]})"
+            recorded = self.manifest["base"]
+            trained_on = f"'{recorded['name']}' ({recorded['model_type']}, {recorded['fingerprint'][:12]})"
             this = f"'{base.name}' ({base.model.config.model_type}, {base.fingerprint[:12]})"
             raise AdapterError(
                 f"the adapter was trained on base {trained_on}, and this is base {this}; what differs: "
@@ -213,32 +213,33 @@ class Adapter:
             )
 
     def moved_to(self, base: Base) -> Adapter:
-        """Return the adapter as one of `base`, whichever it was trained on; what differs is in its manifest.
+        """Return the adapter as one of `base`, whichever it was trained on.
 
-        There, `base` tells of this one, and its `mismatch` of the other: name, fingerprint and what differs, in words.
-        Whether shapes fit is seen where it is attached.
+        In its manifest, `base` then describes this base, and `base.mismatch` the other one: name, fingerprint and the
+        differences in words. Shapes are checked when it is attached.
         """
-        own = self.manifest["base"]
-        differ = base.differences(own)
+        recorded = self.manifest["base"]
+        differ = base.differences(recorded)
         if not differ:
             return self
-        mismatch = {"trained_on": {key: own[key] for key in ("name", "fingerprint")}, "differs": differ}
-        moved = {**base.manifest_entry(self.manifest["patches"]), "prefix": own["prefix"], "mismatch": mismatch}
+        mismatch = {"trained_on": {key: recorded[key] for key in ("name", "fingerprint")}, "differs": differ}
+        moved = {**base.manifest_entry(self.manifest["patches"]), "prefix": recorded["prefix"], "mismatch": mismatch}
         return Adapter({**self.manifest, "base": moved}, self.tensors)
 
     @property
     def mismatch(self) -> str | None:
         """What an adapter that was moved to a base was trained on, and how that differs, or None."""
-        if (found := self.manifest["base"].get("mismatch")) is None:
+        if (mismatch := self.manifest["base"].get("mismatch")) is None:
             return None
-        name, known_by = (found["trained_on"][key] for key in ("name", "fingerprint"))
-        return f"was trained on another base, '{name}' ({known_by[:12]}); what differs: {'; '.join(found['differs'])}"
+        name, fingerprint = (mismatch["trained_on"][key] for key in ("name", "fingerprint"))
+        differs = "; ".join(mismatch["differs"])
+        return f"was trained on another base, '{name}' ({fingerprint[:12]}); what differs: {differs}"
 
     def check_labels(self) -> None:
-        """Raise `AdapterError` where a head for its labels, which could be of any size, can't be in what it holds."""
+        """Raise `AdapterError` where there are more labels than numbers, before a head of that size is allocated."""
         labels, numbers = self.task.config().get("num_labels", 0), sum(t.numel() for t in self.tensors.values())
         if labels > numbers:
-            raise AdapterError(f"the adapter tells {labels} labels, but all of it holds {numbers} numbers")
+            raise AdapterError(f"the adapter has {labels} labels, but only {numbers} numbers in all")
 
     def on(self, base: Base) -> Base:
         """Return `base` as the adapter has it: with the tokens that it adds, over the same tensors.
@@ -282,16 +283,18 @@ class Adapter:
             return task.model(base, untied=self.manifest.get("untied", False))
 
     def _load_head(self, base: Base, model: Any) -> None:
-        own = dict(model.named_parameters())
-        there, stored = set(base.head_names(model)), set(self.manifest["head"])
-        missing = there - stored - (set() if self.task.new_head else base.from_checkpoint(model))
-        if missing or stored - there:
-            raise AdapterError(f"the head of a {type(model).__name__} is {sorted(there)}, not {sorted(stored)}")
+        parameters = dict(model.named_parameters())
+        expected, stored = set(base.head_names(model)), set(self.manifest["head"])
+        missing = expected - stored - (set() if self.task.new_head else base.from_checkpoint(model))
+        if missing or stored - expected:
+            raise AdapterError(f"the head of a {type(model).__name__} is {sorted(expected)}, not {sorted(stored)}")
         for name in stored:
             tensor = self.tensors[f"{KEY_PREFIX}{name}"]
-            if tensor.shape != own[name].shape:
-                raise AdapterError(f"'{name}' is {tuple(tensor.shape)}, but the head's is {tuple(own[name].shape)}")
-            own[name].data.copy_(tensor)
+            if tensor.shape != parameters[name].shape:
+                raise AdapterError(
+                    f"'{name}' is {tuple(tensor.shape)}, but the head's is {tuple(parameters[name].shape)}"
+                )
+            parameters[name].data.copy_(tensor)
 
 
 def _key(prefix: str, module: str, name: str) -> str:
@@ -299,7 +302,7 @@ def _key(prefix: str, module: str, name: str) -> str:
 
 
 def _tensors(prefix: str, patches: Mapping[str, Patch]) -> dict[str, Tensor]:
-    return {_key(prefix, m, name): _own(tensor) for m, p in patches.items() for name, tensor in p.tensors().items()}
+    return {_key(prefix, m, name): _copied(tensor) for m, p in patches.items() for name, tensor in p.tensors().items()}
 
 
 def _stated(patches: Mapping[str, Patch]) -> dict[str, Any]:
@@ -308,7 +311,7 @@ def _stated(patches: Mapping[str, Patch]) -> dict[str, Any]:
     }
 
 
-def _own(tensor: Tensor) -> Tensor:
+def _copied(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().clone().contiguous()
 
 

@@ -1,4 +1,4 @@
-"""Model cards: what an adapter's README.md says, with the metadata that the Hub reads at its top."""
+"""Model cards: an adapter's README.md, with the metadata that the Hub reads at its top."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _metadata(name: str, m: Mapping[str, Any]) -> str:
     return str(about.to_yaml())
 
 
-# ---- what the parts say
+# ---- sections
 
 
 def _what(m: Mapping[str, Any]) -> str:
@@ -135,35 +135,35 @@ def _training(m: Mapping[str, Any]) -> str:
 
 def _base(m: Mapping[str, Any]) -> str:
     base = m["base"]
-    known = {
+    facts = {
         "on the Hub": base.get("hub_id"),
         "revision": base.get("revision"),
         "model type": base["model_type"],
         "held in": base.get("quantization"),
         "fingerprint": f"`{base['fingerprint']}`",
     }
-    return "\n".join(f"- {key}: {value}" for key, value in known.items() if value)
+    return "\n".join(f"- {key}: {value}" for key, value in facts.items() if value)
 
 
 def _options(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = part.get("options", {})
-    return found
+    options: Mapping[str, Any] = part.get("options", {})
+    return options
 
 
 def _data_name(m: Mapping[str, Any]) -> str:
-    """Return what the data set is called, without the folders that it lies in."""
+    """Return what the data set is called, without its folders."""
     return _plain(m.get("data", {}).get("name") or "").rpartition("/")[2]
 
 
 def _hub_data(m: Mapping[str, Any]) -> list[str]:
     """Return the ids of the data sets that are on the Hub: owner/name, or name alone; a config may follow."""
-    name, found = _data_name(m), []
+    name, ids = _data_name(m), []
     for split in m.get("data", {}).get("splits", {}).values():
         kind, _, path = str(split.get("file")).partition("hub:")
         parts = path.split("/")
         if not kind and name in parts[:2]:
-            found.append("/".join(parts[:2] if name in parts[1:2] else parts[:1]))
-    return list(dict.fromkeys(found))
+            ids.append("/".join(parts[:2] if name in parts[1:2] else parts[:1]))
+    return list(dict.fromkeys(ids))
 
 
 def _is_peft(m: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Write an adapter as PEFT's own, so that PEFT and its clients load the folder."""
+"""Write the adapter_config.json of PEFT, so that PEFT and its clients load the folder."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def peft_config(
     if why_not(manifest) is not None:
         return None
     patches, prefix = manifest["patches"], manifest["base"]["prefix"]
-    whole = [f"{prefix}{m}" for m, patch in patches.items() if patch["kind"] == "replace"]
+    replaced = [f"{prefix}{m}" for m, patch in patches.items() if patch["kind"] == "replace"]
     patches = {m: patch for m, patch in patches.items() if patch["kind"] != "replace"}
     kind = next(iter(patches.values()))["kind"]
     try:
-        own = _ia3(patches, prefix) if kind == "scale" else _lora(patches, prefix, tensors, kind)
+        options = _ia3(patches, prefix) if kind == "scale" else _lora(patches, prefix, tensors, kind)
     except (LookupError, TypeError, ValueError) as error:
         raise AdapterError(f"the adapter's patches of kind '{kind}' are not whole: {error!r}") from error
     return {
@@ -42,13 +42,13 @@ def peft_config(
         "inference_mode": True,
         "fan_in_fan_out": False,
         "target_modules": [f"{prefix}{m}" for m in patches],
-        "modules_to_save": sorted({*_head_modules(manifest), *whole}) or None,
-        **own,
+        "modules_to_save": sorted({*_head_modules(manifest), *replaced}) or None,
+        **options,
     }
 
 
 def why_not(manifest: Mapping[str, Any]) -> str | None:
-    """Say why PEFT has no adapter such as a manifest tells of, or return None where it has."""
+    """Return why PEFT can't represent the adapter of a manifest, or None where it can."""
     kinds = sorted({patch["kind"] for patch in manifest["patches"].values()})
     if "probe" in manifest:
         return "its head is a probe, which transformers has no class for"
@@ -57,19 +57,19 @@ def why_not(manifest: Mapping[str, Any]) -> str | None:
     if not kinds:
         return "it changes nothing but the head, and PEFT has no such adapter"
     beside = {"replace"} if "" not in manifest["patches"] else set()  # modules that PEFT saves whole, such as norms
-    if len(found := [kind for kind in kinds if kind not in beside]) != 1 or found[0] not in PEFT_TYPES:
-        known = ", ".join(PEFT_TYPES)
-        return f"it is made of patches of kind {', '.join(kinds)}, and only those of one kind of {known} are PEFT's"
-    whole = _head_modules(manifest)
-    tied = next((name for name in manifest.get("tied", ()) if name.startswith(tuple(f"{m}." for m in whole))), None)
+    if len(others := [kind for kind in kinds if kind not in beside]) != 1 or others[0] not in PEFT_TYPES:
+        supported = ", ".join(PEFT_TYPES)
+        return f"it is made of patches of kind {', '.join(kinds)}, and only those of one kind of {supported} are PEFT's"
+    heads = _head_modules(manifest)
+    tied = next((name for name in manifest.get("tied", ()) if name.startswith(tuple(f"{m}." for m in heads))), None)
     return tied and f"its head is new and tied to the base at '{tied}', and PEFT saves heads whole"
 
 
 def _head_modules(manifest: Mapping[str, Any]) -> list[str]:
     """Return the outermost modules of the head, PEFT's `modules_to_save`; some may be children of the base."""
     prefix = manifest["base"]["prefix"]
-    own = [(prefix if name.startswith(prefix) else "", name) for name in manifest["head"]]
-    return sorted({before + name.removeprefix(before).partition(".")[0] for before, name in own})
+    pairs = [(prefix if name.startswith(prefix) else "", name) for name in manifest["head"]]
+    return sorted({before + name.removeprefix(before).partition(".")[0] for before, name in pairs})
 
 
 def _lora(patches: Mapping[str, Any], prefix: str, tensors: Mapping[str, Tensor], kind: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ _SAMPLE = 'Über 1,234.5 naïve CATS don\'t e-mail\t"x_y" (née 東京) — ok?!
 """A text whose token ids are part of a tokenizer's digest: cases, accents, scripts, digits, marks and spaces."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Base:
     """A pretrained transformer without a task head, its tokenizer, and the checkpoint's head tensors.
 
@@ -70,6 +70,9 @@ class Base:
         self.settings = settings_of(self.model.config)
         self.fingerprint = fingerprint(self.settings, self.digests)
         self.tokenizer_digest = _tokenizer_digest(self.tokenizer)
+
+    def __repr__(self) -> str:
+        return f"<Base {self.describe()}>"
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -218,8 +221,6 @@ class Base:
         """Load from `name` the base of a manifest's entry, at its revision and in its quantization."""
         return cls.load(name, revision=entry["revision"], quantization=entry.get("quantization", "no"))
 
-    again = from_manifest
-
     @functools.cached_property
     def is_causal(self) -> bool:
         """Whether a token's output is independent of later tokens, tested on two texts that differ in the last one."""
@@ -269,9 +270,6 @@ class Base:
         """The parent's token ids of each added token."""
         assert self.parent is not None
         return [self.parent.tokenizer(token, add_special_tokens=False)["input_ids"] for token in self.added_tokens]
-
-    def __repr__(self) -> str:
-        return f"<Base {self.describe()}>"
 
     def describe(self) -> str:
         """Return name, architecture and size in one line."""

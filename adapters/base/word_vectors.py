@@ -1,7 +1,7 @@
 """Static word vectors as a base: read word2vec, GloVe and fastText files, and make a small transformers model of them.
 
-A table is word2vec's text or binary form, GloVe's text, or fastText's `.vec`, gzipped or not; which one it is, is told
-from its content. Of a word that stands in a file twice the first row counts. What is no UTF-8 in a word becomes U+FFFD.
+A table is word2vec's text or binary form, GloVe's text, or fastText's `.vec`, gzipped or not; the format is
+inferred from the content. Of a word with several rows, the first is used. Bytes that aren't UTF-8 become U+FFFD.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .word_vector_files import read
 
 PAD, UNK = "<pad>", "<unk>"
 SPELLINGS = {PAD: (PAD, "<PAD>", "[PAD]"), UNK: (UNK, "<UNK>", "[UNK]", "UNK")}
-"""How files spell the rows for padding and for unknown words; the first that is there is taken."""
+"""The spellings of the padding and unknown words in files, in order of preference."""
 
 
 def load(path: str) -> tuple[Any, Any]:
     """Return a table of word vectors as a transformers model, `WordVectors`, and its tokenizer.
 
-    Rows keep their order; a row of zeros for padding and the mean of all rows for unknown words follow where the file
-    has none. Texts are lower-cased where fewer than one word of a hundred has an upper-case letter.
+    Rows are in the file's order; where it has none for them, a row of zeros for padding and the mean of all rows for
+    unknown words are appended. Texts are lower-cased where fewer than one word in a hundred has an upper-case letter.
     Raises `BaseModelError`, with file and line, where the file isn't such a table or is damaged.
     """
     register()
@@ -72,7 +72,7 @@ def _digest(words: Mapping[str, int]) -> str:
 
 
 def _tokenizer(words: dict[str, int], lower: bool) -> Any:
-    """Return a tokenizer of whole words and single punctuation marks that are rows of the table, or else unknown."""
+    """Return a tokenizer into words and single punctuation marks; those without a row are unknown."""
     inner = Tokenizer(models.WordLevel(words, unk_token=UNK))
     inner.normalizer = normalizers.Sequence([normalizers.NFC(), *([normalizers.Lowercase()] if lower else [])])
     inner.pre_tokenizer = pre_tokenizers.Sequence(
@@ -87,7 +87,7 @@ def _tokenizer(words: dict[str, int], lower: bool) -> Any:
 
 
 class WordVectorsConfig(transformers.PretrainedConfig):  # type: ignore[misc]
-    """The size of a table, and which words it is for."""
+    """The size of a table, and a digest of its vocabulary."""
 
     model_type = "word-vectors"
 
@@ -95,7 +95,7 @@ class WordVectorsConfig(transformers.PretrainedConfig):  # type: ignore[misc]
     hidden_size: int = 300
     pad_token_id: int | None = 0
     do_lower_case: bool = False
-    vocabulary: str = ""  # SHA-256 of the words in order, so that a fingerprint tells two tables apart by them
+    vocabulary: str = ""  # SHA-256 of the words in order, so that fingerprints depend on them
     initializer_range: float = 0.02
     classifier_dropout: float = 0.1
 
@@ -103,7 +103,7 @@ class WordVectorsConfig(transformers.PretrainedConfig):  # type: ignore[misc]
 class _PreTrained(transformers.PreTrainedModel):  # type: ignore[misc]
     config_class = WordVectorsConfig
     base_model_prefix = "word_vectors"
-    accepts_loss_kwargs = False  # extra arguments are taken, as other models take them, and have no meaning here
+    accepts_loss_kwargs = False  # forward ignores extra arguments
 
 
 class WordVectors(_PreTrained):
@@ -129,9 +129,9 @@ class WordVectors(_PreTrained):
         Without an `attention_mask`, tokens that aren't `pad_token_id` count.
         """
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give input_ids or inputs_embeds, one of them")
+            raise ValueError("pass either input_ids or inputs_embeds")
         if inputs_embeds is None:
-            inputs_embeds = self.embeddings(input_ids.long())  # type: ignore[union-attr]  # [[]] comes as floats
+            inputs_embeds = self.embeddings(input_ids.long())  # type: ignore[union-attr]  # [[]] is a float tensor
         if attention_mask is None:
             attention_mask = (
                 inputs_embeds.new_ones(inputs_embeds.shape[:2])
@@ -176,12 +176,12 @@ class WordVectorsForSequenceClassification(_PreTrained):
         **_: Any,
     ) -> SequenceClassifierOutput:
         """Return `logits`, (batch, num_labels), and `loss` where there are `labels`, by the config's problem_type."""
-        found = self.word_vectors(input_ids, attention_mask, inputs_embeds, output_hidden_states)
-        logits = self.classifier(self.dropout(found.pooler_output))
+        output = self.word_vectors(input_ids, attention_mask, inputs_embeds, output_hidden_states)
+        logits = self.classifier(self.dropout(output.pooler_output))
         loss = None
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
-        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=found.hidden_states)
+        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=output.hidden_states)
 
 
 class WordVectorsForTokenClassification(_PreTrained):
@@ -204,14 +204,14 @@ class WordVectorsForTokenClassification(_PreTrained):
         **_: Any,
     ) -> TokenClassifierOutput:
         """Return `logits`, (batch, tokens, num_labels), and `loss` where there are `labels`; -100 doesn't count."""
-        found = self.word_vectors(input_ids, attention_mask, inputs_embeds, output_hidden_states)
-        logits = self.classifier(self.dropout(found.last_hidden_state))
+        output = self.word_vectors(input_ids, attention_mask, inputs_embeds, output_hidden_states)
+        logits = self.classifier(self.dropout(output.last_hidden_state))
         loss = None if labels is None else self.loss_function(logits=logits, labels=labels, config=self.config)
-        return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=found.hidden_states)
+        return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=output.hidden_states)
 
 
 def register() -> None:
-    """Make transformers' Auto classes know word vectors; calling it again changes nothing."""
+    """Register word vectors with transformers' Auto classes; repeated calls have no effect."""
     transformers.AutoConfig.register(WordVectorsConfig.model_type, WordVectorsConfig, exist_ok=True)
     for auto, model in (
         (transformers.AutoModel, WordVectors),

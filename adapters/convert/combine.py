@@ -22,7 +22,7 @@ from ..patches.low_rank import LowRank
 
 @dataclass(frozen=True)
 class _Part:
-    """One adapter of a combination, its patches read."""
+    """One adapter of a combination."""
 
     name: str
     adapter: Adapter
@@ -61,7 +61,7 @@ def combine(
     if not adapters:
         raise AdapterError("no adapters to combine; at least one was expected")
     names = names or [f"adapter {i}" for i in range(1, len(adapters) + 1)]
-    parts = [_part(base, name, *given) for name, given in zip(names, adapters, strict=True)]
+    parts = [_part(base, name, *weighted) for name, weighted in zip(names, adapters, strict=True)]
     for part in parts[1:]:
         _check_alike(parts[0], part)
     head = _average(parts)
@@ -72,14 +72,14 @@ def combine(
     first = parts[0].adapter
     with first.attached(base) as model:
         combined = Adapter.make(base, model, patches, head, _about(parts, combination_type, patches))
-    known = parts[0].adapter.manifest["base"]  # by the name that the adapters know it by
-    combined.manifest["base"] |= {key: known[key] for key in ("name", "revision", "hub_id") if key in known}
+    recorded = parts[0].adapter.manifest["base"]  # the name of the base in the adapters
+    combined.manifest["base"] |= {key: recorded[key] for key in ("name", "revision", "hub_id") if key in recorded}
     combined.manifest["parameters"] = sum(tensor.numel() for tensor in combined.tensors.values())
     return combined
 
 
 def _part(base: Base, name: str, adapter: Adapter, weight: float) -> _Part:
-    """Return an adapter as a part of a combination, or raise `AdapterError` where it can't be one."""
+    """Return an adapter as a part of a combination; raises `AdapterError` where it isn't low-rank on this base."""
     if not math.isfinite(weight):
         raise AdapterError(f"'{name}' has the weight {weight}, and a finite number was expected")
     try:
@@ -103,14 +103,14 @@ def _part(base: Base, name: str, adapter: Adapter, weight: float) -> _Part:
 
 
 def _check_alike(first: _Part, other: _Part) -> None:
-    """Raise `AdapterError` where two adapters don't answer in the same way, so that their heads can't be averaged."""
+    """Raise `AdapterError` where two adapters differ in task, labels or head, so that heads can't be averaged."""
     ours, theirs = first.adapter.task, other.adapter.task
     if ours.name != theirs.name:
         raise AdapterError(f"'{first.name}' is for {ours.name}, but '{other.name}' for {theirs.name}")
     if ours.config() != theirs.config():
         raise AdapterError(
-            f"'{first.name}' tells {ours.summary()}, but '{other.name}' {theirs.summary()}; one order of one set of "
-            "labels was expected"
+            f"'{first.name}' has {ours.summary()}, but '{other.name}' {theirs.summary()}; the same labels in the same "
+            "order were expected"
         )
     heads = [{name: tuple(tensor.shape) for name, tensor in part.head.items()} for part in (first, other)]
     if heads[0] != heads[1] or len({part.adapter.manifest.get("untied", False) for part in (first, other)}) > 1:
@@ -122,9 +122,9 @@ def _average(parts: Sequence[_Part]) -> dict[str, Tensor]:
     total = math.fsum(part.weight for part in parts)
     heads = [part.head for part in parts]
     if heads[0] and total <= 0:
-        given = ", ".join(f"{part.weight:g}" for part in parts)
+        weights = ", ".join(f"{part.weight:g}" for part in parts)
         raise AdapterError(
-            f"the weights {given} sum to {total:g}; heads are averaged by them, so more than 0 is needed"
+            f"the weights {weights} sum to {total:g}; heads are averaged by them, so more than 0 is needed"
         )
     return {
         name: _sum([head[name].double() * (part.weight / total) for head, part in zip(heads, parts, strict=True)]).to(t)
@@ -160,8 +160,8 @@ def _linear(module: str, parts: Sequence[_Part], rank: int) -> LowRank:
     patches = [part.patches[module] for part in parts]
     ranks = [p.A.shape[0] for p in patches]
     if len(set(ranks)) > 1:
-        given = ", ".join(f"'{part.name}' has {r}" for part, r in zip(parts, ranks, strict=True))
-        raise AdapterError(f"combination type linear needs one rank, and at '{module}' {given}; cat and svd take any")
+        each = ", ".join(f"'{part.name}' has {r}" for part, r in zip(parts, ranks, strict=True))
+        raise AdapterError(f"combination type linear needs one rank, and at '{module}' {each}; cat and svd take any")
     factors = [part.weight * p.scale for p, part in zip(patches, parts, strict=True)]
     roots = [math.sqrt(abs(factor)) for factor in factors]
     a = [p.A.double() * math.copysign(root, factor) for p, root, factor in zip(patches, roots, factors, strict=True)]
@@ -176,7 +176,7 @@ def _low_rank(like: LowRank, a: Tensor, b: Tensor) -> LowRank:
 
 
 def _about(parts: Sequence[_Part], combination_type: str, patches: Mapping[str, LowRank]) -> dict[str, Any]:
-    """Return what a combination's manifest says beside its patches and head."""
+    """Return the manifest of a combination, apart from patches and head."""
     first, lora = parts[0].adapter.manifest, find_plugin("lora@adapterkit")
     r = max(patch.A.shape[0] for patch in patches.values())
     merged_from = []

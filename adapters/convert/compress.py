@@ -1,4 +1,4 @@
-"""Make an adapter smaller: what it replaces, told as a difference to the base, and measured before and after."""
+"""Compress an adapter: replaced tensors as differences to the base, with metrics before and after."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _SEED = 0
 
 
 class NothingToGain(AdapterError):
-    """An adapter would be no smaller in an encoding."""
+    """An encoding would not make the adapter smaller."""
 
 
 def check_kinds(adapter: Adapter, encoding: str) -> None:
-    """Raise `NothingToGain` where an encoding makes nothing smaller of which an adapter is made."""
+    """Raise `NothingToGain` where an adapter has no patch that an encoding compresses."""
     kinds = {patch["kind"] for patch in adapter.manifest["patches"].values()}
     if encoding == "bf16" or kinds & ({"replace"} | {cls.kind for cls in (Exact, Sign, Factors)}):
         return
@@ -48,7 +48,7 @@ def check_kinds(adapter: Adapter, encoding: str) -> None:
     )
 
 
-def compress(
+def compress_and_measure(
     base: Base,
     adapter: Adapter,
     encoding: str,
@@ -57,39 +57,39 @@ def compress(
     about: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
 ) -> Adapter:
-    """Return an adapter in an encoding, measured on its validation and test rows, those there are, before and after.
+    """Return an adapter in an encoding, with metrics on validation and test rows before and after.
 
-    Metrics and sizes of both are in the manifest, under `encoding`; `about` goes there, too. `splits["train"]` is what
-    1bit is fitted on. Raises `NothingToGain`.
+    The manifest has metrics and sizes of both under `encoding`, with the fields of `about`. 1bit is fitted on
+    `splits["train"]`. Raises `NothingToGain`.
     """
     watch = watch or Watch()
-    encoded = encode(base, adapter, encoding, splits["train"] if encoding == "1bit" else None, watch=watch)
-    found = {}
-    for when, one in (("before", adapter), ("after", encoded)):
+    compressed = compress(base, adapter, encoding, splits["train"] if encoding == "1bit" else None, watch=watch)
+    measured = {}
+    for when, one in (("before", adapter), ("after", compressed)):
         metrics = {
             split: metrics_plain(evaluate(base, one, splits[split], watch=watch).metrics)
             for split in ("validation", "test")
             if split in splits
         }
-        found[when] = {"bytes": len(one.files()[TENSORS]), "metrics": metrics}
-    stated = {"name": encoding, **found, **(about or {})}
-    manifest = {**encoded.manifest, "encoding": stated, "metrics": found["after"]["metrics"]}
-    watch.note("encoded", f"as {encoding}: {_told(found, adapter.task.best)}")
-    return Adapter(manifest, encoded.tensors)
+        measured[when] = {"bytes": len(one.files()[TENSORS]), "metrics": metrics}
+    stated = {"name": encoding, **measured, **(about or {})}
+    manifest = {**compressed.manifest, "encoding": stated, "metrics": measured["after"]["metrics"]}
+    watch.note("encoded", f"as {encoding}: {_summary(measured, adapter.task.best)}")
+    return Adapter(manifest, compressed.tensors)
 
 
-def _told(found: Mapping[str, Any], best: str) -> str:
-    """Say what an encoding took: bytes and the metric that counts, before and after."""
-    split, measured = list(found["after"]["metrics"].items())[-1]
-    best = best if best in measured else next(iter(measured))
-    each = (f"{f['bytes']:,} bytes and {best} {f['metrics'][split][best]:.4f} {when}" for when, f in found.items())
+def _summary(measured: Mapping[str, Any], best: str) -> str:
+    """Return bytes and the deciding metric before and after, in one line."""
+    split, metrics = list(measured["after"]["metrics"].items())[-1]
+    best = best if best in metrics else next(iter(metrics))
+    each = (f"{f['bytes']:,} bytes and {best} {f['metrics'][split][best]:.4f} {when}" for when, f in measured.items())
     return f"{', '.join(each)} ({split})"
 
 
-def encode(
+def compress(
     base: Base, adapter: Adapter, encoding: str, rows: Dataset | None = None, *, watch: Watch | None = None
 ) -> Adapter:
-    """Return an adapter in an encoding; 1bit's scales are fitted on labelled `rows`, where they are given.
+    """Return an adapter in an encoding; 1bit's scales are fitted on labelled `rows`, if any.
 
     Raises `NothingToGain`, and `AdapterError` where the adapter belongs to another base.
     """
@@ -98,58 +98,58 @@ def encode(
     adapter.check_base(base)
     base = adapter.on(base)
     with base.held():
-        whole = adapter.decoded(base)
+        decoded = adapter.decoded(base)
         if encoding == "bf16":
-            tensors = {n: t.bfloat16() if t.is_floating_point() else t for n, t in whole.tensors.items()}
-            encoded = Adapter(whole.manifest, tensors)
+            tensors = {n: t.bfloat16() if t.is_floating_point() else t for n, t in decoded.tensors.items()}
+            compressed = Adapter(decoded.manifest, tensors)
         else:
-            encoded = whole.patched(_encoded(base, whole.patches(base), encoding))
-    before, after = (sum(t.nbytes for t in one.tensors.values()) for one in (whole, encoded))
+            compressed = decoded.patched(_compressed(base, decoded.patches(base), encoding))
+    before, after = (sum(t.nbytes for t in one.tensors.values()) for one in (decoded, compressed))
     if after >= before:
         raise NothingToGain(f"nothing to compress as {encoding}: {before:,} bytes of tensors would become {after:,}")
     if encoding == "1bit" and rows is not None:
-        encoded = fit_scales(base, whole, encoded, rows, watch=watch)
-    return encoded
+        compressed = fit_scales(base, decoded, compressed, rows, watch=watch)
+    return compressed
 
 
-def _encoded(base: Base, patches: Mapping[str, Patch], encoding: str) -> dict[str, Patch]:
-    """Return patches with the replaced ones among them encoded."""
+def _compressed(base: Base, patches: Mapping[str, Patch], encoding: str) -> dict[str, Patch]:
+    """Return patches, with replaced tensors compressed."""
     kind, _, rank = encoding.partition(":")
     alone = _used_elsewhere(base) if kind == "rank" else set()
-    found: dict[str, Patch] = {}
-    for where, patch in patches.items():
-        module = base.model.get_submodule(where)
+    result: dict[str, Patch] = {}
+    for name, patch in patches.items():
+        module = base.model.get_submodule(name)
         if not isinstance(patch, Replace):
-            found[where] = patch
+            result[name] = patch
         elif kind != "rank":
             cls: type[Encoded] = Exact if kind == "exact" else Sign
-            found[where] = cls.encode(patch.replaced, module)
+            result[name] = cls.compress(patch.replaced, module)
         else:
-            found[where] = _low_rank(patch, module, int(rank), map_only=where not in alone)
-    return found
+            result[name] = _low_rank(patch, module, int(rank), map_only=name not in alone)
+    return result
 
 
 def _low_rank(patch: Replace, module: nn.Module, rank: int, *, map_only: bool) -> Patch:
-    """Return a replaced linear map as a low-rank update, and what isn't one as factors of its rows."""
+    """Return a replaced linear map as a low-rank update, and any other replaced tensor as factors of its rows."""
     weight = patch.replaced.get("weight")
     linear = isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
     others = set(patch.replaced) - {"weight"}
     if weight is None or not linear or not map_only or others - {"bias"}:
-        made = Factors.encode(patch.replaced, module, rank=rank)
-        return made if any("." in name for name in made.tensors()) else Replace(patch.replaced)
-    own = module.get_parameter("weight").detach().cpu()
-    delta = weight.detach().cpu().double() - own.double()
+        compressed = Factors.compress(patch.replaced, module, rank=rank)
+        return compressed if any("." in name for name in compressed.tensors()) else Replace(patch.replaced)
+    base_values = module.get_parameter("weight").detach().cpu()
+    delta = weight.detach().cpu().double() - base_values.double()
     left, right = factors(delta if isinstance(module, nn.Linear) else delta.mT, rank)  # a Conv1D's is (inputs, outputs)
     bias = patch.replaced.get("bias")
     added = None if bias is None else bias.detach().cpu() - module.get_parameter("bias").detach().cpu()
-    low_rank = LowRank(right.to(own.dtype), left.to(own.dtype), 1.0, added)
+    low_rank = LowRank(right.to(base_values.dtype), left.to(base_values.dtype), 1.0, added)
     if sum(t.numel() for t in low_rank.tensors().values()) >= weight.numel():
         return Replace(patch.replaced)
     return low_rank
 
 
 def _used_elsewhere(base: Base) -> set[str]:
-    """Return the modules whose parameters others use, too, so that an update of their output wouldn't be the same."""
+    """Return the modules whose parameters are used elsewhere, so that changing their output isn't equivalent."""
     users = Counter(id(p) for module in base.model.modules() for p in module.parameters(recurse=False))
     past = {name.rpartition(".")[0] for name in trace(base.model).read_outside}
     tied = {
@@ -162,29 +162,29 @@ def _used_elsewhere(base: Base) -> set[str]:
 
 @dataclass
 class _Moved:
-    """A parameter of the base that moves by signs and scales."""
+    """A parameter of the base that is changed by signs and scales."""
 
     parameter: nn.Parameter
-    own: Tensor  # the base's values
-    target: Tensor  # those of the adapter that wasn't encoded
+    base_values: Tensor
+    target: Tensor  # of the uncompressed adapter
     mask: Tensor | None  # rows that move
     signs: Tensor  # (rows that move, features)
     scale: Tensor  # (rows that move,)
     factor: nn.Parameter  # times which it is used, (rows that move,)
 
     def use(self) -> None:
-        """Put the values that signs and scales make into the base."""
-        moved = signed(self._rows(self.own), self.signs, self.scale * self.factor.detach())
+        """Set the base's parameter to the values of signs and scales."""
+        moved = signed(self._rows(self.base_values), self.signs, self.scale * self.factor.detach())
         if self.mask is None:
             self.parameter.data = moved
             return
-        values = self.own.clone()
+        values = self.base_values.clone()
         values[self.mask] = moved
         self.parameter.data = values
 
     def collect(self) -> None:
-        """Turn the gradient of the parameter into that of the factors."""
-        if self.parameter.grad is None:  # nothing that the task asks of the base uses it
+        """Convert the gradient of the parameter to that of the factors."""
+        if self.parameter.grad is None:  # the task's outputs don't depend on it
             return
         self.factor.grad = (self._rows(self.parameter.grad).float() * self.signs).sum(1) * self.scale
         self.parameter.grad = None
@@ -193,18 +193,20 @@ class _Moved:
         return values if self.mask is None else values[self.mask]
 
 
-def fit_scales(base: Base, adapter: Adapter, encoded: Adapter, rows: Dataset, *, watch: Watch | None = None) -> Adapter:
-    """Return `encoded` with scales by which its logits are nearest to those of `adapter`, by squares, on `rows`."""
+def fit_scales(
+    base: Base, adapter: Adapter, compressed: Adapter, rows: Dataset, *, watch: Watch | None = None
+) -> Adapter:
+    """Return `compressed` with the scales that minimise the squared error of its logits to those of `adapter`."""
     watch, task = watch or Watch(), adapter.task
     few = rows.select(sorted(random.Random(_SEED).sample(range(len(rows)), min(len(rows), _STEPS * _ROWS))))
     data = features_of(task, few, base, labelled=True)
     with base.held():
-        own = {name: p.detach() for name, p in base.model.named_parameters()}
-        patches = encoded.patches(base)
+        base_values = {name: p.detach() for name, p in base.model.named_parameters()}
+        patches = compressed.patches(base)
     with adapter.attached(base) as model:
         feed = Feed(data, task.collate(base.tokenizer, model))
         moved = {
-            (m, n): found for m, p in patches.items() if isinstance(p, Sign) for n, found in _moved(base, m, p, own)
+            (m, n): one for m, p in patches.items() if isinstance(p, Sign) for n, one in _moved(base, m, p, base_values)
         }
         first, last = _fit(model, feed, list(moved.values()), watch)
     watch.note("scales", f"fitted on {len(few):,} rows: squared error of logits {first:.4g}, then {last:.4g}")
@@ -212,17 +214,20 @@ def fit_scales(base: Base, adapter: Adapter, encoded: Adapter, rows: Dataset, *,
         patch = patches[module]
         stored = {**patch.tensors(), f"{name}.scale": (one.scale * one.factor.detach()).cpu()}
         patches[module] = replace(patch, stored=stored)  # type: ignore[type-var]
-    return encoded.patched(patches)
+    return compressed.patched(patches)
 
 
-def _moved(base: Base, module: str, patch: Sign, own: Mapping[str, Tensor]) -> Iterator[tuple[str, _Moved]]:
+def _moved(base: Base, module: str, patch: Sign, base_values: Mapping[str, Tensor]) -> Iterator[tuple[str, _Moved]]:
     for name in [key.removesuffix(".sign") for key in patch.stored if key.endswith(".sign")]:
         p = base.model.get_submodule(module).get_parameter(name)
         mask, stored = patch.mask(name, p), patch.stored
         scale = stored[f"{name}.scale"].to(p.device)
-        found = signs(stored[f"{name}.sign"], p.shape[1]).to(p.device)
+        directions = signs(stored[f"{name}.sign"], p.shape[1]).to(p.device)
         start = nn.Parameter(torch.ones_like(scale))
-        yield name, _Moved(p, own[f"{module}.{name}" if module else name], p.data, mask, found, scale, start)
+        yield (
+            name,
+            _Moved(p, base_values[f"{module}.{name}" if module else name], p.data, mask, directions, scale, start),
+        )
 
 
 def _fit(model: Any, feed: Feed, moved: list[_Moved], watch: Watch) -> tuple[float, float]:
@@ -243,7 +248,9 @@ def _fit(model: Any, feed: Feed, moved: list[_Moved], watch: Watch) -> tuple[flo
                     wanted = _logits(model, batch)
                 for one in moved:
                     one.use()
-                error = torch.stack([_apart(said, wanted[k], batch) for k, said in _logits(model, batch).items()]).sum()
+                error = torch.stack(
+                    [_squared_error(logits, wanted[k], batch) for k, logits in _logits(model, batch).items()]
+                ).sum()
                 torch.autograd.backward(error)
                 for one in moved:
                     one.collect()
@@ -260,14 +267,14 @@ def _fit(model: Any, feed: Feed, moved: list[_Moved], watch: Watch) -> tuple[flo
 
 
 def _logits(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what a task's model says, by name: `logits`, or `start_logits` and `end_logits`."""
-    said = model(**batch)
-    return {name: value.float() for name, value in said.items() if name.endswith("logits")}
+    """Return the logits of a task's model by name: `logits`, or `start_logits` and `end_logits`."""
+    outputs = model(**batch)
+    return {name: value.float() for name, value in outputs.items() if name.endswith("logits")}
 
 
-def _apart(said: Tensor, wanted: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """Return the mean squared difference of logits, where tokens have labels of those alone that count."""
+def _squared_error(logits: Tensor, wanted: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return the mean squared difference of logits, for labelled tokens only where labels are per token."""
     labels = batch.get("labels")
-    if labels is not None and labels.ndim >= 2 and labels.shape == said.shape[:-1]:
-        said, wanted = said[labels != -100], wanted[labels != -100]
-    return nn.functional.mse_loss(said, wanted)
+    if labels is not None and labels.ndim >= 2 and labels.shape == logits.shape[:-1]:
+        logits, wanted = logits[labels != -100], wanted[labels != -100]
+    return nn.functional.mse_loss(logits, wanted)

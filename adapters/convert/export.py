@@ -20,7 +20,7 @@ CAUSAL = "AutoModelForCausalLM"
 
 
 def check(adapter: Adapter, form: str) -> None:
-    """Raise `AdapterError` where an adapter can't be written in a form, as far as its manifest tells."""
+    """Raise `AdapterError` where the manifest shows that an adapter can't be written in a form."""
     check_head(adapter, plain=form != "peft")
     if form == "peft" and (why := why_not(adapter.manifest)) is not None:
         raise AdapterError(f"PEFT can't have this adapter: {why}; --format merged writes a plain model")
@@ -34,8 +34,8 @@ def check(adapter: Adapter, form: str) -> None:
                 "writes a plain model"
             )
         if kind not in GGUF_CONFIG_MAPPING:
-            known = ", ".join(sorted(set(GGUF_CONFIG_MAPPING) - {"general", "tokenizer"}))
-            raise AdapterError(f"no GGUF of a '{kind}' model is known to transformers; of these there are: {known}")
+            supported = ", ".join(sorted(set(GGUF_CONFIG_MAPPING) - {"general", "tokenizer"}))
+            raise AdapterError(f"no GGUF of a '{kind}' model is known to transformers; supported: {supported}")
 
 
 def write_peft(adapter: Adapter, folder: str | os.PathLike[str], *, base: str | None = None) -> Path:

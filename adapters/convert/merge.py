@@ -1,4 +1,4 @@
-"""Fold an adapter into a model that needs no adapterkit, and add low-rank adapters up to one."""
+"""Fold an adapter into a plain model that needs no adapterkit."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def check_head(adapter: Adapter, *, plain: bool = True) -> None:
 def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
     """Write the adapter's model as a plain transformers checkpoint into `folder`, with its tokenizer; return where.
 
-    `getattr(transformers, adapter.task.auto_class).from_pretrained(folder)` then says what the attached adapter says;
-    replaced tensors are the adapter's to the bit, updates are rounded once to the base's dtype. What was written is
-    read again and compared before it takes its place. Raises `AdapterError` where `folder` is there and not empty, a
-    patch can't be folded, or the base isn't the adapter's or no architecture of transformers.
+    `getattr(transformers, adapter.task.auto_class).from_pretrained(folder)` then computes what the attached adapter
+    does; replaced tensors are the adapter's to the bit, updates are rounded once to the base's dtype. The files are
+    read again and compared before they are moved to `folder`. Raises `AdapterError` where `folder` isn't empty, a patch
+    can't be folded, or the base isn't the adapter's or of no architecture of transformers.
     """
     place = check_folder(folder)
     check_head(adapter)
@@ -73,7 +73,7 @@ def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:
-    """Return the whole path of a folder that can be written: one that isn't there yet, or is empty.
+    """Return the absolute path of a folder that is missing or empty.
 
     Raises `AdapterError` for any other.
     """
@@ -81,48 +81,49 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
     if place == Path.cwd():
         raise AdapterError(f"'{folder}' is the folder you are in; give one that isn't there yet")
     try:
-        there = sorted(file.name for file in place.iterdir())
+        names = sorted(file.name for file in place.iterdir())
     except FileNotFoundError:
         return place
     except OSError as error:
         raise AdapterError(f"'{folder}' can't be a folder for the model: {error.strerror}") from error
-    if there:
-        raise AdapterError(f"'{folder}' is there already and holds {', '.join(there[:6])}; give one that is empty")
+    if names:
+        raise AdapterError(f"'{folder}' is there already and holds {', '.join(names[:6])}; give one that is empty")
     return place
 
 
 def _folded(base: Base, patches: Mapping[str, Patch]) -> dict[int, Tensor]:
     """Return the tensors with which the base alone computes what it computes patched, by their parameters' ids."""
     folded: dict[int, Tensor] = {}
-    for where, patch in patches.items():
-        module = base.model.get_submodule(where)
+    for path, patch in patches.items():
+        module = base.model.get_submodule(path)
         tensors = patch.fold(module)
         if tensors is None:
             raise AdapterError(
-                f"'{where}': a patch of kind '{patch.kind}' can't be folded into a {type(module).__name__}, "
+                f"'{path}': a patch of kind '{patch.kind}' can't be folded into a {type(module).__name__}, "
                 "so there is no plain model of this adapter"
             )
-        own = dict(module.named_parameters(recurse=False))
+        parameters = dict(module.named_parameters(recurse=False))
         for name, tensor in tensors.items():
-            if name not in own or own[name].shape != tensor.shape:
+            if name not in parameters or parameters[name].shape != tensor.shape:
                 raise AdapterError(
-                    f"'{where}': a patch of kind '{patch.kind}' folds to '{name}' {tuple(tensor.shape)}; a "
-                    f"{type(module).__name__} has {', '.join(f'{n} {tuple(p.shape)}' for n, p in own.items())}"
+                    f"'{path}': a patch of kind '{patch.kind}' folds to '{name}' {tuple(tensor.shape)}; a "
+                    f"{type(module).__name__} has {', '.join(f'{n} {tuple(p.shape)}' for n, p in parameters.items())}"
                 )
-            folded[id(own[name])] = tensor.to(device=own[name].device, dtype=own[name].dtype)
+            current = parameters[name]
+            folded[id(current)] = tensor.to(device=current.device, dtype=current.dtype)
     return folded
 
 
 def _check_untied(model: Any, base: Base, patches: Mapping[str, Patch], folded: Mapping[int, Tensor]) -> None:
     """Raise `AdapterError` where folding a patch of one module would change another, whose tensor is the same."""
     users = Counter(id(p) for module in model.modules() for p in module.parameters(recurse=False))
-    for where, patch in patches.items():
+    for path, patch in patches.items():
         if isinstance(patch, Replace):  # what it replaces is replaced wherever it is tied
             continue
-        for name, p in base.model.get_submodule(where).named_parameters(recurse=False):
+        for name, p in base.model.get_submodule(path).named_parameters(recurse=False):
             if id(p) in folded and users[id(p)] > 1:
                 raise AdapterError(
-                    f"'{where}': its {name} is tied to another module's, which folding a patch of kind '{patch.kind}' "
+                    f"'{path}': its {name} is tied to another module's, which folding a patch of kind '{patch.kind}' "
                     "would change, too, so there is no plain model of this adapter"
                 )
 
@@ -142,11 +143,11 @@ def _write(base: Base, model: Any, state: Mapping[str, Tensor], folder: Path) ->
     """Write config, tensors and tokenizer of a task model, and the base's own settings for generation."""
     model.save_pretrained(folder, state_dict=dict(state))
     for name in [SENTENCEPIECE, *([GENERATION] if model.can_generate() else [])]:
-        own = cached_file(
+        source = cached_file(
             base.path, name, revision=base.revision or "main", _raise_exceptions_for_missing_entries=False
         )
-        if own is not None:
-            shutil.copyfile(own, folder / name)
+        if source is not None:
+            shutil.copyfile(source, folder / name)
     tokenizer = copy.deepcopy(base.tokenizer)
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:  # as no use has left it
         backend.no_truncation()
@@ -164,7 +165,7 @@ def _check_written(base: Base, auto_class: str, state: Mapping[str, Tensor], fol
     if differ:
         raise AdapterError(
             f"transformers doesn't read a {type(model).__name__} of '{base.name}' as it writes it: {len(differ)} "
-            f"tensors differ, first '{differ[0]}'; nothing was kept"
+            f"tensors differ, first '{differ[0]}'; nothing was written"
         )
 
 

@@ -1,4 +1,4 @@
-"""Take in an adapter that PEFT made, and compare what it computes with what PEFT computes before it is registered."""
+"""Import an adapter from PEFT, after comparing its logits with PEFT's."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def base_of(folder: PeftFolder, base: str | None) -> Base:
     """
     name = base or folder.config.get("base_model_name_or_path")
     if not name:
-        raise AdapterError(f"'{folder.source}' doesn't say which base it is for; give --base")
+        raise AdapterError(f"'{folder.source}' names no base; set --base")
     revision = None if base else folder.config.get("revision")
     return Base.load(name if revision else known_as(name), revision=revision)
 
@@ -63,11 +63,11 @@ def imported(folder: PeftFolder, base: Base, task: type[Task], options: Mapping[
     if isinstance(base.model.config, WordVectorsConfig):
         raise AdapterError(f"base '{base.name}' is word vectors, and PEFT's adapters are for transformers")
     with base.held():
-        made = _task(folder, base, task, options or {})
-        untied = _untied(folder, base, made)
-        model = _model(base, made, untied)
-        patches, head = _taken(folder, base, model)
-        adapter = Adapter.make(base, model, patches, head, {**_about(folder, made), "untied": untied})
+        fitted = _task(folder, base, task, options or {})
+        untied = _untied(folder, base, fitted)
+        model = _model(base, fitted, untied)
+        patches, head = _read_parts(folder, base, model)
+        adapter = Adapter.make(base, model, patches, head, {**_about(folder, fitted), "untied": untied})
     adapter.manifest["parameters"] = sum(tensor.numel() for tensor in adapter.tensors.values())
     check_equal(folder, base, adapter)
     return adapter
@@ -80,10 +80,10 @@ def _model(base: Base, task: Task, untied: bool) -> Any:
 
 def _task(folder: PeftFolder, base: Base, task: type[Task], options: Mapping[str, Any]) -> Task:
     """Return the task with its columns, and with as many labels as the head has outputs."""
-    given = build(task, options)
-    named = [v for key, v in plain(given).items() if key.endswith("column_name") and v]
+    built = build(task, options)
+    named = [v for key, v in plain(built).items() if key.endswith("column_name") and v]
     columns = [name for value in named for name in ([value] if isinstance(value, str) else value)]
-    fitted = given.with_columns([*columns, *task.default_columns()])
+    fitted = built.with_columns([*columns, *task.default_columns()])
     try:
         return fitted.matching_head(lambda: _outputs(folder, base, task.auto_class), base.model.config.id2label)
     except AdapterError as error:
@@ -93,34 +93,34 @@ def _task(folder: PeftFolder, base: Base, task: type[Task], options: Mapping[str
 
 
 def _outputs(folder: PeftFolder, base: Base, auto_class: str) -> int:
-    """Return how many labels a head tells apart: the size of what changes its size with their number."""
+    """Return the number of labels of a head: the size of the tensors that depend on it."""
     shapes = []
     for count in (2, 3):
         with torch.random.fork_rng(devices=[]):
             model = base.task_model(auto_class, num_labels=count)
         shapes.append({name: p.shape for name, p in model.named_parameters() if name in set(base.head_names(model))})
     by_labels = [name for name, shape in shapes[0].items() if shape != shapes[1][name]]
-    found = {len(folder.tensors[key]) for name in by_labels if (key := f"{KEY_PREFIX}{name}") in folder.tensors}
-    if len(found) != 1:
+    counts = {len(folder.tensors[key]) for name in by_labels if (key := f"{KEY_PREFIX}{name}") in folder.tensors}
+    if len(counts) != 1:
         raise AdapterError(
             f"'{folder.source}' holds no head for {auto_class}, which has {', '.join(sorted(shapes[0]))}; it was made "
             f"without modules_to_save={','.join(sorted({name.partition('.')[0] for name in shapes[0]}))}, or for "
             "another task: give --task"
         )
-    return found.pop()
+    return counts.pop()
 
 
 def _untied(folder: PeftFolder, base: Base, task: Task) -> bool:
-    """Tell whether output embeddings that are tied to the base's input embeddings have values of their own here."""
+    """Return whether output embeddings that the base ties to its input embeddings have separate values here."""
     tied = base.tied_names(_model(base, task, False))
     return any(f"{KEY_PREFIX}{name}" in folder.tensors for name in tied)
 
 
-def _taken(folder: PeftFolder, base: Base, model: Any) -> tuple[dict[str, Patch], dict[str, Tensor]]:
+def _read_parts(folder: PeftFolder, base: Base, model: Any) -> tuple[dict[str, Patch], dict[str, Tensor]]:
     """Return the patches by module of the base, and the head's tensors by name in `model`."""
     prefix, names = base.prefix(model), {id(p): n for n, p in reversed(list(model.named_parameters()))}
     heads = set(base.head_names(model))
-    own = {n: names[id(p)] for n, p in model.named_parameters(remove_duplicate=False) if names[id(p)] in heads}
+    aliases = {n: names[id(p)] for n, p in model.named_parameters(remove_duplicate=False) if names[id(p)] in heads}
     updates: dict[str, dict[str, Tensor]] = {}
     replaced: dict[str, Tensor] = {}
     head: dict[str, Tensor] = {}
@@ -129,8 +129,8 @@ def _taken(folder: PeftFolder, base: Base, model: Any) -> tuple[dict[str, Patch]
         part = next((p for p in (*_PARTS, _BASE_BIAS) if name.endswith(f".{p}")), None)
         if part is not None:
             updates.setdefault(name.removesuffix(f".{part}"), {})[part] = tensor
-        elif name in own:
-            head[own[name]] = tensor.to(base.model.dtype)
+        elif name in aliases:
+            head[aliases[name]] = tensor.to(base.model.dtype)
         else:
             replaced[name.removeprefix(prefix)] = tensor
     patches = _replaced(folder, base, replaced)
@@ -149,45 +149,45 @@ def _taken(folder: PeftFolder, base: Base, model: Any) -> tuple[dict[str, Patch]
 
 def _replaced(folder: PeftFolder, base: Base, tensors: Mapping[str, Tensor]) -> dict[str, Patch]:
     """Return tensors that stand in the place of the base's own as patches; those that are the base's are left out."""
-    own, places = dict(base.model.named_parameters(remove_duplicate=False)), owners(base.model)
-    found: dict[str, dict[str, Tensor]] = {}
+    parameters, places = dict(base.model.named_parameters(remove_duplicate=False)), owners(base.model)
+    changed: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if name not in own:
+        if name not in parameters:
             raise AdapterError(
                 f"'{folder.source}': '{name}' has no place in a {type(base.model).__name__} or its head; it is for "
                 "another base or another task, or of a kind of adapter that can't be taken in"
             )
-        if tensor.shape != own[name].shape:
+        if tensor.shape != parameters[name].shape:
             raise AdapterError(
                 f"'{folder.source}': '{name}' is {tuple(tensor.shape)}, but that of base '{base.name}' "
-                f"{tuple(own[name].shape)}"
+                f"{tuple(parameters[name].shape)}"
             )
-        values = tensor.to(own[name].dtype)
-        if not torch.equal(values, own[name].cpu()):
+        values = tensor.to(parameters[name].dtype)
+        if not torch.equal(values, parameters[name].cpu()):
             module, part = places[name]
-            found.setdefault(module, {})[part] = values
+            changed.setdefault(module, {})[part] = values
     replace = patch_class("replace")
-    return {module: replace.load(parts, {}, base.model.get_submodule(module)) for module, parts in found.items()}
+    return {module: replace.load(parts, {}, base.model.get_submodule(module)) for module, parts in changed.items()}
 
 
 def _update(folder: PeftFolder, base: Base, full: str, module: str, parts: dict[str, Tensor]) -> Patch:
     """Return what PEFT put beside a module, called `full` in the task's model, as a patch of it."""
     try:
-        own = base.model.get_submodule(module)
+        patched = base.model.get_submodule(module)
     except AttributeError:
         raise AdapterError(
             f"'{folder.source}' changes a module '{full}', which base '{base.name}' doesn't have; of a head, only what "
-            "modules_to_save keeps whole is taken in"
+            "modules_to_save holds is imported"
         ) from None
     try:
         if "ia3_l" in parts:
             of = "inputs" if len(parts["ia3_l"]) == 1 else "outputs"
-            return patch_class("scale").load(parts, {"of": of}, own)
+            return patch_class("scale").load(parts, {"of": of}, patched)
         options = {"scale": _scale(folder.config, full, parts)}
         if (bias := parts.pop(_BASE_BIAS, None)) is not None:
-            parts |= _as_added(bias, own, options["scale"], parts.get("lora_B.bias"))
+            parts |= _as_added(bias, patched, options["scale"], parts.get("lora_B.bias"))
         kind = "dora" if "lora_magnitude_vector" in parts else "low-rank"
-        return patch_class(kind).load({name: t.contiguous() for name, t in parts.items()}, options, own)
+        return patch_class(kind).load({name: t.contiguous() for name, t in parts.items()}, options, patched)
     except AdapterError as error:
         raise AdapterError(f"'{folder.source}': {module}: {error}") from error
 
@@ -201,24 +201,24 @@ def _scale(config: Mapping[str, Any], full: str, parts: Mapping[str, Tensor]) ->
 
 def _as_added(bias: Tensor, module: nn.Module, scale: float, added: Tensor | None) -> dict[str, Tensor]:
     """Return a module's own bias, trained, as the bias of its update: what it differs by from the base's."""
-    own = module.get_parameter("bias").detach().cpu()
-    if bias.shape != own.shape:
-        raise AdapterError(f"its bias is {tuple(bias.shape)}, but the base's {tuple(own.shape)}")
-    moved = (bias.double() - own.double()) / scale
+    original = module.get_parameter("bias").detach().cpu()
+    if bias.shape != original.shape:
+        raise AdapterError(f"its bias is {tuple(bias.shape)}, but the base's {tuple(original.shape)}")
+    moved = (bias.double() - original.double()) / scale
     moved = moved if added is None else moved + added.double()
-    return {"lora_B.bias": moved.to(own.dtype)} if bool(moved.any()) else {}
+    return {"lora_B.bias": moved.to(original.dtype)} if bool(moved.any()) else {}
 
 
 def _about(folder: PeftFolder, task: Task) -> dict[str, Any]:
-    """Return what the manifest says beside patches and head."""
-    kept = ("r", "lora_alpha", "use_rslora", "use_dora")
+    """Return the manifest, apart from patches and head."""
+    recorded = ("r", "lora_alpha", "use_rslora", "use_dora")
     return {
         "task": {"name": task.name, "options": plain(task)},
         "strategy": {
             "name": str(folder.config["peft_type"]).lower(),
             "distribution": "peft",
             "version": folder.version,
-            "options": {key: folder.config[key] for key in kept if folder.config.get(key)},
+            "options": {key: folder.config[key] for key in recorded if folder.config.get(key)},
         },
         "training": {},
         "data": {"name": None, "splits": {}},

@@ -1,4 +1,4 @@
-"""Compare what an adapter that was taken in computes with what PEFT computes, on a copy of the base."""
+"""Compare the logits of an imported adapter with those of PEFT on a copy of the base."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ..tasks import Task
 from .peft_reader import PeftFolder
 
 NEAR = 100
-"""How many roundings the largest logit may be apart from PEFT's."""
+"""The largest difference to PEFT's logits, in roundings of the largest logit."""
 
 
 def check_equal(folder: PeftFolder, base: Base, adapter: Adapter) -> None:
-    """Raise `AdapterError` where the adapter doesn't say what PEFT says on a copy of the base."""
+    """Raise `AdapterError` where the adapter's logits differ from PEFT's on a copy of the base."""
     batch = _some_rows(base, adapter.task)
     with adapter.attached(base) as model:
-        ours = _said(model, batch)
-    theirs = _said(_peft_model(folder, base, adapter.task), batch)
+        ours = _logits(model, batch)
+    theirs = _logits(_peft_model(folder, base, adapter.task), batch)
     largest = max(float(t.abs().max()) for t in theirs.values())
     apart = max(float((ours[key] - theirs[key]).abs().max()) for key in theirs)
     if not apart <= NEAR * torch.finfo(base.model.dtype).eps * max(1.0, largest):  # a NaN is no less
@@ -51,14 +51,14 @@ def _some_rows(base: Base, task: Task) -> dict[str, Tensor]:
     return {key: value.to(device) for key, value in batch.items() if isinstance(value, Tensor)}
 
 
-def _said(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _logits(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     with torch.inference_mode():
-        found = model(**batch)
-    return {key: value.float().cpu() for key, value in found.items() if key.endswith("logits")}
+        outputs = model(**batch)
+    return {key: value.float().cpu() for key, value in outputs.items() if key.endswith("logits")}
 
 
 def _peft_model(folder: PeftFolder, base: Base, task: Task) -> Any:
-    """Return PEFT's own model of a folder on a copy of the base, made of what was checked and of nothing else.
+    """Return PEFT's own model of a folder on a copy of the base, built only from what was checked.
 
     Raises `AdapterError` where PEFT doesn't take it.
     """

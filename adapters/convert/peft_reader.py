@@ -46,14 +46,14 @@ _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     },
     "IA3": {**_SHARED, "feedforward_modules": _NAMES},
 }
-"""The fields that say what an adapter computes, and what they may be."""
+"""The fields that determine what an adapter computes, and their types."""
 
 _OF_TRAINING = {
     *("auto_mapping", "peft_version", "inference_mode", "lora_dropout", "init_lora_weights", "init_ia3_weights"),
     *("megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size"),
     *("ensure_weight_tying", "runtime_config"),
 }
-"""The fields that say nothing of what a trained adapter computes."""
+"""The fields without effect on what a trained adapter computes."""
 
 _CHANGES_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 """Ways of initialising that take something from the base's weights, so that the adapter isn't one of that base."""
@@ -63,7 +63,7 @@ _REPEATS, _REPEATED_GROUP = re.compile(r"[*+{]"), re.compile(r"\)[*+{]")
 
 @dataclass(frozen=True)
 class PeftFolder:
-    """What a PEFT folder holds: the fields of its config that say what it computes, and its tensors by name."""
+    """A PEFT folder: the fields of its config that determine what it computes, and its tensors by name."""
 
     source: str  # as the user gave it
     config: Mapping[str, Any]
@@ -97,8 +97,8 @@ class PeftFolder:
             raise AdapterError(f"'{path}' holds no tensor")
         if config.get("bias", "none") != "none":  # which stores a head's biases twice more
             tensors = {k: t for k, t in tensors.items() if not {"original_module", "modules_to_save"} & {*k.split(".")}}
-        known = {key: value for key, value in config.items() if key in _FIELDS[config["peft_type"]]}
-        return cls(source, known, str(config.get("peft_version") or "?"), tensors, sha256(data))
+        used = {key: value for key, value in config.items() if key in _FIELDS[config["peft_type"]]}
+        return cls(source, used, str(config.get("peft_version") or "?"), tensors, sha256(data))
 
 
 def _downloaded(source: str, revision: str | None) -> Path:
@@ -122,8 +122,8 @@ def _config(path: Path, source: str) -> dict[str, Any]:
     try:
         config = parse_json(read_file(path.resolve()))
     except FileNotFoundError as error:
-        there = ", ".join(sorted(file.name for file in path.parent.iterdir())[:6]) or "nothing"
-        raise AdapterError(f"'{source}' holds no {CONFIG}, but {there}; a PEFT adapter was expected") from error
+        names = ", ".join(sorted(file.name for file in path.parent.iterdir())[:6]) or "nothing"
+        raise AdapterError(f"'{source}' holds no {CONFIG}, but {names}; a PEFT adapter was expected") from error
     except OSError as error:
         raise AdapterError(f"can't read '{path}': {error.strerror}") from error
     except ValueError as error:
@@ -163,7 +163,7 @@ def _check_field(path: Path, key: str, value: Any, kinds: tuple[type, ...]) -> N
 
 
 def _is_tame(pattern: str) -> bool:
-    """Tell whether this is a regular expression that matches a module's name, or doesn't, in no time."""
+    """Return whether this is a valid regular expression that can't take exponential time."""
     try:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError):

@@ -1,1 +1,5 @@
-"""Tokenized rows, batches of them, and cached hidden states."""
+"""Features: tokenized rows, batches of them, and cached hidden states."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -28,7 +28,7 @@ def tokenized(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: W
 
         def features(rows: Any, indices: list[int]) -> dict[str, Any]:
             columns = task.tokenize(rows, base.tokenizer, labelled=labelled)
-            if "row" in columns:  # numbered in the batch, wanted in the data
+            if "row" in columns:  # indices in the batch become indices in the data
                 columns["row"] = [indices[i] for i in columns["row"]]
             bar.advance(len(indices))
             return columns

@@ -23,13 +23,13 @@ _SIZES = {"I64": 8, "F64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I16": 2,
 _TORCH = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _TORCH |= {"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8"}
 _OURS = {name: dtype for dtype, name in _TORCH.items()}
-_LARGEST = 1 << 48  # numbers in a tensor, a dimension of 0 taken for 1: beyond it, strides can overflow
+_LARGEST = 1 << 48  # values of a tensor, a dimension of 0 counted as 1: beyond it, strides can overflow
 _METADATA = "__metadata__"
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor lies in a file, and what it is."""
+    """The bytes, dtype and shape of a tensor in a file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -38,25 +38,25 @@ class Place:
 
 
 def places(data: bytes | bytearray) -> dict[str, Place]:
-    """Return where the tensors of a file lie; raises `ValueError` where that isn't told, or not without a gap."""
+    """Return the places of a file's tensors; raises `ValueError` where they are invalid, overlap or leave a gap."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(len(data) - 8, MOST_JSON):
-        raise ValueError(f"its header is said to have {length} bytes, of {len(data)} in all; at most {MOST_JSON}")
+        raise ValueError(f"its header must have at most {MOST_JSON} bytes of the file's {len(data)}, got {length}")
     header = parse_json(data[8 : 8 + length])
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
     about = header.pop(_METADATA, {})
     if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
         raise ValueError(f"its {_METADATA} is not texts by name")
-    found = {name: _place(name, stated, 8 + length) for name, stated in header.items()}
+    by_name = {name: _place(name, stated, 8 + length) for name, stated in header.items()}
     end = 8 + length
-    for name, place in sorted(found.items(), key=lambda item: (item[1].start, item[1].end)):
+    for name, place in sorted(by_name.items(), key=lambda item: (item[1].start, item[1].end)):
         if place.start != end:
             raise ValueError(f"'{name}' begins at byte {place.start}, expected {end}")
         end = place.end
     if end != len(data):
         raise ValueError(f"its tensors end at byte {end} of {len(data)}")
-    return found
+    return by_name
 
 
 def _place(name: str, stated: Any, start: int) -> Place:
@@ -77,37 +77,37 @@ def _place(name: str, stated: Any, start: int) -> Place:
 
 
 def is_counts(value: Any) -> bool:
-    """Tell whether a JSON value is a list of whole numbers from 0 on."""
+    """Return whether a JSON value is a list of integers >= 0."""
     return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
 
 def tensors(data: bytearray) -> dict[str, Tensor]:
-    """Return the tensors of a file, each in memory of its own; raises `ValueError` as `places` does."""
+    """Return the tensors of a file, each in separate memory; raises `ValueError` as `places` does."""
     import torch
 
-    found = {}
+    loaded = {}
     for name, place in places(data).items():
         dtype = getattr(torch, _TORCH[place.dtype])
         if place.start == place.end:
-            found[name] = torch.empty(place.shape, dtype=dtype)
+            loaded[name] = torch.empty(place.shape, dtype=dtype)
         else:
             count = math.prod(place.shape)
             flat = torch.frombuffer(data, dtype=dtype, count=count, offset=place.start)
-            found[name] = flat.clone().view(place.shape)  # where torch allocates, so that kernels round as they did
-    return found
+            loaded[name] = flat.clone().view(place.shape)  # where torch allocates, so that kernels round as they did
+    return loaded
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Tell whether no number of a floating-point tensor is infinite or none; makes no copy."""
+    """Return whether a floating-point tensor has no infinity and no NaN; makes no copy."""
     import torch
 
     return not tensor.numel() or all(math.isfinite(edge) for edge in torch.aminmax(tensor))
 
 
 def chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Iterator[bytes | memoryview]:
-    """Yield a file in parts, so that no tensor of it is copied: the bytes that safetensors' own library writes.
+    """Yield a file in parts, so that no tensor is copied: the bytes that the safetensors library writes.
 
-    Raises `AdapterError` for a name, a dtype or so many tensors as couldn't be read again.
+    Raises `AdapterError` for a name, a dtype or a number of tensors that couldn't be read again.
     """
     import torch
 
@@ -115,7 +115,9 @@ def chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
     for name, tensor in tensors.items():
         kinds[name] = _OURS.get(str(tensor.dtype).removeprefix("torch."), "")
         if not kinds[name]:
-            raise AdapterError(f"'{name}' is of dtype {tensor.dtype}, which isn't stored; known: {', '.join(_OURS)}")
+            raise AdapterError(
+                f"'{name}' is of dtype {tensor.dtype}, which can't be stored; supported: {', '.join(_OURS)}"
+            )
         if not is_name(name):
             raise AdapterError(f"{name!r} can't be stored: a name has letters, digits, _ and - between dots")
     order = sorted(tensors, key=lambda name: (list(_SIZES).index(kinds[name]), name))
@@ -127,7 +129,7 @@ def chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     if len(text) > MOST_JSON:
-        raise AdapterError(f"{len(tensors)} tensors need a header of {len(text)} bytes; at most {MOST_JSON} are read")
+        raise AdapterError(f"{len(tensors)} tensors need a header of {len(text)} bytes; the limit is {MOST_JSON}")
     yield len(text).to_bytes(8, "little") + text
     for name in order:
         flat = tensors[name].detach().cpu().contiguous().flatten()

@@ -1,4 +1,4 @@
-"""Patches that put small modules of their own into a base."""
+"""Bottleneck adapters: a small two-layer network after a linear map."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Bottleneck(Update):
             raise AdapterError(f"a bottleneck is {', '.join(names)} and an activation, not {sorted(tensors)}")
         width, size = features(module)[1], len(tensors["down.weight"])
         wanted = ((size, width), (size,), (width, size), (width,))
-        found = tuple(tuple(tensors[name].shape) for name in names)
-        if found != wanted:
-            raise AdapterError(f"a bottleneck of {found} doesn't fit a module of {width} outputs: expected {wanted}")
+        shapes = tuple(tuple(tensors[name].shape) for name in names)
+        if shapes != wanted:
+            raise AdapterError(f"a bottleneck of {shapes} doesn't fit a module of {width} outputs: expected {wanted}")
         dtype = module.get_parameter("weight").dtype
         down, down_bias, up, up_bias = (tensors[name].to(dtype) for name in names)
         return cls(down, down_bias, up, up_bias, options["activation"])
@@ -62,10 +62,10 @@ class Bottleneck(Update):
         return cls(down, down_bias, up, up_bias, patches[0].activation)
 
     def outputs(self, x: Tensor, y: Tensor) -> Tensor:
-        act, given = ACTIVATIONS[self.activation], y.to(self.down.dtype)
+        act, hidden = ACTIVATIONS[self.activation], y.to(self.down.dtype)
         if self.down.ndim == 2:
-            made = nn.functional.linear(given, self.down, self.down_bias)
-            return y + nn.functional.linear(act(made), self.up, self.up_bias).to(y.dtype)
-        flat = given.reshape(len(y), -1, y.shape[-1])
-        made = torch.baddbmm(self.down_bias[:, None], flat, self.down.mT)
-        return y + torch.baddbmm(self.up_bias[:, None], act(made), self.up.mT).view_as(y).to(y.dtype)
+            inner = nn.functional.linear(hidden, self.down, self.down_bias)
+            return y + nn.functional.linear(act(inner), self.up, self.up_bias).to(y.dtype)
+        flat = hidden.reshape(len(y), -1, y.shape[-1])
+        inner = torch.baddbmm(self.down_bias[:, None], flat, self.down.mT)
+        return y + torch.baddbmm(self.up_bias[:, None], act(inner), self.up.mT).view_as(y).to(y.dtype)

@@ -28,8 +28,8 @@ class LowRank(Update):
     bias: Tensor | None = None  # (out_features,), or (rows, out_features)
 
     def tensors(self) -> Mapping[str, Tensor]:
-        own = {"lora_A.weight": self.A, "lora_B.weight": self.B}
-        return own if self.bias is None else {**own, "lora_B.bias": self.bias}
+        factors = {"lora_A.weight": self.A, "lora_B.weight": self.B}
+        return factors if self.bias is None else {**factors, "lora_B.bias": self.bias}
 
     def options(self) -> Mapping[str, Any]:
         return {"scale": self.scale}
@@ -89,7 +89,7 @@ class LowRank(Update):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Dora(Update):
-    """Give the sum of weight and low-rank update rows of given lengths (DoRA, Liu et al. 2024, arXiv:2402.09353)."""
+    """Scale each row of weight plus low-rank update to a learned length (DoRA, Liu et al. 2024, arXiv:2402.09353)."""
 
     kind: ClassVar[str] = "dora"
     A: Tensor  # (r, in_features), or (rows, r, in_features)
@@ -143,13 +143,13 @@ class Dora(Update):
             update = nn.functional.linear(nn.functional.linear(x, self.A), self.B)
         else:
             update = torch.bmm(torch.bmm(x.reshape(len(x), -1, x.shape[-1]), self.A.mT), self.B.mT).view_as(y)
-        own = y if self.bias is None else y - self.bias
-        return (y + ((factor - 1) * own + factor * update * self.scale)).to(y.dtype)
+        product = y if self.bias is None else y - self.bias
+        return (y + ((factor - 1) * product + factor * update * self.scale)).to(y.dtype)
 
     def fold(self, module: nn.Module) -> Mapping[str, Tensor]:
         weight = module.get_parameter("weight")
         folded = self.low.fold(module)
         assert folded is not None  # without a bias of its own, it always can be
-        whole = folded["weight"].double()
+        summed = folded["weight"].double()
         along = self.factor.double()
-        return {"weight": (whole * (along[:, None] if isinstance(module, nn.Linear) else along)).to(weight.dtype)}
+        return {"weight": (summed * (along[:, None] if isinstance(module, nn.Linear) else along)).to(weight.dtype)}

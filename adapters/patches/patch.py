@@ -1,4 +1,4 @@
-"""A patch: one change to one module of the base. What an adapter is made of."""
+"""A patch: one change to one module of the base; an adapter is a set of patches and a head."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ class Patch(ABC):
     """Change what one module of the base computes, leaving its tensors and its name alone."""
 
     kind: ClassVar[str]
-    """What the manifest calls this patch; unique among the installed ones."""
+    """The name of this kind of patch in manifests; unique among the installed ones."""
     encoded: ClassVar[bool] = False
-    """Whether its tensors may be of whole numbers, too: codes, of which `load` makes the numbers that are meant."""
+    """Whether its tensors may be integers: codes that `load` decodes."""
 
     @abstractmethod
     def tensors(self) -> Mapping[str, Tensor]:
         """Return the patch's tensors by the names they have in the adapter's file."""
 
     def parameters(self) -> Mapping[str, Tensor]:
-        """Return the tensors that are to learn, by name: those of the file, where these aren't other views of them."""
+        """Return the trainable tensors by name: by default those of the file."""
         return self.tensors()
 
     def options(self) -> Mapping[str, Any]:
-        """Return what else `load` needs, as JSON values."""
+        """Return what `load` needs besides tensors, as JSON values."""
         return {}
 
     @classmethod
     @abstractmethod
     def load(cls, tensors: Mapping[str, Tensor], options: Mapping[str, Any], module: nn.Module) -> Patch:
-        """Make the patch again for `module` from what `tensors` and `options` gave.
+        """Create the patch for `module` from what `tensors` and `options` returned.
 
-        Raises `AdapterError` where a tensor is missing, too many, or of a shape that doesn't fit `module`.
+        Raises `AdapterError` where a tensor is missing, unexpected, or of a shape that doesn't fit `module`.
         """
 
     @abstractmethod
     def forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Return what the patched `module` computes: the reference for every faster path."""
+        """Return the output of the patched `module`: the reference for every faster path."""
 
     def fold(self, module: nn.Module) -> Mapping[str, Tensor] | None:
-        """Return the tensors of `module` with which it computes the same by itself, or None where there are none."""
+        """Return the tensors of `module` with which it computes the same unpatched, or None where there are none."""
         return None
 
     def attach(self, module: nn.Module) -> Callable[[], None]:
@@ -57,7 +57,7 @@ class Patch(ABC):
 
 
 class Held(nn.Module):
-    """A patch that learns, held by the module that it patches, which so has its tensors for parameters."""
+    """A trainable patch as a submodule of the module that it patches, so that its tensors are parameters of that."""
 
     NAME = "held_patch"
 
@@ -69,7 +69,7 @@ class Held(nn.Module):
 
     @classmethod
     def attach(cls, module: nn.Module, patch: Patch) -> list[nn.Parameter]:
-        """Make `module` compute what `patch` says, and return the patch's tensors, which are to learn."""
+        """Make `module` compute what `patch` does, and return the patch's tensors as trainable parameters."""
         held = cls(patch)
         module.add_module(cls.NAME, held)
         patch.attach(module)
@@ -78,34 +78,34 @@ class Held(nn.Module):
     @classmethod
     def of(cls, base: nn.Module) -> dict[str, Held]:
         """Return the patches that modules of `base` hold, by the modules' names."""
-        found = {name: vars(m)["_modules"].get(cls.NAME) for name, m in base.named_modules()}
-        return {name: held for name, held in found.items() if isinstance(held, Held)}
+        by_name = {name: vars(m)["_modules"].get(cls.NAME) for name, m in base.named_modules()}
+        return {name: held for name, held in by_name.items() if isinstance(held, Held)}
 
     def detach(self, module: nn.Module) -> None:
-        """Have `module` compute what it did before."""
+        """Restore the original computation of `module`."""
         vars(module).pop("forward", None)
         delattr(module, self.NAME)
 
 
 class Update(Patch):
-    """A patch of a linear map or a norm that leaves its product alone and changes what goes in or what comes out.
+    """A patch that changes the inputs or outputs of a linear map or a norm, and not its weights.
 
-    Rows of many such patches share one product. An update of many rows is an update whose tensors have a dimension
-    more, that of the rows, which `stack` gives.
+    Rows with different updates share one product with the weights. An update for many rows has tensors with one more
+    dimension, that of the rows; `stack` returns it.
     """
 
     def inputs(self, x: Tensor) -> Tensor:
-        """Return what goes into the module instead of `x`, (rows, ..., features)."""
+        """Return the inputs that replace `x`, (rows, ..., features)."""
         return x
 
     def outputs(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return what comes out instead of `y`, what the module made of `inputs(x)`; may change `y` in place."""
+        """Return the outputs that replace `y`, those for `inputs(x)`; may change `y` in place."""
         return y
 
     @classmethod
     @abstractmethod
     def stack(cls, patches: Sequence[Self]) -> Self:
-        """Return one update for a batch whose row i has `patches[i]`; all of the same shapes and options."""
+        """Return one update for a batch whose row i has `patches[i]`, all of equal shapes and options."""
 
     def forward(self, module: nn.Module, x: Tensor) -> Tensor:
         return self.outputs(x, type(module).forward(module, self.inputs(x)))

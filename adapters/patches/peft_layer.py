@@ -1,10 +1,11 @@
-"""A patch that PEFT runs: a layer of one of its methods, where no kind of patch of ours says the same."""
+"""A patch that PEFT computes: a layer of one of its methods over a module of the base."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -33,21 +34,55 @@ _PER_MODEL = {"target_modules", "exclude_modules", "modules_to_save", "layers_to
 
 
 def config_class(peft_type: str) -> type[Any]:
-    """Return PEFT's class of options for a method, or raise `StrategyError` with the methods there are."""
+    """Return PEFT's class of options for a method, or raise `StrategyError` with the supported methods."""
     from peft import PromptLearningConfig
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING as classes
 
-    known = {kind.value: cls for kind, cls in classes.items() if not issubclass(cls, PromptLearningConfig)}
-    known = {name: cls for name, cls in known.items() if name not in _LEFT_OUT}
-    if peft_type.upper() not in known:
-        raise StrategyError(unknown("PEFT type", peft_type, sorted(known), known_as="there are"))
-    found: type[Any] = known[peft_type.upper()]
-    return found
+    supported = {kind.value: cls for kind, cls in classes.items() if not issubclass(cls, PromptLearningConfig)}
+    supported = {name: cls for name, cls in supported.items() if name not in _LEFT_OUT}
+    if peft_type.upper() not in supported:
+        raise StrategyError(unknown("PEFT type", peft_type, sorted(supported), known_as="there are"))
+    chosen: type[Any] = supported[peft_type.upper()]
+    return chosen
+
+
+def config_options(cls: type[Any], pairs: Iterable[str]) -> dict[str, Any]:
+    """Return the options of a class of PEFT's as written, `key=value`, with an initialisation that starts as the base.
+
+    Raises `StrategyError` where the class has no such option.
+    """
+    fields = cls.__dataclass_fields__
+    options: dict[str, Any] = {"init_weights": True} if getattr(cls, "init_weights", None) is False else {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or key not in fields:
+            raise StrategyError(
+                f"peft_config={pair} is not option=value of PEFT's {cls.__name__}; options: {', '.join(sorted(fields))}"
+            )
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return options
+
+
+def layers_of(base: nn.Module) -> dict[str, Any]:
+    """Return the layers that PEFT has inserted into a base, by name."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return {name: module for name, module in base.named_modules() if isinstance(module, BaseTunerLayer)}
+
+
+def remove_layers(base: nn.Module) -> None:
+    """Put the base's own modules back in the place of PEFT's layers."""
+    for name, layer in layers_of(base).items():
+        base.set_submodule(name, layer.base_layer)
+    vars(base).pop("peft_config", None)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PeftLayer(Patch):
-    """What a layer of one of PEFT's methods makes of a module, computed by PEFT."""
+    """A layer of one of PEFT's methods over a module, computed by PEFT."""
 
     kind: ClassVar[str] = "peft"
     encoded: ClassVar[bool] = True  # a method may hold indices
@@ -56,7 +91,7 @@ class PeftLayer(Patch):
 
     @classmethod
     def of(cls, layer: Any, config: Any) -> PeftLayer:
-        """Return a layer that PEFT trained as a patch, with those of its options that say what it computes."""
+        """Return a layer that PEFT trained as a patch, with the options that determine what it computes."""
         fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
         plain = {k: v for k, v in fields.items() if k not in _NOT_SAVED | _PER_MODEL and _is_plain(v)}
         return cls(layer, {"peft_type": config.peft_type.value, **plain})
@@ -71,22 +106,22 @@ class PeftLayer(Patch):
     def load(cls, tensors: Mapping[str, Tensor], options: Mapping[str, Any], module: nn.Module) -> PeftLayer:
         from peft import inject_adapter_in_model
 
-        given = dict(options)
+        values = dict(options)
         try:
-            made = config_class(str(given.pop("peft_type", None)))
-            known = {f.name for f in dataclasses.fields(made)} - _NOT_SAVED - _PER_MODEL
-            odd = [key for key, value in given.items() if key not in known or not _is_plain(value)]
+            config = config_class(str(values.pop("peft_type", None)))
+            names = {f.name for f in dataclasses.fields(config)} - _NOT_SAVED - _PER_MODEL
+            odd = [key for key, value in values.items() if key not in names or not _is_plain(value)]
             if odd:
-                raise AdapterError(f"'{odd[0]}' is no option of a layer of PEFT's {made.__name__}")
+                raise AdapterError(f"'{odd[0]}' is no option of a layer of PEFT's {config.__name__}")
             holder = nn.ModuleDict({"it": _twin(module)})
-            targets = {"target_modules": ["it"]} if hasattr(made, "target_modules") else {}
+            targets = {"target_modules": ["it"]} if hasattr(config, "target_modules") else {}
             with torch.random.fork_rng(devices=[]):
-                inject_adapter_in_model(made(**given, **targets), holder)
+                inject_adapter_in_model(config(**values, **targets), holder)
             layer = holder["it"]
-            own = {name: t for name, t in layer.state_dict().items() if not name.startswith(_INNER)}
-            shapes = [{name: tuple(t.shape) for name, t in ts.items()} for ts in (own, tensors)]
+            expected = {name: t for name, t in layer.state_dict().items() if not name.startswith(_INNER)}
+            shapes = [{name: tuple(t.shape) for name, t in ts.items()} for ts in (expected, tensors)]
             if shapes[0] != shapes[1]:
-                raise AdapterError(f"a layer of PEFT's {made.__name__} has {shapes[0]}, not {shapes[1]}")
+                raise AdapterError(f"a layer of PEFT's {config.__name__} has {shapes[0]}, not {shapes[1]}")
             layer.load_state_dict(dict(tensors), strict=False)
         except StrategyError as error:
             raise AdapterError(str(error)) from error

@@ -1,4 +1,4 @@
-"""Prefixes of keys and values."""
+"""Prefix tuning: learned keys and values beside those of an attention."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .patch import Patch, features
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Prefix(Patch):
-    """Add what each position finds in a few learned keys and values to what an attention says.
+    """Add the attention of each position to a few learned keys and values to the output of an attention.
 
     Prefix tuning (Li and Liang 2021, arXiv:2101.00190) in the parallel form of He et al. 2022 (arXiv:2110.04366,
-    table 1): `attention(x) + softmax(x K') V` by heads, the query's map taken up in K. With V zero, nothing changes.
+    table 1): `attention(x) + softmax(x K') V` by heads, the query's map folded into K. With V zero, nothing changes.
     """
 
     kind: ClassVar[str] = "prefix"
@@ -44,19 +44,19 @@ class Prefix(Patch):
         return cls(keys.to(dtype), values.to(dtype))
 
     def forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        said = type(module).forward(module, *args, **kwargs)
+        output = type(module).forward(module, *args, **kwargs)
         x = args[0] if args else next(iter(kwargs.values()))  # (rows, tokens, features)
         heads, _, size = self.keys.shape
-        asked = x.to(self.keys.dtype).unflatten(-1, (heads, size)).transpose(-2, -3)  # (rows, heads, tokens, size)
-        shares = torch.softmax(asked @ self.keys.mT / math.sqrt(size), dim=-1)
-        found = (shares @ self.values).transpose(-2, -3).flatten(-2)
-        hidden = said[0] if isinstance(said, tuple) else said
-        changed = hidden + found.to(hidden.dtype)
-        return (changed, *said[1:]) if isinstance(said, tuple) else changed
+        queries = x.to(self.keys.dtype).unflatten(-1, (heads, size)).transpose(-2, -3)  # (rows, heads, tokens, size)
+        shares = torch.softmax(queries @ self.keys.mT / math.sqrt(size), dim=-1)
+        added = (shares @ self.values).transpose(-2, -3).flatten(-2)
+        hidden = output[0] if isinstance(output, tuple) else output
+        changed = hidden + added.to(hidden.dtype)
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
 
 def width_of(attention: nn.Module) -> int:
-    """Return how many features an attention is given: the inputs of the first linear map in it."""
+    """Return the number of input features of an attention: those of its first linear map."""
     for module in attention.modules():
         if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
             return features(module)[0]

@@ -15,7 +15,7 @@ from .patch import Patch
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Replace(Patch):
-    """Put other tensors in the place of some of the module's own."""
+    """Replace some parameters of a module."""
 
     kind: ClassVar[str] = "replace"
     replaced: Mapping[str, Tensor]
@@ -25,13 +25,17 @@ class Replace(Patch):
 
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor], options: Mapping[str, Any], module: nn.Module) -> Replace:
-        own = dict(module.named_parameters(recurse=False))
+        parameters = dict(module.named_parameters(recurse=False))
         for name, tensor in tensors.items():
-            if name not in own:
-                raise AdapterError(f"'{name}' is no parameter of {type(module).__name__}; it has {', '.join(own)}")
-            if tensor.shape != own[name].shape:
-                raise AdapterError(f"'{name}' is {tuple(tensor.shape)}, but the base's is {tuple(own[name].shape)}")
-        return cls({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
+            if name not in parameters:
+                raise AdapterError(
+                    f"'{name}' is no parameter of {type(module).__name__}; it has {', '.join(parameters)}"
+                )
+            if tensor.shape != parameters[name].shape:
+                raise AdapterError(
+                    f"'{name}' is {tuple(tensor.shape)}, but the base's is {tuple(parameters[name].shape)}"
+                )
+        return cls({name: tensor.to(parameters[name].dtype) for name, tensor in tensors.items()})
 
     def forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return torch.func.functional_call(module, dict(self.replaced), args, kwargs)
@@ -41,13 +45,13 @@ class Replace(Patch):
 
     def attach(self, module: nn.Module) -> Callable[[], None]:
         # by exchanging the parameters' storage, so that weights tied to them, or read past forward(), follow
-        own = {name: module.get_parameter(name) for name in self.replaced}
-        before = {name: parameter.data for name, parameter in own.items()}
-        for name, parameter in own.items():
+        parameters = {name: module.get_parameter(name) for name in self.replaced}
+        before = {name: parameter.data for name, parameter in parameters.items()}
+        for name, parameter in parameters.items():
             parameter.data = self.replaced[name].to(device=parameter.device, dtype=parameter.dtype)
 
         def detach() -> None:
-            for name, parameter in own.items():
+            for name, parameter in parameters.items():
                 parameter.data = before[name]
 
         return detach

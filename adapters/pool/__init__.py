@@ -1,7 +1,5 @@
-"""Many adapters on one base at inference."""
+"""Many adapters on one base at inference, in shared batches."""
 
-from __future__ import annotations
+import lazy_loader
 
-from .pool import Pool
-
-__all__ = ["Pool"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

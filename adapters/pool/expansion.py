@@ -1,4 +1,4 @@
-"""One pass of the base for many adapters: rows part where their weights do, and not before."""
+"""Run a batch through the base once for many adapters: rows share computation up to their first different weight."""
 
 from __future__ import annotations
 
@@ -10,150 +10,158 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..base.tracing import Trace, forward_arguments, map_tensors
-from .routing import RowAdapter, Rows, current, joined, route, running, some_of, take
+from ..base.tracing import Path, Trace, forward_arguments, map_tensors
+from .context import PassContext, advance, current, entered, narrowed
+from .routing import arguments_of, route
+from .rows import RowAdapter, Rows, join, take
 
 Entry = tuple[int, RowAdapter | None]
-"""A text, by its place in the batch, and the adapter whose weights it needs in the base, None for the base's own."""
+"""The index of a text in the batch, and the adapter whose weights the base needs for it; None for the base's."""
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Step:
-    """The rows from a stage on."""
+    """The rows of a pass from one stage on."""
 
     rows: Rows
-    place: dict[Entry, int]
-    """Where the row of a text and an adapter lies."""
-    before: Tensor  # where each row comes from in the step before
-    start: Tensor  # and in the first step
+    place: dict[Entry, int]  # the row of each entry
+    from_previous: Tensor  # (rows,), the row of the previous step from which each row comes
+    from_first: Tensor  # (rows,), the row of the first step
 
 
 class Expansion:
-    """A batch of entries on their way through the base: texts share their rows until their weights differ.
+    """One pass of a batch of entries, whose rows multiply where the weights of their adapters begin to differ.
 
-    The order of rows is that of the entries, sorted by adapter, each text where it first appears: so where a step has
-    as many rows as the first one, they are the same rows in the same order.
+    Rows are in the order of the entries, sorted by adapter, each text where it first appears. So a step with as many
+    rows as the first one has the same rows in the same order.
     """
 
     def __init__(
         self,
         entries: Sequence[Entry],
-        traced: Trace,
+        trace: Trace,
         device: torch.device,
         layers: frozenset[int] = frozenset(),
         *,
-        whole: bool = True,
+        all_blocks: bool = True,
     ) -> None:
-        """Take `entries`, and the `layers` whose hidden states are wanted, 0 being the lowest block's input.
+        """Plan the pass of `entries`.
 
-        Unless the `whole` base is to run, it ends at the highest of them.
+        The hidden states of `layers` are recorded; layer 0 is the lowest block's input. Unless `all_blocks` are to
+        run, the pass ends at the highest of these layers.
         """
-        self.trace, self.device = traced, device
-        self.last = len(traced.blocks) if whole else max(layers)
+        self.trace, self.device = trace, device
+        self.last = len(trace.blocks) if all_blocks else max(layers)
         self.hidden: dict[int, tuple[Tensor, Step]] = {}
-        """The hidden states of layers that were wanted, with the rows there were."""
-        self._wanted = layers
-        order = {r: i for i, r in enumerate(dict.fromkeys(r for _, r in entries))}
-        final = sorted(set(entries), key=lambda e: (order[e[1]], e[0]))
-        stages = sorted({0, *(r.first for r in order if r is not None)})
-        self.steps: dict[int, Step] = {}
-        step: Step | None = None
-        for stage in stages:
-            keys = dict.fromkeys((text, r if r is not None and r.first <= stage else None) for text, r in final)
-            place = {key: i for i, key in enumerate(keys)}
-            rows = Rows([r for _, r in keys], device)
-            whence = [p.place if p is not None else place for p in (step, self.steps.get(0))]
-            step = Step(rows, place, *(torch.tensor([_origin(k, w) for k in keys], device=device) for w in whence))
-            self.steps[stage] = step
-        assert step is not None
+        """The hidden states of each recorded layer, (rows, tokens, features), and the step that they belong to."""
+        self._recorded = layers
+        order = {adapter: i for i, adapter in enumerate(dict.fromkeys(adapter for _, adapter in entries))}
+        final = sorted(set(entries), key=lambda entry: (order[entry[1]], entry[0]))
+        self.steps = _steps(final, sorted({0, *(a.first_stage for a in order if a is not None)}), device)
         self.texts = [text for text, _ in self.steps[0].place]
-        """The texts, in the order of the rows that go in."""
-        self.place = {entry: step.place[entry] for entry in final}
-        """Where each entry's row lies in what comes out."""
-        self.now = self.steps[0]
-        self._mapped: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        """The indices of the texts in the order of the rows that enter the base."""
+        last_step = next(reversed(self.steps.values()))
+        self.place = {entry: last_step.place[entry] for entry in final}
+        """The row of each entry in the base's output."""
+        self.step = self.steps[0]
+        self._expanded: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def run(self, model: Any, input_ids: Tensor, attention_mask: Tensor, **others: Tensor) -> Any:
-        """Return what the base says, a row for each place; what it is given is that of `texts`, in order."""
-        with running(self.now.rows, self):
+        """Return the base's output with a row for each place; the arguments have a row for each of `texts`."""
+        with entered(PassContext(self.step.rows, run_block=self.block)):
             return model(**forward_arguments(model, input_ids, attention_mask), **others)
 
-    def block(self, index: int, module: nn.Module, own: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Compute block `index` for the rows that there are from it on."""
+    def block(self, index: int, module: nn.Module, unrouted: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Return the output of block `index` for the rows of its step."""
         hidden = args[0] if args else next(iter(kwargs.values()))
-        if index == 0 and 0 in self._wanted:
-            self.hidden[0] = (hidden, self.now)
+        if index == 0 and 0 in self._recorded:
+            self.hidden[0] = (hidden, self.step)
         if index >= self.last:
             return (hidden, None) if self.trace.blocks[index] in self.trace.returns_tuple else hidden
-        args, kwargs = self._advance(index, args, kwargs)
-        result = self._grouped(index, module, own, args, kwargs)
-        if index + 1 in self._wanted:
-            self.hidden[index + 1] = (result[0] if isinstance(result, tuple) else result, self.now)
+        args, kwargs = self._expand(index, args, kwargs)
+        output = self._run_groups(index, module, unrouted, args, kwargs)
+        if index + 1 in self._recorded:
+            self.hidden[index + 1] = (output[0] if isinstance(output, tuple) else output, self.step)
         if index + 1 == len(self.trace.blocks) and (step := self.steps.get(index + 2)):
-            count = len(self.now.rows)
-            result = map_tensors(result, lambda _, t: take(t, step.before) if t.ndim and len(t) == count else t)
+            count = len(self.step.rows)
+            output = map_tensors(output, lambda _, t: take(t, step.from_previous) if t.ndim and len(t) == count else t)
             self._enter(step)
-        return result
+        return output
 
-    def _advance(self, index: int, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        """Return a block's arguments for the rows that there are now, taken from those of the rows before."""
-        before, step = self.now, self.steps.get(index + 1)
-        if step is not None and step is not before:
+    def _expand(self, index: int, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Enter a block's step, and return its arguments for the step's rows, taken from those of the rows before."""
+        previous, step = self.step, self.steps.get(index + 1)
+        if step is not None and step is not previous:
             self._enter(step)
-        start = len(self.steps[0].rows)
-        if len(self.now.rows) == start:
+        count = len(self.steps[0].rows)
+        if len(self.step.rows) == count:
             return args, kwargs
-        follows = self.trace.batched_arguments[self.trace.blocks[index]]
+        batched = self.trace.batched_arguments[self.trace.blocks[index]]
 
-        def mapped(path: Any, t: Tensor) -> Tensor:
-            if path[1:] not in follows:
+        def expanded(path: Path, t: Tensor) -> Tensor:
+            if path[1:] not in batched:
                 return t
-            if len(t) == len(before.rows) and self.now is not before:
-                return take(t, self.now.before)
-            if len(t) == start:
-                key = (id(t), id(self.now))
-                if key not in self._mapped:
-                    self._mapped[key] = (t, take(t, self.now.start))  # t is kept, so that its id stays its own
-                return self._mapped[key][1]
+            if len(t) == len(previous.rows) and self.step is not previous:
+                return take(t, self.step.from_previous)
+            if len(t) == count:  # such as a mask, which the model computes once from the texts
+                key = (id(t), id(self.step))
+                if key not in self._expanded:
+                    self._expanded[key] = (t, take(t, self.step.from_first))  # a reference to t keeps its id unique
+                return self._expanded[key][1]
             return t
 
-        given = map_tensors([list(args), kwargs], mapped)
-        return given[0], given[1]
+        nested = map_tensors([list(args), kwargs], expanded)
+        return nested[0], nested[1]
 
     def _enter(self, step: Step) -> None:
-        self.now = step
-        current.rows = step.rows
+        self.step = step
+        advance(step.rows)
 
-    def _grouped(self, index: int, module: nn.Module, own: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Run a block at once, or, where its modules can't tell rows apart, group by group."""
-        name, rows = self.trace.blocks[index], self.now.rows
+    def _run_groups(self, index: int, module: nn.Module, unrouted: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Run a block once, or once for each adapter whose rows it can't compute beside others'."""
+        name, rows = self.trace.blocks[index], self.step.rows
         groups: dict[Any, list[int]] = {}
-        for i, r in enumerate(rows.of):
-            groups.setdefault(r if r is not None and name in r.by_group else None, []).append(i)
-        follows = self.trace.batched_arguments[name]
+        for i, adapter in enumerate(rows.adapters):
+            separate = adapter is not None and name in adapter.separate_blocks
+            groups.setdefault(adapter if separate else None, []).append(i)
+        batched = self.trace.batched_arguments[name]
         if len(groups) == 1:
-            return route(module, own, follows, *args, **kwargs)
-        made = []
+            return route(module, unrouted, batched, *args, **kwargs)
+        outputs = []
         for indices in groups.values():
-            where = rows.select(indices)
-            taken = some_of(where, follows, args, kwargs)
-            with running(rows.at(indices)):
-                made.append((where, route(module, own, follows, *taken[0], **taken[1])))
-        return joined(made, len(rows))
+            selection = rows.select(indices)
+            some_args, some_kwargs = arguments_of(selection, batched, args, kwargs)
+            with narrowed(rows.subset(indices)):
+                outputs.append((selection, route(module, unrouted, batched, *some_args, **some_kwargs)))
+        return join(outputs, len(rows))
 
 
-def _origin(key: Entry, place: dict[Entry, int]) -> int:
-    return place[key] if key in place else place[key[0], None]
+def _steps(final: Sequence[Entry], stages: Sequence[int], device: torch.device) -> dict[int, Step]:
+    """Return the steps of a pass by the stage at which they begin; `final` are the entries in the order of rows."""
+    steps: dict[int, Step] = {}
+    step: Step | None = None
+    for stage in stages:
+        entries = dict.fromkeys((text, a if a is not None and a.first_stage <= stage else None) for text, a in final)
+        place = {entry: i for i, entry in enumerate(entries)}
+        sources = [previous.place if previous is not None else place for previous in (step, steps.get(0))]
+        indices = [torch.tensor([_origin(e, source) for e in entries], device=device) for source in sources]
+        step = Step(Rows([adapter for _, adapter in entries], device), place, *indices)
+        steps[stage] = step
+    return steps
 
 
-def block_forward(index: int, module: nn.Module, own: nn.Module, follows: frozenset[Any]) -> Callable[..., Any]:
-    """Return what stands in the place of a block's forward."""
+def _origin(entry: Entry, place: dict[Entry, int]) -> int:
+    return place[entry] if entry in place else place[entry[0], None]
+
+
+def block_forward(index: int, module: nn.Module, unrouted: nn.Module, batched: frozenset[Path]) -> Callable[..., Any]:
+    """Return the routed forward of a block."""
 
     @functools.wraps(type(module).forward)
     def forward(*args: Any, **kwargs: Any) -> Any:
-        expansion: Expansion | None = getattr(current, "expansion", None)
-        if expansion is None:
-            return route(module, own, follows, *args, **kwargs)
-        return expansion.block(index, module, own, args, kwargs)
+        context = current()
+        if context is None or context.run_block is None:
+            return route(module, unrouted, batched, *args, **kwargs)
+        return context.run_block(index, module, unrouted, args, kwargs)
 
     return forward

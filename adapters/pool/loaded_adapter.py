@@ -14,124 +14,122 @@ from ..adapter.peft_config import KEY_PREFIX
 from ..errors import AdapterError
 from ..patches.replace import Replace
 from ..probe.model import Form
-from .routed_base import Served, Template
-from .routing import Lowered
+from .routed_base import RoutedBase
+from .rows import ModulePatch
+from .task_heads import TaskHead
 
 
-class Resident:
-    """One adapter: what it does to which module of the base, from where on, and its head."""
+class LoadedAdapter:
+    """One adapter: its patches by module of the base, the first stage that they change, and its head."""
 
-    def __init__(self, name: str, adapter: Adapter, served: Served) -> None:
-        adapter.check_base(served.base)
+    def __init__(self, name: str, adapter: Adapter, base: RoutedBase) -> None:
+        """Prepare `adapter` for the modules of `base`.
+
+        Raises `AdapterError` where it belongs to another base, or its tensors don't fit this one.
+        """
+        adapter.check_base(base.base)
         adapter.check_labels()
-        adapter = served.decoded(adapter)
-        served = served.on(adapter)
-        self.served = served
-        """What it runs on: the pool's, or, where it adds tokens, modules of its own over the same tensors."""
-        self.name = name
-        self.task = adapter.task
-        tensors = _together(adapter.tensors, served)
+        adapter = base.decoded(adapter)
+        base = base.for_adapter(adapter)
+        self.name, self.task, self.base = name, adapter.task, base
+        tensors = _contiguous(adapter.tensors, base)
         self.nbytes = sum(t.numel() * t.element_size() for t in tensors.values())
-        moved = Adapter(adapter.manifest, tensors)
-        patches = moved.patches(served.base)
-        traced = served.trace
-        by_name = {
-            f"{module}.{name}" if module else name: t
+        patches = Adapter(adapter.manifest, tensors).patches(base.base)
+        self._patches = {module: patch for module, patch in patches.items() if not isinstance(patch, Replace)}
+        self._replaced = {
+            f"{module}.{name}" if module else name: tensor
             for module, patch in patches.items()
             if isinstance(patch, Replace)
-            for name, t in patch.replaced.items()
+            for name, tensor in patch.replaced.items()
         }
-        others = {module: patch for module, patch in patches.items() if not isinstance(patch, Replace)}
-        own = served.parameters
-        replaced = {id(own[name]): t for name, t in by_name.items()}
-
-        touched = set(others)
-        for key in replaced:
-            touched |= {served.names[id(m)] for m, _ in served.owners[key] if id(m) in served.names}
-        stages = [traced.stage.get(name) for name in touched]
-        self.first = min((stage for stage in stages if stage is not None), default=traced.last_stage)
-        self.changes_base = bool(touched)
-        """Whether the base says something else with this adapter than without."""
-
-        odd = {name for name in touched if name in traced.stage and name not in traced.rowwise}
-        in_blocks = {name: block for name in odd for block in traced.blocks if name.startswith(f"{block}.")}
-        self.by_group = frozenset(in_blocks.values()) | self._mostly_own(served, by_name)
-        """The blocks in which rows of other adapters can't run beside this one's, or would gain nothing by it."""
-        past = {id(own[name]) for name in traced.read_outside}
-        alone = bool(past & set(replaced)) or any(name not in in_blocks for name in odd)
-        untied = adapter.manifest.get("untied", False)
-        form = adapter.manifest.get("probe")
-        if form is not None and touched:
-            raise AdapterError(f"a probe reads the base as it is, but the adapter changes '{min(touched)}'")
-        self.template: Template = (
-            served.template(self.task, untied=untied, whole=self.task.generates)
-            if form is None
-            else served.probe(self.task, Form.of(form))
-        )
-        heads = self._heads(adapter, tensors)
-        if self.template.whole:  # where what is kept for the next token would be of all rows, and not of a group
-            alone = alone or bool(odd) or any(served.modules[name]._modules for name in others)
-        self.alone = alone
-        """Whether the base runs for this adapter by itself, never in one batch with another's rows."""
-        self.lowered: dict[nn.Module, Lowered] = served.lower(
-            {served.modules[name]: patch for name, patch in others.items()},
-            replaced | {id(module._parameters[name]): t for (module, name), t in heads.items()},
+        self._untied = adapter.manifest.get("untied", False)
+        replaced = {id(base.parameters[name]): tensor for name, tensor in self._replaced.items()}
+        changed = set(self._patches) | {
+            base.module_names[id(m)] for key in replaced for m, _ in base.owners[key] if id(m) in base.module_names
+        }
+        self.changes_base = bool(changed)
+        """Whether the base's outputs differ with this adapter."""
+        stages = [base.trace.stage.get(name) for name in changed]
+        self.first_stage = min((stage for stage in stages if stage is not None), default=base.trace.last_stage)
+        """The first stage whose outputs differ from the base's."""
+        mixing = {name for name in changed if name in base.trace.stage and name not in base.trace.rowwise}
+        blocks = {name: block for name in mixing for block in base.trace.blocks if name.startswith(f"{block}.")}
+        self.separate_blocks = frozenset(blocks.values()) | self._mostly_replaced()
+        """The blocks that run for its rows apart: others' rows can't share them, or would gain nothing by it."""
+        self.head = self._shared_head(adapter, changed)
+        self._head_tensors = self._loaded_head(adapter, tensors)
+        self.exclusive = self._is_exclusive(replaced, mixing, blocks)
+        """Whether the base runs for this adapter's rows only, never in one batch with another adapter's."""
+        head = {id(module._parameters[name]): tensor for (module, name), tensor in self._head_tensors.items()}
+        self.patches: Mapping[nn.Module, ModulePatch] = base.prepare(
+            {base.modules[name]: patch for name, patch in self._patches.items()}, replaced | head
         )
         self._model: Any = None
-        self._own = (others, by_name, heads, untied)
 
-    @staticmethod
-    def _mostly_own(served: Served, replaced: Mapping[str, Tensor]) -> set[str]:
-        """Return the blocks of which most is replaced."""
-        own: Counter[str] = Counter()
-        for name, tensor in replaced.items():
-            block = next((b for b in served.trace.blocks if name.startswith(f"{b}.")), None)
+    def _shared_head(self, adapter: Adapter, changed: set[str]) -> TaskHead:
+        if (form := adapter.manifest.get("probe")) is None:
+            return self.base.head(self.task, untied=self._untied, includes_base=self.task.generates)
+        if changed:
+            raise AdapterError(f"a probe reads the unchanged base, but the adapter changes '{min(changed)}'")
+        return self.base.probe(self.task, Form.of(form))
+
+    def _mostly_replaced(self) -> set[str]:
+        """Return the blocks of which more than half of the numbers are replaced."""
+        replaced: Counter[str] = Counter()
+        for name, tensor in self._replaced.items():
+            block = next((b for b in self.base.trace.blocks if name.startswith(f"{b}.")), None)
             if block is not None:
-                own[block] += tensor.numel()
-        return {block for block, count in own.items() if 2 * count > served.sizes[block]}
+                replaced[block] += tensor.numel()
+        return {block for block, count in replaced.items() if 2 * count > self.base.block_sizes[block]}
 
-    def _heads(self, adapter: Adapter, tensors: dict[str, Tensor]) -> dict[tuple[nn.Module, str], Tensor]:
-        template = self.template
-        stored, there = set(adapter.manifest["head"]), set(template.heads)
-        missing = there - stored - (set() if self.task.new_head else template.given)
-        if missing or stored - there:
-            raise AdapterError(
-                f"the head of a {type(template.model).__name__} is {sorted(there)}, not {sorted(stored)}"
-            )
-        found = {}
+    def _is_exclusive(self, replaced: Mapping[int, Tensor], mixing: set[str], blocks: Mapping[str, str]) -> bool:
+        read_outside = {id(self.base.parameters[name]) for name in self.base.trace.read_outside}
+        if read_outside & set(replaced) or any(name not in blocks for name in mixing):
+            return True
+        # a key-value cache is of all rows of a batch, so blocks can't run for some of them
+        with_children = any(self.base.modules[name]._modules for name in self._patches)
+        return self.head.includes_base and (bool(mixing) or with_children)
+
+    def _loaded_head(self, adapter: Adapter, tensors: Mapping[str, Tensor]) -> dict[tuple[nn.Module, str], Tensor]:
+        """Return the adapter's head tensors by the module and name of the parameter that each replaces."""
+        stored, expected = set(adapter.manifest["head"]), set(self.head.parameters)
+        missing = expected - stored - (set() if self.task.new_head else self.head.pretrained)
+        if missing or stored - expected:
+            kind = type(self.head.model).__name__
+            raise AdapterError(f"the head of a {kind} is {sorted(expected)}, not {sorted(stored)}")
+        head = {}
         for name in stored:
-            module, own = template.heads[name]
-            tensor, wanted = tensors[f"{KEY_PREFIX}{name}"], module._parameters[own]
-            assert wanted is not None
-            if tensor.shape != wanted.shape:
-                raise AdapterError(f"'{name}' is {tuple(tensor.shape)}, but the head's is {tuple(wanted.shape)}")
-            found[module, own] = tensor
-        return found
+            module, parameter = self.head.parameters[name]
+            tensor, original = tensors[f"{KEY_PREFIX}{name}"], module._parameters[parameter]
+            assert original is not None
+            if tensor.shape != original.shape:
+                raise AdapterError(f"'{name}' is {tuple(tensor.shape)}, but the head's is {tuple(original.shape)}")
+            head[module, parameter] = tensor
+        return head
 
-    def by_itself(self, served: Served) -> Any:
-        """Return the model of an adapter that runs alone: the base, or the whole where its template is whole."""
+    def exclusive_model(self) -> Any:
+        """Return the model of an exclusive adapter: the patched base, or the task model if the head includes it."""
         if self._model is None:
-            others, replaced, heads, untied = self._own
-            model = served.alone(others, replaced)
-            if self.template.whole:
-                made = served.template(self.task, untied=untied, whole=True, over=model)
-                places = {place: name for name, place in self.template.heads.items()}
-                for place, tensor in heads.items():
-                    module, own = made.heads[places[place]]
-                    module._parameters[own] = nn.Parameter(tensor, requires_grad=False)
-                model = made.model
+            model = self.base.patched_copy(self._patches, self._replaced)
+            if self.head.includes_base:
+                head = self.base.new_head(self.task, model, untied=self._untied, includes_base=True)
+                names = {place: name for name, place in self.head.parameters.items()}
+                for place, tensor in self._head_tensors.items():
+                    module, parameter = head.parameters[names[place]]
+                    module._parameters[parameter] = nn.Parameter(tensor, requires_grad=False)
+                model = head.model
             self._model = model
         return self._model
 
 
-def _together(tensors: Mapping[str, Tensor], served: Served) -> dict[str, Tensor]:
-    """Return tensors in the pool's dtype and on its device, side by side in one piece of memory, each on 64 bytes."""
-    dtypes = {key: served.dtype if t.is_floating_point() else t.dtype for key, t in tensors.items()}
+def _contiguous(tensors: Mapping[str, Tensor], base: RoutedBase) -> dict[str, Tensor]:
+    """Return tensors in the pool's dtype and on its device, in one allocation, each aligned to 64 bytes."""
+    dtypes = {key: base.dtype if t.is_floating_point() else t.dtype for key, t in tensors.items()}
     sizes = {key: -(-t.numel() * dtypes[key].itemsize // 64) * 64 for key, t in tensors.items()}
-    whole = torch.empty(sum(sizes.values()), dtype=torch.uint8, device=served.device)
-    placed, at = {}, 0
+    storage = torch.empty(sum(sizes.values()), dtype=torch.uint8, device=base.device)
+    views, start = {}, 0
     for key, tensor in tensors.items():
-        own = whole[at : at + tensor.numel() * dtypes[key].itemsize].view(dtypes[key]).view(tensor.shape)
-        placed[key] = own.copy_(tensor)
-        at += sizes[key]
-    return placed
+        end = start + tensor.numel() * dtypes[key].itemsize
+        views[key] = storage[start:end].view(dtypes[key]).view(tensor.shape).copy_(tensor)
+        start += sizes[key]
+    return views

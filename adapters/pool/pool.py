@@ -1,62 +1,51 @@
-"""The pool: one base in memory and many adapters on it, answering requests that each name their adapter."""
+"""The pool: one base in memory and many adapters on it, for requests that name their adapters."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 import threading
-from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 import torch
 
 from ..adapter.adapter import Adapter
-from ..adapter.manifest import TENSORS
 from ..base.base import Base
 from ..data.rows import as_rows
-from ..errors import AdapterkitError, PoolError, unknown
-from ..io.untrusted import opened
-from ..store.registry import Registry, check_name
+from ..display import size
+from ..errors import PoolError
+from ..store.registry import Registry
 from ..watch import Watch
-from .loaded_adapter import Resident
-from .requests import Asked, answers, check_generation, embeddings, outputs, texts_generated
-from .routed_base import Served, device_of, dtype_of
-
-Texts = Sequence[Any]
-"""Texts, or rows as dicts of columns."""
-
-
-@dataclass
-class Stats:
-    """What a pool has done: adapters found in memory and not, read and dropped, and rows by adapter."""
-
-    hits: int = 0
-    misses: int = 0
-    evictions: int = 0
-    resident: int = 0
-    bytes: int = 0
-    max_bytes: int | None = None
-    rows: dict[str, int] = field(default_factory=dict)
+from .adapter_cache import AdapterCache, Stats, named_sources
+from .requests import Answer, Request, answers, check_generation, embeddings, generated_texts, outputs
+from .routed_base import RoutedBase, device_of, dtype_of
 
 
 class Pool:
     """One base and many adapters on it.
 
-    A request names its adapter, or one for each row; rows of different adapters, tasks and head shapes share a batch,
-    and texts share the trunk below the lowest block that their adapters change. Adapters are read when they are first
-    asked for, and the least recently used are dropped where `max_bytes` would be passed. Threads may share a pool. The
-    base itself is never changed; it can't be trained on while a pool stands on it.
+    >>> Pool("registry.json").predict(["Great value"], adapter="reviews-lora")  # doctest: +SKIP
+    [{'label': 'positive', 'score': 0.98}]
+
+    Rows of different adapters, tasks and head shapes share a batch, and texts share the computation below the lowest
+    block that their adapters change. `predict`, `outputs` and `generate` take a text, a dict of columns, or a list,
+    data frame or data set of them; a single text or dict has a single result. They name adapters in one of three ways:
+    `adapter` answers every row, `adapters` each answer every row, and the results are dicts by adapter, and
+    `adapter_of_each` has one name for each row. Without any, the pool's only adapter answers.
+
+    Adapters are loaded on first use, and the least recently used are evicted where `max_bytes` would be exceeded.
+    Threads may share a pool. The base doesn't change, and can't be trained while a pool serves from it. Methods raise
+    `PoolError` for an unknown adapter or a closed pool, `AdapterError` for an adapter that doesn't fit the base, and
+    `DataError` for a row without the columns that the adapter's task reads.
     """
 
     def __init__(
         self,
-        base: Base | str,
+        source: Base | Registry | str | os.PathLike[str] | None = None,
         adapters: Mapping[str, Adapter | str | os.PathLike[str]] | Iterable[str | os.PathLike[str]] = (),
         *,
+        base: Base | str | None = None,
         registry: Registry | None = None,
         max_bytes: int | None = None,
         batch_size: int = 64,
@@ -64,44 +53,30 @@ class Pool:
         dtype: str | torch.dtype | None = None,
         allow_base_mismatch: bool = False,
     ) -> None:
-        """Open a pool on `base` with `adapters`: by name in memory or in a folder, or folders, named as they are.
+        """Open a pool on a registry.json, or on a base with `adapters`.
 
-        Those of `registry` are there by name, `name@version` too. `dtype` and `device` are by default the base's;
-        another costs a copy of it. `batch_size` is the most rows of a pass. Raises an `AdapterkitError` where an
-        adapter that is given in memory is another base's, unless that is allowed and shapes fit.
+        `source` is a `Registry`, the path of a registry.json, a `Base`, or what `Base.load` takes. A registry's pool
+        has all its adapters, by `name`, `name@tag` and `name@version`, on the base that they were trained on, or on
+        `base`. `adapters` are further ones: in memory or in folders by name, or folders, named as they are. `dtype`
+        and `device` are the base's by default; any other needs a copy of the base. `batch_size` is the maximum number
+        of rows in a pass. Raises `PoolError` where the base isn't determined, or an option is invalid.
         """
         if batch_size < 1 or (max_bytes is not None and max_bytes < 1):
-            raise PoolError(f"batch_size={batch_size} and max_bytes={max_bytes}, but both are at least 1")
-        given = _named(adapters)
-        where = None if device is None else device_of(device)
-        precision = None if dtype is None else dtype_of(dtype)
-        self.base = base if isinstance(base, Base) else Base.load(base)
-        self.registry, self.max_bytes, self.batch_size = registry, max_bytes, batch_size
-        self.allow_base_mismatch = allow_base_mismatch
+            raise PoolError(
+                f"batch_size and max_bytes must be >= 1, got batch_size={batch_size}, max_bytes={max_bytes}"
+            )
+        sources = named_sources(adapters)
+        to_device = None if device is None else device_of(device)
+        to_dtype = None if dtype is None else dtype_of(dtype)
+        self.base, self.registry = _base_and_registry(source, base, registry)
+        self.batch_size = batch_size
         model = self.base.model
-        self.base.acquire_serving()  # before its modules are copied, so that no training begins meanwhile
-        self._holds = True
+        self._routed = RoutedBase(self.base, to_device or model.device, to_dtype or model.dtype)
+        self._cache = AdapterCache(self._routed, sources, self.registry, max_bytes, allow_base_mismatch)
+        self._lock = threading.Lock()
+        self._closed, self._requests = False, 0
         try:
-            self._served: Served | None = Served(self.base, where or model.device, precision or model.dtype)
-        except BaseException:
-            self.base.release_serving()
-            raise
-        if not self._served.shares:
-            self._holds = False
-            self.base.release_serving()
-        self._lock, self._reading = threading.RLock(), threading.Lock()
-        self._asking = 0
-        self._sources: dict[str, Adapter | Path] = {}
-        self._resident: OrderedDict[str, Resident] = OrderedDict()
-        self._pinned: set[str] = set()
-        self._sizes: dict[str, int] = {}
-        self._stats = Stats(max_bytes=max_bytes)
-        self._rows: Counter[str] = Counter()
-        try:
-            for name, source in given.items():
-                self._sources[name] = source
-                if isinstance(source, Adapter):
-                    self.load(name)
+            self._cache.get([name for name, adapter in sources.items() if isinstance(adapter, Adapter)])
         except BaseException:
             self.close()
             raise
@@ -110,318 +85,222 @@ class Pool:
     def from_registry(
         cls, path: str | os.PathLike[str] | None = None, *, base: Base | str | None = None, **options: Any
     ) -> Pool:
-        """Open a pool with all adapters of a registry.json, on the base that they name, or on `base`.
+        """Open a pool on the registry at `path`, by default $ADAPT_REGISTRY or ./registry.json."""
+        return cls(Registry.at(path), base=base, **options)
 
-        Raises `PoolError` where they have several bases and none is given.
-        """
-        registry = Registry.at(path)
-        if base is None:
-            known = [entry["versions"][entry["current"]]["base"] for entry in registry.adapters().values()]
-            names = {b["fingerprint"]: b["name"] for b in known}
-            if len(names) != 1:
-                there = ", ".join(sorted(names.values())) or "none"
-                raise PoolError(f"{registry.path}: a pool has one base, and the adapters' are: {there}; give base=")
-            base = registry.locate(next(iter(names.values())))
-        return cls(base, registry=registry, **options)
-
-    # ---- asking
+    # ---- requests
 
     def predict(
-        self, texts: Texts | str, adapter: str | Sequence[str] | None = None, *, watch: Watch | None = None
+        self,
+        texts: Any,
+        adapter: str | None = None,
+        *,
+        adapters: Sequence[str] | None = None,
+        adapter_of_each: Sequence[str] | None = None,
+        watch: Watch | None = None,
     ) -> Any:
-        """Return an answer for each text from the adapter `adapter`, or from that of its row.
+        """Return an answer for each text, as `adapterkit.predict` does, such as {"label": "positive", "score": 0.98}.
 
-        A text alone gives its answer alone. Answers are those of `adapterkit.predict`; an adapter that generates says
-        {"generated_text": ...}. Raises `PoolError` for an adapter that isn't there, and what the task raises for a text
-        that doesn't hold what it needs.
+        An adapter that generates returns {"generated_text": ...}.
         """
-        rows, one = as_rows(texts)
-        found = self._each(rows, self._names(adapter, len(rows)), answers, watch)
-        return found[0] if one else found
+        return self._each(texts, (adapter, adapters, adapter_of_each), answers, watch)
 
-    def outputs(self, texts: Texts, adapter: str | Sequence[str] | None = None) -> list[Any]:
-        """Return for each text what its task's model says, such as logits, as numpy values; not for generating tasks.
+    def outputs(
+        self,
+        texts: Any,
+        adapter: str | None = None,
+        *,
+        adapters: Sequence[str] | None = None,
+        adapter_of_each: Sequence[str] | None = None,
+    ) -> Any:
+        """Return the model's outputs for each text, such as logits, (labels,), as numpy values.
 
-        A text that is cut into several features, as a long context is, has a list of them.
+        A text that is cut into several features, such as a long context, has a list of them. Raises `PoolError` for an
+        adapter that generates.
         """
-        rows = list(texts)
-        return self._each(rows, self._names(adapter, len(rows)), outputs, None)
-
-    def annotate(
-        self, texts: Texts | str, adapters: Sequence[str] | None = None, *, watch: Watch | None = None
-    ) -> dict[str, Any]:
-        """Return the answers of each of `adapters` (by default all) to each text, by adapter; the trunk is run once."""
-        rows, one = as_rows(texts)
-        adapters = [adapters] if isinstance(adapters, str) else adapters
-        names = list(dict.fromkeys(self.names() if adapters is None else adapters))
-        found = self._each([r for r in rows for _ in names], names * len(rows), answers, watch)
-        by_name = {name: found[i :: len(names)] for i, name in enumerate(names)}
-        return {name: said[0] for name, said in by_name.items()} if one else by_name
+        return self._each(texts, (adapter, adapters, adapter_of_each), outputs, None)
 
     def generate(
         self,
-        texts: Texts | str,
-        adapter: str | Sequence[str] | None = None,
+        texts: Any,
+        adapter: str | None = None,
         *,
+        adapters: Sequence[str] | None = None,
+        adapter_of_each: Sequence[str] | None = None,
         watch: Watch | None = None,
         **options: Any,
     ) -> Any:
-        """Return the text that each row's adapter generates; `options` are generate's, such as num_beams.
+        """Return the generated text for each text; `options` are those of transformers' generate, such as num_beams.
 
-        Raises `PoolError` where an adapter's task doesn't generate.
+        Raises `PoolError` for an adapter whose task doesn't generate, and for an invalid option.
         """
-        rows, one = as_rows(texts)
         check_generation(options)
-        found = self._each(rows, self._names(adapter, len(rows)), texts_generated, watch, options)
-        return found[0] if one else found
+        return self._each(texts, (adapter, adapters, adapter_of_each), generated_texts, watch, options)
+
+    def annotate(
+        self, texts: Any, adapters: Sequence[str] | None = None, *, watch: Watch | None = None
+    ) -> dict[str, Any]:
+        """Return the answers of each of `adapters`, by default all, to each text: a list by adapter."""
+        names = _distinct(self.names() if adapters is None else adapters)
+        if not names:
+            return {}
+        results = self.predict(texts, adapters=names, watch=watch)
+        return results if isinstance(results, dict) else {name: [r[name] for r in results] for name in names}
 
     def embed(self, texts: Sequence[str] | str, *, layer: int | None = None, pooling: str = "mean") -> torch.Tensor:
-        """Return what the base itself makes of texts, (texts, features): no adapter, pooled by mean, max or cls.
+        """Return the base's hidden states of a layer without any adapter, pooled by mean, max or cls.
 
-        `layer` counts blocks, 0 being the embeddings; by default the last, after the base's own last norm. Blocks above
-        it aren't run. Raises `PoolError` where there is no such layer or pooling.
+        The result is (texts, features), or (features,) for a single text. Layer 0 is the embeddings, layer k the output
+        of block k; by default the last, after the base's last norm. Blocks above the layer don't run. Raises
+        `PoolError` for an unknown layer or pooling, and for an encoder-decoder.
         """
-        served = self._open()
-        blocks = len(served.trace.blocks)
-        if served.base.model.config.is_encoder_decoder:
-            raise PoolError(f"base '{self.base.name}' is an encoder-decoder, which has no one hidden state of a text")
-        if layer is not None and not (isinstance(layer, int) and 0 <= layer <= blocks):
-            raise PoolError(f"layer={layer!r}, but the base has layers 0 to {blocks}")
-        rows = [texts] if isinstance(texts, str) else list(texts)
+        rows, single = as_rows(texts)
+        depth = len(self._routed.trace.blocks)
+        if self.base.model.config.is_encoder_decoder:
+            raise PoolError(
+                f"base '{self.base.name}' is an encoder-decoder, which has no single hidden state of a text"
+            )
+        if layer is not None and not (isinstance(layer, int) and 0 <= layer <= depth):
+            raise PoolError(f"layer={layer!r}, but the base has layers 0 to {depth}")
         if not rows or not all(isinstance(row, str) for row in rows):
-            raise PoolError(f"embed takes texts, at least one, not {type(rows[0]).__name__ if rows else 'none'}")
-        wanted = blocks if layer is None else layer
-        with self._answering():
-            found = embeddings(served, rows, self.batch_size, wanted, pooling, self.base.max_length)
-        return found[0] if isinstance(texts, str) else found
+            raise PoolError(f"embed takes at least one text, got {type(rows[0]).__name__ if rows else 'none'}")
+        top = depth if layer is None else layer
+        with self._in_use() as base:
+            vectors = embeddings(base, rows, self.batch_size, top, pooling, self.base.max_length)
+        return vectors[0] if single else vectors
 
-    def _names(self, adapter: str | Sequence[str] | None, count: int) -> list[str]:
+    def _each(
+        self,
+        texts: Any,
+        names: tuple[str | None, Sequence[str] | None, Sequence[str] | None],
+        answer: Answer,
+        watch: Watch | None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return `answer` for each text, and dicts of answers where each text has several adapters."""
+        rows, single = as_rows(texts)
+        by_row = self._adapters_by_row(len(rows), *names)
+        pairs = [(row, name) for row, of_row in zip(rows, by_row, strict=True) for name in of_row]
+        values = iter(self._answered(pairs, answer, watch or Watch(), options or {}))
+        several = names[1] is not None
+        results = [{name: next(values) for name in of_row} if several else next(values) for of_row in by_row]
+        return results[0] if single else results
+
+    def _adapters_by_row(
+        self,
+        count: int,
+        adapter: str | None,
+        adapters: Sequence[str] | None,
+        adapter_of_each: Sequence[str] | None,
+    ) -> list[list[str]]:
+        """Return the adapters of each row. Raises `PoolError` where they aren't named in exactly one way."""
+        if sum(names is not None for names in (adapter, adapters, adapter_of_each)) > 1:
+            raise PoolError("adapter, adapters and adapter_of_each exclude each other; pass one of them")
+        if adapters is not None:
+            if not (names := _distinct(adapters)):
+                raise PoolError("adapters must have at least one name, got none")
+            return [names] * count
+        if adapter_of_each is not None:
+            listed = [adapter_of_each] if isinstance(adapter_of_each, str) else list(adapter_of_each)
+            if len(listed) != count or not all(isinstance(name, str) for name in listed):
+                raise PoolError(f"adapter_of_each must have a name for each of {count} texts, got {len(listed)}")
+            return [[name] for name in listed]
         if adapter is None:
             names = self.names()
             if len(names) != 1:
-                raise PoolError(f"which adapter? there are {', '.join(names) or 'none'}")
+                raise PoolError(f"which adapter? the pool has {', '.join(names) or 'none'}; pass adapter=")
             adapter = names[0]
-        if isinstance(adapter, str):
-            return [adapter] * count
-        listed = list(adapter)
-        if len(listed) != count or not all(isinstance(name, str) for name in listed):
-            raise PoolError(f"{len(listed)} adapters for {count} texts; a name for all, or one for each, was expected")
-        return listed
+        if not isinstance(adapter, str):
+            raise PoolError(
+                f"adapter must be one name, got {type(adapter).__name__}; adapters= answers each text with each of "
+                "them, adapter_of_each= each text with its own"
+            )
+        return [[adapter]] * count
 
-    def _each(
-        self, rows: list[Any], names: list[str], ask: Any, watch: Watch | None, options: Mapping[str, Any] | None = None
+    def _answered(
+        self, pairs: list[tuple[Any, str]], answer: Answer, watch: Watch, options: Mapping[str, Any]
     ) -> list[Any]:
+        """Return the answer to each pair of a row and an adapter's name, in their order."""
         by_name: dict[str, list[int]] = {}
-        for i, name in enumerate(names):
+        for i, (_, name) in enumerate(pairs):
             by_name.setdefault(name, []).append(i)
-        found: list[Any] = [None] * len(rows)
-        with self._answering() as served, (watch or Watch()).bar("answering", len(rows)) as bar:
-            for wave in self._waves(list(by_name)):
-                asked = [
-                    Asked(resident, [rows[i] for i in by_name[name]])
-                    for name, resident in zip(wave, self._acquire(wave), strict=True)
+        values: list[Any] = [None] * len(pairs)
+        with self._in_use(), watch.bar("answering", len(pairs)) as bar:
+            for group in self._cache.groups(list(by_name)):
+                requests = [
+                    Request(adapter, [pairs[i][0] for i in by_name[name]])
+                    for name, adapter in zip(group, self._cache.get(group), strict=True)
                 ]
-                for name, said in zip(wave, self._said(served, asked, ask, options or {}), strict=True):
-                    for i, value in zip(by_name[name], said, strict=True):
-                        found[i] = value
-                    bar.advance(len(said))
-        with self._lock:
-            self._rows.update({name: len(indices) for name, indices in by_name.items()})
-        return found
+                for name, results in zip(group, self._by_base(requests, answer, options), strict=True):
+                    for i, value in zip(by_name[name], results, strict=True):
+                        values[i] = value
+                    bar.advance(len(results))
+        self._cache.count_rows({name: len(indices) for name, indices in by_name.items()})
+        return values
 
-    def _said(self, served: Served, asked: list[Asked], ask: Any, options: Mapping[str, Any]) -> list[Any]:
-        """Return what is said to each request; those of adapters that add tokens run apart, on modules of their own."""
-        found: list[Any] = [None] * len(asked)
-        for own in dict.fromkeys([served, *(one.resident.served for one in asked)]):
-            mine = [i for i, one in enumerate(asked) if one.resident.served is own]
-            said = ask(own, [asked[i] for i in mine], self.batch_size, options) if mine else []
-            for i, value in zip(mine, said, strict=True):
-                found[i] = value
-        return found
-
-    def _waves(self, names: list[str]) -> Iterator[list[str]]:
-        """Yield the names in groups whose adapters fit into `max_bytes` together."""
-        if self.max_bytes is None:
-            yield names
-            return
-        with self._lock:
-            there = [name for name in names if self._key(name)[0] in self._resident]
-        names = [*there, *(name for name in names if name not in set(there))]
-        wave: list[str] = []
-        room, used = self.max_bytes, 0
-        with self._lock:
-            room -= sum(r.nbytes for key, r in self._resident.items() if self._stays(key))
-        for name in names:
-            size = self._size(name)
-            if wave and used + size > room:
-                yield wave
-                wave, used = [], 0
-            wave.append(name)
-            used += size
-        if wave:
-            yield wave
+    def _by_base(self, requests: list[Request], answer: Answer, options: Mapping[str, Any]) -> list[list[Any]]:
+        """Return the answers to each request; adapters that add tokens run apart, on modules of their own."""
+        results: list[list[Any]] = [[] for _ in requests]
+        for base in dict.fromkeys(request.adapter.base for request in requests):
+            indices = [i for i, request in enumerate(requests) if request.adapter.base is base]
+            values = answer(base, [requests[i] for i in indices], self.batch_size, options)
+            for i, value in zip(indices, values, strict=True):
+                results[i] = value
+        return results
 
     # ---- adapters
 
     def names(self) -> list[str]:
-        """Return the names of the adapters that can be asked for."""
-        known = {} if self.registry is None else self.registry.adapters()
-        return sorted({*self._sources, *known})
+        """Return the names of the pool's adapters, loaded or not."""
+        return self._cache.names()
 
     def load(self, name: str) -> None:
-        """Read an adapter now rather than when it is first asked for."""
-        self._acquire([name])
+        """Load an adapter now rather than on first use."""
+        with self._in_use():
+            self._cache.get([name])
 
     def unload(self, name: str) -> None:
-        """Drop an adapter from memory; the next request reads it again. What is being answered is not disturbed."""
-        with self._lock:
-            for key in self._keys(name):
-                self._pinned.discard(key)
-                self._resident.pop(key, None)
+        """Remove an adapter from memory; the next request loads it again. Requests in progress are unaffected."""
+        self._cache.unload(name)
 
     def pin(self, name: str, pinned: bool = True) -> None:
-        """Read an adapter and keep it in memory whatever else is asked for; or, with pinned=False, no longer."""
+        """Load an adapter and never evict it; with pinned=False, allow its eviction again."""
         if not pinned:
-            with self._lock:
-                self._pinned.difference_update(self._keys(name))
+            self._cache.unpin(name)
             return
-        resident = self._acquire([name])[0]
-        key, _ = self._key(name)
-        with self._lock:
-            self._pinned.add(key)
-            self._resident[key] = resident
+        with self._in_use():
+            self._cache.pin(name)
 
     def stats(self) -> Stats:
         """Return the pool's counts up to now."""
-        with self._lock:
-            found = copy.copy(self._stats)
-            found.resident = len(self._resident)
-            found.bytes = sum(r.nbytes for r in self._resident.values())
-            found.rows = dict(self._rows)
-        return found
+        return self._cache.stats()
 
-    def _keys(self, name: str) -> list[str]:
-        """Return the keys of an adapter in memory: of that version, or of all where none is named."""
-        key, _ = self._key(name)
-        return [k for k in self._resident if k == key or ("@" not in name and k.startswith(f"{name}@"))]
-
-    def _key(self, name: str) -> tuple[str, Adapter | Path]:
-        """Return what stands for an adapter's content, and where that is."""
-        if name in self._sources:
-            return name, self._sources[name]
-        if self.registry is None:
-            raise PoolError(unknown("adapter", name, self._sources, known_as="in the pool"))
-        named, version = self.registry.resolve(name)
-        return f"{named}@{version}", self.registry.folder(named, version)
-
-    def _size(self, name: str) -> int:
-        """Return the bytes that an adapter's tensors take in the pool, as its file's first bytes say."""
-        key, source = self._key(name)
-        if isinstance(source, Adapter):
-            return 0
-        if key not in self._sizes:
-            if name not in self._sources and self.registry is not None:
-                self.registry.there(*key.split("@"))  # it may have to be fetched
-            own: int = self.base.model.dtype.itemsize
-            try:
-                with opened(source / TENSORS) as file:
-                    header = int.from_bytes(file.read(8), "little") + 8
-                    self._sizes[key] = (os.fstat(file.fileno()).st_size - header) * self._open().dtype.itemsize // own
-            except OSError:
-                return 0  # reading it says what is wrong
-        return self._sizes[key]
-
-    def _acquire(self, names: Sequence[str]) -> list[Resident]:
-        """Return adapters, read where they aren't in memory, and drop others where there are too many."""
-        self._open()
-        keys = [self._key(name) for name in names]
-        found = []
-        for (key, source), name in zip(keys, names, strict=True):
-            with self._lock:
-                resident = self._resident.get(key)
-                if resident is not None:
-                    self._resident.move_to_end(key)
-                    self._stats.hits += 1
-            if resident is None:
-                resident = self._read(key, source, name, {key for key, _ in keys})
-            found.append(resident)
-        return found
-
-    def _read(self, key: str, source: Adapter | Path, name: str, wanted: set[str]) -> Resident:
-        """Read an adapter, others dropped before where it would be too many; those that are `wanted` stay."""
-        with self._reading:
-            with self._lock:
-                if key in self._resident:  # another thread was quicker
-                    self._stats.hits += 1
-                    return self._resident[key]
-            if not isinstance(source, Adapter):
-                size = self._size(name)
-                with self._lock:
-                    self._drop(wanted, size)
-            try:
-                version = None if name in self._sources else key.partition("@")[2]
-                adapter = source if isinstance(source, Adapter) else Adapter.load(source, version=version)
-                adapter = adapter.moved_to(self.base) if self.allow_base_mismatch else adapter
-                resident = Resident(name, adapter, self._open())
-            except AdapterkitError as error:
-                raise type(error)(f"adapter '{name}': {error}") from error
-            with self._lock:
-                fixed = [r.nbytes for k, r in self._resident.items() if self._stays(k)]
-                if self.max_bytes is not None and resident.nbytes + sum(fixed) > self.max_bytes:
-                    beside = f" beside {sum(fixed):,} that stay" if fixed else ""
-                    raise PoolError(
-                        f"adapter '{name}' has {resident.nbytes:,} bytes; the pool holds {self.max_bytes:,}{beside}"
-                    )
-                self._stats.misses += 1
-                self._resident[key] = resident
-        return resident
-
-    def _stays(self, key: str) -> bool:
-        """Tell whether an adapter is pinned, or was given in memory and can't be read again."""
-        return key in self._pinned or isinstance(self._sources.get(key), Adapter)
-
-    def _drop(self, wanted: set[str], coming: int) -> None:
-        """Drop the least recently used adapters until `coming` bytes have room."""
-        if self.max_bytes is None:
-            return
-        total = sum(r.nbytes for r in self._resident.values()) + coming
-        for key in [k for k in self._resident if not self._stays(k) and k not in wanted]:
-            if total <= self.max_bytes:
-                return
-            total -= self._resident.pop(key).nbytes
-            self._stats.evictions += 1
-
-    # ---- its end
-
-    def _open(self) -> Served:
-        if self._served is None:
-            raise PoolError("the pool is closed")
-        return self._served
+    # ---- closing
 
     @contextlib.contextmanager
-    def _answering(self) -> Iterator[Served]:
-        """Have the base in use; it is let go of when the last answer is given, even if the pool is closed before."""
+    def _in_use(self) -> Iterator[RoutedBase]:
+        """Keep the base for a request, which is answered in full even if the pool is closed meanwhile."""
         with self._lock:
-            served = self._open()
-            self._asking += 1
+            if self._closed:
+                raise PoolError("the pool is closed")
+            self._requests += 1
         try:
-            yield served
+            yield self._routed
         finally:
             with self._lock:
-                self._asking -= 1
-                self._let_go()
+                self._requests -= 1
+                self._release_if_idle()
 
     def close(self) -> None:
-        """Let go of all adapters, and of the base as soon as what is being answered is."""
+        """Close the pool; its memory and the base are released once requests in progress are answered."""
         with self._lock:
-            self._served = None
-            self._resident.clear()
-            self._let_go()
+            self._closed = True
+            self._release_if_idle()
 
-    def _let_go(self) -> None:
-        if self._served is None and not self._asking and self._holds:
-            self._holds = False
-            self.base.release_serving()
+    def _release_if_idle(self) -> None:
+        if self._closed and not self._requests:
+            self._cache.clear()
+            self._routed.release()
 
     def __enter__(self) -> Self:
         return self
@@ -429,24 +308,43 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        stats = self.stats()
+        state = "closed" if self._closed else f"{stats.loaded} adapters loaded, {size(stats.bytes)}"
+        return f"<Pool on {self.base.name}: {state}>"
 
-def _named(adapters: Any) -> dict[str, Adapter | Path]:
-    """Return adapters by name: a mapping as it is, folders by their own names.
 
-    Raises `PoolError` where something is neither an adapter nor a folder, or two have one name, `RegistryError` for
-    what is no name.
-    """
-    if isinstance(adapters, str | os.PathLike):
-        adapters = [adapters]
-    if isinstance(adapters, Adapter) or not isinstance(adapters, Iterable):
-        raise PoolError(f"adapters are given by name, or as folders, not as {type(adapters).__name__}")
-    pairs = list(adapters.items()) if isinstance(adapters, Mapping) else [(None, a) for a in adapters]
-    named: dict[str, Adapter | Path] = {}
-    for name, source in pairs:
-        if not isinstance(source, str | os.PathLike) and not (isinstance(source, Adapter) and name is not None):
-            raise PoolError(f"'{name}': an adapter or its folder was expected, not {type(source).__name__}")
-        own = check_name(Path(source).name if name is None else str(name))  # type: ignore[arg-type]
-        if own in named:
-            raise PoolError(f"two adapters are named '{own}'; give them by name: {{'{own}': folder, ...}}")
-        named[own] = source if isinstance(source, Adapter) else Path(source)
-    return named
+def _distinct(names: Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(dict.fromkeys(names))
+
+
+def _base_and_registry(
+    source: Base | Registry | str | os.PathLike[str] | None, base: Base | str | None, registry: Registry | None
+) -> tuple[Base, Registry | None]:
+    """Return the base of a pool, loaded, and its registry."""
+    if isinstance(source, Registry) or _is_registry(source):
+        if registry is not None:
+            raise PoolError(f"two registries: {source} and registry={registry.path}; pass one of them")
+        registry = source if isinstance(source, Registry) else Registry.at(source)  # type: ignore[arg-type]
+    elif source is not None:
+        if base is not None:
+            raise PoolError(f"two bases: {source} and base={base}; pass one of them")
+        base = source if isinstance(source, Base) else os.fspath(source)
+    if base is None:
+        registry = registry or Registry.at()
+        base = _base_name(registry)
+    return base if isinstance(base, Base) else Base.load(base), registry
+
+
+def _is_registry(source: Any) -> bool:
+    return isinstance(source, str | os.PathLike) and os.fspath(source).endswith(".json") and not os.path.isdir(source)
+
+
+def _base_name(registry: Registry) -> str:
+    """Return the name of the base that a registry's adapters were trained on. Raises `PoolError` unless it is one."""
+    entries = [entry["versions"][entry["current"]]["base"] for entry in registry.adapters().values()]
+    names = {entry["fingerprint"]: entry["name"] for entry in entries}
+    if len(names) != 1:
+        bases = f"adapters of {len(names)} bases: {', '.join(sorted(names.values()))}" if names else "no adapters"
+        raise PoolError(f"{registry.path} has {bases}; choose the base with base=")
+    return registry.locate(next(iter(names.values())))

@@ -1,1 +1,5 @@
-"""The linear probe: a head that is solved on frozen hidden states."""
+"""The linear probe: a head fitted to convergence on hidden states of a frozen base."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

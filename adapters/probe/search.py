@@ -36,7 +36,7 @@ _SCREENED = 1 << 28  # bytes of a split's vectors in all forms that are looked a
 
 
 @dataclass(frozen=True)
-class How:
+class SolverOptions:
     """What a run's options say about solving."""
 
     mixed: str = "no"  # precision in which the base runs over the training rows
@@ -51,13 +51,13 @@ def applies(base: Base, task: Task) -> bool:
     return encodes and task.new_head and task.probe_unit is not None
 
 
-def start(
+def initialise(
     base: Base,
     model: Any,
     task: Task,
     features: Mapping[str, Dataset],
     data: Mapping[str, Dataset],
-    how: How,
+    how: SolverOptions,
 ) -> Solved | str:
     """Solve the last linear map of a model's head on what goes into it, in place, or say why it can't be solved.
 
@@ -126,7 +126,7 @@ def probe(
     task: Task,
     features: Mapping[str, Dataset],
     data: Mapping[str, Dataset],
-    how: How,
+    how: SolverOptions,
 ) -> tuple[ProbeModel, Solved, list[Any]]:
     """Return the model of a task with the probe that does best on the validation rows, and what it predicts for them.
 
@@ -188,7 +188,7 @@ def probe(
     return model, weights, task.predictions(said, features["validation"], data["validation"])
 
 
-def most_kept(base: Base, units: int, by_token: bool) -> int:
+def most_cached(base: Base, units: int, by_token: bool) -> int:
     """Return how many bytes of vectors are kept at once of so many units: of all forms at first, then of the best."""
     width, depth = int(base.model.config.hidden_size), len(blocks(base.model)) + 1
     forms, finalists = (depth, 1) if by_token else (depth * len(POOLINGS), _FINALISTS)
@@ -202,7 +202,9 @@ def _some(feed: Feed, by_token: bool, most: int) -> list[int]:
     return sorted(order[: int(np.searchsorted(units, most)) + 1].tolist())
 
 
-def _readers(base: Base, feeds: Mapping[str, Feed], width: int, task: Task, how: How) -> dict[str, Reader[Any]]:
+def _readers(
+    base: Base, feeds: Mapping[str, Feed], width: int, task: Task, how: SolverOptions
+) -> dict[str, Reader[Any]]:
     """Return what collects `width` numbers a unit of each split, in memory if `how` has room for them.
 
     Raises `OSError` where the disk has none, either.

@@ -1,6 +1,7 @@
-"""The processes of a run, as a launcher started them: which one this is, and what they tell one another.
+"""The processes of a run that a launcher started: their ranks, and the exchange of objects between them.
 
-Where there is one, everything here answers at once. Objects go through torch.distributed, between processes of one run.
+Objects are gathered and broadcast by Accelerate. Ours are the ranks (without torch, and 1 where nothing was launched),
+the groups by node, and errors that are raised in all processes; Accelerate has none of these.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_PATIENCE = datetime.timedelta(hours=12)  # one process may solve, write or tokenise while the others wait
+_TIMEOUT = datetime.timedelta(hours=12)  # one process may fit a probe, write or tokenize while the others wait
 
 
 def launched() -> int:
@@ -28,7 +29,7 @@ def launched_main() -> bool:
 
 
 def begin() -> None:
-    """Meet the other processes, if a launcher started some, on the hardware there is."""
+    """Join the process group, if a launcher started several processes."""
     if launched() == 1:
         return
     import torch
@@ -36,26 +37,26 @@ def begin() -> None:
 
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
 
-    if not torch.accelerator.is_available():
-        os.environ["ACCELERATE_USE_CPU"] = "true"  # left to itself, Accelerate takes each process for a run of its own
-    PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true", timeout=_PATIENCE)
+    # without a GPU, `cpu` has to be set, else Accelerate treats each process as a run of its own
+    cpu = not torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    PartialState(cpu=cpu, timeout=_TIMEOUT)
 
 
 def _leave_with(launcher: int) -> None:
-    """End when the launcher has, killed, so that nobody waits for ever for those that it would have started again."""
+    """Exit once the launcher is gone, so that no process waits for ever for others that were killed with it."""
     while os.getppid() == launcher:
         time.sleep(1)
     os._exit(1)
 
 
 def end() -> None:
-    """Part from the other processes."""
+    """Leave the process group."""
     if (group := _group()) is not None:
         group.destroy_process_group()
 
 
 def _group() -> Any:
-    """Return torch.distributed, or None where there is but one process."""
+    """Return torch.distributed, or None in a single process."""
     if launched() == 1:
         return None
     import torch.distributed as dist
@@ -70,13 +71,13 @@ def count() -> int:
 
 
 def index() -> int:
-    """Return which one this is, from 0 on."""
+    """Return the rank of this process, from 0 on."""
     group = _group()
     return 0 if group is None else int(group.get_rank())
 
 
 def on_node() -> tuple[int, int]:
-    """Return which one this is of those on its node, from 0 on, and how many these are."""
+    """Return the rank of this process on its node, from 0 on, and how many processes the node has."""
     if _group() is None:
         return 0, 1
     return int(os.environ.get("LOCAL_RANK", index())), int(os.environ.get("LOCAL_WORLD_SIZE", count()))
@@ -89,17 +90,17 @@ def wait() -> None:
 
 
 def gathered(value: T) -> list[T]:
-    """Return what each process says, in their order, to all of them."""
-    if (group := _group()) is None:
+    """Return the values of all processes, by rank; every process has to call it."""
+    if _group() is None:
         return [value]
-    found: list[Any] = [None] * count()
-    group.all_gather_object(found, value)
-    return found
+    from accelerate.utils import gather_object
+
+    return list(gather_object([value]))
 
 
 @contextlib.contextmanager
 def agreed(*kinds: type[Exception]) -> Iterator[None]:
-    """Have an error of these kinds that is raised inside, in any process, be raised in all of them."""
+    """Raise in all processes an error of these kinds that any of them raises inside."""
     error: Exception | None = None
     try:
         yield
@@ -111,36 +112,36 @@ def agreed(*kinds: type[Exception]) -> Iterator[None]:
 
 
 def from_main(make: Callable[[], T]) -> T:
-    """Return what `make` returns in the first process, or raise what it raises there."""
-    if (group := _group()) is None:
+    """Return what `make` returns on rank 0, or raise what it raises there."""
+    if _group() is None:
         return make()
-    told: list[Any] = [_made(make) if index() == 0 else None]
-    group.broadcast_object_list(told, src=0)
-    found: tuple[T | None, Exception | None] = told[0]
-    return _told(found)
+    from accelerate.utils import broadcast_object_list
+
+    result: tuple[T | None, Exception | None] = broadcast_object_list([_try(make) if index() == 0 else None])[0]
+    return _value_of(result)
 
 
 def from_node(make: Callable[[], T]) -> T:
-    """Return what `make` returns in the first process of this node; what it raises in any is raised in all."""
+    """Return what `make` returns on rank 0 of this node; an error on any node is raised in all processes."""
     if _group() is None:
         return make()
     here, _ = on_node()
-    told = gathered(_made(make) if here == 0 else None)
-    failed = next((one for one in told if one is not None and one[1] is not None), None)
-    found = failed or told[index() - here]
-    assert found is not None
-    return _told(found)
+    results = gathered(_try(make) if here == 0 else None)
+    failed = next((result for result in results if result is not None and result[1] is not None), None)
+    result = failed or results[index() - here]
+    assert result is not None
+    return _value_of(result)
 
 
-def _made(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
+def _try(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
         return make(), None
-    except Exception as error:  # the others would wait for ever
+    except Exception as error:  # else the others would wait for ever
         return None, error
 
 
-def _told(one: tuple[T | None, Exception | None]) -> T:
-    value, error = one
+def _value_of(result: tuple[T | None, Exception | None]) -> T:
+    value, error = result
     if error is not None:
         raise error
     return value  # type: ignore[return-value]
@@ -148,7 +149,7 @@ def _told(one: tuple[T | None, Exception | None]) -> T:
 
 @contextlib.contextmanager
 def first_of_node_first() -> Iterator[None]:
-    """Have the first process of each node go through before its others, which find what it cached."""
+    """Let rank 0 of each node finish first, so that the others read what it cached."""
     here, _ = on_node()
     if here:
         wait()
@@ -158,12 +159,12 @@ def first_of_node_first() -> Iterator[None]:
 
 
 def failed_first() -> bool:
-    """Say that this process ends with an error; return whether it is the first that does, or can't be known."""
+    """Record that this process fails; return whether it is the first, also where that can't be told."""
     if launched() == 1:
         return True
     try:
         from torch.distributed.distributed_c10d import _get_default_store
 
         return bool(_get_default_store().add("adapterkit/failed", 1) == 1)
-    except Exception:  # no group was made yet, so that all of them fail alike; or the others are gone
+    except Exception:  # no process group yet, so all fail alike; or the others are gone
         return launched_main()

@@ -1,4 +1,4 @@
-"""Parameters that lie in pieces on several devices (FSDP2, DeepSpeed's ZeRO-3), taken and set as a whole."""
+"""Read and write parameters that are sharded over several devices (FSDP2, DeepSpeed's ZeRO-3)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor, nn
 
 
 def is_sharded(parameters: Iterable[nn.Parameter]) -> bool:
-    """Tell whether one of these lies in pieces."""
-    return any(_pieces(p) or hasattr(p, "ds_id") for p in parameters)
+    """Tell whether one of these is sharded."""
+    return any(_is_dtensor(p) or hasattr(p, "ds_id") for p in parameters)
 
 
-def _pieces(tensor: Any) -> bool:
+def _is_dtensor(tensor: Any) -> bool:
     return hasattr(tensor, "full_tensor")  # torch.distributed.tensor.DTensor
 
 
 @torch.no_grad()
-def whole(tensor: Tensor) -> Tensor:
-    """Return all of a tensor; every process has to ask for it. One that is whole is returned itself."""
-    if _pieces(tensor):
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Return a tensor's full values, gathered where it is sharded; every process has to call it."""
+    if _is_dtensor(tensor):
         full: Tensor = tensor.detach().full_tensor()  # type: ignore[attr-defined]
         return full
     if hasattr(tensor, "ds_id"):
@@ -33,9 +33,9 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def put(tensor: Tensor, values: Tensor) -> None:
-    """Give a tensor, whole or in pieces, the values of a whole one."""
-    if _pieces(tensor):
+def copy_full(tensor: Tensor, values: Tensor) -> None:
+    """Copy full values into a tensor, sharded or not."""
+    if _is_dtensor(tensor):
         from torch.distributed.tensor import distribute_tensor
 
         mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
@@ -49,9 +49,9 @@ def put(tensor: Tensor, values: Tensor) -> None:
         tensor.copy_(values)
 
 
-def like(tensor: Tensor, values: Tensor) -> Tensor:
-    """Return whole values in pieces as those of `tensor`, or as they are where it is whole."""
-    if not _pieces(tensor) or values.shape != tensor.shape:
+def sharded_like(tensor: Tensor, values: Tensor) -> Tensor:
+    """Return full values sharded as `tensor` is, or unchanged where it isn't sharded."""
+    if not _is_dtensor(tensor) or values.shape != tensor.shape:
         return values.to(tensor.device)
     from torch.distributed.tensor import distribute_tensor
 

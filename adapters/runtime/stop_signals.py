@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask a training to stop where it can go on later; a second one ends it at once."""
+"""SIGTERM and SIGINT stop a training at its next step, with a checkpoint; a second signal ends the process."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..errors import TrainingError
 from .processes import launched
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_ONE = 1.0  # seconds in which a launcher's signal, handed on, and the terminal's own are one
+_SAME_SIGNAL = 1.0  # seconds within which the terminal's signal and the one that a launcher passes on count as one
 
 
 class StoppedError(TrainingError):
-    """A training was asked to stop, and did; `exit_code` is the shell's for the signal."""
+    """A training was stopped by a signal; `exit_code` is the shell's for that signal."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
@@ -26,29 +26,29 @@ class StoppedError(TrainingError):
 
 
 class Stop:
-    """Which signal asked to stop, or None."""
+    """The signal that asks to stop, or None."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self._since = 0.0
 
-    def hear(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal; end the process at a second one."""
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Note a first signal; end the process at a second one."""
         if self.signal is None:
             self.signal, self._since = number, time.monotonic()
-        elif launched() == 1 or time.monotonic() - self._since > _ONE:
+        elif launched() == 1 or time.monotonic() - self._since > _SAME_SIGNAL:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
 
 @contextlib.contextmanager
-def heard() -> Iterator[Stop]:
-    """Note signals, inside, instead of ending; nothing is heard in a thread other than the main one."""
+def signals_noted() -> Iterator[Stop]:
+    """Note signals, inside, in place of ending the process; only the main thread receives any."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, stop.hear) for number in SIGNALS}
+    before = {number: signal.signal(number, stop.handle) for number in SIGNALS}
     try:
         yield stop
     finally:

@@ -1,1 +1,5 @@
 """Saved adapters: the registry, its store of versions, and the Hub."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

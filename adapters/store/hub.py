@@ -45,7 +45,7 @@ def push(
     owner's. Raises `HubError`, and `AdapterError` where the version is damaged.
     """
     name, version = registry.resolve(reference)
-    folder = registry.there(name, version)
+    folder = registry.fetched(name, version)
     manifest = Adapter.load(folder, version=version).manifest
     names = [MANIFEST, *manifest["files"], *([CARD] if (folder / CARD).is_file() else [])]
     sizes = {file: about["bytes"] for file, about in manifest["files"].items()}
@@ -66,9 +66,9 @@ def push(
 def pull(
     registry: Registry, repo: str, *, revision: str | None = None, name: str | None = None, lazy: bool = False
 ) -> Pulled:
-    """Fetch an adapter from the Hub and register it by `name`, or the repository's; nothing is kept of a damaged one.
+    """Fetch an adapter from the Hub and register it by `name`, or the repository's name; a damaged one leaves no file.
 
-    With `lazy`, its manifest alone; the rest is fetched when it is first used. Raises `HubError`, `RegistryError`.
+    With `lazy`, only its manifest; the other files are downloaded on first use. Raises `HubError`, `RegistryError`.
     """
     name = check_name(name or re.sub(r"[^A-Za-z0-9_-]+", "-", repo.rpartition("/")[2]).strip("-_")[:96])
     registry.prepare()

@@ -1,4 +1,4 @@
-"""registry.json as it is read and written: a line of JSON for each adapter, so that one is changed alone."""
+"""Read and write registry.json: one line of JSON per adapter, so that one can be changed without parsing the rest."""
 
 from __future__ import annotations
 
@@ -13,16 +13,8 @@ from typing import Any
 from ..errors import RegistryError
 from ..io.atomic import json_bytes
 from ..io.untrusted import parse_json, read_file
+from .schema import SCHEMA, check_adapter
 
-SCHEMA = (1, 0)
-"""docs/registry.schema.json; a new minor adds keys that a reader may pass over, a new major doesn't let it."""
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,95}")
-VERSION = re.compile(r"[0-9a-f]{16}")
-TAG = re.compile(r"(?![0-9a-f]*$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,95}(\.[0-9]+)?")
-
-_ENTRY_KEYS = {"number": int, "task": str, "strategy": str, "base": dict, "bytes": int, "metrics": dict}
 MOST = 256 << 20  # bytes of registry.json: 400,000 versions
 _LONG = re.compile(rb'"[^"]{65536}')
 _SHORT = 1 << 16  # bytes of one adapter: a hundred versions
@@ -32,25 +24,25 @@ _AGAIN = "`adapt registry rebuild` makes it again"
 
 @dataclass(eq=False)
 class Index(Mapping[str, dict[str, Any]]):
-    """What a registry.json lists: name -> {"current": version, "versions": {version: entry}, "tags": {tag: version}}.
+    """The adapters of a registry.json: name -> {"current": version, "versions": {version: entry}, "tags": {...}}.
 
-    An adapter's text is parsed and checked when it is asked for, and kept as it is where it isn't set.
+    The text of an adapter is parsed and checked on access, and written back unchanged unless it is replaced.
     """
 
     path: Path
-    head: bytes  # the first line: what stands beside the adapters, known or not
+    head: bytes  # the first line: all other keys
     lines: dict[str, bytes]  # name -> "name": JSON
-    parsed: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)  # by `kept`
+    parsed: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)  # by `cached`
 
     @classmethod
     def read(cls, path: Path, *, damaged: bool = False) -> Index:
-        """Read a registry.json; where there is no file, nothing is registered.
+        """Read a registry.json; a missing file is an empty index.
 
-        Raises `RegistryError`; with `damaged`, content that is no registry of ours reads as an empty one.
+        Raises `RegistryError`; with `damaged`, unreadable content is an empty index.
         """
         try:
             data = bytes(read_file(path, most=MOST))
-            found = _split(data, path, damaged) or _parsed(data, path, damaged)
+            head, lines = _split(data, path, damaged) or _parsed(data, path, damaged)
         except FileNotFoundError:
             return cls.new(path)
         except OSError as error:
@@ -60,26 +52,25 @@ class Index(Mapping[str, dict[str, Any]]):
                 return cls.new(path)
             if isinstance(error, TypeError):
                 raise RegistryError(f"'{path}' is JSON, but no registry: it has no object 'adapters'") from None
-            # without its frames, which hold the text while it is made again
+            # without frames that would hold the text in memory
             raise RegistryError(f"'{path}' is not JSON ({error}); {_AGAIN}") from error.with_traceback(None)
-        return cls(path, *found)
+        return cls(path, head, lines)
 
     @classmethod
     def new(cls, path: Path) -> Index:
-        """Return an index that lists nothing."""
+        """Return an empty index."""
         return cls(path, _head({}, _dotted(SCHEMA)), {})
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         try:
-            known = _value(self.lines[name][len(name) + 4 :])
-        except ValueError:
-            known = None
-        if not _is_adapter(name, known):
-            raise RegistryError(f"'{self.path}': '{name}' is no entry; {_AGAIN}")
-        return dict(known)
+            adapter = _value(self.lines[name][len(name) + 4 :])
+            check_adapter(name, adapter)
+        except ValueError as error:
+            raise RegistryError(f"'{self.path}': '{name}' is no entry: {error}; {_AGAIN}") from None
+        return dict(adapter)
 
-    def kept(self, name: str) -> dict[str, Any]:
-        """Return what is known of an adapter, parsed once; not to be changed."""
+    def cached(self, name: str) -> dict[str, Any]:
+        """Return an adapter, parsed only once; callers must not change it."""
         if name not in self.parsed:
             self.parsed[name] = self[name]
         return self.parsed[name]
@@ -94,29 +85,29 @@ class Index(Mapping[str, dict[str, Any]]):
         return name in self.lines  # a Mapping's own would parse it
 
     def readable(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield what is known of each adapter, damaged ones left out."""
+        """Yield name and value of each adapter that isn't damaged."""
         for name in self:
             with contextlib.suppress(RegistryError):
                 yield name, self[name]
 
-    def put(self, name: str, known: Mapping[str, Any] | None) -> None:
-        """Set what is known of an adapter, or, where that is nothing, list it no longer."""
-        if known is None:
+    def put(self, name: str, adapter: Mapping[str, Any] | None) -> None:
+        """Set an adapter, or delete it where `adapter` is None."""
+        if adapter is None:
             self.lines.pop(name, None)
         else:
-            self.lines[name] = _line(name, known)
+            self.lines[name] = _line(name, adapter)
 
     def to_bytes(self) -> bytes:
-        """Return the file: other keys as they were, a minor version above ours as well."""
+        """Return the content of the file; other keys and a later minor version are preserved."""
         return self.head + b"\n" + b",\n".join([self.lines[name] for name in sorted(self.lines)]) + _END
 
 
 def _checked(path: Path, written: Any, damaged: bool) -> str:
-    """Return the schema version to write: ours, or the one there is where that is a later minor one."""
-    found = _schema(written)
-    if found[0] != SCHEMA[0] and not (damaged and found < SCHEMA):
+    """Return the schema version to write: ours, or the one of the file where that is a later minor version."""
+    version = _schema(written)
+    if version[0] != SCHEMA[0] and not (damaged and version < SCHEMA):
         raise RegistryError(f"'{path}' has schema version {written}; this adapterkit reads {SCHEMA[0]}")
-    return _dotted(max(SCHEMA, found))
+    return _dotted(max(SCHEMA, version))
 
 
 def _head(keys: Mapping[str, Any], version: str) -> bytes:
@@ -125,9 +116,9 @@ def _head(keys: Mapping[str, Any], version: str) -> bytes:
 
 
 def _split(data: bytes, path: Path, damaged: bool) -> tuple[bytes, dict[str, bytes]] | None:
-    """Return head and lines of a file with a line for each adapter, or None where it is laid out in another way.
+    """Return head and lines of a file with one line per adapter, or None for another layout.
 
-    Ten thousand adapters are parsed in 0.2 s and split in 0.01 s.
+    Ten thousand adapters take 0.2 s to parse and 0.01 s to split.
     """
     first, _, rest = data.partition(b"\n")
     if not first.endswith(b'"adapters": {') or not rest.endswith(_END) or _LONG.search(first):
@@ -145,27 +136,27 @@ def _split(data: bytes, path: Path, damaged: bool) -> tuple[bytes, dict[str, byt
 
 def _parsed(data: bytes, path: Path, damaged: bool) -> tuple[bytes, dict[str, bytes]]:
     if _LONG.search(data):
-        raise ValueError("it holds a text of more than 64 kB")  # which, parsed, may take twelve times its size
+        raise ValueError("it holds a text of more than 64 kB")  # parsed, it may take twelve times its size
     index = parse_json(data)
     if not isinstance(index, dict) or not isinstance(index.get("adapters"), dict):
         raise TypeError
     adapters = index.pop("adapters")
     version = _checked(path, index.get("schema_version"), damaged)
-    return _head(index, version), {name: _line(name, known) for name, known in adapters.items()}
+    return _head(index, version), {name: _line(name, adapter) for name, adapter in adapters.items()}
 
 
-def _line(name: str, known: Any) -> bytes:
+def _line(name: str, adapter: Any) -> bytes:
     try:
-        text = json.dumps(known, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(adapter, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        text = json.dumps(json.loads(json_bytes(known)), ensure_ascii=False)  # what isn't finite is null there
+        text = json.dumps(json.loads(json_bytes(adapter)), ensure_ascii=False)  # NaN and infinity become null
     return f'"{name}": {text}'.encode()
 
 
 def _value(text: bytes) -> Any:
-    """Return the value of an adapter's JSON: of a line such as we write without what makes `parse_json` take longer.
+    """Return the value of an adapter's JSON, for a line as we write it without the checks that make `parse_json` slow.
 
-    A short one can't be large or deep; and neither half a character nor a constant is in it.
+    A short line can't be large or deep, and one without escapes and constants has no invalid character or number.
     """
     if len(text) > _SHORT or b"\\u" in text or b"NaN" in text or b"Infinity" in text:
         return parse_json(text)
@@ -176,39 +167,10 @@ def _value(text: bytes) -> Any:
 
 
 def _schema(version: Any) -> tuple[int, int]:
-    """Return major and minor of "1.0" (or of 1, as it was written at first); 0 where it is no version."""
-    found = re.fullmatch(r"(\d{1,6})(?:\.(\d{1,6}))?", str(version))
-    return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
+    """Return major and minor of "1.0" (or of 1, as the first release wrote it); (0, 0) for anything else."""
+    match = re.fullmatch(r"(\d{1,6})(?:\.(\d{1,6}))?", str(version))
+    return (int(match[1]), int(match[2] or 0)) if match else (0, 0)
 
 
 def _dotted(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
-
-
-def _is_adapter(name: str, known: Any) -> bool:
-    versions = known.get("versions") if isinstance(known, dict) else None
-    if not isinstance(versions, dict):
-        return False
-    tags, folder = known.get("tags", {}), known.get("folder", name)
-    return (
-        bool(NAME.fullmatch(name))
-        and isinstance(known.get("current"), str)
-        and known["current"] in versions
-        and all(VERSION.fullmatch(version) and is_entry(entry) for version, entry in versions.items())
-        and isinstance(tags, dict)
-        and all(
-            TAG.fullmatch(tag) and isinstance(version, str) and version in versions for tag, version in tags.items()
-        )
-        and isinstance(folder, str)
-        and bool(FOLDER.fullmatch(folder))
-    )
-
-
-def is_entry(entry: Any) -> bool:
-    """Tell whether this is what an index may say of a version."""
-    return (
-        isinstance(entry, dict)
-        and all(isinstance(entry.get(key), kind) for key, kind in _ENTRY_KEYS.items())
-        and isinstance(entry["base"].get("name"), str)
-        and all(isinstance(measured, dict) for measured in entry["metrics"].values())
-    )

@@ -1,4 +1,4 @@
-"""What is wrong with a registry and its store, what can be done about it, and what can go."""
+"""Maintain a registry and its store: verify files, find and repair faults, delete what was removed."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from typing import Any
 
 from ..errors import AdapterError, RegistryError
 from ..io.atomic import json_bytes, remove, write_file
-from .index import VERSION, Index
-from .journal import CHANGE, Records, from_store, shelves
+from .index import Index
+from .journal import CHANGE, Records, all_records, scan
 from .registry import Registry
+from .schema import VERSION
 from .version_files import ENTRY, UNLISTED, essential, faults
 
 GRACE_MINUTES = 60.0
-"""How old a thing is before it goes where the lock does nothing, so that another process may be writing it."""
+"""The age at which files are deleted where the lock has no effect, as another process may still be writing them."""
 
 _LEFT_OVER = re.compile(r"\..*\.[a-z0-9_]{8}\.(tmp|old)")
-"""How `files` names what it hasn't finished writing or deleting, with the random part of tempfile's."""
-_TAKE_OUT = "take the version out of registry.json; its files stay until adapt gc"
+"""The names of temporary files and folders in `io.atomic`, with the random part of tempfile."""
+_DELIST = "remove the version from registry.json; its files stay until adapt gc"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is not as it should be, and what `doctor` would do; nothing, where `fix` begins with none."""
+    """One fault, and what `doctor` would do about it: nothing where `fix` begins with none."""
 
     kind: str  # lock, index, leftover, orphan, missing, damaged, unexpected
-    where: str
+    place: str
     what: str
     fix: str = "none"
     mend: Callable[[], Any] | None = field(default=None, compare=False, repr=False)
@@ -38,7 +39,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Gone:
-    """What was collected, or would be."""
+    """A file or folder that was deleted, or would be."""
 
     path: Path
     why: str
@@ -46,29 +47,29 @@ class Gone:
 
 
 def verify(registry: Registry, references: Iterable[str]) -> list[Fault]:
-    """Return what is wrong with versions: each file's digest, files too many, and whether they parse as an adapter."""
-    found = []
+    """Return the faults of versions: wrong digests, missing and unexpected files, and whether the adapter loads."""
+    problems = []
     for reference in references:
         name, version = registry.resolve(reference)
-        entry, folder = registry.known()[name]["versions"][version], registry.folder(name, version)
-        wrong = dict(faults(folder, known=entry))
-        found += [Fault("damaged", f"{name}@{version}/{file}", what) for file, what in wrong.items()]
+        entry, folder = registry.index()[name]["versions"][version], registry.folder(name, version)
+        wrong = dict(faults(folder, entry=entry))
+        problems += [Fault("damaged", f"{name}@{version}/{file}", what) for file, what in wrong.items()]
         if not any(essential(folder, file) for file in wrong):
             try:
                 registry.load(f"{name}@{version}")
             except AdapterError as error:
-                found.append(Fault("damaged", f"{name}@{version}", str(error)))
-    return found
+                problems.append(Fault("damaged", f"{name}@{version}", str(error)))
+    return problems
 
 
-# ---- what can go
+# ---- garbage collection
 
 
 def collect(registry: Registry, *, dry_run: bool = False, grace_minutes: float | None = None) -> list[Gone]:
-    """Delete what was removed and what was left over, and return it; what registry.json lists stays in any case.
+    """Delete removed versions and temporary files, and return them; anything that registry.json lists stays.
 
-    Anything younger than the grace stays, too: an hour where the lock does nothing, else none, since no other process
-    can be writing while the lock is held. Raises `RegistryError`.
+    Files younger than the grace period stay, too: an hour where the lock has no effect, else none, since no other
+    process can be writing while the lock is held. Raises `RegistryError`.
     """
     gone: list[Gone] = []
     with registry.changing() as index:
@@ -82,8 +83,8 @@ def collect(registry: Registry, *, dry_run: bool = False, grace_minutes: float |
 
         for path in leftovers(registry):
             take(path, "left over")
-        listed = {known.get("folder", name): known["versions"] for name, known in index.items()}
-        for records in shelves(registry.store, index):
+        listed = {adapter.get("folder", name): adapter["versions"] for name, adapter in index.items()}
+        for records in all_records(registry.store, index):
             if records.folder.is_symlink():
                 continue
             keep = listed.get(records.folder.name, {})
@@ -96,14 +97,14 @@ def collect(registry: Registry, *, dry_run: bool = False, grace_minutes: float |
 
 
 def leftovers(registry: Registry) -> list[Path]:
-    """Return files and folders of writes and deletions that were cut off; no link is followed to any."""
+    """Return temporary files and folders of interrupted writes and deletions; links aren't followed."""
     beside = registry.path.parent.glob(f".{registry.path.name}.*.tmp")
     inside = (path for folder in _folders(registry.store, depth=2) for path in folder.iterdir())
     return sorted([*beside, *(path for path in inside if _LEFT_OVER.fullmatch(path.name))])
 
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:
-    """Yield a folder and those below it that are no links."""
+    """Yield a folder and the folders below it, except links."""
     if folder.is_dir() and not folder.is_symlink():
         yield folder
         for below in sorted(folder.iterdir()) if depth else ():
@@ -112,7 +113,7 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def lock_holds(registry: Registry) -> bool:
-    """Tell, while the lock is held, whether another can't be had; on some network file systems it can."""
+    """Return whether the lock, now held, excludes others; on some network file systems it doesn't."""
     try:
         with registry.locked(0):
             return False
@@ -121,7 +122,7 @@ def lock_holds(registry: Registry) -> bool:
 
 
 def _age(path: Path) -> float:
-    """Return the seconds since anything was written in a file or folder."""
+    """Return the seconds since the last write in a file or folder."""
     return time.time() - max(part.lstat().st_mtime for part in (path, *path.rglob("*")))
 
 
@@ -133,20 +134,20 @@ def _size(path: Path) -> int:
 
 
 def doctor(registry: Registry, *, fix: bool = False) -> list[Fault]:
-    """Return what is wrong with registry.json and the store, and put it right if asked.
+    """Return the faults of registry.json and the store, repaired with `fix`.
 
-    No whole version is deleted: one that is damaged is taken out of the index. Raises `RegistryError`.
+    No version is deleted: a damaged one is removed from the index. Raises `RegistryError`.
     """
     if not fix:
         index = Index.read(registry.path, damaged=True)
         return [*_lock_faults(registry), *_faults(registry, index)]
     with registry.changing(damaged=True) as index:
-        found = list(_faults(registry, index))
-        for fault in found:
+        problems = list(_faults(registry, index))
+        for fault in problems:
             if fault.mend is not None:
                 fault.mend()
         registry.renew(index)
-    return found
+    return problems
 
 
 def _lock_faults(registry: Registry) -> Iterator[Fault]:
@@ -166,8 +167,8 @@ def _faults(registry: Registry, index: Index) -> Iterator[Fault]:
     for path in leftovers(registry):
         what = f"{_size(path)} bytes of a write that was cut off"
         yield Fault("leftover", _place(registry, path), what, "delete it", partial(remove, path))
-    for records in shelves(registry.store, index):
-        yield from _shelf_faults(registry, records)
+    for records in all_records(registry.store, index):
+        yield from _records_faults(registry, records)
 
 
 def _index_faults(registry: Registry, index: Index) -> Iterator[Fault]:
@@ -176,23 +177,24 @@ def _index_faults(registry: Registry, index: Index) -> Iterator[Fault]:
         registry.adapters()
     except RegistryError as error:
         yield Fault("index", registry.path.name, str(error), again)
-    listed, (stored, _) = dict(index.readable()), from_store(registry.store, index)
+    listed, (stored, _) = dict(index.readable()), scan(registry.store, index)
     for name in sorted({*listed, *stored}):
-        own = listed.get(name, {"versions": {}})
-        there = stored[name][1] if name in stored else {"versions": {}}
-        for version in there["versions"].keys() - own["versions"].keys():
+        indexed = listed.get(name, {"versions": {}})
+        actual = stored[name][1] if name in stored else {"versions": {}}
+        for version in actual["versions"].keys() - indexed["versions"].keys():
             yield Fault("orphan", f"{name}@{version}", "is in the store and not in registry.json", "list it")
-        for version in own["versions"].keys() - there["versions"].keys():
-            folder = registry.store / own.get("folder", name) / version
+        for version in indexed["versions"].keys() - actual["versions"].keys():
+            folder = registry.store / indexed.get("folder", name) / version
             if not folder.exists():
                 yield Fault("missing", f"{name}@{version}", "has no files in the store", "list it no longer")
             elif name in stored and version in stored[name][0].removed():
                 yield Fault("index", f"{name}@{version}", "was removed, and is listed", "list it no longer")
-        if own["versions"].keys() == there["versions"].keys() and {**own, "versions": 0} != {**there, "versions": 0}:
-            yield Fault("index", name, "has another current version, tag or folder than the store says", again)
+        same_versions = indexed["versions"].keys() == actual["versions"].keys()
+        if same_versions and {**indexed, "versions": 0} != {**actual, "versions": 0}:
+            yield Fault("index", name, "has another current version, tag or folder than the store", again)
 
 
-def _shelf_faults(registry: Registry, records: Records) -> Iterator[Fault]:
+def _records_faults(registry: Registry, records: Records) -> Iterator[Fault]:
     if records.folder.is_symlink():
         yield Fault("unexpected", _place(registry, records.folder), "is a link, and isn't followed")
         return
@@ -202,7 +204,7 @@ def _shelf_faults(registry: Registry, records: Records) -> Iterator[Fault]:
         if CHANGE.fullmatch(path.name):
             yield Fault("damaged", _place(registry, path), why, "delete it", partial(remove, path))
         elif path.name not in removed:
-            yield Fault("damaged", _place(registry, path), why, _TAKE_OUT + _then(records, path.name), take_out)
+            yield Fault("damaged", _place(registry, path), why, _DELIST + _then(records, path.name), take_out)
     for version in sorted(records.entries.keys() - removed):
         yield from _version_faults(registry, records, version)
     rest = [path for path in records.folder.iterdir() if not path.name.startswith(".")]
@@ -216,7 +218,7 @@ def _shelf_faults(registry: Registry, records: Records) -> Iterator[Fault]:
 
 def _version_faults(registry: Registry, records: Records, version: str) -> Iterator[Fault]:
     folder, entry = records.folder / version, records.entries[version]
-    wrong = dict(faults(folder, known=entry))
+    wrong = dict(faults(folder, entry=entry))
     broken = any(essential(folder, file) for file in wrong)
     for file, what in wrong.items():
         place = _place(registry, folder / file)
@@ -224,7 +226,7 @@ def _version_faults(registry: Registry, records: Records, version: str) -> Itera
             yield Fault("unexpected", place, what)
         elif broken:
             take_out = partial(records.add_change, {"removed": [version]})
-            yield Fault("damaged", place, what, _TAKE_OUT + _then(records, version), take_out)
+            yield Fault("damaged", place, what, _DELIST + _then(records, version), take_out)
         elif file == ENTRY:
             written = partial(write_file, folder / ENTRY, json_bytes(entry))
             yield Fault("damaged", place, what, "write it again from what is known", written)
@@ -233,7 +235,7 @@ def _version_faults(registry: Registry, records: Records, version: str) -> Itera
 
 
 def _then(records: Records, version: str) -> str:
-    """Say what a name means once a version is taken out, where it is another one than before."""
+    """Return which version is current once one is removed, where that changes."""
     change = {"number": records.number, "removed": [version]}
     before, after = records.state(), replace(records, changes=[*records.changes, change]).state()
     if after is None:

@@ -1,4 +1,4 @@
-"""The registry: adapters by name and version in a store, and registry.json, an index that can be made from it."""
+"""The registry: adapters by name and version in a store, and registry.json, an index that can be rebuilt from it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from ..adapter.manifest import MANIFEST, TENSORS
 from ..display import best_metric, html_table
 from ..errors import MOST, RegistryError, file_errors_as, unknown
 from ..io.atomic import check_writable, version_of, write_file, write_folder
-from .index import NAME, TAG, Index
-from .journal import Records, from_store, shelves
+from .index import Index
+from .journal import Records, all_records, scan
+from .schema import NAME, TAG
 from .version_files import ENTRY, check_no_link, entry_file, faults
 
 if TYPE_CHECKING:
     from ..adapter.adapter import Adapter
 
 LOCK_SECONDS = 600
-"""How long another process may have the registry locked; it takes milliseconds."""
+"""How long to wait for another process that holds the lock, usually for milliseconds."""
 
 _INDEXES: dict[Path, tuple[Any, Index]] = {}
 """Each registry.json as it was last read, with inode, time and size: writes go beside and are renamed."""
 
 
 def check_name(name: str) -> str:
-    """Return an adapter's name, or raise `RegistryError` where it isn't one."""
+    """Return a valid name of an adapter, or raise `RegistryError`."""
     if not NAME.fullmatch(name):
         raise RegistryError(
             f"'{name}' is no adapter's name: letters, digits, - and _, at most 96, a letter or digit first"
@@ -39,7 +40,7 @@ def check_name(name: str) -> str:
 
 
 def check_tag(tag: str) -> str:
-    """Return a tag, or raise `RegistryError` where it isn't one or could be a version cut short."""
+    """Return a valid tag, or raise `RegistryError`; one that could be an abbreviated version isn't valid."""
     if not TAG.fullmatch(tag):
         raise RegistryError(
             f"'{tag}' is no tag: letters, digits, ., - and _, at most 64, a letter or digit first, and not only 0-9a-f"
@@ -51,11 +52,14 @@ def check_tag(tag: str) -> str:
 class Registry:
     """The adapters that a `registry.json` lists, in the folder `store` beside it.
 
-    What changes something writes it to the store first and to the index then, under a lock. Where the lock does
-    nothing, the index may lose what the store has, and `rebuild` puts it back.
+    Every change is written to the store first and then to the index, under a lock. On file systems where the lock has
+    no effect, the index may lose a change that the store has; `rebuild` restores it.
     """
 
     path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))  # a text would do, too
 
     @classmethod
     def at(cls, path: str | os.PathLike[str] | None = None) -> Registry:
@@ -66,9 +70,9 @@ class Registry:
         return f"Registry('{self.path}')"
 
     def _repr_html_(self) -> str:
-        known = self.adapters()
-        rows = [_shown(name, known[name]) for name in list(known)[:MOST]]
-        title = f"{self!r}: {len(known):,} adapters" + (f", the first {MOST}" if len(known) > MOST else "")
+        adapters = self.adapters()
+        rows = [_shown(name, adapters[name]) for name in list(adapters)[:MOST]]
+        title = f"{self!r}: {len(adapters):,} adapters" + (f", the first {MOST}" if len(adapters) > MOST else "")
         return html_table(title, ["adapter", "version", "versions", "task", "strategy", "metric"], rows)
 
     @property
@@ -76,17 +80,17 @@ class Registry:
         """The folder that holds every version of every adapter."""
         return self.path.parent / "store"
 
-    # ---- what there is
+    # ---- reading
 
     def adapters(self) -> dict[str, dict[str, Any]]:
-        """Return what is registered: name -> {"current": version, "versions": {version: entry}, "tags": ...}.
+        """Return the registered adapters: name -> {"current": version, "versions": {version: entry}, "tags": ...}.
 
-        Raises `RegistryError` where registry.json can't be read as one. Where there is no file, nothing is registered.
+        Raises `RegistryError` where registry.json is damaged. A missing file means that nothing is registered.
         """
         return dict(Index.read(self.path))
 
-    def known(self) -> Index:
-        """Return the index, read again only where the file is another one; not to be changed."""
+    def index(self) -> Index:
+        """Return the index, read again only where the file has changed; callers must not change it."""
         try:
             state = os.lstat(self.path)
         except OSError:
@@ -97,27 +101,27 @@ class Registry:
         return _INDEXES[self.path][1]
 
     def resolve(self, reference: str) -> tuple[str, str]:
-        """Return (name, version) of `name`, `name@tag` or `name@version`, where a version may be cut short.
+        """Return (name, version) of `name`, `name@tag` or `name@version`; a version may be abbreviated.
 
-        Raises `RegistryError`, with what there is, where there is none.
+        Raises `RegistryError`, with the existing names, where there is no such adapter or version.
         """
         name, at, wanted = reference.partition("@")
         if at and not wanted:
             check_name(reference)
-        index = self.known()
-        self._check_known(name, index)
-        known = index.kept(name)
+        index = self.index()
+        self._check_registered(name, index)
+        adapter = index.cached(name)
         if not wanted:
-            return name, known["current"]
-        return name, self._version(name, wanted, known["versions"], known.get("tags", {}))
+            return name, adapter["current"]
+        return name, self._version(name, wanted, adapter["versions"], adapter.get("tags", {}))
 
     def folder(self, name: str, version: str) -> Path:
-        """Return where a version lies: in the folder that the adapter had when it was first added.
+        """Return the folder of a version: below the name that the adapter had when it was first added.
 
-        Raises `RegistryError` where a link stands there, which may lead anywhere.
+        Raises `RegistryError` where it is a link, which may lead anywhere.
         """
-        index = self.known()
-        folder = self.store / (index.kept(name).get("folder", name) if name in index else name) / version
+        index = self.index()
+        folder = self.store / (index.cached(name).get("folder", name) if name in index else name) / version
         check_no_link(folder)
         return folder
 
@@ -130,31 +134,31 @@ class Registry:
         from ..adapter.adapter import Adapter
 
         name, version = self.resolve(reference)
-        return Adapter.load(self.there(name, version), version=version)
+        return Adapter.load(self.fetched(name, version), version=version)
 
-    def there(self, name: str, version: str) -> Path:
-        """Return where a version lies, fetched now where it doesn't yet and its entry names a repository on the Hub.
+    def fetched(self, name: str, version: str) -> Path:
+        """Return the folder of a version; if its files are still on the Hub, they are downloaded now.
 
         Raises `HubError` where that fails.
         """
         folder = self.folder(name, version)
         if not (folder / TENSORS).exists():
-            entry = self.known().kept(name)["versions"][version]
+            entry = self.index().cached(name)["versions"][version]
             if "hub" in entry:
-                from .hub_client import bring
+                from .hub_client import download
 
-                bring(folder, entry["hub"], lambda files: {ENTRY: entry_file(entry, files)})
+                download(folder, entry["hub"], lambda files: {ENTRY: entry_file(entry, files)})
         return folder
 
     def locate(self, path: str) -> str:
-        """Return a path as it is, or from the registry's own folder, where it is there and not here."""
-        there = self.path.parent / path
-        return str(there) if not os.path.exists(path) and there.exists() else path
+        """Return a path unchanged, or below the registry's folder where it exists only there."""
+        beside = self.path.parent / path
+        return str(beside) if not os.path.exists(path) and beside.exists() else path
 
-    # ---- what changes it
+    # ---- changing
 
     def prepare(self) -> None:
-        """Raise `RegistryError` now where adding an adapter would fail later: a bad index, a disk that is full."""
+        """Raise `RegistryError` now where adding an adapter would fail later: a bad index, a full disk."""
         self.adapters()
         with file_errors_as(RegistryError):
             check_writable(self.path.parent)
@@ -184,22 +188,22 @@ class Registry:
         return version
 
     def tag(self, reference: str, tag: str) -> tuple[str, str]:
-        """Call a version `name@tag`, and none before; return name and version. Raises `RegistryError`."""
+        """Make `name@tag` refer to a version; return name and version. Raises `RegistryError`."""
         check_tag(tag)
         return self._change(reference, lambda version: {"tags": {tag: version}})
 
     def untag(self, name: str, tag: str) -> None:
-        """Take a tag away. Raises `RegistryError` where it isn't there."""
-        index = self.known()
-        self._check_known(name, index)
+        """Delete a tag. Raises `RegistryError` where there is no such tag."""
+        index = self.index()
+        self._check_registered(name, index)
         if tag not in index[name].get("tags", {}):
             raise RegistryError(unknown(f"tag of {name}", tag, index[name].get("tags", {}), known_as="there are"))
         self._change(name, lambda _: {"tags": {tag: None}})
 
     def rollback(self, name: str, wanted: str | None = None) -> str:
-        """Make a version current again and return it: by default the one added before; a removed one is put back.
+        """Make a version current again and return it: by default the one added before; a removed one is restored.
 
-        An adapter that was removed as a whole is put back as it was. Raises `RegistryError`.
+        An adapter of which every version was removed is restored as it was. Raises `RegistryError`.
         """
         check_name(name)
         with self.changing() as index:
@@ -211,16 +215,16 @@ class Registry:
             elif state is None:
                 change = {"restored": records.last_removal()}
             else:
-                change = {"current": _before(name, state)}
+                change = {"current": _previous(name, state)}
             records.add_change(change)
             index.put(name, state := records.state(index.get(name)))
         return str(state["current"]) if state else ""
 
     def rename(self, old: str, new: str) -> None:
-        """Call an adapter by another name; its files stay where they are. Raises `RegistryError`."""
+        """Rename an adapter; its files stay in their folder. Raises `RegistryError`."""
         check_name(new)
         with self.changing() as index:
-            self._check_known(old, index)
+            self._check_registered(old, index)
             if new == old:
                 raise RegistryError(f"{self.path}: '{old}' has that name already")
             if new in index or self._records(new, index).state() is not None:
@@ -234,13 +238,13 @@ class Registry:
             index.put(new, state)
 
     def remove(self, reference: str) -> tuple[str, list[str], str | None]:
-        """Take an adapter, or one version of it, out of the index; its files stay until they are collected.
+        """Remove an adapter, or one version of it, from the index; its files stay until they are collected.
 
-        Returns name, versions taken out, and the version that is current now. Raises `RegistryError`.
+        Returns name, removed versions, and the version that is current now. Raises `RegistryError`.
         """
         name, version = self.resolve(reference)
         with self.changing() as index:
-            self._check_known(name, index)
+            self._check_registered(name, index)
             records = self._records(name, index)
             gone = [version] if "@" in reference else list(index[name]["versions"])
             records.add_change({"removed": gone})
@@ -249,41 +253,41 @@ class Registry:
         return name, gone, str(state["current"]) if state else None
 
     def rebuild(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
-        """Make registry.json again from the store.
+        """Rebuild registry.json from the store.
 
-        Returns the index, and why parts of the store were left out: those that are damaged.
+        Returns the index, and a line for each damaged part of the store that was left out.
         """
         with self.changing(damaged=True) as index:
             left_out = self.renew(index)
         return dict(index), left_out
 
     def renew(self, index: Index) -> list[str]:
-        """Put what the store says into an index that `changing` yielded; return what was left out, and why."""
-        found, left_out = from_store(self.store, index)
+        """Fill an index that `changing` yielded from the store; return which parts were left out, and why."""
+        adapters, left_out = scan(self.store, index)
         index.lines.clear()
-        for name, (records, state) in found.items():
-            if name != records.name:  # another one has its name
+        for name, (records, state) in adapters.items():
+            if name != records.name:  # another adapter has this name
                 records.add_change({"name": name})
             index.put(name, state)
         return left_out
 
-    # ---- parts of these
+    # ---- helpers
 
     def _change(self, reference: str, change: Callable[[str], Mapping[str, Any]]) -> tuple[str, str]:
-        """Write down the change that `change` makes of a version."""
+        """Record the change that `change` returns for a version."""
         name, version = self.resolve(reference)
         with self.changing() as index:
-            self._check_known(name, index)
+            self._check_registered(name, index)
             records = self._records(name, index)
             records.add_change(change(version))
             index.put(name, records.state(index[name]))
         return name, version
 
     def _records(self, name: str, index: Index) -> Records:
-        """Return what the store has of a name: of its own folder, or, where another adapter has that, of one beside."""
-        known = index.get(name)
-        if known is not None:
-            return Records.read(self.store / known.get("folder", name), known, trust=True)
+        """Return the records of a name: in the folder of that name, or in NAME.2, ... where another adapter uses it."""
+        adapter = index.get(name)
+        if adapter is not None:
+            return Records.read(self.store / adapter.get("folder", name), adapter, trust=True)
         records, number = Records.read(self.store / name), 1
         while records.name != name:
             number += 1
@@ -291,14 +295,14 @@ class Registry:
         return records
 
     def _removed(self, name: str, index: Index) -> Records:
-        """Return what the store has of an adapter that the index doesn't list."""
-        taken = {known.get("folder", name) for name, known in index.items()}
-        for records in shelves(self.store, index):
-            if records.name == name and records.entries and records.folder.name not in taken:
+        """Return the records of an adapter that the index doesn't list."""
+        used = {adapter.get("folder", name) for name, adapter in index.items()}
+        for records in all_records(self.store, index):
+            if records.name == name and records.entries and records.folder.name not in used:
                 return records
         raise self._unknown(name, index)
 
-    def _check_known(self, name: str, index: Index) -> None:
+    def _check_registered(self, name: str, index: Index) -> None:
         if name not in index:
             raise self._unknown(name, index)
 
@@ -318,10 +322,10 @@ class Registry:
 
     @contextlib.contextmanager
     def changing(self, *, damaged: bool = False, new: bool = False) -> Iterator[Index]:
-        """Hold the lock and yield the index; it is written when the block ends well and has changed it.
+        """Hold the lock and yield the index; it is written if the block changes it and raises nothing.
 
-        With `damaged`, one that can't be read is yielded as an empty one. Raises `RegistryError`, also where there is
-        neither index nor store and none is to be made `new`.
+        With `damaged`, an unreadable index is yielded as an empty one. Raises `RegistryError`, also where there is
+        neither index nor store, unless one may be created (`new`).
         """
         if not (new or self._is_there()):
             raise RegistryError(f"there is no {self.path}, nor a store beside it")
@@ -342,7 +346,7 @@ class Registry:
 
     @contextlib.contextmanager
     def locked(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-        """Hold the lock on the registry. Raises `RegistryError` where another process has it for so long."""
+        """Hold the lock on the registry. Raises `RegistryError` where another process holds it for so many seconds."""
         lock = filelock.FileLock(f"{self.path}.lock")
         try:
             lock.acquire(timeout=seconds, poll_interval=0.01)
@@ -355,18 +359,18 @@ class Registry:
         except OSError as error:
             raise RegistryError(f"can't go on with '{error.filename or self.path}': {error.strerror}") from error
         finally:
-            with contextlib.suppress(OSError):  # what was changed is changed; the process's end lets go of it
+            with contextlib.suppress(OSError):  # the change is written; the lock is released when the process ends
                 lock.release()
 
 
-def _shown(name: str, known: Mapping[str, Any]) -> list[Any]:
+def _shown(name: str, adapter: Mapping[str, Any]) -> list[Any]:
     """Return an adapter as a row of a table for people."""
-    entry = known["versions"][known["current"]]
+    entry = adapter["versions"][adapter["current"]]
     best = best_metric(entry.get("metrics", {}), entry.get("best"))
-    return [name, known["current"], len(known["versions"]), entry["task"], entry["strategy"], best]
+    return [name, adapter["current"], len(adapter["versions"]), entry["task"], entry["strategy"], best]
 
 
-def _before(name: str, state: Mapping[str, Any]) -> str:
+def _previous(name: str, state: Mapping[str, Any]) -> str:
     versions = list(state["versions"])
     place = versions.index(state["current"])
     if place == 0:
@@ -377,7 +381,7 @@ def _before(name: str, state: Mapping[str, Any]) -> str:
 
 
 def _repair(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files of a version again, each in one step, where any of them isn't as it was written."""
+    """Write the files of a version again, each atomically, where any of them is missing or damaged."""
     if any(True for _ in faults(folder)):
         for name, data in files.items():
             write_file(folder / name, data)

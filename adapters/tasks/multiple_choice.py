@@ -52,7 +52,11 @@ class MultipleChoice(Task):
         require(names, *self.endings_column_name, self.question_column_name)
         endings = self.endings_column_name or _endings(names)
         if not endings:
-            raise DataError(f"which columns are the endings? give --endings-column-name; there are {', '.join(names)}")
+            others = [name for name in names if name not in (self.context_column_name, self.label_column_name)]
+            raise DataError(
+                f"which columns are the endings? give --endings-column-name; there are {', '.join(names)}",
+                suggestion=("--endings-column-name", ",".join(others)),
+            )
         context = choose("the context", "--context-column-name", self.context_column_name, names, CONTEXTS)
         question = self.question_column_name or first_of(QUESTIONS, names, without=[context])
         label = choose(

@@ -172,7 +172,7 @@ class TextClassification(Task):
 
     @property
     def head_starts_solved(self) -> bool:
-        return len(self.labels) > 2  # from three labels on it was measured to pay (docs/training.md)
+        return len(self.labels) > 2  # below, it gained nothing (docs/explanation/training-cost.md)
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         texts = [list(map(str, rows[column])) for column in self.text_column_name]

@@ -104,7 +104,7 @@ class TokenClassification(Task):
 
     @property
     def head_starts_solved(self) -> bool:
-        return len(self.labels) > 2  # from three labels on it was measured to pay (docs/training.md)
+        return len(self.labels) > 2  # below, it gained nothing (docs/explanation/training-cost.md)
 
     def accepts(self, column: str, value: Any) -> str | None:
         words = isinstance(value, list) and all(isinstance(word, str) and word for word in value)

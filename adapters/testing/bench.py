@@ -1,8 +1,7 @@
-"""Where a strategy is put to the test: tiny bases, two dozen rows, and a training that is watched."""
+"""The test bench of strategies: tiny bases, two dozen rows, and an observed training."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
@@ -31,75 +30,74 @@ FAMILIES = ("bert", "roberta", "gpt2", "llama", "t5")
 TEXTS = ("lovely food", "awful film", "a great and friendly place to be in", "rude", "so happy", "i want it back now")
 ROWS = [{"text": f"{TEXTS[i % 6]} {i}", "label": ("good", "bad")[i % 2]} for i in range(24)]
 EPOCHS, BATCH = 3, 4
-ROUNDING = 1e-5  # of the largest number: what computing in another order may cost in fp32
+ROUNDING = 1e-5  # of the largest value: the tolerance for fp32 sums in another order
 
 
 class Broken(AssertionError):
-    """A rule doesn't hold; the message says by how much."""
+    """A rule doesn't hold; the message has the difference."""
 
 
 class NotTried(Exception):
-    """A rule can't be tried; the message says why."""
+    """A rule can't be tried; the message has the reason."""
 
 
 @dataclass
 class Seen:
-    """What a training showed: the base's tensors after `apply` and before `patches`, and what came of it."""
+    """An observed training: the base's tensors after `apply` and before `patches`, and the result."""
 
     start: dict[str, Tensor] = field(default_factory=dict)
-    end: dict[str, Tensor] = field(default_factory=dict)  # empty where it didn't get so far
-    returned: frozenset[str] = frozenset()  # the names of what `apply` returned
-    changing: frozenset[str] = frozenset()  # and of what `state` did
+    end: dict[str, Tensor] = field(default_factory=dict)  # empty where it failed before
+    returned: frozenset[str] = frozenset()  # names of the parameters that `apply` returned
+    changing: frozenset[str] = frozenset()  # names of the tensors that `state` returned
     patches: dict[str, Patch] = field(default_factory=dict)
-    said: Tensor | None = None  # by the trained base
+    outputs: Tensor | None = None  # hidden states of the trained base
     adapter: Adapter | None = None
     losses: list[float] = field(default_factory=list)
     error: Exception | None = None
 
 
 class Bench:
-    """One strategy, and tiny bases of each family to try it on; all that is written lies in `folder`."""
+    """A strategy and tiny bases of each family; files are written to `folder`."""
 
     def __init__(self, strategy: str | type[Strategy] | Strategy, folder: Path, **options: Any) -> None:
         kind = strategy_class(strategy) if isinstance(strategy, str) else strategy
         self.strategy: Strategy = kind(**options) if isinstance(kind, type) else kind
         self.folder = folder
-        self.pairs: dict[str, dict[str, Any]] = {}  # by family: what two processes found
+        self.pairs: dict[str, dict[str, Any]] = {}  # results of two processes, by family
         self._seen: dict[str, Seen] = {}
 
     def path(self, family: str, *, still: bool = False) -> Path:
-        """Return the folder of a tiny base, made once; a still one has no dropout."""
-        where = self.folder / f"{family}{'-still' if still else ''}"
-        if not where.exists():
+        """Return the folder of a tiny base, generated once; a `still` one has no dropout."""
+        path = self.folder / f"{family}{'-still' if still else ''}"
+        if not path.exists():
             config = vars(tiny.CONFIGS[family]())
             quiet: dict[str, Any] = {
                 key: 0.0 for key, value in config.items() if "drop" in key and isinstance(value, float)
             }
-            tiny.make(family, where, **(quiet if still else {}))
-        return where
+            tiny.make(family, path, **(quiet if still else {}))
+        return path
 
     def base(self, family: str, *, still: bool = False) -> Base:
         """Return a tiny base, loaded anew."""
         return Base.load(str(self.path(family, still=still)))
 
     def seen(self, family: str) -> Seen:
-        """Train once on a family, and return what was seen."""
+        """Train on a family, once, and return the observations."""
         if family not in self._seen:
             self._seen[family] = seen = Seen()
             try:
-                found = trained(self.base(family), observed(self.strategy, seen))
-                seen.adapter, seen.losses = found.adapter, found.losses
-            except Exception as error:  # whatever a plugin does, a rule tells
+                result = trained(self.base(family), observed(self.strategy, seen))
+                seen.adapter, seen.losses = result.adapter, result.losses
+            except Exception as error:  # a plugin can raise anything; the rule reports it
                 seen.error = error
         return self._seen[family]
 
 
-@functools.cache
 def task() -> Task:
-    """Return the task that strategies are tried on: two labels for a text."""
+    """Return the task of the bench: one of two labels for a text."""
     rows = datasets.Dataset.from_list(ROWS)
-    made: Task = task_class("text-classification")()
-    return made.with_columns(rows.column_names).fit(rows)
+    classification: Task = task_class("text-classification")()
+    return classification.with_columns(rows.column_names).fit(rows)
 
 
 def trained(
@@ -111,7 +109,7 @@ def trained(
     resume: bool = False,
     watch: Watch | None = None,
 ) -> Trained:
-    """Train a strategy for a few steps as `adapt run` would."""
+    """Train a strategy for a few steps, as `adapt run` does."""
     rows = datasets.Dataset.from_list(ROWS)
     options = TrainingOptions(
         num_train_epochs=EPOCHS, per_device_train_batch_size=batch, head="model", mixed_precision="no"
@@ -141,7 +139,7 @@ def trained(
 
 
 def observed(strategy: Strategy, seen: Seen) -> Strategy:
-    """Return the same strategy, which also notes what it sees of the base."""
+    """Return the same strategy, which also records its calls in `seen`."""
     kind = type(strategy)
 
     def apply(self: Strategy, base: nn.Module) -> Sequence[nn.Parameter]:
@@ -154,20 +152,20 @@ def observed(strategy: Strategy, seen: Seen) -> Strategy:
     def patches(self: Strategy, base: nn.Module) -> Mapping[str, Patch]:
         changing = {id(t) for t in kind.state(self, base).values()}
         seen.changing = frozenset(name for name, t in _named(base) if id(t) in changing)
-        seen.end, seen.said = tensors(base), said(base)
+        seen.end, seen.outputs = tensors(base), hidden_states(base)
         with torch.no_grad():
-            found = kind.patches(self, base)
-            seen.patches = {name: deepcopy(patch) for name, patch in found.items()}  # of tensors that are put back
-        return found
+            learned = kind.patches(self, base)
+            seen.patches = {name: deepcopy(patch) for name, patch in learned.items()}  # the tensors are restored later
+        return learned
 
-    made = type(kind.__name__, (kind,), {"apply": apply, "patches": patches, "__module__": kind.__module__})
+    observing = type(kind.__name__, (kind,), {"apply": apply, "patches": patches, "__module__": kind.__module__})
     values = {f.name: getattr(strategy, f.name) for f in fields(strategy)}
-    again: Strategy = made(**values)
+    again: Strategy = observing(**values)
     return again
 
 
-def said(base: Base | nn.Module) -> Tensor:
-    """Return what a base says of two short texts, one of them padded: (2, 8, hidden_size)."""
+def hidden_states(base: Base | nn.Module) -> Tensor:
+    """Return the last hidden states of two short texts, one of them padded: (2, 8, hidden_size)."""
     model = base.model if isinstance(base, Base) else base
     device = next(model.parameters()).device
     ids = torch.arange(5, 21, device=device).reshape(2, 8)
@@ -177,10 +175,10 @@ def said(base: Base | nn.Module) -> Tensor:
     training = {m: m.training for m in model.modules()}
     model.eval()
     with torch.no_grad():
-        found: Tensor = model(input_ids=ids, attention_mask=mask, **more).last_hidden_state.clone()
+        states: Tensor = model(input_ids=ids, attention_mask=mask, **more).last_hidden_state.clone()
     for module, was in training.items():
         module.training = was
-    return found
+    return states
 
 
 def tensors(base: nn.Module) -> dict[str, Tensor]:
@@ -199,12 +197,12 @@ def apart(a: Tensor, b: Tensor) -> float:
     if torch.equal(a, b):
         return 0.0
     difference = float((a - b).abs().max()) / max(float(b.abs().max()), 1e-30)
-    return difference if difference == difference else float("inf")  # a NaN is as far away as can be
+    return difference if difference == difference else float("inf")  # a NaN counts as an infinite difference
 
 
-def near(found: Tensor, wanted: Tensor, most: float, what: str) -> str:
-    """Say how near two tensors are, or raise `Broken` where that is more than `most` of the largest number."""
-    off = apart(found, wanted)
+def near(actual: Tensor, wanted: Tensor, most: float, what: str) -> str:
+    """Describe the difference of two tensors; raise `Broken` where it exceeds `most` of the largest value."""
+    off = apart(actual, wanted)
     if off > most:
         bound = f"{most:g} at most" if most else "and must be equal to the bit"
         raise Broken(f"{what} differ by {off:.2g} of the largest, {bound}")
@@ -212,18 +210,18 @@ def near(found: Tensor, wanted: Tensor, most: float, what: str) -> str:
 
 
 def reached(bench: Bench, family: str) -> Seen:
-    """Return what a training showed that came to its patches, or raise what kept it from them."""
+    """Return the observations of a training that reached its patches, or raise its error."""
     seen = bench.seen(family)
     if not seen.end or (seen.error is not None and not seen.patches):
-        raise seen.error or Broken("a training ended without asking for patches")
+        raise seen.error or Broken("a training ended before `patches` was called")
     return seen
 
 
 def adapter_of(bench: Bench, family: str) -> Adapter:
-    """Return the adapter of a training, or raise why there is none."""
+    """Return the adapter of a training, or raise the reason for its absence."""
     seen = bench.seen(family)
     if seen.adapter is None:
         if isinstance(seen.error, StrategyError):
             raise seen.error
-        raise Broken(f"no adapter was made: {type(seen.error).__name__}: {seen.error}")
+        raise Broken(f"no adapter was trained: {type(seen.error).__name__}: {seen.error}")
     return seen.adapter

@@ -1,7 +1,7 @@
 """The contract between a strategy and adapterkit, as functions that pytest and `adapt plugins check` both call.
 
-Each takes a bench and a family of bases, returns what it found in a few words, and raises `Broken` with by how much the
-rule is missed. Equal means equal to the bit, unless a rule says that rounding is let pass.
+Each takes a bench and a family of bases, returns its finding in a few words, and raises `Broken` with the difference
+where the rule is violated. Equal means equal to the bit, unless a rule allows rounding.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from .bench import (
     NotTried,
     adapter_of,
     apart,
+    hidden_states,
     near,
     reached,
-    said,
     task,
     tensors,
 )
@@ -56,7 +56,7 @@ class Rule:
 
     name: str
     test: Callable[[Bench, str], str]
-    where: str = "each"  # base; or "one": of what takes seconds; or "once": of what has to do with no base
+    scope: str = "each"  # family; "one" for a rule that takes seconds, "once" for a rule without a base
 
     @property
     def summary(self) -> str:
@@ -65,27 +65,27 @@ class Rule:
 
 
 def cases(families: Sequence[str] = FAMILIES, *, everywhere: bool = False) -> list[tuple[Rule, str]]:
-    """Return which rule to try on which family; with `everywhere`, all but those that need no base on each."""
+    """Return the rules with the families to try them on; with `everywhere`, slow rules are tried on every family."""
     each = {"each": families, "one": families if everywhere else families[:1], "once": families[:1]}
-    return [(rule, family) for rule in RULES for family in each[rule.where]]
+    return [(rule, family) for rule in RULES for family in each[rule.scope]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a rule on a family."""
+    """The result of a rule on a family."""
 
     strategy: str
     rule: str
     family: str
     state: Literal["kept", "broken", "skipped"]
-    text: str  # what was found; of a broken rule by how much
+    text: str  # the finding; of a broken rule the difference
 
     def __str__(self) -> str:
         return f"{self.strategy} on {self.family}: {self.rule}: {self.text}"
 
 
 def tried(rule: Rule, bench: Bench, family: str) -> Outcome:
-    """Try a rule on a family; whatever the strategy raises is told in the outcome."""
+    """Try a rule on a family; an error of the strategy is part of the outcome."""
     state: Literal["kept", "broken", "skipped"] = "broken"
     try:
         state, text = "kept", rule.test(bench, family)
@@ -98,13 +98,13 @@ def tried(rule: Rule, bench: Bench, family: str) -> Outcome:
         state, text = ("skipped", f"doesn't fit: {refused}") if refused else ("broken", str(error))
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # whatever a plugin does, asking to exit among it
+    except BaseException as error:  # a plugin can raise anything, SystemExit included
         text = raised(error)
     return Outcome(type(bench.strategy).__name__, rule.name, family, state, text)
 
 
 def _refused(bench: Bench, family: str) -> str:
-    """Return why the strategy says that it doesn't fit a base, or nothing where it does."""
+    """Return the strategy's reason for not fitting a base; empty where it fits."""
     try:
         bench.strategy.apply(bench.base(family).model)
     except StrategyError as error:
@@ -120,19 +120,19 @@ def _refused(bench: Bench, family: str) -> str:
 def applying(bench: Bench, family: str) -> str:
     """Applying changes nothing that the base computes: a new adapter starts as the base itself."""
     base = bench.base(family)
-    before = said(base)
+    before = hidden_states(base)
     learning = list(bench.strategy.apply(base.model))
-    there = set(map(id, base.model.parameters()))
+    parameters = set(map(id, base.model.parameters()))
     for p in learning:
-        if not isinstance(p, nn.Parameter) or id(p) not in there:
-            raise Broken(f"apply returned what is no parameter of the base: {type(p).__name__}")
-    return near(said(base), before, ROUNDING, "outputs")
+        if not isinstance(p, nn.Parameter) or id(p) not in parameters:
+            raise Broken(f"apply must return parameters of the base, got {type(p).__name__}")
+    return near(hidden_states(base), before, ROUNDING, "outputs")
 
 
 def removing(bench: Bench, family: str) -> str:
     """Removing restores the base, modules and values to the bit, once what learned is put back."""
     base = bench.base(family)
-    before, values, snapshot = said(base), tensors(base.model), Snapshot(base.model)
+    before, values, snapshot = hidden_states(base), tensors(base.model), Snapshot(base.model)
     learning = {id(p) for p in bench.strategy.apply(base.model)}
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -150,7 +150,7 @@ def removing(bench: Bench, family: str) -> str:
     if changed := [name for name in values if not torch.equal(now[name], values[name])]:
         off = apart(now[changed[0]], values[changed[0]])
         raise Broken(f"{len(changed)} tensors are not as before, first {changed[0]}, by {off:.2g} of its largest")
-    return near(said(base), before, 0.0, "outputs")
+    return near(hidden_states(base), before, 0.0, "outputs")
 
 
 # ---- trained
@@ -160,7 +160,7 @@ def learning(bench: Bench, family: str) -> str:
     """What apply returned learns, and nothing else of the base."""
     seen = bench.seen(family)
     if not seen.end:
-        raise seen.error or Broken("a training ended without asking for patches")
+        raise seen.error or Broken("a training ended before `patches` was called")
     moved = {name for name, t in seen.end.items() if name not in seen.start or not torch.equal(t, seen.start[name])}
     if others := sorted(moved - seen.returned - seen.changing):
         first = others[0]
@@ -174,16 +174,16 @@ def learning(bench: Bench, family: str) -> str:
 
 
 def patches(bench: Bench, family: str) -> str:
-    """Patches on a bare base say what the trained model said."""
+    """Patches on a bare base give the trained model's outputs."""
     seen = reached(bench, family)
-    assert seen.said is not None
+    assert seen.outputs is not None
     base = bench.base(family)
     with _attached(base, seen.patches):
-        return near(said(base), seen.said, ROUNDING, "outputs")
+        return near(hidden_states(base), seen.outputs, ROUNDING, "outputs")
 
 
 def disk(bench: Bench, family: str) -> str:
-    """An adapter that was written and read again says what it said, to the bit."""
+    """An adapter gives the same outputs after saving and loading, to the bit."""
     adapter, seen = adapter_of(bench, family), bench.seen(family)
     folder = bench.folder / f"{family}-adapter"
     folder.mkdir(exist_ok=True)
@@ -194,28 +194,30 @@ def disk(bench: Bench, family: str) -> str:
     if different:
         raise Broken(f"{len(different)} tensors were read as others, first {different[0]}")
     with _attached(base, seen.patches):
-        wanted = said(base)
+        wanted = hidden_states(base)
     with again.attached(other):
-        text = near(said(other), wanted, 0.0, "outputs")
+        text = near(hidden_states(other), wanted, 0.0, "outputs")
     return f"{text}; {len(adapter.files()['adapter_model.safetensors']):,} bytes"
 
 
 def pool(bench: Bench, family: str) -> str:
-    """In a batch beside other adapters each says what it says alone."""
+    """In a batch with other adapters, each row has the outputs that it has alone."""
     adapter, base = adapter_of(bench, family), bench.base(family)
     beside = {"it": adapter, "again": _moved(adapter), "head": _neighbour(base, adapter, {})}
-    if there := list(blocks(base.model).items()):
-        name, module = there[-1][0], next((n for n, m in there[-1][1].named_modules() if m._parameters), "")
-        where = f"{name}.{module}" if module else name
-        own = dict(base.model.get_submodule(where).named_parameters(recurse=False))
-        beside["block"] = _neighbour(base, adapter, {where: Replace({n: p.detach() * 1.1 for n, p in own.items()})})
+    if named := list(blocks(base.model).items()):
+        name, module = named[-1][0], next((n for n, m in named[-1][1].named_modules() if m._parameters), "")
+        path = f"{name}.{module}" if module else name
+        parameters = dict(base.model.get_submodule(path).named_parameters(recurse=False))
+        beside["block"] = _neighbour(
+            base, adapter, {path: Replace({n: p.detach() * 1.1 for n, p in parameters.items()})}
+        )
     wanted = {(text, n): logits for n, a in beside.items() for text, logits in zip(TEXTS, _alone(base, a), strict=True)}
-    rows = [*wanted, *((TEXTS[0], n) for n in beside)]  # the last are a batch in which every row is another's
+    rows = [*wanted, *((TEXTS[0], n) for n in beside)]  # in the last batch, every row has another adapter
     with Pool(base, beside) as opened:
-        found = opened.outputs([text for text, _ in wanted], [n for _, n in wanted])
-        found += opened.outputs([TEXTS[0]] * len(beside), list(beside))
+        scores = opened.outputs([text for text, _ in wanted], adapter_of_each=[n for _, n in wanted])
+        scores += opened.outputs([TEXTS[0]] * len(beside), adapter_of_each=list(beside))
     alone = torch.from_numpy(np.stack([wanted[row] for row in rows]))
-    text = near(torch.from_numpy(np.stack(found)), alone, ROUNDING, "logits")
+    text = near(torch.from_numpy(np.stack(scores)), alone, ROUNDING, "logits")
     return f"{len(rows)} rows of {len(beside)} adapters, {text}"
 
 
@@ -234,9 +236,11 @@ def copies(bench: Bench, family: str) -> str:
 def written(bench: Bench, family: str) -> str:
     """Options survive the manifest, the config file and the command line, whatever their values."""
     kind, count = type(bench.strategy), 0
-    taken = {s for section in (BaseOptions, DataOptions, TrainingOptions, SavingOptions) for s in _spellings(section)}
-    if double := sorted(_spellings(kind) & taken):
-        raise Broken(f"its flag {double[0]} is one that every run has")
+    reserved = {
+        s for section in (BaseOptions, DataOptions, TrainingOptions, SavingOptions) for s in _spellings(section)
+    }
+    if double := sorted(_spellings(kind) & reserved):
+        raise Broken(f"its flag {double[0]} is a flag of every run")
     for strategy in (bench.strategy, *_others(bench.strategy)):
         values = json.loads(json.dumps(plain(strategy)))
         again = build(kind, values)
@@ -269,9 +273,9 @@ RULES = (
 
 
 @contextlib.contextmanager
-def _attached(base: Base, found: dict[str, Patch]) -> Iterator[None]:
+def _attached(base: Base, patches_by_module: dict[str, Patch]) -> Iterator[None]:
     with contextlib.ExitStack() as undo:
-        for module, patch in found.items():
+        for module, patch in patches_by_module.items():
             undo.callback(patch.attach(base.model.get_submodule(module)))
         yield
 
@@ -291,18 +295,18 @@ def _moved(adapter: Adapter) -> Adapter:
     return replace(adapter, tensors=other)
 
 
-def _neighbour(base: Base, like: Adapter, found: dict[str, Patch]) -> Adapter:
+def _neighbour(base: Base, like: Adapter, patches_by_module: dict[str, Patch]) -> Adapter:
     """Return an adapter of the same task with these patches and another head."""
     head = {n: like.tensors[f"base_model.model.{n}"].flip(0) for n in like.manifest["head"]}
     about: dict[str, Any] = {key: like.manifest[key] for key in ("task", "strategy", "metrics") if key in like.manifest}
     model = task().model(base)
-    return Adapter.make(base, model, found, head, about)
+    return Adapter.make(base, model, patches_by_module, head, about)
 
 
 def _spellings(kind: type[Any]) -> set[str]:
     """Return the flags of a section, but those of the rate, which is the strategy's."""
-    known = options(kind).values()
-    return {s for o in known for s in (o.flag, *o.aliases)} - {"--learning-rate", "--lr"}
+    section = options(kind).values()
+    return {s for o in section for s in (o.flag, *o.aliases)} - {"--learning-rate", "--lr"}
 
 
 def _others(strategy: Any) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""The rules that take whole runs: two processes, and a run that died."""
+"""The rules about complete runs: in two processes, and after an interruption."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ..options import plain
 from ..settings import SavingOptions
 from ..training.checkpoints import Checkpoints
 from ..watch import Watch
-from .bench import BATCH, Bench, Broken, NotTried, adapter_of, near, said, trained
+from .bench import BATCH, Bench, Broken, NotTried, adapter_of, hidden_states, near, trained
 
-SPREAD = 1e-3  # of the largest number, between one process and two, whose gradients are summed in another order
+SPREAD = 1e-3  # of the largest value: the tolerance between one process and two, which sum gradients in another order
 PATIENCE = 180.0  # seconds for two processes
 DIES = 4  # the step at which a run is stopped, in the middle of an epoch
 
@@ -30,25 +30,25 @@ def processes(bench: Bench, family: str) -> str:
     """Two processes learn what one learns from the same batches."""
     if family not in bench.pairs:
         launch([bench], family)
-    found = bench.pairs[family]
-    for rank, one in enumerate(found["each"]):
+    results = bench.pairs[family]
+    for rank, one in enumerate(results["each"]):
         if "error" in one:
             raise Broken(f"process {rank} ended with {one['error']}")
         if not one["untouched"]:
             raise Broken(f"process {rank} left the base changed")
     base = bench.base(family, still=True)
     alone = trained(base, bench.strategy, batch=BATCH)
-    first, second = (torch.tensor(one["losses"]) for one in found["each"])
+    first, second = (torch.tensor(one["losses"]) for one in results["each"])
     near(second, first, 0.0, "losses of the two processes")
     loss = near(first, torch.tensor(alone.losses), SPREAD, "losses")
     with alone.adapter.attached(base):
-        wanted = said(base)
-    with Adapter.load(found["out"]).attached(base):
-        return f"{loss}, {near(said(base), wanted, SPREAD, 'outputs')}"
+        wanted = hidden_states(base)
+    with Adapter.load(results["out"]).attached(base):
+        return f"{loss}, {near(hidden_states(base), wanted, SPREAD, 'outputs')}"
 
 
 def launch(benches: Sequence[Bench], family: str) -> None:
-    """Train the strategies of benches in two processes, gloo on the CPU, all in one launch; the benches keep what came.
+    """Train the strategies of benches in two processes, gloo on the CPU, all in one launch; results go to the benches.
 
     Raises `NotTried` where a strategy's class can't be imported by name, and `Broken` where the processes fail.
     """
@@ -67,7 +67,7 @@ def launch(benches: Sequence[Bench], family: str) -> None:
             }
         )
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    files = [str(folder / name) for name in ("jobs.json", "found.json")]
+    files = [str(folder / name) for name in ("jobs.json", "results.json")]
     runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     path = os.pathsep.join(part or os.getcwd() for part in sys.path)
     env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
@@ -77,7 +77,7 @@ def launch(benches: Sequence[Bench], family: str) -> None:
     )
     try:
         stderr = started.communicate(timeout=PATIENCE)[1]
-    except BaseException as error:  # or both go on waiting for each other
+    except BaseException as error:  # else both wait for each other
         os.killpg(started.pid, signal.SIGKILL)
         started.communicate()
         if isinstance(error, subprocess.TimeoutExpired):
@@ -92,7 +92,7 @@ def launch(benches: Sequence[Bench], family: str) -> None:
 
 
 class _Dies(Watch):
-    """End a run at its so manyth step, as a kill would."""
+    """Interrupt a run at a step."""
 
     steps = 0
 
@@ -103,22 +103,22 @@ class _Dies(Watch):
 
 
 def resuming(bench: Bench, family: str) -> str:
-    """A run that died and goes on from its checkpoint ends in the same bytes."""
+    """A run that was interrupted and resumed from its checkpoint ends in the same bytes."""
     wanted, losses = adapter_of(bench, family), bench.seen(family).losses
     runs = bench.folder / f"{family}-runs"
 
     def run(watch: Watch | None = None, *, resume: bool = False) -> Any:
-        kept = Checkpoints(runs, SavingOptions(save_steps=1), {}, b"", watch or Watch())
-        with contextlib.closing(kept):
-            return trained(bench.base(family), bench.strategy, checkpoints=kept, resume=resume, watch=watch)
+        store = Checkpoints(runs, SavingOptions(save_steps=1), {}, b"", watch or Watch())
+        with contextlib.closing(store):
+            return trained(bench.base(family), bench.strategy, checkpoints=store, resume=resume, watch=watch)
 
     with contextlib.suppress(KeyboardInterrupt):
         run(_Dies())
         raise NotTried(f"a run has fewer than {DIES} steps")
-    found = run(resume=True)
-    near(torch.tensor(found.losses), torch.tensor(losses[-len(found.losses) :]), 0.0, "losses")
+    resumed = run(resume=True)
+    near(torch.tensor(resumed.losses), torch.tensor(losses[-len(resumed.losses) :]), 0.0, "losses")
     for name, t in wanted.tensors.items():
-        near(found.adapter.tensors[name], t, 0.0, name)
-    if found.adapter.files() != wanted.files():
-        raise Broken("the manifest is another")
+        near(resumed.adapter.tensors[name], t, 0.0, name)
+    if resumed.adapter.files() != wanted.files():
+        raise Broken("the manifests differ")
     return f"stopped at step {DIES} of {len(losses)}, ended in the same bytes"

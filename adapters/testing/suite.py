@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 def contract(
     strategy: str | type[Strategy], *, families: Sequence[str] = FAMILIES, everywhere: bool = False, **options: Any
 ) -> type:
-    """Return a test class that holds a strategy to every rule, on a tiny base of each family.
+    """Return a test class that tries every rule on a strategy, with a tiny base of each family.
 
-    `strategy` is the name of an installed one, or its class; `options` are given to it. Whole runs, of two processes
-    and after a death, are tried on the first family alone, unless `everywhere`. A family that the strategy refuses
-    with `StrategyError` is skipped.
+    `strategy` is an installed strategy or a class, with `options`. Complete runs, in two processes and
+    after an interruption, are tried on the first family alone, unless `everywhere`. A family for which the strategy
+    raises `StrategyError` is skipped.
     """
     import pytest
 
     tries = cases(families, everywhere=everywhere)
 
-    made: list[Bench] = []  # by the first test, for all of them
+    benches: list[Bench] = []  # created by the first test, shared by all
 
     class Contract:
         """One test for each rule and family."""
@@ -34,9 +34,9 @@ def contract(
         @pytest.mark.parametrize(("rule", "family"), tries, ids=[f"{rule.name}-{family}" for rule, family in tries])
         def test_contract(self, rule: Rule, family: str, tmp_path_factory: pytest.TempPathFactory) -> None:
             """Try a rule on a family."""
-            if not made:
-                made.append(Bench(strategy, tmp_path_factory.mktemp("contract"), **options))
-            outcome = tried(rule, made[0], family)
+            if not benches:
+                benches.append(Bench(strategy, tmp_path_factory.mktemp("contract"), **options))
+            outcome = tried(rule, benches[0], family)
             if outcome.state == "skipped":
                 pytest.skip(str(outcome))
             elif outcome.state == "broken":

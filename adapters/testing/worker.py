@@ -1,6 +1,6 @@
-"""Train strategies in one of several processes, and write what came of it: see `runs.launch`.
+"""Train strategies in one of several processes and write the results: see `runs.launch`.
 
-torchrun --nproc-per-node 2 -m adapterkit.testing.worker JOBS.json FOUND.json
+torchrun --nproc-per-node 2 -m adapterkit.testing.worker JOBS.json RESULTS.json
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ..runtime import processes
 from .bench import BATCH, trained
 
 
-def found(job: dict[str, Any]) -> dict[str, Any]:
-    """Train as a job says: with a strategy by its class, on a base, into a folder; tell of losses or of an error."""
+def result_of(job: dict[str, Any]) -> dict[str, Any]:
+    """Train a job's strategy on its base, write the adapter to its folder, and return the losses or the error."""
     module, _, name = job["class"].partition(":")
     kind: Any = functools.reduce(getattr, name.split("."), importlib.import_module(module))
     base = Base.load(job["base"])
     try:
         result = trained(base, build(kind, job["options"]), batch=BATCH // 2)
-    except Exception as error:  # a rule tells what it was
+    except Exception as error:  # the rule reports it
         return {"error": f"{type(error).__name__}: {error}"}
     if processes.index() == 0:
         write_folder(Path(job["out"]), result.adapter.files())
@@ -36,10 +36,10 @@ def found(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do every job of a file, and write what each process found of each."""
+    """Run every job of a file, and write each process's result of each."""
     torch.set_num_threads(1)
     processes.begin()
-    each = processes.gathered([found(job) for job in json.loads(Path(sys.argv[1]).read_text())])
+    each = processes.gathered([result_of(job) for job in json.loads(Path(sys.argv[1]).read_text())])
     if processes.index() == 0:
         Path(sys.argv[2]).write_text(json.dumps(each))
     processes.end()

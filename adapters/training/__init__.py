@@ -1,1 +1,5 @@
-"""Training: fit a strategy, loop over batches, checkpoint."""
+"""Training: apply a strategy, loop over batches, write checkpoints."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from ..errors import TrainingError
 from ..features.feed import Feed
 from ..features.length_batches import Batches
 from ..features.tokenize import tokenized
 from ..runtime import processes
 from ..settings import TrainingOptions
-from .run_state import SPLITS, Run
+from .stages import SPLITS, Prepared
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def encoded(run: Run) -> dict[str, Feed]:
-    """Tokenise the rows of a run; return each split's features as its model takes them."""
-    run.features = features_of(run, labelled=("train",))
-    run.check_features()
-    collate = run.task.collate(run.base.tokenizer, run.model)
-    return {split: Feed(rows, collate) for split, rows in run.features.items()}
+def feeds_of(run: Prepared, model: Any) -> dict[str, Feed]:
+    """Tokenize the rows of a run; return each split's features as batches for a model."""
+    features = features_of(run, labelled=("train",))
+    collate = run.task.collate(run.base.tokenizer, model)
+    return {split: Feed(rows, collate) for split, rows in features.items()}
 
 
-def features_of(run: Run, labelled: Sequence[str] = SPLITS) -> dict[str, Dataset]:
-    """Tokenise the rows of a run, with labels in some splits."""
+def features_of(run: Prepared, labelled: Sequence[str] = SPLITS) -> dict[str, Dataset]:
+    """Tokenize the rows of a run, with labels in some splits; raises `TrainingError` where a split has no text."""
     with processes.first_of_node_first():
-        return {s: tokenized(run.task, run.data[s], run.base, labelled=s in labelled, watch=run.watch) for s in SPLITS}
+        features = {
+            split: tokenized(run.task, run.data[split], run.base, labelled=split in labelled, watch=run.watch)
+            for split in SPLITS
+        }
+    _check(features)
+    return features
+
+
+def _check(features: Mapping[str, Dataset]) -> None:
+    for split, rows in features.items():
+        if not len(rows):
+            raise TrainingError(f"the {split} rows contain no text")
 
 
 def batches_of(feed: Feed, options: TrainingOptions, processes: int) -> Batches:

@@ -1,4 +1,4 @@
-"""Which of a run's parameters learn at which rate."""
+"""Group trained parameters by learning rate and weight decay."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from ..modules import blocks, lowest
 if TYPE_CHECKING:
     from torch import nn
 
-    from .run_state import Run
+    from .stages import Training
 
 
-def groups(run: Run) -> list[dict[str, Any]]:
-    """Return AdamW's groups by rate and decay.
+def parameter_groups(training: Training) -> list[dict[str, Any]]:
+    """Return AdamW's parameter groups.
 
-    The strategy's factors count, and so does the decay by layers: with `layer_lr_decay`, a block's rate is that of the
-    block above times it, the embeddings' that of the lowest block times it (Sun et al. 2019, arXiv:1905.05583); heads
-    and top blocks have the full rate. Weights decay, biases and norms (one dimension) don't, as in the BERT paper's
-    recipe.
+    A learning rate is the strategy's times its factor for the parameter, decayed by layers: with `layer_lr_decay`, a
+    block's is that of the block above times the decay, the embeddings' that of the lowest block times the decay (Sun et
+    al. 2019, arXiv:1905.05583); heads and the top block have the full rate. Weight decay is applied to weights and not
+    to biases and norms (one dimension), as in the BERT paper.
     """
+    run, strategy = training.run, training.strategy
     depth = depths(run.base.model)
-    with named(f"{type(run.strategy).__name__}.rates"):
-        factors = {id(p): float(factor) for p, factor in run.strategy.rates(run.base.model).items()}
-    found: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for p in run.trainable:
-        rate = run.strategy.learning_rate * factors.get(id(p), 1.0) * run.options.layer_lr_decay ** depth.get(id(p), 0)
-        found.setdefault((rate, run.options.weight_decay if p.ndim > 1 else 0.0), []).append(p)
-    return [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in found.items()]
+    with named(f"{type(strategy).__name__}.rates"):
+        factors = {id(p): float(factor) for p, factor in strategy.rates(run.base.model).items()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for p in training.parameters:
+        rate = strategy.learning_rate * factors.get(id(p), 1.0) * run.options.layer_lr_decay ** depth.get(id(p), 0)
+        groups.setdefault((rate, run.options.weight_decay if p.ndim > 1 else 0.0), []).append(p)
+    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 
 
 def depths(base: nn.Module) -> dict[int, int]:
-    """Return for each parameter of the base, by identity, how many blocks lie above it."""
-    found = blocks(base)
+    """Return the number of blocks above each parameter of the base, by identity."""
+    names = list(blocks(base))
     below = set(map(id, lowest(base)))
-    depths: dict[int, int] = {}
+    depth: dict[int, int] = {}
     for name, p in base.named_parameters():
-        at = next((i for i, block in enumerate(found) if name.startswith(f"{block}.")), None)
-        depths[id(p)] = len(found) - 1 - at if at is not None else (len(found) if id(p) in below else 0)
-    return depths
+        index = next((i for i, block in enumerate(names) if name.startswith(f"{block}.")), None)
+        depth[id(p)] = len(names) - 1 - index if index is not None else (len(names) if id(p) in below else 0)
+    return depth

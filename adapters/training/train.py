@@ -1,9 +1,8 @@
-"""Train a strategy and a head on a shared base, under Accelerate, and give the base back as it was."""
+"""Train a strategy and a head on a shared base, under Accelerate, and restore the base."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,19 +18,17 @@ from ..evaluation.outputs import largest_difference, outputs
 from ..features.tokenize import tokenized
 from ..metrics import Metrics
 from ..options import plain
-from ..probe import search
 from ..runtime import processes
 from ..runtime.precision import Precision, precision
 from ..settings import TrainingOptions
 from ..strategy import Strategy
 from ..watch import Watch
-from .checkpoints import Checkpoints
+from .checkpoints import Checkpoint, Checkpoints
 from .fit import fitted, learned, moved, task_model, with_added
-from .inputs import features_of
 from .loop import loop
-from .run_state import Run
+from .probe_head import fit_probe, fits_probe, initialise_head, starts_from_probe
+from .stages import Outcome, Prepared, TaskModel, Training
 from .steps import predictions_of
-from .trunk_cache import memory_for_cache
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,22 +36,18 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 
-# oneDNN keeps code for each shape it met, a thousand by default: 0.2 GB where every batch has a length of its own
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-
-
 @dataclass(frozen=True)
 class Trained:
-    """What a training gives: an adapter, the metrics of each epoch, and what it cost."""
+    """An adapter, the metrics of each epoch, and what training cost."""
 
     adapter: Adapter
-    validation: Metrics  # of the adapter, from the epoch that was kept
+    validation: Metrics  # of the best epoch
     history: list[dict[str, float]]  # mean training loss and validation metrics, an entry per epoch
     losses: list[float]  # step by step
     best_epoch: int  # counted from 1
     trained_parameters: int
     seconds: float
-    learning_rate: float  # the strategy's, or the one that was found
+    learning_rate: float  # the strategy's, or the one that a search found
 
 
 def train(
@@ -70,146 +63,118 @@ def train(
     resume: bool = False,
     watch: Watch | None = None,
 ) -> Trained:
-    """Train `strategy` and the head of `task` on `data["train"]`; keep the epoch that is best on `data["validation"]`.
+    """Train `strategy` and the head of `task` on `data["train"]`; return the epoch that is best on `validation`.
 
-    The base is bit for bit itself again when this returns or raises. `about` goes into the adapter's manifest. With
-    `auto_rate`, a good learning rate is searched first, around the strategy's. With `checkpoints`, it is kept now and
-    then; with `resume`, it goes on from the newest of them. Raises `StrategyError` where the strategy doesn't fit the
-    base, and `TrainingError` where the loss isn't finite, no weight moved, or a signal asked to stop.
+    The base has its original values, bit for bit, when this returns or raises. `about` is added to the adapter's
+    manifest. With `auto_rate`, a learning rate is searched first, around the strategy's. With `checkpoints`, some are
+    written on the way; with `resume`, training continues from the newest of them. Raises `StrategyError` where the
+    strategy doesn't fit the base, and `TrainingError` where the loss isn't finite, no weight changed, or a signal asked
+    to stop.
     """
     watch = watch or Watch()
     began = time.perf_counter()
     set_seed(options.seed)
     with base.held(), fitted(base, strategy) as fit:
-        run = Run(base, task, strategy, fit, data, options, watch, auto_rate, checkpoints=checkpoints)
-        if checkpoints is not None and resume:
-            run.resumed = processes.from_main(checkpoints.newest)
+        run = Prepared(base, task, strategy, fit, data, options, watch)
+        resumed = processes.from_main(checkpoints.newest) if checkpoints is not None and resume else None
         mixed = precision(options.mixed_precision)
         watch.note("precision", mixed.why)
-        predictions = solve(run, mixed) if probes(run) else learn(run, mixed)
-        task = task.calibrate(predictions, data["validation"])
-        adapter = adapter_of(run, task, about)
-        validation = task.metrics(predictions, data["validation"])
+        if fits_probe(run):
+            outcome = fit_probe(run, mixed)
+        else:
+            outcome = fine_tune(run, mixed, search_rate=auto_rate, checkpoints=checkpoints, resumed=resumed)
+        task = task.calibrate(outcome.predictions, data["validation"])
+        adapter = adapter_of(run, outcome.target, task, about)
+        validation = task.metrics(outcome.predictions, data["validation"])
         few = tokenized(task, data["validation"].select(range(min(8, len(data["validation"])))), base, labelled=False)
-        live = outputs(task, run.model, few, base, batch_size=8)
-    _check_saved(adapter, strategy, base, few, live)
-    seconds = time.perf_counter() - began
-    count, used = sum(p.numel() for p in run.trainable), run.strategy.learning_rate
-    return Trained(adapter, validation, run.history, run.losses, run.best_epoch, count, seconds, used)
-
-
-def adapter_of(run: Run, task: Task, about: Mapping[str, Any] | None = None) -> Adapter:
-    """Return what learned so far as an adapter; of the base's own tensors, those that moved."""
-    own = with_added(run.base, learned(run.base, run.strategy))
-    patches = {m: moved(p, m, run.fit.before) for m, p in own.items()}
-    return Adapter.make(
-        run.base,
-        run.model,
-        {module: patch for module, patch in patches.items() if patch.tensors()},
-        {name: p.detach() for name, p in run.head.items()},
-        {"task": {"name": task.name, "options": plain(task)}, **run.about, **(about or {})},
+        trained_outputs = outputs(task, outcome.target.model, few, base, batch_size=8)
+    _check_adapter(adapter, strategy, base, few, trained_outputs)
+    return Trained(
+        adapter=adapter,
+        validation=validation,
+        history=outcome.progress.history,
+        losses=outcome.progress.losses,
+        best_epoch=outcome.progress.best_epoch,
+        trained_parameters=outcome.target.sizes()[0],
+        seconds=time.perf_counter() - began,
+        learning_rate=outcome.learning_rate,
     )
 
 
-def probes(run: Run) -> bool:
-    """Tell whether the head is to be solved; raises `TrainingError` where that is asked for and can't be."""
-    wanted = run.options.head
-    fits = not run.fit.learning and search.applies(run.base, run.task)
-    if wanted == "probe" and not fits:
-        why = "the strategy changes the base" if run.fit.learning else f"{run.task.name} on this base has none"
-        raise TrainingError(f"--head probe: {why}; --head model takes transformers' own")
-    return fits and wanted != "model"
+def adapter_of(run: Prepared, target: TaskModel, task: Task, about: Mapping[str, Any] | None = None) -> Adapter:
+    """Return an adapter of the trained values; of the base's tensors, it has those that changed."""
+    patches = with_added(run.base, learned(run.base, run.strategy))
+    changed = {module: moved(patch, module, run.fit.before) for module, patch in patches.items()}
+    return Adapter.make(
+        run.base,
+        target.model,
+        {module: patch for module, patch in changed.items() if patch.tensors()},
+        {name: p.detach() for name, p in target.head.items()},
+        {"task": {"name": task.name, "options": plain(task)}, **target.manifest, **(about or {})},
+    )
 
 
-def solve(run: Run, mixed: Precision) -> list[Any]:
-    """Solve a probe on what the frozen base says; return the validation predictions."""
-    run.features = features_of(run)
-    run.check_features()
-    try:
-        run.model, found, predictions = search.probe(run.base, run.task, run.features, run.data, how_solved(run, mixed))
-    except OSError as error:
-        raise TrainingError(f"no room for what the base says: {error.strerror or error}") from error
-    run.head = {name: p for name, p in run.model.named_parameters() if name.startswith("probe.")}
-    run.trainable = list(run.head.values())
-    run.about = {"probe": run.model.probe.form.plain()}
-    run.watch.note("probe", f"{run.model.probe.form}, {sum(p.numel() for p in run.trainable):,} parameters")
-    run.best_epoch = 1
-    run.history.append({"train_loss": found.loss, **run.task.metrics(predictions, run.data["validation"]).values})
-    run.watch.epoch(1, 1, run.history[-1])
-    return predictions
+def build_model(run: Prepared) -> TaskModel:
+    """Return the task's model on the base, and which of its parameters train."""
+    model, head, untied = task_model(run.base, run.task, run.fit.learning, len(run.fit.before))
+    used = {id(p) for p in model.parameters()}  # a task may have no use for the base's pooler
+    parameters = [*(p for p in run.fit.learning if id(p) in used), *head.values()]
+    target = TaskModel.of(model, head, parameters, {"untied": untied})
+    count, total = target.sizes()
+    run.watch.note("strategy", f"{count:,} of {total:,} parameters are trained ({count / total:.2%})")
+    return target
 
 
-def how_solved(run: Run, mixed: Precision) -> search.How:
-    """Return what a run's options say about solving."""
-    room = min(processes.gathered(memory_for_cache(run.options)))
-    return search.How(mixed.name, run.options.label_smoothing_factor, room, run.watch)
-
-
-def starts_solved(run: Run) -> bool:
-    """Tell whether the head is to be solved before anything else learns.
-
-    With three labels or more for texts or tokens it pays by itself (measured in docs/explanation/training-cost.md).
-    """
-    if run.options.head_init == "auto":
-        return run.task.head_starts_solved
-    return run.options.head_init == "probe"
-
-
-def start_head(run: Run, mixed: Precision) -> None:
-    """Solve the last linear map of the head, if it has one, before anything else learns."""
-    try:
-        found = search.start(run.base, run.model, run.task, features_of(run), run.data, how_solved(run, mixed))
-    except OSError as error:
-        found = f"no room for what the base says: {error.strerror or error}"
-    if isinstance(found, str):
-        if run.options.head_init == "probe":
-            raise TrainingError(f"--head-init probe: {found}; leave it out")
-        run.watch.note("head", f"starts at random: {found}")
-        return
-    run.watch.note("head", f"starts solved: {run.task.best} {found.value:.4f} at a penalty of {found.penalty:g}")
-
-
-def learn(run: Run, mixed: Precision) -> list[Any]:
-    """Train the model of the task by gradient descent; return the validation predictions of its best epoch."""
-    make_model(run)
-    if run.resumed is None and starts_solved(run):
-        start_head(run, mixed)
-    start = run.fit.starts(run.trainable)
+def fine_tune(
+    run: Prepared,
+    mixed: Precision,
+    *,
+    search_rate: bool = False,
+    checkpoints: Checkpoints | None = None,
+    resumed: Checkpoint | None = None,
+) -> Outcome:
+    """Train the model of the task by gradient descent, and set it to the values of its best epoch."""
+    target = build_model(run)
+    if resumed is None and starts_from_probe(run):
+        initialise_head(run, target.model, mixed)
+    start = run.fit.starts(target.parameters)
     if processes.index():
-        torch.manual_seed(run.options.seed + processes.index())  # dropout is each process's own
-    validation = loop(run, mixed)
-    if all(torch.equal(p, s) for p, s in zip(run.trainable, start, strict=True)):
-        raise TrainingError(
-            f"no weight moved in {len(run.history)} epochs at learning_rate={run.strategy.learning_rate}"
-        )
+        torch.manual_seed(run.options.seed + processes.index())  # so that dropout differs between processes
+    training = Training.start(run, target)
+    validation = loop(training, mixed, search_rate=search_rate, checkpoints=checkpoints, resumed=resumed)
+    _check_changed(training, start)
+    _set_to_best(training)
+    trunk, predictions = training.trunk, training.progress.best_predictions
+    # predictions of the best epoch are the finished model's where nothing rounds otherwise and nothing was cached
+    exact = trunk is None and mixed.name == "no" and not training.refrozen
+    if predictions is None or not (training.sharded or exact):
+        with trunk.installed() if trunk is not None and trunk.is_whole_base else contextlib.nullcontext():
+            predictions = predictions_of(run, target.model, validation)
+    return Outcome(target, predictions, training.progress, training.strategy.learning_rate)
+
+
+def _check_changed(training: Training, start: list[torch.Tensor]) -> None:
+    """Raise `TrainingError` where every trained parameter has the value it started with."""
+    if all(torch.equal(p, values) for p, values in zip(training.parameters, start, strict=True)):
+        epochs, rate = len(training.progress.history), training.strategy.learning_rate
+        raise TrainingError(f"no weight changed in {epochs} epochs at learning_rate={rate}")
+
+
+def _set_to_best(training: Training) -> None:
     with torch.no_grad():
-        for p, values in zip(run.trainable, run.best or run.trainable, strict=True):
+        for p, values in zip(training.parameters, training.progress.best_values or training.parameters, strict=True):
             p.copy_(values)
             p.grad = None
-    run.best = None
-    if run.predictions is not None and (run.sharded or (run.trunk is None and mixed.name == "no" and not run.refrozen)):
-        return run.predictions
-    with run.trunk.installed() if run.trunk is not None and run.trunk.is_whole_base else contextlib.nullcontext():
-        return predictions_of(run, validation)
+    training.progress.best_values = None
 
 
-def make_model(run: Run) -> None:
-    """Give a run the task's model, and tell what of it learns."""
-    run.model, run.head, untied = task_model(run.base, run.task, run.fit.learning, len(run.fit.before))
-    run.about = {"untied": untied}
-    in_use = {id(p) for p in run.model.parameters()}  # a pooler that this task has no use for doesn't learn
-    run.trainable = [*(p for p in run.fit.learning if id(p) in in_use), *run.head.values()]
-    count, total = (sum(p.numel() for p in ps) for ps in (run.trainable, run.model.parameters()))
-    run.watch.note("strategy", f"{count:,} of {total:,} parameters learn ({count / total:.2%})")
-
-
-def _check_saved(adapter: Adapter, strategy: Strategy, base: Base, few: Dataset, live: list[Any]) -> None:
-    """Raise `StrategyError` where the adapter doesn't say of a few rows what the trained model said."""
+def _check_adapter(adapter: Adapter, strategy: Strategy, base: Base, few: Dataset, trained: list[Any]) -> None:
+    """Raise `StrategyError` where outputs with the adapter attached differ from those of the trained model."""
     with adapter.attached(base) as model:
-        saved = outputs(adapter.task, model, few, base, batch_size=8)
-    difference = largest_difference(live, saved)
-    near = 1e-4 if base.quantization != "8bit" else 0.1  # there activations are rounded to 8 bits, too
-    if not difference <= near:  # a NaN is no less
+        attached = outputs(adapter.task, model, few, base, batch_size=8)
+    difference = largest_difference(trained, attached)
+    tolerance = 1e-4 if base.quantization != "8bit" else 0.1  # where activations are rounded to 8 bits, too
+    if not difference <= tolerance:  # nor a NaN
         raise StrategyError(
-            f"{type(strategy).__name__}.patches doesn't hold what was learned: outputs differ by {difference:.2g}"
+            f"{type(strategy).__name__}.patches doesn't return what was trained: outputs differ by {difference:.2g}"
         )

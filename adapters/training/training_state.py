@@ -1,4 +1,4 @@
-"""Where a training is, as a checkpoint holds it: what learns, the optimizer, rates, random numbers, how far it is."""
+"""The state of a training as a checkpoint holds it: parameters, optimizer, schedule, random numbers and position."""
 
 from __future__ import annotations
 
@@ -15,123 +15,141 @@ from torch import Tensor
 from ..errors import TrainingError, named
 from ..io import tensors as tensorfile
 from ..runtime import processes
-from ..runtime.sharding import like, put, whole
+from ..runtime.sharding import copy_full, full_tensor, sharded_like
 from .checkpoints import BEST, LEARNS, Checkpoint
 
 if TYPE_CHECKING:
-    from .run_state import Run
+    from .stages import Training
 
 _OPTIMIZER, _RANDOM, _STRATEGY = "optimizer/", "random/", "strategy/"
 
 
 @dataclass
 class Position:
-    """How far a training is."""
+    """How far a training is; the fields are keys of a checkpoint's JSON."""
 
     epoch: int = 1
-    batches: int = 0  # of this epoch that were learned from, by each process
-    steps: int = 0  # of the optimizer, in all
+    batches: int = 0  # of this epoch, by each process
+    steps: int = 0  # of the optimizer, in all epochs
     loss: float = 0.0  # summed over this epoch's batches
-    learning: list[str] | None = None  # what learns in this epoch, where it isn't all that does at some time
+    learning: list[str] | None = None  # names of what trains in this epoch; None: all trained parameters
 
     def next_epoch(self) -> Position:
         """Return the beginning of the epoch after this one."""
         return replace(self, epoch=self.epoch + 1, batches=0, loss=0.0, learning=None)
 
 
-def capture(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, position: Position) -> Checkpoint:
-    """Return all that is needed to go on from here; every process has to ask for it."""
+def capture(training: Training, accelerator: Any, optimizer: Any, scheduler: Any, position: Position) -> Checkpoint:
+    """Return all that is needed to continue from here; every process has to call it."""
     tensors: dict[str, Tensor] = {}
-    names = list(zip(run.names, run.trainable, strict=True))
+    names = list(zip(training.target.names, training.parameters, strict=True))
     scalars: dict[str, dict[str, Any]] = {}
     for name, p in names:
-        tensors[LEARNS + name] = whole(p)
+        tensors[LEARNS + name] = full_tensor(p)
         for key, value in optimizer.optimizer.state.get(p, {}).items():
             if isinstance(value, Tensor):
-                tensors[f"{_OPTIMIZER}{key}/{name}"] = whole(value)
+                tensors[f"{_OPTIMIZER}{key}/{name}"] = full_tensor(value)
             else:
                 scalars.setdefault(name, {})[key] = value
-    for (name, _), values in zip(names, run.best or (), strict=False):
-        tensors[BEST + name] = whole(values)
-    tensors |= {_STRATEGY + key: values for key, values in _own_state(run).items()}
-    plain = {}
-    for rank, (own, arrays) in enumerate(processes.gathered(_random_state(accelerator.device))):
+    for (name, _), values in zip(names, training.progress.best_values or (), strict=False):
+        tensors[BEST + name] = full_tensor(values)
+    tensors |= {_STRATEGY + key: values for key, values in _strategy_state(training).items()}
+    random_values = {}
+    for rank, (state, arrays) in enumerate(processes.gathered(_random_state(accelerator.device))):
         tensors |= {f"{_RANDOM}{rank}/{key}": torch.from_numpy(array.copy()) for key, array in arrays.items()}
-        plain[str(rank)] = own
+        random_values[str(rank)] = state
     progress = {
         "position": asdict(position),
-        "learning_rate": run.strategy.learning_rate,
-        "history": run.history,
-        "best_epoch": run.best_epoch,
+        "learning_rate": training.strategy.learning_rate,
+        "history": training.progress.history,
+        "best_epoch": training.progress.best_epoch,
         "optimizer": scalars,
         "scheduler": {k: v for k, v in scheduler.state_dict().items() if _is_plain(v)},
         "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
-        "random": plain,
+        "random": random_values,
         "threads": torch.get_num_threads(),
     }
     return Checkpoint(progress, tensors)
 
 
 @contextlib.contextmanager
-def _fitting() -> Iterator[None]:
-    """Raise `TrainingError` where a checkpoint that is as it was written isn't one of such a run."""
+def _matching() -> Iterator[None]:
+    """Raise `TrainingError` where an undamaged checkpoint doesn't fit the run."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise TrainingError(f"the checkpoint isn't one of such a run: {why}") from error
+        raise TrainingError(f"the checkpoint doesn't fit this run: {why}") from error
 
 
-@_fitting()
-def rate_of(found: Checkpoint) -> float:
-    """Return the learning rate of the run that a checkpoint is of; raises `TrainingError` where it has none."""
-    rate = found.progress["learning_rate"]
+@_matching()
+def learning_rate_of(checkpoint: Checkpoint) -> float:
+    """Return the learning rate of a checkpoint's run; raises `TrainingError` where it holds none."""
+    rate = checkpoint.progress["learning_rate"]
     if not isinstance(rate, int | float):
-        raise ValueError(f"a learning rate of {str(rate)[:20]!r}")
+        raise ValueError(f"learning_rate is {str(rate)[:20]!r}")
     return rate
 
 
-@_fitting()
-def restore(run: Run, accelerator: Any, optimizer: Any, scheduler: Any, found: Checkpoint) -> Position:
-    """Put a run where a checkpoint was taken; raises `TrainingError` where it isn't one of such a run."""
-    progress = found.progress
-    position = Position(**progress["position"])
-    counts = (position.epoch, position.batches, position.steps, run.options.num_train_epochs + 1 - position.epoch)
-    if not tensorfile.is_counts(list(counts)) or not isinstance(position.loss, int | float):
-        raise ValueError(f"it is at {str(progress['position'])[:80]} of {run.options.num_train_epochs} epochs")
-    learns, best = found.named(LEARNS), found.named(BEST)
-    run.history, run.best_epoch = progress["history"], progress["best_epoch"]
-    run.best = [like(p, best[name]) for name, p in zip(run.names, run.trainable, strict=True)] if best else None
-    states: dict[str, dict[str, Any]] = {name: dict(values) for name, values in progress["optimizer"].items()}
-    for path, values in found.named(_OPTIMIZER).items():
-        key, _, name = path.partition("/")
-        states.setdefault(name, {})[key] = values
-    for name, p in zip(run.names, run.trainable, strict=True):
-        if learns[name].shape != getattr(p, "ds_shape", p.shape):  # DeepSpeed's own note of it, while it is in pieces
-            raise ValueError(f"'{name}' is {tuple(learns[name].shape)}, but the run's is {tuple(p.shape)}")
-        put(p, learns[name])
-        if name in states:
-            state = {k: like(p, v) if isinstance(v, Tensor) else v for k, v in states[name].items()}
-            optimizer.optimizer.state[p] = state
-    for key, values in _own_state(run).items():
-        put(values, found.tensors[_STRATEGY + key])
+@_matching()
+def restore(training: Training, accelerator: Any, optimizer: Any, scheduler: Any, checkpoint: Checkpoint) -> Position:
+    """Restore the state of a checkpoint; raises `TrainingError` where it doesn't fit the run."""
+    position = _position_of(checkpoint, training.run.options.num_train_epochs)
+    progress = checkpoint.progress
+    named_parameters = list(zip(training.target.names, training.parameters, strict=True))
+    best = checkpoint.named(BEST)
+    training.progress.history, training.progress.best_epoch = progress["history"], progress["best_epoch"]
+    training.progress.best_values = [sharded_like(p, best[name]) for name, p in named_parameters] if best else None
+    _restore_parameters(named_parameters, optimizer, checkpoint)
+    for key, values in _strategy_state(training).items():
+        copy_full(values, checkpoint.tensors[_STRATEGY + key])
     scheduler.load_state_dict({**scheduler.state_dict(), **progress["scheduler"]})
     for group, rate in zip(optimizer.optimizer.param_groups, scheduler.get_last_lr(), strict=True):
         group["lr"] = rate
     if accelerator.scaler is not None and progress["scaler"]:
         accelerator.scaler.load_state_dict(progress["scaler"])
     rank = processes.index()
-    arrays = {k: v.numpy() for k, v in found.named(f"{_RANDOM}{rank}/").items()}
+    arrays = {k: v.numpy() for k, v in checkpoint.named(f"{_RANDOM}{rank}/").items()}
     _set_random_state(progress["random"][str(rank)], arrays, accelerator.device)
     if progress["threads"] != (threads := torch.get_num_threads()):
-        begun = progress["threads"]
-        run.watch.note("", f"begun with {begun} threads, and goes on with {threads}: last bits may differ")
+        before = progress["threads"]
+        training.run.watch.note("", f"started with {before} threads, resumed with {threads}: last bits may differ")
     return position
 
 
-def _own_state(run: Run) -> Mapping[str, Tensor]:
-    with named(f"{type(run.strategy).__name__}.state"):
-        return dict(run.strategy.state(run.base.model))
+def _position_of(checkpoint: Checkpoint, epochs: int) -> Position:
+    position = Position(**checkpoint.progress["position"])
+    counts = [position.epoch, position.batches, position.steps, epochs + 1 - position.epoch]
+    if not tensorfile.is_counts(counts) or not isinstance(position.loss, int | float):
+        raise ValueError(f"its position is {str(checkpoint.progress['position'])[:80]}, of {epochs} epochs")
+    return position
+
+
+def _restore_parameters(
+    named_parameters: list[tuple[str, torch.nn.Parameter]], optimizer: Any, checkpoint: Checkpoint
+) -> None:
+    """Restore parameters and what the optimizer holds for each of them."""
+    trained = checkpoint.named(LEARNS)
+    states: dict[str, dict[str, Any]] = {
+        name: dict(values) for name, values in checkpoint.progress["optimizer"].items()
+    }
+    for path, values in checkpoint.named(_OPTIMIZER).items():
+        key, _, name = path.partition("/")
+        states.setdefault(name, {})[key] = values
+    for name, p in named_parameters:
+        if trained[name].shape != getattr(p, "ds_shape", p.shape):  # `ds_shape`: DeepSpeed's, while p is sharded
+            raise ValueError(f"'{name}' has shape {tuple(trained[name].shape)}, but the run's has {tuple(p.shape)}")
+        copy_full(p, trained[name])
+        if name in states:
+            optimizer.optimizer.state[p] = {
+                k: sharded_like(p, v) if isinstance(v, Tensor) else v for k, v in states[name].items()
+            }
+
+
+def _strategy_state(training: Training) -> Mapping[str, Tensor]:
+    strategy = training.strategy
+    with named(f"{type(strategy).__name__}.state"):
+        return dict(strategy.state(training.run.base.model))
 
 
 def _is_plain(value: Any) -> bool:
@@ -139,7 +157,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _random_state(device: torch.device) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what this process's random numbers come from: small values, and arrays."""
+    """Return the state of this process's random number generators: JSON values, and arrays."""
     version, words, gauss = random.getstate()
     name, keys, at, has_gauss, cached = np.random.get_state()
     arrays = {

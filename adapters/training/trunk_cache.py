@@ -48,7 +48,8 @@ class CachedFeed(Feed):
     from_disk: bool = False  # written by an earlier run
 
     def __post_init__(self) -> None:
-        self.shapes = self.feed.shapes
+        self.features, self.collate, self.shapes = self.feed.features, self.feed.collate, self.feed.shapes
+        self.draws = None
         choices = [count for count, _ in self.shapes]
         self.first = np.cumsum([0, *choices])
         """The index of each feature's first text; only features of multiple choice have more than one."""

@@ -1,4 +1,4 @@
-"""Answer many rows, a chunk at a time: with one adapter, with several, or each with the adapter that it names."""
+"""Answer rows in chunks: with one adapter, with several, or each row with the adapter that it names."""
 
 from __future__ import annotations
 
@@ -23,58 +23,58 @@ if TYPE_CHECKING:
 
 ROUTE = "adapter"
 """The column that names the adapter of a row."""
-QUESTIONS, CHARACTERS = 2_048, 1 << 20
-"""How many questions (a row put to one adapter is one), or characters of them, are answered at once."""
+REQUESTS, CHARACTERS = 2_048, 1 << 20
+"""The most requests (a row and an adapter), and the most characters, of a chunk."""
 FIRST_SECONDS = 1.0
-"""How long the first rows of a stream, which set the columns, are waited for."""
+"""The time to wait for the first rows of a stream, which determine the columns."""
 
 
 @dataclass
-class _Asked:
-    """An adapter that rows are put to, and where it finds in them what its task reads."""
+class _Target:
+    """An adapter that answers rows, and the columns in which they have its task's inputs."""
 
-    name: str  # as it was asked for
-    reference: str  # name@version: a newer one has no part in this
-    adapter: Adapter  # its manifest alone
+    name: str  # as requested
+    reference: str  # name@version, so that all rows have answers of one version
+    adapter: Adapter  # without its tensors
     task: Task
-    columns: dict[str, str]  # the task's columns, and the rows' own
-    texts: bool | None = None  # whether the rows hold texts, where lists would do as well
+    columns: dict[str, str]  # from the task's columns to the rows'
+    texts: bool | None = None  # whether the rows hold texts, for a task that takes lists too
 
-    def question(self, row: Row, where: str, *, plain: bool) -> Row:
-        """Return a row as the task reads it. Raises `DataError` where it doesn't hold what the task needs."""
+    def inputs(self, row: Row, location: str, *, plain: bool) -> Row:
+        """Return a row's values by the task's columns. Raises `DataError` for one that the task can't read."""
         columns = {"": TEXT} if plain else self.columns
-        found = {own: self._value(own, given, row.get(given), where) for own, given in columns.items()}
-        if len(found) > 1:
-            return found
-        (value,) = found.values()
+        values = {name: self._value(name, column, row.get(column), location) for name, column in columns.items()}
+        if len(values) > 1:
+            return values
+        (value,) = values.values()
         texts = isinstance(value, str)
         if self.texts not in (None, texts):
             (column,) = columns.values()
-            raise DataError(f"{where}: {column} is {'' if texts else 'not '}a text, unlike in the rows before")
+            raise DataError(f"{location}: {column} is {'' if texts else 'not '}a text, unlike in the rows before")
         self.texts = texts
-        return self._typed(value, where) if texts else found
+        return self._typed(value, location) if texts else values
 
-    def _typed(self, text: str, where: str) -> Row:
+    def _typed(self, text: str, location: str) -> Row:
         try:
             return {column: values[0] for column, values in self.task.rows([text]).items()}
         except DataError as error:
-            raise DataError(f"{where}: {error}") from error
+            raise DataError(f"{location}: {error}") from error
         except IndexError:
             wanted = " and ".join(self.task.input_columns)
-            raise DataError(f"{where}: '{text}': {wanted} were expected, separated by tabs") from None
+            raise DataError(f"{location}: '{text}': {wanted} were expected, separated by tabs") from None
 
-    def _value(self, own: str, column: str, value: Any, where: str) -> Any:
-        """Return a value as the task takes it; numbers as texts."""
+    def _value(self, name: str, column: str, value: Any, location: str) -> Any:
+        """Return a value as the task takes it: numbers as texts. `name` is the task's column, `column` the row's."""
         if value is None or value in ([], {}) or (isinstance(value, str) and not value.strip()):
-            if not self.task.may_be_empty(own):
-                raise DataError(f"{where}: {column} is empty")
+            if not self.task.may_be_empty(name):
+                raise DataError(f"{location}: {column} is empty")
             value = value or ""
         if isinstance(value, int | float):
             return str(value)
         if isinstance(value, str) and not value.isascii() and re.search("[\ud800-\udfff]", value):
-            raise DataError(f"{where}: {column} holds half of a surrogate pair, which is no character")
-        if expected := self.task.accepts(own, value):
-            raise DataError(f"{where}: {column} is {str(value)[:60]}, but {expected} was expected")
+            raise DataError(f"{location}: {column} holds half of a surrogate pair, which is no character")
+        if expected := self.task.accepts(name, value):
+            raise DataError(f"{location}: {column} is {str(value)[:60]}, but {expected} was expected")
         return value
 
 
@@ -83,48 +83,50 @@ class _Asked:
 
 @dataclass(frozen=True)
 class Answered:
-    """A row, and what each adapter that it was put to says of it."""
+    """A row and its answers, by adapter."""
 
     line: int
     row: Row
-    said: dict[str, dict[str, Any]]
+    answers: dict[str, dict[str, Any]]
 
 
 class Answering:
-    """Rows, and the adapters that are to answer them: `names`, each of them every row, or the one that a row names.
+    """Rows, and the adapters that answer them: each of `names` answers every row, or each row names its own.
 
-    What was given is checked when this is made, all of it unless it is a stream: an `AdapterkitError` says where a row
-    lacks what its adapter reads. `text_columns` says where that is, if not in the columns of the training rows.
+    Rows are checked on construction, of a stream the first ones: an `AdapterkitError` names the row and the column
+    that an adapter can't read. `text_columns` are the columns to read, by default those of the training rows.
     """
 
     def __init__(
-        self, given: InputRows, registry: Registry, names: Sequence[str] = (), *, text_columns: Sequence[str] = ()
+        self, source: InputRows, registry: Registry, names: Sequence[str] = (), *, text_columns: Sequence[str] = ()
     ) -> None:
-        self.given, self.registry, self.text_columns = given, registry, text_columns
+        self.source, self.registry, self.text_columns = source, registry, text_columns
         self.names = list(dict.fromkeys(names))
-        self._asked: dict[str, _Asked] = {}
+        self._targets: dict[str, _Target] = {}
         self._base: Base | None = None
         self._allow_mismatch, self._watch = False, Watch()
-        rows = iter(given)
-        self._first = _first(rows, given)
+        rows = iter(source)
+        self._first = _first(rows, source)
         if not self._first:
-            raise given.error("no rows")
+            raise source.error("no rows")
         self.columns = dict.fromkeys(name for _, row in self._first for name in row)
-        """In their order: those of all rows, or of the first ones of a stream."""
+        """The columns in order, of all rows, or of the first rows of a stream."""
         if not names and ROUTE not in self.columns:
-            there = ", ".join(registry.adapters()) or "none"
-            columns = "" if given.texts_only else f", or in a column '{ROUTE}', and there are {', '.join(self.columns)}"
-            raise given.error(f"which adapter? name one before the texts{columns}; registered: {there}")
-        if text_columns and given.texts_only:
+            names_text = ", ".join(registry.adapters()) or "none"
+            columns = (
+                "" if source.texts_only else f", or in a column '{ROUTE}', and there are {', '.join(self.columns)}"
+            )
+            raise source.error(f"which adapter? name one before the texts{columns}; registered: {names_text}")
+        if text_columns and source.texts_only:
             raise OptionError(f"--text-column-name={','.join(text_columns)}, but these are texts without columns")
         count = 0
-        for line, row in itertools.chain(self._first, rows) if given.repeatable else self._first:
-            self._questions(line, row)
+        for line, row in itertools.chain(self._first, rows) if source.repeatable else self._first:
+            self._requests(line, row)
             self.columns.update(dict.fromkeys(row))
             count += 1
-        self.total = count if given.repeatable else None
-        """How many rows there are, where that can be known."""
-        self._rows: Iterable[tuple[int, Row]] = given if given.repeatable else itertools.chain(self._first, rows)
+        self.total = count if source.repeatable else None
+        """The number of rows; None for a stream."""
+        self._rows: Iterable[tuple[int, Row]] = source if source.repeatable else itertools.chain(self._first, rows)
 
     def chunks(
         self,
@@ -136,9 +138,9 @@ class Answering:
         allow_base_mismatch: bool = False,
         watch: Watch | None = None,
     ) -> Iterator[list[Answered]]:
-        """Yield rows with their answers, in their order; `base` is where the base is now, if it was moved.
+        """Yield rows with their answers, in order; `base` is where to load the base from, if it was moved.
 
-        An adapter of another base is an error or, if that is allowed, a remark.
+        An adapter of another base is an error or, with `allow_base_mismatch`, a remark.
         """
         from ..pool import Pool
 
@@ -153,46 +155,52 @@ class Answering:
             allow_base_mismatch=allow_base_mismatch,
         ) as pool:
             for chunk in self._chunks(batch_size):
-                questions = [question for *_, asked in chunk for question in asked]
-                said = iter(pool.predict([row for _, row in questions], [one.reference for one, _ in questions]))
-                yield [Answered(n, row, {one.name: next(said) for one, _ in asked}) for n, row, asked in chunk]
+                every = [request for *_, requests in chunk for request in requests]
+                rows, names = [row for _, row in every], [target.reference for target, _ in every]
+                answers = iter(pool.predict(rows, adapter_of_each=names))
+                for_each = [(n, row, [target.name for target, _ in requests]) for n, row, requests in chunk]
+                yield [Answered(n, row, {name: next(answers) for name in names}) for n, row, names in for_each]
 
-    def _chunks(self, batch_size: int) -> Iterator[list[tuple[int, Row, list[tuple[_Asked, Row]]]]]:
+    def _chunks(self, batch_size: int) -> Iterator[list[tuple[int, Row, list[tuple[_Target, Row]]]]]:
         chunk, count, size = [], 0, 0
         for number, (line, row) in enumerate(self._rows, start=1):
-            questions = self._questions(line, row)
-            chunk.append((line, row, questions))
-            count += len(questions)
-            size += sum(len(v) if isinstance(v, str) else len(str(v)) for _, q in questions for v in q.values())
-            slow = any(one.task.generates for one, _ in questions)
-            full = count >= (4 * batch_size if slow else max(QUESTIONS, batch_size)) or size >= CHARACTERS
-            if full or (number >= len(self._first) and not self.given.ready(0)):  # nobody waits for a row to come
+            requests = self._requests(line, row)
+            chunk.append((line, row, requests))
+            count += len(requests)
+            size += sum(
+                len(v) if isinstance(v, str) else len(str(v)) for _, inputs in requests for v in inputs.values()
+            )
+            slow = any(target.task.generates for target, _ in requests)
+            full = count >= (4 * batch_size if slow else max(REQUESTS, batch_size)) or size >= CHARACTERS
+            if full or (
+                number >= len(self._first) and not self.source.ready(0)
+            ):  # answer now instead of waiting for rows
                 yield chunk
                 chunk, count, size = [], 0, 0
         if chunk:
             yield chunk
 
-    def _questions(self, line: int, row: Row) -> list[tuple[_Asked, Row]]:
-        """Return the adapters that a row is put to, and how each reads it."""
-        where = self.given.at(line)
+    def _requests(self, line: int, row: Row) -> list[tuple[_Target, Row]]:
+        """Return the adapters that answer a row, each with its inputs."""
+        location = self.source.at(line)
         if self.names:
-            asked = [self._adapter(name, self._first, self.given.name) for name in self.names]
+            targets = [self._target(name, self._first, self.source.name) for name in self.names]
         else:
             name = row.get(ROUTE)
             if not name or not isinstance(name, str):
-                raise DataError(f"{where}: {ROUTE} is {'no name' if name else 'empty'}")
-            asked = [self._adapter(name, [(line, row)], where)]
-        return [(one, one.question(row, where, plain=self.given.texts_only)) for one in asked]
+                raise DataError(f"{location}: {ROUTE} is {'no name' if name else 'empty'}")
+            targets = [self._target(name, [(line, row)], location)]
+        return [(target, target.inputs(row, location, plain=self.source.texts_only)) for target in targets]
 
     def headline(self, name: str, answer: dict[str, Any]) -> Any:
         """Return the part of an adapter's answer that is written where there is one cell for it."""
-        return self._asked[name].task.headline(answer)
+        return self._targets[name].task.headline(answer)
 
     # ---- adapters and their base
 
-    def _adapter(self, name: str, put: Sequence[tuple[int, Row]], where: str) -> _Asked:
-        """Return an adapter, found now if `put` are the first rows that are put to it; `where` is where they stand."""
-        if name not in self._asked:
+    def _target(self, name: str, rows: Sequence[tuple[int, Row]], location: str) -> _Target:
+        """Return an adapter, read on its first use; its columns are then those of `rows`, at `location`."""
+        if name not in self._targets:
             try:
                 reference = "@".join(self.registry.resolve(name))
                 adapter = replace(self.registry.load(reference), tensors={})
@@ -202,46 +210,47 @@ class Answering:
             except AdapterkitError as error:
                 if self.names:
                     raise
-                raise type(error)(f"{where}: {error}") from error
-            columns = {} if self.given.texts_only else self._columns(name, adapter.task, [row for _, row in put], where)
-            self._asked[name] = _Asked(name, reference, adapter, adapter.task, columns)
-        return self._asked[name]
+                raise type(error)(f"{location}: {error}") from error
+            columns = (
+                {} if self.source.texts_only else self._columns(name, adapter.task, [row for _, row in rows], location)
+            )
+            self._targets[name] = _Target(name, reference, adapter, adapter.task, columns)
+        return self._targets[name]
 
-    def _columns(self, name: str, task: Task, put: list[Row], where: str) -> dict[str, str]:
-        """Return where rows have what a task reads."""
-        wanted, there = task.input_columns, list(dict.fromkeys(column for row in put for column in row))
+    def _columns(self, name: str, task: Task, rows: list[Row], location: str) -> dict[str, str]:
+        """Return the rows' column for each column that a task reads."""
+        wanted, names = task.input_columns, list(dict.fromkeys(column for row in rows for column in row))
         reads = f"adapter '{name}' reads {' + '.join(wanted)}"
         if chosen := self.text_columns:
             for column in chosen:
-                if column not in there:
-                    raise DataError(f"{where}: " + unknown("column", column, there, known_as="there are"))
+                if column not in names:
+                    raise DataError(f"{location}: " + unknown("column", column, names, known_as="there are"))
             if len(chosen) != len(wanted):
                 raise OptionError(f"--text-column-name={','.join(chosen)}, but {reads}: {len(wanted)} expected")
             return dict(zip(wanted, chosen, strict=True))
-        if set(wanted) <= set(there):
+        if set(wanted) <= set(names):
             return {column: column for column in wanted}
-        text = _text_column(put, there) if len(wanted) == 1 else None
+        text = _text_column(rows, names) if len(wanted) == 1 else None
         if text is None:
-            raise DataError(f"{where}: {reads}; there are {', '.join(there)}; give --text-column-name")
+            raise DataError(f"{location}: {reads}; there are {', '.join(names)}; give --text-column-name")
         return {wanted[0]: text}
 
     def _load(self, name: str | None) -> Base:
         from ..base.base import Base
 
-        asked = list(self._asked.values())
-        stored = {one.adapter.manifest["base"]["fingerprint"]: one.adapter.manifest["base"] for one in asked}
-        first = asked[0].adapter.manifest["base"]
+        targets = list(self._targets.values())
+        stored = {target.adapter.manifest["base"]["fingerprint"]: target.adapter.manifest["base"] for target in targets}
+        first = targets[0].adapter.manifest["base"]
         if name is None and len(stored) > 1:
             by_base = {
-                f: [one.name for one in asked if one.adapter.manifest["base"]["fingerprint"] == f] for f in stored
+                f: [target.name for target in targets if target.adapter.manifest["base"]["fingerprint"] == f]
+                for f in stored
             }
-            known = [f"'{stored[f]['name']}' ({f[:12]}): {', '.join(names[:6])}" for f, names in by_base.items()]
-            raise PoolError(
-                f"adapters that answer together have one base, and these have {len(known)}: {'; '.join(known)}"
-            )
+            bases = [f"'{stored[f]['name']}' ({f[:12]}): {', '.join(names[:6])}" for f, names in by_base.items()]
+            raise PoolError(f"adapters that answer together need one base, got {len(bases)}: {'; '.join(bases)}")
         base = Base.from_manifest(first, self.registry.locate(first["name"]) if name is None else name)
-        for one in asked:
-            self._check_base(one.name, one.adapter, base)
+        for target in targets:
+            self._check_base(target.name, target.adapter, base)
         return base
 
     def _check_base(self, name: str, adapter: Adapter, base: Base) -> None:
@@ -255,20 +264,20 @@ class Answering:
             raise type(error)(f"adapter '{name}': {error}") from error
 
 
-def _first(rows: Iterator[tuple[int, Row]], given: InputRows) -> list[tuple[int, Row]]:
-    """Return the first rows, of a stream those that come within `FIRST_SECONDS`."""
-    found: list[tuple[int, Row]] = []
+def _first(rows: Iterator[tuple[int, Row]], source: InputRows) -> list[tuple[int, Row]]:
+    """Return the first rows, of a stream those that arrive within `FIRST_SECONDS`."""
+    first: list[tuple[int, Row]] = []
     until = time.monotonic() + FIRST_SECONDS
-    for one in itertools.islice(rows, QUESTIONS):
-        found.append(one)
-        if not given.ready(max(0.0, until - time.monotonic())):
+    for numbered in itertools.islice(rows, REQUESTS):
+        first.append(numbered)
+        if not source.ready(max(0.0, until - time.monotonic())):
             break
-    return found
+    return first
 
 
-def _text_column(put: list[Row], there: list[str]) -> str | None:
-    """Return the one column that holds texts or, where several do, the one that is named like it."""
-    filled = {c for row in put for c, value in row.items() if isinstance(value, str) and value.strip()}
-    texts = [column for column in there if column in filled - {ROUTE, *LABELS}]
+def _text_column(rows: list[Row], columns: list[str]) -> str | None:
+    """Return the only column of texts or, of several, the only one with a usual name; None where neither exists."""
+    filled = {c for row in rows for c, value in row.items() if isinstance(value, str) and value.strip()}
+    texts = [column for column in columns if column in filled - {ROUTE, *LABELS}]
     named = [column for column in texts if column.lower() in TEXTS]
-    return next((found[0] for found in (texts, named) if len(found) == 1), None)
+    return next((names[0] for names in (texts, named) if len(names) == 1), None)

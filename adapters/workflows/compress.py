@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..convert.compress import check_kinds, compress
+from ..convert.compress import check_kinds, compress_and_measure
 from ..data import splits as data
 from ..settings import RUN_FILE, DataOptions, check_encoding
 from ..store.publish import publish
@@ -64,7 +64,7 @@ def compress_adapter(
     splits = _rows(registry, reference, adapter.task, train_file, test_file, watch)
     on = load_base(registry, adapter, base)
     about = {"compressed_from": {"name": name, "version": version}}
-    encoded = compress(on, adapter, encoding, splits, about=about, watch=watch)
+    encoded = compress_and_measure(on, adapter, encoding, splits, about=about, watch=watch)
     run_file = registry.folder(name, version) / RUN_FILE
     done = publish(registry, target, encoded, run_file=run_file.read_bytes() if run_file.exists() else None)
     place = str(registry.folder(target, done.version))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def read_config(path: str) -> dict[str, Any]:
     """Read option values from a YAML file.
 
-    Raises `OptionError` where it isn't there, or isn't a mapping.
+    Raises `OptionError` for a missing file, or one that holds no mapping.
     """
     try:
         return _option_values(Path(path).read_bytes(), f"--config {path}")
@@ -39,5 +39,5 @@ def _option_values(data: bytes | bytearray, what: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise OptionError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise OptionError(f"{what}: option: value pairs were expected, not a {type(values).__name__}")
+        raise OptionError(f"{what}: expected pairs of option: value, got a {type(values).__name__}")
     return {str(key).replace("-", "_"): value for key, value in values.items()}

@@ -1,4 +1,4 @@
-"""What a run would do, told by a few real steps of it: what learns, bytes, memory and time. Nothing is written."""
+"""Estimate a run from a few real steps: trained parameters, bytes, memory and time. Nothing is written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from accelerate.utils import set_seed
@@ -20,12 +20,13 @@ from ..io import tensors
 from ..probe import search
 from ..runtime.precision import Precision, precision
 from ..settings import TrainingOptions
-from ..training.accelerate_setup import accelerated
+from ..training.accelerate_setup import accelerator_for
 from ..training.fit import fitted
-from ..training.inputs import batches_of, encoded
-from ..training.run_state import Run
+from ..training.inputs import batches_of, feeds_of
+from ..training.probe_head import fit_probe, fits_probe, initialise_head, starts_from_probe
+from ..training.stages import Outcome, Prepared, TaskModel, Training
 from ..training.steps import Steps, stepping
-from ..training.train import adapter_of, make_model, probes, solve, start_head, starts_solved
+from ..training.train import adapter_of, build_model
 from ..training.trunk_cache import CachedFeed, memory_for_cache
 from ..watch import Watch
 from .meters import Clock, Memory
@@ -36,26 +37,27 @@ from .run import ready
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_SHAPES = 8  # of batches that are tried
-_ROUNDS, _PATIENCE = 3, 3.0  # how often each is timed, and the seconds after which less is enough
-_ROWS = {"train": 512, "validation": 256}  # of a split that a head is solved on
+_SHAPES = 8  # batches of different lengths that are timed
+_ROUNDS, _PATIENCE = 3, 3.0  # repetitions of each batch, and the seconds after which fewer are enough
+_ROWS = {"train": 512, "validation": 256}  # on which a probe is solved, by split
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """What a beginning of a run told."""
+    """Measurements of the first steps of a run."""
 
+    target: TaskModel
     trunk: TrunkPlan
     batches: Batching | None
     seconds: Seconds
-    kept: int = 0  # bytes of memory that only a whole run takes
+    cached: int = 0  # bytes of cached activations, which only a complete run holds
 
 
 def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None) -> Outlook:
-    """Carry out the beginning of a plan and tell from it what the whole would be.
+    """Estimate a run from its first steps.
 
-    Steps are real: forward, backward and optimizer on batches of the run, at a tenth of its rate. The base is bit for
-    bit itself afterwards. Raises what the run would raise.
+    Steps are real: forward, backward and optimizer on batches of the run, at a tenth of its rate. The base is restored
+    to the bit. Raises the errors that the run would raise.
     """
     watch = watch or Watch()
     on = ready(plan, base=base, watch=watch)
@@ -65,14 +67,14 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
     set_seed(plan.training.seed)
     marks = [time.perf_counter()]
     with on.base.held(), fitted(on.base, plan.strategy) as fit:
-        run = Run(on.base, on.task, plan.strategy, fit, on.splits.sets, plan.training, Clock(watch))
+        run = Prepared(on.base, on.task, plan.strategy, fit, on.splits.sets, plan.training, Clock(watch))
         marks.append(time.perf_counter())
-        found = _solved(run, mixed) if probes(run) else _stepped(run, mixed)
+        measured = _solved(run, mixed) if fits_probe(run) else _stepped(run, mixed)
         grown = memory.growth()
-        learning = {id(p) for p in run.trainable}
-        parts = parts_of({name: p for name, p in run.model.named_parameters() if id(p) in learning})
-        count, total = (sum(p.numel() for p in ps) for ps in (run.trainable, run.model.parameters()))
-        adapter_bytes = sum(map(len, tensors.chunks(adapter_of(run, run.task).tensors, FILE_METADATA)))
+        parts = parts_of(dict(zip(measured.target.names, measured.target.parameters, strict=True)))
+        count, total = measured.target.sizes()
+        adapter = adapter_of(run, measured.target, run.task)
+        adapter_bytes = sum(map(len, tensors.chunks(adapter.tensors, FILE_METADATA)))
         marks.append(time.perf_counter())
     around = marks[1] - marks[0] + time.perf_counter() - marks[2]
     return Outlook(
@@ -85,10 +87,10 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
         adapter_bytes=adapter_bytes,
         base_bytes=on.base.nbytes,
         precision=mixed.why,
-        trunk=found.trunk,
-        batches=found.batches,
-        seconds=replace(found.seconds, once=found.seconds.once + around),
-        memory=grown + found.kept,
+        trunk=measured.trunk,
+        batches=measured.batches,
+        seconds=replace(measured.seconds, once=measured.seconds.once + around),
+        memory=grown + measured.cached,
         on_gpu=memory.on_gpu,
     )
 
@@ -96,57 +98,63 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
 # ---- steps
 
 
-def _stepped(run: Run, mixed: Precision) -> _Measured:
-    """Make a few steps of a run, and measure them."""
+def _stepped(run: Prepared, mixed: Precision) -> _Measured:
+    """Time a few steps of a run."""
     options = run.options
     began = time.perf_counter()
-    make_model(run)
-    made = time.perf_counter() - began
-    copies = [run.fit.starts(run.trainable), [p.detach().clone() for p in run.trainable]]  # the first and the best
-    run.options = _for_trying(options)
-    run.strategy = replace(run.strategy, learning_rate=run.strategy.learning_rate / 10)  # as while warming up
-    accelerator = accelerated(run.options, mixed)
-    whole = encoded(run)
+    target = build_model(run)
+    building = time.perf_counter() - began
+    parameters = target.parameters
+    copies = [run.fit.starts(parameters), [p.detach().clone() for p in parameters]]  # the first and the best
+    slow = replace(run.strategy, learning_rate=run.strategy.learning_rate / 10)  # as while warming up
+    run = replace(run, options=_for_trying(options), strategy=slow)
+    training = Training.start(run, target)
+    accelerator = accelerator_for(run.options, mixed)
+    feeds = feeds_of(run, target.model)
     solving_head = (0.0, 0.0)
-    if starts_solved(run):
-        solving_head = _seconds_to_solve(run, whole, lambda few: start_head(few, mixed))
-    batches = list(batches_of(whole["train"], options, accelerator.num_processes))
-    padded = [_padded(whole["train"], rows) for rows in batches]
+    if starts_from_probe(run):
+        solving_head = _seconds_to_solve(
+            _few_rows(run), target.model, feeds, lambda few: initialise_head(few, target.model, mixed)
+        )
+    batches = list(batches_of(feeds["train"], options, accelerator.num_processes))
+    padded = [_padded(feeds["train"], rows) for rows in batches]
     chosen = _spread(padded)
-    few, numbers = _few(whole, [batches[k] for k in chosen], options)
-    with stepping(run, accelerator, few) as steps:
+    few, numbers = _few(feeds, [batches[k] for k in chosen], options)
+    with stepping(training, accelerator, few) as steps:
         trying = [[numbers[i] for i in batches[k]] for k in chosen]
         laps = _laps(steps, trying)
-        validation = final = _seconds_to_say(run, steps.feeds["validation"])
+        validation = final = _seconds_of_outputs(run, target.model, steps.feeds["validation"])
         _learn(
             steps, map(steps.batch, (trying[len(trying) // 2], trying[-1]))
         )  # as an epoch after it, when memory is full
-        trunk = _trunk(run, steps, whole)
-    if run.trunk is None or not run.trunk.is_whole_base:
-        final = 0.0 if run.trunk is None and mixed.name == "no" else _seconds_to_say(run, few["validation"])
+        trunk = _trunk(training, steps, feeds)
+    if training.trunk is None or not training.trunk.is_whole_base:
+        exact = training.trunk is None and mixed.name == "no"
+        final = 0.0 if exact else _seconds_of_outputs(run, target.model, few["validation"])
     del copies
     ran = _clock(run).laps.get("running the trunk", [])
-    filling = _seconds_to_run(ran, few, sum(_passed(whole))) if trunk.kept else 0.0
+    filling = _seconds_to_run(ran, few, sum(_passed(feeds))) if trunk.cached else 0.0
     tried = {
         k: Tried(len(batches[k]), padded[k] // len(batches[k]), laps[n]) for n, k in enumerate(chosen) if n in laps
     }
     by_size = sorted((padded[k], each.seconds) for k, each in tried.items())
-    training = float(np.interp(padded, [size for size, _ in by_size], [lap for _, lap in by_size]).sum())
-    more = _validation_tokens(whole, options) / _validation_tokens(few, options)
-    tokens, processes = sum(count * longest for count, longest in whole["train"].shapes), accelerator.num_processes
+    epoch = float(np.interp(padded, [size for size, _ in by_size], [lap for _, lap in by_size]).sum())
+    more = _validation_tokens(feeds, options) / _validation_tokens(few, options)
+    tokens, processes = sum(count * longest for count, longest in feeds["train"].shapes), accelerator.num_processes
     return _Measured(
+        target,
         trunk,
         Batching(
             steps=len(batches) // processes,
-            rows=len(whole["train"]),
+            rows=len(feeds["train"]),
             tokens=tokens,
             padding=1 - tokens / sum(padded),
             tried=list(tried.values()),
         ),
         Seconds(
-            once=made + final * more + solving_head[1],
+            once=building + final * more + solving_head[1],
             base=solving_head[0] + filling,
-            training=training / processes,
+            training=epoch / processes,
             validation=validation * more,
             epochs=options.num_train_epochs,
         ),
@@ -161,88 +169,88 @@ def _spread(padded: Sequence[int]) -> list[int]:
 
 
 def _for_trying(options: TrainingOptions) -> TrainingOptions:
-    """Return options for a few steps that decide on the trunk as the whole run would, and keep nothing on disk."""
+    """Return options for a few steps that decide on the trunk as the complete run would, and write nothing to disk."""
     epochs = max(2, options.num_train_epochs) if options.keep_features else options.num_train_epochs
     options = replace(options, num_train_epochs=epochs, keep_features=False)
     return replace(options, gradient_accumulation_steps=1, lr_scheduler_type="constant")
 
 
 def _few(
-    whole: Mapping[str, Feed], batches: Sequence[Sequence[int]], options: TrainingOptions
+    feeds: Mapping[str, Feed], batches: Sequence[Sequence[int]], options: TrainingOptions
 ) -> tuple[dict[str, Feed], dict[int, int]]:
     """Return the rows of some training batches, and of the shortest, middle and longest validation batch.
 
     Also returns the training rows' numbers among them.
     """
     rows = sorted({i for batch in batches for i in batch})
-    held_out = _validation_batches(whole["validation"], options)
+    held_out = _validation_batches(feeds["validation"], options)
     some = sorted({i for k in (0, len(held_out) // 2, -1) for i in held_out[k]})
-    few = {"train": _select(whole["train"], rows), "validation": _select(whole["validation"], some)}
+    few = {"train": _select(feeds["train"], rows), "validation": _select(feeds["validation"], some)}
     return few, {i: number for number, i in enumerate(rows)}
 
 
 def _laps(steps: Steps, batches: Sequence[list[int]]) -> dict[int, float]:
-    """Return the seconds of a step on each of some batches by number, the median of a few once one was made.
+    """Return the seconds of a step on each of some batches by number: the median of a few, after a first one.
 
     Where a step takes long, the first, the middle and the last batch are enough.
     """
-    made: list[int] = []
+    order: list[int] = []
 
     def loader() -> Iterator[tuple[list[int], dict[str, Tensor]]]:
         began = time.perf_counter()
         for number, rows in enumerate(batches):
             if number in (0, len(batches) // 2, len(batches) - 1) or time.perf_counter() - began < _PATIENCE:
-                made.append(number)
+                order.append(number)
                 yield steps.batch(rows)
-        some, began = tuple(made), time.perf_counter()
+        some, began = tuple(order), time.perf_counter()
         for _ in range(_ROUNDS):
             for number in some:
-                made.append(number)
+                order.append(number)
                 yield steps.batch(batches[number])
             if time.perf_counter() - began > _PATIENCE:
                 return
 
-    laps = list(zip(made, _learn(steps, loader()), strict=True))
-    timed = laps[len(set(made)) :]
-    return {number: statistics.median(lap for n, lap in timed if n == number) for number in dict.fromkeys(made)}
+    laps = list(zip(order, _learn(steps, loader()), strict=True))
+    timed = laps[len(set(order)) :]
+    return {number: statistics.median(lap for n, lap in timed if n == number) for number in dict.fromkeys(order)}
 
 
 def _learn(steps: Steps, loader: Iterable[tuple[list[int], dict[str, Tensor]]]) -> list[float]:
-    """Learn from some batches, and return the seconds that each took."""
-    clock, title, optimizer = _clock(steps.run), "trying steps", steps.optimizer()
+    """Train on some batches, and return the seconds of each step."""
+    clock, title, optimizer = _clock(steps.training.run), "trying steps", steps.optimizer()
     with clock.bar(title, (1 + _ROUNDS) * _SHAPES) as bar:
         steps.learn(loader, optimizer, steps.schedule(optimizer, 1), bar)
     return clock.laps.pop(title)
 
 
-def _seconds_to_say(run: Run, feed: Feed) -> float:
-    """Return the seconds for what the model says of a feed, once it has said it before."""
+def _seconds_of_outputs(run: Prepared, model: Any, feed: Feed) -> float:
+    """Return the seconds of the model's outputs for a feed, after a warm-up."""
     for _ in range(2):
         began = time.perf_counter()
-        outputs(run.task, run.model, feed, run.base, batch_size=run.options.per_device_eval_batch_size)
+        outputs(run.task, model, feed, run.base, batch_size=run.options.per_device_eval_batch_size)
     return time.perf_counter() - began
 
 
 # ---- the trunk
 
 
-def _trunk(run: Run, steps: Steps, whole: Mapping[str, Feed]) -> TrunkPlan:
-    """Tell whether the trunk would be kept of all rows, and in how many bytes."""
-    if run.trunk is None:
-        return TrunkPlan(False, _clock(run).notes["trunk"].removeprefix("not cached: "))
+def _trunk(training: Training, steps: Steps, feeds: Mapping[str, Feed]) -> TrunkPlan:
+    """Return whether the hidden states of all rows would be cached, and in how many bytes."""
+    if training.trunk is None:
+        return TrunkPlan(False, _clock(training.run).notes["trunk"].removeprefix("not cached: "))
     size = 0
-    for split, feed in whole.items():
-        few, counts = steps.feeds[split], run.trunk.counts(feed.features)
+    for split, feed in feeds.items():
+        few, counts = steps.feeds[split], training.trunk.counts(feed.features)
         assert isinstance(few, CachedFeed)
         for name, states in few.states.items():
             texts = counts.get(name, counts[next(iter(counts))])
             alone = few.level != "all" or name == "pooled"  # one vector a text, or one a token
             size += (len(texts) if alone else sum(texts)) * states.width * states.dtype.itemsize
-    return TrunkPlan(True, run.trunk.extent, size, size <= memory_for_cache(run.options))
+    return TrunkPlan(True, training.trunk.extent, size, size <= memory_for_cache(training.run.options))
 
 
 def _seconds_to_run(laps: Sequence[float], few: Mapping[str, Feed], tokens: int) -> float:
-    """Return the seconds for running the base over so many tokens, going by those of a few rows, but for the first."""
+    """Extrapolate the seconds of running the base from those of a few rows, without the first batch, to all tokens."""
     tried = _passed(few)
     if len(laps) == len(tried) > 1:
         return laps[0] + sum(laps[1:]) / sum(tried[1:]) * max(0, tokens - tried[0])
@@ -252,43 +260,49 @@ def _seconds_to_run(laps: Sequence[float], few: Mapping[str, Feed], tokens: int)
 # ---- a head that is solved
 
 
-def _solved(run: Run, mixed: Precision) -> _Measured:
-    """Solve a probe on some of the rows, and go by their number and their tokens to all of them."""
-    run.model, trial = run.base.model, run  # the base's own, for collating
-    whole = encoded(run)
+def _solved(run: Prepared, mixed: Precision) -> _Measured:
+    """Fit a probe on some of the rows, and extrapolate to all of them by their number and their tokens."""
+    feeds = feeds_of(run, run.base.model)
+    trial = _few_rows(run)
+    outcome: Outcome | None = None
 
-    def act(few: Run) -> None:
-        nonlocal trial
-        solve(few, mixed)
-        trial = few
+    def act(few: Prepared) -> None:
+        nonlocal outcome
+        outcome = fit_probe(few, mixed)
 
-    base, solved = _seconds_to_solve(run, whole, act)
-    run.model, run.head, run.trainable, run.about = trial.model, trial.head, trial.trainable, trial.about
-    few = encoded(trial)
-    more = _validation_tokens(whole, run.options) / _validation_tokens(few, run.options)
+    base, solved = _seconds_to_solve(trial, run.base.model, feeds, act)
+    assert outcome is not None
+    target = outcome.target
+    few = feeds_of(trial, target.model)
+    more = _validation_tokens(feeds, run.options) / _validation_tokens(few, run.options)
     by_token = run.task.probe_unit == "token"
-    kept, tried = (search.most_kept(run.base, _units(feeds, by_token), by_token) for feeds in (whole, few))
+    cached, tried = (search.most_cached(run.base, _units(some, by_token), by_token) for some in (feeds, few))
     return _Measured(
-        TrunkPlan(False, "a probe has what the base says in memory while it is solved"),
+        target,
+        TrunkPlan(False, "a probe holds the hidden states in memory while it is solved"),
         None,
-        Seconds(0.0, base, solved, _seconds_to_say(trial, few["validation"]) * more, epochs=1),
-        kept - tried,
+        Seconds(0.0, base, solved, _seconds_of_outputs(trial, target.model, few["validation"]) * more, epochs=1),
+        cached - tried,
     )
 
 
-def _seconds_to_solve(run: Run, whole: Mapping[str, Feed], act: Callable[[Run], None]) -> tuple[float, float]:
-    """Return the seconds for running the base over all rows and for solving, going by `act` on a few rows."""
-    draw, clock = np.random.default_rng(run.options.seed), Clock(_clock(run).watch)
-    few = replace(
-        run, data={s: _drawn(rows, _ROWS[s], draw) for s, rows in run.data.items() if s in _ROWS}, watch=clock
-    )
+def _few_rows(run: Prepared) -> Prepared:
+    """Return a run on a few random rows, with a clock of its own."""
+    draw = np.random.default_rng(run.options.seed)
+    data = {s: _drawn(rows, _ROWS[s], draw) for s, rows in run.data.items() if s in _ROWS}
+    return replace(run, data=data, watch=Clock(_clock(run).watch))
+
+
+def _seconds_to_solve(
+    few: Prepared, model: Any, feeds: Mapping[str, Feed], act: Callable[[Prepared], None]
+) -> tuple[float, float]:
+    """Return the seconds for running the base over all rows and for fitting a probe, measured by `act` on a few."""
     began = time.perf_counter()
     act(few)
     took = time.perf_counter() - began
-    laps, tried = clock.laps["running the base"], encoded(few)
-    return _seconds_to_run(laps, tried, sum(_passed(whole))), (took - sum(laps)) * len(whole["train"]) / len(
-        tried["train"]
-    )
+    laps, tried = _clock(few).laps["running the base"], feeds_of(few, model)
+    share = len(feeds["train"]) / len(tried["train"])
+    return _seconds_to_run(laps, tried, sum(_passed(feeds))), (took - sum(laps)) * share
 
 
 def _drawn(rows: Dataset, most: int, draw: np.random.Generator) -> Dataset:
@@ -331,6 +345,6 @@ def _select(feed: Feed, rows: Sequence[int]) -> Feed:
     return Feed(feed.features.select(rows), feed.collate)
 
 
-def _clock(run: Run) -> Clock:
+def _clock(run: Prepared) -> Clock:
     assert isinstance(run.watch, Clock)
     return run.watch

@@ -1,4 +1,4 @@
-"""What measures a beginning of a run: time, step by step, and memory."""
+"""Meters of the first steps of a run: time by step, and memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..watch import Watch
 
 
 class Clock(Watch):
-    """Time every step of every bar, and keep remarks to itself; bars are drawn by another watch."""
+    """Time every step of every bar, and collect remarks; another watch draws the bars."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
@@ -23,18 +23,18 @@ class Clock(Watch):
         self.laps: dict[str, list[float]] = {}
 
     def note(self, topic: str, text: str) -> None:
-        """Keep a remark."""
+        """Collect a remark."""
         self.notes[topic] = text
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Watch]:
-        """Have a bar drawn, and start the clock."""
+        """Draw a bar with the other watch, and start the clock."""
         with self.watch.bar(title, total) as self._bar:
             self._title, self._last = title, time.perf_counter()
             yield self
 
     def advance(self, steps: int = 1, **values: float) -> None:
-        """Note the seconds since the step before."""
+        """Record the seconds since the last step."""
         now = time.perf_counter()
         self.laps.setdefault(self._title, []).append(now - self._last)
         self._last = now
@@ -42,12 +42,12 @@ class Clock(Watch):
 
 
 class Memory:
-    """How far memory grows from now on: the GPU's where there is one, else what the process has of the machine's."""
+    """The growth of memory from now on: of the GPU, or without one of the process."""
 
     _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
     def __init__(self, loaded: int) -> None:
-        """Begin; `loaded` are the bytes of the base, which comes to a GPU only later."""
+        """Start; `loaded` are the bytes of the base, which is moved to a GPU later."""
         self.on_gpu, self._loaded = torch.cuda.is_available(), loaded
         gc.collect()
         if self.on_gpu:
@@ -55,12 +55,12 @@ class Memory:
             return
         self._before, self._linux = _resident(), True
         try:
-            self._RESET.write_text("5")  # the peak that Linux knows of is counted from here
+            self._RESET.write_text("5")  # reset the peak that Linux reports
         except OSError:
             self._linux = False
 
     def growth(self) -> int:
-        """Return by how many bytes memory has grown at most; where the system can't tell, by how many it has now."""
+        """Return the bytes of the peak growth; on systems without a peak, of the growth now."""
         if self.on_gpu:
             return max(0, torch.cuda.max_memory_allocated() - self._loaded)
         return max(0, (self._peak() if self._linux else _resident()) - self._before)
@@ -71,5 +71,5 @@ class Memory:
 
 
 def _resident() -> int:
-    found: int = psutil.Process().memory_info().rss
-    return found
+    resident: int = psutil.Process().memory_info().rss
+    return resident

@@ -1,4 +1,4 @@
-"""What a run would train and take."""
+"""The estimate of a run: what it would train, and its bytes, memory and time."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Part:
 
     @property
     def parameters(self) -> int:
-        """How many numbers that is."""
+        """The number of values."""
         return self.tensors * int(np.prod(self.shape))
 
 
 @dataclass(frozen=True)
 class TrunkPlan:
-    """Whether the trunk would be kept, how much of the base it is, and what that takes; or why not."""
+    """Whether activations of the trunk would be cached, for which blocks and in how many bytes; or why not."""
 
-    kept: bool
+    cached: bool
     what: str  # which blocks, or the reason
     bytes: int = 0
     in_memory: bool = True
@@ -39,7 +39,7 @@ class TrunkPlan:
 
 @dataclass(frozen=True)
 class Tried:
-    """A batch that was tried: its rows, the tokens of its longest, and the seconds of a step."""
+    """A batch that was timed: its rows, the tokens of its longest row, and the seconds of a step."""
 
     rows: int
     tokens: int
@@ -48,7 +48,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Batching:
-    """What an epoch consists of."""
+    """The batches of an epoch."""
 
     steps: int
     rows: int  # features: windows, where long texts become several
@@ -59,7 +59,7 @@ class Batching:
 
 @dataclass(frozen=True)
 class Seconds:
-    """How long the parts of a run would take."""
+    """The estimated seconds of the parts of a run."""
 
     once: float  # before and after learning: fitting the strategy, checking the base and the adapter
     base: float  # running the trunk, or for a head that is solved the base, over all rows
@@ -74,13 +74,13 @@ class Seconds:
 
     @property
     def total(self) -> float:
-        """All of it, unless it stops early."""
+        """All parts, without early stopping."""
         return self.once + self.base + self.epochs * self.epoch
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a run would do."""
+    """The estimate of a run."""
 
     name: str
     task: str
@@ -99,10 +99,11 @@ class Outlook:
 
     def plain(self) -> dict[str, Any]:
         """Return the outlook as JSON values."""
-        found = asdict(self)
-        found["parts"] = [{**asdict(p), "shape": list(p.shape), "parameters": p.parameters} for p in self.parts]
-        found["seconds"] |= {"epoch": self.seconds.epoch, "total": self.seconds.total}
-        return found
+        values = asdict(self)
+        values["trunk"] = {"kept": values["trunk"].pop("cached"), **values["trunk"]}  # the key that scripts read
+        values["parts"] = [{**asdict(p), "shape": list(p.shape), "parameters": p.parameters} for p in self.parts]
+        values["seconds"] |= {"epoch": self.seconds.epoch, "total": self.seconds.total}
+        return values
 
 
 def parts_of(parameters: Mapping[str, Tensor]) -> list[Part]:

@@ -26,7 +26,7 @@ SECTIONS = (BaseOptions, DataOptions, TrainingOptions, SavingOptions)
 RATE, AUTO = "learning_rate", "auto"
 
 
-_OF_A_RUN = ("strategy", "task", "name")
+OF_A_RUN = ("strategy", "task", "name")
 IN_MEMORY = "in_memory"
 """The key of run.yaml for rows that came from no file: rows and SHA-256 by split."""
 ROW_SOURCES = ("dataset", "train_file", "validation_file", "test_file")
@@ -179,10 +179,10 @@ def spelled(values: Mapping[str, Any], known: Mapping[str, Option], strategy: st
     found = {}
     for key, value in values.items():
         plain_key = key.replace("-", "_")
-        if plain_key in _OF_A_RUN:
+        if plain_key in OF_A_RUN:
             continue
         if plain_key not in names:
-            raise OptionError(unknown(f"option of a run with strategy {strategy}", key, {*names, *_OF_A_RUN}))
+            raise OptionError(unknown(f"option of a run with strategy {strategy}", key, {*names, *OF_A_RUN}))
         found[names[plain_key]] = value
     return found
 

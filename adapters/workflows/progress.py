@@ -97,7 +97,7 @@ class NotebookWatch(Watch):
 
 
 def epoch_lines(number: int, of: int, metrics: Mapping[str, float], *, header: bool) -> list[str]:
-    """Return an epoch's row of a table of metrics, below the names of the columns where `header` asks for them."""
+    """Return an epoch's row of a table of metrics, with `header` below the names of the columns."""
     widths = {name: max(len(name), 8) for name in metrics}
     row = f"{f'{number}/{of}':<11}" + "  ".join(f"{value:>{widths[name]}.3f}" for name, value in metrics.items())
     names = f"{'epoch':<11}" + "  ".join(f"{name:>{widths[name]}}" for name in metrics)
@@ -112,7 +112,7 @@ def auto_watch() -> Watch:
 
 
 def _in_notebook() -> bool:
-    """Tell whether a Jupyter kernel runs this; IPython in a terminal is a terminal."""
+    """Return whether a Jupyter kernel runs this; IPython in a terminal is a terminal."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return getattr(shell, "kernel", None) is not None

@@ -51,27 +51,27 @@ def run(
     options, as a mapping or a YAML file; keywords take precedence. Progress is shown in a terminal and in a notebook;
     `watch=None` silences it. Raises an `AdapterkitError`; then nothing was written.
 
-    `run(plan, registry)` carries out a `Plan` in silence, unless a `Watch` is given.
+    `run(plan, registry)` carries out a `Plan` in silence, unless a `Watch` is passed.
     """
-    where = _registry(registry)
+    opened = _registry(registry)
     if plan is not None:
         if not isinstance(plan, Plan):
             raise OptionError(f"run takes options by keyword, as in strategy='lora', or a Plan; got {plan!r}")
         if options or config is not None or not (train is validation is test is None):
-            given = next(iter(options), "config" if config is not None else "train")
-            raise OptionError(f"run takes a Plan or options, got both: a Plan and {given}=")
+            extra = next(iter(options), "config" if config is not None else "train")
+            raise OptionError(f"run takes a Plan or options, got both: a Plan and {extra}=")
         if isinstance(base, str):
             raise OptionError(f"a Plan names its base; base= takes a loaded one here, got '{base}'")
-        return runs.run(plan, where, base=base, resume=resume, watch=None if watch == "auto" else watch)
+        return runs.run(plan, opened, base=base, resume=resume, watch=None if watch == "auto" else watch)
     values = {**options, **_base_options(base, options)}
     values = {key: value for key, value in values.items() if value is not None}
     rows = {"train": train, "validation": validation, "test": test}
-    in_memory = any(given is not None for given in rows.values())
+    in_memory = any(split is not None for split in rows.values())
     resolved = Plan.resolve(values, config=_config_values(config), in_memory={} if in_memory else None)
     splits = memory_splits(rows, resolved.data) if in_memory else None
     if splits is not None:
         resolved = replace(resolved, in_memory=_recorded(splits))
-    return runs.run(resolved, where, base=_loaded(base), splits=splits, resume=resume, watch=_watch(watch))
+    return runs.run(resolved, opened, base=_loaded(base), splits=splits, resume=resume, watch=_watch(watch))
 
 
 def load(
@@ -92,15 +92,15 @@ def load(
     from ..adapter.adapter import Adapter
     from ..base.base import Base
 
-    where = _registry(registry)
+    opened = _registry(registry)
     if isinstance(adapter, os.PathLike):
         name, version, read = Path(adapter).name, None, Adapter.load(Path(adapter))
     else:
-        name, version = where.resolve(adapter)
-        read = where.load(f"{name}@{version}")
+        name, version = opened.resolve(adapter)
+        read = opened.load(f"{name}@{version}")
     stated = read.manifest["base"]
     if not isinstance(base, Base):
-        base = Base.from_manifest(stated, where.locate(stated["name"]) if base is None else base)
+        base = Base.from_manifest(stated, opened.locate(stated["name"]) if base is None else base)
     if allow_base_mismatch:
         read = read.moved_to(base)
     read.check_base(base)

@@ -1,4 +1,4 @@
-"""Which patches of a strategy a base takes."""
+"""What of a base a strategy trains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Reach:
 
     parts: list[Part]
     parameters: int
-    of: int  # the base's own
+    of: int  # parameters of the base
     patches: int
     bytes: int  # of the patches' tensors, all of which an adapter may hold
     blocks: list[int]  # in which something learns, from 0 at the bottom
@@ -26,14 +26,14 @@ class Reach:
 
 
 def reach(base: Base, strategy: Strategy) -> Reach:
-    """Put a strategy on a base, see what learns, and take it out again.
+    """Apply a strategy to a base, inspect what learns, and remove it again.
 
     Raises `StrategyError` where it doesn't fit.
     """
     from ..modules import blocks
     from ..training.fit import fitted, learned
 
-    own = sum(p.numel() for p in base.model.parameters())
+    total = sum(p.numel() for p in base.model.parameters())
     names = list(blocks(base.model))
     with base.held(), fitted(base, strategy) as fit:
         ids = {id(p) for p in fit.learning}
@@ -43,7 +43,7 @@ def reach(base: Base, strategy: Strategy) -> Reach:
         return Reach(
             parts=parts_of(learning),
             parameters=sum(p.numel() for p in learning.values()),
-            of=own,
+            of=total,
             patches=len(patches),
             bytes=sum(t.numel() * t.element_size() for t in tensors),
             blocks=[i for i, block in enumerate(names) if any(n.startswith(f"{block}.") for n in learning)],

@@ -1,4 +1,4 @@
-"""The rows that an adapter was measured on."""
+"""The rows that an adapter was trained and evaluated on."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 
-def own_rows(where: Registry, name: str, task: Task, watch: Watch) -> Splits:
-    """Return the rows of an adapter's own run, its files found from here or from the registry's folder."""
+def own_rows(registry: Registry, name: str, task: Task, watch: Watch) -> Splits:
+    """Return the rows of an adapter's run, split as then; paths are relative to here or to the registry's folder."""
     from ..options import build, options
     from ..settings import DataOptions, TrainingOptions
     from ..workflows.run import own_splits
     from .config_file import read_run
     from .plan import IN_MEMORY, memory_text
 
-    run_file = where.folder(*where.resolve(name)) / RUN_FILE
+    run_file = registry.folder(*registry.resolve(name)) / RUN_FILE
     if not run_file.exists():
         raise DataError(f"'{name}' comes from no run that names its data; give rows by file")
     values = read_run(run_file)
     if IN_MEMORY in values:
         raise DataError(f"'{name}': {memory_text(values[IN_MEMORY])}; give rows by file")
-    own = {key: values[key] for key in options(DataOptions) if key in values}
+    selected = {key: values[key] for key in options(DataOptions) if key in values}
     for key in ("dataset", "train_file", "validation_file", "test_file"):
-        if isinstance(own.get(key), str):
-            own[key] = where.locate(own[key])
+        if isinstance(selected.get(key), str):
+            selected[key] = registry.locate(selected[key])
     seed = build(TrainingOptions, {key: value for key, value in values.items() if key == "seed"}).seed
-    return own_splits(build(DataOptions, own), seed, task, watch)
+    return own_splits(build(DataOptions, selected), seed, task, watch)

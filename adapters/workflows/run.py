@@ -244,10 +244,10 @@ def _replaced(registry: Registry, name: str, task: str, *, overwrite: bool) -> s
 
 def _encoded(plan: Plan, on: Ready, trained: Trained, watch: Watch) -> Trained:
     """Return what was trained in the encoding that the plan names; as it is, where there is nothing to gain."""
-    from ..convert.compress import NothingToGain, compress
+    from ..convert.compress import NothingToGain, compress_and_measure
 
     try:
-        adapter = compress(on.base, trained.adapter, plan.training.save_as, on.splits.sets, watch=watch)
+        adapter = compress_and_measure(on.base, trained.adapter, plan.training.save_as, on.splits.sets, watch=watch)
     except NothingToGain as error:
         watch.note("encoded", f"as it is, {error}")
         return trained

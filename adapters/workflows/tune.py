@@ -1,8 +1,8 @@
-"""Search a strategy's options and rates: trials on one base and one set of rows, scored on the validation rows.
+"""Search options of a strategy and its training: trials on one base and the same rows, scored on the validation rows.
 
-Optuna chooses (TPE, Bergstra et al. 2011) and stops what looks bad early (its median rule). A study lies in a folder:
-Optuna's journal, what the study is of, a table of its trials, and the best one's options. What the next trial is
-depends on the study's seed and the trials that are over, so that a study goes on where it stopped, however it stopped.
+Optuna chooses values (TPE, Bergstra et al. 2011) and prunes trials (median rule). A study is a folder: Optuna's
+journal, the study's description, a table of trials and the best trial's options. The next trial depends on the seed and
+the completed trials alone, so an interrupted study resumes as if it had not been.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..base.base import Base
 
 STUDY, JOURNAL, TABLE, BEST, LOCK = "study.json", "journal.log", "trials.csv", "best.yaml", ".lock"
-_RANDOM = 5  # trials before the sampler goes by those there were
+_RANDOM_TRIALS = 5  # trials with random values, before the sampler uses their scores
 
 
 State = Literal["done", "pruned", "failed"]
@@ -43,20 +43,20 @@ State = Literal["done", "pruned", "failed"]
 
 @dataclass(frozen=True)
 class Trial:
-    """A training with some of the values there are to try, and what came of it."""
+    """A training with values of the search, and its result."""
 
     number: int  # in the order of the study, from 1
     state: State  # pruned: stopped early
-    score: float | None  # of a pruned one, when it was stopped
+    score: float | None  # of a pruned trial, at its last epoch
     values: dict[str, Any]
-    epoch: int | None  # the one that was kept
+    epoch: int | None  # the best
     seconds: float
     why: str = ""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """A study so far: its trials, best first, and the plan with the best one's options."""
+    """A study: its trials, best first, and the plan with the best trial's options."""
 
     name: str
     folder: str
@@ -72,9 +72,9 @@ class Tuned:
 
     def plain(self) -> dict[str, Any]:
         """Return the study as JSON values."""
-        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
         trials = [dict(vars(trial)) for trial in self.trials]
-        return {**found, "trials": trials, "best": self.best.values(), "command": self.command}
+        return {**values, "trials": trials, "best": self.best.values(), "command": self.command}
 
 
 def tune(
@@ -86,108 +86,110 @@ def tune(
     base: Base | None = None,
     watch: Watch | None = None,
 ) -> Tuned:
-    """Try values of a plan's options until `trials` trials are over, and keep the study in a folder within `folder`.
+    """Try values of a plan's options in `trials` trials; the study is a subfolder of `folder`.
 
-    `search` has for names of options choices, `4,8,16`, or a range, `1e-4..1e-2`; without it, `default_search` says
-    what is tried. A study of the same name goes on. Raises `OptionError` where that has other rows, base, options or
-    search, and `TrainingError` where no trial came to an end.
+    `search` maps names of options to choices, `4,8,16`, or a range, `1e-4..1e-2`, by default `default_search`. A study
+    of the same name is resumed. Raises `OptionError` where it has other rows, base, options or search, and
+    `TrainingError` where no trial was completed.
     """
     watch = watch or Watch()
     optuna = _optuna()
     if trials < 1:
-        raise OptionError(f"--trials={trials}, but it is at least 1")
+        raise OptionError(f"--trials must be >= 1, got {trials}")
     if plan.auto_rate:
-        raise OptionError(f"--learning-rate {AUTO} is a search by itself; here it is --search learning_rate=LOW..HIGH")
+        raise OptionError(
+            f"--learning-rate {AUTO} is a search by itself; in a study, give --search learning_rate=LOW..HIGH"
+        )
     spaces = read_search(plan, search or default_search(plan))
     on = ready(plan, base=base, watch=watch)
-    place = folder / on.name
-    check_writable(place)
-    with _alone(place):
+    path = folder / on.name
+    check_writable(path)
+    with _alone(path):
         texts = {name: str(space) for name, space in spaces.items()}
         watch.note("search", "; ".join(f"{name} {text}" for name, text in texts.items()))
-        _check_same(place, plan, on, texts)
-        study = _Study(optuna, _opened(optuna, place, on), plan, on, spaces, watch)
+        _check_same(path, plan, on, texts)
+        study = _Study(optuna, _opened(optuna, path, on), plan, on, spaces, watch)
         if count := len(study.over()):
-            watch.note("study", f"{place} goes on: {count} of {trials} trials are over")
+            watch.note("study", f"resumed {path}: {count} of {trials} trials completed")
         while (count := len(study.over())) < trials:
             if (fixed := study.fixed(count, trials)) is None:
                 watch.note("study", f"all {count} combinations were tried")
                 break
             study.attempt(count, fixed)
             watch.note(f"trial {count + 1}/{trials}", _line(study.trials()[-1], on.task.best))
-            _write_table(place, study.trials(), spaces, on.task.best)
-        return _finished(study, place, texts)
+            _write_table(path, study.trials(), spaces, on.task.best)
+        return _finished(study, path, texts)
 
 
-def _finished(study: _Study, place: Path, search: dict[str, str]) -> Tuned:
-    """Write the table and the best trial's options, and return it all."""
+def _finished(study: _Study, path: Path, search: dict[str, str]) -> Tuned:
+    """Write the table and the best trial's options, and return the study."""
     on, plan, trials = study.on, study.plan, study.trials()
     sign = 1 if on.task.lower_is_better else -1
     order = {"done": 0, "pruned": 1, "failed": 2}
     ranked = sorted(trials, key=lambda t: (order[t.state], sign * (t.score or 0.0), t.number))
-    _write_table(place, ranked, study.spaces, on.task.best)
+    _write_table(path, ranked, study.spaces, on.task.best)
     if ranked[0].state != "done":
-        raise TrainingError(f"no trial of '{place}' came to an end; the last: {trials[-1].why or trials[-1].state}")
+        raise TrainingError(f"no trial of '{path}' was completed; the last: {trials[-1].why or trials[-1].state}")
     best = replace(with_values(plan, {**ranked[0].values, "keep_features": True}), name=on.name)
     resolved = replace(best, task_name=on.task.name, task_options=plain(on.task))
-    write_file(place / BEST, run_yaml(resolved.values()))
-    return Tuned(on.name, str(place), on.task.best, search, ranked, best)
+    write_file(path / BEST, run_yaml(resolved.values()))
+    return Tuned(on.name, str(path), on.task.best, search, ranked, best)
 
 
 def load_study(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the options and the search that the study of that name was begun with."""
+    """Read the options and the search of a study. Raises `OptionError`."""
     try:
         stored = json.loads((folder / name / STUDY).read_bytes())
         return dict(stored["options"]), dict(stored["search"])
     except OSError:
-        there = sorted(p.parent.name for p in folder.glob(f"*/{STUDY}"))
-        raise OptionError(unknown("study", name, there, known_as=f"in '{folder}'")) from None
+        names = sorted(p.parent.name for p in folder.glob(f"*/{STUDY}"))
+        raise OptionError(unknown("study", name, names, known_as=f"in '{folder}'")) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise OptionError(f"'{folder / name / STUDY}' is not what adapt tune wrote: {error}") from error
+        raise OptionError(f"'{folder / name / STUDY}' is damaged, or was not written by adapt tune: {error}") from error
 
 
 # ---- trials
 
 
 class _Study:
-    """Optuna's study of a plan, and what its trials are made on."""
+    """Optuna's study of a plan, with the rows, task and base of its trials."""
 
     def __init__(self, optuna: Any, study: Any, plan: Plan, on: Ready, spaces: dict[str, Space], watch: Watch) -> None:
         self.optuna, self.study = optuna, study
         self.plan, self.on, self.spaces, self.watch = plan, on, spaces, watch
         states = optuna.trial.TrialState
-        for left in study.get_trials(states=(states.RUNNING,)):  # by a process that is no more
+        for left in study.get_trials(states=(states.RUNNING,)):  # by a process that died
             study.tell(left.number, state=states.FAIL)
 
     def over(self) -> list[Any]:
-        """Return Optuna's records of the trials that came to an end, of whatever kind, in order."""
+        """Return Optuna's records of completed and pruned trials, in order."""
         states = self.optuna.trial.TrialState
         return list(self.study.get_trials(states=(states.COMPLETE, states.PRUNED)))
 
     def fixed(self, count: int, trials: int) -> dict[str, Any] | None:
-        """Return what the next trial's values have to be, as Optuna knows them; None where none is left to try.
+        """Return the prescribed values of the next trial, as Optuna stores them; None where no combination is left.
 
-        The first trial has the plan's own values; few combinations are tried one by one, each once.
+        The first trial has the plan's values; where there are few combinations, each is tried once.
         """
         values = {**plain(self.plan.strategy), **plain(self.plan.training)}
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        own = {n: v for n, space in self.spaces.items() if (v := space.stored(values[n])) is not None}
+        plan_values = {n: v for n, space in self.spaces.items() if (v := space.stored(values[n])) is not None}
         choices = [
             [space.stored(v) for v in space.values] for space in self.spaces.values() if isinstance(space, Choices)
         ]
         if len(choices) < len(self.spaces) or math.prod(map(len, choices)) > trials:
-            return {} if count else own
+            return {} if count else plan_values
         combinations = [dict(zip(self.spaces, each, strict=True)) for each in itertools.product(*choices)]
         random.Random(self.plan.training.seed).shuffle(combinations)
         tried = [trial.params for trial in self.over()]
         left = [each for each in combinations if each not in tried]
-        return min(left, key=lambda each: sum(each[name] != value for name, value in own.items()), default=None)
+        return min(left, key=lambda each: sum(each[name] != value for name, value in plan_values.items()), default=None)
 
     def attempt(self, count: int, fixed: Mapping[str, Any]) -> None:
-        """Make the next trial; what it is follows from the seed, those there were, and `fixed`."""
+        """Run the next trial; its values depend on the seed, the completed trials and `fixed` alone."""
         states = self.optuna.trial.TrialState
         seed = (self.plan.training.seed * 1_000_003 + count) % (1 << 32)
-        self.study.sampler = self.optuna.samplers.TPESampler(seed=seed, n_startup_trials=_RANDOM)
+        self.study.sampler = self.optuna.samplers.TPESampler(seed=seed, n_startup_trials=_RANDOM_TRIALS)
         if fixed and not self.study.get_trials(states=(states.WAITING,)):
             self.study.enqueue_trial(dict(fixed))
         trial = self.study.ask()
@@ -200,14 +202,14 @@ class _Study:
         self.study.tell(trial, score, state=state)
 
     def _repeated(self, before: Any, trial: Any) -> tuple[Any, float | None, dict[str, Any]]:
-        """Take what came of a trial with the same values."""
+        """Return the result of a trial with the same values."""
         for step, value in before.intermediate_values.items():
             trial.report(value, step)
         done = before.state == self.optuna.trial.TrialState.COMPLETE
         return before.state, before.value if done else None, {**before.user_attrs, "seconds": 0.0}
 
     def _trained(self, trial: Any, count: int) -> tuple[Any, float | None, dict[str, Any]]:
-        """Train, and return the state, the score and what else is noted of it."""
+        """Train, and return the state, the score and the trial's attributes."""
         from ..training.train import train
 
         states, on, began = self.optuna.trial.TrialState, self.on, time.perf_counter()
@@ -224,8 +226,8 @@ class _Study:
             return states.PRUNED, None, {"seconds": time.perf_counter() - began, "why": str(error)}
         if not trained.losses:
             raise OptionError(
-                f"{plan.strategy_name} solves a probe here, which has no rate and searches by itself; "
-                "--head model trains transformers' head, and can be searched"
+                f"{plan.strategy_name} solves a linear probe, which has no learning rate to search; "
+                "--head model trains transformers' head instead"
             )
         about = {"seconds": time.perf_counter() - began, "epoch": trained.best_epoch}
         score = trained.validation.values[on.task.best]
@@ -234,11 +236,11 @@ class _Study:
         return states.COMPLETE, score, about
 
     def values(self, trial: Any) -> dict[str, Any]:
-        """Return the values of options that a trial has."""
+        """Return a trial's values of options."""
         return {name: space.value(trial.params[name]) for name, space in self.spaces.items()}
 
     def trials(self) -> list[Trial]:
-        """Return the trials that are over, in order."""
+        """Return the completed and pruned trials, in order."""
         return [self._trial(number, record) for number, record in enumerate(self.over(), start=1)]
 
     def _trial(self, number: int, record: Any) -> Trial:
@@ -252,7 +254,7 @@ class _Study:
 
 
 class _Epochs(Watch):
-    """Tell Optuna of every epoch, and stop where it says so; draw bars, and keep remarks to itself."""
+    """Report every epoch to Optuna and stop a trial that it prunes; bars are drawn, remarks are dropped."""
 
     def __init__(self, watch: Watch, trial: Any, metric: str, stop: type[Exception]) -> None:
         self._watch, self._trial, self._metric, self._stop = watch, trial, metric, stop
@@ -275,48 +277,46 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise OptionError("adapt tune needs Optuna, which is not installed: pip install 'adapterkit[tune]'") from error
+        raise OptionError("adapt tune requires Optuna: pip install 'adapterkit[tune]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
 
 @contextlib.contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Keep other processes out of a study."""
+def _alone(path: Path) -> Iterator[None]:
+    """Lock a study against other processes."""
     try:
-        with filelock.FileLock(place / LOCK, timeout=0):
+        with filelock.FileLock(path / LOCK, timeout=0):
             yield
     except filelock.Timeout:
-        raise OptionError(
-            f"another process is working on study '{place}'; wait for it, or choose another --name"
-        ) from None
+        raise OptionError(f"another process is running study '{path}'; wait for it, or choose another --name") from None
 
 
-def _check_same(place: Path, plan: Plan, on: Ready, search: dict[str, str]) -> None:
-    """Note what a new study is of; raise `OptionError` where one that is there is of something else."""
+def _check_same(path: Path, plan: Plan, on: Ready, search: dict[str, str]) -> None:
+    """Write the description of a new study; raise `OptionError` where an existing one differs from it."""
     of = {
         "options": {key: value for key, value in plan.values().items() if key != "name"},
         "search": search,
         "base": {"fingerprint": on.base.fingerprint},
         "data": on.splits.describe(),
     }
-    if not (place / STUDY).exists():
-        write_file(place / STUDY, json_bytes(of))
+    if not (path / STUDY).exists():
+        write_file(path / STUDY, json_bytes(of))
         return
-    begun = dict(zip(("options", "search"), load_study(place.parent, place.name), strict=True))
-    begun |= {key: json.loads((place / STUDY).read_bytes()).get(key) for key in ("base", "data")}
+    begun = dict(zip(("options", "search"), load_study(path.parent, path.name), strict=True))
+    begun |= {key: json.loads((path / STUDY).read_bytes()).get(key) for key in ("base", "data")}
     for part, now in json.loads(json_bytes(of)).items():
         for key in [*begun[part], *now]:
             if begun[part].get(key) != now.get(key):
                 was, is_now = (f"{key}={v[key]}" if key in v else f"no {key}" for v in (begun[part], now))
                 other = {"base": "on another base", "data": f"with other {key} rows"}
                 with_what = other.get(part, f"with {was}, and this is {is_now}")
-                raise OptionError(f"study '{place}' was begun {with_what}; choose another --name")
+                raise OptionError(f"study '{path}' was begun {with_what}; choose another --name")
 
 
-def _opened(optuna: Any, place: Path, on: Ready) -> Any:
-    """Open Optuna's journal; a line that a full disk or a crash cut short is dropped."""
-    journal = place / JOURNAL
+def _opened(optuna: Any, path: Path, on: Ready) -> Any:
+    """Open Optuna's journal, without an incomplete last line, which a full disk or a crash leaves."""
+    journal = path / JOURNAL
     if journal.exists():
         data = journal.read_bytes()
         if not data.endswith(b"\n"):
@@ -326,37 +326,37 @@ def _opened(optuna: Any, place: Path, on: Ready) -> Any:
         storage=optuna.storages.JournalStorage(storage.JournalFileBackend(str(journal))),
         study_name=on.name,
         direction="minimize" if on.task.lower_is_better else "maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=_RANDOM),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=_RANDOM_TRIALS),
         load_if_exists=True,
     )
 
 
-def _write_table(place: Path, trials: Sequence[Trial], spaces: Mapping[str, Space], metric: str) -> None:
+def _write_table(path: Path, trials: Sequence[Trial], spaces: Mapping[str, Space], metric: str) -> None:
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["trial", "state", metric, *spaces, "epoch", "seconds", "why"])
     for t in trials:
         values = [text_of(t.values[name]) for name in spaces]
         table.writerow([t.number, t.state, t.score, *values, t.epoch, round(t.seconds, 2), t.why])
-    write_file(place / TABLE, out.getvalue().encode())
+    write_file(path / TABLE, out.getvalue().encode())
 
 
 def _line(trial: Trial, metric: str) -> str:
-    """Say in a line what a trial was and what came of it."""
+    """Describe a trial and its result in a line."""
     values = ", ".join(
         f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={text_of(value)}"
         for name, value in trial.values.items()
     )
-    said = f"{metric} {trial.score:.4f}" if trial.score is not None else trial.why
-    return f"{values}: {said}{', stopped early' if trial.state == 'pruned' else ''} ({trial.seconds:.1f} s)"
+    result = f"{metric} {trial.score:.4f}" if trial.score is not None else trial.why
+    return f"{values}: {result}{', stopped early' if trial.state == 'pruned' else ''} ({trial.seconds:.1f} s)"
 
 
 def _command(plan: Plan) -> str:
     """Return the command line of a plan: what differs from the defaults."""
-    known = run_options(plan.strategy_name, plan.task_name)
+    options_of_run = run_options(plan.strategy_name, plan.task_name)
     words = ["adapt", "run", "--strategy", plan.strategy_name]
     for key, value in plan.values().items():
-        if key == "strategy" or (key in known and _plain(known[key].default) == value):
+        if key == "strategy" or (key in options_of_run and _plain(options_of_run[key].default) == value):
             continue
         flag = f"--{key.replace('_', '-')}"
         if isinstance(value, bool):

@@ -1,0 +1,10 @@
+from .adapter import Adapter as Adapter
+from .diff import Comparison as Comparison
+from .diff import compare as compare
+from .manifest import MANIFEST as MANIFEST
+from .manifest import PEFT_CONFIG as PEFT_CONFIG
+from .manifest import TENSORS as TENSORS
+from .manifest import Manifest as Manifest
+from .manifest import parse_manifest as parse_manifest
+from .model_card import CARD as CARD
+from .model_card import card as card

@@ -1,0 +1,11 @@
+from .compress import NothingToGain as NothingToGain
+from .compress import check_kinds as check_kinds
+from .compress import compress_and_measure as compress_and_measure
+from .export import FORMATS as FORMATS
+from .export import write_model as write_model
+from .export import write_peft as write_peft
+from .merge import check_folder as check_folder
+from .peft_import import base_of as base_of
+from .peft_import import imported as imported
+from .peft_import import task_of as task_of
+from .peft_reader import PeftFolder as PeftFolder

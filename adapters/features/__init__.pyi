@@ -1,0 +1,4 @@
+from .feed import Feed as Feed
+from .hidden_states import HiddenStates as HiddenStates
+from .length_batches import Batches as Batches
+from .tokenize import tokenized as tokenized

@@ -1,0 +1,15 @@
+from .atomic import check_writable as check_writable
+from .atomic import json_bytes as json_bytes
+from .atomic import new_file as new_file
+from .atomic import new_folder as new_folder
+from .atomic import remove as remove
+from .atomic import sha256 as sha256
+from .atomic import version_of as version_of
+from .atomic import write_file as write_file
+from .atomic import write_folder as write_folder
+from .schema import check as check
+from .tensors import is_finite as is_finite
+from .tensors import tensor_digest as tensor_digest
+from .untrusted import is_name as is_name
+from .untrusted import parse_json as parse_json
+from .untrusted import read_file as read_file

@@ -1,0 +1,14 @@
+from .bottleneck import Bottleneck as Bottleneck
+from .encoded import Encoded as Encoded
+from .encoded import Exact as Exact
+from .encoded import Factors as Factors
+from .encoded import Sign as Sign
+from .low_rank import Dora as Dora
+from .low_rank import LowRank as LowRank
+from .patch import Patch as Patch
+from .patch import Update as Update
+from .peft_layer import PeftLayer as PeftLayer
+from .prefix import Prefix as Prefix
+from .replace import Replace as Replace
+from .scaling import Bias as Bias
+from .scaling import Scale as Scale

@@ -1,0 +1,2 @@
+from .adapter_cache import Stats as Stats
+from .pool import Pool as Pool

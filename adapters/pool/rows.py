@@ -1,0 +1,222 @@
+"""Group the rows of a batch by what a module computes for their adapters."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..patches.patch import Patch, Update
+from ..patches.replace import Replace
+
+Selection = slice | Tensor
+"""Some rows of a batch: a slice, or a tensor of their indices."""
+
+Part = tuple[Selection, Callable[..., Any] | None, "Rows"]
+"""Some rows, the forward that computes them (None: the module's), and their adapters."""
+
+_MOST_STACKED = 1 << 22  # numbers in stacked copies of a linear map; beyond that, separate products are faster
+
+
+class ModulePatch:
+    """One adapter's patch of one module, ready to run."""
+
+    __slots__ = ("patch", "stack_key", "unrouted")
+
+    def __init__(self, patch: Patch, unrouted: nn.Module) -> None:
+        self.patch, self.unrouted = patch, unrouted
+        self.stack_key: Hashable = None
+        """Equal for patches that can be stacked."""
+        if isinstance(patch, Update):
+            shapes = tuple(t.shape for t in patch.tensors().values())
+            self.stack_key = (type(patch), shapes, tuple(patch.options().items()))
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the patched module's output for rows that all have this patch."""
+        return self.patch.forward(self.unrouted, *args, **kwargs)
+
+
+class ReplacedTensors(ModulePatch):
+    """Other tensors for a module: a twin of it that shares everything else."""
+
+    __slots__ = ("twin",)
+
+    def __init__(self, tensors: Mapping[str, Tensor], unrouted: nn.Module) -> None:
+        super().__init__(Replace(tensors), unrouted)
+        self.twin = copy.copy(unrouted)
+        replaced = {name: nn.Parameter(t, requires_grad=False) for name, t in tensors.items()}
+        self.twin.__dict__["_parameters"] = {**unrouted._parameters, **replaced}
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the module's output with the other tensors."""
+        return self.twin(*args, **kwargs)
+
+
+class RowAdapter(Protocol):
+    """The adapter of a row, as far as the base's modules need it."""
+
+    first_stage: int
+    """The first stage whose outputs differ from the base's."""
+    separate_blocks: frozenset[str]
+    """The blocks that run for its rows apart from other adapters' rows."""
+    patches: Mapping[nn.Module, ModulePatch]
+    """Its patch of each module that it changes."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rows of a batch, grouped by what a module computes for them."""
+
+    only: ModulePatch | None  # the patch that all rows share
+    shared: Selection | None  # the rows that share the module's product; None for all
+    none_shared: bool
+    updates: list[tuple[Selection | None, Update]]  # by rows within the shared ones
+    others: list[Part]
+
+
+class Rows:
+    """The adapter of each row of a batch, None for the base's weights."""
+
+    def __init__(self, adapters: Sequence[RowAdapter | None], device: torch.device) -> None:
+        self.adapters = tuple(adapters)
+        self.device = device
+        self._parts: dict[nn.Module, Parts | None] = {}
+        self._repeated: dict[int, Rows] = {}
+
+    def __len__(self) -> int:
+        return len(self.adapters)
+
+    def repeated(self, count: int) -> Rows:
+        """Return each row `count` times in a row, as beams and choices are ordered."""
+        if count not in self._repeated:
+            self._repeated[count] = Rows([a for a in self.adapters for _ in range(count)], self.device)
+        return self._repeated[count]
+
+    def subset(self, indices: Sequence[int]) -> Rows:
+        """Return the rows at some indices."""
+        return Rows([self.adapters[i] for i in indices], self.device)
+
+    def select(self, indices: Sequence[int]) -> Selection:
+        """Return consecutive indices as a slice, others as a tensor."""
+        if _is_range(indices):
+            return slice(indices[0], indices[-1] + 1)
+        return torch.tensor(indices, device=self.device)
+
+    def parts(self, module: nn.Module) -> Parts | None:
+        """Return the parts into which the rows fall in `module`, or None where it runs unpatched for all of them."""
+        if module not in self._parts:
+            self._parts[module] = self._split(module)
+        return self._parts[module]
+
+    def _split(self, module: nn.Module) -> Parts | None:
+        patches = [None if a is None else a.patches.get(module) for a in self.adapters]
+        groups: dict[int, tuple[ModulePatch | None, list[int]]] = {}
+        for i, patch in enumerate(patches):
+            groups.setdefault(id(patch), (patch, []))[1].append(i)
+        if len(groups) == 1:
+            return None if patches[0] is None else Parts(patches[0], None, False, [], [])
+        shared = [i for i, one in enumerate(patches) if one is None or isinstance(one.patch, Update)]
+        patched = [(patch, indices) for patch, indices in groups.values() if patch is not None]
+        updates = self._shared_updates(patched, shared)
+        others = self._other_parts(module, [(p, indices) for p, indices in patched if not isinstance(p.patch, Update)])
+        if module._modules and shared:  # its children are routed too, and must get the adapters of these rows alone
+            others.append((self.select(shared), None, self.subset(shared)))
+            shared = []
+        some = self.select(shared) if 0 < len(shared) < len(patches) else None
+        return Parts(None, some, not shared, updates, others)
+
+    def _shared_updates(
+        self, patched: list[tuple[ModulePatch, list[int]]], shared: list[int]
+    ) -> list[tuple[Selection | None, Update]]:
+        """Return the updates of the rows that share the module's product, stacked where that is faster."""
+        place = {row: i for i, row in enumerate(shared)}
+        alike: dict[Hashable, list[tuple[Any, list[int]]]] = {}
+        for one, indices in patched:
+            if isinstance(one.patch, Update):
+                alike.setdefault(one.stack_key, []).append((one.patch, [place[i] for i in indices]))
+        return [
+            (None if len(rows) == len(shared) and _is_range(rows) else self.select(rows), update)
+            for same in alike.values()
+            for rows, update in _stacked(same)
+        ]
+
+    def _other_parts(self, module: nn.Module, patched: list[tuple[ModulePatch, list[int]]]) -> list[Part]:
+        """Return a part for each patch that isn't an update; replaced weights of a small linear map share one."""
+        linear = [
+            (p, indices) for p, indices in patched if isinstance(module, nn.Linear) and isinstance(p, ReplacedTensors)
+        ]
+        rows = sum(len(indices) for _, indices in linear)
+        size = sum(t.numel() for t in module._parameters.values() if t is not None)
+        if not linear or len(linear) * 4 <= rows or rows * size > _MOST_STACKED:
+            linear = []
+        together = {id(p) for p, _ in linear}
+        parts: list[Part] = [
+            (self.select(indices), p.run, self.subset(indices)) for p, indices in patched if id(p) not in together
+        ]
+        return [*parts, self._stacked_linear(linear)] if linear else parts
+
+    def _stacked_linear(self, replaced: list[tuple[ReplacedTensors, list[int]]]) -> Part:
+        """Return one part for the rows of several linear maps, computed in one batched product."""
+        pairs = sorted((i, k) for k, (_, indices) in enumerate(replaced) for i in indices)
+        indices = [i for i, _ in pairs]
+        twins: list[Any] = [replaced[k][0].twin for _, k in pairs]
+        weight = torch.stack([t.weight for t in twins])  # (rows, outputs, inputs)
+        bias = None if twins[0].bias is None else torch.stack([t.bias for t in twins])
+
+        def run(x: Tensor) -> Tensor:
+            flat = x.reshape(len(x), -1, x.shape[-1])
+            y = torch.bmm(flat, weight.mT)
+            if bias is not None:
+                y += bias[:, None]
+            return y.view(*x.shape[:-1], y.shape[-1])
+
+        return self.select(indices), run, self.subset(indices)
+
+
+def _is_range(indices: Sequence[int]) -> bool:
+    return all(b == a + 1 for a, b in itertools.pairwise(indices))
+
+
+def _stacked(alike: list[tuple[Any, list[int]]]) -> list[tuple[list[int], Update]]:
+    """Return rows and their update: a single stacked one where most rows differ, else one for each patch."""
+    if len(alike) * 4 <= sum(len(rows) for _, rows in alike):
+        return [(rows, patch) for patch, rows in alike]
+    pairs = sorted((i, k) for k, (_, rows) in enumerate(alike) for i in rows)
+    stacked = type(alike[0][0]).stack([alike[k][0] for _, k in pairs])
+    return [([i for i, _ in pairs], stacked)]
+
+
+def take(x: Tensor, rows: Selection | None) -> Tensor:
+    """Return some rows of a tensor; None for all."""
+    if rows is None:
+        return x
+    return x[rows] if isinstance(rows, slice) else x.index_select(0, rows)
+
+
+def put(x: Tensor, rows: Selection, values: Tensor) -> Tensor:
+    """Write `values` to some rows of `x` in place, and return it."""
+    if isinstance(rows, slice):
+        x[rows] = values
+        return x
+    return x.index_copy_(0, rows, values)
+
+
+def join(outputs: Sequence[tuple[Any, Any]], count: int) -> Any:
+    """Return outputs of some rows each, tensors or nests of them, as the output of all `count` rows."""
+    first = outputs[0][1]
+    if isinstance(first, Tensor):
+        joined = first.new_empty(count, *first.shape[1:])
+        for rows, value in outputs:
+            put(joined, rows, value)
+        return joined
+    if isinstance(first, tuple | list):
+        columns = zip(*(value for _, value in outputs), strict=True)
+        return type(first)(
+            join([(rows, v) for (rows, _), v in zip(outputs, column, strict=True)], count) for column in columns
+        )
+    return first

@@ -1,0 +1,12 @@
+from .hub import pull as pull
+from .hub import push as push
+from .index import Index as Index
+from .maintenance import Fault as Fault
+from .maintenance import collect as collect
+from .maintenance import doctor as doctor
+from .maintenance import verify as verify
+from .publish import Published as Published
+from .publish import publish_files as publish_files
+from .registry import Registry as Registry
+from .registry import check_name as check_name
+from .registry import check_tag as check_tag

@@ -1,0 +1,12 @@
+from .checkpoints import Checkpoint as Checkpoint
+from .checkpoints import CheckpointError as CheckpointError
+from .checkpoints import Checkpoints as Checkpoints
+from .fit import Fitted as Fitted
+from .fit import fitted as fitted
+from .stages import Outcome as Outcome
+from .stages import Prepared as Prepared
+from .stages import TaskModel as TaskModel
+from .stages import Training as Training
+from .train import Trained as Trained
+from .trunk import Trunk as Trunk
+from .trunk_cache import CachedFeed as CachedFeed

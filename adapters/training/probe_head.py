@@ -1,0 +1,71 @@
+"""Fit a run's head as a linear probe on the frozen base: in place of training, or to initialise a head before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import TrainingError
+from ..probe import search
+from ..runtime import processes
+from ..runtime.precision import Precision
+from .inputs import features_of
+from .stages import Outcome, Prepared, Progress, TaskModel
+from .trunk_cache import memory_for_cache
+
+
+def fits_probe(run: Prepared) -> bool:
+    """Tell whether the head is a linear probe; raises `TrainingError` where the options require one that can't be."""
+    wanted = run.options.head
+    possible = not run.fit.learning and search.applies(run.base, run.task)
+    if wanted == "probe" and not possible:
+        why = "the strategy trains parameters of the base" if run.fit.learning else f"{run.task.name} on this base"
+        why += "" if run.fit.learning else " has none"
+        raise TrainingError(f"--head probe: {why}; --head model is transformers' own head")
+    return possible and wanted != "model"
+
+
+def fit_probe(run: Prepared, mixed: Precision) -> Outcome:
+    """Fit a linear probe on hidden states of the frozen base; raises `TrainingError` where the disk has no room."""
+    try:
+        model, solution, predictions = search.probe(
+            run.base, run.task, features_of(run), run.data, solver_options(run, mixed)
+        )
+    except OSError as error:
+        raise TrainingError(f"no disk space for hidden states: {error.strerror or error}") from error
+    head = {name: p for name, p in model.named_parameters() if name.startswith("probe.")}
+    target = TaskModel.of(model, head, list(head.values()), {"probe": model.probe.form.plain()})
+    run.watch.note("probe", f"{model.probe.form}, {target.sizes()[0]:,} parameters")
+    metrics = run.task.metrics(predictions, run.data["validation"]).values
+    progress = Progress(history=[{"train_loss": solution.loss, **metrics}], best_epoch=1)
+    run.watch.epoch(1, 1, progress.history[0])
+    return Outcome(target, predictions, progress, run.strategy.learning_rate)
+
+
+def solver_options(run: Prepared, mixed: Precision) -> search.SolverOptions:
+    """Return those of a run's options that concern a linear probe."""
+    memory = min(processes.gathered(memory_for_cache(run.options)))
+    return search.SolverOptions(mixed.name, run.options.label_smoothing_factor, memory, run.watch)
+
+
+def starts_from_probe(run: Prepared) -> bool:
+    """Tell whether the head is initialised by a linear probe; with `head_init="auto"`, the task decides."""
+    if run.options.head_init == "auto":
+        return run.task.head_starts_solved
+    return run.options.head_init == "probe"
+
+
+def initialise_head(run: Prepared, model: Any, mixed: Precision) -> None:
+    """Set the last linear layer of a model's head to a linear probe's weights; log where it has no such layer."""
+    try:
+        result = search.initialise(run.base, model, run.task, features_of(run), run.data, solver_options(run, mixed))
+    except OSError as error:
+        result = f"no disk space for hidden states: {error.strerror or error}"
+    if not isinstance(result, str):
+        run.watch.note(
+            "head",
+            f"initialised by a linear probe: {run.task.best} {result.value:.4f} at an L2 penalty of {result.penalty:g}",
+        )
+    elif run.options.head_init == "probe":
+        raise TrainingError(f"--head-init probe: {result}; leave it out")
+    else:
+        run.watch.note("head", f"initialised at random: {result}")

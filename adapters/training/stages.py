@@ -1,0 +1,99 @@
+"""The stages of a run, a value each: prepared, a model with trained parameters, training under way, and its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from ..base.base import Base
+from ..settings import TrainingOptions
+from ..strategy import Strategy
+from ..watch import Watch
+from .fit import Fitted
+from .trunk import Trunk
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..tasks import Task
+
+SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run starts from: a base to which the strategy is applied, the task, its rows, and the options."""
+
+    base: Base
+    task: Task
+    strategy: Strategy
+    fit: Fitted
+    data: Mapping[str, Dataset]
+    options: TrainingOptions
+    watch: Watch
+
+
+@dataclass(frozen=True)
+class TaskModel:
+    """A task's model, and the parameters of it that a run trains."""
+
+    model: Any
+    head: Mapping[str, nn.Parameter]  # trained parameters of the head by name
+    parameters: list[nn.Parameter]  # all trained parameters: the strategy's, then the head's
+    manifest: Mapping[str, Any]  # what an adapter's manifest records about the head
+    names: list[str]  # of `parameters`, in their order
+
+    @classmethod
+    def of(
+        cls, model: Any, head: Mapping[str, nn.Parameter], parameters: list[nn.Parameter], manifest: Mapping[str, Any]
+    ) -> TaskModel:
+        """Return a value with the names of `parameters` in `model`."""
+        names = {id(p): name for name, p in model.named_parameters()}
+        return cls(model, head, parameters, manifest, [names[id(p)] for p in parameters])
+
+    def sizes(self) -> tuple[int, int]:
+        """Return how many numbers are trained, and how many the model has."""
+        return sum(p.numel() for p in self.parameters), sum(p.numel() for p in self.model.parameters())
+
+
+@dataclass
+class Progress:
+    """What training has measured so far, and the values of the best epoch."""
+
+    losses: list[float] = field(default_factory=list)  # step by step
+    history: list[dict[str, float]] = field(default_factory=list)  # epoch by epoch
+    best_epoch: int = 0  # counted from 1
+    best_values: list[Tensor] | None = None  # of the trained parameters; None: as they are now
+    best_predictions: list[Any] | None = None  # for the validation rows
+
+
+@dataclass
+class Training:
+    """A model that is being trained."""
+
+    run: Prepared
+    target: TaskModel
+    strategy: Strategy  # at the learning rate in use
+    parameters: list[nn.Parameter]  # the target's, or what FSDP2 puts in their place while it shards them
+    progress: Progress = field(default_factory=Progress)
+    trunk: Trunk | None = None  # whose outputs are cached
+    refrozen: bool = False  # whether the strategy has changed which parameters train
+    sharded: bool = False  # whether parameters are split over several devices
+
+    @classmethod
+    def start(cls, run: Prepared, target: TaskModel) -> Training:
+        """Return a training of which no step has been made."""
+        return cls(run, target, run.strategy, target.parameters)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has trained: a model with the values of its best epoch, and what was measured on the way."""
+
+    target: TaskModel
+    predictions: list[Any]  # for the validation rows
+    progress: Progress
+    learning_rate: float  # the strategy's, or the one that a search found
