@@ -819,7 +819,7 @@ def test_rows_come_as_a_text_a_dict_or_any_collection_of_them(call: str, tiny_ba
                 if call == "predict":
                     same(one, other)
                 else:
-                    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+                    near(one, other, tiny_base)
         for wrong, kind in ((3, "int"), (None, "None"), (b"text", "bytes"), (Path("a.csv"), "path")):
             with pytest.raises(DataError, match=f"expected, got .*{kind}"):
                 ask(wrong, "a")
@@ -845,7 +845,7 @@ def test_a_registry_opens_its_base(stocked: tuple[Base, Registry, dict[str, Adap
 def test_a_dtype_is_given_by_its_name_too(tiny_base: Base) -> None:
     adapters = {"a": made.adapter(tiny_base, classes())}
     with Pool(tiny_base, adapters, dtype="float64", device="cpu") as named, Pool(tiny_base, adapters) as plain:
-        assert named._open().dtype == torch.float64
+        assert named._routed.dtype == torch.float64
         near(named.outputs(TEXTS, "a"), plain.outputs(TEXTS, "a"), tiny_base)
 
 
