@@ -919,3 +919,19 @@ def test_each_adapter_names_as_many_masked_words_as_its_task_does(tiny_base: Bas
         answers = pool.predict([text] * 3, adapter_of_each=["few", "more", "few"])
     assert [len(answer["words"]) for answer in answers] == [2, 4, 2]
     assert [a["word"] for a in answers[1]["words"]] == [a["word"] for a in predict(tiny_base, more, text)["words"]]
+
+
+@pytest.mark.parametrize("first", [4, 64])
+def test_adapters_of_equal_rank_and_other_scales_share_a_batch(first: int, tiny_base: Base) -> None:
+    alphas = {"one": first, "two": 68 - first, "three": 16}
+    adapters = {
+        name: made.adapter(tiny_base, classes(), "lora", r=4, lora_alpha=alpha, std=0.2)
+        for name, alpha in alphas.items()
+    }
+    expected = {name: alone(tiny_base, adapter) for name, adapter in adapters.items()}
+    assert not tolerance.is_near(expected["one"], expected["two"], 0.01)  # the tensors are equal, the scales are not
+    with Pool(tiny_base, adapters) as pool:
+        names = [name for _ in TEXTS for name in adapters]
+        together = pool.outputs([text for text in TEXTS for _ in adapters], adapter_of_each=names)
+    for i, name in enumerate(adapters):
+        near(np.stack(together[i :: len(adapters)]), expected[name], tiny_base, name)
