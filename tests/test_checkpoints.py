@@ -344,6 +344,6 @@ def test_a_strategys_own_state_goes_on_after_a_resume(tiny_base: Base, tmp_path:
 
     expected = trained("unbroken/a/run")
     with pytest.raises(KeyboardInterrupt):
-        trained("broken/a/run", Dies(4))
+        trained("broken/a/run", Dies(6))  # at a step that is no third one
     resumed = trained("broken/a/run", resume=True)
     assert resumed.adapter.files() == expected.adapter.files()
