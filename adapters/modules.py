@@ -23,31 +23,31 @@ def blocks(base: nn.Module) -> dict[str, nn.Module]:
     """
     from torch import nn
 
-    found: dict[str, nn.Module] = {}
+    candidates: dict[str, nn.Module] = {}
 
     def search(module: nn.Module, path: str) -> None:
         for name, child in module.named_children():
-            where = f"{path}.{name}" if path else name
+            path_of_child = f"{path}.{name}" if path else name
             if isinstance(child, nn.ModuleList) and len({type(block) for block in child}) == 1:
-                found.update((f"{where}.{i}", block) for i, block in enumerate(child))
+                candidates.update((f"{path_of_child}.{i}", block) for i, block in enumerate(child))
             else:
-                search(child, where)
+                search(child, path_of_child)
 
     search(base, "")
-    return {name: block for name, block in found.items() if any(True for _ in block.parameters())}
+    return {name: block for name, block in candidates.items() if any(True for _ in block.parameters())}
 
 
 def lowest(base: nn.Module) -> list[nn.Parameter]:
     """Return the parameters below the blocks, which come before them in `base`: embeddings, and norms on these."""
     first = next(iter(blocks(base)), None)
-    found: list[nn.Parameter] = []
+    below: list[nn.Parameter] = []
     if first is None:
-        return found
+        return below
     for name, p in base.named_parameters():
         if name.startswith(f"{first}."):
             break
-        found.append(p)
-    return found
+        below.append(p)
+    return below
 
 
 def block_groups(
@@ -78,7 +78,7 @@ def norms(module: nn.Module) -> list[nn.Parameter]:
 
 
 def norm_modules(base: nn.Module) -> dict[str, nn.Module]:
-    """Return the layer norms and RMS norms of `base` by name, told by the names of their classes."""
+    """Return the layer norms and RMS norms of `base` by name, recognised by their class names."""
     return {name: m for name, m in base.named_modules() if type(m).__name__.endswith("Norm")}
 
 
@@ -141,18 +141,18 @@ def target_linear_maps(
 
 
 def named_like(modules: Mapping[str, M], wanted: Sequence[str], option: str) -> dict[str, M]:
-    """Return the modules whose names are, or end in, one of `wanted`, as PEFT's `target_modules` are taken.
+    """Return the modules whose names are, or end in, one of `wanted`, as PEFT reads `target_modules`.
 
-    Raises `StrategyError` with the names there are where nothing is wanted, or one is nobody's.
+    Raises `StrategyError` with the names in the base where `wanted` is empty or one of them matches no module.
     """
-    there = ", ".join(sorted({name.rpartition(".")[2] for name in modules})) or "none"
+    names_in_base = ", ".join(sorted({name.rpartition(".")[2] for name in modules})) or "none"
     if not wanted:
         raise StrategyError(
-            f"{option} has no default for this architecture; the base has these linear modules: {there}"
+            f"{option} has no default for this architecture; the base has these linear modules: {names_in_base}"
         )
     for name in wanted:
         if not any(_ends_in(full, name) for full in modules):
-            raise StrategyError(f"{option}={','.join(wanted)}; the base has these linear modules: {there}")
+            raise StrategyError(f"{option}={','.join(wanted)}; the base has these linear modules: {names_in_base}")
     return {full: m for full, m in modules.items() if any(_ends_in(full, name) for name in wanted)}
 
 
@@ -163,27 +163,27 @@ def _ends_in(full: str, name: str) -> bool:
 def sublayer_ends(base: nn.Module) -> dict[str, Any]:
     """Return in each block the last linear map of its attention and of its feed-forward layer, by name.
 
-    Told by their widths, in the order in which a block has them: a feed-forward layer widens what it is given, and its
-    last map is the next one that is as wide as the block again; before it comes the attention's.
+    They are recognised by their widths, in the order of the block: a feed-forward layer widens its input, and its last
+    map is the next one that has the width of the block again; the attention's last map comes before it.
     """
-    found: dict[str, Any] = {}
+    ends: dict[str, Any] = {}
     for block, module in blocks(base).items():
         maps = [(f"{block}.{name}", m, *_features(m)) for name, m in linear_maps(module).items()]
         if not maps:
             continue
-        width = maps[0][2]  # of what a block is given, which its first map reads
+        width = maps[0][2]  # of the input of a block, which its first map reads
         before: tuple[str, Any] | None = None
         wide = 0
         for name, m, inner, outer in maps:
             if inner == width and outer == width and not wide:
                 before = (name, m)
             elif inner == width and outer > width and before is not None:
-                found[before[0]] = before[1]
+                ends[before[0]] = before[1]
                 wide = outer
             elif outer == width:
-                found[name] = m
+                ends[name] = m
                 wide = 0
-    return found
+    return ends
 
 
 def _features(module: Any) -> tuple[int, int]:
@@ -192,11 +192,11 @@ def _features(module: Any) -> tuple[int, int]:
 
 
 def attentions(base: nn.Module) -> dict[str, nn.Module]:
-    """Return the innermost attention modules of the blocks by name, told by the names of their classes."""
-    found: dict[str, nn.Module] = {}
+    """Return the innermost attention modules of the blocks by name, recognised by their class names."""
+    layers: dict[str, nn.Module] = {}
     for block, module in blocks(base).items():
         for name, m in module.named_modules():
             inner = [type(child).__name__ for child in m.modules() if child is not m]
             if "Attention" in type(m).__name__ and not any("Attention" in kind for kind in inner):
-                found[f"{block}.{name}"] = m
-    return found
+                layers[f"{block}.{name}"] = m
+    return layers

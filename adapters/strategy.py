@@ -47,8 +47,8 @@ class Strategy(ABC):
         learned: dict[str, dict[str, nn.Parameter]] = {}
         for name, parameter in base.named_parameters():
             if parameter.requires_grad:
-                module, own = owners(base)[name]
-                learned.setdefault(module, {})[own] = parameter
+                module, parameter_name = owners(base)[name]
+                learned.setdefault(module, {})[parameter_name] = parameter
         return {module: Replace(tensors) for module, tensors in learned.items()}
 
     def rates(self, base: nn.Module) -> Mapping[nn.Parameter, float]:

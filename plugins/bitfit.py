@@ -26,7 +26,7 @@ class BitFit(Strategy):
         from adapterkit.modules import norms
 
         biases = [p for name, p in base.named_parameters() if name.rpartition(".")[2] == "bias"]
-        found = biases or norms(base)
-        if not found:
+        parameters = biases or norms(base)
+        if not parameters:
             raise StrategyError("bitfit needs biases or norms, and this base has none; use head-only or full")
-        return found
+        return parameters

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Bottleneck(PatchStrategy):
     """Train small networks after each attention and feed-forward layer (Houlsby et al. 2019, arXiv:1902.00751).
 
-    For tasks far from what the base knows, where a low-rank update of given maps is too little.
+    For tasks far from the base's pretraining, where a low-rank update of its linear layers is not enough.
     """
 
     learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 1e-3
@@ -44,12 +44,12 @@ class Bottleneck(PatchStrategy):
         if not self.target_modules and not ends:
             raise StrategyError("bottleneck needs blocks of linear modules, and this base has none")
         chosen = named_like(linear_maps(base), self.target_modules, "target_modules") if self.target_modules else ends
-        made: dict[str, Patch] = {}
+        patches: dict[str, Patch] = {}
         for name, module in chosen.items():
             width, size, like = features(module)[1], self.bottleneck_dim, module.weight.new_zeros
             down = torch.nn.init.normal_(like((size, width)), std=width**-0.5)
             up = like((width, size))  # zero, so that training starts at the base
-            made[name] = bottleneck.Bottleneck(
+            patches[name] = bottleneck.Bottleneck(
                 Parameter(down), Parameter(like(size)), Parameter(up), Parameter(like(width)), self.activation
             )
-        return made
+        return patches

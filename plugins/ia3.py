@@ -40,17 +40,17 @@ class IA3(PatchStrategy):
         from adapterkit.patches.patch import features
         from adapterkit.patches.scaling import Scale
 
-        family, there = getattr(base.config, "model_type", ""), linear_maps(base)
+        family, maps = getattr(base.config, "model_type", ""), linear_maps(base)
         ends = [name for name, m in sublayer_ends(base).items() if features(m)[0] != features(m)[1]]
-        keys_and_values = [name for name in there if re.search(r"(^|\.)(k|v|key|value)(_[a-z]+)?$", name)]
+        keys_and_values = [name for name in maps if re.search(r"(^|\.)(k|v|key|value)(_[a-z]+)?$", name)]
         targets = named_like(
-            there, self.target_modules or usual.get(family, (*keys_and_values, *ends)), "target_modules"
+            maps, self.target_modules or usual.get(family, (*keys_and_values, *ends)), "target_modules"
         )
         inner = self.feedforward_modules or (() if self.target_modules else usual_inner.get(family, ends))
         inward = named_like(targets, inner, "feedforward_modules") if inner else {}
-        made: dict[str, Patch] = {}
+        patches: dict[str, Patch] = {}
         for name, module in targets.items():
             size = features(module)[0 if name in inward else 1]
             by = torch.nn.Parameter(torch.ones(size, dtype=module.weight.dtype, device=module.weight.device))
-            made[name] = Scale(by, "inputs" if name in inward else "outputs")
-        return made
+            patches[name] = Scale(by, "inputs" if name in inward else "outputs")
+        return patches

@@ -34,13 +34,13 @@ class PrefixTuning(PatchStrategy):
 
         if self.num_virtual_tokens < 1:
             raise StrategyError(f"num_virtual_tokens must be >= 1, got {self.num_virtual_tokens}")
-        found, config = attentions(base), cast("Any", base.config)
-        if not found:
+        layers, config = attentions(base), cast("Any", base.config)
+        if not layers:
             raise StrategyError("prefix needs attention layers, and this base has none; use head-only or full")
-        made: dict[str, Patch] = {}
-        for name, module in found.items():
+        patches: dict[str, Patch] = {}
+        for name, module in layers.items():
             width, heads = width_of(module), config.num_attention_heads
             like = next(module.parameters()).new_zeros(heads, self.num_virtual_tokens, width // heads)
             keys = torch.nn.init.normal_(like.clone(), std=1.0)
-            made[name] = Prefix(Parameter(keys), Parameter(like))  # zero values, so that training starts at the base
-        return made
+            patches[name] = Prefix(Parameter(keys), Parameter(like))  # zero values, so that training starts at the base
+        return patches

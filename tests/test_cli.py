@@ -89,7 +89,7 @@ def test_a_file_alone_makes_no_checkpoints_code_run(adapt: Adapt, trained: list[
     for words in (("run", "--config", asks, *trained), ("plan", "--config", asks, *trained), ("resume", tmp_path)):
         refused = adapt(*words)
         assert refused.exit_code == 2
-        assert "that takes --trust-remote-code, too" in refused.stderr
+        assert "confirm it with --trust-remote-code" in refused.stderr
     assert adapt("run", "--config", asks, *trained, "--trust-remote-code").exit_code == 0
 
 

@@ -196,7 +196,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "code as probe": (
         manifest_with(lambda m: m.update(probe={"layers": "__import__('os')", "pooling": None})),
-        "the layers of a probe are numbers",
+        "layers of a probe must be ascending numbers",
     ),
 }
 

@@ -87,11 +87,11 @@ def test_texts_read_in_two_parts_and_kept_on_disk_are_the_same_examples(
     told = {"device": on.base.model.device, "by_token": by_token, "label_names": on.task.label_names, "mixed": "no"}
     told["watch"] = Watch()
     whole, parts = Reader[Form](feed, **told), Reader[Form](feed, **told, folder=tmp_path)
-    whole.read(range(len(feed)), search._asking(on.base, forms))
+    whole.read(range(len(feed)), search._run_base(on.base, forms))
     seen: list[int] = []
 
     def counted(forms: list[Form]) -> Any:
-        ask = search._asking(on.base, forms)
+        ask = search._run_base(on.base, forms)
         return lambda batch: (seen.append(len(batch["input_ids"])), ask(batch))[1]
 
     few = list(range(3, len(feed), 5))
@@ -102,7 +102,7 @@ def test_texts_read_in_two_parts_and_kept_on_disk_are_the_same_examples(
         tolerance.assert_near(found.x, wanted.x, tolerance.of_base(on.base))
         assert found.counts.tolist() == wanted.counts.tolist()
         assert all(torch.equal(found.labels[k], wanted.labels[k]) for k in wanted.labels)
-    parts.keep(forms[1:])
+    parts.select(forms[1:])
     parts.read(range(len(feed)), counted(forms[1:]))
     assert sum(seen) == len(feed)
     found, wanted = parts.examples(forms[1]), whole.examples(forms[1])
@@ -151,9 +151,7 @@ def test_penalties_below_the_usual_are_tried_while_each_is_better(scores: list[f
     x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     examples = Examples(x, np.ones(20, dtype=int), None, {"labels": (x[:, 0] > 0).long()})
     asked = []
-    found = solver.solved(
-        task, head, examples, examples, lambda *_: (asked.append(1), float(scores[len(asked) - 1]))[1]
-    )
+    found = solver.fit(task, head, examples, examples, lambda *_: (asked.append(1), float(scores[len(asked) - 1]))[1])
     assert len(asked) == tried
     assert found.penalty == best
 
@@ -167,12 +165,12 @@ def test_layers_side_by_side_are_one_linear_map_of_all(
     """Where two layers say more than each of them, they are taken together; saved and loaded, and in a pool."""
     base = base_for("bert", "text-classification")
     values = iter([0.5, 0.5, 0.5, 1.0, 1.0])
-    real = solver.solved
+    real = solver.fit
 
     def better(*args: Any, **kwargs: Any) -> solver.Solved:
         return replace(real(*args, **kwargs), value=next(values))
 
-    monkeypatch.setattr(search, "solved", better)
+    monkeypatch.setattr(search, "fit", better)
     monkeypatch.setattr(search, "POOLINGS", ("mean",))
     rows = rows_of("text-classification", 24)
     report = run(plan("text-classification", rows, "head-only"), registry, base=base)
@@ -211,7 +209,7 @@ def test_weights_are_scikit_learns(penalty: float) -> None:
     task = task_of(labels=("a", "b", "c"))
     head = ProbeHead(task, Form((0,), "mean"), made_config(3, task), width=12)
     examples = Examples(torch.from_numpy(x), np.ones(300, dtype=int), None, {"labels": torch.from_numpy(y)})
-    flat = solver.minimised(task, head, examples, np.zeros(39), penalty, 0.0).x.reshape(3, 13)
+    flat = solver.minimise_loss(task, head, examples, np.zeros(39), penalty, 0.0).x.reshape(3, 13)
     reference = LogisticRegression(C=1 / (penalty * 300), tol=1e-8, max_iter=10_000).fit(x, y)
     shares = np.exp(x @ flat[:, :-1].T + flat[:, -1])
     shares /= shares.sum(-1, keepdims=True)
@@ -226,7 +224,7 @@ def test_a_number_is_ridge_regression() -> None:
     task = task_of(problem_type="regression")
     head = ProbeHead(task, Form((0,), "mean"), made_config(1, task), width=5)
     examples = Examples(torch.from_numpy(x), np.ones(200, dtype=int), None, {"labels": torch.from_numpy(y)})
-    flat = solver.minimised(task, head, examples, np.zeros(6), 1e-2, 0.0).x
+    flat = solver.minimise_loss(task, head, examples, np.zeros(6), 1e-2, 0.0).x
     reference = Ridge(alpha=1e-2 / 2 * 200).fit(x, y)
     np.testing.assert_allclose(flat[:-1], reference.coef_, atol=1e-3)
     assert flat[-1] == pytest.approx(reference.intercept_, abs=1e-3)
@@ -377,16 +375,16 @@ def test_it_cannot_be_merged(tiny_base: Base, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stored", "message"),
     [
-        ([], "a probe has layers and a pooling, not"),
-        ({"layers": [1]}, "a probe has layers and a pooling, not"),
-        ({"layers": [-1], "pooling": "mean"}, r"numbers from 0 on, in order, not \[-1\]"),
-        ({"layers": ["1"], "pooling": "mean"}, r"numbers from 0 on, in order, not \['1'\]"),
-        ({"layers": [True], "pooling": "mean"}, r"numbers from 0 on, in order, not \[True\]"),
-        ({"layers": 1, "pooling": "mean"}, "numbers from 0 on, in order, not 1"),
-        ({"layers": [], "pooling": "mean"}, "numbers from 0 on, in order, not"),
-        ({"layers": [1, 1], "pooling": "mean"}, "numbers from 0 on, in order, not"),
-        ({"layers": [2, 1], "pooling": "mean"}, "numbers from 0 on, in order, not"),
-        ({"layers": [1], "pooling": "median"}, "the pooling of a probe is cls, mean, max, or none, not median"),
+        ([], "a probe must have layers and a pooling, got"),
+        ({"layers": [1]}, "a probe must have layers and a pooling, got"),
+        ({"layers": [-1], "pooling": "mean"}, r"ascending numbers from 0, got \[-1\]"),
+        ({"layers": ["1"], "pooling": "mean"}, r"ascending numbers from 0, got \['1'\]"),
+        ({"layers": [True], "pooling": "mean"}, r"ascending numbers from 0, got \[True\]"),
+        ({"layers": 1, "pooling": "mean"}, "ascending numbers from 0, got 1"),
+        ({"layers": [], "pooling": "mean"}, "ascending numbers from 0, got"),
+        ({"layers": [1, 1], "pooling": "mean"}, "ascending numbers from 0, got"),
+        ({"layers": [2, 1], "pooling": "mean"}, "ascending numbers from 0, got"),
+        ({"layers": [1], "pooling": "median"}, "pooling of a probe must be cls, mean, max or null, got median"),
         ({"layers": [1, 9], "pooling": "mean"}, "the probe reads layer 9"),
         ({"layers": [1], "pooling": None}, "a probe for text-classification can't read each token of layer 1"),
     ],
@@ -419,7 +417,7 @@ def test_a_fine_tuning_can_start_from_the_solved_head(
         pytest.skip(str(error))
     if family == "gpt2" and task in ("text-classification", "multiple-choice"):
         # its classifier asks every token and takes the last one's answer
-        with pytest.raises(TrainingError, match="no linear map at its end, one vector a text"):
+        with pytest.raises(TrainingError, match="doesn't end in a linear layer over each text"):
             run(probe, registries[1], base=base)
     else:
         notes = Notes()

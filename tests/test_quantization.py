@@ -51,6 +51,6 @@ def test_a_strategy_that_trains_the_bases_own_weights_is_refused(
     strategy: str, wide: Path, small_csv: Path, registry: Registry
 ) -> None:
     values = {"train_file": str(small_csv), "strategy": strategy, "base": str(wide)}
-    with pytest.raises(StrategyError, match="which is held in 4bit and can't learn; lora and head-only leave"):
+    with pytest.raises(StrategyError, match="which is quantized to 4bit and can't be trained; use lora or head-only"):
         run(Plan.resolve({**values, "quantization": "4bit"}), registry)
     assert not registry.path.exists()

@@ -72,11 +72,12 @@ def test_the_search_takes_its_share_of_the_steps_and_no_more() -> None:
     assert lr_finder.search(1e-3, 1000, losses, heard) == 1e-3
     assert len(rates) == int(1000 * lr_finder.SHARE)
     assert (rates[0], rates[-1]) == pytest.approx((1e-3 * lr_finder.LOWEST, 1e-3 * lr_finder.HIGHEST))
-    assert "nothing was learned in 120 steps" in heard.notes["rate"]
+    assert "the loss didn't fall in 120 steps" in heard.notes["rate"]
 
 
 @pytest.mark.parametrize(
-    ("default", "steps", "why"), [(1e-3, 100, "12% of 100 steps are too few to search"), (0.0, 1000, "0 has no rates")]
+    ("default", "steps", "why"),
+    [(1e-3, 100, "12% of 100 steps are too few for a search"), (0.0, 1000, "a rate of 0 can't")],
 )
 def test_the_strategys_own_rate_stands_where_there_is_nothing_to_search(default: float, steps: int, why: str) -> None:
     heard = Heard()

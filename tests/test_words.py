@@ -37,9 +37,7 @@ TEXT = re.compile(
 )
 """Not in docstrings, help and messages: cached, saved, returned, reported, requested, inferred, passed."""
 UNCLEAN: tuple[str, ...] = (
-    "adapters/base/added_tokens.py",
     "adapters/features/length_batches.py",
-    "adapters/modules.py",
     "adapters/probe/examples.py",
     "adapters/probe/model.py",
     "adapters/probe/search.py",
@@ -49,27 +47,6 @@ UNCLEAN: tuple[str, ...] = (
     "adapters/runtime/sharding.py",
     "adapters/runtime/stop_signals.py",
     "adapters/runtime/trackers.py",
-    "adapters/settings.py",
-    "adapters/strategy.py",
-    "adapters/training/checkpoints.py",
-    "adapters/training/fit.py",
-    "adapters/training/head_inputs.py",
-    "adapters/training/loop.py",
-    "adapters/training/lr_finder.py",
-    "adapters/training/probe_head.py",
-    "adapters/training/train.py",
-    "adapters/training/trunk.py",
-    "adapters/training/trunk_cache.py",
-    "adapters/watch.py",
-    "adapters/workflows/plan.py",
-    "adapters/workflows/run.py",
-    "plugins/bitfit.py",
-    "plugins/bottleneck.py",
-    "plugins/ia3.py",
-    "plugins/layerwise.py",
-    "plugins/lora.py",
-    "plugins/peft.py",
-    "plugins/prefix.py",
 )
 """Files that are not clean yet: this list only shrinks."""
 

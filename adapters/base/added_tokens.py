@@ -71,7 +71,7 @@ def initial_rows(weight: Tensor, pieces: Sequence[Sequence[int]]) -> nn.Paramete
 def tokenizer_with(tokenizer: Any, tokens: Sequence[str]) -> tuple[Any, dict[str, int]]:
     """Return a copy of a tokenizer with `tokens` added, and their ids, which are consecutive.
 
-    Raises `BaseModelError` for a token that the tokenizer has already, that is given twice, or that isn't a stripped
+    Raises `BaseModelError` for a token that the tokenizer has already, that is repeated, or that isn't a stripped
     text.
     """
     vocabulary, wider = tokenizer.get_vocab(), copy.deepcopy(tokenizer)

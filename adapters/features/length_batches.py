@@ -1,4 +1,4 @@
-"""Which rows learn together: rows of like length, so that little is padded, in an order that seed and epoch give."""
+"""Batches of rows of similar length, which minimises padding, in an order that depends on seed and epoch."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ class Batches:
     def _cut(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
         """Cut rows, in their order, into batches of `size`, or of fewer within the budget of tokens."""
         if self.max_tokens is None:
-            found = [rows[start : start + size] for start in range(0, len(rows), size)]
+            batches = [rows[start : start + size] for start in range(0, len(rows), size)]
         else:
-            found, start, budget = [], 0, self.max_tokens * self.processes
+            batches, start, budget = [], 0, self.max_tokens * self.processes
             while start < len(rows):
                 longest = np.maximum.accumulate(self.lengths[rows[start : start + size]])
                 fit = int(np.searchsorted(longest * np.arange(1, len(longest) + 1), budget, side="right"))
-                found.append(rows[start : start + max(fit, 1)])
-                start += len(found[-1])
-        return found
+                batches.append(rows[start : start + max(fit, 1)])
+                start += len(batches[-1])
+        return batches

@@ -1,4 +1,4 @@
-"""Texts as a linear map sees them: a vector each, or one a token, of what a frozen base says."""
+"""Hidden states of a frozen base as the inputs of a linear probe: a vector for each text, or for each token."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True)
 class Examples:
-    """Some texts' vectors, and their labels."""
+    """Vectors of some texts, and their labels."""
 
     x: Tensor  # (units, features)
     counts: np.ndarray  # how many units each text has
     choices: int | None  # texts a row, in multiple choice
-    labels: Mapping[str, Tensor]  # as the task's loss wants them; token by token where units are tokens
-    mean: Tensor | None = None  # of each feature, to be taken away, and what it is then divided by
+    labels: Mapping[str, Tensor]  # in the form of the task's loss; token by token where units are tokens
+    mean: Tensor | None = None  # of each feature, subtracted before dividing by `scale`
     scale: Tensor | None = None
 
     def standardised(self, mean: Tensor, scale: Tensor) -> Examples:
-        """Return the same with features shifted and scaled; nothing is copied."""
+        """Return the same examples with features standardised, without copying them."""
         return replace(self, mean=mean, scale=scale)
 
     def scores(self, weights: Tensor) -> Tensor:
@@ -40,26 +40,26 @@ class Examples:
         return torch.addmm(bias, self.x, weight.T)
 
     def unscaled(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weight and bias that do with features as they come what `weights` do with standardised ones."""
+        """Return weight and bias for raw features that are equal to `weights` for standardised ones."""
         weight, bias = weights[:, :-1], weights[:, -1]
         if self.mean is None or self.scale is None:
             return weight, bias
         weight = weight / self.scale
         return weight, bias - weight @ self.mean
 
-    def asked(self) -> Examples:
-        """Return the tokens that have a label, where tokens have one each."""
-        here = self.labels["labels"][0] != -100
-        return Examples(self.x[here], np.array([int(here.sum())]), None, {"labels": self.labels["labels"][:, here]})
+    def with_labels(self) -> Examples:
+        """Return the tokens that have a label, where each token can have one."""
+        mask = self.labels["labels"][0] != -100
+        return Examples(self.x[mask], np.array([int(mask.sum())]), None, {"labels": self.labels["labels"][:, mask]})
 
 
-def beside(several: Sequence[Examples]) -> Examples:
-    """Return the same units with the features of several examples of them, one after another."""
+def concatenated(several: Sequence[Examples]) -> Examples:
+    """Return the same units with the features of several layers concatenated."""
     return several[0] if len(several) == 1 else replace(several[0], x=torch.cat([e.x for e in several], 1))
 
 
 class Reader(Generic[K]):
-    """Collects what a base says of the texts of a split, in several forms, each text read when it is asked for."""
+    """Collects vectors of the texts of a split in several forms, each text once."""
 
     def __init__(
         self,
@@ -80,57 +80,57 @@ class Reader(Generic[K]):
         self.labels: dict[int, dict[str, Tensor]] = {}  # by feature
         self.states: dict[K, HiddenStates] = {}
 
-    def read(self, features: Iterable[int], ask: Callable[[dict[str, Tensor]], Mapping[K, Tensor]]) -> None:
-        """Run some features of the split through `ask`, those apart that were read before.
+    def read(self, features: Iterable[int], run: Callable[[dict[str, Tensor]], Mapping[K, Tensor]]) -> None:
+        """Run a function over batches of some features, those left out that were read before.
 
-        It is given a batch, and returns (texts, features), or (texts, tokens, features) where it is by token. Raises
-        `OSError` where the disk is full.
+        It returns (texts, features), or (texts, tokens, features) by token, in each form. Raises `OSError` where the
+        disk is full.
         """
         shapes = self.feed.shapes
         order = sorted((i for i in features if i not in self.labels), key=lambda i: (shapes[i], i))
-        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed == "bf16")
-        here, several = processes.on_node()
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed == "bf16")
+        rank, count = processes.on_node()
 
-        def asked(batch: dict[str, Tensor]) -> Mapping[K, Tensor]:
-            with half:
-                return ask({k: v.to(self.device) for k, v in batch.items() if k not in self.label_names})
+        def run_on_device(batch: dict[str, Tensor]) -> Mapping[K, Tensor]:
+            with autocast:
+                return run({k: v.to(self.device) for k, v in batch.items() if k not in self.label_names})
 
         with torch.no_grad(), self.watch.bar("running the base", len(order)) as bar:
-            if order and several > 1:
-                self._room(asked(self.feed.batch(order[:1])))
+            if order and count > 1:
+                self._allocate(run_on_device(self.feed.batch(order[:1])))
             with processes.agreed(OSError):
                 for turn, chosen in enumerate(chunks(order, shapes)):
                     batch = self.feed.batch(chosen)
                     self._label(chosen, batch)
-                    if turn % several == here:
+                    if turn % count == rank:
                         mask = batch["attention_mask"].flatten(0, -2).bool()
-                        found = asked(batch)
-                        self._room(found)
-                        for key, x in found.items():
+                        vectors = run_on_device(batch)
+                        self._allocate(vectors)
+                        for key, x in vectors.items():
                             self.states[key].write(self._texts(chosen), x[mask.to(x.device)] if self.by_token else x)
                     bar.advance(len(chosen))
         for states in self.states.values():
             states.finish()
 
-    def _room(self, like: Mapping[K, Tensor]) -> None:
-        """Make room for what hasn't any; of several processes, all have to ask for it."""
+    def _allocate(self, like: Mapping[K, Tensor]) -> None:
+        """Allocate memory or a file for forms that have none; every process has to call it."""
         for key, x in like.items():
             if key not in self.states:
                 self.states[key] = HiddenStates(self.counts, x.shape[-1], torch.float32, self.folder)
 
     def _label(self, chosen: Sequence[int], batch: Mapping[str, Tensor]) -> None:
-        """Note the labels of a batch, of tokens those that are no padding."""
+        """Store the labels of a batch, without those of padding."""
         mask = batch["attention_mask"].flatten(0, -2).bool()
         for row, i in enumerate(chosen):
-            own = {k: batch[k][row] for k in self.label_names if k in batch}
-            self.labels[i] = {k: v[mask[row]] if v.ndim and self.by_token else v for k, v in own.items()}
+            labels = {k: batch[k][row] for k in self.label_names if k in batch}
+            self.labels[i] = {k: v[mask[row]] if v.ndim and self.by_token else v for k, v in labels.items()}
 
-    def keep(self, keys: Iterable[K]) -> None:
-        """Forget all forms but these."""
+    def select(self, keys: Iterable[K]) -> None:
+        """Drop all forms but these."""
         self.states = {key: self.states[key] for key in keys}
 
     def examples(self, key: K, features: Sequence[int] | None = None) -> Examples:
-        """Return some features, or all of them, in one of the forms they were read in."""
+        """Return some features, or all of them, in one form."""
         states = self.states[key]
         rows = range(len(self.feed)) if features is None else features
         texts = self._texts(rows)

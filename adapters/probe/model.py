@@ -1,4 +1,4 @@
-"""A probe: a linear map of the hidden states of a layer or a few, for tasks that leave the base as it is."""
+"""A linear probe: a linear map of hidden states of one layer or a few, on a frozen base."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ POOLINGS = ("cls", "mean", "max")
 class Form:
     """Which hidden states a probe reads, and how a text's tokens become one vector.
 
-    Of several layers, a text or token has the vectors of all, one after another.
+    With several layers, their vectors are concatenated.
     """
 
     layers: tuple[int, ...]
-    """0 is what the lowest block is given, k what block k gives, counted from 1; the last is what the base gives."""
-    pooling: str | None  # None where each token is asked
+    """0 is the input of the lowest block, k the output of block k, counted from 1; the last is the base's output."""
+    pooling: str | None  # None: a vector for each token
 
     def plain(self) -> dict[str, Any]:
         """Return the form as JSON values."""
@@ -36,24 +36,24 @@ class Form:
 
     @classmethod
     def of(cls, stored: Any) -> Form:
-        """Read what `plain` gave; raises `AdapterError` where it is something else."""
+        """Return a form from its JSON values; raises `AdapterError` where they are invalid."""
         if not isinstance(stored, Mapping) or set(stored) != {"layers", "pooling"}:
-            raise AdapterError(f"a probe has layers and a pooling, not {str(stored)[:60]}")
+            raise AdapterError(f"a probe must have layers and a pooling, got {str(stored)[:60]}")
         layers, pooling = stored["layers"], stored["pooling"]
         numbers = isinstance(layers, list) and all(type(k) is int and k >= 0 for k in layers)
         if not numbers or not layers or sorted(set(layers)) != layers:
-            raise AdapterError(f"the layers of a probe are numbers from 0 on, in order, not {str(layers)[:60]}")
+            raise AdapterError(f"layers of a probe must be ascending numbers from 0, got {str(layers)[:60]}")
         if pooling is not None and pooling not in POOLINGS:
-            raise AdapterError(f"the pooling of a probe is {', '.join(POOLINGS)}, or none, not {str(pooling)[:60]}")
+            raise AdapterError(f"pooling of a probe must be {', '.join(POOLINGS)} or null, got {str(pooling)[:60]}")
         return cls(tuple(layers), pooling)
 
     def check(self, depth: int) -> None:
-        """Raise `AdapterError` where a base of so many blocks doesn't have all the layers."""
+        """Raise `AdapterError` where a base with `depth` blocks lacks a layer."""
         if self.layers[-1] > depth:
-            raise AdapterError(f"the probe reads layer {self.layers[-1]}, and the base has {depth} blocks")
+            raise AdapterError(f"the probe reads layer {self.layers[-1]}, but the base has {depth} blocks")
 
     def read(self, hidden: Mapping[int, Tensor]) -> Tensor:
-        """Return the vectors of all layers side by side, (texts, tokens, features)."""
+        """Return the vectors of all layers concatenated, (texts, tokens, features)."""
         return torch.cat([hidden[k] for k in self.layers], -1) if len(self.layers) > 1 else hidden[self.layers[0]]
 
     def __str__(self) -> str:
@@ -89,7 +89,7 @@ class ProbeHead(nn.Module):
 
 
 class ProbeModel(nn.Module):
-    """A shared base up to the layer that a probe reads, and the probe, called as a transformers model is."""
+    """A shared base up to the layer that a probe reads, and the probe, with the call of a transformers model."""
 
     base_model_prefix = "base"
     supports_gradient_checkpointing = False
@@ -113,7 +113,7 @@ class ProbeModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the base is."""
+        """The base's device."""
         found: torch.device = self.base.device
         return found
 

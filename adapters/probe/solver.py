@@ -1,4 +1,4 @@
-"""Solve a linear probe and score it."""
+"""Fit a linear probe to convergence by L-BFGS, for several L2 penalties."""
 
 from __future__ import annotations
 
@@ -24,26 +24,15 @@ Judge = Callable[[ProbeHead, Examples, Tensor], float]
 
 
 PENALTIES = (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
-
-
 _USUAL = 1e-4  # lower penalties are tried only while each is better than all before
-
-
-_ROUNDS = 500
-
-
-_NEAR = 1e-3  # to where a head is solved that is then trained further
-
-
-_NEARER = 1e-5  # to where heads are solved that are compared
-
-
-_THERE = 1e-7  # to where it is solved else
+_MAX_ITERATIONS = 500
+COARSE, MEDIUM, FINE = 1e-3, 1e-5, 1e-7
+"""Relative tolerances: for a head that is trained further, to compare probes, and for the final one."""
 
 
 @dataclass
 class Solved:
-    """A head's weights, for features as they come, and how good they are."""
+    """A probe's weights, for features that aren't standardised, and how good they are."""
 
     weight: Tensor  # (outputs, features)
     bias: Tensor
@@ -52,35 +41,42 @@ class Solved:
     loss: float  # on the training rows, the penalty included
 
 
-class _Scored:
-    """Stands for a model whose head has given `scores` already, as the task's loss and outputs call one."""
+class ScoredModel:
+    """A model whose scores are computed already, to be passed to a task's loss and outputs."""
 
     def __init__(self, head: ProbeHead, examples: Examples, scores: Tensor) -> None:
         self.head, self.examples, self.scores = head, examples, scores
 
     def __call__(self, **labels: Any) -> Any:
+        """Return the task's output for the scores."""
         scores, e = self.scores, self.examples
         mask = torch.ones(len(scores), 1, dtype=torch.bool)
         if self.head.form.pooling is None and "labels" not in labels:
             mask = torch.arange(int(e.counts.max())) < torch.from_numpy(e.counts)[:, None]
-            whole = scores.new_zeros(*mask.shape, scores.shape[-1])
-            whole[mask] = scores
-            scores = whole
+            padded = scores.new_zeros(*mask.shape, scores.shape[-1])
+            padded[mask] = scores
+            scores = padded
         return self.head.output(scores, mask, e.choices, **labels)
 
 
 def loss_of(task: Task, head: ProbeHead, examples: Examples, scores: Tensor, smoothing: float) -> Tensor:
     """Return the task's mean loss of scores, (units, outputs)."""
-    return task.loss(_Scored(head, examples, scores), examples.labels, label_smoothing=smoothing)
+    return task.loss(ScoredModel(head, examples, scores), examples.labels, label_smoothing=smoothing)
 
 
-def minimised(
-    task: Task, head: ProbeHead, e: Examples, start: np.ndarray, penalty: float, smoothing: float, near: float = _THERE
+def minimise_loss(
+    task: Task,
+    head: ProbeHead,
+    e: Examples,
+    start: np.ndarray,
+    penalty: float,
+    smoothing: float,
+    tolerance: float = FINE,
 ) -> Any:
     """Minimise the task's loss plus `penalty` / 2 times the squared weights over a linear map of `e.x`, by L-BFGS.
 
-    Weights are (outputs, features + 1), flat; the last column is the bias, which isn't penalised. It ends where a step
-    gains less than a share `near` of the loss.
+    Weights are (outputs, features + 1), flat; the last column is the bias, which isn't penalised. It stops where a
+    step lowers the loss by less than a share `tolerance` of it.
     """
     outs = head.score.out_features
 
@@ -91,10 +87,10 @@ def minimised(
         assert w.grad is not None
         return float(loss.detach()), w.grad.double().numpy().ravel()
 
-    return minimize(value, start, jac=True, method="L-BFGS-B", options={"maxiter": _ROUNDS, "ftol": near})
+    return minimize(value, start, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_ITERATIONS, "ftol": tolerance})
 
 
-def solved(
+def fit(
     task: Task,
     head: ProbeHead,
     train: Examples,
@@ -102,10 +98,10 @@ def solved(
     judge: Judge,
     *,
     smoothing: float = 0.0,
-    near: float = _THERE,
+    tolerance: float = FINE,
     penalties: Sequence[float] = PENALTIES,
 ) -> Solved:
-    """Solve for each of `penalties` and return what `judge` finds best on the validation rows."""
+    """Fit a probe with each of `penalties` and return the one that `judge` scores best on the validation rows."""
     mean, scale = train.x.mean(0), train.x.std(0, unbiased=False).clamp(min=1e-6)
     inner, outer = train.standardised(mean, scale), validation.standardised(mean, scale)
     outs = head.score.out_features
@@ -116,21 +112,21 @@ def solved(
         for penalty in penalties:
             if best is not None and penalty < _USUAL and best.penalty > penalty * 10.1:
                 break
-            end = minimised(task, head, inner, flat, penalty, smoothing, near)
-            flat = end.x
+            result = minimise_loss(task, head, inner, flat, penalty, smoothing, tolerance)
+            flat = result.x
             w = torch.from_numpy(flat).float().view(outs, -1)
             value = judge(head, outer, outer.scores(w))
             if best is None or (value < best.value if task.lower_is_better else value > best.value):
-                best = Solved(*inner.unscaled(w), penalty, value, float(end.fun))
+                best = Solved(*inner.unscaled(w), penalty, value, float(result.fun))
     assert best is not None
     return best
 
 
 def judge_of(task: Task, features: Dataset, data: Dataset) -> Judge:
-    """Return what tells how good scores of validation rows are, by the task's best metric."""
+    """Return a function that measures scores of the validation rows by the task's best metric."""
 
     def judge(head: ProbeHead, examples: Examples, scores: Tensor) -> float:
-        said = task.outputs(_Scored(head, examples, scores), {})
-        return task.metrics(task.predictions(said, features, data), data).values[task.best]
+        outputs = task.outputs(ScoredModel(head, examples, scores), {})
+        return task.metrics(task.predictions(outputs, features, data), data).values[task.best]
 
     return judge

@@ -1,4 +1,4 @@
-"""Which precision the machine is good at."""
+"""Choose the precision of training for the hardware."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import torch
 
 
 class Precision(NamedTuple):
-    """A precision by Accelerate's name, and in words why."""
+    """A precision by Accelerate's name, and the reason for it."""
 
     name: str
     why: str
 
 
 def precision(wanted: str) -> Precision:
-    """Return the precision to train in: `wanted`, or for `auto` the launcher's, or bf16 where the hardware has it."""
+    """Return the precision to train in: `wanted`, or for "auto" the launcher's, or bf16 where it is supported."""
     if wanted != "auto":
-        return Precision(wanted, f"{_NAMES[wanted]}, as asked")
+        return Precision(wanted, f"{_NAMES[wanted]}, as requested")
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION")
     if launched in _NAMES:
-        return Precision(launched, f"{_NAMES[launched]}, as launched")
+        return Precision(launched, f"{_NAMES[launched]}, set by the launcher")
     if torch.cuda.is_available():
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return Precision("bf16", "bf16 autocast, which this GPU has")
-        return Precision("no", "fp32: this GPU has no bf16")
+            return Precision("bf16", "bf16 autocast, supported by this GPU")
+        return Precision("no", "fp32: this GPU doesn't support bf16")
     if torch.backends.mps.is_available():
         return Precision("no", "fp32, on MPS")
     for name, there in (("avx512_bf16", "_is_avx512_bf16_supported"), ("amx", "_is_amx_tile_supported")):
         if getattr(torch.cpu, there, lambda: False)():
-            return Precision("bf16", f"bf16 autocast, which this CPU has ({name})")
-    return Precision("no", "fp32: this CPU has no bf16 (neither avx512_bf16 nor amx)")
+            return Precision("bf16", f"bf16 autocast, supported by this CPU ({name})")
+    return Precision("no", "fp32: this CPU doesn't support bf16 (neither avx512_bf16 nor amx)")
 
 
 _NAMES = {"no": "fp32", "bf16": "bf16 autocast", "fp16": "fp16 autocast"}

@@ -1,4 +1,4 @@
-"""Tell trackers of a run: TensorBoard, Weights & Biases, MLflow, and what else Accelerate knows."""
+"""Log a run to experiment trackers: TensorBoard, Weights & Biases, MLflow, and others that Accelerate supports."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _EVERY = 10  # steps between two values of the loss
 
 
 class Tracked(Watch):
-    """Hand everything on to another watch, and what is measured to trackers."""
+    """Pass all callbacks to another watch, and log measurements to trackers."""
 
     def __init__(self, watch: Watch, trackers: Sequence[Any]) -> None:
         self.watch, self.trackers = watch, trackers
         self.step = 0
 
     def note(self, topic: str, text: str) -> None:
-        """Hand a remark on."""
+        """Pass a remark on."""
         self.watch.note(topic, text)
 
     @contextlib.contextmanager
     def bar(self, title: str, total: int) -> Iterator[Watch]:
-        """Hand a bar on, and hear of its steps."""
+        """Pass a bar on, and receive its steps."""
         with self.watch.bar(title, total):
             yield self
 
     def advance(self, steps: int = 1, **values: float) -> None:
-        """Hand steps on, and tell the trackers of every tenth loss and rate."""
+        """Pass steps on, and log every tenth loss and learning rate."""
         self.watch.advance(steps, **values)
         if "loss" in values:
             self.step += 1
@@ -40,12 +40,12 @@ class Tracked(Watch):
                 self._log({f"train/{name}": value for name, value in values.items()})
 
     def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
-        """Hand an epoch on, and tell the trackers of its metrics."""
+        """Pass an epoch on, and log its metrics."""
         self.watch.epoch(number, of, metrics)
         self._log({"epoch": number, **{f"validation/{name}": value for name, value in metrics.items()}})
 
     def result(self, report: Mapping[str, Any]) -> None:
-        """Hand a result on, and tell the trackers of it."""
+        """Pass a report on, and log it."""
         self.watch.result(report)
         found = {key: report[key] for key in ("trained_parameters", "adapter_bytes", "base_bytes", "seconds")}
         for split, metrics in report["metrics"].items():

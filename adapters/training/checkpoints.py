@@ -74,7 +74,7 @@ class Checkpoints:
     _locked_out: bool = False  # another process has the same run
 
     def due(self, step: int) -> bool:
-        """Tell whether a checkpoint is due after this many steps of the optimizer."""
+        """Return whether a checkpoint is due after this many steps of the optimizer."""
         if self.options.save_steps:
             return step % self.options.save_steps == 0
         return time.monotonic() - self._saved >= 60 * self.options.save_minutes

@@ -1,4 +1,4 @@
-"""Fit a strategy to a shared base and a head on top of it, and take both out again."""
+"""Apply a strategy to a shared base, put a head on it, and restore the base."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A strategy on a base: what learns, copies of the base's own tensors among it, and the modules from before."""
+    """A strategy applied to a base: the trained parameters, original values of the base's, and its original modules."""
 
     learning: list[nn.Parameter]
     before: dict[str, Tensor]  # by name in the base
     modules: frozenset[int]  # by identity
-    own: dict[str, nn.Parameter]  # of the base, by name
+    parameters: dict[str, nn.Parameter]  # of the unmodified base, by name
 
     def starts(self, parameters: list[nn.Parameter]) -> list[Tensor]:
-        """Return parameters as they are, copied where no copy was made yet."""
-        there = {id(self.own[name]): values for name, values in self.before.items()}
-        return [there[id(p)] if id(p) in there else p.detach().clone() for p in parameters]
+        """Return the current values of parameters, copied where `before` has no copy."""
+        copies = {id(self.parameters[name]): values for name, values in self.before.items()}
+        return [copies[id(p)] if id(p) in copies else p.detach().clone() for p in parameters]
 
 
 @contextlib.contextmanager
 def fitted(base: Base, strategy: Strategy) -> Iterator[Fitted]:
-    """Apply a strategy, yield what came of it, and put all back at the end.
+    """Apply a strategy to a base, and restore the base at the end.
 
-    Modules, hooks and storages are put back whatever the strategy did; values changed behind our back are found by
-    their digests and read again from where the base came from.
+    Modules, hooks and storages are restored whatever the strategy did; values that it changed without returning their
+    parameters are detected by digest and reloaded from the checkpoint.
     """
     base.check_trainable()
     who = type(strategy).__name__
-    snapshot, own = Snapshot(base.model), dict(base.model.named_parameters())
-    known = frozenset(map(id, base.model.modules()))
+    snapshot, parameters = Snapshot(base.model), dict(base.model.named_parameters())
+    modules = frozenset(map(id, base.model.modules()))
     before: dict[str, Tensor] = {}
     try:
         learning = _applied(base, strategy)
         chosen = {id(p) for p in learning}
-        before.update({name: p.detach().clone() for name, p in own.items() if id(p) in chosen})
-        yield Fitted(learning, before, known, own)
+        before.update({name: p.detach().clone() for name, p in parameters.items() if id(p) in chosen})
+        yield Fitted(learning, before, modules, parameters)
         with named(f"{who}.remove"):
             strategy.remove(base.model)
         if left := snapshot.changed(base.model):
@@ -61,36 +61,38 @@ def fitted(base: Base, strategy: Strategy) -> Iterator[Fitted]:
         snapshot.restore()
         with torch.no_grad():
             for name, values in before.items():
-                own[name].copy_(values)
+                parameters[name].copy_(values)
         base.model.requires_grad_(False).eval()
         if base.altered():
             base.reload()
 
 
 def _applied(base: Base, strategy: Strategy) -> list[nn.Parameter]:
-    """Apply a strategy, make only what it returned learn, and return that.
+    """Apply a strategy, and make exactly the parameters that it returns trainable.
 
-    Raises `StrategyError` where it returned what the base doesn't have, or changed the base's values.
+    Raises `StrategyError` where one isn't of the base, or where it changed the base's values.
     """
     who = f"{type(strategy).__name__}.apply"
-    own = dict(base.model.named_parameters())
+    original = dict(base.model.named_parameters())
     with named(who):
         learning = list({id(p): p for p in strategy.apply(base.model)}.values())
     if base.added_tokens and not any(p is base.model.get_input_embeddings().added for p in learning):
         learning.append(base.model.get_input_embeddings().added)
-    there = {id(p) for p in base.model.parameters()}
+    base_parameters = {id(p) for p in base.model.parameters()}
     for p in learning:
-        if not isinstance(p, nn.Parameter) or id(p) not in there:
-            raise StrategyError(f"{who} returned what is no parameter of the base: {type(p).__name__}")
-    now = dict(base.model.named_parameters())
-    altered = [name for name in base.altered() if name in own and now.get(name) is own[name]]
+        if not isinstance(p, nn.Parameter) or id(p) not in base_parameters:
+            raise StrategyError(f"{who} must return parameters of the base, got an unrelated {type(p).__name__}")
+    current = dict(base.model.named_parameters())
+    altered = [name for name in base.altered() if name in original and current.get(name) is original[name]]
     if altered:
         raise StrategyError(f"{who} changed the values of '{altered[0]}'; a new adapter starts as the base itself")
-    held = next((name for name, p in now.items() if not p.is_floating_point() and any(p is o for o in learning)), None)
-    if held is not None:
+    quantized = next(
+        (name for name, p in current.items() if not p.is_floating_point() and any(p is o for o in learning)), None
+    )
+    if quantized is not None:
         raise StrategyError(
-            f"{type(strategy).__name__} trains '{held}', which is held in {base.quantization} and can't learn; lora "
-            "and head-only leave the base's own weights alone, or load it without --quantization"
+            f"{type(strategy).__name__} trains '{quantized}', which is quantized to {base.quantization} and "
+            "can't be trained; use lora or head-only, or load the base without --quantization"
         )
     base.model.requires_grad_(False)
     for p in learning:
@@ -99,28 +101,28 @@ def _applied(base: Base, strategy: Strategy) -> list[nn.Parameter]:
 
 
 def learned(base: Base, strategy: Strategy) -> dict[str, Patch]:
-    """Return a strategy's patches by module, or raise `StrategyError` where it gave anything else."""
+    """Return a strategy's patches by module name; raises `StrategyError` where it returns anything else."""
     who = f"{type(strategy).__name__}.patches"
     with named(who):
-        found = dict(strategy.patches(base.model))
-    for module, patch in found.items():
+        patches = dict(strategy.patches(base.model))
+    for module, patch in patches.items():
         if not (isinstance(module, str) and isinstance(patch, Patch)):
-            raise StrategyError(f"{who} returned {module!r}: {type(patch).__name__}, not a Patch by a module's name")
-    return found
+            raise StrategyError(f"{who} must map module names to patches, got {module!r}: {type(patch).__name__}")
+    return patches
 
 
 def task_model(
     base: Base, task: Task, learning: list[nn.Parameter], base_parameters: int
 ) -> tuple[Any, dict[str, nn.Parameter], bool]:
-    """Return the model of a task, the parameters of its head that learn, and whether its output embeddings are untied.
+    """Return the model of a task, the trained parameters of its head, and whether its output embeddings are untied.
 
-    A new head always learns. A head that came with the base learns with strategies that train all of the base, and
-    with those that train nothing of it; where it is tied to the base's embeddings, these get a copy to train.
+    A new head is always trained. A pretrained head is trained by strategies that train the whole base, and by those
+    that train nothing of it; where it is tied to the base's embeddings, a copy of these is trained.
     """
     model = task.model(base)
     names = set(base.head_names(model))
-    whole = base_parameters == len(list(base.model.parameters()))
-    if not task.new_head and learning and not whole:
+    trains_whole_base = base_parameters == len(list(base.model.parameters()))
+    if not task.new_head and learning and not trains_whole_base:
         names -= base.from_checkpoint(model)
     untied = not names and not learning
     if untied:
@@ -133,23 +135,23 @@ def task_model(
 
 
 def with_added(base: Base, patches: Mapping[str, Patch]) -> dict[str, Patch]:
-    """Return a strategy's patches with the rows of added tokens among them, where the base has some.
+    """Return a strategy's patches and, where the base has added tokens, their embeddings.
 
-    Raises `StrategyError` where the strategy changes the embeddings in a way that these can't be put beside.
+    Raises `StrategyError` where the strategy patches the embeddings in another way than by replacing them.
     """
     if not base.added_tokens:
         return dict(patches)
     embedding = base.model.get_input_embeddings()
     name = next(name for name, module in base.model.named_modules() if module is embedding)
-    there = patches.get(name, Replace({}))
-    if not isinstance(there, Replace):
-        raise StrategyError(f"'{name}' has a patch of kind '{there.kind}', and rows of added tokens can't stand beside")
-    return {**patches, name: Replace({**there.replaced, "added": embedding.added})}
+    patch = patches.get(name, Replace({}))
+    if not isinstance(patch, Replace):
+        raise StrategyError(f"'{name}' has a patch of kind '{patch.kind}'; with added tokens it must be 'replace'")
+    return {**patches, name: Replace({**patch.replaced, "added": embedding.added})}
 
 
 def moved(patch: Patch, module: str, before: Mapping[str, Tensor]) -> Patch:
-    """Drop from a patch of replaced tensors those that are what the base has."""
+    """Drop from a patch of replaced tensors those that equal the base's."""
     if not isinstance(patch, Replace):
         return patch
-    was = {name: before.get(f"{module}.{name}" if module else name) for name in patch.replaced}
-    return Replace({n: t for n, t in patch.replaced.items() if was[n] is None or not torch.equal(t, was[n])})  # type: ignore[arg-type]
+    original = {name: before.get(f"{module}.{name}" if module else name) for name in patch.replaced}
+    return Replace({n: t for n, t in patch.replaced.items() if original[n] is None or not torch.equal(t, original[n])})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Find which part of a frozen base's output a head reads: the pooled output, the first token, or all tokens."""
+"""Determine which part of a frozen base's output a head reads: the pooled output, the first token, or all tokens."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .trunk import Trunk, base_replaced
 
 
 def level_of(trunk: Trunk, feed: Feed, indices: Sequence[int], output: Any) -> str:
-    """Return "pooled", "first" or "all", by trying on a few features what changes the head's outputs.
+    """Return "pooled", "first" or "all", the smallest part of the base's output that the head's outputs depend on.
 
-    `output` is the base's output for these features, in their order.
+    It is determined by running the head on a few features; `output` is the base's output for these, in their order.
     """
     few = rows(feed.features, indices)
     texts = sum(choices for choices, _ in (feed.shapes[i] for i in indices))
@@ -53,14 +53,14 @@ def first_token_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _equal(expected: Any, actual: Any) -> bool:
-    """Tell whether two nests of numbers have one shape and nearly the same values."""
+    """Return whether two nested sequences of numbers have the same shape and nearly equal values."""
     if expected is None or actual is None or np.shape(actual) != np.shape(expected):
         return False
     return largest_difference(actual, expected) <= 1e-5 * max(1.0, largest(expected))
 
 
 def largest(value: Any) -> float:
-    """Return the largest magnitude in a nest of numbers, 0 for an empty one."""
+    """Return the largest magnitude in a nested sequence of numbers, 0 for an empty one."""
     if isinstance(value, list | tuple):
         return max(map(largest, value), default=0.0)
     return float(np.abs(np.asarray(value, dtype=float)).max(initial=0.0))

@@ -1,4 +1,4 @@
-"""The epochs of a training."""
+"""Run the epochs of a training: steps, validation, early stopping and the best epoch."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def loop(
     checkpoints: Checkpoints | None = None,
     resumed: Checkpoint | None = None,
 ) -> Feed:
-    """Train in place, and note the values after the best epoch.
+    """Train in place, and save the values of the best epoch.
 
     Returns the validation rows on which the finished model is to be measured: cached in fp32 where the whole base is
-    frozen, else not cached. Raises `StoppedError` where a signal asked to stop.
+    frozen, else not cached. Raises `StoppedError` where a signal requested a stop.
     """
     run, options = training.run, training.run.options
     accelerator = accelerator_for(options, mixed)
@@ -84,7 +84,7 @@ def _loader(steps: Steps, batches: Any) -> Any:
 
 @dataclass
 class _TrainingRows:
-    """The rows that a run trains on, looked up at each batch: when other layers freeze, the feed is another."""
+    """The rows to train on, looked up for each batch, because the feed changes when other layers are frozen."""
 
     steps: Steps
 

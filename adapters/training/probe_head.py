@@ -14,7 +14,7 @@ from .trunk_cache import memory_for_cache
 
 
 def fits_probe(run: Prepared) -> bool:
-    """Tell whether the head is a linear probe; raises `TrainingError` where the options require one that can't be."""
+    """Return whether the head is a linear probe; raises `TrainingError` where it is required but impossible."""
     wanted = run.options.head
     possible = not run.fit.learning and search.applies(run.base, run.task)
     if wanted == "probe" and not possible:
@@ -48,7 +48,7 @@ def solver_options(run: Prepared, mixed: Precision) -> search.SolverOptions:
 
 
 def starts_from_probe(run: Prepared) -> bool:
-    """Tell whether the head is initialised by a linear probe; with `head_init="auto"`, the task decides."""
+    """Return whether the head is initialised by a linear probe; with `head_init="auto"`, the task decides."""
     if run.options.head_init == "auto":
         return run.task.head_starts_solved
     return run.options.head_init == "probe"

@@ -47,7 +47,7 @@ class Trained:
     best_epoch: int  # counted from 1
     trained_parameters: int
     seconds: float
-    learning_rate: float  # the strategy's, or the one that a search found
+    learning_rate: float  # the strategy's, or the result of a search
 
 
 def train(
@@ -66,10 +66,10 @@ def train(
     """Train `strategy` and the head of `task` on `data["train"]`; return the epoch that is best on `validation`.
 
     The base has its original values, bit for bit, when this returns or raises. `about` is added to the adapter's
-    manifest. With `auto_rate`, a learning rate is searched first, around the strategy's. With `checkpoints`, some are
-    written on the way; with `resume`, training continues from the newest of them. Raises `StrategyError` where the
-    strategy doesn't fit the base, and `TrainingError` where the loss isn't finite, no weight changed, or a signal asked
-    to stop.
+    manifest. With `auto_rate`, a learning rate is searched first, around the strategy's. `checkpoints`
+    are written during training; with `resume`, it continues from the newest of them. Raises `StrategyError` where the
+    strategy doesn't fit the base, and `TrainingError` where the loss isn't finite, no weight changed, or a signal
+    requested a stop.
     """
     watch = watch or Watch()
     began = time.perf_counter()

@@ -210,5 +210,5 @@ def _lengths(features: Dataset, column: str) -> list[int]:
 
 
 def _has_extras(output: Any) -> bool:
-    """Tell whether a block returns tensors besides its hidden states."""
+    """Return whether a block returns tensors besides its hidden states."""
     return isinstance(output, tuple) and any(isinstance(value, Tensor) for value in output[1:])

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class CachedFeed(Feed):
-    """A split's features, and the outputs of the trunk for them: it owns the trunk, which knows of no cache.
+    """A split's features, and the cached outputs of the trunk for them.
 
-    Of the whole base, `level` says what the head reads and so what is cached: the "pooled" output, the "first" token
-    or "all" tokens.
+    If the whole base is frozen, `level` is the part that the head reads and that is cached: the "pooled" output,
+    the "first" token or "all" tokens.
     """
 
     feed: Feed
@@ -155,7 +155,7 @@ class CachedFeed(Feed):
 
     @contextlib.contextmanager
     def using(self, indices: Sequence[int], batch: Mapping[str, Tensor]) -> Iterator[None]:
-        """Replay, inside, the cached outputs for the active batch, made of these features."""
+        """Replay the cached outputs for the active batch, which consists of these features."""
         texts, masks = self.texts(indices), self.trunk.masks(batch)
         outputs = {"": self._output(texts, masks[""])} if self.trunk.is_whole_base else self._padded(texts, masks)
         with self.trunk.replaying(outputs):
@@ -321,9 +321,9 @@ def memory_for_cache(options: TrainingOptions) -> float:
 
 
 def _difference(trunk: Trunk, cached: CachedFeed, mixed: str) -> float:
-    """Return the largest difference that replaying makes to outputs for a few features, relative to the largest output.
+    """Return the largest difference by which replay changes outputs for a few features, relative to the largest output.
 
-    Each feature is cached and run in a batch of its own, so that both sides round alike.
+    Each feature is cached and run in a separate batch, so that both sides round equally.
     """
 
     def outputs(feed: Feed, i: int) -> Any:

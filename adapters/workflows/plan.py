@@ -35,13 +35,13 @@ ROW_SOURCES = ("dataset", "train_file", "validation_file", "test_file")
 
 def run_options(strategy: str = "lora", task: str | None = None) -> dict[str, Option]:
     """Return every option that a run with this strategy and task takes, by name."""
-    found: dict[str, Option] = {}
+    result: dict[str, Option] = {}
     tasks = [task_class(task)] if task is not None else [Task, TASKS["text-classification"], *TASKS.values()]
     for section in (strategy_class(strategy), *tasks, *SECTIONS):
         for name, option in options(section).items():
-            found[name] = _merged(found[name], option) if name in found else option
-    rate = found[RATE]
-    return {**found, RATE: replace(rate, help=f"{rate.help}; {AUTO} searches for a good one", words=(AUTO,))}
+            result[name] = _merged(result[name], option) if name in result else option
+    rate = result[RATE]
+    return {**result, RATE: replace(rate, help=f"{rate.help}; {AUTO} searches for a good one", words=(AUTO,))}
 
 
 def _merged(first: Option, second: Option) -> Option:
@@ -81,9 +81,9 @@ class Plan:
     ) -> Plan:
         """Make a plan of option values by name, over those of `config`; `strategy`, `task` and `name` are options too.
 
-        Raises `OptionError` for an option that neither the run, nor its task, nor its strategy has, and where `config`
-        alone asks for a checkpoint's own code: a file may be a stranger's. So it does where the rows of `config` were
-        in memory, unless `in_memory` describes rows that take their place, or `values` name files.
+        Raises `OptionError` for an option that neither the run, nor its task, nor its strategy has, where `config`
+        alone sets trust_remote_code (the file may be from anyone), and where the rows of `config` were in memory,
+        unless `in_memory` describes rows that replace them or `values` name files.
         """
         config = _with_rows(dict(config or {}), values, in_memory)
         chosen = {**config, **values}
@@ -92,41 +92,41 @@ class Plan:
         for key, value in (("strategy", strategy_name), ("task", task_name)):
             if value is not None and not isinstance(value, str):
                 raise OptionError(f"--{key}={value!r} is not a name")
-        known = run_options(strategy_name, task_name)
-        asked = spelled(values, known, strategy_name)
-        given = {**spelled(config, known, strategy_name), **asked}
-        auto_rate = given.get(RATE) == AUTO
+        known_options = run_options(strategy_name, task_name)
+        explicit = spelled(values, known_options, strategy_name)
+        chosen_values = {**spelled(config, known_options, strategy_name), **explicit}
+        auto_rate = chosen_values.get(RATE) == AUTO
         if auto_rate:
-            del given[RATE]
+            del chosen_values[RATE]
         sections = {f.name for section in (*SECTIONS, strategy_class(strategy_name)) for f in fields(section)}
 
-        def made(section: type[T]) -> T:
-            own = {f.name for f in fields(section)}  # type: ignore[arg-type]
-            return build(section, {key: value for key, value in given.items() if key in own})
+        def section_of(section: type[T]) -> T:
+            field_names = {f.name for f in fields(section)}  # type: ignore[arg-type]
+            return build(section, {key: value for key, value in chosen_values.items() if key in field_names})
 
-        base = made(BaseOptions)
-        if base.trust_remote_code and "trust_remote_code" not in asked:
-            raise OptionError("the config sets trust_remote_code, which runs code: that takes --trust-remote-code, too")
+        base = section_of(BaseOptions)
+        if base.trust_remote_code and "trust_remote_code" not in explicit:
+            raise OptionError("the config sets trust_remote_code, which runs code; confirm it with --trust-remote-code")
         with named(find_plugin(strategy_name).label):
-            strategy = made(strategy_class(strategy_name))
+            strategy = section_of(strategy_class(strategy_name))
         return cls(
             strategy_name=strategy_name,
             strategy=strategy,
             task_name=None if task_name is None else task_class(task_name).name,
-            task_options={key: value for key, value in given.items() if key not in sections},
+            task_options={key: value for key, value in chosen_values.items() if key not in sections},
             base=base,
-            data=made(DataOptions),
-            training=made(TrainingOptions),
-            saving=made(SavingOptions),
+            data=section_of(DataOptions),
+            training=section_of(TrainingOptions),
+            saving=section_of(SavingOptions),
             name=None if chosen.get("name") is None else check_name(str(chosen["name"])),
             auto_rate=auto_rate,
             in_memory=in_memory,
         )
 
     def values(self) -> dict[str, Any]:
-        """Return the plan as option values, those that are None or empty left out: what run.yaml holds.
+        """Return the plan as the option values of run.yaml, without those that are None or empty.
 
-        How it is kept while it runs, and whom it tells of itself, is not part of it.
+        The options of checkpoints and trackers are not part of it.
         """
         parts: dict[str, Any] = {"name": self.name, "task": self.task_name, "strategy": self.strategy_name}
         for section in (
@@ -172,19 +172,19 @@ def memory_text(recorded: Any) -> str:
     return f"the rows of this run were in memory ({'; '.join(each) or 'none recorded'})"
 
 
-def spelled(values: Mapping[str, Any], known: Mapping[str, Option], strategy: str) -> dict[str, Any]:
+def spelled(values: Mapping[str, Any], known_options: Mapping[str, Option], strategy: str) -> dict[str, Any]:
     """Return option values by the options' own names, whichever spelling was used."""
-    names = {name: name for name in known}
-    names |= {alias.lstrip("-").replace("-", "_"): o.name for o in known.values() for alias in o.aliases}
-    found = {}
+    names = {name: name for name in known_options}
+    names |= {alias.lstrip("-").replace("-", "_"): o.name for o in known_options.values() for alias in o.aliases}
+    result = {}
     for key, value in values.items():
         plain_key = key.replace("-", "_")
         if plain_key in OF_A_RUN:
             continue
         if plain_key not in names:
             raise OptionError(unknown(f"option of a run with strategy {strategy}", key, {*names, *OF_A_RUN}))
-        found[names[plain_key]] = value
-    return found
+        result[names[plain_key]] = value
+    return result
 
 
 def run_yaml(values: Mapping[str, Any]) -> bytes:

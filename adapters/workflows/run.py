@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a run."""
+    """The result of a run."""
 
     name: str
     version: str
@@ -135,18 +135,15 @@ def run(
     resume: bool = False,
     watch: Watch | None = None,
 ) -> Report:
-    """Train, measure, save and register an adapter.
+    """Train, evaluate, save and register an adapter.
 
-    `base` is one that is loaded already, to share it between runs; `splits` holds the rows of a plan
-    whose rows are in memory.
-
-    With `resume`, it goes on from the newest checkpoint of the same plan, if there is one. Of several processes that a
-    launcher started, each calls this; the first one writes. Raises an `AdapterkitError` that says what is wrong; then
-    nothing was written.
+    `base` is a loaded base to share between runs; `splits` holds the rows of a plan whose rows are in memory. With
+    `resume`, training continues from the newest checkpoint of the same plan, if there is one. Every process of a
+    launched run calls this, and rank 0 writes. Raises an `AdapterkitError`; then nothing was written.
     """
     processes.begin()
     watch = (watch or Watch()) if processes.index() == 0 else Watch()
-    found = find_plugin(plan.strategy_name)
+    plugin = find_plugin(plan.strategy_name)
     registry.prepare()
     check_trackers(plan.saving.report_to)
     on = ready(plan, base=base, splits=splits, watch=watch)
@@ -159,18 +156,18 @@ def run(
 
     about = {
         "strategy": {
-            "name": found.name,
-            "distribution": found.distribution,
-            "version": found.version,
+            "name": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
             "options": plain(plan.strategy),
         },
         "training": plain(plan.training),
         "data": {"name": splits.name, "splits": splits.describe()},
     }
-    asked = replace(plan, name=name)
-    told = {**asked.values(), "base_fingerprint": base.fingerprint}
-    checkpoints = _checkpoints(asked, registry, about["data"], base, watch)
-    trackers = tracked(plan.saving.report_to, registry.path.parent / "trackers", name, told, watch)
+    named_plan = replace(plan, name=name)
+    recorded = {**named_plan.values(), "base_fingerprint": base.fingerprint}
+    checkpoints = _checkpoints(named_plan, registry, about["data"], base, watch)
+    trackers = tracked(plan.saving.report_to, registry.path.parent / "trackers", name, recorded, watch)
     with contextlib.closing(checkpoints), trackers as watch:
         trained = train(
             base,
@@ -266,7 +263,7 @@ def _saved(plan: Plan, registry: Registry, on: Ready, trained: Trained, checkpoi
 
 
 def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: Base, watch: Watch) -> Checkpoints:
-    """Return where a plan is kept while it runs: a folder of its own for its name and its options."""
+    """Return the checkpoints of a plan, in a folder for its name and a digest of its options."""
     from ..training.checkpoints import RUNS, Checkpoints
 
     values = plan.values()
@@ -303,10 +300,10 @@ def _task(plan: Plan, train: Dataset) -> Task:
         first = {key: value for key, value in train[0].items() if key != data.LINE}
         name = infer_task(first, plan.task_options)
     cls = task_class(name)
-    own = {f.name for f in fields(cls)}
+    field_names = {f.name for f in fields(cls)}
     for key in plan.task_options:
-        if key not in own:
-            raise OptionError(unknown(f"option of {name}", key, own))
+        if key not in field_names:
+            raise OptionError(unknown(f"option of {name}", key, field_names))
     return build(cls, plan.task_options)
 
 
