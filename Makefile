@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find adapters plugins cli -name '*.py' | sed 's/ /\\ /g')
+SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed 's/ /\\ /g')
 
-.PHONY: demo docs test check bench fuzz clean
+.PHONY: demo docs test check bench fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
@@ -40,6 +40,11 @@ bench: $(VENV)/.installed
 
 fuzz: $(VENV)/.installed
 	@$(BIN)/python -m tests.fuzz --cases 200000
+
+# single faults in the core, each run against the tests of its place: COUNT of them, drawn with SEED
+mutants: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check mutmut==3.8.1
+	@$(BIN)/python -m tests.mutants --count $(or $(COUNT),150) --seed $(or $(SEED),0)
 
 clean:
 	rm -rf $(VENV) .demo build dist *.egg-info
