@@ -1,4 +1,4 @@
-"""What the tests share: one thread, no network, tiny bases and little data."""
+"""What the tests share: one thread (or ADAPTERKIT_TEST_THREADS), no network, tiny bases and little data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["OMP_NUM_THREADS"] = "1"
+THREADS = os.environ.setdefault("ADAPTERKIT_TEST_THREADS", "1")  # of torch, in this process and those it starts
+os.environ["OMP_NUM_THREADS"] = THREADS
 os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # what is compared here is exact in fp32 alone
 os.environ.pop("ADAPT_REGISTRY", None)
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="adapterkit-tests-")  # a cache of before would hide faults
@@ -27,7 +28,7 @@ from click.testing import CliRunner, Result
 from adapterkit import Base, Registry
 from adapterkit.testing import tiny
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(THREADS))
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 

@@ -299,3 +299,22 @@ def test_an_empty_tensor_is_no_part_of_an_adapter(tiny_base: Base) -> None:
     patch = Replace({"weight": torch.empty(0)})
     with pytest.raises(AdapterkitError, match="holds no number; an adapter would lack what was learned there"):
         Adapter.make(tiny_base, tiny_base.model, {"pooler.dense": patch}, {}, {})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace('"lora_alpha": 16', '"lora_alpha": 61'),  # of the same length
+        lambda text: text + " ",
+        lambda text: text[:-2],
+    ],
+    ids=["another value", "longer", "shorter"],
+)
+def test_an_edited_peft_config_is_refused(change: Callable[[str], str], folder: Path, tiny_base: Base) -> None:
+    path = folder / "adapter_config.json"
+    before = path.read_text()
+    path.write_text(change(before))
+    assert path.read_text() != before
+    assert "adapter_config.json" in refused(folder, tiny_base)
+    path.write_text(before)
+    attach(Adapter.load(folder), tiny_base)

@@ -19,7 +19,7 @@ from adapterkit.convert.merge import merge
 from adapterkit.discovery import installed
 from adapterkit.errors import AdapterError, AdapterkitError, BaseModelError
 from adapterkit.testing import tiny
-from tests import made
+from tests import made, tolerance
 from tests.test_merge import said, task_of
 from tests.test_strategies import same, state
 
@@ -121,7 +121,7 @@ def test_rows_of_added_tokens_learn_and_come_back_to_the_bit(
     assert torch.equal(plain.get_input_embeddings().weight[:first], base.model.get_input_embeddings().weight)
     assert tokenizer.convert_tokens_to_ids(list(TOKENS)) == [first, first + 1]
     with torch.no_grad():
-        torch.testing.assert_close(plain(**batch).logits, found[0], atol=1e-5, rtol=1e-5)
+        tolerance.assert_near(plain(**batch).logits, found[0], tolerance.of_base(base))
 
 
 @pytest.mark.parametrize("strategy", [found.name for found in installed()])
@@ -164,7 +164,7 @@ def test_a_pool_answers_mixed_rows_of_adapters_with_and_without_added_tokens(
             for name, answer, i in zip(names, found, range(len(texts)), strict=True):
                 expected = alone[name][i % 4]
                 assert answer["label"] == expected["label"]
-                assert answer["score"] == pytest.approx(expected["score"], abs=1e-5)
+                assert answer["score"] == pytest.approx(expected["score"], abs=tolerance.of_base(base))
     assert base.tokenizer.get_vocab() == vocabulary
     assert not base.serving
 
@@ -187,7 +187,7 @@ def test_rows_that_the_base_has_beyond_its_tokenizer_are_left_alone(tmp_path: Pa
     plain = transformers.AutoModelForCausalLM.from_pretrained(place)
     with adapter.attached(base) as model:
         assert model(input_ids=torch.tensor([[300, 301, 302]])).logits.shape[-1] == 305
-        torch.testing.assert_close(said(model, "text-generation"), said(plain, "text-generation"), atol=1e-5, rtol=1e-5)
+        tolerance.assert_near(said(plain, "text-generation"), said(model, "text-generation"), tolerance.of_base(base))
     weight, own = plain.get_input_embeddings().weight, base.model.get_input_embeddings().weight
     changed = (weight != own).any(1).nonzero().flatten().tolist()
     assert changed == [300, 301]

@@ -17,6 +17,7 @@ from adapterkit import Base
 from adapterkit.base.checkpoint import HUB_IDS, find_base, known_as
 from adapterkit.errors import BaseModelError
 from adapterkit.testing import tiny
+from tests import tolerance
 
 
 def loaded(cache: Path, *asked: tuple[str, str | None]) -> list[dict[str, Any]]:
@@ -96,7 +97,7 @@ def assert_same_logits(folder: Path, auto_class: str) -> None:
     if base.model.config.is_encoder_decoder:
         batch["decoder_input_ids"] = batch["input_ids"]
     with torch.inference_mode():
-        torch.testing.assert_close(ours(**batch).logits, theirs(**batch).logits, rtol=0, atol=1e-6)
+        tolerance.assert_near(ours(**batch).logits, theirs(**batch).logits, tolerance.of_base(base))
     assert base.altered() == []
 
 

@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,10 +20,12 @@ import safetensors.torch
 import torch
 from click.testing import Result
 
-from adapterkit import Base, Plan, Registry, Watch, run
+from adapterkit import Base, Plan, Registry, Replace, Strategy, Watch, run
 from adapterkit.errors import TrainingError
 from adapterkit.io import bitplanes
 from adapterkit.io import tensors as tensorfile
+from adapterkit.settings import SavingOptions
+from adapterkit.testing import bench
 from adapterkit.training import checkpoints
 from adapterkit.training.checkpoints import ABOUT, STATE, CheckpointError, committed, read
 
@@ -279,3 +282,68 @@ def test_a_file_in_parts_is_a_safetensors_file(tmp_path: Path) -> None:
     assert all(
         torch.equal(found[name], values) and found[name].dtype == values.dtype for name, values in tensors.items()
     )
+
+
+@pytest.mark.parametrize("change", ["more", "less", "other", "none"])
+def test_a_checkpoint_whose_identity_has_a_key_more_or_less_is_another_runs(change: str, tmp_path: Path) -> None:
+    def checkpoints_of(identity: dict[str, Any]) -> checkpoints.Checkpoints:
+        return checkpoints.Checkpoints(tmp_path / "runs" / "a" / "run", SavingOptions(), identity, b"")
+
+    identity = {"options": {"r": 8}, "processes": 1, "threads": None}
+    with contextlib.closing(checkpoints_of(identity)) as written:
+        assert written.save(checkpoints.Checkpoint({}, {"learns/x": torch.zeros(2)}), 3)
+    now = {
+        "more": {**identity, "dtype": "bf16"},
+        "less": {key: value for key, value in identity.items() if key != "processes"},
+        "other": {**identity, "processes": 2},
+        "none": identity,
+    }[change]
+    with contextlib.closing(checkpoints_of(now)) as again:
+        if change == "none":
+            assert again.newest() is not None
+            return
+        with pytest.raises(TrainingError, match="dtype" if change == "more" else "processes"):
+            again.newest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remembers(Strategy):
+    """Train the biases after each block, without a gradient in every third step, which only the strategy counts."""
+
+    learning_rate: float = 1e-2
+    seen: ClassVar[torch.Tensor]  # of each instance
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seen", torch.zeros(1))
+
+    def _biases(self, base: Any) -> dict[str, Any]:
+        return {name: p for name, p in base.named_parameters() if name.endswith("output.dense.bias")}
+
+    def apply(self, base: Any) -> list[Any]:
+        self.seen.zero_()
+        return list(self._biases(base).values())
+
+    def on_step(self, base: Any) -> None:
+        self.seen.add_(1)
+        if self.seen % 3 == 0:
+            for bias in self._biases(base).values():
+                bias.grad.zero_()
+
+    def state(self, base: Any) -> dict[str, torch.Tensor]:
+        return {"seen": self.seen}
+
+    def patches(self, base: Any) -> dict[str, Replace]:
+        return {name.rpartition(".")[0]: Replace({"bias": p}) for name, p in self._biases(base).items()}
+
+
+def test_a_strategys_own_state_goes_on_after_a_resume(tiny_base: Base, tmp_path: Path) -> None:
+    def trained(folder: str, watch: Watch | None = None, *, resume: bool = False) -> Any:
+        runs = checkpoints.Checkpoints(tmp_path / folder, SavingOptions(save_steps=1), {}, b"", watch or Watch())
+        with contextlib.closing(runs):
+            return bench.trained(tiny_base, Remembers(), checkpoints=runs, resume=resume, watch=watch)
+
+    expected = trained("unbroken/a/run")
+    with pytest.raises(KeyboardInterrupt):
+        trained("broken/a/run", Dies(6))  # at a step that is no third one
+    resumed = trained("broken/a/run", resume=True)
+    assert resumed.adapter.files() == expected.adapter.files()

@@ -21,6 +21,7 @@ from adapterkit.patches.peft_layer import PeftLayer, config_class
 from adapterkit.patches.prefix import Prefix
 from adapterkit.testing import tiny
 from adapterkit.training.fit import fitted
+from tests import tolerance
 
 FAMILIES = list(tiny.CONFIGS)
 
@@ -117,7 +118,8 @@ def test_ia3s_patches_say_what_peft_says(family: str, tiny_folder: Callable[...,
     folder = tiny_folder(family)
     more = {"target_modules": targets[family], "feedforward_modules": inner[family]}
     model = theirs(folder, peft.IA3Config(**more, fan_in_fan_out=family == "gpt2"))
-    assert torch.allclose(ours(folder, "ia3"), said(model, Base.load(str(folder))), atol=1e-6)
+    base = Base.load(str(folder))
+    tolerance.assert_near(ours(folder, "ia3"), said(model, base), tolerance.of_base(base))
 
 
 _PLAIN = "ADAMSS BEFT DEFT DELORA GLORA GRALORA HIRA LILY LN_TUNING LOHA LOKR OFT OSF PEANUT PSOFT SUPERTUNING"

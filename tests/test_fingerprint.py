@@ -23,7 +23,7 @@ from adapterkit.io.atomic import json_bytes, sha256
 from adapterkit.store.publish import publish
 from adapterkit.tasks.text_classification import TextClassification
 from adapterkit.testing import tiny
-from tests import made
+from tests import made, tolerance
 
 TASK = TextClassification(labels=("neg", "pos")).with_columns(["text", "label"])
 TEXTS = ["lovely food", "a dull film"]
@@ -173,7 +173,7 @@ def test_a_mismatch_can_be_allowed_where_shapes_fit(
     assert said != predict(tiny_base, adapter, TEXTS)
     with Pool(other, {"a": adapter}, allow_base_mismatch=True) as pool:
         for ours, theirs in zip(pool.predict(TEXTS), said, strict=True):
-            assert ours["score"] == pytest.approx(theirs["score"], abs=1e-5)
+            assert ours["score"] == pytest.approx(theirs["score"], abs=tolerance.of_base(other))
     with pytest.raises(AdapterkitError, match="what differs"), Pool(other, {"a": adapter}):
         pass
     mismatch = combine(other, [(adapter.moved_to(other), 1.0)]).manifest["merged_from"][0]["base_mismatch"]

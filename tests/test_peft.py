@@ -23,7 +23,7 @@ from adapterkit.convert.peft_reader import PeftFolder
 from adapterkit.errors import AdapterError, AdapterkitError
 from adapterkit.tasks import Task
 from adapterkit.testing import tiny
-from tests import made
+from tests import made, tolerance
 from tests.test_merge import OPTIONS, said, without_training
 from tests.test_merge import task_of as named_task
 from tests.test_strategies import same, state
@@ -91,10 +91,10 @@ def through_peft(base: str, task: Task, folder: Path) -> Any:
         return peft.PeftModel.from_pretrained(plain_model(base, task), folder).eval()
 
 
-def check_equal(base: Base, adapter: Adapter, theirs: Any, *, atol: float = 1e-6) -> None:
+def check_equal(base: Base, adapter: Adapter, theirs: Any) -> None:
     with adapter.attached(base) as ours:
-        for a, b in zip(said(ours, adapter.task.name), said(theirs, adapter.task.name), strict=True):
-            torch.testing.assert_close(a, b, atol=atol, rtol=0)
+        name = adapter.task.name
+        tolerance.assert_near(said(ours, name), said(theirs, name), tolerance.of_base(base))
 
 
 def written(adapter: Adapter, folder: Path) -> Path:
@@ -249,7 +249,7 @@ def test_biases_that_learned_beside_lora_are_taken_in(
     adapter = taken(tmp_path / "theirs", base)
     kinds = {patch["kind"] for patch in adapter.manifest["patches"].values()}
     assert kinds == ({"low-rank", "replace"} if bias == "all" else {"low-rank"})
-    check_equal(base, adapter, theirs, atol=5e-6)  # a bias is kept as what it differs by, which rounds once
+    check_equal(base, adapter, theirs)
 
 
 def test_modules_of_the_base_and_tied_output_embeddings_that_were_saved_whole_are_replaced(
@@ -397,7 +397,7 @@ def test_import_list_show_predict_eval_merge_and_export(
     config = json.loads((tmp_path / "out/peft/adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == base
     model = through_peft(base, CLASSIFY, tmp_path / "out/peft")
-    torch.testing.assert_close(said(model), said(theirs), atol=1e-6, rtol=0)
+    tolerance.assert_near(said(model), said(theirs), tolerance.of_base(Base.load(base)))
     report = json.loads(adapt("export", "both", "--format", "merged", "--to", "out/merged", "--json").stdout)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(report["files"])
     before = sorted(tmp_path.rglob("*"))
@@ -450,7 +450,7 @@ def test_gguf_ready_is_a_causal_model_as_the_converter_reads_it(folder_of: Calla
     assert needed <= {file.name for file in place.iterdir()}
     with adapter.attached(base) as ours:
         theirs = transformers.AutoModelForCausalLM.from_pretrained(place)
-        torch.testing.assert_close(said(ours), said(theirs), atol=1e-5, rtol=1e-5)  # folding rounds once
+        tolerance.assert_near(said(theirs), said(ours), tolerance.of_base(base))
     bert = Base.load(folder_of("bert", "text-generation"))
     with pytest.raises(AdapterError, match="no GGUF of a 'bert' model is known to transformers; supported"):
         write_model(bert, made.adapter(bert, task, "lora"), tmp_path / "no", form="gguf-ready")

@@ -26,7 +26,7 @@ from adapterkit.probe.model import Form, ProbeHead, layers_of
 from adapterkit.tasks import Task, task_class
 from adapterkit.testing import tiny
 from adapterkit.watch import Watch
-from tests import made
+from tests import made, tolerance
 from tests.test_strategies import same, state
 from tests.test_tasks import ASK, ROWS, base_for, plan, rows_of  # noqa: F401, fixtures
 from tests.test_trunk import Notes
@@ -67,9 +67,7 @@ def test_it_is_solved_saved_and_says_the_same_again(
     assert set(adapter.tensors) == {"base_model.model.probe.score.weight", "base_model.model.probe.score.bias"}
     alone = predict(base, adapter, [ASK[task]])
     with Pool(base, {"tiny": adapter}) as pool:
-        assert pool.predict([ASK[task]], adapter="tiny") == [
-            pytest.approx(row) if task != "token-classification" else row for row in alone
-        ]
+        assert pool.predict([ASK[task]], adapter="tiny") == tolerance.near(alone, tolerance.of_base(base))
 
 
 @pytest.mark.parametrize("task", PROBED)
@@ -101,14 +99,14 @@ def test_texts_read_in_two_parts_and_kept_on_disk_are_the_same_examples(
     assert sum(seen) == len(few)
     for form in forms:
         found, wanted = parts.examples(form, few), whole.examples(form, few)
-        torch.testing.assert_close(found.x, wanted.x, atol=1e-5, rtol=1e-5)
+        tolerance.assert_near(found.x, wanted.x, tolerance.of_base(on.base))
         assert found.counts.tolist() == wanted.counts.tolist()
         assert all(torch.equal(found.labels[k], wanted.labels[k]) for k in wanted.labels)
     parts.select(forms[1:])
     parts.read(range(len(feed)), counted(forms[1:]))
     assert sum(seen) == len(feed)
     found, wanted = parts.examples(forms[1]), whole.examples(forms[1])
-    torch.testing.assert_close(found.x, wanted.x, atol=1e-5, rtol=1e-5)
+    tolerance.assert_near(found.x, wanted.x, tolerance.of_base(on.base))
     assert len(found.x) == sum(found.counts) == sum(wanted.counts)
     assert all(torch.equal(found.labels[k], wanted.labels[k]) for k in wanted.labels)
     assert list(tmp_path.iterdir()) == [tmp_path / f"{task}.jsonl"]
@@ -182,7 +180,8 @@ def test_layers_side_by_side_are_one_linear_map_of_all(
     assert weight.shape == (2, 3 * base.model.config.hidden_size)
     asked = [ASK["text-classification"]]
     with Pool(base, {"tiny": adapter}) as pool:
-        assert pool.predict(asked, adapter="tiny") == [pytest.approx(row) for row in predict(base, adapter, asked)]
+        expected = predict(base, adapter, asked)
+        assert pool.predict(asked, adapter="tiny") == tolerance.near(expected, tolerance.of_base(base))
 
 
 @pytest.mark.parametrize(("labels", "solved"), [("ab", False), ("abc", True), (["a", "bc"], True)])
@@ -252,7 +251,8 @@ def test_layers_are_transformers_hidden_states_and_no_block_above_runs(
         seen.clear()
         found = layers_of(base.model, ids, frozenset({k}), mask)[k]
         assert seen == list(range(k))
-        torch.testing.assert_close(found, wanted[k] if k < len(above) else base.model(ids, attention_mask=mask)[0])
+        expected = wanted[k] if k < len(above) else base.model(ids, attention_mask=mask)[0]
+        tolerance.assert_near(found, expected, tolerance.of_base(base))
     for handle in handles:
         handle.remove()
 
@@ -289,7 +289,7 @@ def test_in_a_pool_the_base_runs_no_higher_than_the_highest_probe(
             asked = [(text, name) for text in texts for name in names]
             found = pool.outputs([text for text, _ in asked], adapter_of_each=[name for _, name in asked])
             for (text, name), logits in zip(asked, found, strict=True):
-                np.testing.assert_allclose(logits, wanted[name][texts.index(text)], atol=1e-5)
+                tolerance.assert_near(logits, wanted[name][texts.index(text)], tolerance.of_base(minilm), name)
             assert seen == rows
     assert minilm.altered() == []
 

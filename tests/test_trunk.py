@@ -402,6 +402,14 @@ def test_a_batch_holds_no_more_tokens_than_the_budget() -> None:
     assert sorted(map(len, Batches([100, 90, 3], 8, seed=0, max_tokens=50))) == [1, 1, 1]  # longer than the budget
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_batch_may_fill_the_budget_of_tokens_to_the_last_one(processes: int) -> None:
+    full = list(Batches([8] * 16, 16, seed=0, max_tokens=32, processes=processes))
+    assert [len(batch) for batch in full] == [4] * 4  # 4 rows of 8 tokens are 32
+    over = list(Batches([8] * 16, 16, seed=0, max_tokens=31, processes=processes))
+    assert len(over) > 4
+
+
 @pytest.mark.parametrize("count", [1, 7, 64, 65, 66])
 def test_processes_share_each_batch_evenly(count: int) -> None:
     lengths = np.random.default_rng(0).integers(1, 60, max(count, 2))

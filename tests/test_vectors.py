@@ -16,6 +16,7 @@ from torch.nn import functional
 from adapterkit import AdapterkitError, Base, Registry, predict, run
 from adapterkit.base import word_vector_files, word_vectors
 from adapterkit.errors import BaseModelError, StrategyError
+from tests import tolerance
 from tests.test_strategies import plan, same, state
 
 WORDS = ["the", "naïve", "food", "東京", "...", "1998", "film", "</s>"]
@@ -215,7 +216,7 @@ def test_a_batch_gives_what_each_text_gives(base: Base) -> None:
     texts = ["the cat sat", "cat", "", "the the the cat , sat , on zebras " * 9, "sat"]
     together = pooled(base, texts)
     for i, text in enumerate(texts):
-        torch.testing.assert_close(together[i], pooled(base, [text])[0], rtol=1e-6, atol=1e-6)
+        tolerance.assert_near(together[i], pooled(base, [text])[0], tolerance.relative(90))
 
 
 def test_offsets_and_words_are_those_of_the_text(base: Base) -> None:
@@ -285,7 +286,7 @@ def test_a_text_head_has_the_usual_losses(base: Base, config: dict[str, Any], la
     model = base.task_model("AutoModelForSequenceClassification", **config)
     found = model(**batch, labels=labels)
     expected = pooled(base, ["the cat", "sat"]) @ model.classifier.weight.T + model.classifier.bias
-    torch.testing.assert_close(found.logits, expected)
+    tolerance.assert_near(found.logits, expected, tolerance.relative(2, 2))
     torch.testing.assert_close(found.loss, loss(expected, labels))
     assert 0 < model.classifier.weight.std() < 0.1  # of initializer_range
     assert model(**batch).loss is None
