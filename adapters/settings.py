@@ -115,7 +115,8 @@ class TrainingOptions:
     torch_compile: Annotated[bool, "compile the model with torch.compile; pays off for long training only"] = False
     seed: Annotated[int, "random seed (head initialisation, shuffling, dropout)"] = 42
     save_as: Annotated[
-        str, "encoding of saved full-weight changes: as-is, exact, bf16, 1bit or rank:R (see docs/sizes.md)"
+        str,
+        "encoding of saved full-weight changes: as-is, exact, bf16, 1bit or rank:R (docs/how-to/compress-adapters.md)",
     ] = AS_IS
 
     def __post_init__(self) -> None:

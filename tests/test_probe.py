@@ -353,8 +353,11 @@ def test_show_says_what_a_probe_reads(
     common = ("--base", tiny_folder(), "--train-file", small_csv, "--name", "a")
     assert adapt("run", "--strategy", "head-only", *common).exit_code == 0
     shown = adapt("show", "a")
-    probe = Registry(Path("registry.json")).load("a").manifest["probe"]
-    assert f"2 head tensors of a probe: {Form.of(probe)}" in shown.output
+    form = Form.of(Registry(Path("registry.json")).load("a").manifest["probe"])
+    layers = ", ".join(map(str, form.layers))
+    noun = "layer" if len(form.layers) == 1 else "layers"
+    words = " ".join(shown.output.split())  # wrapped beside its topic
+    assert f"2 head tensors of a linear probe on {form.pooling} of {noun} {layers}" in words
 
 
 def test_a_strategy_that_changes_the_base_has_no_probe(small_csv: Path, tiny_base: Base, registry: Registry) -> None:
