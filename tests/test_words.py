@@ -37,11 +37,6 @@ TEXT = re.compile(
 )
 """Not in docstrings, help and messages: cached, saved, returned, reported, requested, inferred, passed."""
 UNCLEAN: tuple[str, ...] = (
-    "adapters/features/length_batches.py",
-    "adapters/probe/examples.py",
-    "adapters/probe/model.py",
-    "adapters/probe/search.py",
-    "adapters/probe/solver.py",
     "adapters/runtime/precision.py",
     "adapters/runtime/processes.py",
     "adapters/runtime/sharding.py",

@@ -14,12 +14,12 @@ class Batches:
     """The batches of an epoch, as lists of row numbers: what `DataLoader` takes as a batch sampler.
 
     Rows are shuffled, sorted by length within windows of some fifty batches, cut, and the batches shuffled again, as
-    transformers' `group_by_length` does. Their order depends on seed and epoch alone. With several processes, each
-    batch is dealt out in as many lists that follow one another, one for each; where it has fewer rows than there are
-    processes, the last ones have a row again as its `~number`, to make a step that counts for nothing.
+    transformers' `group_by_length` does. Their order depends on seed and epoch only. With several processes, each
+    batch is split into consecutive lists, one per process. A process without a row of its own gets the batch's first
+    row number as `~number`, a padding row that has no effect on the update.
     """
 
-    batch_size = None  # they differ, as Accelerate wants to know
+    batch_size = None  # Accelerate reads None as batches of varying size
     drop_last = False
 
     def __init__(
@@ -32,16 +32,16 @@ class Batches:
         max_tokens: int | None = None,
         processes: int = 1,
     ) -> None:
-        """Make batches of `rows` for each process, fewer where padded they hold more than `max_tokens` tokens."""
+        """Create batches of `rows` per process, or of fewer if they exceed `max_tokens` tokens, padding included."""
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self.rows, self.seed, self.by_length = rows, seed, by_length
         self.max_tokens, self.processes = max_tokens, processes
         self.epoch, self.skip = 0, 0
 
     def go_to(self, epoch: int, skip: int = 0) -> None:
-        """Choose the epoch, from 0 on, and how many of its batches were learned from already.
+        """Set the epoch, counted from 0, and the number of its batches to skip on resuming.
 
-        It isn't called `set_epoch`, since Accelerate's loaders would call that with a count of their own.
+        It isn't called `set_epoch`, because Accelerate's loaders would call that with their own count.
         """
         self.epoch, self.skip = epoch, skip
 
@@ -54,7 +54,7 @@ class Batches:
                 yield batch[process :: self.processes].tolist() or [~int(batch[0])]
 
     def count(self, epoch: int) -> int:
-        """Return how many lists of rows an epoch has, those of all processes together."""
+        """Return the number of lists in an epoch, over all processes."""
         return len(self._batches(epoch)) * self.processes
 
     def _batches(self, epoch: int) -> list[np.ndarray]:
@@ -71,7 +71,7 @@ class Batches:
         return [batches[i] for i in order.permutation(len(batches))]
 
     def _cut(self, rows: np.ndarray, size: int) -> list[np.ndarray]:
-        """Cut rows, in their order, into batches of `size`, or of fewer within the budget of tokens."""
+        """Cut rows, in their order, into batches of `size`, or of fewer within `max_tokens`."""
         if self.max_tokens is None:
             batches = [rows[start : start + size] for start in range(0, len(rows), size)]
         else:

@@ -24,9 +24,9 @@ class Examples:
     """Vectors of some texts, and their labels."""
 
     x: Tensor  # (units, features)
-    counts: np.ndarray  # how many units each text has
-    choices: int | None  # texts a row, in multiple choice
-    labels: Mapping[str, Tensor]  # in the form of the task's loss; token by token where units are tokens
+    counts: np.ndarray  # units of each text
+    choices: int | None  # texts per row in multiple choice
+    labels: Mapping[str, Tensor]  # as the task's loss reads them; one per token where units are tokens
     mean: Tensor | None = None  # of each feature, subtracted before dividing by `scale`
     scale: Tensor | None = None
 
@@ -72,7 +72,7 @@ class Reader(Generic[K]):
         watch: Watch,
         folder: Path | None = None,
     ) -> None:
-        """Store vectors in memory, or in unnamed files in `folder`; `label_names` are what only the loss reads."""
+        """Store vectors in memory, or in unnamed files in `folder`; `label_names` are inputs of the loss only."""
         self.feed, self.device, self.by_token, self.mixed, self.watch = feed, device, by_token, mixed, watch
         self.folder, self.label_names = folder, tuple(label_names)
         self.counts = np.array([longest if by_token else 1 for count, longest in feed.shapes for _ in range(count)])
@@ -81,10 +81,10 @@ class Reader(Generic[K]):
         self.states: dict[K, HiddenStates] = {}
 
     def read(self, features: Iterable[int], run: Callable[[dict[str, Tensor]], Mapping[K, Tensor]]) -> None:
-        """Run a function over batches of some features, those left out that were read before.
+        """Run `run` over batches of `features`, skipping those read before, and store the vectors it returns.
 
-        It returns (texts, features), or (texts, tokens, features) by token, in each form. Raises `OSError` where the
-        disk is full.
+        `run` returns a tensor per form: (texts, features), or (texts, tokens, features) where units are tokens. Raises
+        `OSError` if the disk is full.
         """
         shapes = self.feed.shapes
         order = sorted((i for i in features if i not in self.labels), key=lambda i: (shapes[i], i))
@@ -113,7 +113,7 @@ class Reader(Generic[K]):
             states.finish()
 
     def _allocate(self, like: Mapping[K, Tensor]) -> None:
-        """Allocate memory or a file for forms that have none; every process has to call it."""
+        """Allocate memory or a file for forms that have none; a collective call of all processes."""
         for key, x in like.items():
             if key not in self.states:
                 self.states[key] = HiddenStates(self.counts, x.shape[-1], torch.float32, self.folder)

@@ -65,9 +65,9 @@ class ProbeHead(nn.Module):
     """Scores of hidden states, as the output that the task's own model would return."""
 
     def __init__(self, task: Task, form: Form, config: Any, *, width: int) -> None:
-        """Make a head for hidden states of `width` features a layer.
+        """Create a head for hidden states of `width` features per layer.
 
-        Raises `AdapterError` where the task reads tokens and the form a text, or the other way round.
+        Raises `AdapterError` if the task labels tokens and the form yields a vector per text, or the reverse.
         """
         super().__init__()
         if task.probe_unit is None or (form.pooling is None) != (task.probe_unit == "token"):
@@ -78,7 +78,7 @@ class ProbeHead(nn.Module):
     def forward(self, hidden: Tensor, mask: Tensor, choices: int | None, **labels: Tensor) -> Any:
         """Return the output for hidden states, (texts, tokens, features), where `mask` is 0 on padding.
 
-        `choices` is the number of texts a row has, where it has several.
+        `choices` is the number of texts per row in multiple choice, else None.
         """
         scores = self.score(hidden if self.form.pooling is None else pooled(hidden, mask, self.form.pooling))
         return self.output(scores, mask, choices, **labels)
@@ -89,7 +89,7 @@ class ProbeHead(nn.Module):
 
 
 class ProbeModel(nn.Module):
-    """A shared base up to the layer that a probe reads, and the probe, with the call of a transformers model."""
+    """A shared base up to the layer that a probe reads, and the probe, called like a transformers model."""
 
     base_model_prefix = "base"
     supports_gradient_checkpointing = False
@@ -114,11 +114,11 @@ class ProbeModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """The base's device."""
-        found: torch.device = self.base.device
-        return found
+        device: torch.device = self.base.device
+        return device
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **others: Any) -> Any:
-        """Return the task's outputs; the blocks above the layer that is read don't run."""
+        """Return the task's outputs; blocks above the highest layer that the probe reads are not run."""
         labels = {k: others.pop(k) for k in self.probe.task.label_names if k in others}
         choices = input_ids.shape[1] if input_ids.ndim == 3 else None
         flat = {k: v.flatten(0, -2) for k, v in {"attention_mask": attention_mask, **others}.items()}
@@ -144,12 +144,12 @@ def layers_of(
 
 
 def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """Return (rows, tokens, features) as (rows, features): the mean or the largest over a text's tokens, or the first.
+    """Pool (rows, tokens, features) to (rows, features): the mean, the maximum or the first of a text's tokens.
 
-    Raises `PoolError` for another `pooling`.
+    Raises `PoolError` if `pooling` is not cls, mean or max.
     """
     here = mask.bool().unsqueeze(-1)
-    if pooling == "mean":  # a text without tokens is nothing: zeros
+    if pooling == "mean":  # zeros for a text without tokens
         return hidden.masked_fill(~here, 0.0).sum(1) / here.sum(1).clamp(min=1)
     if pooling == "max":
         return hidden.masked_fill(~here, float("-inf")).amax(1).where(here.any(1), 0.0)

@@ -1,8 +1,8 @@
 """Fit a linear probe to convergence on cached hidden states, and choose its layers and pooling by validation.
 
 Layers and poolings are compared by ridge regression, whose solution is in closed form; for the best, the task's
-loss with an L2 penalty is minimised by L-BFGS (scipy's), from a strong penalty to a weak one, each started from the
-previous solution. Features are standardised, which is folded into the weights in the end.
+loss with an L2 penalty is minimised by scipy's L-BFGS, from the strongest penalty to the weakest, each started from the
+previous solution. Features are standardised; the final weights include the standardisation.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from ..tasks import Task
 
-_FINALISTS = 3  # forms that are fitted, of all that are compared
-_SCREENED = 1 << 28  # bytes of a split's vectors in all forms for that comparison
+_FINALISTS = 3  # number of forms fitted after the comparison by ridge regression
+_SCREENED = 1 << 28  # bytes of a split's vectors, over all forms, in that comparison
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class SolverOptions:
     """Options of a run that concern a linear probe."""
 
     mixed: str = "no"  # precision in which the base runs over the training rows
-    smoothing: float = 0.0  # of labels
-    memory: float = math.inf  # bytes of memory for vectors; larger ones are stored on disk
+    smoothing: float = 0.0  # label smoothing factor
+    memory: float = math.inf  # bytes of memory for vectors; if they exceed it, they are stored on disk
     watch: Watch = field(default_factory=Watch)
 
 
 def applies(base: Base, task: Task) -> bool:
-    """Tell whether a linear probe supports the task on the base."""
+    """Return whether a linear probe supports the task on the base."""
     encodes = not base.model.config.is_encoder_decoder
     return encodes and task.new_head and task.probe_unit is not None
 
@@ -181,7 +181,7 @@ def probe(
 
 
 def most_cached(base: Base, units: int, by_token: bool) -> int:
-    """Return the most bytes of vectors of `units` texts or tokens at once: in all forms at first, then in the best."""
+    """Return the peak bytes of cached vectors of `units` texts or tokens: of all forms first, then of the best."""
     width, depth = int(base.model.config.hidden_size), len(blocks(base.model)) + 1
     forms, finalists = (depth, 1) if by_token else (depth * len(POOLINGS), _FINALISTS)
     return max(min(units * width * 4 * forms, _SCREENED), units * width * 4 * (1 if by_token else 2 * finalists))
@@ -199,7 +199,7 @@ def _readers(
 ) -> dict[str, Reader[Any]]:
     """Return readers for the splits, which store `width` numbers for each text or token in memory, or else on disk.
 
-    Raises `OSError` where the disk has no room.
+    Raises `OSError` if the disk lacks the space.
     """
     readers = {}
     for split, feed in feeds.items():

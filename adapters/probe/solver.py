@@ -24,7 +24,7 @@ Judge = Callable[[ProbeHead, Examples, Tensor], float]
 
 
 PENALTIES = (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
-_USUAL = 1e-4  # lower penalties are tried only while each is better than all before
+_USUAL = 1e-4  # lower penalties are tried only while they improve the metric
 _MAX_ITERATIONS = 500
 COARSE, MEDIUM, FINE = 1e-3, 1e-5, 1e-7
 """Relative tolerances: for a head that is trained further, to compare probes, and for the final one."""
@@ -32,7 +32,7 @@ COARSE, MEDIUM, FINE = 1e-3, 1e-5, 1e-7
 
 @dataclass
 class Solved:
-    """A probe's weights, for features that aren't standardised, and how good they are."""
+    """A probe's weights, for features that aren't standardised, and their validation metric and training loss."""
 
     weight: Tensor  # (outputs, features)
     bias: Tensor
@@ -42,7 +42,7 @@ class Solved:
 
 
 class ScoredModel:
-    """A model whose scores are computed already, to be passed to a task's loss and outputs."""
+    """A stand-in for a model that returns precomputed scores, for a task's loss and outputs."""
 
     def __init__(self, head: ProbeHead, examples: Examples, scores: Tensor) -> None:
         self.head, self.examples, self.scores = head, examples, scores
@@ -75,8 +75,8 @@ def minimise_loss(
 ) -> Any:
     """Minimise the task's loss plus `penalty` / 2 times the squared weights over a linear map of `e.x`, by L-BFGS.
 
-    Weights are (outputs, features + 1), flat; the last column is the bias, which isn't penalised. It stops where a
-    step lowers the loss by less than a share `tolerance` of it.
+    Weights are (outputs, features + 1), flat; the last column is the bias, which isn't penalised. It stops when
+    the relative decrease of the loss in a step is below `tolerance`.
     """
     outs = head.score.out_features
 
@@ -107,7 +107,7 @@ def fit(
     outs = head.score.out_features
     flat = np.zeros(outs * (train.x.shape[-1] + 1))
     best: Solved | None = None
-    # scipy's BLAS does little here, and its threads and torch's would wait for each other: ten times slower
+    # with more BLAS threads, those of scipy and torch contend: ten times slower
     with torch.enable_grad(), threadpool_limits(1, user_api="blas"):
         for penalty in penalties:
             if best is not None and penalty < _USUAL and best.penalty > penalty * 10.1:

@@ -1,4 +1,4 @@
-"""What a run is to do: every option resolved."""
+"""The plan of a run: its resolved options."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def _merged(first: Option, second: Option) -> Option:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to do, every option resolved."""
+    """The resolved options of a run."""
 
     strategy_name: str
     strategy: Strategy
-    task_name: str | None  # None: told from the columns
+    task_name: str | None  # None: inferred from the columns
     task_options: Mapping[str, Any]
     base: BaseOptions
     data: DataOptions
@@ -79,7 +79,7 @@ class Plan:
         config: Mapping[str, Any] | None = None,
         in_memory: Mapping[str, Any] | None = None,
     ) -> Plan:
-        """Make a plan of option values by name, over those of `config`; `strategy`, `task` and `name` are options too.
+        """Resolve option values by name, which override `config`; `strategy`, `task` and `name` are options too.
 
         Raises `OptionError` for an option that neither the run, nor its task, nor its strategy has, where `config`
         alone sets trust_remote_code (the file may be from anyone), and where the rows of `config` were in memory,
@@ -147,7 +147,7 @@ class Plan:
 def _with_rows(
     config: dict[str, Any], values: Mapping[str, Any], in_memory: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return a config without what names its rows where others take their place."""
+    """Return a config without the options of its rows if `values` or `in_memory` replace them."""
     recorded, flags = config.pop(IN_MEMORY, None), [key for key in ROW_SOURCES if values.get(key) is not None]
     if in_memory is not None and flags:
         raise OptionError(f"train= (rows in memory) and {flags[0]}={values[flags[0]]!r}: give one of them")

@@ -1,4 +1,4 @@
-"""A whole run: from options to an adapter that is trained, measured, saved and registered."""
+"""A run: train, evaluate, save and register an adapter from its options."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Report:
     adapter_bytes: int
     base_bytes: int
     seconds: float
-    learning_rate: float  # given, or found
+    learning_rate: float  # as set, or the result of the search
 
     def plain(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -58,7 +58,7 @@ class Report:
 
     @property
     def model(self) -> AdaptedModel:
-        """The adapter on its base, which answers and evaluates."""
+        """The adapter on its base, for prediction and evaluation."""
         return AdaptedModel(self.name, self.version, self.adapter, self.base)
 
     def predict(self, rows: Any, *, batch_size: int = 64, watch: Watch | None = None) -> Any:
@@ -75,7 +75,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Ready:
-    """What a plan is carried out on: rows, the task as it fits them, and the base."""
+    """The inputs of a run: rows, the task fitted to them, and the base."""
 
     name: str
     splits: Splits
@@ -240,7 +240,7 @@ def _replaced(registry: Registry, name: str, task: str, *, overwrite: bool) -> s
 
 
 def _encoded(plan: Plan, on: Ready, trained: Trained, watch: Watch) -> Trained:
-    """Return what was trained in the encoding that the plan names; as it is, where there is nothing to gain."""
+    """Return the trained adapter in the plan's encoding, or unchanged if encoding it gains nothing."""
     from ..convert.compress import NothingToGain, compress_and_measure
 
     try:
@@ -252,7 +252,7 @@ def _encoded(plan: Plan, on: Ready, trained: Trained, watch: Watch) -> Trained:
 
 
 def _saved(plan: Plan, registry: Registry, on: Ready, trained: Trained, checkpoints: Checkpoints) -> tuple[str, int]:
-    """Save and register what a run trained, which then needs no checkpoints; return its version and bytes."""
+    """Save and register the trained adapter, delete its checkpoints, and return its version and bytes."""
     from ..store.publish import publish
 
     resolved = replace(plan, name=on.name, task_name=on.task.name, task_options=plain(on.task))
@@ -281,7 +281,7 @@ def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: 
 
 
 def own_splits(options: DataOptions, seed: int, task: Task, watch: Watch | None = None) -> Splits:
-    """Return the rows of a run again, as `run` split them."""
+    """Load the rows of a run with the same splits as `run`."""
     splits = data.load(options, watch)
     _cut(splits, options, seed, task)
     return splits
