@@ -34,7 +34,7 @@ PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "alignment": (
         ("adapters/tasks/token_classification.py", "adapters/tasks/question_answering.py"),
-        ("test_data", "test_tasks", "test_predict"),
+        ("test_alignment", "test_data", "test_tasks"),
     ),
     "metrics": (("adapters/metrics/*.py",), ("test_metrics",)),
     "probe": (("adapters/probe/*.py",), ("test_probe",)),

@@ -177,7 +177,7 @@ MISTAKES = {
         "--search strategy: all trials of a study have one strategy",
     ),
     "search task": (["--search", "r=4", "--search", "task=a,b"], "--search task: all trials of a study have one task"),
-    "form": (["--search", "r"], "--search r: NAME=A,B,C or NAME=LOW..HIGH was expected"),
+    "form": (["--search", "r"], "--search r: expected NAME=A,B,C or NAME=LOW..HIGH"),
     "type": (["--search", "r=4,many"], "--r must be an integer, got 'many'"),
     "auto": (["--search", "lr=auto"], "--learning-rate must be a number, got 'auto'"),
     "order": (["--search", "lr=1e-2..1e-3"], "LOW must be < HIGH, got 0.01 and 0.001"),
@@ -192,7 +192,7 @@ MISTAKES = {
     "auto rate": (["--learning-rate", "auto"], "in a study, give --search learning_rate=LOW..HIGH"),
     "no rate": (["--learning-rate", "0"], "learning_rate=0 has no default search"),
     "resume": (["--resume", "--name", "other"], "no study named 'other'; in 'tuning': none"),
-    "nameless": (["--resume"], "--resume goes on with a study; say which with --name"),
+    "nameless": (["--resume"], "--resume continues a study; name it with --name"),
     "strategy": (["--strategy", "layerwise", "--top", "9"], "top=9, but the base has 3 blocks"),
 }
 
