@@ -190,7 +190,7 @@ def test_two_with_one_name_are_told_apart_by_their_package(
     assert adapt("run", "--strategy", "").stderr.count("twin") == 1
     listed = adapt("list", "--strategy", "twin@second.twin")
     assert (listed.exit_code, listed.stderr.count("\n")) == (2, 1)
-    assert "the list takes 'twin' alone" in listed.stderr
+    assert "expected a name without its package, as in --strategy twin" in listed.stderr
 
 
 def test_a_strategy_called_lora_leaves_the_default_ours(
