@@ -175,7 +175,12 @@ def test_adapt_plan_prints_and_writes_nothing(adapt: Adapt, small_csv: Path, tin
     flags = ["--base", tiny_folder(), "--train-file", small_csv, "--epochs", "2", "--top", "1"]
     done = adapt("plan", "--strategy", "layerwise", *flags)
     assert done.exit_code == 0, done.output
-    for line in ("bert.encoder.layer.2.output.dense.weight", "adapter ", "2 of 3 blocks run once and cached", "s in all"):
+    for line in (
+        "bert.encoder.layer.2.output.dense.weight",
+        "adapter ",
+        "2 of 3 blocks run once and cached",
+        "s in all",
+    ):
         assert line in done.stdout
     found = json.loads(adapt("plan", "--strategy", "layerwise", *flags, "--json").stdout)
     assert found["trunk"]["kept"] is True
