@@ -47,7 +47,7 @@ def test_a_strangers_strategy_is_listed_takes_flags_trains_saves_loads_and_predi
     shown = adapt("run", "--strategy", "bitfit@adapterkit-bitfit", "--help").stdout
     shown = " ".join(shown.split())
     assert "--without" in shown
-    assert "leave out biases of modules whose name contains this" in shown
+    assert "Leave out biases of modules whose name contains this" in shown
     assert "--lora-alpha" not in shown
 
     options = ["--strategy", "bitfit@adapterkit-bitfit", "--without", "LayerNorm", "--epochs", 1, "--name", "theirs"]
