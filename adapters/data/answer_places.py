@@ -31,7 +31,7 @@ def locate(text: str, start: int | None, context: str) -> Place | None:
     >>> locate("5", None, "In 105 there were 5 boats.")
     Place(text='5', start=18, how='first')
     """
-    if start is not None and 0 <= start and context.startswith(text, start):
+    if start is not None and start >= 0 and context.startswith(text, start):
         return Place(text, start, "written")
     places = list(occurrences(text, context))
     if not places:
@@ -61,7 +61,7 @@ def _meant(text: str, start: int, context: str, places: list[int]) -> set[int]:
     meant = set(near) if len(near) == 1 else set()
     for encoding, size in (("utf-8", 1), ("utf-16-le", 2)):
         data = context.encode(encoding, "surrogatepass")
-        if 0 <= start and data.startswith(text.encode(encoding, "surrogatepass"), start * size):
+        if start >= 0 and data.startswith(text.encode(encoding, "surrogatepass"), start * size):
             meant.add(len(data[: start * size].decode(encoding, "replace")))
     return meant & {*places}
 

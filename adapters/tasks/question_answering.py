@@ -12,7 +12,7 @@ from ..data.splits import LINE
 from ..errors import DataError
 from .answer_forms import answers_of
 from .columns import choose, each, split_fields, stream, visible
-from .input_checks import check_inputs
+from .input_checks import check_inputs, is_empty
 from .task import Rows, Task
 
 if TYPE_CHECKING:
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 START = "answer_start"
 """The column with the place of an answer that is a text, where a file has one."""
+AMBIGUOUS = (
+    "the answer has no answer_start and occurs several times in its context; the first occurrence is used, of whole "
+    "words before parts of words"
+)
+MISPLACED = (
+    "the answer isn't at its answer_start; the only occurrence near it, or at that offset in bytes or UTF-16 units, "
+    "is used"
+)
 Span = dict[str, Any]
 """A predicted answer: text, start, end (characters), score, and null_score, how much better no answer scores."""
 
@@ -110,20 +118,14 @@ class QuestionAnswering(Task):
             if places and str(stated).lower() in ("true", "1"):
                 raise DataError(f"{file}:{line}: is_impossible, and has the answer '{places[0].text[:40]}'")
 
-    def remarks(self, data: Dataset, file: str, tokenizer: Any = None) -> list[str]:
-        """Return which answers are read elsewhere than written, or at one of several places, with their counts."""
-        rows = list(zip(stream(data[LINE]), map(lambda row: _places(*row), self._answer_rows(data)), strict=True))
+    def remarks(self, data: Dataset, file: str, tokenizer: Any) -> list[str]:
+        rows = list(zip(stream(data[LINE]), (_places(*row) for row in self._answer_rows(data)), strict=True))
         remarks = []
-        for how, text in (
-            ("first", "without a written place occur several times in their context; whole words, then the first, are"),
-            ("corrected", "aren't at their written place, but near it or there in bytes or UTF-16; the right place is"),
-        ):
+        for how, text in (("first", AMBIGUOUS), ("corrected", MISPLACED)):
             lines = [line for line, places in rows if any(place.how == how for place in places)]
-            if lines:
-                remarks.append(f"{file}: answers of {_counted(lines)} {text} used")
-        empty = [line for line, value in each(data, LINE, self._columns[2]) if value is None or value == ""]
-        if empty:
-            remarks.append(f"{file}: {_counted(empty)} without an answer: the question counts as unanswerable")
+            remarks += [f"{file}: {_counted(lines)}: {text}"] if lines else []
+        empty = [line for line, value in each(data, LINE, self._columns[2]) if is_empty(value)]
+        remarks += [f"{file}: {_counted(empty)}: no answer, so the question counts as unanswerable"] if empty else []
         return remarks
 
     def _answer_rows(self, rows: Dataset | Rows) -> Iterator[tuple[Any, str, Any]]:
@@ -131,7 +133,8 @@ class QuestionAnswering(Task):
         _, context, answer = self._columns
         values = stream(rows[answer]), map(str, stream(rows[context]))
         names = getattr(rows, "column_names", rows)
-        return zip(*values, stream(rows[START]) if START in names else itertools.repeat(None))
+        starts = stream(rows[START]) if START in names else itertools.repeat(None)
+        return zip(*values, starts, strict=False)
 
     def _references(self, data: Dataset) -> list[list[str]]:
         """Return the accepted answers of each row; none where its question can't be answered."""
