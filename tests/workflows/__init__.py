@@ -1,1 +1,1 @@
-"""Tests of workflows."""
+"""Tests of adapters/workflows/."""
