@@ -1,4 +1,4 @@
-"""Find where an answer stands in its context, whether or not its place is written."""
+"""Find the place of an answer in its context, whether or not it is written."""
 
 from __future__ import annotations
 
