@@ -14,7 +14,6 @@ No rule but () splits a grapheme cluster: an emoji sequence, or a letter with it
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
 
@@ -45,9 +44,10 @@ FLAGS = {
 
 UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\u30fc\uff70]"
 """Letters of scripts that are written without spaces between words."""
-SPACE = r"[\s\u200b]"
+SPACE = r"[\s\x1c-\x1f\u200b]"
 INVISIBLE = r"\x00-\x08\x0e-\x1b\x7f\u00ad\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
 """Controls, soft hyphens, joiners and marks of direction: no part of a word at its ends."""
+APOSTROPHE = r"['\u2019]"
 LETTER = r"[\p{L}\p{N}\p{M}\p{Pc}]"
 _URL = r"(?:https?://|www\.)(?:(?!{space})\X)+(?<![.,!?;:)\]'\"])"
 
@@ -73,7 +73,7 @@ def split(text: str, rule: Rule) -> list[tuple[int, int]]:
         return [match.span() for match in re.finditer(r"\w+|[^\w\s]", text)]
     if not is_segmented(text, rule):
         rule = (*rule, "each")
-    return [match.span("word") for match in _pattern(rule).finditer(text) if match["word"]]
+    return [match.span("word") for match in regex.finditer(_pattern(rule), text) if match["word"]]
 
 
 def is_segmented(text: str, rule: Rule) -> bool:
@@ -96,8 +96,7 @@ def _segmented(rule: Rule) -> float | None:
         raise OptionError(f"--word-split: segmented must be a number, got '{values[0]}'") from None
 
 
-@functools.lru_cache(maxsize=64)
-def _pattern(rule: Rule) -> regex.Pattern[str]:
+def _pattern(rule: Rule) -> str:
     """Return the pattern whose matches are the clusters of a text in order; the group `word` holds those of words.
 
     Every alternative ends at the end of a grapheme cluster, and spaces are matched too: so each match begins at one.
@@ -111,7 +110,7 @@ def _pattern(rule: Rule) -> regex.Pattern[str]:
         words = rf"{each}{visible}(?:(?:{stop}(?!{SPACE})\X)*{stop}{visible})?"
     else:
         words = "|".join(_alternatives(rule, visible))
-    return regex.compile(rf"(?P<word>{words})|\X")
+    return rf"(?P<word>{words})|\X"
 
 
 def _alternatives(rule: Rule, visible: str) -> list[str]:
@@ -122,6 +121,8 @@ def _alternatives(rule: Rule, visible: str) -> list[str]:
         if separator:
             values[name].append(value)
     any_of = {name: _any_of(texts) for name, texts in values.items()}
+    for name in ("suffix", "prefix"):  # either apostrophe
+        any_of[name] = f"(?i:{any_of[name]})".replace("'", APOSTROPHE)
     unspaced = rf"(?!{UNSPACED})" if "each" in rule else ""
     letter = rf"(?={LETTER}){unspaced}\X"
     suffix = rf"{any_of['suffix']}(?!{LETTER})"
@@ -140,7 +141,7 @@ def _alternatives(rule: Rule, visible: str) -> list[str]:
         rf"(?<!{LETTER}){any_of['word']}(?!{LETTER})",
         *(pattern for flag, pattern in optional.items() if flag in rule),
         suffix,
-        rf"(?<!{LETTER}){any_of['prefix']}(?={LETTER})",
+        rf"(?<!{LETTER}){any_of['prefix']}",
         rf"(?:{any_of['leading']}(?={LETTER}))?{word}{any_of['trailing']}?",
         *([rf"(?P<one>{visible})(?P=one)+"] if "runs" in rule else []),
         visible,
