@@ -10,6 +10,8 @@ from .errors import OptionError
 
 RUN_FILE = "run.yaml"
 """The file that holds a run's options, beside its checkpoints and its adapter."""
+REMARKS_FILE = "remarks.txt"
+"""The file that holds the remarks on a run's rows, one a line, beside run.yaml."""
 AS_IS = "as-is"
 """The encoding of adapters that are saved without one."""
 _SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " ", "\\t": "\t"}

@@ -135,9 +135,9 @@ def device_option(command: Any) -> Any:
 
 def reading_options(command: Any) -> Any:
     """Add the flags that decide how a file of rows is read, as keywords of `DataOptions`."""
-    known = options(DataOptions)
+    available = options(DataOptions)
     for name in ("tag_column", "word_column", "encoding", "separator"):
-        option = known[name]
+        option = available[name]
         command = click.option(option.flag, name, type=OptionType(option), help=_sentence(option.help))(command)
     return command
 
@@ -187,10 +187,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, dispen
     console.print(table)
 
 
-def print_topics(texts: Mapping[str, str]) -> None:
+def print_topics(texts: Sequence[tuple[str, str]]) -> None:
     """Print a line for each topic; on a terminal, long ones are wrapped beside it."""
     if not sys.stdout.isatty():
-        for topic, text in texts.items():
+        for topic, text in texts:
             echo(printable(f"{topic:<11}{text}"))  # a newline in a text must not look like a topic
         return
     from rich.table import Table
@@ -198,7 +198,7 @@ def print_topics(texts: Mapping[str, str]) -> None:
     grid = Table.grid(padding=(0, 1))
     grid.add_column(min_width=10, no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
-    for topic, text in texts.items():
+    for topic, text in texts:
         grid.add_row(printable(topic), printable(text))
     _console().print(grid)
 

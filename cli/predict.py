@@ -129,7 +129,7 @@ def command(
     with nullcontext() if out is None else new_file(out) as file:
         answering = Answering(rows, opened, names, text_columns=columns)
         for note in rows.notes:
-            watch.note("", note)
+            watch.note("remark", note)
         chunks = answering.chunks(
             base=base_name,
             batch_size=batch_size,

@@ -25,6 +25,7 @@ from adapterkit.cli.common import (
 from adapterkit.display import metric_table
 from adapterkit.errors import AdapterError
 from adapterkit.store.registry import Registry
+from adapterkit.workflows.remarks import stored_remarks
 
 if TYPE_CHECKING:
     from adapterkit.adapter.adapter import Adapter
@@ -45,11 +46,14 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
     name, version = opened.resolve(name)
     adapter = opened.load(f"{name}@{version}")
     entry = opened.adapters()[name]
+    folder = opened.folder(name, version)
+    remarks = stored_remarks(folder)
     if as_json:
-        print_json({"name": name, "version": version, **entry, **adapter.manifest})
+        shown = {"remarks": remarks} if remarks else {}
+        print_json({"name": name, "version": version, **entry, **adapter.manifest, **shown})
         return
     try:
-        topics = dict(_topics(name, version, entry, adapter, opened.folder(name, version)))
+        topics = list(_topics(name, version, entry, adapter, folder, remarks))
         metrics = metric_table(adapter.manifest["metrics"], _best(entry["versions"][version], adapter))
         versions = [_version_row(each, entry) for each in entry["versions"]]
     except (LookupError, TypeError, ValueError, AttributeError) as error:  # of parts that no reader of adapters needs
@@ -72,7 +76,7 @@ def _best(entry: dict[str, Any], adapter: Adapter) -> str:
 
 
 def _topics(
-    name: str, version: str, entry: dict[str, Any], adapter: Adapter, folder: Path
+    name: str, version: str, entry: dict[str, Any], adapter: Adapter, folder: Path, remarks: list[str]
 ) -> Iterator[tuple[str, str]]:
     """Yield topics and texts from a manifest and an entry of the registry."""
     m, base, strategy = adapter.manifest, adapter.manifest["base"], adapter.manifest["strategy"]
@@ -91,6 +95,7 @@ def _topics(
             "data",
             "; ".join(f"{split} {s['rows']:,} rows of {s['file']}" for split, s in m["data"]["splits"].items()),
         )
+    yield from (("remark", remark) for remark in remarks)
     yield "files", ", ".join(f"{file} {size(f['bytes'])}" for file, f in m["files"].items())
     if hub := entry["versions"][version].get("hub"):
         yield "hub", f"{hub['repo']} at {hub['revision']}"

@@ -17,16 +17,19 @@ os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="adapterkit-tests-")  
 os.environ["HF_ASSETS_CACHE"] = f"{os.environ['HF_DATASETS_CACHE']}/assets"
 atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
 from click.testing import CliRunner, Result
 
-from adapterkit import Base, Registry
+from adapterkit import Base, Plan, Registry
 from adapterkit.testing import tiny
+from tests.helpers.rows import ROWS
 
 torch.set_num_threads(int(THREADS))
 transformers.logging.set_verbosity_error()
@@ -85,3 +88,40 @@ def adapt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resu
         return CliRunner().invoke(main, [str(a) for a in args], prog_name="adapt", **kwargs)
 
     return run
+
+
+@pytest.fixture
+def rows_of(tmp_path: Path) -> Callable[..., Path]:
+    def write(task: str, count: int = 16, row: Callable[[int], dict[str, Any]] | None = None) -> Path:
+        path = tmp_path / f"{task}.jsonl"
+        make = row or ROWS[task]
+        path.write_text("".join(json.dumps(make(i)) + "\n" for i in range(count)))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def base_for(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Base]:
+    """Return a function from a family and a task to a tiny base, made once, with the head that it comes with."""
+    made: dict[tuple[str, str], Base] = {}
+
+    def base(family: str, task: str) -> Base:
+        head = tiny.HEADS.get(task, "AutoModel")
+        if (family, head) not in made:
+            folder = tiny.make(family, tmp_path_factory.mktemp(family) / "base", head=head)
+            made[family, head] = Base.load(str(folder))
+        return made[family, head]
+
+    return base
+
+
+@pytest.fixture
+def planned(small_csv: Path) -> Callable[..., Plan]:
+    """Return a function from a strategy and options to a plan on two dozen rows."""
+
+    def plan(strategy: str, **options: Any) -> Plan:
+        files = {"train_file": str(small_csv), "validation_file": str(small_csv)}
+        return Plan.resolve({**files, "strategy": strategy, "name": "a", "num_train_epochs": 2, **options})
+
+    return plan

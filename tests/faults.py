@@ -34,7 +34,7 @@ from adapterkit.io.atomic import json_bytes, sha256
 from adapterkit.store.maintenance import collect, doctor
 from adapterkit.store.registry import Registry
 from adapterkit.store.version_files import faults
-from tests import power
+from tests.helpers import power
 
 ENTRY = {"task": "text-classification", "strategy": "lora", "base": {"name": "tiny"}, "bytes": 2000, "metrics": {}}
 DONE, REFUSED, WRONG = 0, 3, 1

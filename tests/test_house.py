@@ -71,6 +71,20 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
     return sorted(node for node, others in reached.items() if node in others)
 
 
+def test_tests_mirror_the_packages() -> None:
+    """Each folder of tests has the name of the folder that it tests; helpers and fixtures belong to all of them."""
+    packages = {path.name for path in (ROOT / "adapters").iterdir() if path.is_dir()} | {"cli", "plugins"}
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert folders <= packages, folders - packages
+
+
+def test_no_test_imports_from_another() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        names = {n.module or "" for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)}
+        tests = {name for name in names if name.startswith("tests.") and name.rpartition(".")[2].startswith("test_")}
+        assert not tests, (path, tests)
+
+
 def test_the_core_knows_no_plugin_and_no_command_line() -> None:
     for path in (ROOT / "adapters").rglob("*.py"):
         text = path.read_text()

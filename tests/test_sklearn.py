@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import adapterkit as ak
 from adapterkit import Base, Registry
 from adapterkit.sklearn import AdapterClassifier
-from tests.number_classifier import NumberClassifier
+from tests.helpers.number_classifier import NumberClassifier
 
 QUICK: dict[str, Any] = {"strategy": "head-only", "epochs": 1, "mixed_precision": "no"}
 CANT = {

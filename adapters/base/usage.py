@@ -23,7 +23,7 @@ class Usage:
         self._serving = 0
 
     @contextlib.contextmanager
-    def held(self, name: str) -> Iterator[None]:
+    def locked(self, name: str) -> Iterator[None]:
         """Hold the lock; other threads wait. Raises `BaseModelError` where this thread holds it already."""
         if self._holder == threading.get_ident():
             raise BaseModelError(f"base '{name}' is in use: an adapter is attached to it, or it is being trained on")
@@ -41,7 +41,7 @@ class Usage:
 
     def acquire_serving(self, name: str) -> None:
         """Count a pool in, after any thread that holds the lock has released it. Raises as `held` does."""
-        with self.held(name), self._counting:
+        with self.locked(name), self._counting:
             self._serving += 1
 
     def release_serving(self) -> None:

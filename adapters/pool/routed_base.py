@@ -43,7 +43,7 @@ class RoutedBase:
         base.acquire_serving()  # before the modules are copied, so that no training begins meanwhile
         self._serving = True
         try:
-            with base.held():  # without an attached adapter
+            with base.locked():  # without an attached adapter
                 tensors = {
                     id(t): _converted(t, device, dtype) for t in [*base.model.parameters(), *base.model.buffers()]
                 }
@@ -94,7 +94,7 @@ class RoutedBase:
         """Return an adapter with its encoded tensors decoded, which needs the base in its original dtype."""
         if self.shares_tensors:
             return adapter.decoded(self._plain_base())
-        with self.original.held():
+        with self.original.locked():
             return adapter.decoded(self.original)
 
     def _plain_base(self) -> Base:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from ..adapter.adapter import Adapter
 from ..adapter.manifest import MANIFEST, TENSORS, parse_manifest
 from ..adapter.model_card import CARD, card
-from ..settings import RUN_FILE
 from .registry import Registry
 from .version_files import entry_of
 
@@ -21,15 +20,14 @@ class Published(NamedTuple):
 
 
 def publish(
-    registry: Registry, name: str, adapter: Adapter, *, run_file: bytes | None = None, **details: Any
+    registry: Registry, name: str, adapter: Adapter, *, beside: Mapping[str, bytes] | None = None, **details: Any
 ) -> Published:
     """Store an adapter as the current version of `name`.
 
-    `run_file` is the run.yaml that trains it again; `details` are added to its entry in registry.json. Raises
-    `RegistryError` where it can't be written, `AdapterError` where it couldn't be read again.
+    `beside` are further files by name, such as the run.yaml that trains it again; `details` are added to its entry in
+    registry.json. Raises `RegistryError` where it can't be written, `AdapterError` where it couldn't be read again.
     """
-    files = adapter.files()
-    return publish_files(registry, name, files if run_file is None else {**files, RUN_FILE: run_file}, **details)
+    return publish_files(registry, name, {**adapter.files(), **(beside or {})}, **details)
 
 
 def publish_files(

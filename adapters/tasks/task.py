@@ -120,6 +120,13 @@ class Task(ABC):
     def check(self, data: Dataset, file: str) -> None:
         """Raise `DataError`, with file and line, for the first row that the task can't use."""
 
+    def remarks(self, data: Dataset, file: str, tokenizer: Any) -> list[str]:
+        """Return what the task reads differently from the file, counted, and what looks like a mistake, a line each.
+
+        The rows were checked, and the task is fitted.
+        """
+        return []
+
     def strata(self, data: Dataset) -> list[str] | None:
         """Return what to stratify a split by, a value per row, or None."""
         return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..convert.compress import check_kinds, compress_and_measure
 from ..data import splits as data
-from ..settings import RUN_FILE, DataOptions, check_encoding
+from ..settings import REMARKS_FILE, RUN_FILE, DataOptions, check_encoding
 from ..store.publish import publish
 from ..store.registry import Registry, check_name
 from ..watch import Watch
@@ -65,8 +65,8 @@ def compress_adapter(
     on = load_base(registry, adapter, base)
     about = {"compressed_from": {"name": name, "version": version}}
     encoded = compress_and_measure(on, adapter, encoding, splits, about=about, watch=watch)
-    run_file = registry.folder(name, version) / RUN_FILE
-    done = publish(registry, target, encoded, run_file=run_file.read_bytes() if run_file.exists() else None)
+    files = [registry.folder(name, version) / file for file in (RUN_FILE, REMARKS_FILE)]
+    done = publish(registry, target, encoded, beside={p.name: p.read_bytes() for p in files if p.exists()})
     place = str(registry.folder(target, done.version))
     return Compressed(
         name=target,

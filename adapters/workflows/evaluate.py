@@ -14,6 +14,7 @@ from ..store.registry import Registry
 from ..watch import Watch
 from .recorded_rows import own_rows
 from .registered import load_base, on_base
+from .remarks import remarks_on
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,6 +34,7 @@ class EvaluationReport:
     evaluation: Evaluation
     rows: Dataset
     best: str  # the metric that chooses the epoch of a run
+    remarks: tuple[str, ...] = ()  # on the rows
     base_mismatch: dict[str, Any] | None = None  # how the base differs from the one the adapter was trained on
 
     def metrics(self) -> dict[str, Any]:
@@ -41,7 +43,8 @@ class EvaluationReport:
 
         mismatch = {} if self.base_mismatch is None else {"base_mismatch": self.base_mismatch}
         source = {"adapter": self.name, "split": self.split, "file": self.file}
-        return {**source, **metrics_plain(self.evaluation.metrics), **mismatch}
+        remarks = {"remarks": list(self.remarks)} if self.remarks else {}
+        return {**source, **metrics_plain(self.evaluation.metrics), **mismatch, **remarks}
 
     def plain(self) -> dict[str, Any]:
         """Return metrics and tables as JSON values."""
@@ -97,8 +100,6 @@ def evaluate_adapter(
     watch, adapter = watch or Watch(), registry.load(name)
     sources = replace(reading or DataOptions(), test_file=test_file, dataset=dataset)
     splits = _splits(registry, name, adapter, sources, watch)
-    for remark in splits.notes:
-        watch.note("", remark)
     split = "test" if test_file else split or ("test" if "test" in splits else "validation")
     rows = splits[split]
     adapter.task.check_named()
@@ -111,9 +112,14 @@ def evaluate_adapter(
     if device is not None:
         loaded.model.to(device_of(device))
     adapter = on_base(name, adapter, loaded, allow_base_mismatch=allow_base_mismatch, watch=watch)
+    remarks = remarks_on(adapter.task, splits, loaded.tokenizer, {split: rows})
+    for remark in remarks:
+        watch.note("remark", remark)
     evaluation = evaluate(loaded, adapter, rows, watch=watch)
     mismatch = adapter.manifest["base"].get("mismatch")
-    return EvaluationReport(name, split, splits.files[split], evaluation, rows, adapter.task.best, mismatch)
+    return EvaluationReport(
+        name, split, splits.files[split], evaluation, rows, adapter.task.best, tuple(remarks), mismatch
+    )
 
 
 def _splits(registry: Registry, name: str, adapter: Adapter, sources: DataOptions, watch: Watch) -> Splits:

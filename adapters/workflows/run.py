@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ..data import splits as data
@@ -19,12 +19,13 @@ from ..io.atomic import json_bytes, sha256
 from ..options import build, options, plain
 from ..runtime import processes
 from ..runtime.trackers import check_trackers, tracked
-from ..settings import AS_IS, DataOptions
+from ..settings import AS_IS, RUN_FILE, DataOptions
 from ..store.registry import Registry, check_name
 from ..tasks import Task, infer_task, task_class
 from ..watch import Watch
 from .adapted_model import AdaptedModel
 from .plan import AUTO, RATE, Plan, run_yaml
+from .remarks import remarks_file, remarks_on
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,6 +52,7 @@ class Report:
     base_bytes: int
     seconds: float
     learning_rate: float  # as set, or the result of the search
+    remarks: list[str] = field(default_factory=list)  # on the rows
 
     def plain(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -74,16 +76,19 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Ready:
+class RunSetup:
     """The inputs of a run: rows, the task fitted to them, and the base."""
 
     name: str
     splits: Splits
     task: Task
     base: Base
+    remarks: list[str]  # on the rows
 
 
-def ready(plan: Plan, *, base: Base | None = None, splits: Splits | None = None, watch: Watch | None = None) -> Ready:
+def prepare_run(
+    plan: Plan, *, base: Base | None = None, splits: Splits | None = None, watch: Watch | None = None
+) -> RunSetup:
     """Read the rows of a plan, fit its task to them, and load its base, unless `splits` and `base` hold them already.
 
     `splits` isn't changed where validation rows have to be cut off.
@@ -96,6 +101,7 @@ def ready(plan: Plan, *, base: Base | None = None, splits: Splits | None = None,
     for split, rows in splits.sets.items():
         task.check(rows, splits.files[split])
     task = task.fit(splits["train"])
+    uncut = dict(splits.sets)
     _cut(splits, plan.data, plan.training.seed, task)
     for split, rows in splits.sets.items():
         task.check(rows, splits.files[split])
@@ -104,8 +110,6 @@ def ready(plan: Plan, *, base: Base | None = None, splits: Splits | None = None,
     summary = f": {task.summary()}" if task.summary() else ""
     watch.note("task", f"{task.name}{inferred}{summary}")
     watch.note("data", f"{splits.name}: {sizes} rows; {task.describe_columns()}")
-    for remark in splits.notes:
-        watch.note("", remark)
 
     from ..base.base import Base
 
@@ -122,8 +126,11 @@ def ready(plan: Plan, *, base: Base | None = None, splits: Splits | None = None,
     if base.max_length and task.max_seq_length > base.max_length:
         watch.note("", f"max_seq_length={task.max_seq_length}, but the base takes {base.max_length}: that is used")
         task = replace(task, max_seq_length=base.max_length)
+    remarks = remarks_on(task, splits, base.tokenizer, uncut)
+    for remark in remarks:
+        watch.note("remark", remark)
     watch.note("strategy", plan.strategy_name + "".join(f", {text}" for text in _chosen(plan)))
-    return Ready(name, splits, task, base)
+    return RunSetup(name, splits, task, base, remarks)
 
 
 def run(
@@ -146,7 +153,7 @@ def run(
     plugin = find_plugin(plan.strategy_name)
     registry.prepare()
     check_trackers(plan.saving.report_to)
-    on = ready(plan, base=base, splits=splits, watch=watch)
+    on = prepare_run(plan, base=base, splits=splits, watch=watch)
     name, splits, task, base = on.name, on.splits, on.task, on.base
     if replaced := _replaced(registry, name, task.name, overwrite=plan.saving.overwrite):
         watch.note("replaces", replaced)
@@ -206,6 +213,7 @@ def run(
             base_bytes=base.nbytes,
             seconds=trained.seconds,
             learning_rate=trained.learning_rate,
+            remarks=on.remarks,
         )
         watch.result(report.plain())
     return report
@@ -239,7 +247,7 @@ def _replaced(registry: Registry, name: str, task: str, *, overwrite: bool) -> s
     return f"{name}@{entry['current']}, {best}, as the current version"
 
 
-def _encoded(plan: Plan, on: Ready, trained: Trained, watch: Watch) -> Trained:
+def _encoded(plan: Plan, on: RunSetup, trained: Trained, watch: Watch) -> Trained:
     """Return the trained adapter in the plan's encoding, or unchanged if encoding it gains nothing."""
     from ..convert.compress import NothingToGain, compress_and_measure
 
@@ -251,13 +259,14 @@ def _encoded(plan: Plan, on: Ready, trained: Trained, watch: Watch) -> Trained:
     return replace(trained, adapter=adapter)
 
 
-def _saved(plan: Plan, registry: Registry, on: Ready, trained: Trained, checkpoints: Checkpoints) -> tuple[str, int]:
+def _saved(plan: Plan, registry: Registry, on: RunSetup, trained: Trained, checkpoints: Checkpoints) -> tuple[str, int]:
     """Save and register the trained adapter, delete its checkpoints, and return its version and bytes."""
     from ..store.publish import publish
 
     resolved = replace(plan, name=on.name, task_name=on.task.name, task_options=plain(on.task))
     run_file = run_yaml(resolved.values())
-    published = publish(registry, on.name, trained.adapter, run_file=run_file, seconds=round(trained.seconds, 1))
+    beside = {RUN_FILE: run_file, **remarks_file(on.remarks)}
+    published = publish(registry, on.name, trained.adapter, beside=beside, seconds=round(trained.seconds, 1))
     checkpoints.finish()
     return published
 
@@ -280,7 +289,7 @@ def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: 
     return Checkpoints(folder, plan.saving, json.loads(json_bytes(identity)), run_yaml(values), watch)
 
 
-def own_splits(options: DataOptions, seed: int, task: Task, watch: Watch | None = None) -> Splits:
+def load_run_splits(options: DataOptions, seed: int, task: Task, watch: Watch | None = None) -> Splits:
     """Load the rows of a run with the same splits as `run`."""
     splits = data.load(options, watch)
     _cut(splits, options, seed, task)

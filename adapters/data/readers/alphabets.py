@@ -1,4 +1,4 @@
-"""Characters beyond ASCII that languages use, by frequency: what tells encodings of the same bytes apart."""
+"""Characters beyond ASCII that languages use, by frequency, to distinguish encodings of the same bytes."""
 
 from __future__ import annotations
 

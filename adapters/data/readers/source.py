@@ -70,9 +70,9 @@ class Source:
     @cached_property
     def encoding(self) -> Encoding:
         """The encoding of the file: the one of the options, or detected by reading the file once."""
-        found = chosen(self.options.encoding) if self.options.encoding else detected(self.name)
-        self.notes += [found.note] if found.note else []
-        return found
+        encoding = chosen(self.options.encoding) if self.options.encoding else detected(self.name)
+        self.notes += [encoding.note] if encoding.note else []
+        return encoding
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the file with their line ends. Bytes that encode no character become lone surrogates."""

@@ -1,0 +1,48 @@
+"""Remarks on the rows of a run: what is read differently from the file, and what looks like a mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FileError
+from ..io.untrusted import read_file
+from ..settings import REMARKS_FILE
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..data.splits import Splits
+    from ..tasks import Task
+
+
+def remarks_on(task: Task, splits: Splits, tokenizer: Any, sets: Mapping[str, Dataset] | None = None) -> list[str]:
+    """Return the remarks of the readers and of the task, each once, one line each.
+
+    `sets` are the rows by split before a validation split was cut off; by default those of `splits`.
+    """
+    remarks = list(splits.notes)
+    for split, rows in (splits.sets if sets is None else sets).items():
+        remarks += task.remarks(rows, splits.files[split], tokenizer)
+    return list(dict.fromkeys(remarks))
+
+
+def remarks_file(remarks: list[str]) -> dict[str, bytes]:
+    """Return the file that holds remarks beside run.yaml, by its name; none where there are no remarks."""
+    lines = "".join(" ".join(remark.split()) + "\n" for remark in remarks)
+    return {REMARKS_FILE: lines.encode("utf-8", "backslashreplace")} if remarks else {}
+
+
+def stored_remarks(folder: Path) -> list[str]:
+    """Return the remarks of the run that saved a version, from its folder in the store; none where it has no file.
+
+    Raises `FileError` where the file can't be read.
+    """
+    path = folder / REMARKS_FILE
+    if not path.exists():
+        return []
+    try:
+        return bytes(read_file(path)).decode().split("\n")[:-1]
+    except (OSError, ValueError) as error:
+        raise FileError(f"'{path}' can't be read: {error}") from error

@@ -1,0 +1,25 @@
+"""Which tasks each family of models can do: the pairs that transformers has no head for are listed, not skipped."""
+
+from __future__ import annotations
+
+from adapterkit.testing import tiny
+from tests.helpers.rows import ROWS
+
+NOT_CAUSAL = ("text-generation", "text2text-generation")
+DECODER = ("text2text-generation", "fill-mask", "multiple-choice")
+WITHOUT = {
+    "bert": NOT_CAUSAL,
+    "roberta": NOT_CAUSAL,
+    "distilbert": NOT_CAUSAL,
+    "modernbert": NOT_CAUSAL,
+    "deberta-v2": NOT_CAUSAL,
+    "electra": NOT_CAUSAL,
+    "gpt2": DECODER,
+    "llama": DECODER,
+    "qwen2": DECODER,
+    "t5": ("text-generation", "fill-mask", "multiple-choice"),
+    "bart": ("token-classification", "text-generation", "fill-mask", "multiple-choice"),
+}
+"""By family: the tasks without a head in transformers, or that the architecture can't do. Any other pair works."""
+PAIRS = [(family, task) for family in tiny.CONFIGS for task in ROWS if task not in WITHOUT[family]]
+IMPOSSIBLE = [(family, task) for family, tasks in WITHOUT.items() for task in tasks]

@@ -1,0 +1,66 @@
+"""Adapters of every strategy, and answers of a pool compared with those of single adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from adapterkit import Adapter, Base, Registry
+from tests.helpers import random_adapters as made
+from tests.helpers import tolerance
+from tests.helpers.adapters import classes
+
+TINY = tolerance.relative(48, 3 * tolerance.PRODUCTS)  # of the tiny bases, as `of_base` has it
+
+
+STRATEGIES: list[tuple[str, dict[str, Any]]] = [
+    ("lora", {}),
+    ("lora", {"r": 4}),
+    ("head-only", {}),
+    ("full", {}),
+    ("layerwise", {"top": 1}),
+    ("layerwise", {"layers": "0,2"}),
+    ("lora", {}),
+]
+
+
+def near(logits: Any, expected: Any, base: Base, name: str = "") -> None:
+    """Check logits of one computation against those of another, which adds up in another order."""
+    tolerance.assert_near(logits, expected, tolerance.of_base(base), name)
+
+
+def mix(base: Base) -> dict[str, Adapter]:
+    return {
+        f"{name}-{i}": made.adapter(base, classes(2 + i % 3), name, seed=i, **options)
+        for i, (name, options) in enumerate(STRATEGIES)
+    }
+
+
+# ---- tasks of every kind
+
+
+def same(a: Any, b: Any) -> None:
+    """Check that two nests of answers are alike, numbers nearly."""
+    if isinstance(a, Mapping):
+        assert list(a) == list(b)
+        for key in a:
+            same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            same(x, y)
+    elif isinstance(a, float):
+        assert a == pytest.approx(b, rel=1e-4, abs=1e-5)
+    else:
+        assert a == b
+
+
+# ---- adapters that come and go
+
+
+def add(registry: Registry, name: str, adapter: Adapter) -> str:
+    own = adapter.manifest["base"]
+    entry = {"task": adapter.task.name, "strategy": "lora", "bytes": 1, "metrics": {}}
+    return registry.add(name, adapter.files(), {**entry, "base": {k: own[k] for k in ("name", "fingerprint")}})

@@ -1,0 +1,57 @@
+"""Metrics of texts equal sacrebleu's and rouge_score's."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import sacrebleu
+from rouge_score.rouge_scorer import RougeScorer
+
+from adapterkit import metrics
+from adapterkit.metrics import bootstrap
+from tests.helpers.metric_rows import TEXTS, close
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_texts_are_measured_as_by_sacrebleu_and_rouge_score(seed: int) -> None:
+    rng = random.Random(seed)
+    references = rng.choices(TEXTS, k=rng.randint(1, 30))
+    predictions = [rng.choice([text, text[: len(text) // 2], rng.choice(TEXTS)]) for text in references]
+    if seed % 2:
+        references = [" ".join(rng.choices(TEXTS, k=4)) for _ in references]
+        predictions = [" ".join(rng.sample(words := text.split(" "), len(words))) for text in references]
+    found = metrics.text(predictions, references).values
+    assert close(found["sacrebleu"], sacrebleu.corpus_bleu(predictions, [references]).score)
+    assert close(found["chrf"], sacrebleu.corpus_chrf(predictions, [references]).score)
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
+    rows = [scorer.score(reference, text) for text, reference in zip(predictions, references, strict=True)]
+    for name in ("rouge1", "rouge2", "rougeL"):
+        assert close(found[name], 100 * float(np.mean([row[name].fmeasure for row in rows]))), name
+    same = [text.strip() == reference.strip() for text, reference in zip(predictions, references, strict=True)]
+    assert close(found["exact_match"], 100 * sum(same) / len(same))
+
+
+def test_a_corpus_without_a_common_4_gram_is_smoothed_as_by_sacrebleu() -> None:
+    found = metrics.text(["a b c d e"], ["a b c x e"]).values["sacrebleu"]
+    assert close(found, sacrebleu.corpus_bleu(["a b c d e"], [["a b c x e"]]).score)
+    assert found > 0
+
+
+def test_the_resamples_of_texts_are_those_of_sacrebleu_on_rows_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(0)
+    references = [" ".join(rng.choices(TEXTS, k=4)) for _ in range(12)]
+    predictions = [text.replace("a", "e", rng.randint(0, 3)) for text in references]
+    kept: dict[str, np.ndarray] = {}
+    original = bootstrap._interval
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 25)
+    monkeypatch.setattr(
+        bootstrap, "_interval", lambda value, draws: kept.update({str(value): draws}) or original(value, draws)
+    )
+    found = metrics.text(predictions, references).values
+    for i, weights in enumerate(np.concatenate([*bootstrap._resamples(12)])):
+        rows = np.repeat(np.arange(12), weights.astype(int))
+        again = [predictions[row] for row in rows], [[references[row] for row in rows]]
+        assert close(kept[str(found["sacrebleu"])][i], sacrebleu.corpus_bleu(*again).score)
+        assert close(kept[str(found["chrf"])][i], sacrebleu.corpus_chrf(*again).score)
