@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import gc
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -88,16 +89,21 @@ class Base:
         """The number of open pools that answer from these tensors."""
         return self._usage.serving
 
-    def acquire_serving(self) -> None:
-        """Register a pool that answers from these tensors, so that none of them is trained; waits for the lock."""
-        self._usage.acquire_serving(self.name)
+    def acquire_serving(self, pool: object) -> None:
+        """Register a pool that answers from these tensors, so that none of them is trained; waits for the lock.
 
-    def release_serving(self) -> None:
+        The pool counts until `release_serving`, or until nothing refers to it.
+        """
+        self._usage.acquire_serving(self.name, pool)
+
+    def release_serving(self, pool: object) -> None:
         """Unregister a pool."""
-        self._usage.release_serving()
+        self._usage.release_serving(pool)
 
     def check_trainable(self) -> None:
         """Raise `BaseModelError` where an open pool answers from these tensors; none opens while the lock is held."""
+        if self.serving:
+            gc.collect()  # a pool that was dropped without close() may be in a reference cycle
         if self.serving:
             raise BaseModelError(f"an open pool answers from base '{self.name}'; close it, or train on another copy")
 
@@ -173,7 +179,7 @@ class Base:
     @classmethod
     def load(
         cls,
-        name: str,
+        name: str | os.PathLike[str],
         *,
         revision: str | None = None,
         trust_remote_code: bool = False,
@@ -185,6 +191,9 @@ class Base:
         honoured. `quantization` of 4bit (NF4: Dettmers et al. 2023, arXiv:2305.14314) or 8bit converts linear maps by
         bitsandbytes. Raises `BaseModelError` where there is no such base, or its files are incomplete or damaged.
         """
+        if not isinstance(name, str | os.PathLike):
+            raise BaseModelError(f"a base is a name, a folder or a Hub id, got {type(name).__name__} {name!r}")
+        name = os.fspath(name)
         path = find_base(name)
         word_vectors.register()  # so that word vectors saved by save_pretrained load from their folder
         if os.path.isfile(path):

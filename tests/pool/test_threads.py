@@ -14,6 +14,7 @@ import torch
 
 from adapterkit import AdapterkitError, Base, Pool, Registry, predict
 from adapterkit.discovery import strategy_class
+from adapterkit.errors import BaseModelError
 from adapterkit.training.fit import fitted
 from tests.helpers import random_adapters as made
 from tests.helpers import tolerance
@@ -151,3 +152,13 @@ def test_closing_waits_for_what_is_being_answered(tiny_base: Base) -> None:
     asking.join()
     assert tiny_base.serving == 0
     same(found, wanted)
+
+
+def test_a_pool_that_is_dropped_without_close_blocks_no_training(tiny_base: Base) -> None:
+    pool = Pool(tiny_base, {"a": made.adapter(tiny_base, classes())})
+    pool.predict("a fine film")
+    with pytest.raises(BaseModelError, match="an open pool answers from base"):
+        tiny_base.check_trainable()
+    del pool
+    tiny_base.check_trainable()
+    assert tiny_base.serving == 0
