@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,8 +16,10 @@ from adapterkit.cli.common import (
     echo,
     print_json,
     print_table,
+    reading_options,
     registry_option,
 )
+from adapterkit.settings import DataOptions
 from adapterkit.store.registry import Registry
 
 
@@ -25,6 +28,7 @@ from adapterkit.store.registry import Registry
 @click.option("--test-file", "--file", "test_file", metavar="FILE", help="Labelled rows. [default: those of the run]")
 @click.option("--dataset", metavar="NAME", help="demo:NAME, or a folder with train, validation and test files.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Rows to use. [default: test]")
+@reading_options
 @base_options()
 @device_option
 @click.option(
@@ -45,6 +49,7 @@ def command(
     output: Path | None,
     registry: Path | None,
     as_json: bool,
+    **reading: Any,
 ) -> None:
     """Evaluate the adapter NAME or NAME@VERSION on labelled rows, by default on the test rows of its run.
 
@@ -60,6 +65,7 @@ def command(
         test_file=test_file,
         dataset=dataset,
         split=split,
+        reading=DataOptions(**reading),
         base=base_name,
         allow_base_mismatch=allow_base_mismatch,
         device=device,

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -27,12 +27,13 @@ Start = Callable[[], AbstractContextManager[tuple[Source, NumberedRows]]]
 
 @dataclass
 class _Skipped:
-    """The number of skipped rows, and the first of them."""
+    """The number of skipped rows and the first of them, and the notes of the reader."""
 
     count: int = 0
     line: int = 0
     reason: str = ""
     unit: str = "line"
+    notes: list[str] = field(default_factory=list)
 
     def note(self, name: str) -> str:
         rows, first = ("row", "") if self.count == 1 else ("rows", "first ")
@@ -65,8 +66,9 @@ def cached_dataset(
         except FileError as error:
             raise DataError(f"{name} can't be cached in '{folder}': {error}") from error
     left_out = _Skipped(**json.loads(skipped.read_text()))
-    if left_out.count and notes is not None:
-        notes.append(left_out.note(name))
+    if notes is not None:
+        notes += [f"{name}: {note}" for note in left_out.notes]
+        notes += [left_out.note(name)] if left_out.count else []
     return datasets.Dataset.from_file(str(rows))
 
 
@@ -81,7 +83,7 @@ def _write(start: Start, out: BinaryIO, options: DataOptions, watch: Watch) -> _
             out.truncate()
             fit = Fit(source.name, schema, options.skip_bad_rows)
             if _stream(fit, _chunks(source, numbered, bar), out):
-                fit.skipped.unit = source.unit
+                fit.skipped.unit, fit.skipped.notes = source.unit, source.notes
                 return fit.skipped
             schema = fit.schema
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,7 @@ def evaluate_adapter(
     test_file: str | None = None,
     dataset: str | None = None,
     split: str | None = None,
+    reading: DataOptions | None = None,
     base: str | None = None,
     allow_base_mismatch: bool = False,
     device: str | None = None,
@@ -88,15 +89,17 @@ def evaluate_adapter(
 ) -> EvaluationReport:
     """Evaluate NAME or NAME@VERSION on a file, a data set, or else on the rows of its own run.
 
-    `split` defaults to test where there is such a split, else to validation; a `test_file` is the test split. `base`
-    is where to load the base from if it was moved, `device` where to run it, by default the CPU. Raises `DataError`
-    for rows that the task can't read, `PoolError` for a device that isn't there, and `AdapterError` for another base
-    than the adapter's unless `allow_base_mismatch`.
+    `split` defaults to test where there is such a split, else to validation; a `test_file` is the test split, and
+    `reading` is how it is read: separator, encoding, columns of a CoNLL file. `base` is where to load the base from if
+    it was moved, `device` where to run it, by default the CPU. Raises `DataError` for rows that the task can't read,
+    `PoolError` for a device that isn't there, and `AdapterError` for another base than the adapter's unless
+    `allow_base_mismatch`.
     """
     if test_file and dataset:
         raise DataError(f"give --test-file {test_file} or --dataset {dataset}, not both")
     watch, adapter = watch or Watch(), registry.load(name)
-    splits = _splits(registry, name, adapter, test_file, dataset, watch)
+    sources = replace(reading or DataOptions(), test_file=test_file, dataset=dataset)
+    splits = _splits(registry, name, adapter, sources, watch)
     split = "test" if test_file else split or ("test" if "test" in splits else "validation")
     rows = splits[split]
     adapter.task.check_named()
@@ -119,13 +122,9 @@ def evaluate_adapter(
     )
 
 
-def _splits(
-    registry: Registry, name: str, adapter: Adapter, test_file: str | None, dataset: str | None, watch: Watch
-) -> Splits:
-    if test_file:
-        return data.load(DataOptions(test_file=test_file), watch)
-    if dataset:
-        return data.load(DataOptions(dataset=dataset), watch)
+def _splits(registry: Registry, name: str, adapter: Adapter, sources: DataOptions, watch: Watch) -> Splits:
+    if sources.test_file or sources.dataset:
+        return data.load(sources, watch)
     return own_rows(registry, name, adapter.task, watch)
 
 

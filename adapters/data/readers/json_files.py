@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import DataError
 from ..answer_places import locate
-from .source import SURROGATE, UNDECODED, BadRow, NumberedRows, Row, Source, undecoded
+from .source import SURROGATE, BadRow, NumberedRows, Row, Source
 
 _SQUAD = {"paragraphs", "qas"}
 """The keys of SQuAD's articles and paragraphs."""
@@ -17,22 +17,22 @@ _SQUAD = {"paragraphs", "qas"}
 
 def read_jsonl(source: Source) -> NumberedRows:
     """Read an object per line."""
-    return _json_lines(source.lines())
+    return _json_lines(source, source.lines())
 
 
-def _json_lines(lines: Iterable[str]) -> NumberedRows:
+def _json_lines(source: Source, lines: Iterable[str]) -> NumberedRows:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        if undecoded(line):
-            yield number, BadRow(UNDECODED)
+        if error := source.undecoded(line):
+            yield number, BadRow(error)
             continue
         try:
             yield number, _object(json.loads(line))
-        except json.JSONDecodeError as error:
-            yield number, BadRow(f"not JSON: {error.msg} at character {error.pos + 1}")
-        except (ValueError, RecursionError) as error:
-            yield number, BadRow(f"JSON that can't be read: {error}")
+        except json.JSONDecodeError as failure:
+            yield number, BadRow(f"not JSON: {failure.msg} at character {failure.pos + 1}")
+        except (ValueError, RecursionError) as failure:
+            yield number, BadRow(f"JSON that can't be read: {failure}")
 
 
 def _object(value: Any) -> Row | BadRow:
@@ -46,13 +46,13 @@ def read_json(source: Source) -> NumberedRows:
         parsed = json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and text.lstrip().startswith("{"):  # JSON lines in a file named .json
-            yield from _json_lines(io.StringIO(text, newline=""))
+            yield from _json_lines(source, io.StringIO(text, newline=""))
             return
         source.fail(error.lineno, f"not JSON: {error.msg} at column {error.colno}")
     except (ValueError, RecursionError) as error:
         source.fail(1, f"JSON that can't be read: {error}")
     if bad := SURROGATE.search(text):
-        source.fail(text.count("\n", 0, bad.start()) + 1, UNDECODED)
+        source.fail(text.count("\n", 0, bad.start()) + 1, str(source.undecoded(text)))
     source.unit = "row"
     entries = parsed.get("data") if isinstance(parsed, dict) else parsed
     if isinstance(parsed, dict) and _SQUAD & {*parsed}:  # a single article or paragraph
