@@ -44,7 +44,7 @@ class DataOptions:
         "--dataset-name",
     ] = None
     dataset_config_name: Annotated[str | None, "configuration of the dataset on the Hub", "--dataset-config"] = None
-    train_file: Annotated[str | None, "training rows: csv, tsv, jsonl, json, parquet, arrow, conll or txt"] = None
+    train_file: Annotated[str | None, "training rows: csv, tsv, xlsx, jsonl, json, parquet, arrow, conll or txt"] = None
     validation_file: Annotated[
         str | None, "validation rows, by which the best epoch is chosen", "--eval-file", "--dev-file"
     ] = None

@@ -106,7 +106,7 @@ class _Stream(Source):
         while line := self._next():
             yield self._decode(line)
 
-    def sample(self, characters: int = 0) -> list[str]:
+    def sample(self, characters: int) -> list[str]:
         """Return the first line, which `lines` yields again."""
         line = self._next()
         self.lines_read.appendleft(line)

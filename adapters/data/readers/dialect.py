@@ -13,7 +13,8 @@ LONGEST_CELL = 1 << 30
 """The most characters of a cell in a csv file."""
 SEPARATORS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}
 """The separators that are tried, with their names."""
-SAMPLE_ROWS = 2000
+SAMPLE, SAMPLE_ROWS = 1 << 20, 2000
+"""The characters and the rows from which a dialect is inferred."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def _refined(sample: Sequence[str], dialect: Dialect, fit: tuple[bool, float]) -
 def _fit(sample: Sequence[str], dialect: Dialect) -> tuple[bool, float]:
     """Return whether a table has several columns, and the share of rows with as many cells as the header."""
     rows = list(islice(text_rows(sample, dialect), SAMPLE_ROWS))
-    if len(rows) > 2:
+    if sum(map(len, sample)) >= SAMPLE:
         rows.pop()  # the sample may end inside of it
     if not rows or rows[0].error:
         return False, 0.0

@@ -14,6 +14,7 @@ from .conll import read_conll
 from .json_files import read_json, read_jsonl
 from .separated import read_csv, read_tsv
 from .source import BadRow, NumberedRows, ReadOptions, Row, Source
+from .spreadsheet import read_spreadsheet
 from .text_lines import read_txt
 
 READERS: dict[str, Callable[[Source], NumberedRows]] = {
@@ -29,6 +30,9 @@ READERS: dict[str, Callable[[Source], NumberedRows]] = {
     ".iob": read_conll,
     ".bio": read_conll,
     ".txt": read_txt,
+    ".xlsx": read_spreadsheet,
+    ".xls": read_spreadsheet,
+    ".ods": read_spreadsheet,
 }
 """The reader of each format, by the suffix of a file's name."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .dialect import CSV, TSV, Dialect, inferred, text_rows
+from .dialect import CSV, SAMPLE, TSV, Dialect, inferred, text_rows
 from .source import BadRow, NumberedRows, Source
 from .table import Header
 
@@ -18,7 +18,7 @@ def read_tsv(source: Source) -> NumberedRows:
 
 
 def _read(source: Source, usual: Dialect) -> NumberedRows:
-    dialect = inferred(source.sample(), usual, source.options.separator)
+    dialect = inferred(source.sample(SAMPLE), usual, source.options.separator)
     if dialect.separator != (source.options.separator or usual.separator) or dialect.spaced or dialect.escaped:
         source.notes.append(dialect.describe())
     header: Header | None = None

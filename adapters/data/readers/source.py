@@ -79,7 +79,7 @@ class Source:
         yield from self._decoded(self.file)
         self.reached = self.size
 
-    def sample(self, characters: int = 1 << 20) -> list[str]:
+    def sample(self, characters: int) -> list[str]:
         """Return the first lines of the file, which are read again by `lines`."""
         lines: list[str] = []
         with open(self.name, "rb") as file:
