@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..errors import TaskError
+from ..options import plain
 from ..settings import at_least
 from .language_modeling import IGNORED
 
@@ -62,6 +63,8 @@ class Task(ABC):
         {"labels", "label_column_name", "label_weights", "class_weight", "problem_type", "threshold"}
     )
     """The options that don't change how a text is tokenized."""
+    newer_options: ClassVar[frozenset[str]] = frozenset()
+    """The options that a manifest lacks where they have their default, because earlier versions don't have them."""
 
     max_seq_length: Annotated[int, "cut inputs after this many tokens", "--max-length"] = 128
 
@@ -92,6 +95,13 @@ class Task(ABC):
     def tokenize_key(self) -> tuple[Any, ...]:
         """A key that is equal for tasks whose `rows` and `prompts` are the same functions."""
         return type(self), *(getattr(self, f.name) for f in fields(self) if f.name not in self.label_options)
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the options as JSON values for a manifest."""
+        defaults = {f.name: f.default for f in fields(self) if f.name in self.newer_options}
+        return {
+            name: v for name, v in plain(self).items() if name not in defaults or getattr(self, name) != defaults[name]
+        }
 
     # ---- columns and rows
 
