@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..settings import DataOptions
 from .column_types import LINE, Fit, Mixed, of_one_type
 from .readers import BadRow, NumberedRows, Row, Source, table_rows
-from .splits import Splits, limited
+from .splits import Splits
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -56,9 +56,10 @@ def memory_splits(rows: Mapping[str, Any], options: DataOptions) -> Splits:
     splits = Splits("train")
     for split, values in rows.items():
         if values is not None:
-            data = _dataset(values, MEMORY + split, options, splits.notes, splits.mixed.setdefault(split, {}))
+            mixed: dict[str, Mixed] = {}
+            data = _dataset(values, MEMORY + split, options, splits.notes, mixed)
             splits.files[split], splits.fingerprints[split] = MEMORY + split, data._fingerprint
-            splits.sets[split] = limited(data, options, split)
+            splits.add(split, data, mixed, options)
     return splits
 
 

@@ -52,14 +52,21 @@ class Splits:
     fingerprints: dict[str, str] = field(default_factory=dict)
     mixed: dict[str, dict[str, Mixed]] = field(default_factory=dict)  # by split, columns of several types, as text
 
-    def check_types(self, columns: Iterable[str], *, skip_bad_rows: bool) -> None:
+    def add(self, split: str, rows: Dataset, mixed: dict[str, Mixed], options: DataOptions) -> None:
+        """Add the rows of a split, at most as many as the options allow; see `check_types` for mixed columns."""
+        self.sets[split] = rows if mixed else limited(rows, options, split)
+        self.mixed[split] = mixed
+
+    def check_types(self, columns: Iterable[str], options: DataOptions) -> None:
         """Check that the columns a task reads have values of one type each; other columns are noted.
 
-        Raises `DataError` for the first row with another value, or leaves such rows out.
+        Raises `DataError` for the first row with another value, or leaves such rows out where the options say so.
         """
         for split, mixed in self.mixed.items():
-            file, rows = self.files[split], self.sets[split]
-            self.sets[split] = of_one_type(rows, mixed, columns, file, self.notes, skip=skip_bad_rows)
+            if mixed:
+                file, rows = self.files[split], self.sets[split]
+                rows = of_one_type(rows, mixed, columns, file, self.notes, skip=options.skip_bad_rows)
+                self.sets[split] = limited(rows, options, split)
         self.mixed = {}
 
     def __getitem__(self, split: str) -> Dataset:
@@ -106,8 +113,8 @@ def load(options: DataOptions, watch: Watch | None = None) -> Splits:
     name, files = _local(dataset) if dataset else (_name_of(files), files)
     splits = Splits(name, files=files)
     for split, path in files.items():
-        rows = _read(path, options, watch, splits.notes, splits.mixed.setdefault(split, {}))
-        splits.sets[split] = limited(rows, options, split)
+        mixed: dict[str, Mixed] = {}
+        splits.add(split, _read(path, options, watch, splits.notes, mixed), mixed, options)
     return splits
 
 

@@ -97,7 +97,7 @@ def _rows(
     for split, (path, options) in files.items():
         if path is not None:
             splits = data.load(options, watch)
-            splits.check_types(task.columns_read, skip_bad_rows=options.skip_bad_rows)
+            splits.check_types(task.columns_read, options)
             sets[split] = splits[split]
             task.check(sets[split], path)
     return sets

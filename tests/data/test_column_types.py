@@ -75,11 +75,11 @@ def test_a_column_that_the_task_reads_has_values_of_one_type(column: str, tmp_pa
     message = f"a.jsonl:3: {column} is a number, 3; text was expected, as in the rows before"
     splits = load(DataOptions(train_file=path))
     with pytest.raises(DataError, match=message):
-        splits.check_types(READ, skip_bad_rows=False)
+        splits.check_types(READ, DataOptions())
     with pytest.raises(DataError, match=message):
         read(path, columns=READ)
     skipped = load(DataOptions(train_file=path, skip_bad_rows=True))
-    skipped.check_types(READ, skip_bad_rows=True)
+    skipped.check_types(READ, DataOptions(skip_bad_rows=True))
     assert skipped["train"][LINE][:] == [1, 2, 4]
     assert skipped.notes[0].startswith(f"2 bad rows skipped in {path}, first at line 3: {column} is a number")
 
@@ -92,7 +92,7 @@ def test_bad_rows_alone_are_an_error_where_the_task_reads_them(tmp_path: Path) -
     splits = Splits("b", {"train": read(str(path), columns=[]).select([1])}, {"train": "b"})
     splits.mixed = load(DataOptions(train_file=str(path))).mixed
     with pytest.raises(DataError, match=r"no row of b can be used: 1 bad row skipped in b"):
-        splits.check_types(READ, skip_bad_rows=True)
+        splits.check_types(READ, DataOptions(skip_bad_rows=True))
 
 
 FRAME = {"text": ["a", "b", "c"], "label": ["x", "y", "x"], "id": [1, "two", None]}
@@ -101,13 +101,13 @@ FRAME = {"text": ["a", "b", "c"], "label": ["x", "y", "x"], "id": [1, "two", Non
 @pytest.mark.parametrize("rows", [pandas.DataFrame(FRAME), pandas.DataFrame(FRAME).to_dict("records")])
 def test_rows_in_memory_are_treated_alike(rows: Any) -> None:
     splits = memory_splits({"train": rows}, DataOptions())
-    splits.check_types(READ, skip_bad_rows=False)
+    splits.check_types(READ, DataOptions())
     assert splits["train"]["id"][:] == ["1", "two", None]
     assert "column 'id'" in splits.notes[0]
     assert "first at row 2" in splits.notes[0]
     again = memory_splits({"train": rows}, DataOptions())
     with pytest.raises(DataError, match=r"memory:train:2: id is text"):
-        again.check_types(["id"], skip_bad_rows=False)
+        again.check_types(["id"], DataOptions())
 
 
 def test_a_run_and_an_evaluation_read_all_rows(tiny_base: Base, registry: Registry, tmp_path: Path) -> None:
