@@ -30,7 +30,7 @@ def test_a_text_is_the_mean_the_maximum_or_the_first_of_its_tokens() -> None:
     assert pooled(hidden, mask, "mean").tolist() == [[2, -3], [7, 8], [0, 0]]
     assert pooled(hidden, mask, "max").tolist() == [[3, -2], [9, 10], [0, 0]]
     assert pooled(hidden, mask, "cls").tolist() == [[1, -2], [5, 6], [0, 0]]
-    with pytest.raises(PoolError, match="'median'.* there are: cls, max, mean"):
+    with pytest.raises(PoolError, match=r"'median'.* there are: cls, max, mean"):
         pooled(hidden, mask, "median")
 
 
