@@ -58,6 +58,9 @@ class Task(ABC):
     usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """The usual columns by option, such as {"text_column_name": ("text", "text_pair")}."""
 
+    also_reads: ClassVar[tuple[str, ...]] = ()
+    """Columns that the task reads where rows have them, and that no option names."""
+
     label_options: ClassVar[frozenset[str]] = frozenset(
         {"labels", "label_column_name", "label_weights", "class_weight", "problem_type", "threshold"}
     )
@@ -77,6 +80,16 @@ class Task(ABC):
         for f in fields(self):
             value = getattr(self, f.name)
             if f.name.endswith("column_name") and f.name not in self.label_options and f.name not in _ANSWERS and value:
+                names += [value] if isinstance(value, str) else value
+        return names
+
+    @property
+    def columns_read(self) -> list[str]:
+        """The columns that training and evaluation read: inputs, labels and answers."""
+        names = list(self.also_reads)
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name.endswith("column_name") and value:
                 names += [value] if isinstance(value, str) else value
         return names
 

@@ -35,6 +35,7 @@ class TokenClassification(Task):
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     probe_unit: ClassVar[Literal["text", "token"] | None] = "token"
     peft_task_type: ClassVar[str | None] = "TOKEN_CLS"
+    also_reads: ClassVar[tuple[str, ...]] = ("text",)
     usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "text_column_name": ("tokens",),
         "label_column_name": ("ner_tags",),

@@ -96,6 +96,8 @@ def _rows(
         sets |= recorded.sets
     for split, (path, options) in files.items():
         if path is not None:
-            sets[split] = data.load(options, watch)[split]
+            splits = data.load(options, watch)
+            splits.check_types(task.columns_read, options)
+            sets[split] = splits[split]
             task.check(sets[split], path)
     return sets
