@@ -96,7 +96,7 @@ def _rows(
         sets |= recorded.sets
     for split, (path, options) in files.items():
         if path is not None:
-            splits = data.load(options, watch)
+            splits = data.load(options, watch, task.name)
             splits.check_types(task.columns_read, options)
             sets[split] = splits[split]
             task.check(sets[split], path)

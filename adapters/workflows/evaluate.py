@@ -127,7 +127,7 @@ def evaluate_adapter(
 
 def _splits(registry: Registry, name: str, adapter: Adapter, sources: DataOptions, watch: Watch) -> Splits:
     if sources.test_file or sources.dataset:
-        splits = data.load(sources, watch)
+        splits = data.load(sources, watch, adapter.task.name)
         splits.check_types(adapter.task.columns_read, sources)
         return splits
     return own_rows(registry, name, adapter.task, watch)
