@@ -25,6 +25,7 @@ from adapterkit.store.registry import Registry
 @click.option("--test-file", "--file", "test_file", metavar="FILE", help="Labelled rows. [default: those of the run]")
 @click.option("--dataset", metavar="NAME", help="demo:NAME, or a folder with train, validation and test files.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Rows to use. [default: test]")
+@click.option("--skip-bad-rows", is_flag=True, help="Skip rows that can't be read or used, and report how many.")
 @base_options()
 @device_option
 @click.option(
@@ -39,6 +40,7 @@ def command(
     test_file: str | None,
     dataset: str | None,
     split: str | None,
+    skip_bad_rows: bool,
     base_name: str | None,
     allow_base_mismatch: bool,
     device: str | None,
@@ -60,6 +62,7 @@ def command(
         test_file=test_file,
         dataset=dataset,
         split=split,
+        skip_bad_rows=skip_bad_rows,
         base=base_name,
         allow_base_mismatch=allow_base_mismatch,
         device=device,

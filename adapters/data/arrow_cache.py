@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -16,6 +15,7 @@ from ..io.atomic import check_writable, new_file, write_file
 from ..settings import DataOptions
 from ..watch import Watch
 from .readers import VERSION, BadRow, NumberedRows, Row, Source
+from .skipped import Skipped
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,20 +23,6 @@ if TYPE_CHECKING:
 LINE = "__line__"
 """The column with a row's line in its file or, in a file without lines, its number from 1."""
 Start = Callable[[], AbstractContextManager[tuple[Source, NumberedRows]]]
-
-
-@dataclass
-class _Skipped:
-    """The number of skipped rows, and the first of them."""
-
-    count: int = 0
-    line: int = 0
-    reason: str = ""
-    unit: str = "line"
-
-    def note(self, name: str) -> str:
-        rows, first = ("row", "") if self.count == 1 else ("rows", "first ")
-        return f"{self.count:,} bad {rows} skipped in {name}, {first}at {self.unit} {self.line}: {self.reason}"
 
 
 def cached_dataset(
@@ -64,13 +50,13 @@ def cached_dataset(
                 write_file(skipped, json.dumps(vars(left_out)).encode())
         except FileError as error:
             raise DataError(f"{name} can't be cached in '{folder}': {error}") from error
-    left_out = _Skipped(**json.loads(skipped.read_text()))
+    left_out = Skipped(**json.loads(skipped.read_text()))
     if left_out.count and notes is not None:
         notes.append(left_out.note(name))
     return datasets.Dataset.from_file(str(rows))
 
 
-def _write(start: Start, out: BinaryIO, options: DataOptions, watch: Watch) -> _Skipped:
+def _write(start: Start, out: BinaryIO, options: DataOptions, watch: Watch) -> Skipped:
     """Write rows to an Arrow file. They are read once, or twice where later rows widen the type of a column."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
@@ -148,12 +134,12 @@ class Fit:
 
     def __init__(self, name: str, schema: Any, skip: bool) -> None:
         self.name, self.schema, self.skip = name, schema, skip
-        self.skipped = _Skipped()
+        self.skipped = Skipped()
 
     def batch(self, chunk: list[tuple[int, Row | BadRow]]) -> Any:
         """Return the rows of a chunk as a record batch, or None where all are bad; `schema` is widened by them."""
         bad = [(line, row.reason) for line, row in chunk if isinstance(row, BadRow)]
-        good = [(line, {**row, LINE: line}) for line, row in chunk if not isinstance(row, BadRow)]
+        good = [(line, {**_with_nulls(row), LINE: line}) for line, row in chunk if not isinstance(row, BadRow)]
         batch = None
         while good and batch is None:
             try:
@@ -178,16 +164,23 @@ class Fit:
         return good, bad
 
     def _skip(self, bad: list[tuple[int, str]]) -> None:
-        line, reason = min(bad)
+        bad.sort()
         if not self.skip:
+            line, reason = bad[0]
             raise DataError(f"{self.name}:{line}: {reason}")
-        if not self.skipped.count:
-            self.skipped.line, self.skipped.reason = line, reason
-        self.skipped.count += len(bad)
+        for line, reason in bad:
+            self.skipped.add(line, reason)
 
 
 UNFIT = (ValueError, TypeError, OverflowError, NotImplementedError)
 """What pyarrow raises for a value that is not of a column's type; its own errors are subclasses of these."""
+
+
+def _with_nulls(row: Row) -> Row:
+    """Return a row with null for NaN, which pandas writes where a value is missing."""
+    if any(isinstance(value, float) and value != value for value in row.values()):
+        return {name: None if isinstance(value, float) and value != value else value for name, value in row.items()}
+    return row
 
 
 def _record(rows: list[Row], schema: Any) -> Any:

@@ -12,7 +12,7 @@ from ..errors import DataError
 from ..settings import DataOptions
 from .arrow_cache import LINE, Fit
 from .readers import BadRow, NumberedRows, Row, Source, table_rows
-from .splits import Splits, limited
+from .splits import Splits
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -57,7 +57,7 @@ def memory_splits(rows: Mapping[str, Any], options: DataOptions) -> Splits:
         if values is not None:
             data = memory_dataset(values, split, options, splits.notes)
             splits.files[split], splits.fingerprints[split] = MEMORY + split, data._fingerprint
-            splits.sets[split] = limited(data, options, split)
+            splits.add(split, data, options)
     return splits
 
 

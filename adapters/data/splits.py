@@ -42,6 +42,7 @@ class Splits:
     """The data sets of a run, each with its file, and notes about how they were split.
 
     The file of a split from the Hub is "hub:owner/name", and `fingerprints` holds its fingerprint in datasets.
+    `unsampled` holds the rows of a split from which the requested number was drawn.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Splits:
     files: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     fingerprints: dict[str, str] = field(default_factory=dict)
+    unsampled: dict[str, Dataset] = field(default_factory=dict)
 
     def __getitem__(self, split: str) -> Dataset:
         if split not in self.sets:
@@ -58,9 +60,22 @@ class Splits:
     def __contains__(self, split: str) -> bool:
         return split in self.sets
 
+    def add(self, split: str, rows: Dataset, options: DataOptions) -> None:
+        """Set the rows of a split, at most as many as the options allow."""
+        self.sets[split] = limited(rows, options, split)
+        if self.sets[split] is not rows:
+            self.unsampled[split] = rows
+
     def copy(self) -> Splits:
         """Return the same data sets in mappings of their own."""
-        return Splits(self.name, dict(self.sets), dict(self.files), list(self.notes), dict(self.fingerprints))
+        return Splits(
+            self.name,
+            dict(self.sets),
+            dict(self.files),
+            list(self.notes),
+            dict(self.fingerprints),
+            dict(self.unsampled),
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return the description of the data for a manifest: file names, numbers of rows, and a digest of each file."""
@@ -92,7 +107,7 @@ def load(options: DataOptions, watch: Watch | None = None) -> Splits:
     name, files = _local(dataset) if dataset else (_name_of(files), files)
     splits = Splits(name, files=files)
     for split, path in files.items():
-        splits.sets[split] = limited(read(path, options, watch, splits.notes), options, split)
+        splits.add(split, read(path, options, watch, splits.notes), options)
     return splits
 
 
@@ -214,8 +229,7 @@ def _load_hub(name: str, options: DataOptions, watch: Watch) -> Splits:
         elif split != "train" and _unlabelled(loaded[names[0]]):
             splits.notes.append(f"{source}: the labels of {names[0]} aren't public, so it is ignored")
         else:
-            rows = _cached_table(source, loaded[names[0]], options, watch, splits.notes)
-            splits.sets[split] = limited(rows, options, split)
+            splits.add(split, _cached_table(source, loaded[names[0]], options, watch, splits.notes), options)
             splits.files[split], splits.fingerprints[split] = source, loaded[names[0]]._fingerprint
     return splits
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..errors import TaskError
+from ..options import plain
 from ..settings import at_least
+from .faults import faults_by_check
 from .language_modeling import IGNORED
 
 if TYPE_CHECKING:
@@ -56,9 +58,12 @@ class Task(ABC):
     """The usual columns by option, such as {"text_column_name": ("text", "text_pair")}."""
 
     label_options: ClassVar[frozenset[str]] = frozenset(
-        {"labels", "label_column_name", "label_weights", "class_weight", "problem_type", "threshold"}
+        {"labels", "label_column_name", "label_weights", "class_weight", "problem_type", "threshold", "label_separator"}
     )
     """The options that don't change how a text is tokenized."""
+
+    newer_options: ClassVar[frozenset[str]] = frozenset()
+    """The options that earlier versions don't have: a manifest holds them only where they are set."""
 
     max_seq_length: Annotated[int, "cut inputs after this many tokens", "--max-length"] = 128
 
@@ -79,6 +84,11 @@ class Task(ABC):
     def tokenize_key(self) -> tuple[Any, ...]:
         """A key that is equal for tasks whose `rows` and `prompts` are the same functions."""
         return type(self), *(getattr(self, f.name) for f in fields(self) if f.name not in self.label_options)
+
+    def manifest_options(self) -> dict[str, Any]:
+        """Return the options as JSON values, as a manifest holds them."""
+        defaults = {f.name: f.default for f in fields(self)}
+        return {n: v for n, v in plain(self).items() if n not in self.newer_options or v != defaults[n]}
 
     # ---- columns and rows
 
@@ -119,6 +129,23 @@ class Task(ABC):
     @abstractmethod
     def check(self, data: Dataset, file: str) -> None:
         """Raise `DataError`, with file and line, for the first row that the task can't use."""
+
+    def faults(self, data: Dataset, file: str) -> Iterator[tuple[int, str]]:
+        """Yield the number in `data` of each row that `check` refuses, and the reason."""
+        return faults_by_check(self, data, file)
+
+    def labels_by_row(self, data: Dataset) -> Iterator[Sequence[str]]:
+        """Yield the labels of each row; nothing where the task has no labels."""
+        return iter(())
+
+    def read_columns(self, names: Sequence[str]) -> set[str]:
+        """Return which of the columns `names` the task reads, labels included."""
+        chosen = [getattr(self, f.name) for f in fields(self) if f.name.endswith("column_name")]
+        return {name for value in chosen if value for name in ([value] if isinstance(value, str) else value)}
+
+    def label_remarks(self, train: Dataset, file: str) -> list[str]:
+        """Return what looks like a mistake in the labels of the training rows, a line each."""
+        return []
 
     def remarks(self, data: Dataset, file: str, tokenizer: Any) -> list[str]:
         """Return what the task reads differently from the file, counted, and what looks like a mistake, a line each.

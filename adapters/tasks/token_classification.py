@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -91,6 +91,9 @@ class TokenClassification(Task):
                 raise DataError(f"{file}:{line}: {len(words or [])} words, but {len(tags or [])} tags")
         if self.labels:
             check_labels(data, file, stream(data[self._tags]), self.labels)
+
+    def labels_by_row(self, data: Dataset) -> Iterator[Sequence[str]]:
+        return ([str(tag) for tag in tags] for tags in stream(data[self._tags]))
 
     def config(self) -> dict[str, Any]:
         return {

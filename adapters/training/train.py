@@ -17,7 +17,6 @@ from ..errors import StrategyError, TrainingError
 from ..evaluation.outputs import largest_difference, outputs
 from ..features.tokenize import tokenized
 from ..metrics import Metrics
-from ..options import plain
 from ..runtime import processes
 from ..runtime.precision import Precision, precision
 from ..settings import TrainingOptions
@@ -110,7 +109,7 @@ def adapter_of(run: Prepared, target: TaskModel, task: Task, about: Mapping[str,
         target.model,
         {module: patch for module, patch in changed.items() if patch.tensors()},
         {name: p.detach() for name, p in target.head.items()},
-        {"task": {"name": task.name, "options": plain(task)}, **target.manifest, **(about or {})},
+        {"task": {"name": task.name, "options": task.manifest_options()}, **target.manifest, **(about or {})},
     )
 
 

@@ -15,6 +15,7 @@ from ..watch import Watch
 from .recorded_rows import own_rows
 from .registered import load_base, on_base
 from .remarks import remarks_on
+from .usable_rows import select_usable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -81,6 +82,7 @@ def evaluate_adapter(
     test_file: str | None = None,
     dataset: str | None = None,
     split: str | None = None,
+    skip_bad_rows: bool = False,
     base: str | None = None,
     allow_base_mismatch: bool = False,
     device: str | None = None,
@@ -96,11 +98,9 @@ def evaluate_adapter(
     if test_file and dataset:
         raise DataError(f"give --test-file {test_file} or --dataset {dataset}, not both")
     watch, adapter = watch or Watch(), registry.load(name)
-    splits = _splits(registry, name, adapter, test_file, dataset, watch)
+    splits = _splits(registry, name, adapter, test_file, dataset, skip_bad_rows, watch)
     split = "test" if test_file else split or ("test" if "test" in splits else "validation")
     rows = splits[split]
-    adapter.task.check_named()
-    adapter.task.check(rows, splits.files[split])
 
     from ..evaluation.evaluate import evaluate
     from ..pool.routed_base import device_of
@@ -120,12 +120,20 @@ def evaluate_adapter(
 
 
 def _splits(
-    registry: Registry, name: str, adapter: Adapter, test_file: str | None, dataset: str | None, watch: Watch
+    registry: Registry,
+    name: str,
+    adapter: Adapter,
+    test_file: str | None,
+    dataset: str | None,
+    skip_bad_rows: bool,
+    watch: Watch,
 ) -> Splits:
-    if test_file:
-        return data.load(DataOptions(test_file=test_file), watch)
-    if dataset:
-        return data.load(DataOptions(dataset=dataset), watch)
+    adapter.task.check_named()
+    if test_file or dataset:
+        options = DataOptions(test_file=test_file, dataset=dataset, skip_bad_rows=skip_bad_rows)
+        splits = data.load(options, watch)
+        select_usable(splits, adapter.task, options)
+        return splits
     return own_rows(registry, name, adapter.task, watch)
 
 

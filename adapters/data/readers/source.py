@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NoReturn
 from ...errors import DataError
 
 Row = dict[str, Any]
-VERSION = 1
+VERSION = 2
 """The version of the rows that readers return. Rows are cached by it: raise it with every change of them."""
 
 
