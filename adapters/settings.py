@@ -14,6 +14,7 @@ REMARKS_FILE = "remarks.txt"
 """The file that holds the remarks on a run's rows, one a line, beside run.yaml."""
 AS_IS = "as-is"
 """The encoding of adapters that are saved without one."""
+_SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " ", "\\t": "\t"}
 _ENCODING = re.compile("exact|bf16|1bit|rank:[1-9][0-9]{0,3}")
 
 
@@ -43,7 +44,7 @@ class DataOptions:
         "--dataset-name",
     ] = None
     dataset_config_name: Annotated[str | None, "configuration of the dataset on the Hub", "--dataset-config"] = None
-    train_file: Annotated[str | None, "training rows: csv, tsv, jsonl, json, parquet, arrow, conll or txt"] = None
+    train_file: Annotated[str | None, "training rows: csv, tsv, xlsx, jsonl, json, parquet, arrow, conll or txt"] = None
     validation_file: Annotated[
         str | None, "validation rows, by which the best epoch is chosen", "--eval-file", "--dev-file"
     ] = None
@@ -57,8 +58,19 @@ class DataOptions:
     tag_column: Annotated[
         int | None, "index of the tag column in a CoNLL file, from 0; negative from the end (default: the last)"
     ] = None
+    word_column: Annotated[
+        int | None, "index of the word column in a CoNLL file, from 0; negative from the end (default: inferred)"
+    ] = None
+    separator: Annotated[
+        str | None, "separator of the cells of a table: comma, semicolon, tab, pipe or a character (default: inferred)"
+    ] = None
+    encoding: Annotated[
+        str | None, "encoding of text files, such as utf-8, cp1251 or gb18030 (default: UTF-8, else detected)"
+    ] = None
 
     def __post_init__(self) -> None:
+        if self.separator is not None:
+            object.__setattr__(self, "separator", check_separator(self.separator))
         if not 1 <= self.validation_split_percentage <= 50:
             raise OptionError(
                 f"validation_split_percentage must be between 1 and 50, got {self.validation_split_percentage}"
@@ -161,6 +173,14 @@ def at_least(instance: object, least: int, *names: str) -> None:
         value = getattr(instance, name)
         if value is not None and not value >= least:  # also true for NaN
             raise OptionError(f"{name} must be >= {least}, got {value}")
+
+
+def check_separator(separator: str) -> str:
+    """Return the character that separates cells, by itself or by its name; raises `OptionError` for any other text."""
+    character = _SEPARATORS.get(separator.lower(), separator)
+    if len(character) != 1 or character in '"\r\n\\':
+        raise OptionError(f"separator must be {', '.join(_SEPARATORS)} or a single character, got {separator!r}")
+    return character
 
 
 def check_encoding(name: str) -> str:

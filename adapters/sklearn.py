@@ -112,7 +112,16 @@ class AdapterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     # ---- fitting
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Train an adapter on texts and their classes."""
+        """Train an adapter on texts and their classes; an error leaves the estimator as it was."""
+        fitted = dict(self.__dict__)
+        try:
+            return self._fit(X, y)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(fitted)
+            raise
+
+    def _fit(self, X: Any, y: Any) -> Self:
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         columns = self._texts(X, reset=True)

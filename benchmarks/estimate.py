@@ -73,7 +73,7 @@ class Counts:
     hidden: int
     inner: int
 
-    def held(self, each: int) -> float:
+    def locked(self, each: int) -> float:
         """Bytes for the whole run, the base in `each` bytes a parameter."""
         return self.parameters * each + 16 * self.learning
 

@@ -29,7 +29,7 @@ from adapterkit.training.stages import Prepared, Training
 from adapterkit.training.steps import stepping
 from adapterkit.training.train import build_model
 from adapterkit.watch import Watch
-from adapterkit.workflows.run import ready
+from adapterkit.workflows.run import prepare_run
 
 STRATEGIES = ("head-only", "layerwise", "lora", "full")
 TOKENS = 128
@@ -80,9 +80,9 @@ def measured(name: str, batch: int, rounds: int) -> dict[str, Any]:
         file.flush()
         values = {"strategy": name, "train_file": file.name, "validation_file": file.name, "max_seq_length": TOKENS}
         plan = Plan.resolve({**values, "cache_trunk": "off", "per_device_train_batch_size": batch, "head": "model"})
-        on = ready(plan, base=Base.load("minilm"))
+        on = prepare_run(plan, base=Base.load("minilm"))
     mixed = precision("auto")
-    with on.base.held(), fitted(on.base, plan.strategy) as fit:
+    with on.base.locked(), fitted(on.base, plan.strategy) as fit:
         run = Prepared(on.base, on.task, plan.strategy, fit, on.splits.sets, plan.training, Watch())
         target = build_model(run)
         accelerator = accelerator_for(plan.training, mixed)

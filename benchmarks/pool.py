@@ -44,7 +44,7 @@ def exactness(base: Base, folder: Path) -> dict[str, float]:
     adapters = {
         s: trained(base, folder / s, s, **options.get(s, {})) for s in ("lora", "head-only", "full", "layerwise")
     }
-    return {**differences(base, adapters), "base tensors changed": float(len(base.altered()))}
+    return {**differences(base, adapters), "base tensors changed": float(len(base.changed_tensors()))}
 
 
 def differences(base: Base, adapters: dict[str, Adapter]) -> dict[str, float]:

@@ -22,7 +22,7 @@ import torch
 
 from adapterkit import Adapter, Base, Plan, Registry, run
 from adapterkit.convert.compress import compress_and_measure
-from adapterkit.workflows.run import own_splits
+from adapterkit.workflows.run import load_run_splits
 
 TRAINED: dict[str, dict[str, Any]] = {
     "head-only, transformers' head": {"strategy": "head-only", "head": "model"},
@@ -58,7 +58,7 @@ def measure(args: argparse.Namespace, seed: int, base: Base, figures: dict[str, 
         figures[name] = {"bytes": report.adapter_bytes, "after": test["accuracy"], "n": test["n"]}
         print(f"# seed {seed}, {name}: {figures[name]}", flush=True)
         yield
-    rows = own_splits(plan.data, plan.training.seed, report.adapter.task).sets if missing else {}
+    rows = load_run_splits(plan.data, plan.training.seed, report.adapter.task).sets if missing else {}
     splits = {split: rows[split] for split in ("train", "test") if rows}
     for encoding in missing:
         began = time.process_time()

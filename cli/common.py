@@ -16,7 +16,8 @@ from click.shell_completion import CompletionItem
 from adapterkit.display import best_metric, metric_table
 from adapterkit.display import size as size
 from adapterkit.errors import AdapterkitError, printable
-from adapterkit.options import Option
+from adapterkit.options import Option, options
+from adapterkit.settings import DataOptions
 from adapterkit.store.registry import Registry
 from adapterkit.workflows.progress import TerminalWatch as TerminalWatch
 
@@ -130,6 +131,15 @@ def device_option(command: Any) -> Any:
     return click.option("--device", metavar="NAME", help="Where to run: cpu, cuda, cuda:1, mps. [default: cpu]")(
         command
     )
+
+
+def reading_options(command: Any) -> Any:
+    """Add the flags that decide how a file of rows is read, as keywords of `DataOptions`."""
+    available = options(DataOptions)
+    for name in ("tag_column", "word_column", "encoding", "separator"):
+        option = available[name]
+        command = click.option(option.flag, name, type=OptionType(option), help=_sentence(option.help))(command)
+    return command
 
 
 def common_options(command: Any) -> Any:

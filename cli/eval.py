@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,8 +16,10 @@ from adapterkit.cli.common import (
     echo,
     print_json,
     print_table,
+    reading_options,
     registry_option,
 )
+from adapterkit.settings import DataOptions
 from adapterkit.store.registry import Registry
 
 
@@ -26,6 +29,7 @@ from adapterkit.store.registry import Registry
 @click.option("--dataset", metavar="NAME", help="demo:NAME, or a folder with train, validation and test files.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Rows to use. [default: test]")
 @click.option("--skip-bad-rows", is_flag=True, help="Skip rows that can't be read or used, and report how many.")
+@reading_options
 @base_options()
 @device_option
 @click.option(
@@ -40,13 +44,13 @@ def command(
     test_file: str | None,
     dataset: str | None,
     split: str | None,
-    skip_bad_rows: bool,
     base_name: str | None,
     allow_base_mismatch: bool,
     device: str | None,
     output: Path | None,
     registry: Path | None,
     as_json: bool,
+    **reading: Any,
 ) -> None:
     """Evaluate the adapter NAME or NAME@VERSION on labelled rows, by default on the test rows of its run.
 
@@ -62,7 +66,7 @@ def command(
         test_file=test_file,
         dataset=dataset,
         split=split,
-        skip_bad_rows=skip_bad_rows,
+        reading=DataOptions(**reading),
         base=base_name,
         allow_base_mismatch=allow_base_mismatch,
         device=device,

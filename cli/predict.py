@@ -18,12 +18,14 @@ from adapterkit.cli.common import (
     common_options,
     device_option,
     echo,
+    reading_options,
     registry_option,
 )
 from adapterkit.cli.writing import WRITERS, new_file, print_tables, records
-from adapterkit.data.readers import READERS
+from adapterkit.data.readers import READERS, ReadOptions
 from adapterkit.data.streams import STREAMED, InputRows, from_file, from_stream, from_texts
 from adapterkit.errors import DataError, OptionError
+from adapterkit.settings import DataOptions
 from adapterkit.store.registry import Registry
 from adapterkit.watch import Watch
 from adapterkit.workflows.answer import Answering
@@ -65,6 +67,7 @@ class Bytes(click.ParamType[int]):
     "--input-format", type=click.Choice(STREAMED), help="Format of the standard input. [default: jsonl or txt]"
 )
 @click.option("--text-column-name", "--text-column", "text_columns", metavar="A,B", help="Columns to read.")
+@reading_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -82,6 +85,7 @@ class Bytes(click.ParamType[int]):
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     words: tuple[str, ...],
     path: str | None,
     input_format: str | None,
@@ -95,6 +99,7 @@ def command(
     max_bytes: int | None,
     registry: Path | None,
     as_json: bool,
+    **reading: Any,
 ) -> None:
     """Predict for texts or for the rows of a file, with the adapter NAME, NAME@VERSION or NAME@TAG, or with several.
 
@@ -118,11 +123,13 @@ def command(
     form = _output_format(out, form, as_json)
     names, texts = _names_and_texts(words, opened)
     path, texts = _file_among(texts, path)
-    rows = _input_rows((*texts, *ctx.meta["texts"]), path, input_format)
+    rows = _input_rows((*texts, *ctx.meta["texts"]), path, input_format, ReadOptions.of(DataOptions(**reading)))
     form = form or ("table" if not rows.name or sys.stdout.isatty() else "jsonl")
     columns = tuple(text_columns.split(",")) if text_columns else ()
     with nullcontext() if out is None else new_file(out) as file:
         answering = Answering(rows, opened, names, text_columns=columns)
+        for note in rows.notes:
+            watch.note("remark", note)
         chunks = answering.chunks(
             base=base_name,
             batch_size=batch_size,
@@ -195,7 +202,7 @@ def _are_adapters(word: str, entries: dict[str, Any]) -> bool:
     return like and any(name.partition("@")[0] in entries for name in names)
 
 
-def _input_rows(texts: tuple[str, ...], path: str | None, kind: str | None) -> InputRows:
+def _input_rows(texts: tuple[str, ...], path: str | None, kind: str | None, options: ReadOptions) -> InputRows:
     if texts and path:
         raise DataError(f"'{texts[0]}' is not a registered adapter, and a text can't be combined with --file {path}")
     if kind and (texts or path not in (None, "-")):
@@ -203,12 +210,12 @@ def _input_rows(texts: tuple[str, ...], path: str | None, kind: str | None) -> I
     if texts:
         return from_texts(texts)
     if path not in (None, "-"):
-        return from_file(path)
+        return from_file(path, options)
     if path is None and sys.stdin.isatty():
         raise DataError(
             'no text; use adapt predict NAME "a text", or --file FILE, or a text a line on the standard input'
         )
-    return from_stream("standard input", sys.stdin.buffer, kind)
+    return from_stream("standard input", sys.stdin.buffer, kind, options)
 
 
 def _bar(watch: Watch, total: int | None, file: BinaryIO | None) -> AbstractContextManager[Watch]:

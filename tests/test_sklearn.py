@@ -170,6 +170,14 @@ def test_wrong_options_are_an_error_of_the_fit(options: dict[str, Any], text: st
         AdapterClassifier("lora", base=base).set_params(**options).fit(TEXTS, LABELS)
 
 
+def test_a_fit_that_fails_changes_nothing(base: Base) -> None:
+    model = AdapterClassifier("head-only", base=base, epochs=1).fit(TEXTS, LABELS)
+    before = model.predict(TEXTS).tolist()
+    with pytest.raises(ak.AdapterkitError):
+        model.set_params(rr=4).fit([[text, text] for text in TEXTS], ["other"] * (len(TEXTS) - 1) + ["labels"])
+    assert model.predict(TEXTS).tolist() == before
+
+
 def test_nothing_is_registered_unless_a_registry_is_given(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,14 +36,6 @@ TEXT = re.compile(
     re.IGNORECASE,
 )
 """Not in docstrings, help and messages: cached, saved, returned, reported, requested, inferred, passed."""
-UNCLEAN: tuple[str, ...] = (
-    "adapters/runtime/precision.py",
-    "adapters/runtime/processes.py",
-    "adapters/runtime/sharding.py",
-    "adapters/runtime/stop_signals.py",
-    "adapters/runtime/trackers.py",
-)
-"""Files that are not clean yet: this list only shrinks."""
 
 
 def name_of(path: Path) -> str:
@@ -86,13 +78,7 @@ def private_words(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_file_uses_the_fields_words(path: Path) -> None:
-    if name_of(path) in UNCLEAN:
-        pytest.skip("not clean yet")
     assert private_words(path) == []
-
-
-def test_the_list_of_files_that_are_not_clean_names_files_that_exist() -> None:
-    assert [name for name in UNCLEAN if not (ROOT / name).exists()] == []
 
 
 def test_private_words_are_noticed(tmp_path: Path) -> None:

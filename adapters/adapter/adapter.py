@@ -265,7 +265,7 @@ class Adapter:
             self.check_base(base)
         self.check_labels()
         base = self.on(base)
-        with base.held(), contextlib.ExitStack() as undo:
+        with base.locked(), contextlib.ExitStack() as undo:
             patches = self.patches(base)
             task = self.task
             model = self._model(base, task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import gc
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,8 +27,8 @@ from .checkpoint import (
     check_tokenizer,
     checkpoint_states,
     find_base,
-    fresh_children,
     load_error,
+    newly_initialized_children,
     quantization_arguments,
     read_tensors,
 )
@@ -55,7 +56,7 @@ class Base:
     model: Any  # transformers.PreTrainedModel
     tokenizer: Any  # transformers.PreTrainedTokenizerBase
     digests: dict[str, str]  # SHA-256 of each tensor's values by name, as hex
-    fresh: frozenset[str] = frozenset()  # direct children for which the checkpoint has no tensors
+    newly_initialized: frozenset[str] = frozenset()  # direct children for which the checkpoint has no tensors
     pretrained_head: dict[str, Tensor] = field(default_factory=dict)  # the checkpoint's tensors outside the base
     trust_remote_code: bool = False
     quantization: str = "no"  # or 4bit, 8bit
@@ -75,12 +76,12 @@ class Base:
         return f"<Base {self.describe()}>"
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Hold the base's lock, as whoever trains on it or attaches an adapter to it must; other threads wait.
 
         Raises `BaseModelError` where this thread holds it already.
         """
-        with self._usage.held(self.name):
+        with self._usage.locked(self.name):
             yield
 
     @property
@@ -88,16 +89,21 @@ class Base:
         """The number of open pools that answer from these tensors."""
         return self._usage.serving
 
-    def acquire_serving(self) -> None:
-        """Register a pool that answers from these tensors, so that none of them is trained; waits for the lock."""
-        self._usage.acquire_serving(self.name)
+    def acquire_serving(self, pool: object) -> None:
+        """Register a pool that answers from these tensors, so that none of them is trained; waits for the lock.
 
-    def release_serving(self) -> None:
+        The pool counts until `release_serving`, or until nothing refers to it.
+        """
+        self._usage.acquire_serving(self.name, pool)
+
+    def release_serving(self, pool: object) -> None:
         """Unregister a pool."""
-        self._usage.release_serving()
+        self._usage.release_serving(pool)
 
     def check_trainable(self) -> None:
         """Raise `BaseModelError` where an open pool answers from these tensors; none opens while the lock is held."""
+        if self.serving:
+            gc.collect()  # a pool that was dropped without close() may be in a reference cycle
         if self.serving:
             raise BaseModelError(f"an open pool answers from base '{self.name}'; close it, or train on another copy")
 
@@ -145,9 +151,9 @@ class Base:
         ids = self.tokenizer(_SAMPLE, truncation=False, padding=False)["input_ids"]
         return sha256(json.dumps([tokens, ids]).encode())
 
-    def altered(self) -> list[str]:
+    def changed_tensors(self) -> list[str]:
         """Return the names of the tensors whose values changed since the base was loaded."""
-        now = tensor_digests(self.model, without=self.fresh)
+        now = tensor_digests(self.model, without=self.newly_initialized)
         return [name for name in {**self.digests, **now} if self.digests.get(name) != now.get(name)]
 
     def reload(self) -> None:
@@ -173,7 +179,7 @@ class Base:
     @classmethod
     def load(
         cls,
-        name: str,
+        name: str | os.PathLike[str],
         *,
         revision: str | None = None,
         trust_remote_code: bool = False,
@@ -185,6 +191,9 @@ class Base:
         honoured. `quantization` of 4bit (NF4: Dettmers et al. 2023, arXiv:2305.14314) or 8bit converts linear maps by
         bitsandbytes. Raises `BaseModelError` where there is no such base, or its files are incomplete or damaged.
         """
+        if not isinstance(name, str | os.PathLike):
+            raise BaseModelError(f"a base is a name, a folder or a Hub id, got {type(name).__name__} {name!r}")
+        name = os.fspath(name)
         path = find_base(name)
         word_vectors.register()  # so that word vectors saved by save_pretrained load from their folder
         if os.path.isfile(path):
@@ -210,11 +219,13 @@ class Base:
         if tokenizer.pad_token is None:  # padding is always masked, so any token will do
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         check_tokenizer(name, model, tokenizer)
-        fresh = fresh_children(name, model, set(info["missing_keys"]))
+        newly_initialized = newly_initialized_children(name, model, set(info["missing_keys"]))
         model.requires_grad_(False).eval()
         head = read_tensors(path, common["revision"], set(info["unexpected_keys"]))
-        digests = model_digests(model, states, fresh)
-        return cls(name, path, revision, model, tokenizer, digests, fresh, head, trust_remote_code, quantization)
+        digests = model_digests(model, states, newly_initialized)
+        return cls(
+            name, path, revision, model, tokenizer, digests, newly_initialized, head, trust_remote_code, quantization
+        )
 
     @classmethod
     def from_manifest(cls, entry: Mapping[str, Any], name: str) -> Base:
@@ -261,7 +272,7 @@ class Base:
         wider.parent, wider.model = self, replicate(self.model, {})
         wider.tokenizer, wider.added_tokens = tokenizer_with(self.tokenizer, tokens)
         widen_base(wider.model, len(self.tokenizer), wider._pieces)
-        wider.digests = tensor_digests(wider.model, without=self.fresh)
+        wider.digests = tensor_digests(wider.model, without=self.newly_initialized)
         wider.tokenizer_digest = _tokenizer_digest(wider.tokenizer)
         return wider
 
@@ -292,7 +303,7 @@ class Base:
             auto_class,
             config,
             name=self.name,
-            fresh=self.fresh,
+            newly_initialized=self.newly_initialized,
             stored=self.pretrained_head,
             untied=untied,
             trust_remote_code=self.trust_remote_code,

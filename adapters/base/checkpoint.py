@@ -168,7 +168,7 @@ def _first_line(error: Exception) -> str:
     return first if isinstance(error, (OSError, ValueError, RuntimeError)) else f"{type(error).__name__}: {first}"
 
 
-def fresh_children(name: str, model: nn.Module, missing: set[str]) -> frozenset[str]:
+def newly_initialized_children(name: str, model: nn.Module, missing: set[str]) -> frozenset[str]:
     """Return the direct children without any tensor in the checkpoint.
 
     Raises `BaseModelError` where a child has only some of its tensors, or no child has any.

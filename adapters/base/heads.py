@@ -19,20 +19,20 @@ def build_task_model(
     config: Mapping[str, Any],
     *,
     name: str,
-    fresh: Collection[str],
+    newly_initialized: Collection[str],
     stored: Mapping[str, Tensor],
     untied: bool,
     trust_remote_code: bool,
 ) -> Any:
     """Return a transformers model of `auto_class` whose base is `base`, shared, under a head of its own.
 
-    `config` overrides the base's config. `fresh` names the base's children that belong to the head because the
-    checkpoint has no tensors for them, `stored` holds the checkpoint's head tensors, and `name` is the base's, for
+    `config` overrides the base's config. `newly_initialized` names the base's children that belong to the head because
+    the checkpoint has no tensors for them, `stored` holds the checkpoint's head tensors, and `name` is the base's, for
     errors. With `untied`, output embeddings get a weight of their own. Raises `TaskError` where transformers has no
     such head for this architecture, or the head can't share the base.
     """
     model = _meta_model(base, auto_class, config, name, trust_remote_code)
-    _share_base(model, base, fresh, name)
+    _share_base(model, base, newly_initialized, name)
     _materialize(model, base.dtype, base.device)
     model.tie_weights()  # materializing a head separates what is tied within it
     _untie(model, stored, always=untied)
@@ -60,10 +60,10 @@ def _meta_model(base: Any, auto_class: str, config: Mapping[str, Any], name: str
         raise TaskError(f"transformers has no {auto_class} for '{kind}' models such as '{name}'") from error
 
 
-def _share_base(model: Any, base: Any, fresh: Collection[str], name: str) -> None:
+def _share_base(model: Any, base: Any, newly_initialized: Collection[str], name: str) -> None:
     """Put the base's modules into a task model. Raises `TaskError` where the model ties their weights differently."""
     before = dict(base.named_parameters(remove_duplicate=False))
-    _graft(model.base_model, base, without=fresh)
+    _graft(model.base_model, base, without=newly_initialized)
     model.tie_weights()
     if any(before[key] is not p for key, p in base.named_parameters(remove_duplicate=False)):
         raise TaskError(f"a {type(model).__name__} ties the weights of '{name}' differently, and can't share it")

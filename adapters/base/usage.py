@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Iterator
+from typing import Any
 
 from ..errors import BaseModelError
 
 
 class Usage:
-    """The lock on a base's tensors, and the number of open pools that serve from them.
+    """The lock on a base's tensors, and the open pools that serve from them.
 
     A base and its views over the same tensors share one. No pool opens while a thread holds the lock, so a training
     that holds it and found no pool has the tensors to itself until it releases the lock.
@@ -19,11 +21,10 @@ class Usage:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._holder: int | None = None  # identity of the thread that holds the lock
-        self._counting = threading.Lock()  # of its own, so that a pool can close while an adapter is attached
-        self._serving = 0
+        self._pools: weakref.WeakSet[Any] = weakref.WeakSet()  # so that a pool that nobody closed counts no longer
 
     @contextlib.contextmanager
-    def held(self, name: str) -> Iterator[None]:
+    def locked(self, name: str) -> Iterator[None]:
         """Hold the lock; other threads wait. Raises `BaseModelError` where this thread holds it already."""
         if self._holder == threading.get_ident():
             raise BaseModelError(f"base '{name}' is in use: an adapter is attached to it, or it is being trained on")
@@ -37,14 +38,13 @@ class Usage:
     @property
     def serving(self) -> int:
         """The number of open pools."""
-        return self._serving
+        return len(self._pools)
 
-    def acquire_serving(self, name: str) -> None:
-        """Count a pool in, after any thread that holds the lock has released it. Raises as `held` does."""
-        with self.held(name), self._counting:
-            self._serving += 1
+    def acquire_serving(self, name: str, pool: object) -> None:
+        """Add a pool, after any thread that holds the lock has released it. Raises as `locked` does."""
+        with self.locked(name):
+            self._pools.add(pool)
 
-    def release_serving(self) -> None:
-        """Count a pool out."""
-        with self._counting:
-            self._serving -= 1
+    def release_serving(self, pool: object) -> None:
+        """Remove a pool; no effect where it was removed."""
+        self._pools.discard(pool)

@@ -97,7 +97,7 @@ def compress(
     check_kinds(adapter, encoding)
     adapter.check_base(base)
     base = adapter.on(base)
-    with base.held():
+    with base.locked():
         decoded = adapter.decoded(base)
         if encoding == "bf16":
             tensors = {n: t.bfloat16() if t.is_floating_point() else t for n, t in decoded.tensors.items()}
@@ -200,7 +200,7 @@ def fit_scales(
     watch, task = watch or Watch(), adapter.task
     few = rows.select(sorted(random.Random(_SEED).sample(range(len(rows)), min(len(rows), _STEPS * _ROWS))))
     data = features_of(task, few, base, labelled=True)
-    with base.held():
+    with base.locked():
         base_values = {name: p.detach() for name, p in base.model.named_parameters()}
         patches = compressed.patches(base)
     with adapter.attached(base) as model:

@@ -57,7 +57,7 @@ def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
         raise AdapterError(f"base '{base.name}' is word vectors, which transformers can't load without adapterkit")
     adapter.check_base(base)
     base = adapter.on(base)
-    with base.held():  # as the base is itself, before any patch is attached
+    with base.locked():  # as the base is itself, before any patch is attached
         patches = adapter.patches(base)
         folded = _folded(base, patches)
     with _plain_words(place), adapter.attached(base) as model, new_folder(place) as beside:

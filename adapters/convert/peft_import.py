@@ -62,7 +62,7 @@ def imported(folder: PeftFolder, base: Base, task: type[Task], options: Mapping[
     """
     if isinstance(base.model.config, WordVectorsConfig):
         raise AdapterError(f"base '{base.name}' is word vectors, and PEFT's adapters are for transformers")
-    with base.held():
+    with base.locked():
         fitted = _task(folder, base, task, options or {})
         untied = _untied(folder, base, fitted)
         model = _model(base, fitted, untied)

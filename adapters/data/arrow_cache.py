@@ -51,8 +51,9 @@ def cached_dataset(
         except FileError as error:
             raise DataError(f"{name} can't be cached in '{folder}': {error}") from error
     left_out = Skipped(**json.loads(skipped.read_text()))
-    if left_out.count and notes is not None:
-        notes.append(left_out.note(name))
+    if notes is not None:
+        notes += [f"{name}: {note}" for note in left_out.notes]
+        notes += [left_out.note(name)] if left_out.count else []
     return datasets.Dataset.from_file(str(rows))
 
 
@@ -67,7 +68,7 @@ def _write(start: Start, out: BinaryIO, options: DataOptions, watch: Watch) -> S
             out.truncate()
             fit = Fit(source.name, schema, options.skip_bad_rows)
             if _stream(fit, _chunks(source, numbered, bar), out):
-                fit.skipped.unit = source.unit
+                fit.skipped.unit, fit.skipped.notes = source.unit, source.notes
                 return fit.skipped
             schema = fit.schema
 

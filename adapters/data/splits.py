@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..watch import Watch
 from .arrow_cache import LINE as LINE
 from .arrow_cache import cached_dataset
 from .progress import bars_hidden
-from .readers import READERS, NumberedRows, Source, open_file, open_rows, table_rows
+from .readers import READERS, NumberedRows, ReadOptions, Source, open_file, open_rows, table_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -185,8 +185,9 @@ def read(
         if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
             raise DataError(f"{path} was changed while it was being read")
 
-    key = {"sha256": digest, "format": Path(path).suffix.lower(), "tag_column": options.tag_column}
-    start = partial(open_rows, path, options.tag_column)
+    reading = ReadOptions.of(options)
+    key = {"sha256": digest, "format": Path(path).suffix.lower(), **asdict(reading)}
+    start = partial(open_rows, path, reading)
     return cached_dataset(path, key, start, options, watch, notes, check_unchanged)
 
 

@@ -6,11 +6,11 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from ..errors import DataError
-from .readers import READERS, BadRow, NumberedRows, Row, Source, open_rows
+from .readers import READERS, BadRow, Encoding, NumberedRows, ReadOptions, Row, Source, chosen, guessed, open_rows
 
 TEXT = "text"
 """The column of texts without columns."""
@@ -28,6 +28,8 @@ class InputRows:
     texts_only: bool = False  # whether they are texts with tab-separated fields
     ready: Callable[[float], bool] = lambda seconds: True
     """Whether the next row, or the end, is available within some seconds."""
+    notes: list[str] = field(default_factory=list)
+    """How the rows are read, where it isn't as expected; complete after the last row."""
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
         for number, (line, row) in enumerate(self.rows, start=1):
@@ -49,42 +51,50 @@ def from_texts(texts: Sequence[str]) -> InputRows:
     return InputRows("", [(i, {TEXT: text}) for i, text in enumerate(texts, start=1)], repeatable=True, texts_only=True)
 
 
-def from_file(path: str) -> InputRows:
+def from_file(path: str, options: ReadOptions | None = None) -> InputRows:
     """Return the rows of a file in their order; a .txt has a text on each line."""
-    return InputRows(path, _File(path), repeatable=True, texts_only=path.lower().endswith(".txt"))
+    rows = _File(path, replace(options or ReadOptions(), every_row=True))
+    return InputRows(path, rows, repeatable=True, texts_only=path.lower().endswith(".txt"), notes=rows.notes)
 
 
-def from_stream(name: str, file: BinaryIO, kind: str | None = None) -> InputRows:
+def from_stream(name: str, file: BinaryIO, kind: str | None = None, options: ReadOptions | None = None) -> InputRows:
     """Return the rows of a stream in a format of `STREAMED`, by default JSON lines if it begins with {, else texts."""
-    source = _Stream(name, 0, file)
+    source = _Stream(name, 0, file, options or ReadOptions())
     first = source.begin()
     kind = kind or ("jsonl" if first.startswith(b"{") else "txt")
-    return InputRows(name, _valid(source, READERS[f".{kind}"](source)), texts_only=kind == "txt", ready=source.ready)
+    rows = _valid(source, READERS[f".{kind}"](source))
+    return InputRows(name, rows, texts_only=kind == "txt", ready=source.ready, notes=source.notes)
 
 
 class _File:
     """The rows of a file, the same in every iteration."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, options: ReadOptions) -> None:
+        self.path, self.options = path, options
         self.seen: tuple[int, int] | None = None
+        self.notes: list[str] = []
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
-        with open_rows(self.path) as (source, numbered):
+        with open_rows(self.path, self.options) as (source, numbered):
             state = os.fstat(source.file.fileno())
             now = state.st_mtime_ns, state.st_size
             if self.seen not in (None, now):
                 raise DataError(f"{self.path} was changed while it was being read")
             self.seen = now
             yield from _valid(source, numbered)
+            self.notes[:] = [f"{self.path}: {note}" for note in source.notes]
 
 
 @dataclass
 class _Stream(Source):
-    """A source that is read once, each line as soon as it arrives; its encoding is detected line by line."""
+    """A source that is read once, each line as soon as it arrives.
+
+    Its encoding, unless it is UTF-8 or chosen, is detected from the first line that isn't UTF-8.
+    """
 
     lines_read: deque[bytes] = field(default_factory=deque)
     partial: list[bytes] = field(default_factory=list)  # the pieces of a line whose end hasn't arrived
+    other: Encoding | None = None  # where a line wasn't UTF-8
 
     def begin(self) -> bytes:
         """Remove a byte order mark from the first line, and return the line without consuming it."""
@@ -94,10 +104,27 @@ class _Stream(Source):
 
     def lines(self) -> Iterator[str]:
         while line := self._next():
+            yield self._decode(line)
+
+    def sample(self, characters: int) -> list[str]:
+        """Return the first line, which `lines` yields again."""
+        line = self._next()
+        self.lines_read.appendleft(line)
+        return [self._decode(line)] if line else []
+
+    def _decode(self, line: bytes) -> str:
+        if self.options.encoding is None and self.other is None:
             try:
-                yield line.decode()
+                return line.decode()
             except UnicodeDecodeError:
-                yield line.decode("cp1252", "surrogateescape")
+                self.other = guessed(line, self.name)
+                self.notes.append(self.other.note)
+        return line.decode(self.encoding.codec, "surrogateescape")
+
+    @property
+    def encoding(self) -> Encoding:  # not cached, as a later line may change it
+        """The encoding of the next line."""
+        return chosen(self.options.encoding) if self.options.encoding else self.other or Encoding("utf-8-sig")
 
     def ready(self, seconds: float) -> bool:
         """Return whether another line, or the end, is available within some seconds."""

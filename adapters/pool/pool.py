@@ -45,7 +45,7 @@ class Pool:
         source: Base | Registry | str | os.PathLike[str] | None = None,
         adapters: Mapping[str, Adapter | str | os.PathLike[str]] | Iterable[str | os.PathLike[str]] = (),
         *,
-        base: Base | str | None = None,
+        base: Base | str | os.PathLike[str] | None = None,
         registry: Registry | None = None,
         max_bytes: int | None = None,
         batch_size: int = 64,
@@ -61,10 +61,9 @@ class Pool:
         and `device` are the base's by default; any other needs a copy of the base. `batch_size` is the maximum number
         of rows in a pass. Raises `PoolError` where the base isn't determined, or an option is invalid.
         """
-        if batch_size < 1 or (max_bytes is not None and max_bytes < 1):
-            raise PoolError(
-                f"batch_size and max_bytes must be >= 1, got batch_size={batch_size}, max_bytes={max_bytes}"
-            )
+        for option, value in (("batch_size", batch_size), ("max_bytes", 1 if max_bytes is None else max_bytes)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise PoolError(f"{option} must be an integer >= 1, got {value!r}")
         sources = named_sources(adapters)
         to_device = None if device is None else device_of(device)
         to_dtype = None if dtype is None else dtype_of(dtype)
@@ -83,7 +82,11 @@ class Pool:
 
     @classmethod
     def from_registry(
-        cls, path: str | os.PathLike[str] | None = None, *, base: Base | str | None = None, **options: Any
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        base: Base | str | os.PathLike[str] | None = None,
+        **options: Any,
     ) -> Pool:
         """Open a pool on the registry at `path`, by default $ADAPT_REGISTRY or ./registry.json."""
         return cls(Registry.at(path), base=base, **options)
@@ -197,8 +200,8 @@ class Pool:
         if sum(names is not None for names in (adapter, adapters, adapter_of_each)) > 1:
             raise PoolError("adapter, adapters and adapter_of_each exclude each other; pass one of them")
         if adapters is not None:
-            if not (names := _distinct(adapters)):
-                raise PoolError("adapters must have at least one name, got none")
+            if not (names := _distinct(adapters)) or not all(isinstance(name, str) for name in names):
+                raise PoolError(f"adapters must be one or more names, got {names}")
             return [names] * count
         if adapter_of_each is not None:
             listed = [adapter_of_each] if isinstance(adapter_of_each, str) else list(adapter_of_each)
@@ -315,11 +318,17 @@ class Pool:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    if isinstance(names, str):
+        return [names]
+    if not isinstance(names, Iterable):
+        raise PoolError(f"names of adapters were expected, got {type(names).__name__} {names!r}")
+    return list(dict.fromkeys(names))
 
 
 def _base_and_registry(
-    source: Base | Registry | str | os.PathLike[str] | None, base: Base | str | None, registry: Registry | None
+    source: Base | Registry | str | os.PathLike[str] | None,
+    base: Base | str | os.PathLike[str] | None,
+    registry: Registry | None,
 ) -> tuple[Base, Registry | None]:
     """Return the base of a pool, loaded, and its registry."""
     if isinstance(source, Registry) or _is_registry(source):
@@ -329,6 +338,10 @@ def _base_and_registry(
     elif source is not None:
         if base is not None:
             raise PoolError(f"two bases: {source} and base={base}; pass one of them")
+        if not isinstance(source, str | os.PathLike | Base):
+            raise PoolError(
+                f"a pool is opened on a registry.json, a Registry or a base, got {type(source).__name__} {source!r}"
+            )
         base = source if isinstance(source, Base) else os.fspath(source)
     if base is None:
         registry = registry or Registry.at()

@@ -40,10 +40,9 @@ class RoutedBase:
     def __init__(self, base: Base, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
         self.original = base
-        base.acquire_serving()  # before the modules are copied, so that no training begins meanwhile
-        self._serving = True
+        base.acquire_serving(self)  # before the modules are copied, so that no training begins meanwhile
         try:
-            with base.held():  # without an attached adapter
+            with base.locked():  # without an attached adapter
                 tensors = {
                     id(t): _converted(t, device, dtype) for t in [*base.model.parameters(), *base.model.buffers()]
                 }
@@ -78,9 +77,7 @@ class RoutedBase:
 
     def release(self) -> None:
         """Stop serving from the base's tensors; they may be trained from now on."""
-        if self._serving:
-            self._serving = False
-            self.original.release_serving()
+        self.original.release_serving(self)
 
     def for_adapter(self, adapter: Adapter) -> RoutedBase:
         """Return the modules for an adapter: these, or, where it adds tokens, others over the same tensors."""
@@ -94,7 +91,7 @@ class RoutedBase:
         """Return an adapter with its encoded tensors decoded, which needs the base in its original dtype."""
         if self.shares_tensors:
             return adapter.decoded(self._plain_base())
-        with self.original.held():
+        with self.original.locked():
             return adapter.decoded(self.original)
 
     def _plain_base(self) -> Base:

@@ -34,10 +34,10 @@ class TaskHead:
         self.pretrained = base.from_checkpoint(model)
         """The names of the tensors that come from the base's checkpoint."""
         has_head = model.base_model is not model and type(model.base_model) is type(base.model)
-        new_modules = bool(base.fresh - {"pooler"})
+        new_modules = bool(base.newly_initialized - {"pooler"})
         self.includes_base = includes_base or not has_head or base.model.config.is_encoder_decoder or new_modules
         if not self.includes_base:
-            pooler = getattr(model.base_model, "pooler", None) if "pooler" in base.fresh else None
+            pooler = getattr(model.base_model, "pooler", None) if "pooler" in base.newly_initialized else None
             setattr(model, model.base_model_prefix, BaseStub(base.model, _base_outputs, pooler))
 
     def outputs(self, task: Task, batch: Mapping[str, Tensor], rows: Rows, base_outputs: Any) -> list[Any]:

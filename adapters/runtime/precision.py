@@ -28,8 +28,8 @@ def precision(wanted: str) -> Precision:
         return Precision("no", "fp32: this GPU doesn't support bf16")
     if torch.backends.mps.is_available():
         return Precision("no", "fp32, on MPS")
-    for name, there in (("avx512_bf16", "_is_avx512_bf16_supported"), ("amx", "_is_amx_tile_supported")):
-        if getattr(torch.cpu, there, lambda: False)():
+    for name, check in (("avx512_bf16", "_is_avx512_bf16_supported"), ("amx", "_is_amx_tile_supported")):
+        if getattr(torch.cpu, check, lambda: False)():
             return Precision("bf16", f"bf16 autocast, supported by this CPU ({name})")
     return Precision("no", "fp32: this CPU doesn't support bf16 (neither avx512_bf16 nor amx)")
 

@@ -24,7 +24,7 @@ def launched() -> int:
 
 
 def launched_main() -> bool:
-    """Tell whether this is the first of the processes that a launcher started; torch needn't be imported."""
+    """Return whether this is the first of the processes that a launcher started; torch needn't be imported."""
     return int(os.environ.get("RANK") or 0) == 0
 
 
@@ -159,7 +159,7 @@ def first_of_node_first() -> Iterator[None]:
 
 
 def failed_first() -> bool:
-    """Record that this process fails; return whether it is the first, also where that can't be told."""
+    """Record that this process fails; return whether it is the first, also where that is unknown."""
     if launched() == 1:
         return True
     try:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def is_sharded(parameters: Iterable[nn.Parameter]) -> bool:
-    """Tell whether one of these is sharded."""
+    """Return whether one of these is sharded."""
     return any(_is_dtensor(p) or hasattr(p, "ds_id") for p in parameters)
 
 

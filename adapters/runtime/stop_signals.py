@@ -26,7 +26,7 @@ class StoppedError(TrainingError):
 
 
 class Stop:
-    """The signal that asks to stop, or None."""
+    """The first signal received, or None."""
 
     def __init__(self) -> None:
         self.signal: int | None = None

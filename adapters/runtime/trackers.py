@@ -47,10 +47,10 @@ class Tracked(Watch):
     def result(self, report: Mapping[str, Any]) -> None:
         """Pass a report on, and log it."""
         self.watch.result(report)
-        found = {key: report[key] for key in ("trained_parameters", "adapter_bytes", "base_bytes", "seconds")}
+        values = {key: report[key] for key in ("trained_parameters", "adapter_bytes", "base_bytes", "seconds")}
         for split, metrics in report["metrics"].items():
-            found |= {f"final/{split}/{key}": value for key, value in metrics.items() if key != "intervals"}
-        self._log(found)
+            values |= {f"final/{split}/{key}": value for key, value in metrics.items() if key != "intervals"}
+        self._log(values)
 
     def _log(self, values: Mapping[str, float]) -> None:
         for tracker in self.trackers:
@@ -66,35 +66,37 @@ def check_trackers(names: Sequence[str]) -> dict[str, Any]:
         return {}
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-    known = {str(name): kind for name, kind in LOGGER_TYPE_TO_CLASS.items()}
-    there = sorted(kind.value for kind in get_available_trackers())
+    trackers = {str(name): kind for name, kind in LOGGER_TYPE_TO_CLASS.items()}
+    available = sorted(kind.value for kind in get_available_trackers())
     for name in names:
-        if name not in known:
-            raise OptionError(f"--report-to {name}: {unknown('tracker', name, known)}")
-        if name not in there:
-            raise OptionError(f"--report-to {name}: its package isn't installed; there is {', '.join(there) or 'none'}")
-    return known
+        if name not in trackers:
+            raise OptionError(f"--report-to {name}: {unknown('tracker', name, trackers)}")
+        if name not in available:
+            raise OptionError(
+                f"--report-to {name}: its package isn't installed; installed: {', '.join(available) or 'none'}"
+            )
+    return trackers
 
 
 @contextlib.contextmanager
 def tracked(names: Sequence[str], folder: Path, run: str, about: Mapping[str, Any], watch: Watch) -> Iterator[Watch]:
-    """Have the trackers of these names hear, inside, of a run with the options `about`; they keep files in `folder`."""
+    """Log a run with the options `about` to the trackers of these names; their files are in `folder`."""
     if not names or processes.index():
         yield watch
         return
-    known = check_trackers(names)
-    made = []
+    classes = check_trackers(names)
+    trackers = []
     for name in names:
-        needs_folder = known[name].requires_logging_directory
+        needs_folder = classes[name].requires_logging_directory
         folder.mkdir(parents=True, exist_ok=True)
-        made.append(known[name](run, logging_dir=str(folder)) if needs_folder else known[name](run))
+        trackers.append(classes[name](run, logging_dir=str(folder)) if needs_folder else classes[name](run))
     flat = {key: value if isinstance(value, int | float | str) else str(value) for key, value in about.items()}
     try:
-        for tracker in made:
+        for tracker in trackers:
             if hasattr(tracker, "start"):
                 tracker.start()
             tracker.store_init_configuration(flat)
-        yield Tracked(watch, made)
+        yield Tracked(watch, trackers)
     finally:
-        for tracker in made:
+        for tracker in trackers:
             tracker.finish()

@@ -64,6 +64,8 @@ class Registry:
     @classmethod
     def at(cls, path: str | os.PathLike[str] | None = None) -> Registry:
         """Return the registry at `path`, else at $ADAPT_REGISTRY, else ./registry.json."""
+        if path is not None and not isinstance(path, str | os.PathLike):
+            raise RegistryError(f"a registry is the path of a registry.json, got {type(path).__name__} {path!r}")
         return cls(Path(path or os.environ.get("ADAPT_REGISTRY") or "registry.json"))
 
     def __repr__(self) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
+from ..data.answer_places import Place, locate
 from ..data.splits import LINE
 from ..errors import DataError
-from .columns import check_filled, choose, each, split_fields, stream, visible
+from .answer_forms import answers_of
+from .columns import choose, each, split_fields, stream, visible
+from .input_checks import check_inputs, is_empty
 from .task import Rows, Task
 
 if TYPE_CHECKING:
@@ -17,6 +21,16 @@ if TYPE_CHECKING:
 
     from ..metrics import Metrics
 
+START = "answer_start"
+"""The column with the place of an answer that is a text, where a file has one."""
+AMBIGUOUS = (
+    "the answer has no answer_start and occurs several times in its context; the first occurrence is used, of whole "
+    "words before parts of words"
+)
+MISPLACED = (
+    "the answer isn't at its answer_start; the only occurrence near it, or at that offset in bytes or UTF-16 units, "
+    "is used"
+)
 Span = dict[str, Any]
 """A predicted answer: text, start, end (characters), score, and null_score, how much better no answer scores."""
 
@@ -82,18 +96,50 @@ class QuestionAnswering(Task):
         return "some questions have no answer" if self.version_2_with_negative else "every question has an answer"
 
     def fit(self, train: Dataset) -> Self:
-        negative = any(not _spans(value, "")[0] for value in stream(train[self._columns[2]]))
+        negative = not all(self._references(train))
         return replace(self, version_2_with_negative=self.version_2_with_negative or negative)
 
     def check(self, data: Dataset, file: str) -> None:
-        question, context, answer = self._columns
-        check_filled(data, file, question, context)
+        answer = self._columns[2]
+        check_inputs(self, data, file)
         if answer not in data.column_names:
-            raise DataError(f"{file}: no column '{answer}'; there are {', '.join(visible(data.column_names))}")
-        for line, text, value in each(data, LINE, context, answer):
-            for expected, start in zip(*_spans(value, text), strict=True):
-                if start < 0 or text[start : start + len(expected)] != expected:
-                    raise DataError(f"{file}:{line}: the answer '{expected[:40]}' is not in the context at {start}")
+            raise DataError(
+                f"{file}: no column '{answer}'; there are {', '.join(visible(data.column_names))}; without answers, "
+                "rows can be predicted, but neither trained on nor evaluated"
+            )
+        if all(value is None for value in stream(data[answer])):
+            raise DataError(f"{file}: no row has answers; such rows can be predicted, but not trained on or evaluated")
+        impossible = data["is_impossible"] if "is_impossible" in data.column_names else [None] * len(data)
+        for line, row, stated in zip(stream(data[LINE]), self._answer_rows(data), stream(impossible), strict=True):
+            try:
+                places = _places(*row)
+            except ValueError as error:
+                raise DataError(f"{file}:{line}: {error}") from error
+            if places and str(stated).lower() in ("true", "1"):
+                raise DataError(f"{file}:{line}: is_impossible, and has the answer '{places[0].text[:40]}'")
+
+    def remarks(self, data: Dataset, file: str, tokenizer: Any) -> list[str]:
+        rows = list(zip(stream(data[LINE]), (_places(*row) for row in self._answer_rows(data)), strict=True))
+        remarks = []
+        for how, text in (("first", AMBIGUOUS), ("corrected", MISPLACED)):
+            lines = [line for line, places in rows if any(place.how == how for place in places)]
+            remarks += [f"{file}: {_counted(lines)}: {text}"] if lines else []
+        empty = [line for line, value in each(data, LINE, self._columns[2]) if is_empty(value)]
+        remarks += [f"{file}: {_counted(empty)}: no answer, so the question counts as unanswerable"] if empty else []
+        return remarks
+
+    def _answer_rows(self, rows: Dataset | Rows) -> Iterator[tuple[Any, str, Any]]:
+        """Yield for each row its answers as written, its context, and the written place of an answer."""
+        _, context, answer = self._columns
+        values = stream(rows[answer]), map(str, stream(rows[context]))
+        names = getattr(rows, "column_names", rows)
+        starts = stream(rows[START]) if START in names else itertools.repeat(None)
+        return zip(*values, starts, strict=False)
+
+    def _references(self, data: Dataset) -> list[list[str]]:
+        """Return the accepted answers of each row; none where its question can't be answered."""
+        places = self._answer_rows(data)
+        return [[text for text, _ in answers_of(value, start)] for value, _, start in places]
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         """Return a feature for each window: `row` is its row in the batch, `offsets` the spans of its tokens.
@@ -101,12 +147,12 @@ class QuestionAnswering(Task):
         A token outside the context has the place (-1, -1). The label of a window without the answer is its first token.
         Raises `DataError` where a question leaves no room for its context.
         """
-        question, context, answer = self._columns
+        question, context, _ = self._columns
         questions, stride = [str(q).strip() for q in rows[question]], min(self.doc_stride, self.max_seq_length // 3)
         self._check_room(questions, tokenizer, stride)
         encoded = tokenizer(
             questions,
-            list(rows[context]),
+            list(map(str, rows[context])),
             truncation="only_second",
             max_length=self.max_seq_length,
             stride=stride,
@@ -124,7 +170,7 @@ class QuestionAnswering(Task):
             for i, places in enumerate(offsets)
         ]
         if labelled:
-            spans = [_spans(value, text) for value, text in zip(rows[answer], rows[context], strict=True)]
+            spans = [_spans(*row) for row in self._answer_rows(rows)]
             windows = zip(features["offsets"], features["row"], strict=True)
             labels = [_window_label(offsets, *spans[row]) for offsets, row in windows]
             features["start_positions"] = [start for start, _ in labels]
@@ -200,7 +246,7 @@ class QuestionAnswering(Task):
         assert data is not None
         best: list[Span | None] = [None] * len(data)
         null = [float("inf")] * len(data)
-        contexts = data[self._columns[1]][:]
+        contexts = list(map(str, data[self._columns[1]][:]))
         for (starts, ends), row, offsets in zip(outputs, features["row"], features["offsets"], strict=True):
             null[row] = min(null[row], float(starts[0] + ends[0]))
             span = self._best_span(starts, ends, offsets)
@@ -231,7 +277,7 @@ class QuestionAnswering(Task):
             return self
         from ..metrics import best_threshold
 
-        references = [_spans(value, "")[0] for value in stream(data[self._columns[2]])]
+        references = self._references(data)
         scores, texts = [span["null_score"] for span in predictions], [span["text"] for span in predictions]
         threshold, _ = best_threshold(scores, texts, references)
         return replace(self, null_score_diff_threshold=float(threshold))
@@ -239,8 +285,7 @@ class QuestionAnswering(Task):
     def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
         from ..metrics import squad
 
-        references = [_spans(value, "")[0] for value in stream(data[self._columns[2]])]
-        return squad([self._text(span) for span in predictions], references)
+        return squad([self._text(span) for span in predictions], self._references(data))
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
         from scipy.special import expit
@@ -258,19 +303,33 @@ class QuestionAnswering(Task):
         return split_fields(texts, (question, context))
 
 
-def _spans(value: Any, context: str) -> tuple[list[str], list[int]]:
-    """Return the answers of a row and where each starts, from SQuAD's form or a plain text; empty for no answer."""
-    if isinstance(value, Mapping):
-        texts = value.get("text") or []
-        starts = value.get("answer_start")
-    else:
-        texts, starts = value or [], None
-    texts = [texts] if isinstance(texts, str) else list(texts)
-    texts = [text for text in texts if text]
-    if starts is None:
-        starts = [context.find(text) for text in texts]
-    starts = [starts] if isinstance(starts, int) else list(starts)
-    return texts, starts
+def _places(value: Any, context: str, start: Any = None) -> list[Place]:
+    """Return the answers of a row in its context; none for a question without answers.
+
+    Raises `ValueError` for an answer that isn't in the context, or not where it should be.
+    """
+    places = []
+    for text, written in answers_of(value, start):
+        if (place := locate(text, written, context)) is None:
+            at = "" if written is None else f" at {written}"
+            raise ValueError(f"the answer '{text[:40]}' is not in the context{at}")
+        places.append(place)
+    return places
+
+
+def _spans(value: Any, context: str, start: Any = None) -> tuple[list[str], list[int]]:
+    """Return the answers of a row and where each starts; empty for no answer."""
+    places = _places(value, context, start)
+    return [place.text for place in places], [place.start for place in places]
+
+
+def _counted(lines: Sequence[int]) -> str:
+    """Return how many rows there are, and the line of the first.
+
+    >>> _counted([7, 9])
+    '2 rows (first at line 7)'
+    """
+    return f"{len(lines):,} row{'s' * (len(lines) > 1)} (first at line {lines[0]})"
 
 
 def _window_label(offsets: Sequence[Sequence[int]], texts: Sequence[str], starts: Sequence[int]) -> tuple[int, int]:

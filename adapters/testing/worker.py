@@ -32,7 +32,7 @@ def result_of(job: dict[str, Any]) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"}
     if processes.index() == 0:
         write_folder(Path(job["out"]), result.adapter.files())
-    return {"losses": result.losses, "untouched": not base.altered()}
+    return {"losses": result.losses, "untouched": not base.changed_tensors()}
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Fitted:
     """A strategy applied to a base: the trained parameters, original values of the base's, and its original modules."""
 
-    learning: list[nn.Parameter]
+    trainable: list[nn.Parameter]
     before: dict[str, Tensor]  # by name in the base
     modules: frozenset[int]  # by identity
     parameters: dict[str, nn.Parameter]  # of the unmodified base, by name
@@ -49,10 +49,10 @@ def fitted(base: Base, strategy: Strategy) -> Iterator[Fitted]:
     modules = frozenset(map(id, base.model.modules()))
     before: dict[str, Tensor] = {}
     try:
-        learning = _applied(base, strategy)
-        chosen = {id(p) for p in learning}
+        trainable = _applied(base, strategy)
+        chosen = {id(p) for p in trainable}
         before.update({name: p.detach().clone() for name, p in parameters.items() if id(p) in chosen})
-        yield Fitted(learning, before, modules, parameters)
+        yield Fitted(trainable, before, modules, parameters)
         with named(f"{who}.remove"):
             strategy.remove(base.model)
         if left := snapshot.changed(base.model):
@@ -63,7 +63,7 @@ def fitted(base: Base, strategy: Strategy) -> Iterator[Fitted]:
             for name, values in before.items():
                 parameters[name].copy_(values)
         base.model.requires_grad_(False).eval()
-        if base.altered():
+        if base.changed_tensors():
             base.reload()
 
 
@@ -75,19 +75,19 @@ def _applied(base: Base, strategy: Strategy) -> list[nn.Parameter]:
     who = f"{type(strategy).__name__}.apply"
     original = dict(base.model.named_parameters())
     with named(who):
-        learning = list({id(p): p for p in strategy.apply(base.model)}.values())
-    if base.added_tokens and not any(p is base.model.get_input_embeddings().added for p in learning):
-        learning.append(base.model.get_input_embeddings().added)
+        trainable = list({id(p): p for p in strategy.apply(base.model)}.values())
+    if base.added_tokens and not any(p is base.model.get_input_embeddings().added for p in trainable):
+        trainable.append(base.model.get_input_embeddings().added)
     base_parameters = {id(p) for p in base.model.parameters()}
-    for p in learning:
+    for p in trainable:
         if not isinstance(p, nn.Parameter) or id(p) not in base_parameters:
             raise StrategyError(f"{who} must return parameters of the base, got an unrelated {type(p).__name__}")
     current = dict(base.model.named_parameters())
-    altered = [name for name in base.altered() if name in original and current.get(name) is original[name]]
+    altered = [name for name in base.changed_tensors() if name in original and current.get(name) is original[name]]
     if altered:
         raise StrategyError(f"{who} changed the values of '{altered[0]}'; a new adapter starts as the base itself")
     quantized = next(
-        (name for name, p in current.items() if not p.is_floating_point() and any(p is o for o in learning)), None
+        (name for name, p in current.items() if not p.is_floating_point() and any(p is o for o in trainable)), None
     )
     if quantized is not None:
         raise StrategyError(
@@ -95,9 +95,9 @@ def _applied(base: Base, strategy: Strategy) -> list[nn.Parameter]:
             "can't be trained; use lora or head-only, or load the base without --quantization"
         )
     base.model.requires_grad_(False)
-    for p in learning:
+    for p in trainable:
         p.requires_grad_(True)
-    return learning
+    return trainable
 
 
 def learned(base: Base, strategy: Strategy) -> dict[str, Patch]:
@@ -112,7 +112,7 @@ def learned(base: Base, strategy: Strategy) -> dict[str, Patch]:
 
 
 def task_model(
-    base: Base, task: Task, learning: list[nn.Parameter], base_parameters: int
+    base: Base, task: Task, trainable: list[nn.Parameter], base_parameters: int
 ) -> tuple[Any, dict[str, nn.Parameter], bool]:
     """Return the model of a task, the trained parameters of its head, and whether its output embeddings are untied.
 
@@ -122,9 +122,9 @@ def task_model(
     model = task.model(base)
     names = set(base.head_names(model))
     trains_whole_base = base_parameters == len(list(base.model.parameters()))
-    if not task.new_head and learning and not trains_whole_base:
+    if not task.new_head and trainable and not trains_whole_base:
         names -= base.from_checkpoint(model)
-    untied = not names and not learning
+    untied = not names and not trainable
     if untied:
         model = task.model(base, untied=True)
         names = set(base.head_names(model))

@@ -16,10 +16,10 @@ from .trunk_cache import memory_for_cache
 def fits_probe(run: Prepared) -> bool:
     """Return whether the head is a linear probe; raises `TrainingError` where it is required but impossible."""
     wanted = run.options.head
-    possible = not run.fit.learning and search.applies(run.base, run.task)
+    possible = not run.fit.trainable and search.applies(run.base, run.task)
     if wanted == "probe" and not possible:
-        why = "the strategy trains parameters of the base" if run.fit.learning else f"{run.task.name} on this base"
-        why += "" if run.fit.learning else " has none"
+        why = "the strategy trains parameters of the base" if run.fit.trainable else f"{run.task.name} on this base"
+        why += "" if run.fit.trainable else " has none"
         raise TrainingError(f"--head probe: {why}; --head model is transformers' own head")
     return possible and wanted != "model"
 

@@ -73,7 +73,7 @@ def train(
     watch = watch or Watch()
     began = time.perf_counter()
     set_seed(options.seed)
-    with base.held(), fitted(base, strategy) as fit:
+    with base.locked(), fitted(base, strategy) as fit:
         run = Prepared(base, task, strategy, fit, data, options, watch)
         resumed = processes.from_main(checkpoints.newest) if checkpoints is not None and resume else None
         mixed = precision(options.mixed_precision)
@@ -115,9 +115,9 @@ def adapter_of(run: Prepared, target: TaskModel, task: Task, about: Mapping[str,
 
 def build_model(run: Prepared) -> TaskModel:
     """Return the task's model on the base, and which of its parameters train."""
-    model, head, untied = task_model(run.base, run.task, run.fit.learning, len(run.fit.before))
+    model, head, untied = task_model(run.base, run.task, run.fit.trainable, len(run.fit.before))
     used = {id(p) for p in model.parameters()}  # a task may have no use for the base's pooler
-    parameters = [*(p for p in run.fit.learning if id(p) in used), *head.values()]
+    parameters = [*(p for p in run.fit.trainable if id(p) in used), *head.values()]
     target = TaskModel.of(model, head, parameters, {"untied": untied})
     count, total = target.sizes()
     run.watch.note("strategy", f"{count:,} of {total:,} parameters are trained ({count / total:.2%})")

@@ -38,7 +38,9 @@ class Trunk:
         count = len(traced.blocks)
         has_head = model.base_model is not model and type(model.base_model) is type(base.model)
         is_encoder_decoder = base.model.config.is_encoder_decoder
-        self.is_whole_base = frozen > count and has_head and not is_encoder_decoder and not base.fresh - {"pooler"}
+        self.is_whole_base = (
+            frozen > count and has_head and not is_encoder_decoder and not base.newly_initialized - {"pooler"}
+        )
         self.frozen_blocks = min(frozen, count)
         self.extent = "the whole base" if self.is_whole_base else f"{self.frozen_blocks} of {count} blocks"
         self.width = base.model.config.hidden_size
@@ -122,7 +124,7 @@ class Trunk:
 
     def stub(self, output: Callable[..., Any]) -> BaseStub:
         """Return a module in place of the base that returns `output(...)`; a pooler that is new still runs on it."""
-        pooler = getattr(self.model.base_model, "pooler", None) if "pooler" in self.base.fresh else None
+        pooler = getattr(self.model.base_model, "pooler", None) if "pooler" in self.base.newly_initialized else None
         return BaseStub(self.base.model, output, pooler)
 
     def _base_output(self, *args: Any, **kwargs: Any) -> Any:
@@ -155,7 +157,7 @@ def find_trunk(base: Base, model: Any, task: Task, fit: Fitted) -> Trunk | str:
     except Exception as error:  # a third-party strategy's module may raise anything
         return f"a forward pass with this strategy fails: {type(error).__name__}: {error}"
     used = {id(p) for p in model.parameters()}
-    trained = {id(p) for p in fit.learning if p.requires_grad} & used
+    trained = {id(p) for p in fit.trainable if p.requires_grad} & used
     if any(id(p) in trained and name in traced.read_outside for name, p in base.model.named_parameters()):
         return "a trained parameter is used in several places"
     lowest = min(_changed_stages(base, fit, traced, trained), default=len(traced.blocks) + 2)

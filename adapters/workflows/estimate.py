@@ -32,7 +32,7 @@ from ..watch import Watch
 from .meters import Clock, Memory
 from .outlook import Batching, Outlook, Seconds, Tried, TrunkPlan, parts_of
 from .plan import Plan
-from .run import ready
+from .run import prepare_run
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -60,13 +60,13 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
     to the bit. Raises the errors that the run would raise.
     """
     watch = watch or Watch()
-    on = ready(plan, base=base, watch=watch)
+    on = prepare_run(plan, base=base, watch=watch)
     mixed = precision(plan.training.mixed_precision)
     watch.note("precision", mixed.why)
     memory = Memory(on.base.nbytes)
     set_seed(plan.training.seed)
     marks = [time.perf_counter()]
-    with on.base.held(), fitted(on.base, plan.strategy) as fit:
+    with on.base.locked(), fitted(on.base, plan.strategy) as fit:
         run = Prepared(on.base, on.task, plan.strategy, fit, on.splits.sets, plan.training, Clock(watch))
         marks.append(time.perf_counter())
         measured = _solved(run, mixed) if fits_probe(run) else _stepped(run, mixed)

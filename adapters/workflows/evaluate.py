@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,7 @@ def evaluate_adapter(
     test_file: str | None = None,
     dataset: str | None = None,
     split: str | None = None,
-    skip_bad_rows: bool = False,
+    reading: DataOptions | None = None,
     base: str | None = None,
     allow_base_mismatch: bool = False,
     device: str | None = None,
@@ -90,15 +90,17 @@ def evaluate_adapter(
 ) -> EvaluationReport:
     """Evaluate NAME or NAME@VERSION on a file, a data set, or else on the rows of its own run.
 
-    `split` defaults to test where there is such a split, else to validation; a `test_file` is the test split. `base`
-    is where to load the base from if it was moved, `device` where to run it, by default the CPU. Raises `DataError`
-    for rows that the task can't read, `PoolError` for a device that isn't there, and `AdapterError` for another base
-    than the adapter's unless `allow_base_mismatch`.
+    `split` defaults to test where there is such a split, else to validation; a `test_file` is the test split, and
+    `reading` is how it is read: separator, encoding, columns of a CoNLL file, whether bad rows are skipped. `base` is where to load the base from if
+    it was moved, `device` where to run it, by default the CPU. Raises `DataError` for rows that the task can't read,
+    `PoolError` for a device that isn't there, and `AdapterError` for another base than the adapter's unless
+    `allow_base_mismatch`.
     """
     if test_file and dataset:
         raise DataError(f"give --test-file {test_file} or --dataset {dataset}, not both")
     watch, adapter = watch or Watch(), registry.load(name)
-    splits = _splits(registry, name, adapter, test_file, dataset, skip_bad_rows, watch)
+    sources = replace(reading or DataOptions(), test_file=test_file, dataset=dataset)
+    splits = _splits(registry, name, adapter, sources, watch)
     split = "test" if test_file else split or ("test" if "test" in splits else "validation")
     rows = splits[split]
 
@@ -119,20 +121,11 @@ def evaluate_adapter(
     )
 
 
-def _splits(
-    registry: Registry,
-    name: str,
-    adapter: Adapter,
-    test_file: str | None,
-    dataset: str | None,
-    skip_bad_rows: bool,
-    watch: Watch,
-) -> Splits:
+def _splits(registry: Registry, name: str, adapter: Adapter, sources: DataOptions, watch: Watch) -> Splits:
     adapter.task.check_named()
-    if test_file or dataset:
-        options = DataOptions(test_file=test_file, dataset=dataset, skip_bad_rows=skip_bad_rows)
-        splits = data.load(options, watch)
-        select_usable(splits, adapter.task, options)
+    if sources.test_file or sources.dataset:
+        splits = data.load(sources, watch)
+        select_usable(splits, adapter.task, sources)
         return splits
     return own_rows(registry, name, adapter.task, watch)
 

@@ -26,7 +26,7 @@ SECTIONS = (BaseOptions, DataOptions, TrainingOptions, SavingOptions)
 RATE, AUTO = "learning_rate", "auto"
 
 
-OF_A_RUN = ("strategy", "task", "name")
+RUN_KEYS = ("strategy", "task", "name")
 IN_MEMORY = "in_memory"
 """The key of run.yaml for rows that came from no file: rows and SHA-256 by split."""
 ROW_SOURCES = ("dataset", "train_file", "validation_file", "test_file")
@@ -93,8 +93,8 @@ class Plan:
             if value is not None and not isinstance(value, str):
                 raise OptionError(f"--{key}={value!r} is not a name")
         known_options = run_options(strategy_name, task_name)
-        explicit = spelled(values, known_options, strategy_name)
-        chosen_values = {**spelled(config, known_options, strategy_name), **explicit}
+        explicit = canonical_options(values, known_options, strategy_name)
+        chosen_values = {**canonical_options(config, known_options, strategy_name), **explicit}
         auto_rate = chosen_values.get(RATE) == AUTO
         if auto_rate:
             del chosen_values[RATE]
@@ -172,17 +172,17 @@ def memory_text(recorded: Any) -> str:
     return f"the rows of this run were in memory ({'; '.join(each) or 'none recorded'})"
 
 
-def spelled(values: Mapping[str, Any], known_options: Mapping[str, Option], strategy: str) -> dict[str, Any]:
+def canonical_options(values: Mapping[str, Any], known_options: Mapping[str, Option], strategy: str) -> dict[str, Any]:
     """Return option values by the options' own names, whichever spelling was used."""
     names = {name: name for name in known_options}
     names |= {alias.lstrip("-").replace("-", "_"): o.name for o in known_options.values() for alias in o.aliases}
     result = {}
     for key, value in values.items():
         plain_key = key.replace("-", "_")
-        if plain_key in OF_A_RUN:
+        if plain_key in RUN_KEYS:
             continue
         if plain_key not in names:
-            raise OptionError(unknown(f"option of a run with strategy {strategy}", key, {*names, *OF_A_RUN}))
+            raise OptionError(unknown(f"option of a run with strategy {strategy}", key, {*names, *RUN_KEYS}))
         result[names[plain_key]] = value
     return result
 

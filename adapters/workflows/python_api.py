@@ -31,7 +31,7 @@ def run(
     plan: Plan | None = None,
     registry: Registry | str | os.PathLike[str] | None = None,
     *,
-    base: Base | str | None = None,
+    base: Base | str | os.PathLike[str] | None = None,
     train: Any = None,
     validation: Any = None,
     test: Any = None,
@@ -53,7 +53,9 @@ def run(
 
     `run(plan, registry)` carries out a `Plan` in silence, unless a `Watch` is passed.
     """
-    opened = _registry(registry)
+    opened, base = _registry(registry), _base(base)
+    if watch not in (None, "auto") and not isinstance(watch, Watch):
+        raise OptionError(f"watch must be a Watch, 'auto' or None, got {watch!r}")
     if plan is not None:
         if not isinstance(plan, Plan):
             raise OptionError(f"run takes options by keyword, as in strategy='lora', or a Plan; got {plan!r}")
@@ -78,7 +80,7 @@ def load(
     adapter: str | os.PathLike[str],
     *,
     registry: Registry | str | os.PathLike[str] | None = None,
-    base: Base | str | None = None,
+    base: Base | str | os.PathLike[str] | None = None,
     allow_base_mismatch: bool = False,
 ) -> AdaptedModel:
     """Load an adapter by `name`, `name@tag` or `name@version`, or from its folder by a `Path`, and its base.
@@ -92,7 +94,9 @@ def load(
     from ..adapter.adapter import Adapter
     from ..base.base import Base
 
-    opened = _registry(registry)
+    opened, base = _registry(registry), _base(base)
+    if not isinstance(adapter, str | os.PathLike):
+        raise OptionError(f"adapter must be a name, or a Path to a folder, got {type(adapter).__name__} {adapter!r}")
     if isinstance(adapter, os.PathLike):
         name, version, read = Path(adapter).name, None, Adapter.load(Path(adapter))
     else:
@@ -111,6 +115,17 @@ def _registry(registry: Registry | str | os.PathLike[str] | None) -> Registry:
     return registry if isinstance(registry, Registry) else Registry.at(registry)
 
 
+def _base(base: Base | str | os.PathLike[str] | None) -> Base | str | None:
+    """Return a base, or its name or folder as a text."""
+    from ..base.base import Base
+
+    if base is None or isinstance(base, str | Base):
+        return base
+    if isinstance(base, os.PathLike):
+        return os.fspath(base)
+    raise OptionError(f"base must be a name, a folder or a loaded Base, got {type(base).__name__} {base!r}")
+
+
 def _loaded(base: Base | str | None) -> Base | None:
     return None if isinstance(base, str) else base
 
@@ -127,6 +142,10 @@ def _base_options(base: Base | str | None, options: Mapping[str, Any]) -> dict[s
 def _config_values(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Any]:
     if config is None or isinstance(config, Mapping):
         return dict(config or {})
+    if not isinstance(config, str | os.PathLike):
+        raise OptionError(
+            f"config must be a mapping or the path of a YAML file, got {type(config).__name__} {config!r}"
+        )
     return read_config(os.fspath(config))
 
 

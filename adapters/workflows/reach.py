@@ -35,8 +35,8 @@ def reach(base: Base, strategy: Strategy) -> Reach:
 
     total = sum(p.numel() for p in base.model.parameters())
     names = list(blocks(base.model))
-    with base.held(), fitted(base, strategy) as fit:
-        ids = {id(p) for p in fit.learning}
+    with base.locked(), fitted(base, strategy) as fit:
+        ids = {id(p) for p in fit.trainable}
         learning = {name: p for name, p in base.model.named_parameters() if id(p) in ids}
         patches = learned(base, strategy)
         tensors = [t for patch in patches.values() for t in patch.tensors().values()]

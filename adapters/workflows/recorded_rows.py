@@ -18,7 +18,7 @@ def own_rows(registry: Registry, name: str, task: Task, watch: Watch) -> Splits:
     """Return the rows of an adapter's run, split as then; paths are relative to here or to the registry's folder."""
     from ..options import build, options
     from ..settings import DataOptions, TrainingOptions
-    from ..workflows.run import own_splits
+    from ..workflows.run import load_run_splits
     from .config_file import read_run
     from .plan import IN_MEMORY, memory_text
 
@@ -33,4 +33,4 @@ def own_rows(registry: Registry, name: str, task: Task, watch: Watch) -> Splits:
         if isinstance(selected.get(key), str):
             selected[key] = registry.locate(selected[key])
     seed = build(TrainingOptions, {key: value for key, value in values.items() if key == "seed"}).seed
-    return own_splits(build(DataOptions, selected), seed, task, watch)
+    return load_run_splits(build(DataOptions, selected), seed, task, watch)

@@ -77,7 +77,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Ready:
+class RunSetup:
     """The inputs of a run: rows, the task fitted to them, and the base."""
 
     name: str
@@ -87,7 +87,9 @@ class Ready:
     remarks: list[str]  # on the rows
 
 
-def ready(plan: Plan, *, base: Base | None = None, splits: Splits | None = None, watch: Watch | None = None) -> Ready:
+def prepare_run(
+    plan: Plan, *, base: Base | None = None, splits: Splits | None = None, watch: Watch | None = None
+) -> RunSetup:
     """Read the rows of a plan, fit its task to them, and load its base, unless `splits` and `base` hold them already.
 
     `splits` isn't changed where validation rows have to be cut off.
@@ -127,7 +129,7 @@ def ready(plan: Plan, *, base: Base | None = None, splits: Splits | None = None,
     for remark in remarks:
         watch.note("remark", remark)
     watch.note("strategy", plan.strategy_name + "".join(f", {text}" for text in _chosen(plan)))
-    return Ready(name, splits, task, base, remarks)
+    return RunSetup(name, splits, task, base, remarks)
 
 
 def run(
@@ -150,7 +152,7 @@ def run(
     plugin = find_plugin(plan.strategy_name)
     registry.prepare()
     check_trackers(plan.saving.report_to)
-    on = ready(plan, base=base, splits=splits, watch=watch)
+    on = prepare_run(plan, base=base, splits=splits, watch=watch)
     name, splits, task, base = on.name, on.splits, on.task, on.base
     if replaced := _replaced(registry, name, task.name, overwrite=plan.saving.overwrite):
         watch.note("replaces", replaced)
@@ -244,7 +246,7 @@ def _replaced(registry: Registry, name: str, task: str, *, overwrite: bool) -> s
     return f"{name}@{entry['current']}, {best}, as the current version"
 
 
-def _encoded(plan: Plan, on: Ready, trained: Trained, watch: Watch) -> Trained:
+def _encoded(plan: Plan, on: RunSetup, trained: Trained, watch: Watch) -> Trained:
     """Return the trained adapter in the plan's encoding, or unchanged if encoding it gains nothing."""
     from ..convert.compress import NothingToGain, compress_and_measure
 
@@ -256,7 +258,7 @@ def _encoded(plan: Plan, on: Ready, trained: Trained, watch: Watch) -> Trained:
     return replace(trained, adapter=adapter)
 
 
-def _saved(plan: Plan, registry: Registry, on: Ready, trained: Trained, checkpoints: Checkpoints) -> tuple[str, int]:
+def _saved(plan: Plan, registry: Registry, on: RunSetup, trained: Trained, checkpoints: Checkpoints) -> tuple[str, int]:
     """Save and register the trained adapter, delete its checkpoints, and return its version and bytes."""
     from ..store.publish import publish
 
@@ -286,7 +288,7 @@ def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: 
     return Checkpoints(folder, plan.saving, json.loads(json_bytes(identity)), run_yaml(values), watch)
 
 
-def own_splits(options: DataOptions, seed: int, task: Task, watch: Watch | None = None) -> Splits:
+def load_run_splits(options: DataOptions, seed: int, task: Task, watch: Watch | None = None) -> Splits:
     """Load the rows of a run with the same splits as `run`."""
     splits = data.load(options, watch)
     select_usable(splits, task, options)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import OptionError
 from ..options import Option, options
-from .plan import OF_A_RUN, RATE, Plan, run_options, spelled
+from .plan import RATE, RUN_KEYS, Plan, canonical_options, run_options
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ def read_search(plan: Plan, search: Mapping[str, str]) -> dict[str, Space]:
     """
     options_of_run = run_options(plan.strategy_name, plan.task_name)
     searchable = {f.name for section in (plan.strategy, plan.training) for f in fields(section)} - {"seed"}
-    for name in OF_A_RUN:
+    for name in RUN_KEYS:
         if name in search:
             raise OptionError(
                 f"--search {name}: all trials of a study have one {name}; run adapt tune once for each --{name} and "
                 f"compare them; can be searched: {', '.join(sorted(searchable))}"
             )
     spaces = {}
-    for name, text in spelled(search, options_of_run, plan.strategy_name).items():
+    for name, text in canonical_options(search, options_of_run, plan.strategy_name).items():
         if name not in searchable:
             why = (
                 "it decides which rows are cut off"

@@ -28,7 +28,7 @@ from ..io.atomic import check_writable, json_bytes, write_file
 from ..options import plain
 from ..watch import Watch
 from .plan import AUTO, Plan, run_options, run_yaml
-from .run import Ready, ready
+from .run import RunSetup, prepare_run
 from .search_space import Choices, Space, default_search, read_search, text_of, with_values
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def tune(
             f"--learning-rate {AUTO} is a search by itself; in a study, give --search learning_rate=LOW..HIGH"
         )
     spaces = read_search(plan, search or default_search(plan))
-    on = ready(plan, base=base, watch=watch)
+    on = prepare_run(plan, base=base, watch=watch)
     path = folder / on.name
     check_writable(path)
     with _alone(path):
@@ -154,7 +154,9 @@ def load_study(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]
 class _Study:
     """Optuna's study of a plan, with the rows, task and base of its trials."""
 
-    def __init__(self, optuna: Any, study: Any, plan: Plan, on: Ready, spaces: dict[str, Space], watch: Watch) -> None:
+    def __init__(
+        self, optuna: Any, study: Any, plan: Plan, on: RunSetup, spaces: dict[str, Space], watch: Watch
+    ) -> None:
         self.optuna, self.study = optuna, study
         self.plan, self.on, self.spaces, self.watch = plan, on, spaces, watch
         states = optuna.trial.TrialState
@@ -292,7 +294,7 @@ def _alone(path: Path) -> Iterator[None]:
         raise OptionError(f"another process is running study '{path}'; wait for it, or choose another --name") from None
 
 
-def _check_same(path: Path, plan: Plan, on: Ready, search: dict[str, str]) -> None:
+def _check_same(path: Path, plan: Plan, on: RunSetup, search: dict[str, str]) -> None:
     """Write the description of a new study; raise `OptionError` where an existing one differs from it."""
     of = {
         "options": {key: value for key, value in plan.values().items() if key != "name"},
@@ -314,7 +316,7 @@ def _check_same(path: Path, plan: Plan, on: Ready, search: dict[str, str]) -> No
                 raise OptionError(f"study '{path}' was begun {with_what}; choose another --name")
 
 
-def _opened(optuna: Any, path: Path, on: Ready) -> Any:
+def _opened(optuna: Any, path: Path, on: RunSetup) -> Any:
     """Open Optuna's journal, without an incomplete last line, which a full disk or a crash leaves."""
     journal = path / JOURNAL
     if journal.exists():

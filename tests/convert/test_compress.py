@@ -51,7 +51,7 @@ def test_fitted_scales_bring_logits_nearer_on_other_rows(tiny_base: Base) -> Non
 
     errors = [float(((said(one) - said(adapter)) ** 2).mean()) for one in (plain, fitted)]
     assert errors[1] < 0.7 * errors[0]
-    assert tiny_base.altered() == []
+    assert tiny_base.changed_tensors() == []
     assert not any(p.requires_grad or p.grad is not None for p in tiny_base.model.parameters())
 
 
@@ -72,7 +72,7 @@ def test_every_kind_of_task_is_fitted_and_measured(
     encoding = report.adapter.manifest["encoding"]
     assert encoding["after"]["bytes"] == report.adapter_bytes < encoding["before"]["bytes"]
     assert encoding["after"]["metrics"].keys() == encoding["before"]["metrics"].keys() == report.metrics.keys()
-    assert base.altered() == []
+    assert base.changed_tensors() == []
 
 
 @pytest.mark.usefixtures("few_steps")
@@ -182,4 +182,4 @@ def test_on_a_real_base(minilm: Base, encoding: str) -> None:
     assert [x["label"] for x in a] == [x["label"] for x in b]
     if encoding == "exact":
         assert a == b
-    assert minilm.altered() == []
+    assert minilm.changed_tensors() == []

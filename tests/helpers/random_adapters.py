@@ -19,8 +19,8 @@ def adapter(
     """Return an adapter whose weights are the strategy's own, each moved at random."""
     made = strategy_class(strategy)(**options) if isinstance(strategy, str) else strategy
     torch.manual_seed(seed)
-    with base.held(), fitted(base, made) as fit:
-        learning = fit.learning
+    with base.locked(), fitted(base, made) as fit:
+        learning = fit.trainable
         model, head, untied = task_model(base, task, learning, len(fit.before))
         in_use = {id(p) for p in model.parameters()}
         with torch.no_grad():

@@ -19,4 +19,4 @@ def assert_same(base: Base, before: dict[str, Any]) -> None:
     assert all(torch.equal(now["tensors"][name], t) for name, t in before["tensors"].items())
     assert {k: now[k] for k in ("modules", "training")} == {k: before[k] for k in ("modules", "training")}
     assert not any(p.requires_grad or p.grad is not None for p in base.model.parameters())
-    assert not base.altered()
+    assert not base.changed_tensors()

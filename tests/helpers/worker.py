@@ -20,7 +20,7 @@ from adapterkit.runtime import processes
 from adapterkit.training import steps, trunk_cache
 from adapterkit.training.train import train
 from adapterkit.watch import Watch
-from adapterkit.workflows.run import ready
+from adapterkit.workflows.run import prepare_run
 
 
 class Notes(Watch):
@@ -67,7 +67,7 @@ def trained(job: dict[str, Any]) -> dict[str, Any]:
         plan = Plan.resolve(job["plan"])
         if job.get("stranger"):
             plan = type(plan)(**{**vars(plan), "strategy": stranger(plan.strategy.learning_rate)})
-        on = ready(plan, base=Base.load(job["plan"]["base"]), watch=notes)
+        on = prepare_run(plan, base=Base.load(job["plan"]["base"]), watch=notes)
         found = train(on.base, on.task, plan.strategy, on.splits.sets, plan.training, about={"data": {}}, watch=notes)
     finally:
         trunk_cache.CachedFeed.write = put  # type: ignore[method-assign]
@@ -81,7 +81,7 @@ def trained(job: dict[str, Any]) -> dict[str, Any]:
         "losses": found.losses,
         "history": found.history,
         "metrics": metrics_plain(found.validation),
-        "untouched": not on.base.altered(),
+        "untouched": not on.base.changed_tensors(),
         "said": notes.said,
         "filled": len(filled),
         "format": sorted(found.adapter.files()),

@@ -57,7 +57,7 @@ def test_exact_comes_back_to_the_bit_on_every_family_and_dtype(
     for name, tensor in adapter.tensors.items():
         assert again.tensors[name].dtype == tensor.dtype
         assert torch.equal(again.tensors[name], tensor), name
-    assert base.altered() == []
+    assert base.changed_tensors() == []
 
 
 def one_linear(rows: int = 20, width: int = 12) -> tuple[nn.Linear, dict[str, Tensor]]:
@@ -151,7 +151,7 @@ def test_compressed_and_lora_adapters_share_a_batch_and_merge(
     ids.pop("token_type_ids", None)
     with torch.no_grad():
         np.testing.assert_allclose(model(**ids).logits[0].numpy(), said["small"][0], atol=2e-4)
-    assert base.altered() == []
+    assert base.changed_tensors() == []
 
 
 def test_an_encoded_adapter_is_decoded_against_the_base_and_no_other(tiny_folder: Callable[..., Path]) -> None:

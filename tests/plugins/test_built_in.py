@@ -58,7 +58,7 @@ def ours(folder: Path, name: str, **options: Any) -> torch.Tensor:
     base = Base.load(str(folder))
     strategy = strategy_class(name)(**options)
     with fitted(base, strategy) as fit:
-        disturb(fit.learning)
+        disturb(fit.trainable)
         made = strategy.patches(base.model)
         patches = {n: type(p).load(p.tensors(), p.options(), _own(base, n)) for n, p in made.items()}
     plain = Base.load(str(folder))
@@ -94,7 +94,7 @@ def test_an_update_that_starts_from_the_weight_starts_as_pefts(init: str, tiny_f
     base = Base.load(str(folder))
     strategy = strategy_class("lora")(r=4, lora_alpha=8, target_modules=("query",), init_lora_weights=init)
     with fitted(base, strategy) as fit:
-        start = [p.detach().clone() for p in fit.learning]
+        start = [p.detach().clone() for p in fit.trainable]
         there = [p for p in model.parameters() if p.requires_grad]
         for a, b, c, d in zip(start[::2], start[1::2], there[::2], there[1::2], strict=True):
             assert a.shape == c.shape
@@ -107,7 +107,7 @@ def test_loraplus_has_b_learn_faster_than_a(tiny_base: Base) -> None:
     strategy = strategy_class("lora")(loraplus_lr_ratio=16.0)
     with fitted(tiny_base, strategy) as fit:
         rates = strategy.rates(tiny_base.model)
-        assert [rates.get(p, 1.0) for p in fit.learning] == [1.0, 16.0] * (len(fit.learning) // 2)
+        assert [rates.get(p, 1.0) for p in fit.trainable] == [1.0, 16.0] * (len(fit.trainable) // 2)
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5"])
@@ -337,7 +337,7 @@ def test_options_that_do_not_fit_a_base_are_said_in_a_line(
     ):
         pass
     assert message in str(caught.value)
-    assert not tiny_base.altered()
+    assert not tiny_base.changed_tensors()
 
 
 def test_the_tensors_of_a_patch_that_does_not_fit_are_refused() -> None:

@@ -226,7 +226,7 @@ def test_a_strategy_that_breaks_a_rule_is_told_which_and_the_base_is_whole(
     assert same(state(tiny_base), before)
     assert [(n, id(m)) for n, m in tiny_base.model.named_modules()] == modules
     assert tiny_base.model.config.to_dict() == config
-    assert not tiny_base.altered()
+    assert not tiny_base.changed_tensors()
     assert not any(m._forward_hooks for m in tiny_base.model.modules())
 
 

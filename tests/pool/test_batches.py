@@ -33,7 +33,7 @@ def test_a_batch_of_all_strategies_says_what_each_says_alone(family: str, tiny_f
         found = pool.outputs([TEXTS[text] for text, _ in rows], adapter_of_each=[name for _, name in rows])
     for (text, name), logits in zip(rows, found, strict=True):
         near(logits, wanted[name][text], base, name)
-    assert base.altered() == []
+    assert base.changed_tensors() == []
 
 
 def test_the_real_base(minilm: Base) -> None:
@@ -47,7 +47,7 @@ def test_the_real_base(minilm: Base) -> None:
         found = pool.outputs([TEXTS[text] for text, _ in rows], adapter_of_each=[name for _, name in rows])
         for (text, name), logits in zip(rows, found, strict=True):
             near(logits, wanted[name][text], minilm, name)
-    assert minilm.altered() == []
+    assert minilm.changed_tensors() == []
 
 
 # ---- how often a block is run
@@ -208,7 +208,7 @@ def test_bf16_is_near_and_leaves_the_base_alone(family: str, tiny_folder: Callab
         apart = [pool.outputs([t], name)[0] for t in TEXTS for name in adapters]
         for a, b in zip(together, apart, strict=True):
             np.testing.assert_allclose(a, b, rtol=0.05, atol=0.05)
-    assert base.altered() == []
+    assert base.changed_tensors() == []
     assert next(base.model.parameters()).dtype == torch.float32
 
 

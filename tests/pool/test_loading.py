@@ -25,7 +25,7 @@ def stocked(tiny_base: Base, registry: Registry) -> Iterator[tuple[Base, Registr
     for name, adapter in adapters.items():
         add(registry, name, adapter)
     yield tiny_base, registry, adapters
-    assert tiny_base.altered() == []
+    assert tiny_base.changed_tensors() == []
 
 
 def test_adapters_are_read_when_asked_for_and_dropped_by_use(

@@ -99,7 +99,9 @@ def test_rows_that_lack_something_are_named(tiny_base: Base, tmp_path: Path) -> 
         with pytest.raises(PoolError, match=said):
             Pool(tiny_base, wrong)  # type: ignore[arg-type]
     for options, said in (
-        ({"batch_size": 0}, "must be >= 1, got batch_size=0"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
+        ({"batch_size": "8"}, "batch_size must be an integer >= 1, got '8'"),
+        ({"max_bytes": "1GB"}, "max_bytes must be an integer >= 1, got '1GB'"),
         ({"device": "zzz"}, "^no device named 'zzz'; available: cpu"),
         ({"device": "meta"}, "^no device named 'meta'; available: cpu"),
         ({"device": f"cuda:{torch.cuda.device_count()}"}, "^no device named 'cuda:"),
@@ -111,6 +113,9 @@ def test_rows_that_lack_something_are_named(tiny_base: Base, tmp_path: Path) -> 
     ):
         with pytest.raises(PoolError, match=said):
             Pool(tiny_base, **options)
+    for source in (5, []):
+        with pytest.raises(PoolError, match=r"a pool is opened on a registry\.json, a Registry or a base, got"):
+            Pool(source)  # type: ignore[arg-type]
     assert tiny_base.serving == 0
 
 
@@ -127,7 +132,9 @@ def test_adapters_are_named_in_one_of_three_ways(tiny_base: Base) -> None:
         for names, message in (
             ({"adapter": ["a", "b"]}, "adapter must be one name, got list; adapters= answers each text with each"),
             ({"adapter": "a", "adapters": ["b"]}, "adapter, adapters and adapter_of_each exclude each other"),
-            ({"adapters": []}, "adapters must have at least one name"),
+            ({"adapters": []}, "adapters must be one or more names"),
+            ({"adapters": ["a", None]}, "adapters must be one or more names"),
+            ({"adapters": 5}, "names of adapters were expected, got int 5"),
             ({"adapter_of_each": "a"}, "a name for each of 5 texts, got 1"),
             ({}, "which adapter"),
         ):

@@ -14,6 +14,7 @@ import torch
 
 from adapterkit import AdapterkitError, Base, Pool, Registry, predict
 from adapterkit.discovery import strategy_class
+from adapterkit.errors import BaseModelError
 from adapterkit.training.fit import fitted
 from tests.helpers import random_adapters as made
 from tests.helpers import tolerance
@@ -67,7 +68,7 @@ def test_threads_share_a_pool(tiny_base: Base, registry: Registry) -> None:
     with Pool(tiny_base, registry=registry, max_bytes=int(1.3 * largest)) as pool:
         assert hammer(pool, wanted, seconds=8) == []
         assert pool.stats().evictions > 0
-    assert tiny_base.altered() == []
+    assert tiny_base.changed_tensors() == []
 
 
 def test_pools_open_and_close_while_others_train_and_predict(tiny_base: Base) -> None:
@@ -86,10 +87,10 @@ def test_pools_open_and_close_while_others_train_and_predict(tiny_base: Base) ->
 
     def train() -> None:
         try:
-            with tiny_base.held(), fitted(tiny_base, strategy_class("full")()) as fit:
+            with tiny_base.locked(), fitted(tiny_base, strategy_class("full")()) as fit:
                 training.set()
                 with torch.no_grad():
-                    for p in fit.learning:
+                    for p in fit.trainable:
                         p.add_(1.0)
                 time.sleep(0.01)
                 trained[0] += 1
@@ -116,9 +117,9 @@ def test_pools_open_and_close_while_others_train_and_predict(tiny_base: Base) ->
         worker.join()
     assert wrong == []
     assert tiny_base.serving == 0
-    with tiny_base.held(), fitted(tiny_base, strategy_class("full")()):  # the last pool gave the base back
+    with tiny_base.locked(), fitted(tiny_base, strategy_class("full")()):  # the last pool gave the base back
         pass
-    assert tiny_base.altered() == []
+    assert tiny_base.changed_tensors() == []
 
 
 def test_a_pool_on_a_base_with_added_tokens_keeps_its_parent_from_training(tiny_base: Base) -> None:
@@ -127,7 +128,7 @@ def test_a_pool_on_a_base_with_added_tokens_keeps_its_parent_from_training(tiny_
         with (
             Pool(one),
             pytest.raises(AdapterkitError, match="an open pool answers from base"),
-            other.held(),
+            other.locked(),
             fitted(other, strategy_class("full")()),
         ):
             pass
@@ -151,3 +152,13 @@ def test_closing_waits_for_what_is_being_answered(tiny_base: Base) -> None:
     asking.join()
     assert tiny_base.serving == 0
     same(found, wanted)
+
+
+def test_a_pool_that_is_dropped_without_close_blocks_no_training(tiny_base: Base) -> None:
+    pool = Pool(tiny_base, {"a": made.adapter(tiny_base, classes())})
+    pool.predict("a fine film")
+    with pytest.raises(BaseModelError, match="an open pool answers from base"):
+        tiny_base.check_trainable()
+    del pool
+    tiny_base.check_trainable()
+    assert tiny_base.serving == 0

@@ -65,9 +65,9 @@ def test_texts_read_in_two_parts_and_kept_on_disk_are_the_same_examples(
     base_for: Callable[[str, str], Base],
     tmp_path: Path,
 ) -> None:
-    from adapterkit.workflows.run import ready
+    from adapterkit.workflows.run import prepare_run
 
-    on = ready(plan(task, rows_of(task, 24), "head-only"), base=base_for("bert", task))
+    on = prepare_run(plan(task, rows_of(task, 24), "head-only"), base=base_for("bert", task))
     rows = tokenized(on.task, on.splits["train"], on.base, labelled=True)
     feed = Feed(rows, on.task.collate(on.base.tokenizer, on.base.model))
     by_token = task in ("token-classification", "question-answering")
@@ -175,7 +175,7 @@ def test_in_a_pool_the_base_runs_no_higher_than_the_highest_probe(
             for (text, name), logits in zip(asked, found, strict=True):
                 tolerance.assert_near(logits, wanted[name][texts.index(text)], tolerance.of_base(minilm), name)
             assert seen == rows
-    assert minilm.altered() == []
+    assert minilm.changed_tensors() == []
 
 
 def probed(base: Base, *layers: int, seed: int) -> Adapter:

@@ -177,12 +177,12 @@ def test_an_error_of_any_process_is_the_runs(folder: Path, tmp_path: Path) -> No
         "from adapterkit import cli\n"
         "from adapterkit.workflows import run as workflow\n"
         "from adapterkit.errors import TrainingError\n"
-        "ready = workflow.ready\n"
+        "prepare_run = workflow.prepare_run\n"
         "def fails(*args, **kwargs):\n"
-        "    found = ready(*args, **kwargs)\n"
+        "    found = prepare_run(*args, **kwargs)\n"
         "    if os.environ['RANK'] == '1': raise TrainingError('the second one says so')\n"
         "    return found\n"
-        "workflow.ready = fails\n"
+        "workflow.prepare_run = fails\n"
         "cli.main(prog_name='adapt')\n"
     )
     rows = ["run", "--base", str(folder / "base"), "--dataset", str(folder / "rows.jsonl")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from click.testing import Result
 import adapterkit as ak
 from adapterkit import Base, Plan, Registry, Watch
 from adapterkit.data.rows import as_rows
+from adapterkit.errors import AdapterkitError
 from adapterkit.workflows import progress
 
 GOOD, BAD = ("lovely food", "a fine film", "great staff"), ("awful food", "a dull film", "rude staff")
@@ -340,6 +343,28 @@ def test_a_notebooks_watch_draws_nested_bars(capsys: pytest.CaptureFixture[str])
     assert "inner" in shown.err
     assert "data       a remark" in shown.out
     assert not watch.bars
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ak.load(5), "adapter must be a name, or a Path to a folder, got int 5"),  # type: ignore[arg-type]
+        (lambda: ak.load("a", base=5), "base must be a name, a folder or a loaded Base, got int 5"),  # type: ignore[arg-type]
+        (lambda: ak.load("a", registry=5), "a registry is the path of a registry.json, got int 5"),  # type: ignore[arg-type]
+        (lambda: ak.run(strategy="lora", base=5), "base must be a name, a folder or a loaded Base, got int 5"),  # type: ignore[arg-type]
+        (lambda: ak.run(strategy="lora", watch=5), "watch must be a Watch, 'auto' or None, got 5"),  # type: ignore[arg-type]
+        (lambda: ak.run(config=5), "config must be a mapping or the path of a YAML file, got int 5"),  # type: ignore[arg-type]
+        (lambda: Base.load(5), "a base is a name, a folder or a Hub id, got int 5"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_value_of_another_type_is_one_line(call: Callable[[], object], message: str, tmp_path: Path) -> None:
+    with contextlib.chdir(tmp_path), pytest.raises(AdapterkitError, match=re.escape(message)):
+        call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_base_is_a_path_too(tiny_folder: Callable[..., Path]) -> None:
+    assert Base.load(tiny_folder()).path == str(tiny_folder())
 
 
 def test_the_signature_names_what_a_run_takes() -> None:

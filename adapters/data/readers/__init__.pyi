@@ -1,6 +1,9 @@
 """The public names of adapterkit.data.readers."""
 
 from .arrow import table_rows as table_rows
+from .encodings import Encoding as Encoding
+from .encodings import chosen as chosen
+from .encodings import guessed as guessed
 from .formats import READERS as READERS
 from .formats import open_file as open_file
 from .formats import open_rows as open_rows
@@ -8,6 +11,6 @@ from .formats import rows as rows
 from .source import VERSION as VERSION
 from .source import BadRow as BadRow
 from .source import NumberedRows as NumberedRows
+from .source import ReadOptions as ReadOptions
 from .source import Row as Row
 from .source import Source as Source
-from .source import encoding as encoding

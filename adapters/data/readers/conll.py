@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...errors import DataError
-from .source import UNDECODED, BadRow, NumberedRows, Source, undecoded
+from .source import BadRow, NumberedRows, Source, has_surrogates
 
 
 def read_conll(source: Source) -> NumberedRows:
@@ -18,7 +18,7 @@ def read_conll(source: Source) -> NumberedRows:
     universal = Path(source.name).suffix.lower() == ".conllu"
     tab, width = _layout(source)
     token = 1 if universal else 0
-    chosen = (3 if universal else -1) if source.tag_column is None else source.tag_column
+    chosen = (3 if universal else -1) if source.options.tag_column is None else source.options.tag_column
     tag = chosen + width if chosen < 0 else chosen
     if width > 1 and (tag == token or not 0 <= tag < width):
         raise DataError(
@@ -29,7 +29,7 @@ def read_conll(source: Source) -> NumberedRows:
         lines = [cells for _, cells in block if not (universal and re.search("[-.]", cells[0]))]
         errors = ((n, error) for n, cells in block if (error := _error(cells, tab, width, token, tag)))
         if first := next(errors, None):
-            yield first[0], BadRow(first[1])
+            yield first[0], BadRow(source.undecoded(first[1]) or first[1])
         elif lines:
             columns = {i: [cells[i] for cells in lines] for i in range(width)}
             named = {"tokens": columns.pop(token), "tags": columns.pop(tag)}
@@ -39,7 +39,7 @@ def read_conll(source: Source) -> NumberedRows:
 def _layout(source: Source) -> tuple[bool, int]:
     """Return whether columns are separated by tabs rather than runs of spaces, and the number of columns."""
     width = 0
-    with open(source.name, encoding=source.encoding, errors="surrogateescape", newline="") as lines:
+    with open(source.name, encoding=source.encoding.codec, errors="surrogateescape", newline="") as lines:
         for line in lines:
             if not line.strip() or line.startswith(("# ", "-DOCSTART-")):
                 continue
@@ -84,6 +84,6 @@ def _error(cells: list[str], tab: bool, width: int, token: int, tag: int) -> str
         return f"{len(cells)} column, and at least 2 were expected: a token and a tag, separated by a tab or spaces"
     if len(cells) != width:
         return f"{len(cells)} column{'s' * (len(cells) != 1)}, and {width} were expected, separated by {by}"
-    if any(map(undecoded, cells)):
-        return UNDECODED
+    if undecoded := next(filter(has_surrogates, cells), None):
+        return undecoded
     return "empty token" if not cells[token].strip() else "empty tag" if not cells[tag].strip() else None

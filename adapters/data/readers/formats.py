@@ -12,8 +12,10 @@ from ...errors import DataError
 from .arrow import read_arrow, read_parquet
 from .conll import read_conll
 from .json_files import read_json, read_jsonl
-from .separated import read_csv, read_tsv, read_txt
-from .source import BadRow, NumberedRows, Row, Source
+from .separated import read_csv, read_tsv
+from .source import BadRow, NumberedRows, ReadOptions, Row, Source
+from .spreadsheet import read_spreadsheet
+from .text_lines import read_txt
 
 READERS: dict[str, Callable[[Source], NumberedRows]] = {
     ".csv": read_csv,
@@ -28,16 +30,20 @@ READERS: dict[str, Callable[[Source], NumberedRows]] = {
     ".iob": read_conll,
     ".bio": read_conll,
     ".txt": read_txt,
+    ".xlsx": read_spreadsheet,
+    ".xls": read_spreadsheet,
+    ".ods": read_spreadsheet,
 }
 """The reader of each format, by the suffix of a file's name."""
 
 
-def rows(path: str, tag_column: int | None = None) -> Iterator[tuple[int, Row]]:
+def rows(path: str, tag_column: int | None = None, *, options: ReadOptions | None = None) -> Iterator[tuple[int, Row]]:
     """Yield (line, row) for each row of a file in one of the formats of `READERS`.
 
-    Raises `DataError`, with file and line, at the first row that can't be read; `open_rows` continues.
+    `tag_column` is short for options with it alone. Raises `DataError`, with file and line, at the first row that can't
+    be read; `open_rows` continues.
     """
-    with open_rows(path, tag_column) as (source, numbered):
+    with open_rows(path, options or ReadOptions(tag_column=tag_column)) as (source, numbered):
         for line, row in numbered:
             if isinstance(row, BadRow):
                 source.fail(line, row.reason)
@@ -45,13 +51,13 @@ def rows(path: str, tag_column: int | None = None) -> Iterator[tuple[int, Row]]:
 
 
 @contextmanager
-def open_rows(path: str, tag_column: int | None = None) -> Iterator[tuple[Source, NumberedRows]]:
+def open_rows(path: str, options: ReadOptions | None = None) -> Iterator[tuple[Source, NumberedRows]]:
     """Open a file and return an iterator over its rows, where a row that can't be read is a `BadRow`.
 
     Raises `DataError` for a file that is missing, of an unknown format, or not in the format of its suffix.
     """
     with open_file(path) as file:
-        source = Source(path, os.fstat(file.fileno()).st_size, file, tag_column)
+        source = Source(path, os.fstat(file.fileno()).st_size, file, options or ReadOptions())
         yield source, READERS[Path(path).suffix.lower()](source)
 
 

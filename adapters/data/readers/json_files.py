@@ -8,27 +8,31 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ...errors import DataError
-from .source import SURROGATE, UNDECODED, BadRow, NumberedRows, Row, Source, undecoded
+from ..answer_places import locate
+from .source import SURROGATE, BadRow, NumberedRows, Row, Source
+
+_SQUAD = {"paragraphs", "qas"}
+"""The keys of SQuAD's articles and paragraphs."""
 
 
 def read_jsonl(source: Source) -> NumberedRows:
     """Read an object per line."""
-    return _json_lines(source.lines())
+    return _json_lines(source, source.lines())
 
 
-def _json_lines(lines: Iterable[str]) -> NumberedRows:
+def _json_lines(source: Source, lines: Iterable[str]) -> NumberedRows:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        if undecoded(line):
-            yield number, BadRow(UNDECODED)
+        if error := source.undecoded(line):
+            yield number, BadRow(error)
             continue
         try:
             yield number, _object(json.loads(line))
-        except json.JSONDecodeError as error:
-            yield number, BadRow(f"not JSON: {error.msg} at character {error.pos + 1}")
-        except (ValueError, RecursionError) as error:
-            yield number, BadRow(f"JSON that can't be read: {error}")
+        except json.JSONDecodeError as failure:
+            yield number, BadRow(f"not JSON: {failure.msg} at character {failure.pos + 1}")
+        except (ValueError, RecursionError) as failure:
+            yield number, BadRow(f"JSON that can't be read: {failure}")
 
 
 def _object(value: Any) -> Row | BadRow:
@@ -42,52 +46,83 @@ def read_json(source: Source) -> NumberedRows:
         parsed = json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and text.lstrip().startswith("{"):  # JSON lines in a file named .json
-            yield from _json_lines(io.StringIO(text, newline=""))
+            yield from _json_lines(source, io.StringIO(text, newline=""))
             return
         source.fail(error.lineno, f"not JSON: {error.msg} at column {error.colno}")
     except (ValueError, RecursionError) as error:
         source.fail(1, f"JSON that can't be read: {error}")
     if bad := SURROGATE.search(text):
-        source.fail(text.count("\n", 0, bad.start()) + 1, UNDECODED)
+        source.fail(text.count("\n", 0, bad.start()) + 1, str(source.undecoded(text)))
     source.unit = "row"
     entries = parsed.get("data") if isinstance(parsed, dict) else parsed
+    if isinstance(parsed, dict) and _SQUAD & {*parsed}:  # a single article or paragraph
+        entries = [parsed]
     if not isinstance(entries, list):
         got = f"an object of {', '.join(list(parsed)[:6]) or 'nothing'}" if isinstance(parsed, dict) else repr(parsed)
         raise DataError(f'{source.name}: a list of objects or {{"data": [...]}} was expected, not {got[:80]}')
-    squad = any(isinstance(entry, dict) and "paragraphs" in entry for entry in entries)
+    squad = any(isinstance(entry, dict) and _SQUAD & {*entry} for entry in entries)
     yield from enumerate(_squad(entries) if squad else map(_object, entries), start=1)
 
 
 def _squad(articles: list[Any]) -> Iterator[Row | BadRow]:
     """Yield a row for each question of SQuAD v1.1 or v2.0, and a `BadRow` for an article or paragraph without any."""
     for article in articles:
-        if problem := _mismatch(article, "article", paragraphs=list):
+        if isinstance(article, dict) and "paragraphs" not in article and "qas" in article:  # paragraphs alone
+            yield from _paragraph(article, "paragraph", {})
+        elif problem := _mismatch(article, "article", paragraphs=list):
             yield BadRow(problem)
-            continue
-        for paragraph in article["paragraphs"]:
-            if problem := _mismatch(paragraph, f"paragraph of '{article.get('title', '')}'", context=str, qas=list):
-                yield BadRow(problem)
-                continue
-            for question in paragraph["qas"]:
-                yield _question(str(article.get("title", "")), paragraph["context"], question)
+        else:
+            title = str(article.get("title", ""))
+            for paragraph in article["paragraphs"]:
+                yield from _paragraph(paragraph, f"paragraph of '{title}'", {"title": title})
 
 
-def _question(title: str, context: str, entry: Any) -> Row | BadRow:
-    name = f"question '{entry.get('id')}'" if isinstance(entry, dict) else "question"
-    if problem := _mismatch(entry, name, id=str, question=str, answers=list):
+def _paragraph(paragraph: Any, name: str, columns: Row) -> Iterator[Row | BadRow]:
+    if problem := _mismatch(paragraph, name, context=str, qas=list):
+        yield BadRow(problem)
+        return
+    for question in paragraph["qas"]:
+        yield _question({**columns, "context": paragraph["context"]}, question)
+
+
+def _question(columns: Row, entry: Any) -> Row | BadRow:
+    """Return the row of a question; it has no answers where none are written, as in a hidden test set."""
+    stated = next((entry[key] for key in ("id", "question") if entry.get(key)), "") if isinstance(entry, dict) else ""
+    name = f"question '{str(stated)[:40]}'" if stated else "question"
+    if problem := _mismatch(entry, name, question=str):
         return BadRow(problem)
-    if entry.get("is_impossible") and entry["answers"]:
-        return BadRow(f"{name} is_impossible, and has answers; none were expected")
-    for answer in entry["answers"]:
-        if problem := _mismatch(answer, f"answer of {name}", text=str, answer_start=int):
+    columns = {**({"id": str(entry["id"])} if entry.get("id") is not None else {}), **columns}
+    impossible, answers = bool(entry.get("is_impossible")), entry.get("answers")
+    if answers is None and not impossible:
+        return {**columns, "question": entry["question"]}
+    if problem := _mismatch({"answers": answers or []}, name, answers=list):
+        return BadRow(problem)
+    texts: list[str] = []
+    starts: list[int | None] = []
+    for answer in answers or []:
+        if problem := _mismatch(answer, f"answer of {name}", text=str):
             return BadRow(problem)
-        text, start = answer["text"], answer["answer_start"]
-        if not text or start < 0 or not context.startswith(text, start):
-            got = context[max(start, 0) : max(start, 0) + max(len(text), 1)]
-            return BadRow(f"{name}: answer '{text}' was expected at character {start} of the context, not '{got}'")
-    answers = {key: [answer[key] for answer in entry["answers"]] for key in ("text", "answer_start")}
-    row = {"id": entry["id"], "title": title, "context": context, "question": entry["question"]}
-    return row | {"answers": answers}
+        if not answer["text"].strip():  # how some tools write that there is no answer
+            continue
+        if answer.get("answer_start") is not None and (
+            problem := _mismatch(answer, f"answer of {name}", answer_start=int)
+        ):
+            return BadRow(problem)
+        text, start = answer["text"], answer.get("answer_start")
+        if locate(text, start, columns["context"]) is None:
+            return BadRow(f"{name}: {_misplaced(text, start, columns['context'])}")
+        texts.append(text)
+        starts.append(start)
+    if impossible and texts:
+        return BadRow(f"{name} is_impossible, and has answers; none were expected")
+    return {**columns, "question": entry["question"], "answers": {"text": texts, "answer_start": starts}}
+
+
+def _misplaced(text: str, start: int | None, context: str) -> str:
+    if start is None:
+        return f"answer '{text}' isn't in the context"
+    got = context[max(start, 0) : max(start, 0) + max(len(text), 1)]
+    return f"answer '{text}' was expected at character {start} of the context, not '{got}'"
 
 
 def _mismatch(value: Any, what: str, **kinds: type) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import re
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from functools import cached_property
 from typing import Any, BinaryIO, NoReturn
 
 from ...errors import DataError
+from ...settings import DataOptions
+from .encodings import Encoding, chosen, detected
 
 Row = dict[str, Any]
 VERSION = 2
@@ -28,30 +29,84 @@ NumberedRows = Iterator[tuple[int, Row | BadRow]]
 """Rows with the line that each begins on, or the line of its error; with their number where a format has no lines."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How to read a file, where its format or its content leaves a choice."""
+
+    separator: str | None = None  # of the cells of a table
+    encoding: str | None = None
+    word_column: int | None = None  # of a CoNLL file, from 0 or, negative, from the end
+    tag_column: int | None = None
+    task: str | None = None  # that the rows are for, where it is named
+    every_row: bool = False  # whether rows that an annotator rejected are read, too
+
+    @classmethod
+    def of(cls, options: DataOptions, task: str | None = None) -> ReadOptions:
+        """Return the options of a run that concern the reading of a file."""
+        return cls(
+            separator=options.separator,
+            encoding=options.encoding,
+            word_column=options.word_column,
+            tag_column=options.tag_column,
+            task=task,
+        )
+
+
 @dataclass
 class Source:
-    """A file to read, and the position reached, in bytes of the file or in rows."""
+    """A file to read, the position reached (in bytes of the file or in rows), and notes about how it is read.
+
+    A reader appends its notes at the latest when it has returned the last row.
+    """
 
     name: str
     size: int
     file: BinaryIO = field(default_factory=io.BytesIO)
-    tag_column: int | None = None
+    options: ReadOptions = ReadOptions()
     unit: str = "line"
     reached: int = 0
+    notes: list[str] = field(default_factory=list)
 
     @cached_property
-    def encoding(self) -> str:
-        """The encoding of the file, detected by reading all of it once."""
-        return encoding(self.name)
+    def encoding(self) -> Encoding:
+        """The encoding of the file: the one of the options, or detected by reading the file once."""
+        encoding = chosen(self.options.encoding) if self.options.encoding else detected(self.name)
+        self.notes += [encoding.note] if encoding.note else []
+        return encoding
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the file with their line ends. Bytes that encode no character become lone surrogates."""
-        try:
-            with io.TextIOWrapper(self.file, self.encoding, errors="surrogateescape", newline="") as text:
-                yield from text
-        except UnicodeDecodeError as error:
-            raise DataError(f"{self.name}: not the UTF-16 that its first bytes announce: {error.reason}") from error
+        yield from self._decoded(self.file)
         self.reached = self.size
+
+    def sample(self, characters: int) -> list[str]:
+        """Return the first lines of the file, which are read again by `lines`."""
+        lines: list[str] = []
+        with open(self.name, "rb") as file:
+            for line in self._decoded(file):
+                lines.append(line)
+                characters -= len(line)
+                if characters <= 0:
+                    break
+        return lines
+
+    def _decoded(self, file: BinaryIO) -> Iterator[str]:
+        codec = self.encoding.codec
+        try:
+            with io.TextIOWrapper(file, codec, errors="surrogateescape", newline="") as text:
+                yield from text
+        except UnicodeError as error:
+            named = self.options.encoding or f"{self.encoding.name} that its first bytes announce"
+            raise DataError(f"{self.name}: not the {named}: {getattr(error, 'reason', error)}") from error
+
+    def undecoded(self, text: str) -> str | None:
+        """Return what is wrong with a text that holds the lone surrogates of `lines`, or None for any other text."""
+        return f"bytes that are not {self.encoding.name}" if has_surrogates(text) else None
+
+    def count(self, number: int, one: str, many: str) -> None:
+        """Append a note about a number of things, if there are any: "2 empty lines skipped"."""
+        if number:
+            self.notes.append(f"1 {one}" if number == 1 else f"{number:,} {many}")
 
     def position(self) -> int:
         """Return how much of `size` has been read."""
@@ -62,30 +117,9 @@ class Source:
         raise DataError(f"{self.name}:{line}: {reason}")
 
 
-def encoding(path: str) -> str:
-    """Return the encoding of a text file: UTF-8 or UTF-16 with or without a byte order mark, else Windows-1252.
-
-    Latin-1 files are decoded correctly, too: their printable characters are the same.
-    """
-    with open(path, "rb") as file:
-        start = file.read(4)
-        if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-            return "utf-16"
-        file.seek(0)
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        try:
-            while piece := file.read(1 << 20):
-                decoder.decode(piece)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return "cp1252"
-    return "utf-8-sig"
-
-
 SURROGATE = re.compile("[\udc80-\udcff]")
-UNDECODED = "bytes that are neither UTF-8 nor Windows-1252"
 
 
-def undecoded(text: str) -> bool:
+def has_surrogates(text: str) -> bool:
     """Return whether a text holds lone surrogates, with which `Source.lines` replaces undecodable bytes."""
     return not text.isascii() and SURROGATE.search(text) is not None

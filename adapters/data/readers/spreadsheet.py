@@ -1,0 +1,61 @@
+"""Read rows from a spreadsheet's first sheet: xlsx, xls or ods."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from ...errors import DataError
+from .source import NumberedRows, Source
+from .table import Header
+
+
+def read_spreadsheet(source: Source) -> NumberedRows:
+    """Read the first sheet with content as texts, as the same table saved as csv holds them; the first row is a header.
+
+    Raises `DataError` where the package python-calamine isn't installed.
+    """
+    source.unit = "row"
+    header: Header | None = None
+    for number, values in enumerate(_sheet(source), start=1):
+        cells = [_text(value) for value in values]
+        if header is None:
+            if any(cells):
+                header = Header(source, number, cells)
+        elif (row := header.row(cells)) is not None:
+            yield number, row
+    if header is not None:
+        header.finish()
+    source.reached = source.size
+
+
+def _sheet(source: Source) -> list[list[Any]]:
+    """Return the cells of the first sheet that has any, and note the others."""
+    try:
+        from python_calamine import CalamineError, CalamineWorkbook
+    except ImportError:
+        raise DataError(
+            f"{source.name}: spreadsheets need python-calamine: pip install 'adapterkit[excel]'; or save it as csv"
+        ) from None
+    try:
+        with CalamineWorkbook.from_path(source.name) as book:
+            sheets = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
+    except (CalamineError, OSError, ValueError) as error:
+        raise DataError(f"{source.name}: a spreadsheet was expected: {str(error).splitlines()[0]}") from error
+    filled = {
+        name: rows for name, rows in sheets.items() if any(cell not in ("", None) for row in rows for cell in row)
+    }
+    if len(filled) > 1:
+        source.notes.append(f"sheet '{next(iter(filled))}' is read; not read: {', '.join(list(filled)[1:])}")
+    return next(iter(filled.values()), [])
+
+
+def _text(value: Any) -> str:
+    """Return a cell as a csv file holds it: whole numbers without a point, dates as in ISO 8601."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53:
+        return str(int(value))
+    return value.isoformat(" ") if isinstance(value, datetime.datetime) else str(value)

@@ -1,0 +1,72 @@
+"""A table with a header: rows from its cells, and notes about columns without a name."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from .source import BadRow, Row, Source
+
+
+class Header:
+    """The names of a table's columns, in order; a column without a name is named by its number, from 1.
+
+    Raises `DataError` where a name occurs twice, or no column has one.
+    """
+
+    def __init__(self, source: Source, line: int, cells: list[str]) -> None:
+        self.source = source
+        self.names = [cell.strip() for cell in cells]
+        self.unnamed = {i for i, name in enumerate(self.names) if not name}
+        if len(self.unnamed) == len(self.names):
+            source.fail(line, f"{len(self.names)} columns without a name; the first row of a table names its columns")
+        named = [name for name in self.names if name]
+        if len(set(named)) < len(named):
+            twice = next(name for name in named if named.count(name) > 1)
+            source.fail(line, f"column '{twice}' occurs twice in the header")
+        for i in self.unnamed:
+            self.names[i] = f"column_{i + 1}"
+            while self.names.count(self.names[i]) > 1:
+                self.names[i] += "_"
+        self.filled: Counter[int] = Counter()
+        self.empty = self.beyond = 0
+
+    def row(self, cells: list[str]) -> Row | BadRow | None:
+        """Return the cells of a row by column, or None for a row of empty cells.
+
+        Cells without a name are part of a row where they are not empty.
+        """
+        width = len(self.names)
+        if len(cells) > 1 and not any(cells):
+            self.empty += 1
+            return None
+        if len(cells) > width and not any(cells[width:]):
+            self.beyond += 1
+            cells = cells[:width]
+        missing = set(range(len(cells), width))
+        if len(cells) > width or not missing <= self.unnamed:
+            return BadRow(f"{len(cells)} cells, but the header has {width} columns")
+        row = {}
+        for i, cell in enumerate(cells):
+            if i not in self.unnamed:
+                row[self.names[i]] = cell
+            elif cell:
+                row[self.names[i]] = cell
+                self.filled[i] += 1
+        return row
+
+    def finish(self) -> None:
+        """Append the notes about the table to those of its source."""
+        blank = [str(i + 1) for i in sorted(self.unnamed) if not self.filled[i]]
+        if blank:
+            which = f"columns {', '.join(blank)} have" if len(blank) > 1 else f"column {blank[0]} has"
+            self.source.notes.append(f"{which} no name and no content: left out")
+        for i in sorted(self.filled):
+            count = self.filled[i]
+            rows = "1 row" if count == 1 else f"{count:,} rows"
+            self.source.notes.append(f"column {i + 1} has no name: read as '{self.names[i]}', filled in {rows}")
+        self.source.count(self.empty, "row of empty cells skipped", "rows of empty cells skipped")
+        self.source.count(
+            self.beyond,
+            "row has more cells than the header, the others empty: left out",
+            "rows have more cells than the header, the others empty: left out",
+        )
