@@ -91,10 +91,10 @@ def evaluate_adapter(
     """Evaluate NAME or NAME@VERSION on a file, a data set, or else on the rows of its own run.
 
     `split` defaults to test where there is such a split, else to validation; a `test_file` is the test split, and
-    `reading` is how it is read: separator, encoding, columns of a CoNLL file, whether bad rows are skipped. `base` is where to load the base from if
-    it was moved, `device` where to run it, by default the CPU. Raises `DataError` for rows that the task can't read,
-    `PoolError` for a device that isn't there, and `AdapterError` for another base than the adapter's unless
-    `allow_base_mismatch`.
+    `reading` is how it is read: separator, encoding, columns of a CoNLL file, whether bad rows are skipped. `base` is
+    where to load the base from if it was moved, `device` where to run it, by default the CPU. Raises `DataError` for
+    rows that the task can't read, `PoolError` for a device that isn't there, and `AdapterError` for another base than
+    the adapter's unless `allow_base_mismatch`.
     """
     if test_file and dataset:
         raise DataError(f"give --test-file {test_file} or --dataset {dataset}, not both")
