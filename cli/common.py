@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from adapterkit.display import best_metric, metric_table
@@ -146,6 +148,14 @@ def common_options(command: Any) -> Any:
     """Add --json and --debug."""
     debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(debug(command))
+
+
+def predict_command(name: str) -> str:
+    """Return the command that uses an adapter next, with the registry where this command names one."""
+    context = click.get_current_context()
+    explicit = context.get_parameter_source("registry") is ParameterSource.COMMANDLINE
+    registry = f" --registry {shlex.quote(str(context.params['registry']))}" if explicit else ""
+    return f'adapt predict {name} "…"{registry}'
 
 
 def print_json(value: Any) -> None:

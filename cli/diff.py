@@ -30,21 +30,24 @@ MOST_CHARACTERS = 60
 
 @click.command(short_help="Compare two adapters.")
 @click.argument("first", metavar="A", shell_complete=adapter_names)
-@click.argument("second", metavar="B", shell_complete=adapter_names)
+@click.argument("second", metavar="[B]", required=False, shell_complete=adapter_names)
 @registry_option()
 @click.option("--verbose", "-v", is_flag=True, help="Print every value and tensor that differs.")
 @common_options
-def command(first: str, second: str, registry: Path | None, verbose: bool, as_json: bool) -> None:
+def command(first: str, second: str | None, registry: Path | None, verbose: bool, as_json: bool) -> None:
     """Compare the adapters A and B: strategy, task, data, metrics, patches, and which tensors differ by how much.
 
-    Each is NAME, NAME@VERSION or NAME@TAG. A tensor's relative difference is the norm of B - A over that of A.
+    Each is NAME, NAME@VERSION or NAME@TAG; a NAME alone compares its previous version with its current one. A tensor's
+    relative difference is the norm of B - A over that of A.
 
     \b
+    adapt diff reviews-lora
     adapt diff reviews-lora reviews-full
     adapt diff reviews-lora@1a2b3c reviews-lora --verbose
     """
     registered = Registry.at(registry)
-    names = ["@".join(registered.resolve(reference)) for reference in (first, second)]
+    references = (first, second) if second else (f"{first}@{registered.previous(first)}", first)
+    names = ["@".join(registered.resolve(reference)) for reference in references]
 
     from adapterkit.adapter.diff import compare
 
@@ -63,7 +66,15 @@ def command(first: str, second: str, registry: Path | None, verbose: bool, as_js
 def _print_tensors(comparison: Comparison, verbose: bool) -> None:
     differ, compared = comparison.tensors, len(comparison.tensor_names)
     echo(f"{len(differ)} of {compared} tensors differ, {compared - len(differ)} are equal")
-    shown = list(differ) if verbose else comparison.largest()[:MOST_TENSORS]
+    one_sided = [] if verbose else comparison.one_sided()
+    for label, names in zip(("first", "second"), one_sided, strict=False):
+        if names:
+            echo(
+                f"{counted(len(names), 'tensor')} only in the {label}: {', '.join(names[:2])}{', …' * (len(names) > 2)}"
+            )
+    hidden = {name for names in one_sided for name in names}
+    differ = {name: amount for name, amount in differ.items() if name not in hidden}
+    shown = list(differ) if verbose else [name for name in comparison.largest() if name in differ][:MOST_TENSORS]
     if shown:
         print_table(["tensor", "max abs", "relative"], [[name, *_amount(differ[name])] for name in shown])
     if left := len(differ) - len(shown):

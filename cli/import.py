@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import common_options, echo, print_json, registry_option, size
+from adapterkit.cli.common import common_options, echo, predict_command, print_json, registry_option, size
 from adapterkit.errors import OptionError
 from adapterkit.store.registry import Registry
 
@@ -69,7 +69,7 @@ def command(
     echo(f"task       {about}; {trained.describe_columns()}")
     echo(f"logits     equal to PEFT's on base {imported.base}")
     echo(f"saved      {imported.folder}: {size(imported.nbytes)}")
-    echo(f'try        adapt predict {imported.name} "…"')
+    echo(f"try        {predict_command(imported.name)}")
 
 
 def _pair(text: str) -> tuple[str, str]:

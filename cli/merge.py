@@ -13,6 +13,7 @@ from adapterkit.cli.common import (
     base_options,
     common_options,
     echo,
+    predict_command,
     print_json,
     registry_option,
     size,
@@ -77,7 +78,7 @@ def command(
         echo(f"written    {merged.out}: {size(merged.nbytes)}; load it with {load}")
     if merged.name is not None:
         echo(f"saved      {merged.folder}")
-        echo(f'try        adapt predict {merged.name} "…"')
+        echo(f"try        {predict_command(merged.name)}")
 
 
 def _weighted(text: str) -> tuple[str, float | None]:

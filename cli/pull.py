@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapterkit.cli.common import common_options, echo, print_json, registry_option
+from adapterkit.cli.common import common_options, echo, predict_command, print_json, registry_option
 from adapterkit.store.registry import Registry
 
 
@@ -38,4 +38,4 @@ def command(
         return
     how = "registered" if lazy else "pulled"
     echo(f"{how:<10} {done.name}@{done.version} from {repo} at {done.revision}, for base '{base['name']}'")
-    echo(f'           try adapt predict {done.name} "…"')
+    echo(f"try        {predict_command(done.name)}")

@@ -17,6 +17,7 @@ from adapterkit.cli.common import (
     common_options,
     echo,
     flag,
+    predict_command,
     print_json,
     print_table,
     registry_option,
@@ -190,7 +191,7 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool)
     share = report.adapter_bytes / report.base_bytes
     percent = f"{share:.2%}" if share >= 1e-4 else "under 0.01%"
     echo(f"saved      {report.folder}: {size(report.adapter_bytes)}, {percent} of the base")
-    echo(f'try        adapt predict {report.name} "…"')
+    echo(f"try        {predict_command(report.name)}")
 
 
 @click.command(cls=RunCommand, short_help="Train an adapter.")

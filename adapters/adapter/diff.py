@@ -58,6 +58,13 @@ class Comparison:
                 rows["strategy.options"] = (", ".join(options[0]) or None, ", ".join(options[1]) or None)
         return dict(sorted(rows.items()))
 
+    def one_sided(self) -> tuple[list[str], list[str]]:
+        """Return the names of tensors that only the first adapter has, and those that only the second has."""
+        shapes = {name: amount["shapes"] for name, amount in self.tensors.items() if "shapes" in amount}
+        return [n for n, pair in shapes.items() if pair[1] is None], [
+            n for n, pair in shapes.items() if pair[0] is None
+        ]
+
     def largest(self) -> list[str]:
         """Return the names of tensors that differ: other shapes first, then by the largest absolute difference."""
         return sorted(self.tensors, key=lambda name: -self.tensors[name].get("max_abs", float("inf")))

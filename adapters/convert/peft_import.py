@@ -213,7 +213,7 @@ def _about(folder: PeftFolder, task: Task) -> dict[str, Any]:
     """Return the manifest, apart from patches and head."""
     recorded = ("r", "lora_alpha", "use_rslora", "use_dora")
     return {
-        "task": {"name": task.name, "options": task.manifest_options()},
+        "task": {"name": task.name, "options": task.recorded()},
         "strategy": {
             "name": str(folder.config["peft_type"]).lower(),
             "distribution": "peft",

@@ -14,14 +14,14 @@ from ..errors import DataError, FileError
 from ..io.atomic import check_writable, new_file, write_file
 from ..settings import DataOptions
 from ..watch import Watch
+from .column_types import LINE as LINE
+from .column_types import Fit, Mixed
 from .readers import VERSION, BadRow, NumberedRows, Row, Source
 from .skipped import Skipped
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-LINE = "__line__"
-"""The column with a row's line in its file or, in a file without lines, its number from 1."""
 Start = Callable[[], AbstractContextManager[tuple[Source, NumberedRows]]]
 
 
@@ -33,11 +33,15 @@ def cached_dataset(
     watch: Watch | None,
     notes: list[str] | None,
     check: Callable[[], None] = lambda: None,
+    mixed: dict[str, Mixed] | None = None,
 ) -> Dataset:
-    """Return the rows that `start` opens as a data set, from the cache where they are there under `key`."""
+    """Return the rows that `start` opens as a data set, from the cache where they are there under `key`.
+
+    Columns of several types are added to `mixed` and read as text; without it, rows that don't fit are bad.
+    """
     import datasets
 
-    identity = {**key, "version": VERSION, "skip_bad_rows": options.skip_bad_rows}
+    identity = {**key, "version": VERSION, "skip_bad_rows": options.skip_bad_rows, "mixed": mixed is not None}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     folder = Path(datasets.config.HF_DATASETS_CACHE, "adapterkit")
     rows, skipped = folder / f"{digest}.arrow", folder / f"{digest}.json"
@@ -45,19 +49,25 @@ def cached_dataset(
         try:
             check_writable(folder)
             with new_file(rows) as out:
-                left_out = _write(start, out, options, watch or Watch())
+                left_out, types = _write(start, out, options, watch or Watch(), None if mixed is None else {})
                 check()
-                write_file(skipped, json.dumps(vars(left_out)).encode())
+                described = {**vars(left_out), "mixed": {name: vars(column) for name, column in types.items()}}
+                write_file(skipped, json.dumps(described).encode())
         except FileError as error:
             raise DataError(f"{name} can't be cached in '{folder}': {error}") from error
-    left_out = Skipped(**json.loads(skipped.read_text()))
+    described = json.loads(skipped.read_text())
+    if mixed is not None:
+        mixed |= {name: Mixed(**column) for name, column in described["mixed"].items()}
+    left_out = Skipped(**{key: value for key, value in described.items() if key != "mixed"})
     if notes is not None:
         notes += [f"{name}: {note}" for note in left_out.notes]
         notes += [left_out.note(name)] if left_out.count else []
     return datasets.Dataset.from_file(str(rows))
 
 
-def _write(start: Start, out: BinaryIO, options: DataOptions, watch: Watch) -> Skipped:
+def _write(
+    start: Start, out: BinaryIO, options: DataOptions, watch: Watch, expected: Mapping[str, Any] | None
+) -> tuple[Skipped, dict[str, Mixed]]:
     """Write rows to an Arrow file. They are read once, or twice where later rows widen the type of a column."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
@@ -66,11 +76,13 @@ def _write(start: Start, out: BinaryIO, options: DataOptions, watch: Watch) -> S
         with start() as (source, numbered), _Bar(watch, source) as bar:
             out.seek(0)
             out.truncate()
-            fit = Fit(source.name, schema, options.skip_bad_rows)
+            fit = Fit(source.name, schema, options.skip_bad_rows, expected)
             if _stream(fit, _chunks(source, numbered, bar), out):
                 fit.skipped.unit, fit.skipped.notes = source.unit, source.notes
-                return fit.skipped
-            schema = fit.schema
+                for column in fit.mixed.values():
+                    column.unit = source.unit
+                return fit.skipped, fit.mixed
+            schema, expected = fit.schema, fit.expected
 
 
 def _stream(fit: Fit, chunks: Iterable[list[tuple[int, Row | BadRow]]], out: Any) -> bool:
@@ -128,115 +140,3 @@ class _Bar(ExitStack):
         if self.bar is not None:
             self.bar.advance(reached - self.shown)
             self.shown = reached
-
-
-class Fit:
-    """Give each column one type, as wide as its rows need, and sort out the rows that don't fit the rows before."""
-
-    def __init__(self, name: str, schema: Any, skip: bool) -> None:
-        self.name, self.schema, self.skip = name, schema, skip
-        self.skipped = Skipped()
-
-    def batch(self, chunk: list[tuple[int, Row | BadRow]]) -> Any:
-        """Return the rows of a chunk as a record batch, or None where all are bad; `schema` is widened by them."""
-        bad = [(line, row.reason) for line, row in chunk if isinstance(row, BadRow)]
-        good = [(line, {**_with_nulls(row), LINE: line}) for line, row in chunk if not isinstance(row, BadRow)]
-        batch = None
-        while good and batch is None:
-            try:
-                batch = _record([row for _, row in good], self.schema)
-            except UNFIT:
-                good, unfit = self._sifted(good)
-                bad += unfit
-        if bad:
-            self._skip(bad)
-        if batch is not None:
-            self.schema = batch.schema
-        return batch
-
-    def _sifted(self, rows: list[tuple[int, Row]]) -> tuple[list[tuple[int, Row]], list[tuple[int, str]]]:
-        good, bad = [], []
-        for line, row in rows:
-            try:
-                self.schema = _record([row], self.schema).schema
-                good.append((line, row))
-            except UNFIT as error:
-                bad.append((line, _misfit(row, self.schema, error)))
-        return good, bad
-
-    def _skip(self, bad: list[tuple[int, str]]) -> None:
-        bad.sort()
-        if not self.skip:
-            line, reason = bad[0]
-            raise DataError(f"{self.name}:{line}: {reason}")
-        for line, reason in bad:
-            self.skipped.add(line, reason)
-
-
-UNFIT = (ValueError, TypeError, OverflowError, NotImplementedError)
-"""What pyarrow raises for a value that is not of a column's type; its own errors are subclasses of these."""
-
-
-def _with_nulls(row: Row) -> Row:
-    """Return a row with null for NaN, which pandas writes where a value is missing."""
-    if any(isinstance(value, float) and value != value for value in row.values()):
-        return {name: None if isinstance(value, float) and value != value else value for name, value in row.items()}
-    return row
-
-
-def _record(rows: list[Row], schema: Any) -> Any:
-    """Return rows as a record batch whose types are those of `schema`, widened where these rows need it.
-
-    A whole number widens to a fraction, null to anything, an object to one with more keys; nothing else.
-    """
-    import pyarrow as pa
-
-    names = dict.fromkeys([*schema.names, *(name for row in rows for name in row)])
-    columns = {name: [row.get(name) for row in rows] for name in names}
-    batch = pa.RecordBatch.from_pydict(columns)
-    for name, kind in zip(batch.schema.names, batch.schema.types, strict=True):
-        if kind == pa.float64() and any(isinstance(value, bool) for value in columns[name]):
-            raise TypeError("true or false among numbers")  # pyarrow would convert it to 1.0
-    wide = pa.unify_schemas([schema, batch.schema], promote_options="permissive")
-    return batch if batch.schema == wide else pa.RecordBatch.from_pydict(columns, schema=wide)
-
-
-def _misfit(row: Row, schema: Any, error: Exception) -> str:
-    """Return which column of a row doesn't fit the rows before, what it holds and what was expected."""
-    import pyarrow as pa
-
-    for name, value in row.items():
-        before = [schema.field(name)] if name in schema.names else []
-        try:
-            _record([{name: value}], pa.schema(before))
-        except UNFIT as column_error:
-            shown = json.dumps(value, default=str)
-            shown = shown if len(shown) <= 60 else shown[:57] + "..."
-            try:
-                kind = _words(pa.array([value]).type)
-            except UNFIT:
-                return f"{name} is {shown}: {_plain(column_error)}"
-            if not before or kind == _words(before[0].type):
-                return f"{name} is {shown}: {_plain(column_error)}"
-            return f"{name} is {kind}, {shown}; {_words(before[0].type)} was expected, as in the rows before"
-    return _plain(error)
-
-
-def _plain(error: Exception) -> str:
-    if isinstance(error, UnicodeEncodeError):
-        return "half of a surrogate pair, which is no character"
-    if isinstance(error, OverflowError):
-        return "a whole number of more than 64 bits"
-    return str(error).splitlines()[0]
-
-
-def _words(kind: Any) -> str:
-    """Return an Arrow type in words."""
-    import pyarrow as pa
-
-    if pa.types.is_list(kind):
-        return "an empty list" if pa.types.is_null(kind.value_type) else f"a list of {_words(kind.value_type)}"
-    if pa.types.is_struct(kind):
-        return "{" + ", ".join(f"{f.name}: {_words(f.type)}" for f in kind) + "}"
-    words = {pa.string(): "text", pa.int64(): "a number", pa.float64(): "a number", pa.bool_(): "true or false"}
-    return words.get(kind, str(kind))

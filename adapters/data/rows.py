@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..settings import DataOptions
-from .arrow_cache import LINE, Fit
+from .column_types import LINE, Fit, Mixed, of_one_type
 from .readers import BadRow, NumberedRows, Row, Source, table_rows
 from .splits import Splits
 
@@ -55,24 +56,45 @@ def memory_splits(rows: Mapping[str, Any], options: DataOptions) -> Splits:
     splits = Splits("train")
     for split, values in rows.items():
         if values is not None:
-            data = memory_dataset(values, split, options, splits.notes)
+            mixed: dict[str, Mixed] = {}
+            data = _dataset(values, MEMORY + split, options, splits.notes, mixed)
             splits.files[split], splits.fingerprints[split] = MEMORY + split, data._fingerprint
-            splits.add(split, data, options)
+            splits.add(split, data, mixed, options)
     return splits
 
 
-def memory_dataset(rows: Any, name: str, options: DataOptions | None = None, notes: list[str] | None = None) -> Dataset:
-    """Return rows in memory as a data set whose fingerprint is the SHA-256 of its rows; nothing is written to disk."""
+def memory_dataset(
+    rows: Any,
+    name: str,
+    options: DataOptions | None = None,
+    notes: list[str] | None = None,
+    *,
+    columns: Iterable[str] | None = None,
+) -> Dataset:
+    """Return rows in memory as a data set whose fingerprint is the SHA-256 of its rows; nothing is written to disk.
+
+    `columns` are those that must hold values of one type each, by default all.
+    """
+    options, notes, name = options or DataOptions(), [] if notes is None else notes, MEMORY + name
+    if columns is None:
+        return _dataset(rows, name, options, notes, None)
+    mixed: dict[str, Mixed] = {}
+    data = _dataset(rows, name, options, notes, mixed)
+    return of_one_type(data, mixed, columns, name, notes, skip=options.skip_bad_rows)
+
+
+def _dataset(rows: Any, name: str, options: DataOptions, notes: list[str], mixed: dict[str, Mixed] | None) -> Dataset:
     import datasets
     import pyarrow as pa  # type: ignore[import-untyped]
 
-    name = MEMORY + name
-    fit = Fit(name, pa.schema([]), (options or DataOptions()).skip_bad_rows)
+    fit = Fit(name, pa.schema([]), options.skip_bad_rows, mixed)
     fit.skipped.unit = "row"
     batch = fit.batch(list(_rows(name, rows)))
     if batch is None:
         raise DataError(f"{name}: no rows")
-    if fit.skipped.count and notes is not None:
+    if mixed is not None:
+        mixed |= {column: replace(m, unit="row") for column, m in fit.mixed.items()}
+    if fit.skipped.count:
         notes.append(fit.skipped.note(name))
     table = pa.Table.from_batches([batch])
     return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint=_digest(table))
@@ -106,7 +128,11 @@ def _table_rows(name: str, rows: Any) -> NumberedRows | None:
         visible = rows.remove_columns([LINE]) if LINE in rows.column_names else rows
         return table_rows(Source(name, len(rows)), visible.features, visible.with_format("arrow").iter(1000))
     if hasattr(rows, "columns") and hasattr(rows, "iloc"):  # pandas.DataFrame
-        rows = pa.Table.from_pandas(rows, preserve_index=False)
+        try:
+            rows = pa.Table.from_pandas(rows, preserve_index=False)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):  # a column with values of several types
+            records = rows.astype(object).where(rows.notna(), None).to_dict("records")
+            return enumerate(map(_row, records), start=1)
     elif not hasattr(rows, "iloc") and hasattr(rows, "__arrow_c_stream__"):  # Arrow's own tables, Polars, DuckDB
         rows = pa.table(rows)
     else:

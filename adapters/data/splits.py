@@ -7,7 +7,7 @@ import hashlib
 import os
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError, unknown
 from ..settings import DataOptions
 from ..watch import Watch
-from .arrow_cache import LINE as LINE
 from .arrow_cache import cached_dataset
+from .column_types import LINE as LINE
+from .column_types import Mixed, of_one_type
 from .progress import bars_hidden
 from .readers import READERS, NumberedRows, ReadOptions, Source, open_file, open_rows, table_rows
 
@@ -50,7 +51,33 @@ class Splits:
     files: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     fingerprints: dict[str, str] = field(default_factory=dict)
+    mixed: dict[str, dict[str, Mixed]] = field(default_factory=dict)  # by split, columns of several types, as text
     unsampled: dict[str, Dataset] = field(default_factory=dict)
+
+    def add(self, split: str, rows: Dataset, mixed: dict[str, Mixed], options: DataOptions) -> None:
+        """Add the rows of a split, at most as many as the options allow; see `check_types` for mixed columns."""
+        self.sets[split] = rows
+        self.mixed[split] = mixed
+        if not mixed:
+            self.draw(split, rows, options)
+
+    def draw(self, split: str, rows: Dataset, options: DataOptions) -> None:
+        """Set the rows of a split to at most as many of `rows` as the options allow."""
+        self.sets[split] = limited(rows, options, split)
+        if self.sets[split] is not rows:
+            self.unsampled[split] = rows
+
+    def check_types(self, columns: Iterable[str], options: DataOptions) -> None:
+        """Check that the columns a task reads have values of one type each; other columns are noted.
+
+        Raises `DataError` for the first row with another value, or leaves such rows out where the options say so.
+        """
+        for split, mixed in self.mixed.items():
+            if mixed:
+                file, rows = self.files[split], self.sets[split]
+                rows = of_one_type(rows, mixed, columns, file, self.notes, skip=options.skip_bad_rows)
+                self.draw(split, rows, options)
+        self.mixed = {}
 
     def __getitem__(self, split: str) -> Dataset:
         if split not in self.sets:
@@ -60,12 +87,6 @@ class Splits:
     def __contains__(self, split: str) -> bool:
         return split in self.sets
 
-    def add(self, split: str, rows: Dataset, options: DataOptions) -> None:
-        """Set the rows of a split, at most as many as the options allow."""
-        self.sets[split] = limited(rows, options, split)
-        if self.sets[split] is not rows:
-            self.unsampled[split] = rows
-
     def copy(self) -> Splits:
         """Return the same data sets in mappings of their own."""
         return Splits(
@@ -74,6 +95,7 @@ class Splits:
             dict(self.files),
             list(self.notes),
             dict(self.fingerprints),
+            dict(self.mixed),
             dict(self.unsampled),
         )
 
@@ -107,7 +129,8 @@ def load(options: DataOptions, watch: Watch | None = None) -> Splits:
     name, files = _local(dataset) if dataset else (_name_of(files), files)
     splits = Splits(name, files=files)
     for split, path in files.items():
-        splits.add(split, read(path, options, watch, splits.notes), options)
+        mixed: dict[str, Mixed] = {}
+        splits.add(split, _read(path, options, watch, splits.notes, mixed), mixed, options)
     return splits
 
 
@@ -168,14 +191,31 @@ def _splits_in(stem: str) -> set[str]:
 
 
 def read(
-    path: str, options: DataOptions | None = None, watch: Watch | None = None, notes: list[str] | None = None
+    path: str,
+    options: DataOptions | None = None,
+    watch: Watch | None = None,
+    notes: list[str] | None = None,
+    *,
+    columns: Iterable[str] | None = None,
 ) -> Dataset:
     """Return the rows of a file as a data set on disk, each with its line.
 
-    Rows are cached by the file's content, whatever its name. Where the options allow bad rows to be skipped, a note
-    about them is appended to `notes`.
+    Rows are cached by the file's content, whatever its name. Notes about how it was read, and about bad rows where the
+    options allow these to be skipped, are appended to `notes`. `columns` are those that must hold values of one type
+    each, by default all.
     """
     options = options or DataOptions()
+    if columns is None:
+        return _read(path, options, watch, notes, None)
+    mixed: dict[str, Mixed] = {}
+    notes = [] if notes is None else notes
+    rows = _read(path, options, watch, notes, mixed)
+    return of_one_type(rows, mixed, columns, path, notes, skip=options.skip_bad_rows)
+
+
+def _read(
+    path: str, options: DataOptions, watch: Watch | None, notes: list[str] | None, mixed: dict[str, Mixed] | None
+) -> Dataset:
     with open_file(path) as file:
         before = os.fstat(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -188,7 +228,7 @@ def read(
     reading = ReadOptions.of(options)
     key = {"sha256": digest, "format": Path(path).suffix.lower(), **asdict(reading)}
     start = partial(open_rows, path, reading)
-    return cached_dataset(path, key, start, options, watch, notes, check_unchanged)
+    return cached_dataset(path, key, start, options, watch, notes, check_unchanged, mixed)
 
 
 def _sha256(path: str) -> str:

@@ -46,7 +46,7 @@ from adapterkit import Strategy
 class $cls(Strategy):
     """Train the biases of the base."""
 
-    learning_rate: Annotated[float, "highest learning rate (AdamW)", "--lr"] = 1e-2
+    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 1e-2
     without: Annotated[str, "leave out biases of modules whose name contains this"] = ""
 
     def apply(self, base):

@@ -202,6 +202,11 @@ class Registry:
             raise RegistryError(unknown(f"tag of {name}", tag, index[name].get("tags", {}), known_as="there are"))
         self._change(name, lambda _: {"tags": {tag: None}})
 
+    def previous(self, name: str) -> str:
+        """Return the version that was added before an adapter's current one. Raises `RegistryError`."""
+        self.resolve(name)
+        return _previous(name, self.index()[name])
+
     def rollback(self, name: str, wanted: str | None = None) -> str:
         """Make a version current again and return it: by default the one added before; a removed one is restored.
 

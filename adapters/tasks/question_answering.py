@@ -45,6 +45,7 @@ class QuestionAnswering(Task):
     label_names: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
     probe_unit: ClassVar[Literal["text", "token"] | None] = "token"
     peft_task_type: ClassVar[str | None] = "QUESTION_ANS"
+    also_reads: ClassVar[tuple[str, ...]] = ("is_impossible",)
     usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "question_column_name": ("question",),
         "context_column_name": ("context",),

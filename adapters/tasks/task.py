@@ -57,13 +57,15 @@ class Task(ABC):
     usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """The usual columns by option, such as {"text_column_name": ("text", "text_pair")}."""
 
+    also_reads: ClassVar[tuple[str, ...]] = ()
+    """Columns that the task reads where rows have them, and that no option names."""
+
     label_options: ClassVar[frozenset[str]] = frozenset(
         {"labels", "label_column_name", "label_weights", "class_weight", "problem_type", "threshold", "label_separator"}
     )
     """The options that don't change how a text is tokenized."""
-
     newer_options: ClassVar[frozenset[str]] = frozenset()
-    """The options that earlier versions don't have: a manifest holds them only where they are set."""
+    """The options that a manifest lacks where they have their default, because earlier versions don't have them."""
 
     max_seq_length: Annotated[int, "cut inputs after this many tokens", "--max-length"] = 128
 
@@ -81,14 +83,26 @@ class Task(ABC):
         return names
 
     @property
+    def columns_read(self) -> list[str]:
+        """The columns that training and evaluation read: inputs, labels and answers."""
+        names = list(self.also_reads)
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name.endswith("column_name") and value:
+                names += [value] if isinstance(value, str) else value
+        return names
+
+    @property
     def tokenize_key(self) -> tuple[Any, ...]:
         """A key that is equal for tasks whose `rows` and `prompts` are the same functions."""
         return type(self), *(getattr(self, f.name) for f in fields(self) if f.name not in self.label_options)
 
-    def manifest_options(self) -> dict[str, Any]:
-        """Return the options as JSON values, as a manifest holds them."""
-        defaults = {f.name: f.default for f in fields(self)}
-        return {n: v for n, v in plain(self).items() if n not in self.newer_options or v != defaults[n]}
+    def recorded(self) -> dict[str, Any]:
+        """Return the options as JSON values for a manifest."""
+        defaults = {f.name: f.default for f in fields(self) if f.name in self.newer_options}
+        return {
+            name: v for name, v in plain(self).items() if name not in defaults or getattr(self, name) != defaults[name]
+        }
 
     # ---- columns and rows
 
@@ -137,11 +151,6 @@ class Task(ABC):
     def labels_by_row(self, data: Dataset) -> Iterator[Sequence[str]]:
         """Yield the labels of each row; nothing where the task has no labels."""
         return iter(())
-
-    def read_columns(self, names: Sequence[str]) -> set[str]:
-        """Return which of the columns `names` the task reads, labels included."""
-        chosen = [getattr(self, f.name) for f in fields(self) if f.name.endswith("column_name")]
-        return {name for value in chosen if value for name in ([value] if isinstance(value, str) else value)}
 
     def label_remarks(self, train: Dataset, file: str) -> list[str]:
         """Return what looks like a mistake in the labels of the training rows, a line each."""

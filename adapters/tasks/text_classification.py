@@ -143,8 +143,10 @@ class TextClassification(Task):
     def _label_columns(self, names: Sequence[str]) -> tuple[str, ...]:
         return _columns_in(self.label_column_name, names)
 
-    def read_columns(self, names: Sequence[str]) -> set[str]:
-        return {*self.text_column_name, *self._label_columns(names)}
+    @property
+    def columns_read(self) -> list[str]:
+        """The columns that training and evaluation read: texts, and one or several of labels."""
+        return [*super().columns_read, *self._label.split(",")]
 
     def _cells(self, rows: Dataset | Rows) -> Iterator[Any]:
         """Yield the cell of each row's label, or a tuple of the cells of several columns."""

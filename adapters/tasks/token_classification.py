@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -12,12 +12,18 @@ from ..errors import DataError
 from .columns import TAGS, check_labels, check_weights, choose, labels_of, labels_of_head, shown, stream, visible
 from .language_modeling import IGNORED
 from .task import Rows, Task, weighted_loss
+from .word_rules import NEARLY_ALL, Sentence, learn, reproduced
+from .word_split import check_rule, is_segmented, split
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
 
     from ..metrics import Metrics
+
+TEXT = "text"
+"""The column of a row's text, in which its words have their offsets."""
+UNSEGMENTED = "the text has no spaces between words, unlike the training rows; each character was taken for a word"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +34,7 @@ class TokenClassification(Task):
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     probe_unit: ClassVar[Literal["text", "token"] | None] = "token"
     peft_task_type: ClassVar[str | None] = "TOKEN_CLS"
+    also_reads: ClassVar[tuple[str, ...]] = ("text",)
     usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "text_column_name": ("tokens",),
         "label_column_name": ("ner_tags",),
@@ -37,6 +44,15 @@ class TokenClassification(Task):
     labels: Annotated[tuple[str, ...], "the tags in order; by default those of the training rows, sorted"] = ()
     class_weight: Annotated[Literal["balanced", "none"], "weigh rare tags more, as scikit-learn does"] = "none"
     label_weights: Annotated[tuple[str, ...], "a weight for each tag, in their order; or --class-weight"] = ()
+    word_split: Annotated[
+        tuple[str, ...],
+        "how texts are cut into words: whitespace, punctuation or characters; by default as in training",
+    ] = ()
+    newer_options: ClassVar[frozenset[str]] = frozenset({"word_split"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rule(self.word_split)
 
     @classmethod
     def fits(cls, first: Mapping[str, Any]) -> bool:
@@ -76,7 +92,30 @@ class TokenClassification(Task):
         if self.class_weight == "balanced":
             flat = [str(tag) for row in stream(train[self._tags]) for tag in row]
             weights = tuple(f"{len(flat) / (len(labels) * max(flat.count(tag), 1)):.6g}" for tag in labels)
-        return replace(self, labels=labels, label_weights=weights)
+        rule = self.word_split or learn(self._sentences(train)).rule
+        return replace(self, labels=labels, label_weights=weights, word_split=rule)
+
+    def _sentences(self, data: Dataset) -> Iterator[Sentence]:
+        """Yield the words of each row, and its text where the rows have one."""
+        has_texts = TEXT in data.column_names and self._words != TEXT
+        texts = stream(data[TEXT]) if has_texts else itertools.repeat(None)
+        for words, text in zip(stream(data[self._words]), texts, strict=False):
+            yield words, text if isinstance(text, str) else None
+
+    def remarks(self, data: Dataset, file: str, tokenizer: Any) -> list[str]:
+        result = reproduced(self.word_split, self._sentences(data))
+        remarks = []
+        if result.share < NEARLY_ALL:
+            remarks.append(
+                f"{file}: texts are cut into words by '{self.word_split[0]}', which reproduces the words of "
+                f"{result.reproduced:,} of {result.sentences:,} rows; predict from lists of words instead of texts"
+            )
+        if any(setting.startswith("segmented=") for setting in self.word_split):
+            remarks.append(
+                f"{file}: words of a script without spaces are longer than a character, and no rule finds them in a "
+                "text; predict from lists of words, or from texts with spaces between words"
+            )
+        return remarks
 
     def check(self, data: Dataset, file: str) -> None:
         for column in (self._words, self._tags):
@@ -211,18 +250,17 @@ class TokenClassification(Task):
         if not self._has_entities:
             rows = zip(stream(data[self._words]), self._tagged(predictions), strict=True)
             return [{"tags": [f"{word}/{tag}" for word, tag in zip(*row, strict=True)]} for row in rows]
-        texts = (
-            stream(data["text"]) if "text" in data.column_names else [_joined(w)[0] for w in stream(data[self._words])]
-        )
-        for text, words, logits in zip(texts, stream(data[self._words]), predictions, strict=True):
+        for (words, text), logits in zip(self._sentences(data), predictions, strict=True):
             shares = softmax(logits.astype("float64"), axis=-1)
-            places = _places(text, words)
+            text, places = _placed(words, text)
             spans = entity_spans([self.labels[i] for i in logits.argmax(-1)])
-            answers.append({"entities": [_entity(text, places, shares, span) for span in spans]})
+            unsegmented = {} if is_segmented(text, self.word_split) else {"remark": UNSEGMENTED}
+            answers.append({"entities": [_entity(text, places, shares, span) for span in spans], **unsegmented})
         return answers
 
     def rows(self, texts: Sequence[str]) -> Rows:
-        return {"text": list(texts), self._words: [re.findall(r"\w+|[^\w\s]", text) for text in texts]}
+        words = [[text[start:end] for start, end in split(text, self.word_split)] for text in texts]
+        return {TEXT: list(texts), self._words: words}
 
 
 def _closed(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -259,14 +297,16 @@ def _first_tokens(offsets: Sequence[tuple[int, int]], starts: Sequence[int], tex
     return first
 
 
-def _places(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the character offsets of each word in the text."""
+def _placed(words: Sequence[str], text: str | None) -> tuple[str, list[tuple[int, int]]]:
+    """Return a text and the character offsets of its words: the words joined by spaces where they aren't in `text`."""
     places, at = [], 0
-    for word in words:
-        start = text.index(str(word), at)
-        at = start + len(str(word))
+    for word in map(str, words):
+        start = -1 if text is None else text.find(word, at)
+        if start < 0:
+            return _placed(words, _joined(words)[0])
+        at = start + len(word)
         places.append((start, at))
-    return places
+    return text or "", places
 
 
 def _entity(text: str, places: Sequence[tuple[int, int]], shares: Any, span: tuple[str, int, int]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def adapter_of(run: Prepared, target: TaskModel, task: Task, about: Mapping[str,
         target.model,
         {module: patch for module, patch in changed.items() if patch.tensors()},
         {name: p.detach() for name, p in target.head.items()},
-        {"task": {"name": task.name, "options": task.manifest_options()}, **target.manifest, **(about or {})},
+        {"task": {"name": task.name, "options": task.recorded()}, **target.manifest, **(about or {})},
     )
 
 

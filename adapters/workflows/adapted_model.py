@@ -53,9 +53,10 @@ class AdaptedModel:
         from ..data.rows import MEMORY, memory_dataset
         from ..data.splits import read
 
+        columns = self.adapter.task.columns_read
         if isinstance(rows, str | os.PathLike):
-            return read(os.fspath(rows)), os.fspath(rows)
-        return memory_dataset(rows, "rows"), f"{MEMORY}rows"
+            return read(os.fspath(rows), columns=columns), os.fspath(rows)
+        return memory_dataset(rows, "rows", columns=columns), f"{MEMORY}rows"
 
     def __repr__(self) -> str:
         known_as = f"{self.name}@{self.version}" if self.version else self.name

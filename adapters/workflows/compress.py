@@ -13,6 +13,7 @@ from ..store.registry import Registry, check_name
 from ..watch import Watch
 from .recorded_rows import own_rows
 from .registered import load_base
+from .usable_rows import select_usable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -93,6 +94,7 @@ def _rows(
         sets |= own_rows(registry, reference, task, watch).sets
     for split, (path, options) in files.items():
         if path is not None:
-            sets[split] = data.load(options, watch)[split]
-            task.check(sets[split], path)
+            splits = data.load(options, watch)
+            select_usable(splits, task, options)
+            sets[split] = splits[split]
     return sets

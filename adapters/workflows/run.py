@@ -262,7 +262,7 @@ def _saved(plan: Plan, registry: Registry, on: RunSetup, trained: Trained, check
     """Save and register the trained adapter, delete its checkpoints, and return its version and bytes."""
     from ..store.publish import publish
 
-    resolved = replace(plan, name=on.name, task_name=on.task.name, task_options=plain(on.task))
+    resolved = replace(plan, name=on.name, task_name=on.task.name, task_options=on.task.recorded())
     run_file = run_yaml(resolved.values())
     beside = {RUN_FILE: run_file, **remarks_file(on.remarks)}
     published = publish(registry, on.name, trained.adapter, beside=beside, seconds=round(trained.seconds, 1))

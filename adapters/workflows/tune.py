@@ -131,7 +131,7 @@ def _finished(study: _Study, path: Path, search: dict[str, str]) -> Tuned:
     if ranked[0].state != "done":
         raise TrainingError(f"no trial of '{path}' was completed; the last: {trials[-1].why or trials[-1].state}")
     best = replace(with_values(plan, {**ranked[0].values, "keep_features": True}), name=on.name)
-    resolved = replace(best, task_name=on.task.name, task_options=plain(on.task))
+    resolved = replace(best, task_name=on.task.name, task_options=on.task.recorded())
     write_file(path / BEST, run_yaml(resolved.values()))
     return Tuned(on.name, str(path), on.task.best, search, ranked, best)
 

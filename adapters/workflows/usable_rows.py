@@ -25,6 +25,7 @@ def select_usable(splits: Splits, task: Task, options: DataOptions) -> None:
     Rows that the task refuses are an error or, with --skip-bad-rows, are left out; so are rejected annotations, and
     rows of validation and test with labels that the fitted task doesn't have. Notes count what was left out.
     """
+    splits.check_types(task.columns_read, options)
     for split, sample in splits.sets.items():
         before, file = splits.unsampled.get(split, sample), splits.files[split]
         select = checked if split == "train" else evaluable
@@ -32,7 +33,7 @@ def select_usable(splits: Splits, task: Task, options: DataOptions) -> None:
             accepted(before, file, task, splits.notes), file, task, skip=options.skip_bad_rows, notes=splits.notes
         )
         if data is not before:
-            splits.add(split, data, options)
+            splits.draw(split, data, options)
 
 
 def evaluable(data: Dataset, file: str, task: Task, *, skip: bool, notes: list[str]) -> Dataset:
@@ -74,8 +75,7 @@ def checked(data: Dataset, file: str, task: Task, *, skip: bool, notes: list[str
 
 def accepted(data: Dataset, file: str, task: Task, notes: list[str]) -> Dataset:
     """Return rows without Prodigy's rejected and ignored annotations, which say what is not so."""
-    names = data.column_names
-    if ANSWER not in names or ANSWER in task.read_columns(names):
+    if ANSWER not in data.column_names or ANSWER in task.columns_read:
         return data
     answers = data[ANSWER][:]
     values = Counter(value for value in answers if isinstance(value, str))

@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 
+from adapterkit.cli.common import predict_command, registry_option
 from adapterkit.cli.main import COMMANDS, SECTIONS
 from adapterkit.discovery import installed, strategy_class
 from adapterkit.options import options
@@ -170,3 +172,16 @@ def test_device_is_taken_where_answers_are_made_and_explained_where_accelerate_d
     explained = adapt("run", "--device", "cpu")
     assert explained.exit_code == 2
     assert "ACCELERATE_USE_CPU=true" in explained.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [([], 'adapt predict a "…"'), (["--registry", "my shop.json"], "adapt predict a \"…\" --registry 'my shop.json'")],
+)
+def test_the_next_command_names_the_registry_that_this_one_named(words: list[str], printed: str) -> None:
+    @click.command()
+    @registry_option()
+    def command(registry: Path | None) -> None:
+        click.echo(predict_command("a"))
+
+    assert CliRunner().invoke(command, words, env={"ADAPT_REGISTRY": "other.json"}).output == printed + "\n"

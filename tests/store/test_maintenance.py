@@ -106,6 +106,23 @@ def test_diff_fits_on_a_screen_unless_everything_is_requested(shop: Registry, ad
     assert f"and {len(tensors) - 6} more tensors; --verbose lists all" in short
 
 
+def test_diff_of_a_name_alone_compares_its_previous_version(shop: Registry, adapt: Adapt) -> None:
+    first, second = (f"mood@{version}" for version in shop.adapters()["mood"]["versions"])
+    assert adapt("diff", "mood").stdout == adapt("diff", first, second).stdout
+    alone = adapt("diff", "other")
+    assert alone.exit_code == 2
+    assert "is the first version" in alone.stderr
+
+
+def test_diff_counts_tensors_of_one_side_alone(shop: Registry, adapt: Adapt, tiny_base: Base) -> None:
+    publish(shop, "head", made.adapter(tiny_base, shop.load("mood").task, "head-only"))
+    ours, theirs = set(shop.load("mood").tensors), set(shop.load("head").tensors)
+    printed = adapt("diff", "mood", "head").stdout
+    assert ours - theirs
+    assert f"{len(ours - theirs)} tensors only in the first: " in printed
+    assert "only in the second" not in printed
+
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

@@ -1,0 +1,244 @@
+"""Give each column of a file one Arrow type, and set aside the rows or the columns whose values don't fit it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError
+from .readers import BadRow, Row
+from .skipped import Skipped
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LINE = "__line__"
+"""The column with a row's line in its file or, in a file without lines, its number from 1."""
+
+
+@dataclass
+class Mixed:
+    """A column whose values are of several types, read as text: JSON for values that are no texts."""
+
+    expected: str  # the type of the first values, in words
+    reason: str = ""  # why the first value doesn't fit those before it
+    lines: list[int] = field(default_factory=list)  # of the values that don't fit
+    unit: str = "line"
+
+    def note(self, column: str) -> str:
+        """Describe a column that the task doesn't read."""
+        count = "1 row holds" if len(self.lines) == 1 else f"{len(self.lines):,} rows hold"
+        return (
+            f"column '{column}', which the task doesn't read, is read as text: {count} something else than "
+            f"{self.expected}, first at {self.unit} {self.lines[0]}"
+        )
+
+
+def of_one_type(
+    data: Dataset, mixed: Mapping[str, Mixed], columns: Iterable[str], file: str, notes: list[str], *, skip: bool
+) -> Dataset:
+    """Return rows whose values in `columns`, which a task reads, are of one type each; other columns are noted.
+
+    Raises `DataError` for the first row with another value, unless such rows are skipped.
+    """
+    wanted = set(columns)
+    notes += [f"{file}: {m.note(column)}" for column, m in mixed.items() if column not in wanted]
+    read = sorted((m for column, m in mixed.items() if column in wanted), key=lambda m: m.lines[0])
+    if not read:
+        return data
+    if not skip:
+        raise DataError(f"{file}:{read[0].lines[0]}: {read[0].reason}")
+    bad = {line for m in read for line in m.lines}
+    good = [i for i, line in enumerate(data[LINE]) if line not in bad]
+    skipped = Skipped()
+    for line, reason in sorted((line, m.reason) for m in read for line in m.lines):
+        skipped.add(line, reason)
+    notes.append(skipped.note(file))
+    if not good:
+        raise DataError(f"no row of {file} can be used: {notes[-1]}")
+    return data.select(good)
+
+
+class Fit:
+    """Give each column one type, as wide as its rows need, and sort out the rows that don't fit the rows before.
+
+    With `expected`, which holds the schema of the first values by mixed column, no row is sorted out: a column with
+    other values than before becomes text, and `mixed` describes it.
+    """
+
+    def __init__(self, name: str, schema: Any, skip: bool, expected: Mapping[str, Any] | None = None) -> None:
+        self.name, self.schema, self.skip = name, schema, skip
+        self.skipped = Skipped()
+        self.expected = None if expected is None else dict(expected)
+        self.mixed: dict[str, Mixed] = {}
+
+    def batch(self, chunk: list[tuple[int, Row | BadRow]]) -> Any:
+        """Return the rows of a chunk as a record batch, or None where all are bad; `schema` is widened by them."""
+        bad = [(line, row.reason) for line, row in chunk if isinstance(row, BadRow)]
+        good = [(line, {**_with_nulls(row), LINE: line}) for line, row in chunk if not isinstance(row, BadRow)]
+        batch = None
+        while good and batch is None:
+            try:
+                batch = _record([self._as_text(row) for _, row in good], self.schema)
+            except UNFIT:
+                good, unfit = self._sifted(good)
+                bad += unfit
+        if bad:
+            self._skip(bad)
+        if batch is not None:
+            self.schema = batch.schema
+            for line, row in good:
+                self._count_mixed(line, row)
+        return batch
+
+    def _sifted(self, rows: list[tuple[int, Row]]) -> tuple[list[tuple[int, Row]], list[tuple[int, str]]]:
+        good, bad = [], []
+        for line, row in rows:
+            try:
+                self._widen(row)
+                good.append((line, row))
+            except UNFIT as error:
+                bad.append((line, _misfit(row, self.schema, error)))
+        return good, bad
+
+    def _widen(self, row: Row) -> None:
+        """Widen the schema by a row; where mixed columns are allowed, those that don't fit become text."""
+        while True:
+            try:
+                self.schema = _record([self._as_text(row)], self.schema).schema
+                return
+            except UNFIT:
+                column = self._unfit_column(self._as_text(row)) if self.expected is not None else None
+                if column is None or self.expected is None:
+                    raise
+                self.expected[column] = self._only(column)
+                self.schema = _with_text(self.schema, column)
+
+    def _unfit_column(self, row: Row) -> str | None:
+        for name, value in row.items():
+            if name not in (self.expected or {}):
+                try:
+                    _record([{name: value}], self._only(name))
+                except UNFIT:
+                    return name
+        return None
+
+    def _only(self, column: str) -> Any:
+        import pyarrow as pa  # type: ignore[import-untyped]
+
+        return pa.schema([self.schema.field(column)] if column in self.schema.names else [])
+
+    def _as_text(self, row: Row) -> Row:
+        """Return a row with the values of mixed columns as texts."""
+        if not self.expected:
+            return row
+        return {name: _text(value) if name in self.expected else value for name, value in row.items()}
+
+    def _count_mixed(self, line: int, row: Row) -> None:
+        for column, schema in (self.expected or {}).items():
+            if row.get(column) is None:
+                continue
+            try:
+                self.expected[column] = _record([{column: row[column]}], schema).schema  # type: ignore[index]
+            except UNFIT as error:
+                words = _words(schema.field(column).type) if schema.names else "a value that Arrow can hold"
+                mixed = self.mixed.setdefault(column, Mixed(words, _misfit({column: row[column]}, schema, error)))
+                mixed.lines.append(line)
+
+    def _skip(self, bad: list[tuple[int, str]]) -> None:
+        bad.sort()
+        if not self.skip:
+            line, reason = bad[0]
+            raise DataError(f"{self.name}:{line}: {reason}")
+        for line, reason in bad:
+            self.skipped.add(line, reason)
+
+
+def _with_nulls(row: Row) -> Row:
+    """Return a row with null for NaN, which pandas writes where a value is missing."""
+    if any(isinstance(value, float) and value != value for value in row.values()):
+        return {name: None if isinstance(value, float) and value != value else value for name, value in row.items()}
+    return row
+
+
+def _with_text(schema: Any, column: str) -> Any:
+    """Return a schema in which a column holds texts."""
+    import pyarrow as pa
+
+    fields = [pa.field(f.name, pa.string()) if f.name == column else f for f in schema]
+    return pa.schema(fields if column in schema.names else [*fields, pa.field(column, pa.string())])
+
+
+def _text(value: Any) -> str | None:
+    """Return a value as a text: JSON for all but texts, and for texts that hold half of a surrogate pair."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+            return value
+        except UnicodeEncodeError:
+            return json.dumps(value)
+    return None if value is None else json.dumps(value, default=str)
+
+
+UNFIT = (ValueError, TypeError, OverflowError, NotImplementedError)
+"""What pyarrow raises for a value that is not of a column's type; its own errors are subclasses of these."""
+
+
+def _record(rows: list[Row], schema: Any) -> Any:
+    """Return rows as a record batch whose types are those of `schema`, widened where these rows need it.
+
+    A whole number widens to a fraction, null to anything, an object to one with more keys; nothing else.
+    """
+    import pyarrow as pa
+
+    names = dict.fromkeys([*schema.names, *(name for row in rows for name in row)])
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    batch = pa.RecordBatch.from_pydict(columns)
+    for name, kind in zip(batch.schema.names, batch.schema.types, strict=True):
+        if kind == pa.float64() and any(isinstance(value, bool) for value in columns[name]):
+            raise TypeError("true or false among numbers")  # pyarrow would convert it to 1.0
+    wide = pa.unify_schemas([schema, batch.schema], promote_options="permissive")
+    return batch if batch.schema == wide else pa.RecordBatch.from_pydict(columns, schema=wide)
+
+
+def _misfit(row: Row, schema: Any, error: Exception) -> str:
+    """Return which column of a row doesn't fit the rows before, what it holds and what was expected."""
+    import pyarrow as pa
+
+    for name, value in row.items():
+        before = [schema.field(name)] if name in schema.names else []
+        try:
+            _record([{name: value}], pa.schema(before))
+        except UNFIT as column_error:
+            shown = json.dumps(value, default=str)
+            shown = shown if len(shown) <= 60 else shown[:57] + "..."
+            try:
+                kind = _words(pa.array([value]).type)
+            except UNFIT:
+                return f"{name} is {shown}: {_plain(column_error)}"
+            if not before or kind == _words(before[0].type):
+                return f"{name} is {shown}: {_plain(column_error)}"
+            return f"{name} is {kind}, {shown}; {_words(before[0].type)} was expected, as in the rows before"
+    return _plain(error)
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "half of a surrogate pair, which is no character"
+    if isinstance(error, OverflowError):
+        return "a whole number of more than 64 bits"
+    return str(error).splitlines()[0]
+
+
+def _words(kind: Any) -> str:
+    """Return an Arrow type in words."""
+    import pyarrow as pa
+
+    if pa.types.is_list(kind):
+        return "an empty list" if pa.types.is_null(kind.value_type) else f"a list of {_words(kind.value_type)}"
+    if pa.types.is_struct(kind):
+        return "{" + ", ".join(f"{f.name}: {_words(f.type)}" for f in kind) + "}"
+    words = {pa.string(): "text", pa.int64(): "a number", pa.float64(): "a number", pa.bool_(): "true or false"}
+    return words.get(kind, str(kind))
