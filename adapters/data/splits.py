@@ -270,7 +270,7 @@ def _load_hub(name: str, options: DataOptions, watch: Watch) -> Splits:
         elif split != "train" and _unlabelled(loaded[names[0]]):
             splits.notes.append(f"{source}: the labels of {names[0]} aren't public, so it is ignored")
         else:
-            splits.add(split, _cached_table(source, loaded[names[0]], options, watch, splits.notes), options)
+            splits.add(split, _cached_table(source, loaded[names[0]], options, watch, splits.notes), {}, options)
             splits.files[split], splits.fingerprints[split] = source, loaded[names[0]]._fingerprint
     return splits
 
