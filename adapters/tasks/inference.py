@@ -11,7 +11,6 @@ from ..options import options
 from .installed import TASKS
 from .task import Task
 
-
 FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}
 """The values of columns that say whether a row has a label."""
 

@@ -146,7 +146,7 @@ class Task(ABC):
 
     def faults(self, data: Dataset, file: str) -> Iterator[tuple[int, str]]:
         """Yield the number in `data` of each row that `check` refuses, and the reason."""
-        return faults_by_check(self, data, file)
+        return faults_by_check(self.check, data, file)
 
     def labels_by_row(self, data: Dataset) -> Iterator[Sequence[str]]:
         """Yield the labels of each row; nothing where the task has no labels."""
