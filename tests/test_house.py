@@ -71,6 +71,33 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
     return sorted(node for node, others in reached.items() if node in others)
 
 
+SOURCES = [path for folder in ("adapters", "plugins", "cli", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def sizes() -> tuple[dict[str, int], dict[str, int]]:
+    """Return the lines of each file and of each function."""
+    files, functions = {}, {}
+    for path in SOURCES:
+        name, text = path.relative_to(ROOT).as_posix(), path.read_text()
+        files[name] = text.count("\n")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                functions[f"{name}::{node.name}"] = (node.end_lineno or node.lineno) - node.lineno + 1
+    return files, functions
+
+
+def test_files_say_what_they_are_for_and_are_short(capsys: pytest.CaptureFixture[str]) -> None:
+    for path in SOURCES:
+        assert not (text := path.read_text()) or ast.get_docstring(ast.parse(text)), path
+    files, functions = sizes()
+    largest, longest = max(files, key=files.__getitem__), max(functions, key=functions.__getitem__)
+    with capsys.disabled():
+        print(f"\nlargest file: {largest}, {files[largest]} lines; longest function: {longest}, {functions[longest]}")
+    assert files[largest] <= 400, largest
+    strategies = {name: lines for name, lines in files.items() if name.startswith("plugins/")}
+    assert max(strategies.values()) < 80, strategies
+
+
 def test_tests_mirror_the_packages() -> None:
     """Each folder of tests has the name of the folder that it tests; helpers and fixtures belong to all of them."""
     packages = {path.name for path in (ROOT / "adapters").iterdir() if path.is_dir()} | {"cli", "plugins"}

@@ -88,7 +88,8 @@ def outputs(
         rows: list[list[Any]] = [[] for _ in range(len(r.columns))]
         for row, value in zip(r.features["row"], r.outputs, strict=True):
             rows[row].append(value)
-        results.append(rows)
+        single = not r.adapter.task.always_windows
+        results.append([values[0] if single and len(values) == 1 else values for values in rows])
     return results
 
 

@@ -18,7 +18,7 @@ _CHUNK = 512
 
 
 def faults_by_check(check: Check, data: Dataset, file: str) -> Iterator[tuple[int, str]]:
-    """Yield the number and the reason of each row that `check` refuses, as `Task.check` does, found by halving chunks of rows.
+    """Yield the number and the reason of each row that `check` refuses, by halving chunks of rows.
 
     Raises the `DataError` of an error that is about no row, such as a missing column.
     """

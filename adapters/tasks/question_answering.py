@@ -42,6 +42,7 @@ class QuestionAnswering(Task):
     name: ClassVar[str] = "question-answering"
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
     best: ClassVar[str] = "f1"
+    always_windows: ClassVar[bool] = True
     label_names: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
     probe_unit: ClassVar[Literal["text", "token"] | None] = "token"
     peft_task_type: ClassVar[str | None] = "QUESTION_ANS"

@@ -48,6 +48,8 @@ class Task(ABC):
     """Whether answers are texts that `generate` returns."""
     has_choices: ClassVar[bool] = False
     """Whether a row is a text for each of several choices: input_ids of (rows, choices, tokens)."""
+    always_windows: ClassVar[bool] = False
+    """Whether a row's outputs are a list, one for each of its windows, even where it has only one."""
     label_names: ClassVar[tuple[str, ...]] = ("labels",)
     """The tensors of a batch that only the loss reads."""
     probe_unit: ClassVar[Literal["text", "token"] | None] = None

@@ -12,6 +12,7 @@ from ..errors import DataError
 from .columns import TAGS, check_labels, check_weights, choose, labels_of, labels_of_head, shown, stream, visible
 from .language_modeling import IGNORED
 from .task import Rows, Task, weighted_loss
+from .windows import word_windows
 from .word_rules import NEARLY_ALL, Sentence, learn, reproduced
 from .word_split import check_rule, is_segmented, split
 
@@ -153,19 +154,16 @@ class TokenClassification(Task):
         return None if isinstance(value, str) or words else "a text or a list of words"
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
-        """Return the features of a batch; `first` holds, for each word, the position of its first sub-token, or -1."""
+        """Return a feature for each window of a row, with its words, as `word_windows` does."""
         texts, starts = zip(*(_joined(words) for words in rows[self._words]), strict=True)
-        features = dict(
-            tokenizer(list(texts), truncation=True, max_length=self.max_seq_length, return_offsets_mapping=True)
-        )
-        offsets = features.pop("offset_mapping")
-        features["first"] = [_first_tokens(o, s, t) for o, s, t in zip(offsets, starts, texts, strict=True)]
+        features = word_windows(tokenizer, texts, starts, self.max_seq_length)
         if labelled:
             index = {label: i for i, label in enumerate(self.labels)}
             features["labels"] = []
-            for ids, first, tags in zip(features["input_ids"], features["first"], rows[self._tags], strict=True):
+            windows = zip(*(features[name] for name in ("input_ids", "row", "word", "first")), strict=True)
+            for ids, row, word, first in windows:
                 labels = [IGNORED] * len(ids)
-                for position, tag in zip(first, tags, strict=True):
+                for position, tag in zip(first, rows[self._tags][row][word : word + len(first)], strict=True):
                     if position >= 0:
                         labels[position] = index[str(tag)]
                 features["labels"].append(labels)
@@ -177,7 +175,9 @@ class TokenClassification(Task):
         pad = DataCollatorForTokenClassification(tokenizer)
 
         def padded(features: list[dict[str, Any]]) -> dict[str, Any]:
-            batch: dict[str, Any] = pad([{k: v for k, v in f.items() if k != "first"} for f in features])
+            batch: dict[str, Any] = pad(
+                [{k: v for k, v in f.items() if k not in ("row", "word", "first")} for f in features]
+            )
             return batch
 
         return padded
@@ -196,16 +196,20 @@ class TokenClassification(Task):
         return TokenClassifierOutput(loss=loss, logits=scores)
 
     def predictions(self, outputs: Sequence[Any], features: Dataset, data: Dataset | None) -> list[Any]:
-        """Return the logits of each row's words, (words, labels); a word that was truncated is outside any entity."""
+        """Return the logits of each row's words, (words, labels); a word without a token is outside any entity."""
         import numpy as np
 
         outside = self.labels.index("O") if "O" in self.labels else 0
         nothing = np.where(np.arange(len(self.labels)) == outside, 0.0, -1e4)
+        count = len(data) if data is not None else max(features["row"], default=-1) + 1
+        parts: list[list[tuple[int, Any]]] = [[] for _ in range(count)]
+        windows = zip(outputs, *(features[name] for name in ("row", "word", "first")), strict=True)
+        for logits, row, word, first in windows:
+            if first:
+                parts[row].append((word, np.stack([logits[i] if i >= 0 else nothing for i in first])))
         empty = np.zeros((0, len(self.labels)))
-        return [
-            np.stack([logits[position] if position >= 0 else nothing for position in first]) if first else empty
-            for logits, first in zip(outputs, features["first"], strict=True)
-        ]
+        ordered = (sorted(part, key=lambda window: window[0]) for part in parts)
+        return [np.concatenate([logits for _, logits in part]) if part else empty for part in ordered]
 
     def _tagged(self, predictions: Sequence[Any]) -> list[list[str]]:
         return [[self.labels[i] for i in logits.argmax(-1)] for logits in predictions]
@@ -279,22 +283,6 @@ def _joined(words: Sequence[str]) -> tuple[str, list[int]]:
         starts.append(at)
         at += len(str(word)) + 1
     return " ".join(map(str, words)), starts
-
-
-def _first_tokens(offsets: Sequence[tuple[int, int]], starts: Sequence[int], text: str) -> list[int]:
-    """Return for each word the position of the first token that covers any of it, or -1 where it was cut off."""
-    first = [-1] * len(starts)
-    word = 0
-    for position, (start, end) in enumerate(offsets):
-        while start < end and text[start].isspace():  # some tokenizers count the space before a word to its token
-            start += 1
-        if start >= end:
-            continue
-        while word + 1 < len(starts) and starts[word + 1] <= start:
-            word += 1
-        if first[word] < 0:
-            first[word] = position
-    return first
 
 
 def _placed(words: Sequence[str], text: str | None) -> tuple[str, list[tuple[int, int]]]:

@@ -55,7 +55,7 @@ class AdaptedModel:
 
         columns = self.adapter.task.columns_read
         if isinstance(rows, str | os.PathLike):
-            return read(os.fspath(rows), columns=columns), os.fspath(rows)
+            return read(os.fspath(rows), columns=columns, task=self.adapter.task.name), os.fspath(rows)
         return memory_dataset(rows, "rows", columns=columns), f"{MEMORY}rows"
 
     def __repr__(self) -> str:

@@ -94,7 +94,7 @@ def _rows(
         sets |= own_rows(registry, reference, task, watch).sets
     for split, (path, options) in files.items():
         if path is not None:
-            splits = data.load(options, watch)
+            splits = data.load(options, watch, task.name)
             select_usable(splits, task, options)
             sets[split] = splits[split]
     return sets

@@ -124,7 +124,7 @@ def evaluate_adapter(
 def _splits(registry: Registry, name: str, adapter: Adapter, sources: DataOptions, watch: Watch) -> Splits:
     adapter.task.check_named()
     if sources.test_file or sources.dataset:
-        splits = data.load(sources, watch)
+        splits = data.load(sources, watch, adapter.task.name)
         select_usable(splits, adapter.task, sources)
         return splits
     return own_rows(registry, name, adapter.task, watch)

@@ -96,7 +96,7 @@ def prepare_run(
     """
     watch = watch or Watch()
     with processes.first_of_node_first():
-        splits = data.load(plan.data, watch) if splits is None else splits.copy()
+        splits = data.load(plan.data, watch, plan.task_name) if splits is None else splits.copy()
     name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
     task = _task(plan, splits["train"]).with_columns(splits["train"].column_names)
     select_usable(splits, task, plan.data)
@@ -290,7 +290,7 @@ def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: 
 
 def load_run_splits(options: DataOptions, seed: int, task: Task, watch: Watch | None = None) -> Splits:
     """Load the rows of a run with the same splits as `run`."""
-    splits = data.load(options, watch)
+    splits = data.load(options, watch, task.name)
     select_usable(splits, task, options)
     _cut(splits, options, seed, task)
     return splits

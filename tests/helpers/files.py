@@ -6,6 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
+STRANGERS = ROOT / "tests" / "strangers"
+EXAMPLE = ROOT / "examples" / "adapterkit-strategy-example"
 
 
 def write(path: Path, content: str | bytes) -> str:

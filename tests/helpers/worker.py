@@ -21,6 +21,7 @@ from adapterkit.training import steps, trunk_cache
 from adapterkit.training.train import train
 from adapterkit.watch import Watch
 from adapterkit.workflows.run import prepare_run
+from tests.helpers.files import ROOT
 
 
 class Notes(Watch):
@@ -90,7 +91,7 @@ def trained(job: dict[str, Any]) -> dict[str, Any]:
 
 def stranger(rate: float) -> Strategy:
     """Return the strategy of the package in tests/strangers."""
-    folder = Path(__file__).parent / "strangers" / "adapterkit-bitfit"
+    folder = ROOT / "tests" / "strangers" / "adapterkit-bitfit"
     sys.path.insert(0, str(next(folder.rglob("*.py")).parent))
     module = __import__(next(folder.rglob("*.py")).stem)
     kind = next(

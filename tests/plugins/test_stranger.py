@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.files import ROOT
+
 
 @pytest.fixture
 def adapt(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Install the package into a folder of its own, and return `adapt` in an environment that has it."""
-    source = shutil.copytree(Path(__file__).parent / "strangers" / "adapterkit-bitfit", tmp_path / "elsewhere")
+    source = shutil.copytree(ROOT / "tests" / "strangers" / "adapterkit-bitfit", tmp_path / "elsewhere")
     site = tmp_path / "site"
     pip = [
         sys.executable,

@@ -58,17 +58,59 @@ def test_an_answer_that_begins_in_a_window_and_ends_beyond_it_is_not_in_it() -> 
     assert any(features["start_positions"])  # a later window holds it
 
 
-@pytest.mark.parametrize("labels", [("B-X", "I-X", "O"), ("I-X", "O", "B-X"), ("O", "B-X", "I-X")])
-def test_a_word_that_was_cut_off_is_outside_wherever_that_label_is(labels: tuple[str, ...]) -> None:
-    task = task_class("token-classification")(
-        text_column_name=("tokens",), label_column_name="tags", labels=labels, max_seq_length=8
+def tagger(labels: tuple[str, ...] = ("O", "B-X", "I-X"), max_seq_length: int = 8) -> Any:
+    return task_class("token-classification")(
+        text_column_name=("tokens",), label_column_name="tags", labels=labels, max_seq_length=max_seq_length
     )
-    features = task.tokenize({"tokens": [WORDS]}, tiny.tokenizer(), labelled=False)
-    cut = [position < 0 for position in features["first"][0]]
-    assert True in cut
-    assert False in cut
-    logits = np.zeros((len(features["input_ids"][0]), len(labels)))
+
+
+def windows(rows: dict[str, Any], length: int, *, labelled: bool = False) -> dict[str, Any]:
+    features: dict[str, Any] = tagger(max_seq_length=length).tokenize(rows, tiny.tokenizer(), labelled=labelled)
+    return features
+
+
+@pytest.mark.parametrize("length", [8, 9, 12, 16, 30])
+def test_each_word_has_one_window_which_holds_its_first_token(length: int) -> None:
+    rows = {"tokens": [WORDS, WORDS[:3], []]}
+    features, unlimited = windows(rows, length), windows(rows, 200)
+    assert features["row"].count(0) > 1
+    ids: list[list[int]] = [[], [], []]
+    for tokens, row, word, first in zip(*(features[n] for n in ("input_ids", "row", "word", "first")), strict=True):
+        assert len(tokens) <= length
+        assert word == len(ids[row])
+        ids[row] += [tokens[position] for position in first]
+    for row, expected in enumerate(unlimited["first"]):
+        assert ids[row] == [unlimited["input_ids"][row][position] for position in expected]
+
+
+def test_a_word_belongs_to_the_window_in_which_it_has_most_context() -> None:
+    features = windows({"tokens": [WORDS]}, 16)
+    middles = [
+        min(position, len(ids) - 1 - position)
+        for ids, first in zip(features["input_ids"][1:-1], features["first"][1:-1], strict=True)
+        for position in first
+    ]
+    assert min(middles) > 1  # neither next to the first nor to the last token of a window inside the text
+
+
+def test_a_word_s_label_is_counted_once_however_many_windows_hold_it() -> None:
+    tags = ["B-X" if i % 3 == 0 else "O" for i in range(len(WORDS))]
+    features = windows({"tokens": [WORDS], "tags": [tags]}, 12, labelled=True)
+    labels = [label for row in features["labels"] for label in row if label >= 0]
+    assert labels == [1 if tag == "B-X" else 0 for tag in tags]
+
+
+def test_a_word_longer_than_a_window_has_its_first_token_s_window_alone() -> None:
+    features = windows({"tokens": [["of", "unbelievably" * 6, "mill"]]}, 12)
+    assert [len(first) for first in features["first"]] == [2, 1]
+    assert features["word"] == [0, 2]
+
+
+@pytest.mark.parametrize("labels", [("B-X", "I-X", "O"), ("I-X", "O", "B-X"), ("O", "B-X", "I-X")])
+def test_a_word_without_a_token_is_outside_wherever_that_label_is(labels: tuple[str, ...]) -> None:
+    task = tagger(labels)
+    features = Columns({"row": [0, 0], "word": [2, 0], "first": [[1, -1], [2, 3]]})
+    logits = np.zeros((5, len(labels)))
     logits[:, labels.index("B-X")] = 5.0  # each word that was read is one
-    (predictions,) = task.predictions([logits], Columns({"first": features["first"]}), None)
-    tags = [labels[i] for i in predictions.argmax(-1)]
-    assert tags == ["O" if gone else "B-X" for gone in cut]
+    (predictions,) = task.predictions([logits, logits], features, None)
+    assert [labels[i] for i in predictions.argmax(-1)] == ["B-X", "B-X", "B-X", "O"]

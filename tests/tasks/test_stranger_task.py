@@ -22,8 +22,9 @@ from adapterkit import Base, Pool, Registry, predict
 from adapterkit.base.tracing import forward_arguments
 from tests.helpers import tolerance
 from tests.helpers.cli import Adapt
+from tests.helpers.files import ROOT
 
-PACKAGE = Path(__file__).parent / "strangers" / "adapterkit-attributes"
+PACKAGE = ROOT / "tests" / "strangers" / "adapterkit-attributes"
 
 
 COLORS, SIZES, THINGS = ("red", "green", "blue"), ("big", "small"), ("box", "ball", "hat", "cup")

@@ -1,0 +1,105 @@
+"""Read texts that are longer than a base takes in overlapping windows of tokens."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_OVERLAP = 4  # windows overlap by a quarter of their length
+
+
+def in_windows(tokenizer: Any, texts: Sequence[str], max_length: int, **options: Any) -> dict[str, list[Any]]:
+    """Return the features of texts, one for each window of a text, with the text's index as `row`.
+
+    Windows overlap by a quarter of `max_length`, the most tokens of one.
+    """
+    room = max_length - tokenizer.num_special_tokens_to_add() - 1
+    encoded = tokenizer(
+        list(texts),
+        truncation=True,
+        max_length=max_length,
+        stride=max(0, min(max_length // _OVERLAP, room)),
+        return_overflowing_tokens=True,
+        **options,
+    )
+    features = dict(encoded)
+    features["row"] = features.pop("overflow_to_sample_mapping")
+    return features
+
+
+@dataclass(frozen=True)
+class _First:
+    """The first token of a word in a window."""
+
+    position: int
+    start: int  # in characters
+    context: float  # tokens of the text before or after it in the window, whichever are fewer
+
+
+def word_windows(
+    tokenizer: Any, texts: Sequence[str], starts: Sequence[Sequence[int]], max_length: int
+) -> dict[str, Any]:
+    """Return the features of texts in windows; `starts` holds where each word of each text starts.
+
+    A word that several windows hold belongs to the one in which its first token has most context. `word` is the index
+    of a window's first word, and `first` holds the position of the first token of each of its words, or -1 for one
+    without a token. Windows without a word are dropped, unless their text has no word.
+    """
+    features = in_windows(tokenizer, texts, max_length, return_offsets_mapping=True)
+    offsets, rows = features.pop("offset_mapping"), features["row"]
+    windows: dict[int, list[int]] = {}
+    for i, row in enumerate(rows):
+        windows.setdefault(row, []).append(i)
+    features["word"], features["first"], used = [0] * len(rows), [[] for _ in rows], []
+    for row, indices in windows.items():
+        by_window = _words_by_window([offsets[i] for i in indices], starts[row], texts[row])
+        for i, words in zip(indices, by_window, strict=True):
+            features["word"][i] = words[0][0] if words else 0
+            features["first"][i] = [position for _, position in words]
+        used += [i for i in indices if features["first"][i]] or indices[:1]
+    return {name: [values[i] for i in sorted(used)] for name, values in features.items()}
+
+
+def _words_by_window(
+    windows: Sequence[Sequence[Sequence[int]]], starts: Sequence[int], text: str
+) -> list[list[tuple[int, int]]]:
+    """Return the words of each window, by index, with the position of each word's first token, or -1."""
+    ordered = sorted(range(len(windows)), key=lambda i: max((end for _, end in windows[i]), default=0))
+    holding: dict[int, list[tuple[int, _First]]] = {}
+    for i in ordered:
+        for word, first in _first_tokens(windows[i], starts, text, i == ordered[0], i == ordered[-1]).items():
+            holding.setdefault(word, []).append((i, first))
+    window = ordered[0]
+    result: list[list[tuple[int, int]]] = [[] for _ in windows]
+    for word in range(len(starts)):
+        held = holding.get(word, [])
+        begin = min((first.start for _, first in held), default=0)
+        complete = [(i, first) for i, first in held if first.start == begin]
+        window, best = max(complete, key=lambda pair: pair[1].context, default=(window, None))
+        result[window].append((word, -1 if best is None else best.position))
+    return result
+
+
+def _first_tokens(
+    offsets: Sequence[Sequence[int]], starts: Sequence[int], text: str, begins: bool, ends: bool
+) -> dict[int, _First]:
+    """Return by word the first token in a window that covers any of it.
+
+    Where a window `begins` or `ends` the text, no context before or after its tokens is missing.
+    """
+    spans = []
+    for position, (start, end) in enumerate(offsets):
+        while start < end and text[start].isspace():  # some tokenizers count the space before a word to its token
+            start += 1
+        if start < end:
+            spans.append((position, start))
+    result: dict[int, _First] = {}
+    for i, (position, start) in enumerate(spans):
+        before, after = (math.inf if begins else i), (math.inf if ends else len(spans) - 1 - i)
+        word = max(0, bisect_right(starts, start) - 1)
+        if word not in result:
+            result[word] = _First(position, start, min(before, after))
+    return result
