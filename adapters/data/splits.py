@@ -53,6 +53,7 @@ class Splits:
     """The data sets of a run, each with its file, and notes about how they were split.
 
     The file of a split from the Hub is "hub:owner/name", and `fingerprints` holds its fingerprint in datasets.
+    `unsampled` holds the rows of a split from which the requested number was drawn.
     """
 
     name: str
@@ -61,11 +62,20 @@ class Splits:
     notes: list[str] = field(default_factory=list)
     fingerprints: dict[str, str] = field(default_factory=dict)
     mixed: dict[str, dict[str, Mixed]] = field(default_factory=dict)  # by split, columns of several types, as text
+    unsampled: dict[str, Dataset] = field(default_factory=dict)
 
     def add(self, split: str, rows: Dataset, mixed: dict[str, Mixed], options: DataOptions) -> None:
         """Add the rows of a split, at most as many as the options allow; see `check_types` for mixed columns."""
-        self.sets[split] = rows if mixed else limited(rows, options, split)
+        self.sets[split] = rows
         self.mixed[split] = mixed
+        if not mixed:
+            self.draw(split, rows, options)
+
+    def draw(self, split: str, rows: Dataset, options: DataOptions) -> None:
+        """Set the rows of a split to at most as many of `rows` as the options allow."""
+        self.sets[split] = limited(rows, options, split)
+        if self.sets[split] is not rows:
+            self.unsampled[split] = rows
 
     def check_types(self, columns: Iterable[str], options: DataOptions) -> None:
         """Check that the columns a task reads have values of one type each; other columns are noted.
@@ -76,7 +86,7 @@ class Splits:
             if mixed:
                 file, rows = self.files[split], self.sets[split]
                 rows = of_one_type(rows, mixed, columns, file, self.notes, skip=options.skip_bad_rows)
-                self.sets[split] = limited(rows, options, split)
+                self.draw(split, rows, options)
         self.mixed = {}
 
     def __getitem__(self, split: str) -> Dataset:
@@ -90,7 +100,13 @@ class Splits:
     def copy(self) -> Splits:
         """Return the same data sets in mappings of their own."""
         return Splits(
-            self.name, dict(self.sets), dict(self.files), list(self.notes), dict(self.fingerprints), dict(self.mixed)
+            self.name,
+            dict(self.sets),
+            dict(self.files),
+            list(self.notes),
+            dict(self.fingerprints),
+            dict(self.mixed),
+            dict(self.unsampled),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -281,8 +297,7 @@ def _load_hub(name: str, options: DataOptions, watch: Watch) -> Splits:
         elif split != "train" and _unlabelled(loaded[names[0]]):
             splits.notes.append(f"{source}: the labels of {names[0]} aren't public, so it is ignored")
         else:
-            rows = _cached_table(source, loaded[names[0]], options, watch, splits.notes)
-            splits.sets[split] = limited(rows, options, split)
+            splits.add(split, _cached_table(source, loaded[names[0]], options, watch, splits.notes), {}, options)
             splits.files[split], splits.fingerprints[split] = source, loaded[names[0]]._fingerprint
     return splits
 

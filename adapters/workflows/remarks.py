@@ -25,6 +25,7 @@ def remarks_on(task: Task, splits: Splits, tokenizer: Any, sets: Mapping[str, Da
     remarks = list(splits.notes)
     for split, rows in (splits.sets if sets is None else sets).items():
         remarks += task.remarks(rows, splits.files[split], tokenizer)
+        remarks += task.label_remarks(rows, splits.files[split]) if split == "train" else []
     return list(dict.fromkeys(remarks))
 
 

@@ -26,6 +26,7 @@ from ..watch import Watch
 from .adapted_model import AdaptedModel
 from .plan import AUTO, RATE, Plan, run_yaml
 from .remarks import remarks_file, remarks_on
+from .usable_rows import select_usable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -98,14 +99,11 @@ def prepare_run(
         splits = data.load(plan.data, watch, plan.task_name) if splits is None else splits.copy()
     name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
     task = _task(plan, splits["train"]).with_columns(splits["train"].column_names)
-    splits.check_types(task.columns_read, plan.data)
-    for split, rows in splits.sets.items():
-        task.check(rows, splits.files[split])
-    task = task.fit(splits["train"])
+    select_usable(splits, task, plan.data)
+    task = task.fit(splits.unsampled.get("train", splits["train"]))
+    select_usable(splits, task, plan.data)
     uncut = dict(splits.sets)
     _cut(splits, plan.data, plan.training.seed, task)
-    for split, rows in splits.sets.items():
-        task.check(rows, splits.files[split])
     sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in splits.sets.items())
     inferred = "" if plan.task_name else " (inferred from the columns; --task overrides)"
     summary = f": {task.summary()}" if task.summary() else ""
@@ -191,10 +189,15 @@ def run(
         )
         plan = replace(plan, strategy=replace(plan.strategy, learning_rate=trained.learning_rate), auto_rate=False)
         metrics = {"validation": metrics_plain(trained.validation)}
+        notes = list(trained.validation.notes)
         if "test" in splits:
             size = plan.training.per_device_eval_batch_size
             measured = evaluate(base, trained.adapter, splits["test"], batch_size=size, watch=watch, distributed=True)
             metrics["test"] = metrics_plain(measured.metrics)
+            notes += measured.metrics.notes
+        for note in dict.fromkeys(notes):
+            watch.note("remark", note)
+            on.remarks.append(note)
         trained.adapter.manifest["strategy"]["options"] = plain(plan.strategy)
         trained.adapter.manifest |= {"parameters": trained.trained_parameters, "metrics": metrics}
         if plan.training.save_as != AS_IS:
@@ -293,7 +296,7 @@ def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: 
 def load_run_splits(options: DataOptions, seed: int, task: Task, watch: Watch | None = None) -> Splits:
     """Load the rows of a run with the same splits as `run`."""
     splits = data.load(options, watch, task.name)
-    splits.check_types(task.columns_read, options)
+    select_usable(splits, task, options)
     _cut(splits, options, seed, task)
     return splits
 
