@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..errors import TaskError
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ..metrics import Metrics
 
 _ANSWERS = {"answer_column_name", "completion_column_name", "target_column_name"}
+
+UNCUT = 1 << 30
+"""A limit of tokens that no text reaches."""
 
 Rows = Mapping[str, Sequence[Any]]
 """A batch of rows, column by column."""
@@ -68,7 +71,11 @@ class Task(ABC):
     newer_options: ClassVar[frozenset[str]] = frozenset()
     """The options that a manifest lacks where they have their default, because earlier versions don't have them."""
 
-    max_seq_length: Annotated[int, "cut inputs after this many tokens", "--max-length"] = 128
+    max_seq_length: Annotated[
+        int,
+        "cut inputs after this many tokens (default: by the training rows and the base, at least 128)",
+        "--max-length",
+    ] = 128
 
     def __post_init__(self) -> None:
         at_least(self, 8, "max_seq_length")
@@ -234,6 +241,23 @@ class Task(ABC):
         as `row`. Keys that `collate` drops remain for `predictions`.
         """
 
+    @property
+    def reads_windows(self) -> bool:
+        """Whether texts of more than `max_seq_length` tokens are read in windows instead of being cut."""
+        return self.always_windows
+
+    def lengths(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, list[int]]:
+        """Return the tokens of each row before it is cut, by the option that limits them, such as max_seq_length.
+
+        Without `labelled`, the rows are to be predicted. Empty where no text is cut, or where rows are packed.
+        """
+        if self.always_windows:
+            return {}
+        uncut = replace(self, max_seq_length=UNCUT)
+        features = uncut.tokenize(rows, tokenizer, labelled=False) if labelled else uncut.prompts(rows, tokenizer)
+        ids, count = features["input_ids"], len(next(iter(rows.values()), ()))
+        return {"max_seq_length": [longest(row) for row in ids]} if len(ids) == count else {}
+
     def prompts(self, rows: Rows, tokenizer: Any) -> dict[str, Any]:
         """Return the features of rows to predict."""
         return self.tokenize(rows, tokenizer, labelled=False)
@@ -347,6 +371,11 @@ class Task(ABC):
     def references(self, data: Dataset) -> list[str] | None:
         """Return the expected text of each row, or None where there is none."""
         return None
+
+
+def longest(ids: Sequence[Any]) -> int:
+    """Return the tokens of a text, or of the longest of several texts."""
+    return max(map(len, ids)) if ids and not isinstance(ids[0], int) else len(ids)
 
 
 def weighted_loss(

@@ -28,6 +28,7 @@ from .columns import (
     visible,
 )
 from .task import Rows, Task, weighted_loss
+from .windows import in_windows, mean_of_windows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +67,10 @@ class TextClassification(Task):
     threshold: Annotated[float, "probability from which a label of several is predicted"] = 0.5
     class_weight: Annotated[Literal["balanced", "none"], "weigh rare labels more, as scikit-learn does"] = "none"
     label_weights: Annotated[tuple[str, ...], "a weight for each label, in their order; or --class-weight"] = ()
+    long_texts: Annotated[
+        Literal["cut", "windows"], "texts over max_seq_length: cut, or read in windows whose outputs are averaged"
+    ] = "cut"
+    newer_options: ClassVar[frozenset[str]] = frozenset({"long_texts"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,6 +100,8 @@ class TextClassification(Task):
             label = next(name for name in names if name not in texts)
         text = choose("the text", "--text-column-name", next(iter(texts), None), names, (), [label])
         label = choose("the label", "--label-column-name", label, names, (), [text, *texts])
+        if self.reads_windows and len(texts) > 1:
+            raise OptionError(f"--long-texts=windows is for one text a row, and {' and '.join(texts)} are a pair")
         return replace(self, text_column_name=tuple(texts), label_column_name=label)
 
     def describe_columns(self) -> str:
@@ -176,10 +183,21 @@ class TextClassification(Task):
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         texts = [list(map(str, rows[column])) for column in self.text_column_name]
-        features = dict(tokenizer(*texts, truncation=True, max_length=self.max_seq_length))
+        if not self.reads_windows:
+            features = dict(tokenizer(*texts, truncation=True, max_length=self.max_seq_length))
+            return {**features, "labels": self._targets(rows[self._label])} if labelled else features
+        features = in_windows(tokenizer, texts[0], self.max_seq_length)
         if labelled:
-            features["labels"] = self._targets(rows[self._label])
+            targets = self._targets(rows[self._label])
+            features["labels"] = [targets[row] for row in features["row"]]
         return features
+
+    @property
+    def reads_windows(self) -> bool:
+        return self.long_texts == "windows"
+
+    def predictions(self, outputs: Sequence[Any], features: Dataset, data: Dataset | None) -> list[Any]:
+        return mean_of_windows(outputs, features["row"]) if self.reads_windows else list(outputs)
 
     def _targets(self, values: Sequence[Any]) -> list[Any]:
         if self.problem_type == NUMBER:
@@ -193,8 +211,13 @@ class TextClassification(Task):
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         from transformers import DataCollatorWithPadding
 
-        padding: Callable[[list[dict[str, Any]]], dict[str, Any]] = DataCollatorWithPadding(tokenizer)
-        return padding
+        pad = DataCollatorWithPadding(tokenizer)
+
+        def padded(features: list[dict[str, Any]]) -> dict[str, Any]:
+            batch: dict[str, Any] = pad([{k: v for k, v in f.items() if k != "row"} for f in features])
+            return batch
+
+        return padded
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0) -> Tensor:
         if self.problem_type != SINGLE or not (label_smoothing or self.label_weights):

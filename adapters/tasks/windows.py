@@ -30,6 +30,14 @@ def in_windows(tokenizer: Any, texts: Sequence[str], max_length: int, **options:
     return features
 
 
+def mean_of_windows(outputs: Sequence[Any], rows: Sequence[int]) -> list[Any]:
+    """Return the mean of the outputs of each row's windows; of a single window, its output as it is."""
+    by_row: dict[int, list[Any]] = {}
+    for output, row in zip(outputs, rows, strict=True):
+        by_row.setdefault(row, []).append(output)
+    return [windows[0] if len(windows) == 1 else sum(windows) / len(windows) for _, windows in sorted(by_row.items())]
+
+
 @dataclass(frozen=True)
 class _First:
     """The first token of a word in a window."""

@@ -14,7 +14,7 @@ from ..data.streams import TEXT, InputRows
 from ..errors import AdapterkitError, DataError, OptionError, PoolError, unknown
 from ..store.registry import Registry
 from ..tasks import Task
-from ..tasks.columns import LABELS, TEXTS
+from ..tasks.columns import LABELS, TEXTS, columns_of
 from ..watch import Watch
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class _Target:
     task: Task
     columns: dict[str, str]  # from the task's columns to the rows'
     texts: bool | None = None  # whether the rows hold texts, for a task that takes lists too
+    answered: int = 0
+    cut: int = 0  # rows that are longer than the task reads
 
     def inputs(self, row: Row, location: str, *, plain: bool) -> Row:
         """Return a row's values by the task's columns. Raises `DataError` for one that the task can't read."""
@@ -142,6 +144,7 @@ class Answering:
 
         An adapter of another base is an error or, with `allow_base_mismatch`, a remark.
         """
+        from ..features.lengths import cut_note
         from ..pool import Pool
 
         self._allow_mismatch, self._watch = allow_base_mismatch, watch or Watch()
@@ -158,8 +161,24 @@ class Answering:
                 every = [request for *_, requests in chunk for request in requests]
                 rows, names = [row for _, row in every], [target.reference for target, _ in every]
                 answers = iter(pool.predict(rows, adapter_of_each=names))
+                self._count_cut(every)
                 for_each = [(n, row, [target.name for target, _ in requests]) for n, row, requests in chunk]
                 yield [Answered(n, row, {name: next(answers) for name in names}) for n, row, names in for_each]
+
+        for target in self._targets.values():
+            if target.cut:
+                note = cut_note(target.task, target.cut, target.answered)
+                self._watch.note("warning", f"adapter '{target.name}': {note}")
+
+    def _count_cut(self, requests: Sequence[tuple[_Target, Row]]) -> None:
+        """Count the rows of each adapter, and those that are longer than it reads."""
+        from ..features.lengths import count_cut
+
+        assert self._base is not None
+        for target in self._targets.values():
+            if rows := [row for of_row, row in requests if of_row is target]:
+                target.answered += len(rows)
+                target.cut += count_cut(target.task, columns_of(target.task, rows).values, self._base.tokenizer)
 
     def _chunks(self, batch_size: int) -> Iterator[list[tuple[int, Row, list[tuple[_Target, Row]]]]]:
         chunk, count, size = [], 0, 0
