@@ -54,7 +54,7 @@ class DataOptions:
     ] = 10
     max_train_samples: Annotated[int | None, "maximum number of training rows (a random sample)"] = None
     max_eval_samples: Annotated[int | None, "maximum number of validation and of test rows (a random sample)"] = None
-    skip_bad_rows: Annotated[bool, "skip rows that can't be read, and log how many"] = False
+    skip_bad_rows: Annotated[bool, "skip rows that can't be read or used, and report how many"] = False
     tag_column: Annotated[
         int | None, "index of the tag column in a CoNLL file, from 0; negative from the end (default: the last)"
     ] = None

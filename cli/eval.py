@@ -28,6 +28,7 @@ from adapterkit.store.registry import Registry
 @click.option("--test-file", "--file", "test_file", metavar="FILE", help="Labelled rows. [default: those of the run]")
 @click.option("--dataset", metavar="NAME", help="demo:NAME, or a folder with train, validation and test files.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Rows to use. [default: test]")
+@click.option("--skip-bad-rows", is_flag=True, help="Skip rows that can't be read or used, and report how many.")
 @reading_options
 @base_options()
 @device_option

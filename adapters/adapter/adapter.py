@@ -104,7 +104,7 @@ class Adapter:
         files = {TENSORS: b"".join(tensorfile.chunks(self.tensors, FILE_METADATA))}
         config = peft_config(self.manifest, self.tensors, self.task.peft_task_type)
         if config is not None:
-            files[PEFT_CONFIG] = json_bytes(config)
+            files[PEFT_CONFIG] = self._config_bytes(config)
         digests = {name: {"sha256": sha256(data), "bytes": len(data)} for name, data in files.items()}
         manifest = json_bytes({**self.manifest, "files": digests})
         if len(manifest) > MOST_JSON:
@@ -114,6 +114,12 @@ class Adapter:
         except ValueError as error:
             raise AdapterError(f"the adapter can't be stored: {error}") from error
         return {MANIFEST: manifest, **files}
+
+    def _config_bytes(self, config: Mapping[str, Any]) -> bytes:
+        """Return PEFT's config; of an adapter that was saved before it named the base's Hub id, in the same bytes."""
+        before = json_bytes({**config, "base_model_name_or_path": self.manifest["base"]["name"]})
+        stored = self.manifest.get("files", {}).get(PEFT_CONFIG, {}).get("sha256")
+        return before if stored == sha256(before) else json_bytes(config)
 
     @classmethod
     def load(cls, folder: str | Path, *, version: str | None = None) -> Adapter:

@@ -37,7 +37,7 @@ def peft_config(
     return {
         "peft_type": PEFT_TYPES[kind],
         "task_type": task_type,
-        "base_model_name_or_path": manifest["base"]["name"],
+        "base_model_name_or_path": manifest["base"].get("hub_id") or manifest["base"]["name"],
         "revision": manifest["base"]["revision"],
         "inference_mode": True,
         "fan_in_fan_out": False,

@@ -22,11 +22,11 @@ from ..modules import blocks
 from . import word_vectors
 from .added_tokens import tokenizer_with, widen_base, widen_head
 from .checkpoint import (
-    HUB_IDS,
     check_config,
     check_tokenizer,
     checkpoint_states,
     find_base,
+    hub_id,
     load_error,
     newly_initialized_children,
     quantization_arguments,
@@ -116,9 +116,7 @@ class Base:
     @property
     def hub_id(self) -> str | None:
         """The base's id on the Hub, or None where it comes from a folder or a file without one."""
-        if self.path != self.name:
-            return HUB_IDS.get(self.name)
-        return None if os.path.exists(self.path) else self.name
+        return hub_id(self.path, self.name)
 
     def manifest_entry(self, modules: Iterable[str]) -> dict[str, Any]:
         """Return the base's entry in the manifest of an adapter that changes these modules."""
@@ -296,12 +294,10 @@ class Base:
         embeddings that are tied to the base's input embeddings become a copy of their own. Raises `TaskError` where
         transformers has no such head for this architecture.
         """
-        if getattr(self.model.config, "pad_token_id", None) is None:
-            config.setdefault("pad_token_id", self.tokenizer.pad_token_id)
         model = build_task_model(
             self.model,
             auto_class,
-            config,
+            self.with_padding(config),
             name=self.name,
             newly_initialized=self.newly_initialized,
             stored=self.pretrained_head,
@@ -311,6 +307,12 @@ class Base:
         if self.added_tokens:
             widen_head(model, self.model.get_input_embeddings(), self._pieces)
         return model.eval()
+
+    def with_padding(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return settings of a task model, with the tokenizer's padding token where the base's config has none."""
+        if getattr(self.model.config, "pad_token_id", None) is not None:
+            return dict(config)
+        return {"pad_token_id": self.tokenizer.pad_token_id, **config}
 
     def from_checkpoint(self, model: nn.Module) -> set[str]:
         """Return the names of the head's tensors that come from the checkpoint rather than from initialisation."""

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,20 @@ def known_as(name: str) -> str:
         if name == HUB_IDS[short] or (weights and os.path.isdir(name) and os.path.samefile(name, weights.parent)):
             return short
     return name
+
+
+def hub_id(path: str, name: str) -> str | None:
+    """Return the Hub id of a base named `name` that is loaded from `path`, or None where it has none.
+
+    A folder has one where it is an installed base's or a snapshot in the Hub's cache.
+    """
+    if not os.path.exists(path):
+        return path
+    short = known_as(path) if os.path.isdir(path) else name
+    if short in HUB_IDS:
+        return HUB_IDS[short]
+    cached = re.search(r"(?:^|/)models--([\w.-]+?)(?:--([\w.-]+))?/snapshots/[0-9a-f]{40}/*$", os.path.abspath(path))
+    return "/".join(filter(None, cached.groups())) if cached else None
 
 
 def _names() -> str:

@@ -99,6 +99,7 @@ def unshared(base: Base, auto_class: str, head: Head | None, config: Mapping[str
         "use_safetensors": True,
         "trust_remote_code": base.trust_remote_code,
     }
+    config = base.with_padding(config)
     if head is None:
         return getattr(transformers, auto_class).from_pretrained(base.path, **options, **config)
     plain = transformers.AutoModel.from_pretrained(base.path, **options)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
+from typing import Any
+
+import transformers
 
 from ..adapter.adapter import Adapter
 from ..adapter.manifest import PEFT_CONFIG, TENSORS
 from ..adapter.peft_config import why_not
 from ..base.base import Base
-from ..base.checkpoint import find_base
+from ..base.checkpoint import find_base, hub_id
 from ..errors import AdapterError, file_errors_as
 from ..io.atomic import json_bytes, write_folder
+from ..tasks import Task
 from .merge import check_folder, check_head, merge
 
 FORMATS = ("peft", "merged", "gguf-ready")
@@ -38,21 +43,64 @@ def check(adapter: Adapter, form: str) -> None:
             raise AdapterError(f"no GGUF of a '{kind}' model is known to transformers; supported: {supported}")
 
 
-def write_peft(adapter: Adapter, folder: str | os.PathLike[str], *, base: str | None = None) -> Path:
-    """Write an adapter as PEFT's into `folder`, which names its base by `base` or where it was; return where.
+def write_peft(
+    adapter: Adapter, folder: str | os.PathLike[str], *, base: str | None = None, located: str | None = None
+) -> Path:
+    """Write an adapter as PEFT's into `folder`, with the base's tokenizer; return its path.
 
-    `peft.PeftModel.from_pretrained(model, folder)` then computes what the adapter does. Raises `AdapterError` where
-    `folder` is there and not empty, or PEFT has no such adapter.
+    `peft.PeftModel.from_pretrained(model, folder)` then computes what the adapter does. The base is named by `base`, or
+    else by its id on the Hub, or else by the folder that it was loaded from, which `located` overrides. Where the task
+    has labels, config.json names them, for `transformers.AutoConfig`. Raises `AdapterError` where `folder` isn't empty,
+    PEFT has no such adapter, or the base's tokenizer can't be loaded.
     """
     place = check_folder(folder)
     check(adapter, "peft")
     files = adapter.files()
+    recorded = adapter.manifest["base"]
+    path = find_base(base or located or recorded["name"])
     config = json.loads(files[PEFT_CONFIG])
-    path = find_base(base or config["base_model_name_or_path"])
-    config["base_model_name_or_path"] = os.path.abspath(path) if os.path.exists(path) else path
+    on_disk = os.path.exists(path)
+    named = None if base else recorded.get("hub_id") or hub_id(path, recorded["name"])
+    config["base_model_name_or_path"] = named or (os.path.abspath(path) if on_disk else path)
     with file_errors_as(AdapterError):
-        write_folder(place, {PEFT_CONFIG: json_bytes(config), TENSORS: files[TENSORS]})
+        write_folder(place, {PEFT_CONFIG: json_bytes(config), TENSORS: files[TENSORS], **_beside(adapter, path)})
     return place
+
+
+def _beside(adapter: Adapter, path: str) -> dict[str, bytes]:
+    """Return the files of the base's tokenizer and, where the task has labels, a config.json that names them.
+
+    Without labels there is no config.json: transformers takes a folder that has one for a model with all its weights.
+    """
+    revision = adapter.manifest["base"]["revision"] or "main"
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, revision=revision)
+        config = transformers.AutoConfig.from_pretrained(path, revision=revision)
+    except (OSError, ValueError) as error:
+        first = next(iter(str(error).split("\n")))
+        raise AdapterError(
+            f"the tokenizer of base '{path}' can't be loaded, and belongs into the folder: {first}; --base names "
+            "another place of the base"
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    labelled = "id2label" in adapter.task.config()
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        if labelled:
+            _task_config(adapter.task, config, tokenizer).save_pretrained(folder)
+        return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
+
+
+def _task_config(task: Task, config: Any, tokenizer: Any) -> Any:
+    """Return the config of a base with the settings of a task, such as its labels, and with a padding token."""
+    for key, value in task.config().items():
+        setattr(config, key, value)
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    if task.auto_class:
+        config.architectures = [getattr(transformers, task.auto_class)._model_mapping[type(config)].__name__]
+    return config
 
 
 def write_model(base: Base, adapter: Adapter, folder: str | os.PathLike[str], *, form: str = "merged") -> Path:

@@ -85,7 +85,8 @@ def _task(folder: PeftFolder, base: Base, task: type[Task], options: Mapping[str
     columns = [name for value in named for name in ([value] if isinstance(value, str) else value)]
     fitted = built.with_columns([*columns, *task.default_columns()])
     try:
-        return fitted.matching_head(lambda: _outputs(folder, base, task.auto_class), base.model.config.id2label)
+        names = folder.labels or base.model.config.id2label
+        return fitted.matching_head(lambda: _outputs(folder, base, task.auto_class), names)
     except AdapterError as error:
         if str(error).startswith(f"'{folder.source}'"):
             raise

@@ -37,11 +37,12 @@ def check_equal(folder: PeftFolder, base: Base, adapter: Adapter) -> None:
 
 
 def _some_rows(base: Base, task: Task) -> dict[str, Tensor]:
-    """Return two texts of random tokens as the task's model takes them."""
+    """Return two texts of random tokens as the task's model takes them; one where the tokenizer can't pad."""
+    count = 1 if base.tokenizer.pad_token_id is None else 2
     at_random = torch.Generator().manual_seed(0)
-    ids = torch.randint(len(base.tokenizer), (2, 12), generator=at_random)
+    ids = torch.randint(len(base.tokenizer), (count, 12), generator=at_random)
     texts = [base.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
-    features = base.tokenizer(texts, padding=True, truncation=True, max_length=16, return_tensors="pt")
+    features = base.tokenizer(texts, padding=count > 1, truncation=True, max_length=16, return_tensors="pt")
     batch = forward_arguments(base.model, features["input_ids"], features["attention_mask"])
     if not task.generates:  # a head on an encoder-decoder makes the decoder's inputs itself
         batch.pop("decoder_input_ids", None)

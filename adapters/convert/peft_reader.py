@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from ..io.atomic import sha256
 from ..io.untrusted import parse_json, read_file
 
 CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+MODEL_CONFIG = "config.json"
+"""The config of the task's model, which some tools write beside an adapter, with the names of its labels."""
 METHODS = ("LORA", "IA3")
 
 _NAMES = (list, str, type(None))
@@ -70,6 +72,7 @@ class PeftFolder:
     version: str  # of PEFT, as the config has it
     tensors: Mapping[str, Tensor]
     digest: str  # SHA-256 of the tensors' file, as hex
+    labels: Mapping[int, str] = field(default_factory=dict)  # by output, where the folder names them
 
     @classmethod
     def read(cls, source: str, revision: str | None = None) -> PeftFolder:
@@ -98,7 +101,8 @@ class PeftFolder:
         if config.get("bias", "none") != "none":  # which stores a head's biases twice more
             tensors = {k: t for k, t in tensors.items() if not {"original_module", "modules_to_save"} & {*k.split(".")}}
         used = {key: value for key, value in config.items() if key in _FIELDS[config["peft_type"]]}
-        return cls(source, used, str(config.get("peft_version") or "?"), tensors, sha256(data))
+        version = str(config.get("peft_version") or "?")
+        return cls(source, used, version, tensors, sha256(data), _labels(folder / MODEL_CONFIG))
 
 
 def _downloaded(source: str, revision: str | None) -> Path:
@@ -108,13 +112,24 @@ def _downloaded(source: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=[CONFIG, TENSORS]))
+        return Path(snapshot_download(source, revision=revision, allow_patterns=[CONFIG, TENSORS, MODEL_CONFIG]))
     except (OSError, ValueError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise AdapterError(
             f"'{source}' is neither a folder nor to be had from the Hub or its cache{offline}: {why}"
         ) from error
+
+
+def _labels(path: Path) -> dict[int, str]:
+    """Return the label of each output from a model's config; empty where there is none, or no names are in it."""
+    try:
+        names = parse_json(read_file(path.resolve()))["id2label"]
+        labels = {int(output): label for output, label in names.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+    good = len(set(labels.values())) == len(labels) and all(type(label) is str for label in labels.values())
+    return labels if good and sorted(labels) == list(range(len(labels))) else {}
 
 
 def _config(path: Path, source: str) -> dict[str, Any]:

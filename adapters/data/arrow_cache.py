@@ -15,8 +15,9 @@ from ..io.atomic import check_writable, new_file, write_file
 from ..settings import DataOptions
 from ..watch import Watch
 from .column_types import LINE as LINE
-from .column_types import Fit, Mixed, Skipped
+from .column_types import Fit, Mixed
 from .readers import VERSION, BadRow, NumberedRows, Row, Source
+from .skipped import Skipped
 
 if TYPE_CHECKING:
     from datasets import Dataset

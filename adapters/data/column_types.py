@@ -9,28 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from .readers import BadRow, Row
+from .skipped import Skipped
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 LINE = "__line__"
 """The column with a row's line in its file or, in a file without lines, its number from 1."""
-
-
-@dataclass
-class Skipped:
-    """The number of skipped rows and the first of them, and the notes of the reader."""
-
-    count: int = 0
-    line: int = 0
-    reason: str = ""
-    unit: str = "line"
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, name: str) -> str:
-        """Describe the skipped rows of a file."""
-        rows, first = ("row", "") if self.count == 1 else ("rows", "first ")
-        return f"{self.count:,} bad {rows} skipped in {name}, {first}at {self.unit} {self.line}: {self.reason}"
 
 
 @dataclass
@@ -67,7 +52,10 @@ def of_one_type(
         raise DataError(f"{file}:{read[0].lines[0]}: {read[0].reason}")
     bad = {line for m in read for line in m.lines}
     good = [i for i, line in enumerate(data[LINE]) if line not in bad]
-    notes.append(Skipped(len(data) - len(good), read[0].lines[0], read[0].reason).note(file))
+    skipped = Skipped()
+    for line, reason in sorted((line, m.reason) for m in read for line in m.lines):
+        skipped.add(line, reason)
+    notes.append(skipped.note(file))
     if not good:
         raise DataError(f"no row of {file} can be used: {notes[-1]}")
     return data.select(good)
@@ -89,7 +77,7 @@ class Fit:
     def batch(self, chunk: list[tuple[int, Row | BadRow]]) -> Any:
         """Return the rows of a chunk as a record batch, or None where all are bad; `schema` is widened by them."""
         bad = [(line, row.reason) for line, row in chunk if isinstance(row, BadRow)]
-        good = [(line, {**row, LINE: line}) for line, row in chunk if not isinstance(row, BadRow)]
+        good = [(line, {**_with_nulls(row), LINE: line}) for line, row in chunk if not isinstance(row, BadRow)]
         batch = None
         while good and batch is None:
             try:
@@ -160,12 +148,19 @@ class Fit:
                 mixed.lines.append(line)
 
     def _skip(self, bad: list[tuple[int, str]]) -> None:
-        line, reason = min(bad)
+        bad.sort()
         if not self.skip:
+            line, reason = bad[0]
             raise DataError(f"{self.name}:{line}: {reason}")
-        if not self.skipped.count:
-            self.skipped.line, self.skipped.reason = line, reason
-        self.skipped.count += len(bad)
+        for line, reason in bad:
+            self.skipped.add(line, reason)
+
+
+def _with_nulls(row: Row) -> Row:
+    """Return a row with null for NaN, which pandas writes where a value is missing."""
+    if any(isinstance(value, float) and value != value for value in row.values()):
+        return {name: None if isinstance(value, float) and value != value else value for name, value in row.items()}
+    return row
 
 
 def _with_text(schema: Any, column: str) -> Any:

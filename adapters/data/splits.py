@@ -43,6 +43,7 @@ class Splits:
     """The data sets of a run, each with its file, and notes about how they were split.
 
     The file of a split from the Hub is "hub:owner/name", and `fingerprints` holds its fingerprint in datasets.
+    `unsampled` holds the rows of a split from which the requested number was drawn.
     """
 
     name: str
@@ -51,22 +52,31 @@ class Splits:
     notes: list[str] = field(default_factory=list)
     fingerprints: dict[str, str] = field(default_factory=dict)
     mixed: dict[str, dict[str, Mixed]] = field(default_factory=dict)  # by split, columns of several types, as text
+    unsampled: dict[str, Dataset] = field(default_factory=dict)
 
     def add(self, split: str, rows: Dataset, mixed: dict[str, Mixed], options: DataOptions) -> None:
         """Add the rows of a split, at most as many as the options allow; see `check_types` for mixed columns."""
-        self.sets[split] = rows if mixed else limited(rows, options, split)
+        self.sets[split] = rows
         self.mixed[split] = mixed
+        if not mixed:
+            self.draw(split, rows, options)
+
+    def draw(self, split: str, rows: Dataset, options: DataOptions) -> None:
+        """Set the rows of a split to at most as many of `rows` as the options allow."""
+        self.sets[split] = limited(rows, options, split)
+        if self.sets[split] is not rows:
+            self.unsampled[split] = rows
 
     def check_types(self, columns: Iterable[str], options: DataOptions) -> None:
         """Check that the columns a task reads have values of one type each; other columns are noted.
 
-        Raises `DataError` for the first row with another value, or leaves such rows out where the options say so.
+        Raises `DataError` for the first row with another value, or leaves such rows out with `skip_bad_rows`.
         """
         for split, mixed in self.mixed.items():
             if mixed:
                 file, rows = self.files[split], self.sets[split]
                 rows = of_one_type(rows, mixed, columns, file, self.notes, skip=options.skip_bad_rows)
-                self.sets[split] = limited(rows, options, split)
+                self.draw(split, rows, options)
         self.mixed = {}
 
     def __getitem__(self, split: str) -> Dataset:
@@ -80,7 +90,13 @@ class Splits:
     def copy(self) -> Splits:
         """Return the same data sets in mappings of their own."""
         return Splits(
-            self.name, dict(self.sets), dict(self.files), list(self.notes), dict(self.fingerprints), dict(self.mixed)
+            self.name,
+            dict(self.sets),
+            dict(self.files),
+            list(self.notes),
+            dict(self.fingerprints),
+            dict(self.mixed),
+            dict(self.unsampled),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -94,9 +110,10 @@ class Splits:
         return {"file": Path(file).name, "rows": rows, "sha256": _sha256(file)}
 
 
-def load(options: DataOptions, watch: Watch | None = None) -> Splits:
+def load(options: DataOptions, watch: Watch | None = None, task: str | None = None) -> Splits:
     """Read the splits that the options name; without any, the data set demo:sentiment.
 
+    `task` is the task that the rows are for, where it is named: a .txt file is then read as this task has it.
     Where there is no validation split, `cut_validation` makes one, once the task has its labels.
     Raises `DataError` for a missing file or data set and, unless it may be skipped, an unreadable row.
     """
@@ -114,7 +131,7 @@ def load(options: DataOptions, watch: Watch | None = None) -> Splits:
     splits = Splits(name, files=files)
     for split, path in files.items():
         mixed: dict[str, Mixed] = {}
-        splits.add(split, _read(path, options, watch, splits.notes, mixed), mixed, options)
+        splits.add(split, _read(path, options, watch, splits.notes, mixed, task), mixed, options)
     return splits
 
 
@@ -181,24 +198,30 @@ def read(
     notes: list[str] | None = None,
     *,
     columns: Iterable[str] | None = None,
+    task: str | None = None,
 ) -> Dataset:
     """Return the rows of a file as a data set on disk, each with its line.
 
     Rows are cached by the file's content, whatever its name. Notes about how it was read, and about bad rows where the
     options allow these to be skipped, are appended to `notes`. `columns` are those that must hold values of one type
-    each, by default all.
+    each, by default all; `task` is the task that they are for, where it is named.
     """
     options = options or DataOptions()
     if columns is None:
-        return _read(path, options, watch, notes, None)
+        return _read(path, options, watch, notes, None, task)
     mixed: dict[str, Mixed] = {}
     notes = [] if notes is None else notes
-    rows = _read(path, options, watch, notes, mixed)
+    rows = _read(path, options, watch, notes, mixed, task)
     return of_one_type(rows, mixed, columns, path, notes, skip=options.skip_bad_rows)
 
 
 def _read(
-    path: str, options: DataOptions, watch: Watch | None, notes: list[str] | None, mixed: dict[str, Mixed] | None
+    path: str,
+    options: DataOptions,
+    watch: Watch | None,
+    notes: list[str] | None,
+    mixed: dict[str, Mixed] | None,
+    task: str | None,
 ) -> Dataset:
     with open_file(path) as file:
         before = os.fstat(file.fileno())
@@ -209,8 +232,9 @@ def _read(
         if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
             raise DataError(f"{path} was changed while it was being read")
 
-    reading = ReadOptions.of(options)
-    key = {"sha256": digest, "format": Path(path).suffix.lower(), **asdict(reading)}
+    suffix = Path(path).suffix.lower()
+    reading = ReadOptions.of(options, task if suffix == ".txt" else None)  # other formats are the same for any task
+    key = {"sha256": digest, "format": suffix, **asdict(reading)}
     start = partial(open_rows, path, reading)
     return cached_dataset(path, key, start, options, watch, notes, check_unchanged, mixed)
 
@@ -254,8 +278,7 @@ def _load_hub(name: str, options: DataOptions, watch: Watch) -> Splits:
         elif split != "train" and _unlabelled(loaded[names[0]]):
             splits.notes.append(f"{source}: the labels of {names[0]} aren't public, so it is ignored")
         else:
-            rows = _cached_table(source, loaded[names[0]], options, watch, splits.notes)
-            splits.sets[split] = limited(rows, options, split)
+            splits.add(split, _cached_table(source, loaded[names[0]], options, watch, splits.notes), {}, options)
             splits.files[split], splits.fingerprints[split] = source, loaded[names[0]]._fingerprint
     return splits
 

@@ -7,10 +7,22 @@ import select
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from ..errors import DataError
-from .readers import READERS, BadRow, Encoding, NumberedRows, ReadOptions, Row, Source, chosen, guessed, open_rows
+from .readers import (
+    READERS,
+    BadRow,
+    Encoding,
+    NumberedRows,
+    ReadOptions,
+    Row,
+    Source,
+    chosen,
+    guessed,
+    holds_texts,
+    open_rows,
+)
 
 TEXT = "text"
 """The column of texts without columns."""
@@ -52,9 +64,10 @@ def from_texts(texts: Sequence[str]) -> InputRows:
 
 
 def from_file(path: str, options: ReadOptions | None = None) -> InputRows:
-    """Return the rows of a file in their order; a .txt has a text on each line."""
-    rows = _File(path, replace(options or ReadOptions(), every_row=True))
-    return InputRows(path, rows, repeatable=True, texts_only=path.lower().endswith(".txt"), notes=rows.notes)
+    """Return the rows of a file in their order; a .txt has a text on each line, unless it is CoNLL's or fastText's."""
+    options = replace(options or ReadOptions(), every_row=True)
+    rows = _File(path, options)
+    return InputRows(path, rows, repeatable=True, texts_only=holds_texts(path, options), notes=rows.notes)
 
 
 def from_stream(name: str, file: BinaryIO, kind: str | None = None, options: ReadOptions | None = None) -> InputRows:
@@ -95,6 +108,7 @@ class _Stream(Source):
     lines_read: deque[bytes] = field(default_factory=deque)
     partial: list[bytes] = field(default_factory=list)  # the pieces of a line whose end hasn't arrived
     other: Encoding | None = None  # where a line wasn't UTF-8
+    repeatable: ClassVar[bool] = False
 
     def begin(self) -> bytes:
         """Remove a byte order mark from the first line, and return the line without consuming it."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.splits import LINE
 from ..errors import AdapterError, DataError, OptionError, unknown
+from .inputs import inputs_of
+from .values import is_empty
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,22 +49,31 @@ class Columns:
 def columns_of(task: Task, rows: Sequence[Any]) -> Columns:
     """Return texts, or rows as dicts, as the columns that a task reads.
 
-    Raises `DataError` where they are of both kinds, of neither, or a row lacks what the task reads, and `TaskError`
-    where the task names no column.
+    Raises `DataError` where they are of both kinds, of neither, or the task can't read one, and `TaskError` where the
+    task names no column.
     """
     task.check_named()
-    if all(isinstance(row, str) for row in rows):
-        return Columns(task.rows(rows))
-    for row in rows:
-        if not isinstance(row, Mapping):
+    texts = all(isinstance(row, str) for row in rows)
+    read: list[dict[str, Any]] = []
+    for i, row in enumerate(rows, start=1):
+        if not texts and not isinstance(row, Mapping):
             kind = "a text among rows" if isinstance(row, str) else type(row).__name__
             raise DataError(f"texts, or rows as dicts of columns, were expected, not {kind}: {str(row)[:40]!r}")
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    for name in task.input_columns:
-        for i, row in enumerate(rows):
-            if row.get(name) is None:
-                raise DataError(f"row {i + 1} has no '{name}'; it has {', '.join(map(str, row)) or 'nothing'}")
-    return Columns({name: [row.get(name) for row in rows] for name in names})
+        read.append(_inputs(task, row, i))
+        if read[-1].keys() != read[0].keys():
+            raise DataError(f"row {i} has {' and '.join(read[-1])}, but the rows before have {' and '.join(read[0])}")
+    return Columns({name: [row[name] for row in read] for name in (read[0] if read else task.input_columns)})
+
+
+def _inputs(task: Task, row: Any, number: int) -> dict[str, Any]:
+    if not isinstance(row, str):
+        for name in task.input_columns:
+            if name not in row:
+                raise DataError(f"row {number} has no '{name}'; it has {', '.join(map(str, row)) or 'nothing'}")
+    try:
+        return inputs_of(task, row)
+    except DataError as error:
+        raise DataError(f"row {number}: {error}") from error
 
 
 def stream(column: Sequence[Any]) -> Iterator[Any]:
@@ -118,13 +129,19 @@ def choose(
     return column
 
 
-def check_filled(data: Dataset, file: str, *columns: str) -> None:
-    """Raise `DataError`, with file and line, where a column is missing or a row has nothing in it."""
+def check_there(data: Dataset, file: str, *columns: str) -> None:
+    """Raise `DataError` where a column is missing."""
     for column in columns:
         if column not in data.column_names:
             raise DataError(f"{file}: " + unknown("column", column, visible(data.column_names), known_as="there are"))
+
+
+def check_filled(data: Dataset, file: str, *columns: str) -> None:
+    """Raise `DataError`, with file and line, where a column is missing or a row has nothing in it."""
+    check_there(data, file, *columns)
+    for column in columns:
         for line, value in each(data, LINE, column):
-            if value is None or (isinstance(value, str) and not value.strip()):
+            if is_empty(value):
                 raise DataError(f"{file}:{line}: {column} is empty")
 
 

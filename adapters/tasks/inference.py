@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,9 @@ from ..errors import TaskError
 from ..options import options
 from .installed import TASKS
 from .task import Task
+
+FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}
+"""The values of columns that say whether a row has a label."""
 
 
 def infer_task(first: Mapping[str, Any], chosen: Mapping[str, Any] | None = None) -> str:
@@ -47,12 +51,23 @@ def renamed(task: type[Task], first: Mapping[str, Any], columns: Mapping[str, An
 
 
 def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the options that make a row one of text classification: its longest text and another value as label."""
+    """Return the options that make a row one of text classification: its longest text and another value as label.
+
+    Several columns of 0 and 1 are a label each.
+    """
     texts = {name: value for name, value in first.items() if isinstance(value, str) and value.strip()}
     if not texts:
         return ()
     text = max(texts, key=lambda name: len(texts[name]))
+    flags = [name for name, value in first.items() if not _is_id(name) and str(value).lower() in FLAGS]
+    if len(flags) > 1:
+        return ("--text-column", text, "--label-column", ",".join(flags))
     scalar = [name for name, value in first.items() if name != text and isinstance(value, str | int | float)]
     if not scalar:
         return ("--task", "text-generation", "--text-column", text)
     return ("--text-column", text, "--label-column", scalar[-1])
+
+
+def _is_id(name: str) -> bool:
+    """Return whether a column is one of ids or row numbers, by its name."""
+    return re.fullmatch(r"(.*[_ -])?(id|idx|index|uid|guid|no|nr)|unnamed:? ?\d*|column \d+", name.lower()) is not None

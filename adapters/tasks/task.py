@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..errors import TaskError
 from ..options import plain
 from ..settings import at_least
+from .faults import faults_by_check
 from .language_modeling import IGNORED
+from .windows import UNCUT, longest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from ..metrics import Metrics
 
 _ANSWERS = {"answer_column_name", "completion_column_name", "target_column_name"}
-
-UNCUT = 1 << 30
-"""A limit of tokens that no text reaches."""
 
 Rows = Mapping[str, Sequence[Any]]
 """A batch of rows, column by column."""
@@ -65,7 +64,7 @@ class Task(ABC):
     """Columns that the task reads where rows have them, and that no option names."""
 
     label_options: ClassVar[frozenset[str]] = frozenset(
-        {"labels", "label_column_name", "label_weights", "class_weight", "problem_type", "threshold"}
+        {"labels", "label_column_name", "label_weights", "class_weight", "problem_type", "threshold", "label_separator"}
     )
     """The options that don't change how a text is tokenized."""
     newer_options: ClassVar[frozenset[str]] = frozenset()
@@ -151,6 +150,18 @@ class Task(ABC):
     @abstractmethod
     def check(self, data: Dataset, file: str) -> None:
         """Raise `DataError`, with file and line, for the first row that the task can't use."""
+
+    def faults(self, data: Dataset, file: str) -> Iterator[tuple[int, str]]:
+        """Yield the number in `data` of each row that `check` refuses, and the reason."""
+        return faults_by_check(self.check, data, file)
+
+    def labels_by_row(self, data: Dataset) -> Iterator[Sequence[str]]:
+        """Yield the labels of each row; nothing where the task has no labels."""
+        return iter(())
+
+    def label_remarks(self, train: Dataset, file: str) -> list[str]:
+        """Return what looks like a mistake in the labels of the training rows, a line each."""
+        return []
 
     def remarks(self, data: Dataset, file: str, tokenizer: Any) -> list[str]:
         """Return what the task reads differently from the file, counted, and what looks like a mistake, a line each.
@@ -371,11 +382,6 @@ class Task(ABC):
     def references(self, data: Dataset) -> list[str] | None:
         """Return the expected text of each row, or None where there is none."""
         return None
-
-
-def longest(ids: Sequence[Any]) -> int:
-    """Return the tokens of a text, or of the longest of several texts."""
-    return max(map(len, ids)) if ids and not isinstance(ids[0], int) else len(ids)
 
 
 def weighted_loss(

@@ -10,7 +10,8 @@ from ..data.splits import LINE
 from ..errors import DataError, TaskError
 from .columns import check_filled, choose, each, first_of, holds_texts, stream, visible
 from .language_modeling import IGNORED, generated, pad_id, padded, token_losses
-from .task import UNCUT, Rows, Task
+from .task import Rows, Task
+from .windows import UNCUT
 
 if TYPE_CHECKING:
     from datasets import Dataset

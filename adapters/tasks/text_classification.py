@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..data.splits import LINE
-from ..errors import DataError, OptionError
+from ..errors import DataError, OptionError, unknown
 from .columns import (
     LABELS,
     PAIRS,
     TEXTS,
-    check_filled,
-    check_labels,
+    check_there,
     check_weights,
     choose,
     each,
@@ -27,7 +26,10 @@ from .columns import (
     stream,
     visible,
 )
+from .label_remarks import label_remarks, reading_remarks
+from .labels import MULTI, NUMBER, SINGLE, Kind, flagged, is_scalar, kind_of, label_text, labels_in, number_in
 from .task import Rows, Task, weighted_loss
+from .values import is_empty, text_of, texts_of
 from .windows import in_windows, mean_of_windows
 
 if TYPE_CHECKING:
@@ -37,16 +39,13 @@ if TYPE_CHECKING:
 
     from ..metrics import Metrics
 
-SINGLE: Final = "single_label_classification"
-MULTI: Final = "multi_label_classification"
-NUMBER: Final = "regression"
-
 
 @dataclass(frozen=True, kw_only=True)
 class TextClassification(Task):
     """Choose a label, or several, or a number, for a text or a pair of texts."""
 
     name: ClassVar[str] = "text-classification"
+    newer_options: ClassVar[frozenset[str]] = frozenset({"label_separator"})
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     probe_unit: ClassVar[Literal["text", "token"] | None] = "text"
     peft_task_type: ClassVar[str | None] = "SEQ_CLS"
@@ -58,7 +57,10 @@ class TextClassification(Task):
     text_column_name: Annotated[
         tuple[str, ...], "column of the text, or two separated by a comma", "--text-column", "--text-column-names"
     ] = ()
-    label_column_name: Annotated[str | None, "column of the label", "--label-column"] = None
+    label_column_name: Annotated[
+        str | None, "column of the label, or columns of 0 and 1, one for each label, as a,b,c", "--label-column"
+    ] = None
+    label_separator: Annotated[str | None, "separator of several labels in a cell, such as , or |"] = None
     labels: Annotated[tuple[str, ...], "the labels in order; by default those of the training rows, sorted"] = ()
     problem_type: Annotated[
         Literal["single_label_classification", "multi_label_classification", "regression"] | None,
@@ -91,9 +93,14 @@ class TextClassification(Task):
 
     def with_columns(self, names: Sequence[str]) -> Self:
         names = visible(names)
-        require(names, *self.text_column_name, self.label_column_name)
-        if self.label_column_name in self.text_column_name:
-            raise DataError(f"column '{self.label_column_name}' can't be both the text and the label")
+        flags = _columns_in(self.label_column_name, names)
+        require(names, *self.text_column_name, *flags)
+        if both := set(flags) & set(self.text_column_name):
+            raise DataError(f"column '{both.pop()}' can't be both the text and the label")
+        if len(flags) > 1:
+            texts = self.text_column_name or _guess_texts([name for name in names if name not in flags])
+            text = choose("the text", "--text-column-name", next(iter(texts), None), names, (), flags)
+            return replace(self, text_column_name=tuple(texts) or (text,), label_column_name=",".join(flags))
         label = self.label_column_name or first_of(LABELS, names, without=self.text_column_name)
         texts = self.text_column_name or _guess_texts([name for name in names if name != label])
         if label is None and len(names) == len(texts) + 1:
@@ -113,14 +120,15 @@ class TextClassification(Task):
         return shown(self.labels) + (", any number of them a text" if self.problem_type == MULTI else "")
 
     def fit(self, train: Dataset) -> Self:
-        values = list(stream(train[self._label]))
-        kind = self.problem_type or _kind(values)
+        cells = list(self._cells(train))
+        kind = self._kind(cells)
         if len(set(self.labels)) < len(self.labels):
             raise OptionError(f"--labels={','.join(self.labels)} names a label twice")
         if kind == NUMBER:
             return replace(self, problem_type=NUMBER)
-        rows = [value if kind == MULTI else [value] for value in values]
-        labels = self.labels or labels_of(label for row in rows for label in row)
+        rows = [self._names(cell, kind) for cell in cells]
+        columns = self._label_columns(train.column_names)
+        labels = self.labels or (columns if len(columns) > 1 else labels_of(label for row in rows for label in row))
         if len(labels) < 2 and kind == SINGLE:
             raise DataError(
                 f"all {len(rows)} training rows have the label '{labels[0]}' in column '{self._label}'; "
@@ -130,35 +138,95 @@ class TextClassification(Task):
             raise DataError(f"no training row has a label in column '{self._label}'")
         weights = check_weights(self.label_weights, labels)
         if self.class_weight == "balanced":
-            import numpy as np
-            from sklearn.utils.class_weight import compute_class_weight
-
-            flat = [str(label) for row in rows for label in row]
-            present = sorted(set(flat))
-            balanced = compute_class_weight("balanced", classes=np.array(present), y=flat)
-            by_label = dict(zip(present, balanced, strict=True))
-            weights = tuple(f"{by_label.get(label, 1.0):.6g}" for label in labels)
+            weights = _balanced(labels, [label for row in rows for label in row])
         return replace(self, problem_type=kind, labels=labels, label_weights=weights)
+
+    # ---- the labels of rows
 
     @property
     def _label(self) -> str:
         return str(self.label_column_name)
 
+    def _label_columns(self, names: Sequence[str]) -> tuple[str, ...]:
+        return _columns_in(self.label_column_name, names)
+
+    @property
+    def columns_read(self) -> list[str]:
+        """The columns that training and evaluation read: texts, and one or several of labels."""
+        return [*super().columns_read, *self._label.split(",")]
+
+    def _cells(self, rows: Dataset | Rows) -> Iterator[Any]:
+        """Yield the cell of each row's label, or a tuple of the cells of several columns."""
+        names = list(rows) if isinstance(rows, Mapping) else rows.column_names
+        columns = [stream(rows[column]) for column in self._label_columns(names)]
+        return columns[0] if len(columns) == 1 else zip(*columns, strict=True)
+
+    def _kind(self, cells: Sequence[Any]) -> Kind:
+        if self.label_separator or (cells and isinstance(cells[0], tuple)):
+            return MULTI
+        return self.problem_type or kind_of(cells)
+
+    def _names(self, cell: Any, kind: Kind) -> list[str]:
+        """Return the labels of a cell. Raises `ValueError`, which begins with a verb or a column, for another value."""
+        if isinstance(cell, tuple):
+            return flagged(self._label.split(","), cell)
+        if kind == MULTI:
+            return labels_in(cell, self.label_separator, self.labels)
+        if not is_scalar(cell):
+            raise ValueError(f"is {str(cell)[:60]}, but a label was expected")
+        return [label_text(cell, self.labels)]
+
+    def labels_by_row(self, data: Dataset) -> Iterator[Sequence[str]]:
+        kind = self.problem_type or SINGLE
+        return iter(()) if kind == NUMBER else (self._names(cell, kind) for cell in self._cells(data))
+
     def check(self, data: Dataset, file: str) -> None:
-        check_filled(data, file, *self.text_column_name, self._label)
-        several = (self.problem_type or _kind(list(stream(data[self._label])))) == MULTI
-        for line, value in each(data, LINE, self._label):
-            labels = value if several and isinstance(value, list) else [value]
-            if several != isinstance(value, list) or not all(isinstance(v, str | int | float) for v in labels):
-                wanted = "a list of labels" if several else "a label"
-                raise DataError(f"{file}:{line}: {self._label} is {str(value)[:60]}, but {wanted} was expected")
-        if self.problem_type == NUMBER:
-            for line, value in each(data, LINE, self._label):
-                if _number(value) is None:
-                    raise DataError(f"{file}:{line}: {self._label} is '{value}', but a number was expected")
-        elif self.labels:
-            values = stream(data[self._label])
-            check_labels(data, file, values if self.problem_type == MULTI else ([v] for v in values), self.labels)
+        for i, reason in self.faults(data, file):
+            raise DataError(f"{file}:{data[LINE][i]}: {reason}")
+
+    def faults(self, data: Dataset, file: str) -> Iterator[tuple[int, str]]:
+        check_there(data, file, *self.text_column_name, *self._label_columns(data.column_names))
+        kind = self._kind(list(self._cells(data)))
+        texts = each(data, *self.text_column_name)
+        for i, (row, cell) in enumerate(zip(texts, self._cells(data), strict=True)):
+            if reason := self._text_fault(row) or self._label_fault(cell, kind):
+                yield i, reason
+
+    def _text_fault(self, texts: tuple[Any, ...]) -> str:
+        if all(map(is_empty, texts)):
+            return f"{' and '.join(self.text_column_name)} {'is' if len(texts) == 1 else 'are'} empty"
+        for column, text in zip(self.text_column_name, texts, strict=True):
+            try:
+                text_of(text)
+            except ValueError as error:
+                return f"{column} {error}"
+        return ""
+
+    def _label_fault(self, cell: Any, kind: Kind) -> str:
+        if is_empty(cell) and not (self.label_separator or isinstance(cell, list | tuple)):
+            return f"{self._label} is empty"
+        if kind == NUMBER:
+            return "" if number_in(cell) is not None else f"{self._label} is '{cell}', but a number was expected"
+        try:
+            labels = self._names(cell, kind)
+        except ValueError as error:
+            return str(error) if isinstance(cell, tuple) else f"{self._label} {error}"
+        others = [label for label in labels if label not in self.labels] if self.labels else []
+        return unknown("label", others[0], self.labels, known_as="in training") if others else ""
+
+    def may_be_empty(self, column: str) -> bool:
+        return len(self.text_column_name) > 1  # half of a pair; a row with nothing in both is refused
+
+    def remarks(self, data: Dataset, file: str, tokenizer: Any) -> list[str]:
+        texts = {column: data[column] for column in self.text_column_name}
+        several = (self.problem_type or SINGLE) == MULTI
+        return [f"{file}: {text}" for text in reading_remarks(texts, self._label, self._cells(data), several)]
+
+    def label_remarks(self, train: Dataset, file: str) -> list[str]:
+        cells = list(self._cells(train))
+        kind = self._kind(cells)
+        counts = Counter(label for cell in cells for label in self._names(cell, kind)) if kind != NUMBER else Counter()
+        return [f"{file}: {text}" for text in label_remarks(self._label, cells, counts, kind)]
 
     def config(self) -> dict[str, Any]:
         if self.problem_type == NUMBER:
@@ -182,13 +250,13 @@ class TextClassification(Task):
         return len(self.labels) > 2  # below, it gained nothing (docs/explanation/training-cost.md)
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
-        texts = [list(map(str, rows[column])) for column in self.text_column_name]
+        texts = [texts_of(rows[column]) for column in self.text_column_name]
         if not self.reads_windows:
             features = dict(tokenizer(*texts, truncation=True, max_length=self.max_seq_length))
-            return {**features, "labels": self._targets(rows[self._label])} if labelled else features
+            return {**features, "labels": self._targets(rows)} if labelled else features
         features = in_windows(tokenizer, texts[0], self.max_seq_length)
         if labelled:
-            targets = self._targets(rows[self._label])
+            targets = self._targets(rows)
             features["labels"] = [targets[row] for row in features["row"]]
         return features
 
@@ -199,14 +267,16 @@ class TextClassification(Task):
     def predictions(self, outputs: Sequence[Any], features: Dataset, data: Dataset | None) -> list[Any]:
         return mean_of_windows(outputs, features["row"]) if self.reads_windows else list(outputs)
 
-    def _targets(self, values: Sequence[Any]) -> list[Any]:
+    def _targets(self, rows: Dataset | Rows) -> list[Any]:
+        cells = self._cells(rows)
         if self.problem_type == NUMBER:
-            return [float(value) for value in values]
+            return [float(cell) for cell in cells]
         index = {label: i for i, label in enumerate(self.labels)}
+        names = [self._names(cell, self.problem_type or SINGLE) for cell in cells]
         if self.problem_type == MULTI:
-            chosen = [{index[str(label)] for label in row} for row in values]
+            chosen = [{index[label] for label in row} for row in names]
             return [[float(i in row) for i in range(len(self.labels))] for row in chosen]
-        return [index[str(value)] for value in values]
+        return [index[label] for (label,) in names]
 
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         from transformers import DataCollatorWithPadding
@@ -231,7 +301,7 @@ class TextClassification(Task):
         from ..metrics import classification, multilabel, regression
 
         logits = np.stack(predictions)
-        truth = self._targets(list(stream(data[self._label])))
+        truth = self._targets(data)
         if self.problem_type == NUMBER:
             return regression(truth, logits[:, 0].tolist())
         if self.problem_type == MULTI:
@@ -271,7 +341,7 @@ class TextClassification(Task):
             return {}
         from ..metrics import confusion_matrix, label_table
 
-        truth = self._targets(list(stream(data[self._label])))
+        truth = self._targets(data)
         guess = [int(row.argmax()) for row in predictions]
         return {
             "labels": list(self.labels),
@@ -283,7 +353,7 @@ class TextClassification(Task):
         return split_fields(texts, self.text_column_name)
 
     def strata(self, data: Dataset) -> list[str] | None:
-        return [str(value) for value in stream(data[self._label])] if self.problem_type == SINGLE else None
+        return [label for (label,) in self.labels_by_row(data)] if self.problem_type == SINGLE else None
 
 
 def _guess_texts(names: Sequence[str]) -> tuple[str, ...]:
@@ -295,20 +365,19 @@ def _guess_texts(names: Sequence[str]) -> tuple[str, ...]:
     return (one,) if one else ()
 
 
-def _kind(values: Sequence[Any]) -> Literal["single_label_classification", "multi_label_classification", "regression"]:
-    if any(isinstance(value, list | tuple) for value in values):
-        return MULTI
-    numbers = [_number(value) for value in values]
-    if all(number is not None for number in numbers):
-        pointed = any(isinstance(value, float) or "." in str(value) for value in values)
-        if pointed:
-            return NUMBER
-    return SINGLE
+def _columns_in(option: str | None, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that an option names: one, or several between commas where none has the complete name."""
+    if option is None:
+        return ()
+    return (option,) if option in names or "," not in option else tuple(part.strip() for part in option.split(","))
 
 
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
+def _balanced(labels: Sequence[str], of_rows: Sequence[str]) -> tuple[str, ...]:
+    """Return the weight of each label, as scikit-learn's "balanced" does; 1 for a label without rows."""
+    import numpy as np
+    from sklearn.utils.class_weight import compute_class_weight
+
+    present = sorted(set(of_rows))
+    balanced = compute_class_weight("balanced", classes=np.array(present), y=of_rows)
+    by_label = dict(zip(present, balanced, strict=True))
+    return tuple(f"{by_label.get(label, 1.0):.6g}" for label in labels)

@@ -132,6 +132,9 @@ class TokenClassification(Task):
         if self.labels:
             check_labels(data, file, stream(data[self._tags]), self.labels)
 
+    def labels_by_row(self, data: Dataset) -> Iterator[Sequence[str]]:
+        return ([str(tag) for tag in tags] for tags in stream(data[self._tags]))
+
     def config(self) -> dict[str, Any]:
         return {
             "num_labels": len(self.labels),

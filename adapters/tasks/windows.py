@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+UNCUT = 1 << 30
+"""A limit of tokens that no text reaches."""
 _OVERLAP = 4  # windows overlap by a quarter of their length
+
+
+def longest(ids: Sequence[Any]) -> int:
+    """Return the tokens of a text, or of the longest of several texts."""
+    return max(map(len, ids)) if ids and not isinstance(ids[0], int) else len(ids)
 
 
 def in_windows(tokenizer: Any, texts: Sequence[str], max_length: int, **options: Any) -> dict[str, list[Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..display import best_metric, html_table, metric_rows
 from ..evaluation.evaluate import Evaluation, evaluate, predict
 from ..watch import Watch
+from .usable_rows import evaluable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,7 +43,10 @@ class AdaptedModel:
     def evaluate(self, rows: Any, *, batch_size: int = 64, watch: Watch | None = None) -> Evaluation:
         """Return the adapter's metrics on labelled rows: a file, or rows in memory as `run(train=...)` takes them."""
         data, name = self._labelled(rows)
-        self.adapter.task.check(data, name)
+        remarks: list[str] = []
+        data = evaluable(data, name, self.adapter.task, skip=False, notes=remarks)
+        for remark in remarks:
+            (watch or Watch()).note("remark", remark)
         return evaluate(self.base, self.adapter, data, batch_size=batch_size, watch=watch)
 
     def _labelled(self, rows: Any) -> tuple[Dataset, str]:
@@ -51,7 +55,7 @@ class AdaptedModel:
 
         columns = self.adapter.task.columns_read
         if isinstance(rows, str | os.PathLike):
-            return read(os.fspath(rows), columns=columns), os.fspath(rows)
+            return read(os.fspath(rows), columns=columns, task=self.adapter.task.name), os.fspath(rows)
         return memory_dataset(rows, "rows", columns=columns), f"{MEMORY}rows"
 
     def __repr__(self) -> str:

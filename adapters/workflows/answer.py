@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..data.readers import Row
@@ -15,6 +14,7 @@ from ..errors import AdapterkitError, DataError, OptionError, PoolError, unknown
 from ..store.registry import Registry
 from ..tasks import Task
 from ..tasks.columns import LABELS, TEXTS, columns_of
+from ..tasks.inputs import Inputs, inputs_of
 from ..watch import Watch
 
 if TYPE_CHECKING:
@@ -38,46 +38,22 @@ class _Target:
     adapter: Adapter  # without its tensors
     task: Task
     columns: dict[str, str]  # from the task's columns to the rows'
-    texts: bool | None = None  # whether the rows hold texts, for a task that takes lists too
     answered: int = 0
     cut: int = 0  # rows that are longer than the task reads
+    fields: set[str] = field(default_factory=set)  # of the inputs of the rows before
 
-    def inputs(self, row: Row, location: str, *, plain: bool) -> Row:
+    def inputs(self, row: Row, location: str, *, plain: bool) -> Inputs:
         """Return a row's values by the task's columns. Raises `DataError` for one that the task can't read."""
-        columns = {"": TEXT} if plain else self.columns
-        values = {name: self._value(name, column, row.get(column), location) for name, column in columns.items()}
-        if len(values) > 1:
-            return values
-        (value,) = values.values()
-        texts = isinstance(value, str)
-        if self.texts not in (None, texts):
-            (column,) = columns.values()
-            raise DataError(f"{location}: {column} is {'' if texts else 'not '}a text, unlike in the rows before")
-        self.texts = texts
-        return self._typed(value, location) if texts else values
-
-    def _typed(self, text: str, location: str) -> Row:
         try:
-            return {column: values[0] for column, values in self.task.rows([text]).items()}
+            values = inputs_of(self.task, row[TEXT] if plain else row, self.columns)
         except DataError as error:
             raise DataError(f"{location}: {error}") from error
-        except IndexError:
-            wanted = " and ".join(self.task.input_columns)
-            raise DataError(f"{location}: '{text}': {wanted} were expected, separated by tabs") from None
-
-    def _value(self, name: str, column: str, value: Any, location: str) -> Any:
-        """Return a value as the task takes it: numbers as texts. `name` is the task's column, `column` the row's."""
-        if value is None or value in ([], {}) or (isinstance(value, str) and not value.strip()):
-            if not self.task.may_be_empty(name):
-                raise DataError(f"{location}: {column} is empty")
-            value = value or ""
-        if isinstance(value, int | float):
-            return str(value)
-        if isinstance(value, str) and not value.isascii() and re.search("[\ud800-\udfff]", value):
-            raise DataError(f"{location}: {column} holds half of a surrogate pair, which is no character")
-        if expected := self.task.accepts(name, value):
-            raise DataError(f"{location}: {column} is {str(value)[:60]}, but {expected} was expected")
-        return value
+        if self.fields not in (set(), set(values)):
+            (column,) = self.columns.values()
+            text = "" if len(values) > 1 else "not "
+            raise DataError(f"{location}: {column} is {text}a text, unlike in the rows before")
+        self.fields = set(values)
+        return values
 
 
 # ---- answers

@@ -13,6 +13,7 @@ from ..store.registry import Registry, check_name
 from ..watch import Watch
 from .recorded_rows import own_rows
 from .registered import load_base
+from .usable_rows import select_usable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -90,14 +91,10 @@ def _rows(
     }
     sets: dict[str, Dataset] = {}
     if train_file is None or test_file is None:
-        recorded = own_rows(registry, reference, task, watch)
-        for split, rows in recorded.sets.items():  # the files may have changed since the run
-            task.check(rows, recorded.files[split])
-        sets |= recorded.sets
+        sets |= own_rows(registry, reference, task, watch).sets
     for split, (path, options) in files.items():
         if path is not None:
-            splits = data.load(options, watch)
-            splits.check_types(task.columns_read, options)
+            splits = data.load(options, watch, task.name)
+            select_usable(splits, task, options)
             sets[split] = splits[split]
-            task.check(sets[split], path)
     return sets

@@ -15,6 +15,7 @@ from ..watch import Watch
 from .recorded_rows import own_rows
 from .registered import load_base, on_base
 from .remarks import remarks_on
+from .usable_rows import select_usable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -90,10 +91,10 @@ def evaluate_adapter(
     """Evaluate NAME or NAME@VERSION on a file, a data set, or else on the rows of its own run.
 
     `split` defaults to test where there is such a split, else to validation; a `test_file` is the test split, and
-    `reading` is how it is read: separator, encoding, columns of a CoNLL file. `base` is where to load the base from if
-    it was moved, `device` where to run it, by default the CPU. Raises `DataError` for rows that the task can't read,
-    `PoolError` for a device that isn't there, and `AdapterError` for another base than the adapter's unless
-    `allow_base_mismatch`.
+    `reading` is how it is read: separator, encoding, columns of a CoNLL file, whether bad rows are skipped. `base` is
+    where to load the base from if it was moved, `device` where to run it, by default the CPU. Raises `DataError` for
+    rows that the task can't read, `PoolError` for a device that isn't there, and `AdapterError` for another base than
+    the adapter's unless `allow_base_mismatch`.
     """
     if test_file and dataset:
         raise DataError(f"give --test-file {test_file} or --dataset {dataset}, not both")
@@ -102,8 +103,6 @@ def evaluate_adapter(
     splits = _splits(registry, name, adapter, sources, watch)
     split = "test" if test_file else split or ("test" if "test" in splits else "validation")
     rows = splits[split]
-    adapter.task.check_named()
-    adapter.task.check(rows, splits.files[split])
 
     from ..evaluation.evaluate import evaluate
     from ..pool.routed_base import device_of
@@ -123,9 +122,10 @@ def evaluate_adapter(
 
 
 def _splits(registry: Registry, name: str, adapter: Adapter, sources: DataOptions, watch: Watch) -> Splits:
+    adapter.task.check_named()
     if sources.test_file or sources.dataset:
-        splits = data.load(sources, watch)
-        splits.check_types(adapter.task.columns_read, sources)
+        splits = data.load(sources, watch, adapter.task.name)
+        select_usable(splits, adapter.task, sources)
         return splits
     return own_rows(registry, name, adapter.task, watch)
 

@@ -48,7 +48,7 @@ def export_adapter(
     adapter = registry.load(reference)
     check(adapter, form)
     if form == "peft":
-        write_peft(adapter, folder, base=registry.locate(adapter.manifest["base"]["name"]) if base is None else base)
+        write_peft(adapter, folder, base=base, located=registry.locate(adapter.manifest["base"]["name"]))
     else:
         target = load_base(registry, adapter, base)
         adapter = on_base(reference, adapter, target, allow_base_mismatch=allow_base_mismatch, watch=watch or Watch())

@@ -32,6 +32,7 @@ def remarks_on(
     for split, rows in (splits.sets if sets is None else sets).items():
         remarks += task.remarks(rows, splits.files[split], base.tokenizer)
         remarks += length_remarks(task, rows, splits.files[split], base, watch)
+        remarks += task.label_remarks(rows, splits.files[split]) if split == "train" else []
     return list(dict.fromkeys(remarks))
 
 

@@ -26,6 +26,7 @@ from ..watch import Watch
 from .adapted_model import AdaptedModel
 from .plan import AUTO, RATE, Plan, run_yaml
 from .remarks import remarks_file, remarks_on
+from .usable_rows import select_usable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -95,17 +96,14 @@ def prepare_run(
     """
     watch = watch or Watch()
     with processes.first_of_node_first():
-        splits = data.load(plan.data, watch) if splits is None else splits.copy()
+        splits = data.load(plan.data, watch, plan.task_name) if splits is None else splits.copy()
     name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
     task = _task(plan, splits["train"]).with_columns(splits["train"].column_names)
-    splits.check_types(task.columns_read, plan.data)
-    for split, rows in splits.sets.items():
-        task.check(rows, splits.files[split])
-    task = task.fit(splits["train"])
+    select_usable(splits, task, plan.data)
+    task = task.fit(splits.unsampled.get("train", splits["train"]))
+    select_usable(splits, task, plan.data)
     uncut = dict(splits.sets)
     _cut(splits, plan.data, plan.training.seed, task)
-    for split, rows in splits.sets.items():
-        task.check(rows, splits.files[split])
     sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in splits.sets.items())
     inferred = "" if plan.task_name else " (inferred from the columns; --task overrides)"
     summary = f": {task.summary()}" if task.summary() else ""
@@ -311,8 +309,8 @@ def _inferred_length(plan: Plan, on: RunSetup) -> dict[str, Any]:
 
 def load_run_splits(options: DataOptions, seed: int, task: Task, watch: Watch | None = None) -> Splits:
     """Load the rows of a run with the same splits as `run`."""
-    splits = data.load(options, watch)
-    splits.check_types(task.columns_read, options)
+    splits = data.load(options, watch, task.name)
+    select_usable(splits, task, options)
     _cut(splits, options, seed, task)
     return splits
 

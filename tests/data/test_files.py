@@ -208,7 +208,8 @@ def test_bad_rows_are_skipped_when_told_so_and_counted(tmp_path: Path, cache: Pa
         splits = data.load(options)
         assert splits["train"]["tokens"][:] == [["a"], ["c"]]
         assert splits["train"][data.LINE][:] == [1, 5]
-        assert splits.notes == [f"2 bad rows skipped in {path}, first at line 3: empty tag"]
+        reasons = "empty tag (1, at line 3); 1 column, and 2 were expected, separated by tabs (1, at line 7)"
+        assert splits.notes == [f"2 bad rows skipped in {path}: {reasons}"]
     with pytest.raises(DataError, match=r"train.conll:3: empty tag"):
         data.load(DataOptions(train_file=path))
 

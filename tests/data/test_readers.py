@@ -89,8 +89,8 @@ GOOD = {
     "conll with hashes and spaces": (
         "a.conll",
         "# id = 7\n# text\n# O\n\nx B\n",
-        # '# text' could be a token and its tag, so it is one
-        [(2, {"tokens": ["#", "#"], "tags": ["text", "O"]}), (5, {"tokens": ["x"], "tags": ["B"]})],
+        # '# O' could be a token and its tag, so it is one; 'text' is no tag where the others are B, I and O
+        [(3, {"tokens": ["#"], "tags": ["O"]}), (5, {"tokens": ["x"], "tags": ["B"]})],
     ),
     "conll with a no-break space": ("a.conll", "a\xa0b O\n", [(1, {"tokens": ["a\xa0b"], "tags": ["O"]})]),
 }

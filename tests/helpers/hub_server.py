@@ -81,7 +81,8 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(data)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
     def begin(self) -> tuple[list[str], bytes]:
         """Note what is asked and return the path's parts and the body."""
@@ -172,8 +173,17 @@ class Handler(BaseHTTPRequestHandler):
                     self.resolve(owner, f"{owner}/{name}", revision, "/".join(path))
             case ["large", digest]:
                 self.answer(200, self.server.large[digest])
+            case ["api", "models", owner, name, "revision", revision]:
+                repo = self.server.repos[f"{owner}/{name}"]
+                commit = repo.commit(revision) if revision in repo.branches else revision
+                self.answer(200, {"id": f"{owner}/{name}", "sha": commit, "siblings": []})
+            case ["api", "models", owner, name, "tree", revision, *_]:
+                files = self.server.repos[f"{owner}/{name}"].commits[revision]
+                self.answer(200, [{"type": "file", "path": path, "size": len(files[path])} for path in files])
             case _:
                 self.answer(404, {"error": "no such call"})
+
+    do_HEAD = do_GET
 
     def resolve(self, owner: str, name: str, revision: str, path: str) -> None:
         repo = self.server.repos.get(name, Repo())

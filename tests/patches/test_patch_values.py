@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from adapterkit.errors import AdapterError, StrategyError
 from adapterkit.patches.bottleneck import Bottleneck
@@ -38,9 +39,18 @@ def bottleneck(activation: str = "gelu") -> Bottleneck:
     return Bottleneck(drawn(4, 8), drawn(4), drawn(8, 4), drawn(8), activation)
 
 
-def formulas(module: nn.Linear, x: Tensor) -> dict[str, tuple[Patch, Tensor]]:
+def module_of(kind: str) -> Any:
+    """Return a map of 6 features to 8: PyTorch's, or GPT-2's, whose weight is (inputs, outputs)."""
+    module = nn.Linear(6, 8) if kind == "Linear" else Conv1D(8, 6)
+    module.weight.data.normal_()
+    module.bias.data.normal_()
+    return module
+
+
+def formulas(module: Any, x: Tensor) -> dict[str, tuple[Patch, Tensor]]:
     """Return patches of a linear map by name, and what each computes of `x`, written out."""
     weight, y = module.weight.detach(), module(x).detach()
+    weight = weight if isinstance(module, nn.Linear) else weight.T
     plain, biased, small, other = low_rank(), low_rank(bias=True), bottleneck(), bottleneck("relu")
     magnitude = drawn(8).abs()
     dora = Dora.of(plain, magnitude, module)
@@ -64,10 +74,11 @@ def formulas(module: nn.Linear, x: Tensor) -> dict[str, tuple[Patch, Tensor]]:
 NAMES = list(formulas(nn.Linear(6, 8), torch.zeros(1, 2, 6)))
 
 
+@pytest.mark.parametrize("kind", ["Linear", "Conv1D"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_patch_computes_its_formula_and_again_once_loaded(name: str) -> None:
+def test_a_patch_computes_its_formula_and_again_once_loaded(name: str, kind: str) -> None:
     torch.manual_seed(0)
-    module, x = nn.Linear(6, 8), drawn(2, 5, 6)
+    module, x = module_of(kind), drawn(2, 5, 6)
     patch, expected = formulas(module, x)[name]
     tolerance.assert_near(patch.forward(module, x), expected, WITHIN)
     again = type(patch).load(patch.tensors(), patch.options(), module)
@@ -81,10 +92,18 @@ def test_a_patch_computes_its_formula_and_again_once_loaded(name: str) -> None:
     assert (folded is None) == name.startswith("bottleneck")
 
 
+def test_a_patch_with_a_bias_is_not_folded_into_a_module_without_one() -> None:
+    module = nn.Linear(6, 8, bias=False)
+    assert low_rank(bias=True).fold(module) is None
+    assert Bias(drawn(8)).fold(module) is None
+    assert set(Scale(drawn(8), "outputs").fold(module)) == set(low_rank().fold(module) or ()) == {"weight"}
+
+
+@pytest.mark.parametrize("kind", ["Linear", "Conv1D"])
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "replace"])
-def test_stacked_patches_compute_each_row_with_its_own(name: str) -> None:
+def test_stacked_patches_compute_each_row_with_its_own(name: str, kind: str) -> None:
     torch.manual_seed(1)
-    module, x = nn.Linear(6, 8), drawn(3, 5, 6)
+    module, x = module_of(kind), drawn(3, 5, 6)
     patches: list[Any] = [formulas(module, x)[name][0] for _ in range(3)]
     stacked: Update = type(patches[0]).stack(patches)
     expected = torch.cat([patch.forward(module, x[i : i + 1]) for i, patch in enumerate(patches)])
@@ -187,6 +206,24 @@ def test_an_encoding_that_lacks_a_part_is_an_error_with_the_part(kind: Any) -> N
                 kind.load(rest, patch.options(), module)
         with pytest.raises(AdapterError, match=r"'weight' can't be decoded from .*expected"):
             kind.load({**patch.tensors(), name: torch.zeros(1, 1, 1)}, patch.options(), module)
+
+
+def test_the_rows_that_an_encoding_stores_are_those_that_differ() -> None:
+    torch.manual_seed(5)
+    module = nn.Linear(64, 20)
+    moved = module.weight.detach().clone()
+    moved[[3, 11]] += 0.01 * drawn(2, 64)
+    patch = Sign.compress({"weight": moved}, module)
+    mask = patch.mask("weight", module.weight)
+    assert mask is not None
+    assert mask.nonzero().flatten().tolist() == [3, 11]
+    assert patch.mask("bias", module.bias) is None
+    with pytest.raises(AdapterError, match=r"'bias' is of torch\.int64"):
+        Exact.load({"bias": torch.zeros(20, dtype=torch.int64)}, {}, module)
+    with pytest.raises(AdapterError, match="'x' is no parameter of Linear; it has weight, bias"):
+        Exact.load({"x": torch.zeros(20)}, {}, module)
+    with pytest.raises(AdapterError, match="options for 'bias', which isn't encoded"):
+        Exact.load({"bias": torch.zeros(20)}, {"bias": {}}, module)
 
 
 @pytest.mark.parametrize("scaling", [0.5, 2.0])

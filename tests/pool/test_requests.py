@@ -77,14 +77,16 @@ def test_rows_that_lack_something_are_named(tiny_base: Base, tmp_path: Path) -> 
         for rows, said in (
             ([{"text": "x"}, {"other": "y"}], "row 2 has no 'text'; it has other"),
             ([{"other": "y"}, {"text": "x"}], "row 1 has no 'text'; it has other"),
-            ([{"text": None}], "row 1 has no 'text'; it has text"),
+            ([{"text": None}], "row 1: text is empty"),
+            (["x", " "], "row 2: text is empty"),
             (["x", {"text": "y"}], "a text among rows"),
             ([3], "row 1: a text or a dict was expected, got int '3'"),
         ):
             for ask in (pool.predict, lambda rows, name: predict(tiny_base, adapters[name], rows)):
                 with pytest.raises(AdapterkitError, match=said):
                     ask(rows, "a")
-        assert pool.predict(["", "so so"], adapter_of_each=["w", "a"])[0] == {"entities": []}
+        with pytest.raises(AdapterkitError, match="row 1: text is empty"):  # as in a file
+            pool.predict(["", "so so"], adapter_of_each=["w", "a"])
         uneven = ["a film\tfine\tdull", "staff\trude\tkind\tabsent\thelpful"]
         same(pool.predict(uneven, "c"), predict(tiny_base, adapters["c"], uneven))
         same(pool.predict(uneven[1], "c"), predict(tiny_base, adapters["c"], uneven)[1])

@@ -105,7 +105,7 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     "bases": (["mood", "far", "a"], None, "adapters that answer together need one base, got 2: "),
     "bases of routes": (["--file", "apart.jsonl"], None, "far"),
     "another base": (["mood", "far", "a", "--base", "BASE"], None, "adapter 'far': the adapter was trained on base"),
-    "list": (["mood"], '{"text": ["a"]}', "standard input:1: text is ['a'], but a text was expected"),
+    "object": (["mood"], '{"text": {"a": 1}}', "standard input:1: text is {'a': 1}, but a text was expected"),
     "words": (["names"], '{"tokens": [1]}', "tokens is [1], but a text or a list of words was expected"),
     "no words": (["names"], '{"tokens": []}', "standard input:1: tokens is empty"),
     "mixed": (

@@ -5,6 +5,7 @@ from .encodings import Encoding as Encoding
 from .encodings import chosen as chosen
 from .encodings import guessed as guessed
 from .formats import READERS as READERS
+from .formats import holds_texts as holds_texts
 from .formats import open_file as open_file
 from .formats import open_rows as open_rows
 from .formats import rows as rows

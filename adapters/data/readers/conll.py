@@ -3,87 +3,125 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import DataError
+from .conll_layout import DOCUMENT, SAMPLE, Layout, inferred, is_blank, sentences, with_tags
 from .source import BadRow, NumberedRows, Source, has_surrogates
+
+Block = list[tuple[int, list[str]]]
+"""The lines of a sentence, each with its cells."""
+SKIPPED = {
+    "comment": ("comment line skipped", "comment lines skipped"),
+    "docstart": ("-DOCSTART- line skipped", "-DOCSTART- lines skipped"),
+    "range": ("line of a range of words (1-2) skipped", "lines of ranges of words (1-2) skipped"),
+    "empty": ("empty node (2.1) skipped", "empty nodes (2.1) skipped"),
+}
+"""How lines that are no words are counted."""
 
 
 def read_conll(source: Source) -> NumberedRows:
     """Read columns with a token per line and a blank line after each sentence.
 
-    In CoNLL-U (.conllu) the token is the second column and the tag, unless chosen, the fourth: the part of speech.
+    The token is the first column, or the second where the first numbers the words; the tag is the last column. In
+    CoNLL-U the tag is the fourth: the part of speech. Options overrule both.
     """
-    universal = Path(source.name).suffix.lower() == ".conllu"
-    tab, width = _layout(source)
-    token = 1 if universal else 0
-    chosen = (3 if universal else -1) if source.options.tag_column is None else source.options.tag_column
-    tag = chosen + width if chosen < 0 else chosen
-    if width > 1 and (tag == token or not 0 <= tag < width):
-        raise DataError(
-            f"{source.name}: tag_column={chosen}, but there are {width} columns, numbered from 0, "
-            f"with the token in column {token}"
-        )
-    for block in _blocks(source.lines(), tab, width):
-        lines = [cells for _, cells in block if not (universal and re.search("[-.]", cells[0]))]
-        errors = ((n, error) for n, cells in block if (error := _error(cells, tab, width, token, tag)))
+    layout = _layout(source)
+    skipped: Counter[str] = Counter()
+    for block in _blocks(source.lines(), layout, skipped):
+        lines = [row for row in block if not _is_no_word(row[1], layout, skipped)]
+        errors = ((n, error) for n, cells in lines if (error := _error(cells, layout)))
         if first := next(errors, None):
             yield first[0], BadRow(source.undecoded(first[1]) or first[1])
         elif lines:
-            columns = {i: [cells[i] for cells in lines] for i in range(width)}
-            named = {"tokens": columns.pop(token), "tags": columns.pop(tag)}
+            columns = {i: [cells[i] for _, cells in lines] for i in range(layout.width)}
+            tokens, tags = columns.pop(layout.word), columns.pop(layout.tag)
+            named = {"tokens": tokens, "tags": _from_brackets(tags) if layout.brackets else tags}
             yield block[0][0], named | {f"column_{i}": cells for i, cells in columns.items()}
+    for kind, (one, many) in SKIPPED.items():
+        source.count(skipped[kind], one, many)
 
 
-def _layout(source: Source) -> tuple[bool, int]:
-    """Return whether columns are separated by tabs rather than runs of spaces, and the number of columns."""
-    width = 0
-    with open(source.name, encoding=source.encoding.codec, errors="surrogateescape", newline="") as lines:
-        for line in lines:
-            if not line.strip() or line.startswith(("# ", "-DOCSTART-")):
-                continue
-            if "\t" in line:
-                return True, line.count("\t") + 1
-            width = width if width > 1 else len(_cells(line, tab=False))
-    return False, width
+def _layout(source: Source) -> Layout:
+    """Return the layout of a file with the columns that the options choose; notes one that isn't the usual."""
+    lines = source.sample(SAMPLE)
+    named = Path(source.name).suffix.lower() == ".conllu"
+    layout = inferred(lines, universal=named)
+    word, tag, width = source.options.word_column, source.options.tag_column, layout.width
+    if width > 1:
+        cells = [row for block in sentences(lines, layout.tab) for row in block]
+        token = layout.word if word is None else _column(word, width)
+        column = layout.tag if tag is None else _column(tag, width)
+        if word is not None and not 0 <= token < width:
+            raise DataError(f"{source.name}: word_column={word}, but there are {width} columns, numbered from 0")
+        if column == token or not 0 <= column < width:
+            chosen = tag if tag is not None else layout.tag
+            raise DataError(
+                f"{source.name}: tag_column={chosen}, but there are {width} columns, numbered from 0, "
+                f"with the token in column {token}"
+            )
+        layout = with_tags(layout, cells, column)
+        unusual = layout.brackets or (not named and word is None and layout.word)
+        layout = replace(layout, word=token)
+        if unusual:
+            source.notes.append(layout.describe())
+    return layout
 
 
-def _cells(line: str, tab: bool) -> list[str]:
-    if tab:
-        return [cell.strip(" \r\n") for cell in line.split("\t")]
-    return [cell for cell in line.strip("\r\n").split(" ") if cell]
+def _column(chosen: int, width: int) -> int:
+    return chosen + width if chosen < 0 else chosen
 
 
-def _blocks(lines: Iterable[str], tab: bool, width: int) -> Iterator[list[tuple[int, list[str]]]]:
-    """Yield sentences as numbered lines of cells, without blank lines, -DOCSTART- and comments.
-
-    A line of empty cells, such as a lone tab, is blank. '#' may be a token: a comment comes before a sentence's first
-    token and begins with '# '.
-    """
-    block: list[tuple[int, list[str]]] = []
+def _blocks(lines: Iterable[str], layout: Layout, skipped: Counter[str]) -> Iterator[Block]:
+    """Yield sentences as numbered lines of cells, without blank lines, -DOCSTART- and comments."""
+    block: Block = []
     for number, line in enumerate(lines, start=1):
-        cells = _cells(line, tab)
-        if not any(cell.strip() for cell in cells) or cells[0] == "-DOCSTART-":
+        cells = layout.cells(line)
+        docstart, document = line.startswith("-DOCSTART-"), line.startswith(DOCUMENT)
+        if docstart or document or is_blank(cells):
+            skipped["docstart"] += docstart
+            skipped["comment"] += document
             if block:
                 yield block
             block = []
-        elif block or not _is_comment(line, len(cells) == width):
+        elif (not block or layout.numbered) and layout.is_comment(line, cells):
+            skipped["comment"] += 1
+        else:
             block.append((number, cells))
     if block:
         yield block
 
 
-def _is_comment(line: str, could_be_token: bool) -> bool:
-    return line.startswith("# ") and not (could_be_token and re.match(r"# +\S+ = ", line) is None)
+def _is_no_word(cells: list[str], layout: Layout, skipped: Counter[str]) -> bool:
+    """Return whether a line of CoNLL-U is a range of words or an empty node."""
+    if not layout.universal:
+        return False
+    kind = "range" if re.fullmatch(r"\d+-\d+", cells[0]) else "empty" if re.fullmatch(r"\d+\.\d+", cells[0]) else ""
+    skipped[kind] += bool(kind)
+    return bool(kind)
 
 
-def _error(cells: list[str], tab: bool, width: int, token: int, tag: int) -> str | None:
-    by = "tabs" if tab else "spaces"
-    if width < 2:
+def _error(cells: list[str], layout: Layout) -> str | None:
+    by = "tabs" if layout.tab else "spaces"
+    if layout.width < 2:
         return f"{len(cells)} column, and at least 2 were expected: a token and a tag, separated by a tab or spaces"
-    if len(cells) != width:
-        return f"{len(cells)} column{'s' * (len(cells) != 1)}, and {width} were expected, separated by {by}"
+    if len(cells) < layout.width or (len(cells) > layout.width and not layout.ragged):
+        return f"{len(cells)} column{'s' * (len(cells) != 1)}, and {layout.width} were expected, separated by {by}"
     if undecoded := next(filter(has_surrogates, cells), None):
         return undecoded
-    return "empty token" if not cells[token].strip() else "empty tag" if not cells[tag].strip() else None
+    return "empty token" if not cells[layout.word].strip() else "empty tag" if not cells[layout.tag].strip() else None
+
+
+def _from_brackets(cells: list[str]) -> list[str]:
+    """Return the tags of spans in brackets, (PER* to *): the outermost span of a word counts."""
+    tags, open_types = [], list[str]()
+    for cell in cells:
+        begins = re.findall(r"\(([^()*\s]+)", cell)
+        begun = not open_types and bool(begins)
+        open_types += begins
+        tags.append(f"{'B' if begun else 'I'}-{open_types[0]}" if open_types else "O")
+        del open_types[max(len(open_types) - cell.count(")"), 0) :]
+    return tags

@@ -15,7 +15,7 @@ from .json_files import read_json, read_jsonl
 from .separated import read_csv, read_tsv
 from .source import BadRow, NumberedRows, ReadOptions, Row, Source
 from .spreadsheet import read_spreadsheet
-from .text_lines import read_txt
+from .text_lines import read_txt, text_format
 
 READERS: dict[str, Callable[[Source], NumberedRows]] = {
     ".csv": read_csv,
@@ -59,6 +59,13 @@ def open_rows(path: str, options: ReadOptions | None = None) -> Iterator[tuple[S
     with open_file(path) as file:
         source = Source(path, os.fstat(file.fileno()).st_size, file, options or ReadOptions())
         yield source, READERS[Path(path).suffix.lower()](source)
+
+
+def holds_texts(path: str, options: ReadOptions) -> bool:
+    """Return whether a file holds texts without columns, a text per line; not where there is no such file."""
+    if Path(path).suffix.lower() != ".txt" or not Path(path).is_file():
+        return Path(path).suffix.lower() == ".txt"
+    return text_format(Source(path, 0, options=options)) == "texts"
 
 
 def open_file(path: str) -> io.BufferedReader:

@@ -9,15 +9,16 @@ from .table import Header
 
 def read_csv(source: Source) -> NumberedRows:
     """Read cells, separated by commas unless the file shows another separator; a quoted cell may hold line ends."""
-    return _read(source, CSV)
+    return read_table(source, CSV)
 
 
 def read_tsv(source: Source) -> NumberedRows:
     """Read cells, separated by tabs unless the file shows another separator, a row per line."""
-    return _read(source, TSV)
+    return read_table(source, TSV)
 
 
-def _read(source: Source, usual: Dialect) -> NumberedRows:
+def read_table(source: Source, usual: Dialect) -> NumberedRows:
+    """Read cells, separated as the options or the file show, else as usual."""
     dialect = inferred(source.sample(SAMPLE), usual, source.options.separator)
     if dialect.separator != (source.options.separator or usual.separator) or dialect.spaced or dialect.escaped:
         source.notes.append(dialect.describe())

@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, ClassVar, NoReturn
 
 from ...errors import DataError
 from ...settings import DataOptions
 from .encodings import Encoding, chosen, detected
 
 Row = dict[str, Any]
-VERSION = 2
+VERSION = 3
 """The version of the rows that readers return. Rows are cached by it: raise it with every change of them."""
 
 
@@ -66,6 +66,8 @@ class Source:
     unit: str = "line"
     reached: int = 0
     notes: list[str] = field(default_factory=list)
+    repeatable: ClassVar[bool] = True
+    """Whether the file can be read again, for a look at its content before its rows are read."""
 
     @cached_property
     def encoding(self) -> Encoding:
@@ -79,15 +81,19 @@ class Source:
         yield from self._decoded(self.file)
         self.reached = self.size
 
+    def scan(self) -> Iterator[str]:
+        """Yield the lines of the file, which are read again by `lines`."""
+        with open(self.name, "rb") as file:
+            yield from self._decoded(file)
+
     def sample(self, characters: int) -> list[str]:
         """Return the first lines of the file, which are read again by `lines`."""
         lines: list[str] = []
-        with open(self.name, "rb") as file:
-            for line in self._decoded(file):
-                lines.append(line)
-                characters -= len(line)
-                if characters <= 0:
-                    break
+        for line in self.scan():
+            lines.append(line)
+            characters -= len(line)
+            if characters <= 0:
+                break
         return lines
 
     def _decoded(self, file: BinaryIO) -> Iterator[str]:

@@ -1,0 +1,127 @@
+"""Remarks on texts and labels: what is read differently from the file, and labels that look like mistakes."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Number
+from typing import Any
+
+from .labels import NUMBER, SINGLE, Kind, listed, number_in
+from .values import is_empty
+
+SEPARATORS = (",", ";", "|", "/", "+", "&")
+MOST = 5
+"""The most labels that a remark names."""
+_RARE, _FREQUENT, _SIMILAR = 3, 8, 0.8
+"""Rows of a misspelled label at most, how many times as many the right one has, and how similar both are."""
+_COMPARED = 500
+"""The most labels that are compared with each other."""
+
+
+def reading_remarks(texts: Mapping[str, Iterable[Any]], label: str, cells: Iterable[Any], several: bool) -> list[str]:
+    """Return how many texts and labels are read differently from the file.
+
+    `texts` are the columns of texts, `cells` those of the label; `several` is whether a row has several labels.
+    """
+    remarks = [remark for column, values in texts.items() for remark in _text_remarks(column, values, len(texts) > 1)]
+    stripped = lists = empty = 0
+    for cell in cells:
+        lists += several and isinstance(cell, str) and listed(cell) is not None
+        empty += several and isinstance(cell, str) and not cell.strip()
+        parts = cell if isinstance(cell, list) else [cell]
+        stripped += any(isinstance(part, str) and part != part.strip() for part in parts)
+    remarks += [f"spaces around {stripped:,} labels in column '{label}' removed"] * bool(stripped - empty)
+    remarks += [f"{lists:,} cells of column '{label}' hold a list as text: read as several labels"] * bool(lists)
+    remarks += [f"{empty:,} empty cells of column '{label}': read as no label"] * bool(empty)
+    return remarks
+
+
+def _text_remarks(column: str, values: Iterable[Any], pair: bool) -> Iterator[str]:
+    kinds = Counter(_kind_of_text(value) for value in _streamed(values))
+    if kinds["list"]:
+        yield f"{kinds['list']:,} lists in column '{column}': joined by spaces"
+    if kinds["number"]:
+        yield f"{kinds['number']:,} numbers in column '{column}': read as texts"
+    if pair and kinds["empty"]:
+        yield f"{kinds['empty']:,} rows have nothing in column '{column}': read as an empty text"
+
+
+def _streamed(values: Any) -> Iterator[Any]:
+    for start in range(0, len(values), 10_000):
+        yield from values[start : start + 10_000]
+
+
+def _kind_of_text(value: Any) -> str:
+    if isinstance(value, str) and value:
+        return "text" if not value.isspace() else "empty"
+    if is_empty(value):
+        return "empty"
+    return "list" if isinstance(value, list) else "number" if isinstance(value, Number) else "text"
+
+
+def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], kind: Kind) -> list[str]:
+    """Return what looks like a mistake in the labels of the training rows: their cells, and the rows of each label."""
+    if kind == NUMBER:
+        return list(_number_remarks(label, [number for cell in cells if (number := number_in(cell)) is not None]))
+    if len(counts) > max(20, len(cells) / 2):
+        return [f"{len(counts):,} different labels in {len(cells):,} rows: is column '{label}' one of ids or texts?"]
+    remarks = [f"labels that differ in case or spaces alone: {_named(same)}" for same in _variants(counts)]
+    once = sorted(name for name, count in counts.items() if count == 1)
+    near = {rare: name for rare, name in _misspelled(counts) if rare.casefold() != name.casefold()}
+    remarks += [
+        f"label '{rare}' ({counts[rare]}) looks like '{name}' ({counts[name]:,})" for rare, name in near.items()
+    ]
+    if rest := [name for name in once if name not in near]:
+        remarks.append(f"{len(rest):,} {'label' if len(rest) == 1 else 'labels'} of one row each: {_named(rest)}")
+    return remarks + (list(_joined_remarks(label, counts)) if kind == SINGLE else [])
+
+
+def _number_remarks(label: str, numbers: Sequence[float]) -> Iterator[str]:
+    different = set(numbers)
+    if len(numbers) < 2 or not all(number.is_integer() for number in different):
+        return
+    if len(different) == len(numbers) > _FREQUENT:
+        yield f"{len(numbers):,} different whole numbers in column '{label}', one a row: is it one of ids?"
+    elif len(different) <= 20:
+        yield (
+            f"column '{label}' holds {len(different)} whole numbers, written with a point, and is read as numbers; "
+            f"--problem-type {SINGLE} reads them as classes"
+        )
+
+
+def _variants(counts: Mapping[str, int]) -> list[list[str]]:
+    by_key: dict[str, list[str]] = {}
+    for name in counts:
+        by_key.setdefault(" ".join(name.casefold().split()), []).append(name)
+    return [sorted(names) for names in by_key.values() if len(names) > 1]
+
+
+def _misspelled(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Yield rare labels with the frequent one that they are similar to; differing digits are no misspelling."""
+    if len(counts) > _COMPARED:
+        return
+    for rare in sorted(name for name, count in counts.items() if count <= _RARE and len(name) > 3):
+        frequent = [name for name, count in counts.items() if count >= _FREQUENT * counts[rare]]
+        for name in difflib.get_close_matches(rare, frequent, n=1, cutoff=_SIMILAR):
+            if [c for c in rare if c.isdigit()] == [c for c in name if c.isdigit()]:
+                yield rare, name
+
+
+def _joined_remarks(label: str, counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield a remark where labels are others joined by a separator."""
+    for separator in SEPARATORS:
+        parts = {name: [part.strip() for part in name.split(separator)] for name in counts if separator in name}
+        joined = [name for name, of_name in parts.items() if all(of_name) and any(part in counts for part in of_name)]
+        if joined and 2 * len(joined) >= len(parts):
+            rows = sum(counts[name] for name in joined)
+            yield (
+                f"{rows:,} rows have labels that look like several joined by '{separator}' ({_named(sorted(joined))}); "
+                f"--label-separator '{separator}' reads each"
+            )
+            return
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:MOST]) + (", …" if len(names) > MOST else "")

@@ -1,0 +1,118 @@
+"""The labels of a cell: one, several or a number; lists written as texts, joined labels, a column for each label."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final, Literal
+
+from .values import is_empty
+
+SINGLE: Final = "single_label_classification"
+MULTI: Final = "multi_label_classification"
+NUMBER: Final = "regression"
+Kind = Literal["single_label_classification", "multi_label_classification", "regression"]
+
+_BRACKETS = ("[]", "()", "{}")
+_CALL = re.compile(r"\w+\((?P<list>[\[({].*[\])}])(?:, dtype=\S+)?\)", re.DOTALL)
+_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
+_YES, _NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
+_MOST_NUMBERS = 0.9
+"""The share of numbers from which a column holds numbers, and its other cells are faults."""
+_DIFFERENT = 10
+"""The number of different numbers from which that is assumed."""
+
+
+def listed(cell: str) -> list[str] | None:
+    """Return the labels of a list that was written as a text; None for any other text.
+
+    >>> listed("['joy', 'anger']"), listed("['joy' 'anger']"), listed("[joy, anger]"), listed("joy")
+    (['joy', 'anger'], ['joy', 'anger'], ['joy', 'anger'], None)
+    """
+    text = cell.strip()
+    if match := _CALL.fullmatch(text):  # numpy's array(['joy'], dtype=object), frozenset({'joy'})
+        text = match["list"]
+    if text[:1] + text[-1:] not in _BRACKETS or len(text) < 2:
+        return None
+    inner = text[1:-1]
+    quoted = [re.sub(r"\\(.)", r"\1", a or b) for a, b in _QUOTED.findall(inner)]
+    if not _QUOTED.sub("", inner).strip(" ,;\n\t"):
+        return quoted
+    bare = text[0] == "[" and not set(inner) & set("[]{}'\"")
+    return [part.strip() for part in inner.split(",") if part.strip()] if bare else None
+
+
+def label_text(value: Any, known: Collection[str] = ()) -> str:
+    """Return a label as a text without the spaces around it, or as it is where such a label is `known`.
+
+    A whole number of a column of fractions is the `known` label without a point.
+    """
+    text = str(value)
+    if text in known:
+        return text
+    if isinstance(value, float) and value.is_integer() and str(int(value)) in known:
+        return str(int(value))
+    return text.strip()
+
+
+def labels_in(cell: Any, separator: str | None, known: Collection[str] = ()) -> list[str]:
+    """Return the labels of a cell that may hold several. Raises `ValueError` where it holds no list of labels."""
+    if isinstance(cell, str):
+        parts: Sequence[Any] | None = listed(cell)
+        if parts is None and separator:
+            parts = [part for part in cell.split(separator) if part.strip()]
+    else:
+        parts = [cell] if separator and is_scalar(cell) else cell
+    if separator and is_empty(cell):
+        parts = []
+    if not isinstance(parts, list | tuple) or not all(is_scalar(part) and not is_empty(part) for part in parts):
+        raise ValueError(f"is {str(cell)[:60]}, but a list of labels was expected")
+    return list(dict.fromkeys(label_text(part, known) for part in parts))
+
+
+def flagged(names: Sequence[str], cells: Sequence[Any]) -> list[str]:
+    """Return the names of the columns, one for each label, that hold 1. Raises `ValueError` for another value."""
+    for name, cell in zip(names, cells, strict=True):
+        if str(cell).strip().lower() not in _YES | _NO:
+            shown = "empty" if is_empty(cell) else str(cell)[:60]
+            raise ValueError(f"{name} is {shown}, but 0 or 1 was expected")
+    return [name for name, cell in zip(names, cells, strict=True) if str(cell).strip().lower() in _YES]
+
+
+def is_scalar(value: Any) -> bool:
+    """Return whether a value can be a label: a text, a number, true or false."""
+    return isinstance(value, str | int | float)
+
+
+def number_in(cell: Any) -> float | None:
+    """Return a cell as a finite number; None for any other."""
+    number = _parsed(cell)
+    return number if number is not None and math.isfinite(number) else None
+
+
+def kind_of(cells: Iterable[Any]) -> Kind:
+    """Return what a column of labels holds: lists of labels, numbers with a point, or a label a cell.
+
+    A column of many different numbers is one of numbers although a few cells aren't, such as n/a or inf.
+    """
+    filled = [cell for cell in cells if not is_empty(cell) or isinstance(cell, list)]
+    if any(isinstance(cell, list | tuple) for cell in filled):
+        return MULTI
+    if 2 * sum(isinstance(cell, str) and listed(cell) is not None for cell in filled) > len(filled):
+        return MULTI
+    numbers = [number for cell in filled if (number := _parsed(cell)) is not None]
+    pointed = any(
+        isinstance(cell, float) or (isinstance(cell, str) and "." in cell and number_in(cell) is not None)
+        for cell in filled
+    )
+    most = len(numbers) >= _MOST_NUMBERS * len(filled) and len(set(numbers)) >= _DIFFERENT
+    return NUMBER if numbers and pointed and (most or len(numbers) == len(filled)) else SINGLE
+
+
+def _parsed(cell: Any) -> float | None:
+    """Return a cell as a number, which may be infinite or NaN; None where it is none."""
+    try:
+        return float(cell)
+    except (TypeError, ValueError, OverflowError):
+        return None

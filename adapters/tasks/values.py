@@ -1,0 +1,55 @@
+"""The values of cells: which are empty, and which are texts or can be read as texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from numbers import Number
+from typing import Any
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair, which is no character."""
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a cell has no value: None, or NaN, which pandas writes for it."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def is_empty(value: Any) -> bool:
+    """Return whether a cell holds nothing: no value, spaces, an empty list or object, a list of empty texts."""
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, list | tuple):
+        return all(isinstance(part, str) and not part.strip() for part in value)
+    return is_missing(value) or value == {}
+
+
+def is_list_of_texts(value: Any) -> bool:
+    """Return whether a cell is a list of texts, such as words, sentences or paragraphs."""
+    return isinstance(value, list | tuple) and all(isinstance(part, str) for part in value)
+
+
+def text_of(value: Any) -> str:
+    """Return a cell as a text: a number in digits, a list of texts joined by spaces, nothing as the empty text.
+
+    A whole number is the same text whether its column is one of integers or of fractions. Raises `ValueError`, with
+    what was expected, for any other value.
+    """
+    if isinstance(value, str):
+        if not value.isascii() and SURROGATE.search(value):
+            raise ValueError("holds half of a surrogate pair, which is no character")
+        return value
+    if is_missing(value):
+        return ""
+    if isinstance(value, Number):
+        whole = isinstance(value, float) and value.is_integer()
+        return str(int(value)) if whole else str(value)  # type: ignore[call-overload]
+    if is_list_of_texts(value):
+        return text_of(" ".join(value))
+    raise ValueError(f"is {str(value)[:60]}, but a text was expected")
+
+
+def texts_of(values: Sequence[Any]) -> list[str]:
+    """Return a column as texts, as `text_of` reads each cell."""
+    return [value if isinstance(value, str) else text_of(value) for value in values]
