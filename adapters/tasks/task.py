@@ -106,10 +106,8 @@ class Task(ABC):
 
     def recorded(self) -> dict[str, Any]:
         """Return the options as JSON values for a manifest."""
-        defaults = {f.name: f.default for f in fields(self) if f.name in self.newer_options}
-        return {
-            name: v for name, v in plain(self).items() if name not in defaults or getattr(self, name) != defaults[name]
-        }
+        newer = {f.name for f in fields(self) if f.name in self.newer_options and getattr(self, f.name) == f.default}
+        return {name: value for name, value in plain(self).items() if name not in newer}
 
     # ---- columns and rows
 

@@ -45,7 +45,7 @@ class TextClassification(Task):
     """Choose a label, or several, or a number, for a text or a pair of texts."""
 
     name: ClassVar[str] = "text-classification"
-    newer_options: ClassVar[frozenset[str]] = frozenset({"label_separator"})
+    newer_options: ClassVar[frozenset[str]] = frozenset({"label_separator", "long_texts"})
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     probe_unit: ClassVar[Literal["text", "token"] | None] = "text"
     peft_task_type: ClassVar[str | None] = "SEQ_CLS"
@@ -72,7 +72,6 @@ class TextClassification(Task):
     long_texts: Annotated[
         Literal["cut", "windows"], "texts over max_seq_length: cut, or read in windows whose outputs are averaged"
     ] = "cut"
-    newer_options: ClassVar[frozenset[str]] = frozenset({"long_texts"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
