@@ -77,7 +77,12 @@ def evaluate(
     from ..metrics import text
 
     of_texts = text(texts, references)
-    both = Metrics(metrics.values | of_texts.values, metrics.intervals | of_texts.intervals, of_texts.n)
+    both = Metrics(
+        metrics.values | of_texts.values,
+        metrics.intervals | of_texts.intervals,
+        of_texts.n,
+        metrics.notes + of_texts.notes,
+    )
     return Evaluation(both, [{"generated_text": t} for t in texts], {})
 
 

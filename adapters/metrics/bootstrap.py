@@ -7,7 +7,7 @@ was drawn, and all resamples are one product of matrices.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,12 +28,14 @@ BLOCK = 1 << 20  # weights held in memory at once, 8 MB
 class Metrics:
     """Metrics by name, the 95 % interval of each, and the number of rows they were measured on.
 
-    The same rows give the same numbers. `dataclasses.asdict` makes JSON of it.
+    The same rows give the same numbers. `dataclasses.asdict` makes JSON of it. `notes` are remarks on how texts were
+    split into words, and which metrics were left out because they would see nothing.
     """
 
     values: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     n: int
+    notes: tuple[str, ...] = ()
 
     def describe(self, split: str = "") -> str:
         """Return the metrics in one line.
@@ -54,7 +56,8 @@ class Metrics:
             for name, value in self.values.items()
         )
         head = f"<tr><th>{html.escape(title or 'metric')}</th><th>value</th><th>95 % interval</th></tr>"
-        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table><p>{self.n:,} rows</p>"
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table><p>{self.n:,} rows</p>{notes}"
 
     def _interval(self, name: str, form: str) -> str:
         return form.format(*self.intervals[name]) if name in self.intervals else ""
@@ -66,8 +69,8 @@ class Metrics:
         return self.html()
 
 
-def measure(n: int, scores: Scores) -> Metrics:
-    """Return what `scores` gives for `n` rows, with bootstrap intervals.
+def measure(n: int, scores: Scores, *, notes: Sequence[str] = ()) -> Metrics:
+    """Return what `scores` returns for `n` rows, with bootstrap intervals.
 
     Raises `DataError` where there are no rows.
     """
@@ -78,7 +81,7 @@ def measure(n: int, scores: Scores) -> Metrics:
     values = {name: float(value[0]) for name, value in scores(np.ones((1, n))).items()}
     blocks = [scores(weights) for weights in _resamples(n)]
     draws = {name: np.concatenate([block[name] for block in blocks]) for name in values}
-    return Metrics(values, {name: _interval(values[name], draws[name]) for name in values}, n)
+    return Metrics(values, {name: _interval(values[name], draws[name]) for name in values}, n, tuple(notes))
 
 
 def _resamples(n: int) -> Iterator[np.ndarray]:

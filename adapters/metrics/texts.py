@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from .bootstrap import Metrics, check_pairs, measure, ratio
+from .scripts import bleu_tokenizer, splitter, words
 
 if TYPE_CHECKING:
     import numpy as np
 
+BLEU_ORDER = 4
 CHRF_ORDER = 6
 CHRF_BETA = 2
 
@@ -19,37 +20,60 @@ CHRF_BETA = 2
 def text(predictions: Sequence[str], references: Sequence[str]) -> Metrics:
     """Measure texts: exact_match, sacrebleu, chrf, rouge1, rouge2 and rougeL, all from 0 to 100.
 
-    exact_match ignores space around a text. sacrebleu is sacreBLEU's corpus BLEU with its 13a tokens, chrf its chrF2,
-    both of the corpus, not means of rows. rouge is the mean F1 of the rows as the rouge-score package has it, without
-    stems; it sees a-z and 0-9 only, so it is meant for English.
+    exact_match ignores space around a text. sacrebleu is sacreBLEU's corpus BLEU with its 13a tokens, and
+    sacrebleu_zh, sacrebleu_char, ... with the tokens of another script, by that of most references; chrf is its chrF2.
+    Both are of the corpus, not means of rows. rouge is the mean F1 of the rows, without stems: for English as the
+    rouge-score package has it, for other languages of words, or of characters where a script has no spaces. A metric
+    of more words than any reference has is left out, with a note.
     """
     import numpy as np
 
     check_pairs(references, predictions)
     pairs = list(zip(predictions, references, strict=True))
-    means = np.array([[p.strip() == r.strip(), *_rouge(p, r)] for p, r in pairs], dtype=float).reshape(-1, 4)
-    bleu = np.array(_bleu_counts(pairs), dtype=float).reshape(-1, 10)
+    split, tokenizer = splitter([*predictions, *references]), bleu_tokenizer(references)
+    means = np.array([[p.strip() == r.strip(), *_rouge(split(p), split(r))] for p, r in pairs], dtype=float)
+    means = means.reshape(-1, 4)
+    bleu = np.array(_bleu_counts(pairs, tokenizer), dtype=float).reshape(-1, 10)
     chrf = np.array([_chrf_counts(*pair) for pair in pairs], dtype=float).reshape(-1, 3, CHRF_ORDER)
+    bleu_name = "sacrebleu" if tokenizer == "13a" else f"sacrebleu_{tokenizer.replace('-', '_')}"
+    longest = max((len(split(reference)) for reference in references), default=0)
+    unseen = {name for name, needed in (("rouge1", 1), ("rouge2", 2), ("rougeL", 1)) if longest < needed}
+    unseen |= {bleu_name} if bleu[:, 1].max(initial=0) < BLEU_ORDER else set()
+    unseen |= {"chrf"} if not any(reference.strip() for reference in references) else set()
 
     def scores(weights: np.ndarray) -> dict[str, np.ndarray]:
         exact, rouge1, rouge2, rouge_l = 100 * (weights @ means).T / len(means)
-        return {
+        values = {
             "exact_match": exact,
-            "sacrebleu": _bleu(weights @ bleu),
+            bleu_name: _bleu(weights @ bleu),
             "chrf": _chrf(np.tensordot(weights, chrf, 1)),
             "rouge1": rouge1,
             "rouge2": rouge2,
             "rougeL": rouge_l,
         }
+        return {name: value for name, value in values.items() if name not in unseen}
 
-    return measure(len(pairs), scores)
+    return measure(len(pairs), scores, notes=_notes(split, tokenizer, sorted(unseen)))
 
 
-def _bleu_counts(pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+def _notes(split: Callable[[str], list[str]], tokenizer: str, unseen: Sequence[str]) -> list[str]:
+    notes = []
+    if tokenizer != "13a":
+        notes.append(f"BLEU of these texts uses sacreBLEU's tokenizer {tokenizer}, after the script of the references")
+    if split is words:
+        notes.append("ROUGE of these texts counts words of any script, and characters of scripts without spaces")
+    if unseen:
+        notes.append(f"left out, because no reference has as many words as they need: {', '.join(unseen)}")
+    return notes
+
+
+def _bleu_counts(pairs: Sequence[tuple[str, str]], tokenizer: str) -> list[list[int]]:
     """Return for each row the tokens predicted and expected, the n-grams right, and the n-grams in all."""
     from sacrebleu.metrics.bleu import BLEU
 
-    bleu = BLEU(effective_order=True)  # else it warns that a sentence is no corpus; the counts are the same
+    bleu = BLEU(
+        tokenize=tokenizer, effective_order=True
+    )  # else it warns that a sentence is no corpus; the counts are the same
     rows = [bleu.sentence_score(prediction, [reference]) for prediction, reference in pairs]
     return [[row.sys_len, row.ref_len, *row.counts, *row.totals] for row in rows]
 
@@ -84,9 +108,8 @@ def _chrf(counts: np.ndarray) -> np.ndarray:
     return 100 * ratio((1 + CHRF_BETA**2) * precision * recall, CHRF_BETA**2 * precision + recall)
 
 
-def _rouge(prediction: str, reference: str) -> list[float]:
+def _rouge(predicted: list[str], expected: list[str]) -> list[float]:
     """Return the F1 of words, of pairs of words, and of the longest common subsequence (Lin 2004)."""
-    predicted, expected = (re.findall("[a-z0-9]+", text.lower()) for text in (prediction, reference))
     scores = []
     for n in (1, 2):
         f, w = _ngrams(tuple(predicted), n), _ngrams(tuple(expected), n)

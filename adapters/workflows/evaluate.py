@@ -116,6 +116,9 @@ def evaluate_adapter(
         watch.note("remark", remark)
     evaluation = evaluate(loaded, adapter, rows, watch=watch)
     mismatch = adapter.manifest["base"].get("mismatch")
+    for note in evaluation.metrics.notes:
+        watch.note("remark", note)
+        remarks.append(note)
     return EvaluationReport(
         name, split, splits.files[split], evaluation, rows, adapter.task.best, tuple(remarks), mismatch
     )

@@ -200,10 +200,15 @@ def run(
         )
         plan = replace(plan, strategy=replace(plan.strategy, learning_rate=trained.learning_rate), auto_rate=False)
         metrics = {"validation": metrics_plain(trained.validation)}
+        notes = list(trained.validation.notes)
         if "test" in splits:
             size = plan.training.per_device_eval_batch_size
             measured = evaluate(base, trained.adapter, splits["test"], batch_size=size, watch=watch, distributed=True)
             metrics["test"] = metrics_plain(measured.metrics)
+            notes += measured.metrics.notes
+        for note in dict.fromkeys(notes):
+            watch.note("remark", note)
+            on.remarks.append(note)
         trained.adapter.manifest["strategy"]["options"] = plain(plan.strategy)
         trained.adapter.manifest |= {"parameters": trained.trained_parameters, "metrics": metrics}
         if plan.training.save_as != AS_IS:

@@ -11,15 +11,19 @@ import pytest
 from torchmetrics.functional.text import squad as torchmetrics_squad
 
 from adapterkit import metrics
+from adapterkit.metrics.scripts import is_unspaced
 from tests.helpers.metric_rows import TEXTS, close
+
+SPACED = [text for text in TEXTS if not is_unspaced(text)]
+"""Those that SQuAD's script, which knows no others, measures by words."""
 
 
 def squads(seed: int, unanswerable: float) -> tuple[list[str], list[list[str]], list[float]]:
     """Return predictions, answers and distinct scores of no answer, negative ones among them."""
     rng = random.Random(seed)
     n = rng.randint(2, 40)
-    answers = [[] if rng.random() < unanswerable else rng.choices(TEXTS, k=rng.randint(1, 3)) for _ in range(n)]
-    others = [rng.choice(TEXTS) for _ in range(n)]
+    answers = [[] if rng.random() < unanswerable else rng.choices(SPACED, k=rng.randint(1, 3)) for _ in range(n)]
+    others = [rng.choice(SPACED) for _ in range(n)]
     predictions = [rng.choice([*row, other]) for row, other in zip(answers, others, strict=True)]
     return predictions, answers, [rng.gauss(0 if row else 2, 3) for row in answers]
 
