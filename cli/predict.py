@@ -16,6 +16,7 @@ from adapterkit.cli.common import (
     adapter_names,
     base_options,
     common_options,
+    counted,
     device_option,
     echo,
     reading_options,
@@ -67,6 +68,9 @@ class Bytes(click.ParamType[int]):
     "--input-format", type=click.Choice(STREAMED), help="Format of the standard input. [default: jsonl or txt]"
 )
 @click.option("--text-column-name", "--text-column", "text_columns", metavar="A,B", help="Columns to read.")
+@click.option(
+    "--skip-bad-rows", is_flag=True, help="Write the reason in the place of an answer where a row can't be read."
+)
 @reading_options
 @click.option(
     "--out",
@@ -99,6 +103,7 @@ def command(
     max_bytes: int | None,
     registry: Path | None,
     as_json: bool,
+    skip_bad_rows: bool,
     **reading: Any,
 ) -> None:
     """Predict for texts or for the rows of a file, with the adapter NAME, NAME@VERSION or NAME@TAG, or with several.
@@ -123,7 +128,11 @@ def command(
     form = _output_format(out, form, as_json)
     names, texts = _names_and_texts(words, opened)
     path, texts = _file_among(texts, path)
-    rows = _input_rows((*texts, *ctx.meta["texts"]), path, input_format, ReadOptions.of(DataOptions(**reading)))
+    if out is not None and path not in (None, "-") and out.exists() and out.samefile(str(path)):
+        raise OptionError(f"--out {out} is the file of rows, which it would replace")
+    rows = _input_rows(
+        (*texts, *ctx.meta["texts"]), path, input_format, DataOptions(**reading, skip_bad_rows=skip_bad_rows)
+    )
     form = form or ("table" if not rows.name or sys.stdout.isatty() else "jsonl")
     columns = tuple(text_columns.split(",")) if text_columns else ()
     with nullcontext() if out is None else new_file(out) as file:
@@ -143,10 +152,22 @@ def command(
             written = records(answering, chunks, form, bar)
             if form == "table":
                 print_tables(written)
-                return
-            for text in WRITERS[form](written):
-                to.write(text.encode("utf-8", "backslashreplace"))  # half of a surrogate pair, as JSON writes it
-                to.flush()
+            else:
+                for text in WRITERS[form](written):
+                    to.write(text.encode("utf-8", "backslashreplace"))  # half of a surrogate pair, as JSON writes it
+                    to.flush()
+    _report(answering, out)
+
+
+def _report(answering: Answering, out: Path | None) -> None:
+    """Print how many rows were written to a file, and how many have no answer."""
+    if out is not None:
+        echo(f"written    {out}: {counted(answering.count, 'row')}", err=True)
+    if unanswered := answering.unanswered:
+        line = min(unanswered)
+        first = f"{answering.source.at(line)}: {unanswered[line]}"
+        verb = "has" if len(unanswered) == 1 else "have"
+        echo(f"warning    {counted(len(unanswered), 'row')} {verb} no answer, first {first}", err=True)
 
 
 def _output_format(out: Path | None, form: str | None, as_json: bool) -> str | None:
@@ -202,7 +223,7 @@ def _are_adapters(word: str, entries: dict[str, Any]) -> bool:
     return like and any(name.partition("@")[0] in entries for name in names)
 
 
-def _input_rows(texts: tuple[str, ...], path: str | None, kind: str | None, options: ReadOptions) -> InputRows:
+def _input_rows(texts: tuple[str, ...], path: str | None, kind: str | None, options: DataOptions) -> InputRows:
     if texts and path:
         raise DataError(f"'{texts[0]}' is not a registered adapter, and a text can't be combined with --file {path}")
     if kind and (texts or path not in (None, "-")):
@@ -210,12 +231,13 @@ def _input_rows(texts: tuple[str, ...], path: str | None, kind: str | None, opti
     if texts:
         return from_texts(texts)
     if path not in (None, "-"):
-        return from_file(path, options)
+        return from_file(path, ReadOptions.of(options), skip_bad=options.skip_bad_rows)
     if path is None and sys.stdin.isatty():
         raise DataError(
             'no text; use adapt predict NAME "a text", or --file FILE, or a text a line on the standard input'
         )
-    return from_stream("standard input", sys.stdin.buffer, kind, options)
+    skip_bad = options.skip_bad_rows
+    return from_stream("standard input", sys.stdin.buffer, kind, ReadOptions.of(options), skip_bad=skip_bad)
 
 
 def _bar(watch: Watch, total: int | None, file: BinaryIO | None) -> AbstractContextManager[Watch]:

@@ -16,6 +16,8 @@ from adapterkit.io import atomic
 from adapterkit.watch import Watch
 from adapterkit.workflows.answer import Answered, Answering
 
+ERROR = "error"
+"""The field with the reason why a row has no answer."""
 Records = Iterator[list[dict[str, Any]]]
 """Records to write, one chunk at a time."""
 
@@ -30,16 +32,38 @@ class _Layout:
     several: bool
     routed: bool
     flat: bool  # every record has the same fields, one value each
+    errors: bool  # rows may have a reason in the place of an answer
+    fields: dict[str, None]  # of an answer, once one is known
+
+    def answers(self, one: Answered) -> dict[str, Any]:
+        """Return the fields of a row's answers, and the reason where there is none."""
+        if self.several:
+            return self._of_several(one)
+        error = {ERROR: next(iter(one.errors.values()), None)} if one.errors or (self.flat and self.errors) else {}
+        if not one.answers:
+            return {**self.fields, **error} if self.flat else error
+        ((name, answer),) = one.answers.items()
+        if self.routed and self.flat:
+            answer = {"answer": self.answering.headline(name, answer), "score": answer.get("score")}
+        self.fields.update(dict.fromkeys(answer))
+        return {**answer, **error}
+
+    def _of_several(self, one: Answered) -> dict[str, Any]:
+        """Return the answer, or the reason where there is none, by adapter."""
+        if self.flat:
+            known = {name: self.answering.headline(name, answer) for name, answer in one.answers.items()}
+            return {
+                name: known[name] if name in known else f"{ERROR}: {one.errors.get(name, one.errors.get(''))}"
+                for name in self.answering.names
+            }
+        return {
+            name: one.answers[name] if name in one.answers else {ERROR: one.errors.get(name, one.errors.get(""))}
+            for name in self.answering.names
+        }
 
     def record(self, one: Answered, *, answers_first: bool) -> dict[str, Any]:
         """Return a row and its answers."""
-        answers: dict[str, Any] = one.answers
-        if self.several and self.flat:
-            answers = {name: self.answering.headline(name, answer) for name, answer in answers.items()}
-        elif not self.several:
-            ((name, answers),) = one.answers.items()
-            if self.routed and self.flat:
-                answers = {"answer": self.answering.headline(name, answers), "score": answers.get("score")}
+        answers = self.answers(one)
         fields: dict[str, Any] = {}
         for name, value in answers.items():
             while name in self.columns or name in fields:
@@ -63,10 +87,22 @@ def records(answering: Answering, chunks: Iterator[list[Answered]], form: str, b
         several=len(answering.names) > 1,
         routed=not answering.names,
         flat=form in ("table", "csv", "tsv"),
+        errors=bool(answering.unanswered) or (answering.source.skip_bad and not answering.source.repeatable),
+        fields={},
     )
+    waiting: list[Answered] = []  # rows without an answer before the first answer, whose fields they need
     for chunk in chunks:
-        yield [layout.record(one, answers_first=form == "table") for one in chunk]
-        bar.advance(len(chunk))
+        waiting += chunk
+        answered = next((one for one in waiting if one.answers), None)
+        if answered is not None:
+            layout.answers(answered)
+        elif layout.flat:
+            continue
+        yield [layout.record(one, answers_first=form == "table") for one in waiting]
+        bar.advance(len(waiting))
+        waiting = []
+    if waiting:
+        yield [layout.record(one, answers_first=form == "table") for one in waiting]
 
 
 def print_tables(chunks: Records) -> None:

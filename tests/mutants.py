@@ -5,7 +5,7 @@ from; here `adapters/` is imported as `adapterkit`, so each fault is written int
 on the path. Texts for people (strings with a space) are left alone.
 
 Of a place's tests, a mutant meets those that run its line (measured once by coverage.py, in the tests' own process), or
-its function where the line isn't traced, or those that start processes where no test runs it in its own, the quickest
+its statement where the line isn't traced, or those that start processes where no test runs it in its own, the quickest
 first, until one fails; outside of functions it meets all. Each mutant has a process forked from one that has imported
 everything but the package. tests/mutants.md has the results.
 """
@@ -40,11 +40,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "adapter": (("adapters/adapter/*.py",), ("adapter", "store/test_compatibility.py", "store/test_hostile.py")),
-    "patches": (
-        ("adapters/patches/*.py",),
-        ("patches", "adapter/test_adapter.py", "plugins/test_built_in.py", "convert/test_merge.py"),
-    ),
+    "adapter": (("adapters/adapter/*.py",), ("adapter", "store/test_compatibility.py")),
+    "patches": (("adapters/patches/*.py",), ("patches", "plugins/test_built_in.py")),
     "pool": (("adapters/pool/*.py",), ("pool",)),
     "store": (("adapters/store/*.py",), ("store",)),
     "checkpoints": (
@@ -53,7 +50,12 @@ PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "alignment": (
         ("adapters/tasks/token_classification.py", "adapters/tasks/question_answering.py"),
-        ("tasks",),
+        (
+            "tasks/test_alignment.py",
+            "tasks/test_answer_layouts.py",
+            "tasks/test_task_values.py",
+            "tasks/test_word_split.py",
+        ),
     ),
     "metrics": (("adapters/metrics/*.py",), ("metrics",)),
     "probe": (("adapters/probe/*.py",), ("probe",)),
@@ -79,20 +81,24 @@ class Mutant:
         return next((i for i, (a, b) in enumerate(pairs, start=1) if a != b), 0)
 
     @property
-    def function(self) -> range:
-        """The lines of the outermost function with the fault, without its first, which an import runs."""
-        spans = [
-            range(node.lineno + 1, (node.end_lineno or node.lineno) + 1)
-            for node in ast.walk(ast.parse(self.source))
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.lineno <= self.line
-        ]
-        return next((span for span in spans if self.line < span.stop), range(0))
+    def statement(self) -> range:
+        """The lines of the statement in a function that has the fault, a compound one's without its body; else none."""
+        tree = ast.parse(self.source)
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        inside = [node for function in functions for body in function.body for node in ast.walk(body)]
+        spans = [_own_lines(node) for node in inside if isinstance(node, ast.stmt)]
+        return next((span for span in spans if self.line in span), range(0))
 
     @property
     def diff(self) -> str:
         """The lines that differ, as a unified diff without its head."""
         lines = difflib.unified_diff(self.source.splitlines(), self.mutated.splitlines(), n=0, lineterm="")
         return "\n".join(line for line in lines if line[:3] not in ("---", "+++") and line[:2] != "@@")
+
+
+def _own_lines(node: ast.stmt) -> range:
+    body = getattr(node, "body", None)
+    return range(node.lineno, body[0].lineno if body else (node.end_lineno or node.lineno) + 1)
 
 
 def mutations_of(path: Path) -> list[Callable[[], str]]:
@@ -287,9 +293,10 @@ class Laboratory:
         name = mutant.path.removeprefix("adapters/")
         file = self.package / "adapterkit" / name
         lines, seconds = measured["lines"].get(name, {}), measured["seconds"]
-        of_line = set(lines.get(str(mutant.line), ())) if mutant.function else set()  # else an import runs it
-        chosen = of_line - {""} or {test for line in mutant.function for test in lines.get(str(line), ())} - {""}
-        chosen = chosen or {test for test in seconds if not mutant.function or _starts_processes(test)}
+        statement = mutant.statement
+        traced = [set(lines.get(str(line), ())) - {""} for line in (mutant.line, *statement)]
+        chosen = traced[0] or set().union(*traced) if statement else set(seconds)  # an import runs what is outside
+        chosen = chosen or {test for test in seconds if _starts_processes(test)}
         if not chosen:
             return True, "no test runs it"
         file.write_text(mutant.mutated)

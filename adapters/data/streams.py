@@ -35,18 +35,27 @@ class InputRows:
     """Rows to predict, each with its line."""
 
     name: str  # of the file; empty for typed texts
-    rows: Iterable[tuple[int, Row]]
+    rows: Iterable[tuple[int, Row | BadRow]]
     repeatable: bool = False  # whether they can be iterated again
     texts_only: bool = False  # whether they are texts with tab-separated fields
     ready: Callable[[float], bool] = lambda seconds: True
     """Whether the next row, or the end, is available within some seconds."""
     notes: list[str] = field(default_factory=list)
     """How the rows are read, where it isn't as expected; complete after the last row."""
+    skip_bad: bool = False
+    """Whether bad rows, and blank lines among texts, are rows that have no answer."""
 
-    def __iter__(self) -> Iterator[tuple[int, Row]]:
-        for number, (line, row) in enumerate(self.rows, start=1):
-            if self.texts_only and line != number:  # readers skip blank lines, which would shift the answers
-                raise DataError(f"{self.at(number)}: the line is empty")
+    def __iter__(self) -> Iterator[tuple[int, Row | BadRow]]:
+        number = 0
+        for line, row in self.rows:
+            number += 1
+            while self.texts_only and line != number:  # readers skip blank lines, which would shift the answers
+                if not self.skip_bad:
+                    raise DataError(f"{self.at(number)}: the line is empty")
+                yield number, {TEXT: ""}
+                number += 1
+            if isinstance(row, BadRow) and not self.skip_bad:
+                raise DataError(f"{self.at(line)}: {row.reason}")
             yield line, row
 
     def at(self, line: int) -> str:
@@ -63,20 +72,29 @@ def from_texts(texts: Sequence[str]) -> InputRows:
     return InputRows("", [(i, {TEXT: text}) for i, text in enumerate(texts, start=1)], repeatable=True, texts_only=True)
 
 
-def from_file(path: str, options: ReadOptions | None = None) -> InputRows:
+def from_file(path: str, options: ReadOptions | None = None, *, skip_bad: bool = False) -> InputRows:
     """Return the rows of a file in their order; a .txt has a text on each line, unless it is CoNLL's or fastText's."""
     options = replace(options or ReadOptions(), every_row=True)
     rows = _File(path, options)
-    return InputRows(path, rows, repeatable=True, texts_only=holds_texts(path, options), notes=rows.notes)
+    texts_only = holds_texts(path, options)
+    return InputRows(path, rows, repeatable=True, texts_only=texts_only, notes=rows.notes, skip_bad=skip_bad)
 
 
-def from_stream(name: str, file: BinaryIO, kind: str | None = None, options: ReadOptions | None = None) -> InputRows:
+def from_stream(
+    name: str,
+    file: BinaryIO,
+    kind: str | None = None,
+    options: ReadOptions | None = None,
+    *,
+    skip_bad: bool = False,
+) -> InputRows:
     """Return the rows of a stream in a format of `STREAMED`, by default JSON lines if it begins with {, else texts."""
     source = _Stream(name, 0, file, options or ReadOptions())
     first = source.begin()
     kind = kind or ("jsonl" if first.startswith(b"{") else "txt")
-    rows = _valid(source, READERS[f".{kind}"](source))
-    return InputRows(name, rows, texts_only=kind == "txt", ready=source.ready, notes=source.notes)
+    rows = READERS[f".{kind}"](source)
+    texts_only = kind == "txt"
+    return InputRows(name, rows, texts_only=texts_only, ready=source.ready, notes=source.notes, skip_bad=skip_bad)
 
 
 class _File:
@@ -87,14 +105,14 @@ class _File:
         self.seen: tuple[int, int] | None = None
         self.notes: list[str] = []
 
-    def __iter__(self) -> Iterator[tuple[int, Row]]:
+    def __iter__(self) -> NumberedRows:
         with open_rows(self.path, self.options) as (source, numbered):
             state = os.fstat(source.file.fileno())
             now = state.st_mtime_ns, state.st_size
             if self.seen not in (None, now):
                 raise DataError(f"{self.path} was changed while it was being read")
             self.seen = now
-            yield from _valid(source, numbered)
+            yield from numbered
             self.notes[:] = [f"{self.path}: {note}" for note in source.notes]
 
 
@@ -162,10 +180,3 @@ class _Stream(Source):
                 self.lines_read.append(b"".join(self.partial))
                 self.partial.clear()
         return self.lines_read.popleft()
-
-
-def _valid(source: Source, numbered: NumberedRows) -> Iterator[tuple[int, Row]]:
-    for line, row in numbered:
-        if isinstance(row, BadRow):
-            source.fail(line, row.reason)
-        yield line, row

@@ -243,6 +243,10 @@ class TextGeneration(Task):
         answer = messages_of(completion) if is_chat(completion) else [_answer(text_of(completion))]
         return [*messages, *answer], tools_of(tools), len(messages)
 
+    def lengths(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, list[int]]:
+        packs = not self.prompt_column_name and not any(map(is_chat, rows[self._text][:1]))
+        return {} if packs or not labelled else super().lengths(rows, tokenizer, labelled=True)
+
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         def batch(features: list[dict[str, Any]]) -> dict[str, Any]:
             fill = {"input_ids": pad_id(tokenizer), "labels": IGNORED, "attention_mask": 0}

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..data.readers import Row
+from ..data.readers import BadRow, Row
 from ..data.streams import TEXT, InputRows
-from ..errors import AdapterkitError, DataError, OptionError, PoolError, unknown
+from ..errors import AdapterkitError, DataError, OptionError, PoolError, printable, unknown
 from ..store.registry import Registry
 from ..tasks import Task
-from ..tasks.columns import LABELS, TEXTS
+from ..tasks.columns import LABELS, TEXTS, columns_of
 from ..tasks.inputs import Inputs, inputs_of
 from ..watch import Watch
 
@@ -38,6 +38,8 @@ class _Target:
     adapter: Adapter  # without its tensors
     task: Task
     columns: dict[str, str]  # from the task's columns to the rows'
+    answered: int = 0
+    cut: int = 0  # rows that are longer than the task reads
     fields: set[str] = field(default_factory=set)  # of the inputs of the rows before
 
     def inputs(self, row: Row, location: str, *, plain: bool) -> Inputs:
@@ -59,18 +61,33 @@ class _Target:
 
 @dataclass(frozen=True)
 class Answered:
-    """A row and its answers, by adapter."""
+    """A row and its answers, by adapter; an adapter that can't read the row has none, and `errors` holds the reason.
+
+    A row that can't be read at all has its reason under the empty name.
+    """
 
     line: int
     row: Row
     answers: dict[str, dict[str, Any]]
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Asked:
+    """A row with the adapters that answer it, each with its inputs, and the reasons of those that can't."""
+
+    line: int
+    row: Row
+    requests: list[tuple[_Target, Row]] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
 
 
 class Answering:
     """Rows, and the adapters that answer them: each of `names` answers every row, or each row names its own.
 
     Rows are checked on construction, of a stream the first ones: an `AdapterkitError` names the row and the column
-    that an adapter can't read. `text_columns` are the columns to read, by default those of the training rows.
+    that an adapter can't read, unless the source skips bad rows. `text_columns` are the columns to read, by default
+    those of the training rows.
     """
 
     def __init__(
@@ -81,11 +98,17 @@ class Answering:
         self._targets: dict[str, _Target] = {}
         self._base: Base | None = None
         self._allow_mismatch, self._watch = False, Watch()
+        self.count = 0
+        """The number of rows that were read for answers, up to now."""
+        self.unanswered: dict[int, str] = {}
+        """The reason of each row that has no answer of some adapter, by line; of a stream up to now."""
         rows = iter(source)
         self._first = _first(rows, source)
-        if not self._first:
-            raise source.error("no rows")
-        self.columns = dict.fromkeys(name for _, row in self._first for name in row)
+        self._readable = [(line, row) for line, row in self._first if not isinstance(row, BadRow)]
+        if not self._readable:
+            reasons = [row.reason for _, row in self._first if isinstance(row, BadRow)]
+            raise source.error(f"no row can be read, the first: {reasons[0]}" if reasons else "no rows")
+        self.columns = dict.fromkeys(name for _, row in self._readable for name in row)
         """The columns in order, of all rows, or of the first rows of a stream."""
         if not names and ROUTE not in self.columns:
             names_text = ", ".join(registry.adapters()) or "none"
@@ -97,12 +120,14 @@ class Answering:
             raise OptionError(f"--text-column-name={','.join(text_columns)}, but these are texts without columns")
         count = 0
         for line, row in itertools.chain(self._first, rows) if source.repeatable else self._first:
-            self._requests(line, row)
-            self.columns.update(dict.fromkeys(row))
+            self._asked(line, row)
+            self.columns.update({} if isinstance(row, BadRow) else dict.fromkeys(row))
             count += 1
         self.total = count if source.repeatable else None
         """The number of rows; None for a stream."""
-        self._rows: Iterable[tuple[int, Row]] = source if source.repeatable else itertools.chain(self._first, rows)
+        self._rows: Iterable[tuple[int, Row | BadRow]] = (
+            source if source.repeatable else itertools.chain(self._first, rows)
+        )
 
     def chunks(
         self,
@@ -118,6 +143,7 @@ class Answering:
 
         An adapter of another base is an error or, with `allow_base_mismatch`, a remark.
         """
+        from ..features.lengths import cut_note
         from ..pool import Pool
 
         self._allow_mismatch, self._watch = allow_base_mismatch, watch or Watch()
@@ -131,22 +157,46 @@ class Answering:
             allow_base_mismatch=allow_base_mismatch,
         ) as pool:
             for chunk in self._chunks(batch_size):
-                every = [request for *_, requests in chunk for request in requests]
+                every = [request for asked in chunk for request in asked.requests]
                 rows, names = [row for _, row in every], [target.reference for target, _ in every]
-                answers = iter(pool.predict(rows, adapter_of_each=names))
-                for_each = [(n, row, [target.name for target, _ in requests]) for n, row, requests in chunk]
-                yield [Answered(n, row, {name: next(answers) for name in names}) for n, row, names in for_each]
+                answers = iter(pool.predict(rows, adapter_of_each=names) if rows else ())
+                self._count_cut(every)
+                yield [
+                    Answered(
+                        asked.line,
+                        asked.row,
+                        {target.name: next(answers) for target, _ in asked.requests},
+                        asked.errors,
+                    )
+                    for asked in chunk
+                ]
+        for target in self._targets.values():
+            if target.cut:
+                note = cut_note(target.task, target.cut, target.answered)
+                self._watch.note("warning", f"adapter '{target.name}': {note}")
 
-    def _chunks(self, batch_size: int) -> Iterator[list[tuple[int, Row, list[tuple[_Target, Row]]]]]:
-        chunk, count, size = [], 0, 0
+    def _count_cut(self, requests: Sequence[tuple[_Target, Row]]) -> None:
+        """Count the rows of each adapter, and those that are longer than it reads."""
+        from ..features.lengths import count_cut
+
+        assert self._base is not None
+        for target in self._targets.values():
+            if rows := [row for of_row, row in requests if of_row is target]:
+                target.answered += len(rows)
+                target.cut += count_cut(target.task, columns_of(target.task, rows).values, self._base.tokenizer)
+
+    def _chunks(self, batch_size: int) -> Iterator[list[_Asked]]:
+        chunk: list[_Asked] = []
+        count = size = 0
         for number, (line, row) in enumerate(self._rows, start=1):
-            requests = self._requests(line, row)
-            chunk.append((line, row, requests))
-            count += len(requests)
+            self.count = number
+            asked = self._asked(line, row)
+            chunk.append(asked)
+            count += max(1, len(asked.requests))
             size += sum(
-                len(v) if isinstance(v, str) else len(str(v)) for _, inputs in requests for v in inputs.values()
+                len(v) if isinstance(v, str) else len(str(v)) for _, inputs in asked.requests for v in inputs.values()
             )
-            slow = any(target.task.generates for target, _ in requests)
+            slow = any(target.task.generates for target, _ in asked.requests)
             full = count >= (4 * batch_size if slow else max(REQUESTS, batch_size)) or size >= CHARACTERS
             if full or (
                 number >= len(self._first) and not self.source.ready(0)
@@ -156,17 +206,41 @@ class Answering:
         if chunk:
             yield chunk
 
-    def _requests(self, line: int, row: Row) -> list[tuple[_Target, Row]]:
-        """Return the adapters that answer a row, each with its inputs."""
+    def _asked(self, line: int, row: Row | BadRow) -> _Asked:
+        """Return a row with the adapters that answer it; where bad rows are skipped, with the reasons of the others."""
         location = self.source.at(line)
+        if isinstance(row, BadRow):
+            self.unanswered[line] = row.reason
+            return _Asked(line, {}, errors={"": f"{location}: {row.reason}"})
+        asked = _Asked(line, row)
+        try:
+            targets = self._targets_of(line, row, location)
+        except AdapterkitError as error:
+            if self.names or not self.source.skip_bad:
+                raise
+            self._skip(asked, str(row.get(ROUTE) or ""), location, error)
+            return asked
+        for target in targets:
+            try:
+                asked.requests.append((target, target.inputs(row, location, plain=self.source.texts_only)))
+            except DataError as error:
+                if not self.source.skip_bad:
+                    raise
+                self._skip(asked, target.name, location, error)
+        return asked
+
+    def _skip(self, asked: _Asked, name: str, location: str, error: AdapterkitError) -> None:
+        asked.errors[name] = str(error).removeprefix(printable(f"{location}: "))
+        self.unanswered.setdefault(asked.line, asked.errors[name])
+
+    def _targets_of(self, line: int, row: Row, location: str) -> list[_Target]:
+        """Return the adapters that answer a row."""
         if self.names:
-            targets = [self._target(name, self._first, self.source.name) for name in self.names]
-        else:
-            name = row.get(ROUTE)
-            if not name or not isinstance(name, str):
-                raise DataError(f"{location}: {ROUTE} is {'no name' if name else 'empty'}")
-            targets = [self._target(name, [(line, row)], location)]
-        return [(target, target.inputs(row, location, plain=self.source.texts_only)) for target in targets]
+            return [self._target(name, self._readable, self.source.name) for name in self.names]
+        name = row.get(ROUTE)
+        if not name or not isinstance(name, str):
+            raise DataError(f"{location}: {ROUTE} is {'no name' if name else 'empty'}")
+        return [self._target(name, [(line, row)], location)]
 
     def headline(self, name: str, answer: dict[str, Any]) -> Any:
         """Return the part of an adapter's answer that is written where there is one cell for it."""
@@ -240,9 +314,9 @@ class Answering:
             raise type(error)(f"adapter '{name}': {error}") from error
 
 
-def _first(rows: Iterator[tuple[int, Row]], source: InputRows) -> list[tuple[int, Row]]:
+def _first(rows: Iterator[tuple[int, Row | BadRow]], source: InputRows) -> list[tuple[int, Row | BadRow]]:
     """Return the first rows, of a stream those that arrive within `FIRST_SECONDS`."""
-    first: list[tuple[int, Row]] = []
+    first: list[tuple[int, Row | BadRow]] = []
     until = time.monotonic() + FIRST_SECONDS
     for numbered in itertools.islice(rows, REQUESTS):
         first.append(numbered)
