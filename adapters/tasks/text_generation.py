@@ -172,7 +172,8 @@ class TextGeneration(Task):
         try:
             messages_of(value)
         except ValueError as error:
-            raise ValueError(f"can't be read: {error}") from error
+            wanted = "a text or a list of messages was expected"
+            raise ValueError(f"is {str(value)[:60]}, but {wanted}: {error}") from error
         return None
 
     def may_be_empty(self, column: str) -> bool:
