@@ -61,6 +61,8 @@ class Task(ABC):
 
     also_reads: ClassVar[tuple[str, ...]] = ()
     """Columns that the task reads where rows have them, and that no option names."""
+    metadata: ClassVar[tuple[str, ...]] = ()
+    """Columns of usual layouts that the task has no use for."""
 
     label_options: ClassVar[frozenset[str]] = frozenset(
         {"labels", "label_column_name", "label_weights", "class_weight", "problem_type", "threshold", "label_separator"}

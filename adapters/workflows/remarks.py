@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FileError
 from ..io.untrusted import read_file
 from ..settings import REMARKS_FILE
+from ..tasks.unread_columns import unread_remark
+from .row_remarks import row_remarks
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,11 +25,13 @@ def remarks_on(task: Task, splits: Splits, tokenizer: Any, sets: Mapping[str, Da
 
     `sets` are the rows by split before a validation split was cut off; by default those of `splits`.
     """
-    remarks = list(splits.notes)
-    for split, rows in (splits.sets if sets is None else sets).items():
+    remarks, sets = list(splits.notes), splits.sets if sets is None else sets
+    for split, rows in itertools.islice(sets.items(), 1):
+        remarks += unread_remark(task, rows, splits.files[split])
+    for split, rows in sets.items():
         remarks += task.remarks(rows, splits.files[split], tokenizer)
         remarks += task.label_remarks(rows, splits.files[split]) if split == "train" else []
-    return list(dict.fromkeys(remarks))
+    return list(dict.fromkeys([*remarks, *row_remarks(task, splits, sets)]))
 
 
 def remarks_file(remarks: list[str]) -> dict[str, bytes]:
