@@ -22,7 +22,17 @@ from .arrow_cache import cached_dataset
 from .column_types import LINE as LINE
 from .column_types import Mixed, of_one_type
 from .progress import bars_hidden
-from .readers import READERS, NumberedRows, ReadOptions, Source, open_file, open_rows, table_rows
+from .readers import (
+    READERS,
+    NumberedRows,
+    ReadOptions,
+    Source,
+    files_of,
+    is_brat_folder,
+    open_file,
+    open_rows,
+    table_rows,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -162,7 +172,10 @@ def demo_files(name: str) -> dict[str, str]:
 
 def _folder_files(folder: Path) -> dict[str, str]:
     names = sorted(p.name for p in folder.iterdir())
-    by_split = split_names({n: Path(n).stem for n in names if Path(n).suffix.lower() in READERS})
+    if is_brat_folder(folder):
+        return {"train": str(folder)}
+    read = [n for n in names if Path(n).suffix.lower() in READERS or is_brat_folder(folder / n)]
+    by_split = split_names({n: Path(n).stem for n in read})
     for split, files in by_split.items():
         if len(files) > 1:
             raise DataError(f"'{folder}' holds {' and '.join(files)}; which is the {split} file? give --{split}-file")
@@ -223,13 +236,11 @@ def _read(
     mixed: dict[str, Mixed] | None,
     task: str | None,
 ) -> Dataset:
-    with open_file(path) as file:
-        before = os.fstat(file.fileno())
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    files = files_of(path)
+    digest, before = _sha256(path), _states(files)
 
     def check_unchanged() -> None:
-        after = os.stat(path)
-        if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+        if _states(files) != before:
             raise DataError(f"{path} was changed while it was being read")
 
     suffix = Path(path).suffix.lower()
@@ -240,8 +251,16 @@ def _read(
 
 
 def _sha256(path: str) -> str:
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the digest of a file or, where rows come from several files, of their digests."""
+    digests = []
+    for name in files_of(path):
+        with open_file(name) as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def _states(files: Iterable[str]) -> list[tuple[int, int]]:
+    return [(state.st_mtime_ns, state.st_size) for state in map(os.stat, files)]
 
 
 def limited(data: Dataset, options: DataOptions, split: str) -> Dataset:

@@ -5,7 +5,9 @@ from .encodings import Encoding as Encoding
 from .encodings import chosen as chosen
 from .encodings import guessed as guessed
 from .formats import READERS as READERS
+from .formats import files_of as files_of
 from .formats import holds_texts as holds_texts
+from .formats import is_brat_folder as is_brat_folder
 from .formats import open_file as open_file
 from .formats import open_rows as open_rows
 from .formats import rows as rows

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ...errors import DataError
+from .annotations import annotated
 from .source import BadRow, NumberedRows, Source
 
 
@@ -23,7 +24,7 @@ def read_parquet(source: Source) -> NumberedRows:
 
     try:
         with pq.ParquetFile(source.name) as file:
-            yield from table_rows(source, _features(source, file.schema_arrow), batches(file))
+            yield from annotated(source, table_rows(source, _features(source, file.schema_arrow), batches(file)))
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: metadata that datasets can't read
         raise DataError(f"{source.name}: a Parquet file was expected: {str(error).splitlines()[0]}") from error
 
@@ -52,7 +53,7 @@ def read_arrow(source: Source) -> NumberedRows:
                 reader = pa.ipc.open_stream(file)
                 batches = stream_batches(reader, file)
             slices = (batch.slice(start, 1000) for batch in batches for start in range(0, len(batch), 1000))
-            yield from table_rows(source, _features(source, reader.schema), slices)
+            yield from annotated(source, table_rows(source, _features(source, reader.schema), slices))
     except (pa.ArrowException, OSError, ValueError) as error:  # an empty file can't be mapped: ValueError
         raise DataError(f"{source.name}: an Arrow file was expected: {str(error).splitlines()[0]}") from error
 

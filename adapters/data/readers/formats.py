@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...errors import DataError
 from .arrow import read_arrow, read_parquet
+from .brat import read_brat, read_brat_folder
 from .conll import read_conll
 from .json_files import read_json, read_jsonl
 from .separated import read_csv, read_tsv
@@ -30,6 +31,7 @@ READERS: dict[str, Callable[[Source], NumberedRows]] = {
     ".iob": read_conll,
     ".bio": read_conll,
     ".txt": read_txt,
+    ".ann": read_brat,
     ".xlsx": read_spreadsheet,
     ".xls": read_spreadsheet,
     ".ods": read_spreadsheet,
@@ -56,9 +58,28 @@ def open_rows(path: str, options: ReadOptions | None = None) -> Iterator[tuple[S
 
     Raises `DataError` for a file that is missing, of an unknown format, or not in the format of its suffix.
     """
+    if is_brat_folder(path):
+        source = Source(
+            path, sum(file.stat().st_size for file in Path(path).glob("*.ann")), options=options or ReadOptions()
+        )
+        yield source, read_brat_folder(source)
+        return
     with open_file(path) as file:
         source = Source(path, os.fstat(file.fileno()).st_size, file, options or ReadOptions())
         yield source, READERS[Path(path).suffix.lower()](source)
+
+
+def is_brat_folder(path: str | Path) -> bool:
+    """Return whether a path is a folder with files of BRAT."""
+    return Path(path).is_dir() and any(Path(path).glob("*.ann"))
+
+
+def files_of(path: str) -> list[str]:
+    """Return the files that the rows of a path come from: BRAT has the text beside its spans."""
+    if is_brat_folder(path):
+        return [str(file) for file in sorted(Path(path).iterdir()) if file.suffix in (".ann", ".txt")]
+    text = Path(path).with_suffix(".txt")
+    return [path, str(text)] if Path(path).suffix.lower() == ".ann" and text.is_file() else [path]
 
 
 def holds_texts(path: str, options: ReadOptions) -> bool:

@@ -9,7 +9,9 @@ from typing import Any
 
 from ...errors import DataError
 from ..answer_places import locate
+from .annotations import annotated
 from .source import SURROGATE, BadRow, NumberedRows, Row, Source
+from .spacy_pairs import are_pairs, from_pairs, with_categories
 
 _SQUAD = {"paragraphs", "qas"}
 """The keys of SQuAD's articles and paragraphs."""
@@ -17,7 +19,7 @@ _SQUAD = {"paragraphs", "qas"}
 
 def read_jsonl(source: Source) -> NumberedRows:
     """Read an object per line."""
-    return _json_lines(source, source.lines())
+    return annotated(source, _json_lines(source, source.lines()))
 
 
 def _json_lines(source: Source, lines: Iterable[str]) -> NumberedRows:
@@ -40,13 +42,13 @@ def _object(value: Any) -> Row | BadRow:
 
 
 def read_json(source: Source) -> NumberedRows:
-    """Read a list of objects, {"data": [...]}, or SQuAD. JSON has no rows, so the file is parsed at once in memory."""
+    """Read a list of objects, {"data": [...]}, SQuAD or spaCy's pairs. The file is parsed at once, in memory."""
     text = "".join(source.lines())
     try:
         parsed = json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and text.lstrip().startswith("{"):  # JSON lines in a file named .json
-            yield from _json_lines(source, io.StringIO(text, newline=""))
+            yield from annotated(source, _json_lines(source, io.StringIO(text, newline="")))
             return
         source.fail(error.lineno, f"not JSON: {error.msg} at column {error.colno}")
     except (ValueError, RecursionError) as error:
@@ -57,11 +59,16 @@ def read_json(source: Source) -> NumberedRows:
     entries = parsed.get("data") if isinstance(parsed, dict) else parsed
     if isinstance(parsed, dict) and _SQUAD & {*parsed}:  # a single article or paragraph
         entries = [parsed]
+    elif isinstance(parsed, dict) and are_pairs(parsed.get("annotations")):  # of an annotator for spaCy
+        entries = [entry for entry in parsed["annotations"] if entry is not None]
     if not isinstance(entries, list):
         got = f"an object of {', '.join(list(parsed)[:6]) or 'nothing'}" if isinstance(parsed, dict) else repr(parsed)
         raise DataError(f'{source.name}: a list of objects or {{"data": [...]}} was expected, not {got[:80]}')
     squad = any(isinstance(entry, dict) and _SQUAD & {*entry} for entry in entries)
-    yield from enumerate(_squad(entries) if squad else map(_object, entries), start=1)
+    if squad:
+        yield from enumerate(_squad(entries), start=1)
+    else:
+        yield from annotated(source, enumerate(map(_object, with_categories(source, from_pairs(entries))), start=1))
 
 
 def _squad(articles: list[Any]) -> Iterator[Row | BadRow]:

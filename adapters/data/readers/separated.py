@@ -5,6 +5,7 @@ from __future__ import annotations
 from .dialect import CSV, SAMPLE, TSV, Dialect, inferred, text_rows
 from .source import BadRow, NumberedRows, Source
 from .table import Header
+from .webanno import is_webanno, read_webanno
 
 
 def read_csv(source: Source) -> NumberedRows:
@@ -13,7 +14,9 @@ def read_csv(source: Source) -> NumberedRows:
 
 
 def read_tsv(source: Source) -> NumberedRows:
-    """Read cells, separated by tabs unless the file shows another separator, a row per line."""
+    """Read cells, separated by tabs unless the file shows another separator, a row per line; or WebAnno's export."""
+    if source.repeatable and is_webanno(source.sample(1)):
+        return read_webanno(source)
     return read_table(source, TSV)
 
 

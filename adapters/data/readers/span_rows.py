@@ -1,0 +1,117 @@
+"""Read objects with a text and spans: doccano, Prodigy, spaCy, Label Studio's JSON_MIN, DataTurks and others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
+from typing import Any
+
+from .source import BadRow, NumberedRows, Row, Source
+from .spans import Span, Tagger
+
+PEEK = 1000
+"""The most rows that are looked at to find out which column holds spans."""
+_STARTS = ("start", "start_offset", "begin", "start_char", "startOffset")
+_ENDS = ("end", "end_offset", "stop", "end_char", "endOffset")
+_LABELS = ("label", "labels", "type", "entity", "entity_type", "entity_group", "tag", "class")
+_USUAL = ("spans", "entities", "label", "labels", "annotations", "annotation", "ents")
+"""The columns that usually hold spans, the first that does is read."""
+_TEXTS = ("text", "content", "sentence", "document")
+
+
+def with_words(source: Source, numbered: NumberedRows) -> NumberedRows:
+    """Replace a text and its spans by words and tags in every row, where any of the first rows has spans."""
+    head = list(islice(numbered, PEEK))
+    rows = chain(head, numbered)
+    columns = _columns(row for _, row in head if not isinstance(row, BadRow))
+    if columns is None:
+        yield from rows
+        return
+    text, spans = columns
+    tagger = Tagger()
+    for number, row in rows:
+        yield number, row if isinstance(row, BadRow) else _tagged(row, text, spans, tagger)
+    tagger.finish(source, f"column '{spans}'")
+
+
+def _columns(rows: Iterator[Row]) -> tuple[str, str] | None:
+    """Return the columns of the text and of the spans; None where no row has both."""
+    for row in rows:
+        found_in = [name for name, value in row.items() if _are_spans(value)]
+        texts = {name: value for name, value in row.items() if isinstance(value, str)}
+        if found_in and texts and not {"paragraphs", "messages"} & {*row}:
+            spans = next((name for name in _USUAL if name in found_in), found_in[0])
+            text = next((name for name in _TEXTS if name in texts), max(texts, key=lambda name: len(texts[name])))
+            return text, spans
+    return None
+
+
+def _are_spans(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_spans_of, value))
+
+
+def _tagged(row: Row, text: str, column: str, tagger: Tagger) -> Row | BadRow:
+    value, annotations = row.get(text), row.get(column)
+    if not isinstance(value, str):
+        return BadRow(f"a text was expected as '{text}', not {type(value).__name__}")
+    if annotations is not None and not isinstance(annotations, list):
+        return BadRow(f"a list of spans was expected as '{column}', not {type(annotations).__name__}")
+    spans: list[Span] = []
+    for annotation in annotations or []:
+        read = _spans_of(annotation)
+        spans += read
+        tagger.counts["unreadable"] += not read
+        tagger.counts["parts"] += len(read) > 1
+        tagger.counts["labels"] += _further_labels(annotation)
+    tagged = tagger.row(value, spans, _words(row.get("tokens"), value))
+    if isinstance(tagged, BadRow):
+        return tagged
+    return tagged | {name: cell for name, cell in row.items() if name not in (*tagged, column, text)}
+
+
+def _words(tokens: Any, text: str) -> list[tuple[int, int]] | None:
+    """Return the places of Prodigy's tokens, or None where there are none or they don't fit the text."""
+    if not isinstance(tokens, list) or not tokens:
+        return None
+    places, at = [], 0
+    for token in tokens:
+        if not isinstance(token, Mapping) or not _is_place(token.get("start"), token.get("end")):
+            return None
+        start, end = token["start"], token["end"]
+        if start < at or text[start:end] != token.get("text", text[start:end]):
+            return None
+        at = end
+        if text[start:end].strip():
+            places.append((start, end))
+    return places
+
+
+def _is_place(start: Any, end: Any) -> bool:
+    return all(isinstance(at, int) and not isinstance(at, bool) for at in (start, end))
+
+
+def _spans_of(value: Any) -> list[Span]:
+    """Return the spans of an annotation: [0, 9, "PER"] or an object; none where it is something else."""
+    if isinstance(value, list):
+        good = len(value) >= 3 and _is_place(value[0], value[1]) and isinstance(value[2], str)
+        return [Span(value[0], value[1], value[2])] if good else []
+    if not isinstance(value, Mapping):
+        return []
+    label = next((value[key] for key in _LABELS if value.get(key)), None)
+    if isinstance(label, list):
+        label = label[0]
+    if not isinstance(label, str):
+        return []
+    if isinstance(value.get("points"), list):  # DataTurks: the end is the last character
+        points = [p for p in value["points"] if isinstance(p, Mapping) and _is_place(p.get("start"), p.get("end"))]
+        return [Span(p["start"], p["end"] + 1, label) for p in points]
+    start, end = (next((value[key] for key in keys if key in value), None) for keys in (_STARTS, _ENDS))
+    text = value.get("text")
+    if not _is_place(start, end):
+        return []
+    return [Span(start, end, label, text if isinstance(text, str) else None)]  # type: ignore[arg-type]
+
+
+def _further_labels(value: Any) -> int:
+    labels = [value[key] for key in _LABELS if isinstance(value.get(key), list)] if isinstance(value, Mapping) else []
+    return max(map(len, labels), default=1) - 1
