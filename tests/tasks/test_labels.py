@@ -14,6 +14,7 @@ from click.testing import Result
 import adapterkit as ak
 from adapterkit import Base, Registry
 from adapterkit.errors import DataError, TaskError
+from adapterkit.tasks import infer_task
 from adapterkit.tasks.labels import MULTI, NUMBER, SINGLE, kind_of, label_text, listed
 
 QUICK = {"strategy": "head-only", "epochs": 1, "mixed_precision": "no", "head": "model"}
@@ -47,7 +48,7 @@ def remark(report: Any, part: str) -> str:
 def test_spaces_around_labels_are_no_part_of_them(space: str, run: Any) -> None:
     report = run(["pos", f"pos{space}", f"{space}neg", "neg"])
     assert labels(report) == ("neg", "pos")
-    assert "train.csv: spaces around 12 labels in column 'label' removed" in report.remarks
+    assert remark(report, "train.csv: spaces around 12 labels in column 'label' removed")
 
 
 def test_labels_that_differ_in_case_or_spaces_within_are_named(run: Any) -> None:
@@ -99,7 +100,7 @@ def test_a_column_of_lists_as_texts_is_one_of_several_labels(run: Any) -> None:
     report = run(["\"['joy', 'anger']\"", "\"['anger']\"", '"[]"', "\"['joy' 'fear']\""])
     assert labels(report) == ("anger", "fear", "joy")
     assert report.adapter.task.problem_type == MULTI
-    assert "train.csv: 24 cells of column 'label' hold a list as text: read as several labels" in report.remarks
+    assert remark(report, "train.csv: 24 cells of column 'label' hold a list as text: read as several labels")
     with pytest.raises(DataError, match=r"train.csv:5: label is joy, but a list of labels was expected"):
         run(["\"['joy', 'anger']\"", "\"['anger']\"", '"[]"', "joy"], name="b")
 
@@ -145,9 +146,12 @@ def test_a_column_for_each_label(run: Any, registry: Registry, adapt: Callable[.
 
 
 def test_columns_of_0_and_1_are_suggested_as_labels(run: Any) -> None:
-    with pytest.raises(TaskError) as caught:
-        run(["5,1,0", "5,0,1"], columns="id,toxic,threat", strategy="lora")
-    assert caught.value.suggestion == ("--text-column", "text", "--label-column", "toxic,threat")
+    with pytest.raises(DataError, match="toxic, threat hold 0 and 1") as caught:
+        run(["0,1,0", "1,0,1"], columns="id,toxic,threat")
+    assert caught.value.suggestion == ("--label-column", "toxic,threat")
+    with pytest.raises(TaskError) as unnamed:
+        infer_task({"id": 0, "remarks": "some words", "toxic": 1, "threat": 0})
+    assert unnamed.value.suggestion == ("--text-column", "remarks", "--label-column", "toxic,threat")
 
 
 def test_a_column_whose_name_has_a_comma_is_one_column(run: Any) -> None:
