@@ -11,6 +11,7 @@ from ..adapter.adapter import Adapter
 from ..base.base import Base
 from ..data.rows import as_rows
 from ..errors import DataError, TaskError
+from ..features.lengths import count_cut, cut_note
 from ..features.tokenize import tokenized
 from ..metrics import Metrics
 from ..runtime import processes
@@ -93,6 +94,12 @@ def predict(base: Base, adapter: Adapter, rows: Any, *, batch_size: int = 64, wa
     """
     listed, single = as_rows(rows)
     answers = _answers(base, adapter, listed, batch_size, watch) if listed else []
+    if (
+        watch is not None
+        and listed
+        and (cut := count_cut(adapter.task, columns_of(adapter.task, listed).values, base.tokenizer))
+    ):
+        watch.note("warning", cut_note(adapter.task, cut, len(listed)))
     return answers[0] if single else answers
 
 

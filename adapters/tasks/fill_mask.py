@@ -73,6 +73,9 @@ class FillMask(Task):
         words = packed([_numbered(encoded.word_ids(i)) for i in range(len(texts))], room)
         return {"input_ids": ids, "words": words, "fixed": [not labelled] * len(ids)}
 
+    def lengths(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, list[int]]:
+        return {} if labelled else super().lengths(rows, tokenizer, labelled=False)
+
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         def batch(features: list[dict[str, Any]]) -> dict[str, Any]:
             masked = [self._masked(f, tokenizer, model.config.vocab_size) for f in features]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..errors import TaskError
@@ -13,6 +13,7 @@ from ..options import plain
 from ..settings import at_least
 from .faults import faults_by_check
 from .language_modeling import IGNORED
+from .windows import UNCUT, longest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -69,7 +70,11 @@ class Task(ABC):
     newer_options: ClassVar[frozenset[str]] = frozenset()
     """The options that a manifest lacks where they have their default, because earlier versions don't have them."""
 
-    max_seq_length: Annotated[int, "cut inputs after this many tokens", "--max-length"] = 128
+    max_seq_length: Annotated[
+        int,
+        "cut inputs after this many tokens (default: by the training rows and the base, at least 128)",
+        "--max-length",
+    ] = 128
 
     def __post_init__(self) -> None:
         at_least(self, 8, "max_seq_length")
@@ -101,10 +106,8 @@ class Task(ABC):
 
     def recorded(self) -> dict[str, Any]:
         """Return the options as JSON values for a manifest."""
-        defaults = {f.name: f.default for f in fields(self) if f.name in self.newer_options}
-        return {
-            name: v for name, v in plain(self).items() if name not in defaults or getattr(self, name) != defaults[name]
-        }
+        newer = {f.name for f in fields(self) if f.name in self.newer_options and getattr(self, f.name) == f.default}
+        return {name: value for name, value in plain(self).items() if name not in newer}
 
     # ---- columns and rows
 
@@ -246,6 +249,23 @@ class Task(ABC):
         Where a row may become several features, or rows are packed, a feature has the number of its row in the batch
         as `row`. Keys that `collate` drops remain for `predictions`.
         """
+
+    @property
+    def reads_windows(self) -> bool:
+        """Whether texts of more than `max_seq_length` tokens are read in windows instead of being cut."""
+        return self.always_windows
+
+    def lengths(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, list[int]]:
+        """Return the tokens of each row before it is cut, by the option that limits them, such as max_seq_length.
+
+        Without `labelled`, the rows are to be predicted. Empty where no text is cut, or where rows are packed.
+        """
+        if self.always_windows:
+            return {}
+        uncut = replace(self, max_seq_length=UNCUT)
+        features = uncut.tokenize(rows, tokenizer, labelled=False) if labelled else uncut.prompts(rows, tokenizer)
+        ids, count = features["input_ids"], len(next(iter(rows.values()), ()))
+        return {"max_seq_length": [longest(row) for row in ids]} if len(ids) == count else {}
 
     def prompts(self, rows: Rows, tokenizer: Any) -> dict[str, Any]:
         """Return the features of rows to predict."""

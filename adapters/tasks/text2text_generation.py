@@ -11,6 +11,7 @@ from ..errors import DataError, TaskError
 from .columns import check_filled, choose, each, first_of, holds_texts, stream, visible
 from .language_modeling import IGNORED, generated, pad_id, padded, token_losses
 from .task import Rows, Task
+from .windows import UNCUT
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -117,6 +118,12 @@ class Text2TextGeneration(Task):
         sources = [self.source_prefix + text for text in self._texts(rows, self.source_column_name, self.source_lang)]
         encoded = tokenizer(sources, truncation=True, max_length=self.max_seq_length)
         return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+
+    def lengths(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, list[int]]:
+        uncut = replace(self, max_seq_length=UNCUT, max_target_length=UNCUT)
+        features = uncut.tokenize(rows, tokenizer, labelled=False) if labelled else uncut.prompts(rows, tokenizer)
+        names = {"max_seq_length": "input_ids", "max_target_length": "labels"}
+        return {option: list(map(len, features[name])) for option, name in names.items() if name in features}
 
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         fill = {"input_ids": pad_id(tokenizer), "attention_mask": 0, "labels": IGNORED}

@@ -30,6 +30,7 @@ from .label_remarks import label_remarks, reading_remarks
 from .labels import MULTI, NUMBER, SINGLE, Kind, flagged, is_scalar, kind_of, label_text, labels_in, number_in
 from .task import Rows, Task, weighted_loss
 from .values import is_empty, text_of, texts_of
+from .windows import in_windows, mean_of_windows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +45,7 @@ class TextClassification(Task):
     """Choose a label, or several, or a number, for a text or a pair of texts."""
 
     name: ClassVar[str] = "text-classification"
-    newer_options: ClassVar[frozenset[str]] = frozenset({"label_separator"})
+    newer_options: ClassVar[frozenset[str]] = frozenset({"label_separator", "long_texts"})
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     probe_unit: ClassVar[Literal["text", "token"] | None] = "text"
     peft_task_type: ClassVar[str | None] = "SEQ_CLS"
@@ -68,6 +69,9 @@ class TextClassification(Task):
     threshold: Annotated[float, "probability from which a label of several is predicted"] = 0.5
     class_weight: Annotated[Literal["balanced", "none"], "weigh rare labels more, as scikit-learn does"] = "none"
     label_weights: Annotated[tuple[str, ...], "a weight for each label, in their order; or --class-weight"] = ()
+    long_texts: Annotated[
+        Literal["cut", "windows"], "texts over max_seq_length: cut, or read in windows whose outputs are averaged"
+    ] = "cut"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,6 +106,8 @@ class TextClassification(Task):
             label = next(name for name in names if name not in texts)
         text = choose("the text", "--text-column-name", next(iter(texts), None), names, (), [label])
         label = choose("the label", "--label-column-name", label, names, (), [text, *texts])
+        if self.reads_windows and len(texts) > 1:
+            raise OptionError(f"--long-texts=windows is for one text a row, and {' and '.join(texts)} are a pair")
         return replace(self, text_column_name=tuple(texts), label_column_name=label)
 
     def describe_columns(self) -> str:
@@ -244,10 +250,21 @@ class TextClassification(Task):
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         texts = [texts_of(rows[column]) for column in self.text_column_name]
-        features = dict(tokenizer(*texts, truncation=True, max_length=self.max_seq_length))
+        if not self.reads_windows:
+            features = dict(tokenizer(*texts, truncation=True, max_length=self.max_seq_length))
+            return {**features, "labels": self._targets(rows)} if labelled else features
+        features = in_windows(tokenizer, texts[0], self.max_seq_length)
         if labelled:
-            features["labels"] = self._targets(rows)
+            targets = self._targets(rows)
+            features["labels"] = [targets[row] for row in features["row"]]
         return features
+
+    @property
+    def reads_windows(self) -> bool:
+        return self.long_texts == "windows"
+
+    def predictions(self, outputs: Sequence[Any], features: Dataset, data: Dataset | None) -> list[Any]:
+        return mean_of_windows(outputs, features["row"]) if self.reads_windows else list(outputs)
 
     def _targets(self, rows: Dataset | Rows) -> list[Any]:
         cells = self._cells(rows)
@@ -263,8 +280,13 @@ class TextClassification(Task):
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         from transformers import DataCollatorWithPadding
 
-        padding: Callable[[list[dict[str, Any]]], dict[str, Any]] = DataCollatorWithPadding(tokenizer)
-        return padding
+        pad = DataCollatorWithPadding(tokenizer)
+
+        def padded(features: list[dict[str, Any]]) -> dict[str, Any]:
+            batch: dict[str, Any] = pad([{k: v for k, v in f.items() if k != "row"} for f in features])
+            return batch
+
+        return padded
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0) -> Tensor:
         if self.problem_type != SINGLE or not (label_smoothing or self.label_weights):

@@ -119,6 +119,10 @@ class TextGeneration(Task):
             features["labels"].append(labels[-self.max_seq_length :])
         return features
 
+    def lengths(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, list[int]]:
+        packs = not self.prompt_column_name and all(isinstance(text, str) for text in rows[self._text])
+        return {} if packs or not labelled else super().lengths(rows, tokenizer, labelled=True)
+
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         def batch(features: list[dict[str, Any]]) -> dict[str, Any]:
             fill = {"input_ids": pad_id(tokenizer), "labels": IGNORED, "attention_mask": 0}

@@ -153,6 +153,10 @@ class TokenClassification(Task):
         words = isinstance(value, list) and all(isinstance(word, str) and word for word in value)
         return None if isinstance(value, str) or words else "a text or a list of words"
 
+    @property
+    def reads_windows(self) -> bool:
+        return True
+
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         """Return a feature for each window of a row, with its words, as `word_windows` does."""
         texts, starts = zip(*(_joined(words) for words in rows[self._words]), strict=True)

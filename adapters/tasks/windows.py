@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+UNCUT = 1 << 30
+"""A limit of tokens that no text reaches."""
 _OVERLAP = 4  # windows overlap by a quarter of their length
+
+
+def longest(ids: Sequence[Any]) -> int:
+    """Return the tokens of a text, or of the longest of several texts."""
+    return max(map(len, ids)) if ids and not isinstance(ids[0], int) else len(ids)
 
 
 def in_windows(tokenizer: Any, texts: Sequence[str], max_length: int, **options: Any) -> dict[str, list[Any]]:
@@ -28,6 +35,14 @@ def in_windows(tokenizer: Any, texts: Sequence[str], max_length: int, **options:
     features = dict(encoded)
     features["row"] = features.pop("overflow_to_sample_mapping")
     return features
+
+
+def mean_of_windows(outputs: Sequence[Any], rows: Sequence[int]) -> list[Any]:
+    """Return the mean of the outputs of each row's windows; of a single window, its output as it is."""
+    by_row: dict[int, list[Any]] = {}
+    for output, row in zip(outputs, rows, strict=True):
+        by_row.setdefault(row, []).append(output)
+    return [windows[0] if len(windows) == 1 else sum(windows) / len(windows) for _, windows in sorted(by_row.items())]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ..data.streams import TEXT, InputRows
 from ..errors import AdapterkitError, DataError, OptionError, PoolError, printable, unknown
 from ..store.registry import Registry
 from ..tasks import Task
-from ..tasks.columns import LABELS, TEXTS
+from ..tasks.columns import LABELS, TEXTS, columns_of
 from ..tasks.inputs import Inputs, inputs_of
 from ..watch import Watch
 
@@ -38,6 +38,8 @@ class _Target:
     adapter: Adapter  # without its tensors
     task: Task
     columns: dict[str, str]  # from the task's columns to the rows'
+    answered: int = 0
+    cut: int = 0  # rows that are longer than the task reads
     fields: set[str] = field(default_factory=set)  # of the inputs of the rows before
 
     def inputs(self, row: Row, location: str, *, plain: bool) -> Inputs:
@@ -141,6 +143,7 @@ class Answering:
 
         An adapter of another base is an error or, with `allow_base_mismatch`, a remark.
         """
+        from ..features.lengths import cut_note
         from ..pool import Pool
 
         self._allow_mismatch, self._watch = allow_base_mismatch, watch or Watch()
@@ -157,6 +160,7 @@ class Answering:
                 every = [request for asked in chunk for request in asked.requests]
                 rows, names = [row for _, row in every], [target.reference for target, _ in every]
                 answers = iter(pool.predict(rows, adapter_of_each=names) if rows else ())
+                self._count_cut(every)
                 yield [
                     Answered(
                         asked.line,
@@ -166,6 +170,20 @@ class Answering:
                     )
                     for asked in chunk
                 ]
+        for target in self._targets.values():
+            if target.cut:
+                note = cut_note(target.task, target.cut, target.answered)
+                self._watch.note("warning", f"adapter '{target.name}': {note}")
+
+    def _count_cut(self, requests: Sequence[tuple[_Target, Row]]) -> None:
+        """Count the rows of each adapter, and those that are longer than it reads."""
+        from ..features.lengths import count_cut
+
+        assert self._base is not None
+        for target in self._targets.values():
+            if rows := [row for of_row, row in requests if of_row is target]:
+                target.answered += len(rows)
+                target.cut += count_cut(target.task, columns_of(target.task, rows).values, self._base.tokenizer)
 
     def _chunks(self, batch_size: int) -> Iterator[list[_Asked]]:
         chunk: list[_Asked] = []

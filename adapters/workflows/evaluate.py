@@ -111,7 +111,7 @@ def evaluate_adapter(
     if device is not None:
         loaded.model.to(device_of(device))
     adapter = on_base(name, adapter, loaded, allow_base_mismatch=allow_base_mismatch, watch=watch)
-    remarks = remarks_on(adapter.task, splits, loaded.tokenizer, {split: rows})
+    remarks = remarks_on(adapter.task, splits, loaded, {split: rows}, watch)
     for remark in remarks:
         watch.note("remark", remark)
     evaluation = evaluate(loaded, adapter, rows, watch=watch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import FileError
 from ..io.untrusted import read_file
@@ -13,18 +13,25 @@ from ..settings import REMARKS_FILE
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from ..base.base import Base
     from ..data.splits import Splits
     from ..tasks import Task
+    from ..watch import Watch
 
 
-def remarks_on(task: Task, splits: Splits, tokenizer: Any, sets: Mapping[str, Dataset] | None = None) -> list[str]:
-    """Return the remarks of the readers and of the task, each once, one line each.
+def remarks_on(
+    task: Task, splits: Splits, base: Base, sets: Mapping[str, Dataset] | None = None, watch: Watch | None = None
+) -> list[str]:
+    """Return the remarks of the readers and of the task, and on texts that are too long, each once, one line each.
 
     `sets` are the rows by split before a validation split was cut off; by default those of `splits`.
     """
+    from ..features.lengths import length_remarks
+
     remarks = list(splits.notes)
     for split, rows in (splits.sets if sets is None else sets).items():
-        remarks += task.remarks(rows, splits.files[split], tokenizer)
+        remarks += task.remarks(rows, splits.files[split], base.tokenizer)
+        remarks += length_remarks(task, rows, splits.files[split], base, watch)
         remarks += task.label_remarks(rows, splits.files[split]) if split == "train" else []
     return list(dict.fromkeys(remarks))
 

@@ -122,14 +122,25 @@ def prepare_run(
     base = base.with_tokens(plan.base.added_tokens)
     watch.note("base", base.describe())
     task.check_base(base)
-    if base.max_length and task.max_seq_length > base.max_length:
-        watch.note("", f"max_seq_length={task.max_seq_length}, but the base takes {base.max_length}: that is used")
-        task = replace(task, max_seq_length=base.max_length)
-    remarks = remarks_on(task, splits, base.tokenizer, uncut)
+    task = _with_length(plan, task, splits["train"], base, watch)
+    remarks = remarks_on(task, splits, base, uncut, watch)
     for remark in remarks:
         watch.note("remark", remark)
     watch.note("strategy", plan.strategy_name + "".join(f", {text}" for text in _chosen(plan)))
     return RunSetup(name, splits, task, base, remarks)
+
+
+def _with_length(plan: Plan, task: Task, train: Dataset, base: Base, watch: Watch) -> Task:
+    """Return the task with the plan's max_seq_length, or the default for its rows; at most what the base takes."""
+    from ..features.lengths import with_length
+
+    if "max_seq_length" not in plan.task_options:
+        with processes.first_of_node_first():
+            return with_length(task, train, base, watch)
+    if base.max_length and task.max_seq_length > base.max_length:
+        watch.note("", f"max_seq_length={task.max_seq_length}, but the base takes {base.max_length}: that is used")
+        return replace(task, max_seq_length=base.max_length)
+    return task
 
 
 def run(
@@ -172,7 +183,7 @@ def run(
     }
     named_plan = replace(plan, name=name)
     recorded = {**named_plan.values(), "base_fingerprint": base.fingerprint}
-    checkpoints = _checkpoints(named_plan, registry, about["data"], base, watch)
+    checkpoints = _checkpoints(named_plan, registry, about["data"], on, watch)
     trackers = tracked(plan.saving.report_to, registry.path.parent / "trackers", name, recorded, watch)
     with contextlib.closing(checkpoints), trackers as watch:
         trained = train(
@@ -275,11 +286,11 @@ def _saved(plan: Plan, registry: Registry, on: RunSetup, trained: Trained, check
     return published
 
 
-def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: Base, watch: Watch) -> Checkpoints:
+def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], on: RunSetup, watch: Watch) -> Checkpoints:
     """Return the checkpoints of a plan, in a folder for its name and a digest of its options."""
     from ..training.checkpoints import RUNS, Checkpoints
 
-    values = plan.values()
+    values, base = plan.values(), on.base
     digest = sha256(json_bytes(values))[:12]
     identity = {
         **{key: value for key, value in values.items() if key != "name"},
@@ -288,9 +299,17 @@ def _checkpoints(plan: Plan, registry: Registry, rows: Mapping[str, Any], base: 
         "base dtype": str(base.model.dtype),
         "tokenizer": base.tokenizer_digest,
         "processes": processes.count(),
+        **_inferred_length(plan, on),
     }
     folder = registry.path.parent / RUNS / str(plan.name) / digest
     return Checkpoints(folder, plan.saving, json.loads(json_bytes(identity)), run_yaml(values), watch)
+
+
+def _inferred_length(plan: Plan, on: RunSetup) -> dict[str, Any]:
+    """Return max_seq_length where it was inferred, and is another than earlier versions used."""
+    before = min(type(on.task).max_seq_length, on.base.max_length or on.task.max_seq_length)
+    inferred = "max_seq_length" not in plan.task_options and on.task.max_seq_length != before
+    return {"max_seq_length": on.task.max_seq_length} if inferred else {}
 
 
 def load_run_splits(options: DataOptions, seed: int, task: Task, watch: Watch | None = None) -> Splits:
