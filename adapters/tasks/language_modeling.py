@@ -1,4 +1,4 @@
-"""Functions that tasks share: losses over tokens and labels, packed blocks, padding, generation."""
+"""Functions that the tasks of language models share: packed blocks, padding, token losses, generation."""
 
 from __future__ import annotations
 
@@ -35,23 +35,6 @@ def token_losses(logits: Tensor, labels: Tensor) -> list[tuple[float, int]]:
     )
     counts = (labels != IGNORED).sum(-1)
     return list(zip(losses.sum(-1).tolist(), counts.tolist(), strict=True))
-
-
-def weighted_loss(
-    model: Any, batch: Mapping[str, Tensor], weight: Sequence[float] | None, label_smoothing: float
-) -> Tensor:
-    """Return the cross-entropy of (..., labels) logits against (...) labels, with class weights and label smoothing."""
-    import torch
-
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
-    labels = batch["labels"]
-    logits = model(**inputs).logits
-    return torch.nn.functional.cross_entropy(
-        logits.flatten(0, -2),
-        labels.flatten().to(logits.device),
-        weight=None if weight is None else torch.tensor(weight, dtype=logits.dtype, device=logits.device),
-        label_smoothing=label_smoothing,
-    )
 
 
 def padded(features: Sequence[Mapping[str, Any]], fill: Mapping[str, int], *, left: bool = False) -> dict[str, Tensor]:

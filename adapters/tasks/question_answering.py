@@ -48,6 +48,7 @@ class QuestionAnswering(Task):
     probe_unit: ClassVar[Literal["text", "token"] | None] = "token"
     peft_task_type: ClassVar[str | None] = "QUESTION_ANS"
     also_reads: ClassVar[tuple[str, ...]] = ("is_impossible", START)
+    metadata: ClassVar[tuple[str, ...]] = ("title",)
     usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "question_column_name": ("question",),
         "context_column_name": ("context",),

@@ -12,7 +12,8 @@ from ..errors import TaskError
 from ..options import plain
 from ..settings import at_least
 from .faults import faults_by_check
-from .language_modeling import IGNORED, weighted_loss
+from .language_modeling import IGNORED
+from .losses import weighted_loss
 from .windows import UNCUT, longest
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Task(ABC):
 
     also_reads: ClassVar[tuple[str, ...]] = ()
     """Columns that the task reads where rows have them, and that no option names."""
+    metadata: ClassVar[tuple[str, ...]] = ()
+    """Columns of usual layouts that the task has no use for."""
 
     label_options: ClassVar[frozenset[str]] = frozenset(
         {"labels", "label_column_name", "label_weights", "class_weight", "problem_type", "threshold", "label_separator"}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from ..data.splits import LINE
 from ..errors import DataError
 from .columns import TAGS, check_labels, check_weights, choose, labels_of, labels_of_head, shown, stream, visible
-from .language_modeling import IGNORED, weighted_loss
+from .language_modeling import IGNORED
+from .losses import weighted_loss
 from .task import Rows, Task
 from .windows import word_windows
 from .word_rules import NEARLY_ALL, Sentence, learn, reproduced
