@@ -21,6 +21,7 @@ from adapterkit.tasks.tag_schemes import SCHEMES, canonical, detect, scheme_rema
 
 SENTENCE = ["Ann", "Lee", "met", "Bo", "in", "New", "York", "City"]
 SPANS = {("PER", 0, 2), ("PER", 3, 4), ("LOC", 5, 8)}
+WITHOUT = "tags without a position are read as inside an entity"
 INSIDE = "{} of {} entities begin with a tag for the inside of one"
 SEGMENTS = {("_", a, b) for a, b in ((0, 2), (2, 3), (3, 4), (4, 5), (5, 8))}
 TAGGED: dict[str, tuple[str, str, set[tuple[str, int, int]]]] = {
@@ -160,7 +161,7 @@ def test_the_scheme_of_an_adapter_without_one_is_as_before() -> None:
         (["X-B X-I O", "O Y-B O"], ["tags are BIO, after the type of an entity"]),
         (["B-X I-X M-X", "O S-X O"], ["tags are a mixture of B I M S O, before the type of an entity"]),
         (["X X O O", "O O O Y"], ["tags are types without a position, so neighbours of one type are one entity"]),
-        (["B-X I-X O O", "B-Y O O Y"], ["tags without a position are read as inside an entity: Y", INSIDE.format(1, 3)]),
+        (["B-X O O O", "B-Y O O Y"], [f"{WITHOUT}: Y", INSIDE.format(1, 3)]),
         (["B-X I-X O", "O I-X O", "O B-X O"], [INSIDE.format(1, 3)]),
         (["N V N", "V O N"], []),
     ],
