@@ -3,6 +3,9 @@
 Layers and poolings are compared by ridge regression, whose solution is in closed form; for the best, the task's
 loss with an L2 penalty is minimised by scipy's L-BFGS, from the strongest penalty to the weakest, each started from the
 previous solution. Features are standardised; the final weights include the standardisation.
+
+Few texts are fitted otherwise: by ridge regression on several layers at once, with its penalty chosen by leave-one-out
+over the training rows alone (`probe/ridge.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from ..features.hidden_states import disk_folder
 from ..modules import blocks
 from ..runtime import processes
 from ..watch import Watch
+from . import ridge
 from .examples import Examples, Reader, concatenated
 from .model import POOLINGS, Form, ProbeHead, ProbeModel, layers_of, pooled
 from .solver import COARSE, FINE, MEDIUM, PENALTIES, ScoredModel, Solved, fit, judge_of
@@ -42,6 +46,7 @@ class SolverOptions:
 
     mixed: str = "no"  # precision in which the base runs over the training rows
     smoothing: float = 0.0  # label smoothing factor
+    rows: int | None = None  # training rows of the run, where those to fit are a part of them
     memory: float = math.inf  # bytes of memory for vectors; if they exceed it, they are stored on disk
     watch: Watch = field(default_factory=Watch)
 
@@ -124,6 +129,8 @@ def probe(
     feeds = {split: Feed(rows, collate) for split, rows in features.items()}
     layers = tuple(range(len(blocks(base.model)) + 1))
     by_token = task.probe_unit == "token"
+    if ridge.applies(task, feeds["train"], solver.rows):
+        return _by_leave_one_out(base, task, features, data, solver, feeds)
     forms = [Form((k,), p) for k in layers for p in ((None,) if by_token else POOLINGS)]
     width = base.model.config.hidden_size
     finalists = 1 if by_token else _FINALISTS
@@ -170,13 +177,53 @@ def probe(
         return fit_form(form, [nearly.penalty], FINE)
 
     form, weights = processes.from_main(best)
-    examples = examples_of("validation", form)
+    model, outputs = _solved_model(base, task, form, weights, examples_of("validation", form))
+    return model, weights, task.predictions(outputs, features["validation"], data["validation"])
+
+
+def _solved_model(
+    base: Base, task: Task, form: Form, weights: Solved, examples: Examples
+) -> tuple[ProbeModel, list[Any]]:
+    """Return the task's model with a solved probe, and its outputs for `examples`."""
     model = ProbeModel(base, task, form)
     with torch.no_grad():
         model.probe.score.weight.copy_(weights.weight)
         model.probe.score.bias.copy_(weights.bias)
         scores = torch.addmm(weights.bias, examples.x, weights.weight.T)
-        outputs = task.outputs(ScoredModel(model.probe, examples, scores), {})
+        return model, task.outputs(ScoredModel(model.probe, examples, scores), {})
+
+
+def _by_leave_one_out(
+    base: Base,
+    task: Task,
+    features: Mapping[str, Dataset],
+    data: Mapping[str, Dataset],
+    solver: SolverOptions,
+    feeds: Mapping[str, Feed],
+) -> tuple[ProbeModel, Solved, list[Any]]:
+    """Do as `probe` for few texts: validation rows choose nothing, so that their metric is no choice of the best."""
+    forms = ridge.forms(len(blocks(base.model)))
+    single = [Form((k,), forms[0].pooling) for k in forms[0].layers]
+    readers = _readers(base, feeds, base.model.config.hidden_size * len(single), task, solver)
+    for reader in readers.values():
+        reader.read(range(len(reader.feed)), _run_base(base, single))
+
+    def examples_of(split: str, form: Form) -> Examples:
+        return concatenated([readers[split].examples(Form((k,), form.pooling)) for k in form.layers])
+
+    def best() -> tuple[Form, Solved]:
+        fits = {}
+        for form in forms:
+            e = examples_of("train", form)
+            fits[form] = ridge.left_out(e.x, task.probe_targets(e.labels, e.counts.tolist(), e.choices))
+        form = min(fits, key=lambda one: fits[one].error)
+        head = ProbeModel(base, task, form).probe
+        return form, ridge.calibrated(task, head, examples_of("train", form), fits[form], solver.smoothing)
+
+    form, weights = processes.from_main(best)
+    rows = len(data["train"])
+    solver.watch.note("probe", f"ridge regression, penalty {weights.penalty:.3g} by leave-one-out over {rows:,} rows")
+    model, outputs = _solved_model(base, task, form, weights, examples_of("validation", form))
     return model, weights, task.predictions(outputs, features["validation"], data["validation"])
 
 

@@ -59,13 +59,17 @@ def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:
     if not texts:
         return ()
     text = max(texts, key=lambda name: len(texts[name]))
-    flags = [name for name, value in first.items() if not _is_id(name) and str(value).lower() in FLAGS]
-    if len(flags) > 1:
+    if len(flags := flag_columns(first)) > 1:
         return ("--text-column", text, "--label-column", ",".join(flags))
     scalar = [name for name, value in first.items() if name != text and isinstance(value, str | int | float)]
     if not scalar:
         return ("--task", "text-generation", "--text-column", text)
     return ("--text-column", text, "--label-column", scalar[-1])
+
+
+def flag_columns(first: Mapping[str, Any]) -> list[str]:
+    """Return the columns, apart from ids, that hold 0 or 1 in a first row."""
+    return [name for name, value in first.items() if not _is_id(name) and str(value).lower() in FLAGS]
 
 
 def _is_id(name: str) -> bool:

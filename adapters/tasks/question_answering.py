@@ -47,6 +47,7 @@ class QuestionAnswering(Task):
     probe_unit: ClassVar[Literal["text", "token"] | None] = "token"
     peft_task_type: ClassVar[str | None] = "QUESTION_ANS"
     also_reads: ClassVar[tuple[str, ...]] = ("is_impossible",)
+    metadata: ClassVar[tuple[str, ...]] = ("title",)
     usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "question_column_name": ("question",),
         "context_column_name": ("context",),

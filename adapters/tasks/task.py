@@ -13,6 +13,7 @@ from ..options import plain
 from ..settings import at_least
 from .faults import faults_by_check
 from .language_modeling import IGNORED
+from .losses import weighted_loss
 from .windows import UNCUT, longest
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Task(ABC):
 
     also_reads: ClassVar[tuple[str, ...]] = ()
     """Columns that the task reads where rows have them, and that no option names."""
+    metadata: ClassVar[tuple[str, ...]] = ()
+    """Columns of usual layouts that the task has no use for."""
 
     label_options: ClassVar[frozenset[str]] = frozenset(
         {"labels", "label_column_name", "label_weights", "class_weight", "problem_type", "threshold", "label_separator"}
@@ -380,20 +383,3 @@ class Task(ABC):
     def references(self, data: Dataset) -> list[str] | None:
         """Return the expected text of each row, or None where there is none."""
         return None
-
-
-def weighted_loss(
-    model: Any, batch: Mapping[str, Tensor], weight: Sequence[float] | None, label_smoothing: float
-) -> Tensor:
-    """Return the cross-entropy of (..., labels) logits against (...) labels, with class weights and label smoothing."""
-    import torch
-
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
-    labels = batch["labels"]
-    logits = model(**inputs).logits
-    return torch.nn.functional.cross_entropy(
-        logits.flatten(0, -2),
-        labels.flatten().to(logits.device),
-        weight=None if weight is None else torch.tensor(weight, dtype=logits.dtype, device=logits.device),
-        label_smoothing=label_smoothing,
-    )

@@ -28,7 +28,8 @@ from .columns import (
 )
 from .label_remarks import label_remarks, reading_remarks
 from .labels import MULTI, NUMBER, SINGLE, Kind, flagged, is_scalar, kind_of, label_text, labels_in, number_in
-from .task import Rows, Task, weighted_loss
+from .losses import weighted_loss
+from .task import Rows, Task
 from .values import is_empty, text_of, texts_of
 from .windows import in_windows, mean_of_windows
 

@@ -11,8 +11,9 @@ from ..data.splits import LINE
 from ..errors import DataError
 from .columns import TAGS, check_labels, check_weights, choose, labels_of, labels_of_head, shown, stream, visible
 from .language_modeling import IGNORED
+from .losses import weighted_loss
 from .tag_schemes import TagScheme, canonical, detect, scheme_remarks
-from .task import Rows, Task, weighted_loss
+from .task import Rows, Task
 from .windows import word_windows
 from .word_rules import NEARLY_ALL, Sentence, learn, reproduced
 from .word_split import check_rule, is_segmented, split

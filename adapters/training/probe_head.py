@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..errors import TrainingError
@@ -24,11 +25,14 @@ def fits_probe(run: Prepared) -> bool:
     return possible and wanted != "model"
 
 
-def fit_probe(run: Prepared, mixed: Precision) -> Outcome:
-    """Fit a linear probe on hidden states of the frozen base; raises `TrainingError` where the disk has no room."""
+def fit_probe(run: Prepared, mixed: Precision, *, rows: int | None = None) -> Outcome:
+    """Fit a linear probe on hidden states of the frozen base; raises `TrainingError` where the disk has no room.
+
+    `rows` are the training rows that the fit is for, where `run` has a part of them.
+    """
     try:
         model, solution, predictions = search.probe(
-            run.base, run.task, features_of(run), run.data, solver_options(run, mixed)
+            run.base, run.task, features_of(run), run.data, replace(solver_options(run, mixed), rows=rows)
         )
     except OSError as error:
         raise TrainingError(f"no disk space for hidden states: {error.strerror or error}") from error
@@ -44,7 +48,9 @@ def fit_probe(run: Prepared, mixed: Precision) -> Outcome:
 def solver_options(run: Prepared, mixed: Precision) -> search.SolverOptions:
     """Return those of a run's options that concern a linear probe."""
     memory = min(processes.gathered(memory_for_cache(run.options)))
-    return search.SolverOptions(mixed.name, run.options.label_smoothing_factor, memory, run.watch)
+    return search.SolverOptions(
+        mixed=mixed.name, smoothing=run.options.label_smoothing_factor, memory=memory, watch=run.watch
+    )
 
 
 def starts_from_probe(run: Prepared) -> bool:

@@ -268,7 +268,7 @@ def _solved(run: Prepared, mixed: Precision) -> _Measured:
 
     def act(few: Prepared) -> None:
         nonlocal outcome
-        outcome = fit_probe(few, mixed)
+        outcome = fit_probe(few, mixed, rows=len(run.data["train"]))
 
     base, solved = _seconds_to_solve(trial, run.base.model, feeds, act)
     assert outcome is not None

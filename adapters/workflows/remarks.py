@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 from ..errors import FileError
 from ..io.untrusted import read_file
 from ..settings import REMARKS_FILE
+from ..tasks.unread_columns import unread_remark
+from .row_remarks import row_remarks
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,12 +31,14 @@ def remarks_on(
     """
     from ..features.lengths import length_remarks
 
-    remarks = list(splits.notes)
-    for split, rows in (splits.sets if sets is None else sets).items():
+    remarks, sets = list(splits.notes), splits.sets if sets is None else sets
+    for split, rows in itertools.islice(sets.items(), 1):
+        remarks += unread_remark(task, rows, splits.files[split])
+    for split, rows in sets.items():
         remarks += task.remarks(rows, splits.files[split], base.tokenizer)
         remarks += length_remarks(task, rows, splits.files[split], base, watch)
         remarks += task.label_remarks(rows, splits.files[split]) if split == "train" else []
-    return list(dict.fromkeys(remarks))
+    return list(dict.fromkeys([*remarks, *row_remarks(task, splits, sets)]))
 
 
 def remarks_file(remarks: list[str]) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from ..data.splits import Splits
 from ..discovery import find_plugin
 from ..display import best_metric, html_table, metric_rows
 from ..display import size as size_text
-from ..errors import OptionError, RegistryError, unknown
+from ..errors import DataError, OptionError, RegistryError, unknown
 from ..io.atomic import json_bytes, sha256
 from ..options import build, options, plain
 from ..runtime import processes
@@ -22,6 +22,7 @@ from ..runtime.trackers import check_trackers, tracked
 from ..settings import AS_IS, RUN_FILE, DataOptions
 from ..store.registry import Registry, check_name
 from ..tasks import Task, infer_task, task_class
+from ..tasks.inference import flag_columns
 from ..watch import Watch
 from .adapted_model import AdaptedModel
 from .plan import AUTO, RATE, Plan, run_yaml
@@ -98,7 +99,7 @@ def prepare_run(
     with processes.first_of_node_first():
         splits = data.load(plan.data, watch, plan.task_name) if splits is None else splits.copy()
     name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
-    task = _task(plan, splits["train"]).with_columns(splits["train"].column_names)
+    task = _with_columns(_task(plan, splits["train"]), splits["train"])
     select_usable(splits, task, plan.data)
     task = task.fit(splits.unsampled.get("train", splits["train"]))
     select_usable(splits, task, plan.data)
@@ -338,6 +339,18 @@ def _task(plan: Plan, train: Dataset) -> Task:
         if key not in field_names:
             raise OptionError(unknown(f"option of {name}", key, field_names))
     return build(cls, plan.task_options)
+
+
+def _with_columns(task: Task, train: Dataset) -> Task:
+    """Return the task with its columns; where none is the label, columns of 0 and 1 are suggested as one label each."""
+    try:
+        return task.with_columns(train.column_names)
+    except DataError as error:
+        flags = flag_columns({key: value for key, value in train[0].items() if key != data.LINE})
+        if len(flags) < 2 or error.suggestion[:1] != ("--label-column",):
+            raise
+        text = f"{error}; {', '.join(flags)} hold 0 and 1: --label-column {','.join(flags)} reads a label from each"
+        raise DataError(text, suggestion=("--label-column", ",".join(flags))) from error
 
 
 def _default_name(data_name: str, strategy_name: str) -> str:

@@ -209,7 +209,8 @@ def test_the_reported_metric_is_that_of_the_saved_adapter(small_csv: Path, tiny_
 
     measured = evaluate(tiny_base, registry.load("a"), splits.read(str(small_csv)))
     assert measured.metrics.values["accuracy"] == report.metrics["validation"]["accuracy"]
-    assert report.trained_parameters == 2 * 32 + 2
+    layers = len(report.adapter.manifest["probe"]["layers"])
+    assert report.trained_parameters == 2 * 32 * layers + 2
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
@@ -325,4 +326,4 @@ def test_on_the_real_base_it_beats_transformers_head(minilm: Base, registry: Reg
     reports = [run(Plan.resolve({**values, "head": h, "name": h}), registry, base=minilm) for h in ("probe", "model")]
     first, second = (r.metrics["test"]["accuracy"] for r in reports)
     assert first > second + 0.1
-    assert reports[0].adapter_bytes < 10_000
+    assert reports[0].adapter_bytes < 25_000  # the means of six layers for two labels

@@ -16,7 +16,7 @@ _ENDS = ("end", "end_offset", "stop", "end_char", "endOffset")
 _LABELS = ("label", "labels", "type", "entity", "entity_type", "entity_group", "tag", "class")
 _USUAL = ("spans", "entities", "label", "labels", "annotations", "annotation", "ents")
 """The columns that usually hold spans, the first that does is read."""
-_TEXTS = ("text", "content", "sentence", "document")
+_TEXTS = ("text", "content", "sentence", "document", "data")
 
 
 def with_words(source: Source, numbered: NumberedRows) -> NumberedRows:
@@ -100,8 +100,9 @@ def _spans_of(value: Any) -> list[Span]:
     label = next((value[key] for key in _LABELS if value.get(key)), None)
     if isinstance(label, list):
         label = label[0]
-    if not isinstance(label, str):
+    if isinstance(label, bool) or not isinstance(label, str | int):
         return []
+    label = str(label)  # doccano before 1.4 writes the number of a label
     if isinstance(value.get("points"), list):  # DataTurks: the end is the last character
         points = [p for p in value["points"] if isinstance(p, Mapping) and _is_place(p.get("start"), p.get("end"))]
         return [Span(p["start"], p["end"] + 1, label) for p in points]

@@ -58,9 +58,9 @@ def _column(source: Source, lines: Sequence[str]) -> tuple[int, str]:
         kind, _, rest = line.strip().partition("=")
         if kind in ("#T_SP", "#T_CH", "#T_RL"):
             layer, *features = rest.split("|")
-            names = features or [""]
-            columns += [(at + i, f"{layer}|{name}") for i, name in enumerate(names)] if kind == "#T_SP" else []
-            at += len(names) + (kind == "#T_RL")
+            for name in features or [""]:
+                columns += [(at, f"{layer}|{name}")] if kind == "#T_SP" else []
+                at += 2 if name.startswith("ROLE_") else 1  # a role and its target
     if (chosen := source.options.tag_column) is not None:
         index = chosen + at if chosen < 0 else chosen
         if not 3 <= index < at:

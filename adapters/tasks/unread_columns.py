@@ -1,0 +1,50 @@
+"""Columns that a task doesn't read although they look as if they mattered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .columns import LABELS, TEXTS, visible
+from .values import is_empty
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from .task import Task
+
+IMPORTANT = {
+    *TEXTS,
+    *LABELS,
+    *("input", "inputs", "instruction", "context", "system", "history", "passage", "document", "article", "question"),
+    *("answer", "answers", "response", "output", "completion", "title", "subject", "headline", "body", "abstract"),
+    *("description", "summary", "premise", "hypothesis", "text_pair", "text2", "sentence2", "tools", "functions"),
+    *("tool_calls", "messages", "conversations", "entities", "spans", "rationale", "options", "choices"),
+}
+"""The names of columns that matter in the usual layouts of data sets."""
+_SAMPLE = 1000
+_WORDS = 3
+"""The number of words from which a value is a text, and no name or date."""
+
+
+def unread_remark(task: Task, data: Dataset, file: str) -> list[str]:
+    """Return a line that names the columns which look as if they mattered and aren't read; none where there are none.
+
+    These are columns of texts of several words, and those with a name that a usual layout has.
+    """
+    read = {name.lower() for name in (*task.columns_read, *task.metadata)}
+    unread = [name for name in visible(data.column_names) if name.lower() not in read]
+    named = [text for name in unread for text in _described(name, data[name][:_SAMPLE])]
+    return [f"{file}: not read: {', '.join(named)}"] if named else []
+
+
+def _described(name: str, values: Sequence[Any]) -> Iterator[str]:
+    """Yield a column with what it holds, where it looks as if it mattered."""
+    filled = [value for value in values if not is_empty(value)]
+    texts = [value for value in filled if isinstance(value, str) and len(value.split()) >= _WORDS]
+    different = len({value if isinstance(value, str) else repr(value) for value in filled})
+    if 2 * len(texts) > len(filled) and different > 1:
+        words = sum(len(value.split()) for value in texts) / len(texts)
+        yield f"column '{name}' (texts of {words:.0f} words)"
+    elif name.lower() in IMPORTANT and different > 1:
+        yield f"column '{name}' ({different} different values)"

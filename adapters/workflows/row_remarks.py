@@ -1,0 +1,74 @@
+"""Remarks on rows that occur twice, in one split or in two, and on a validation split that is too small."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..data.splits import LINE, Splits
+from ..tasks.columns import each, stream
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..tasks import Task
+
+FEW = 30
+"""The number of validation rows below which metrics tell little."""
+
+
+def row_remarks(task: Task, splits: Splits, uncut: Mapping[str, Dataset]) -> list[str]:
+    """Return the remarks on the rows of a run; `uncut` are those before a validation split was cut off."""
+    remarks = [text for split, data in uncut.items() for text in _twice(task, data, splits.files[split])]
+    if "train" in splits:
+        known = set(_keys(splits["train"], task.input_columns))
+        for split in ("validation", "test"):
+            if split in splits:
+                remarks += _in_training(task, splits[split], splits.files[split], split, known)
+    if "train" in splits and "validation" in splits and len(splits["validation"]) < FEW:
+        count = len(splits["validation"])
+        remarks.append(
+            f"only {count} validation {'row' if count == 1 else 'rows'}: their metrics, by which the best epoch is "
+            f"chosen, tell little below {FEW} rows"
+        )
+    return remarks
+
+
+def _twice(task: Task, data: Dataset, file: str) -> Iterator[str]:
+    """Yield how many rows repeat an earlier one, and how many have the inputs of an earlier one and other labels."""
+    inputs = set(task.input_columns)
+    others = [column for column in task.columns_read if column not in inputs and column in data.column_names]
+    first: dict[Any, tuple[int, Any]] = {}
+    repeated: list[tuple[int, int]] = []
+    contrary: list[tuple[int, int]] = []
+    for line, key, label in zip(stream(data[LINE]), _keys(data, task.input_columns), _keys(data, others), strict=True):
+        before = first.setdefault(key, (line, label))
+        if before[0] != line:
+            (repeated if before[1] == label else contrary).append((before[0], line))
+    if repeated:
+        rows = "1 row repeats" if len(repeated) == 1 else f"{len(repeated):,} rows repeat"
+        earlier, line = repeated[0]
+        yield f"{file}: {rows} an earlier one, first line {line} that of line {earlier}"
+    if contrary:
+        rows = "1 row has" if len(contrary) == 1 else f"{len(contrary):,} rows have"
+        earlier, line = contrary[0]
+        yield f"{file}: {rows} the text of an earlier one and another label, first lines {earlier} and {line}"
+
+
+def _in_training(task: Task, data: Dataset, file: str, split: str, known: set[Any]) -> Iterator[str]:
+    keys = zip(stream(data[LINE]), _keys(data, task.input_columns), strict=True)
+    lines = [line for line, key in keys if key in known]
+    if lines:
+        are = "is a training row" if len(lines) == 1 else "are training rows"
+        yield f"{len(lines):,} of {len(data):,} {split} rows {are}, too, first {file}:{lines[0]}"
+
+
+def _keys(data: Dataset, columns: list[str]) -> Iterator[int]:
+    """Yield a hash of each row's values in some columns."""
+    there = [column for column in columns if column in data.column_names]
+    if not there:
+        yield from (0 for _ in range(len(data)))
+        return
+    for values in each(data, *there):
+        yield hash(tuple(v if isinstance(v, str) else json.dumps(v, sort_keys=True, default=str) for v in values))
