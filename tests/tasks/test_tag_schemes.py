@@ -184,7 +184,7 @@ def test_a_run_on_tags_without_types_is_chosen_by_entities(
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     assert report["metrics"]["validation"]["f1"] == 1.0
-    assert report["remarks"] == ["rows.conll: tags are BIO without types: entities have the type '_'"]
+    assert "rows.conll: tags are BIO without types: entities have the type '_'" in report["remarks"]
     (answer,) = json.loads(adapt("predict", "t", "lovely food film great", "--json").stdout)
     (entity,) = answer["entities"]
     assert (entity["entity"], entity["start"], entity["end"], entity["text"]) == ("_", 7, 16, "food film")
