@@ -54,13 +54,15 @@ def applies(task: Task, feed: Feed, rows: int | None = None) -> bool:
 
 
 def forms(depth: int) -> list[Form]:
-    """Return what the probe may read of a base with `depth` blocks: the mean of all, or of the upper half, at most six.
+    """Return what the probe may read of a base with `depth` blocks: means of all blocks, or of the upper two thirds.
 
+    At most six are read. Word vectors, which have no blocks, are pooled by their mean or maximum.
     With few rows, which layer is best can't be measured, and several concatenated lose little against it.
     """
-    every = sorted({round(k) for k in np.linspace(1, depth, min(depth, _MOST_LAYERS))}) if depth else [0]
-    upper = [k for k in every if k > depth / 3]
-    return list(dict.fromkeys([Form(tuple(every), "mean"), Form(tuple(upper or every), "mean")]))
+    if not depth:
+        return [Form((0,), "mean"), Form((0,), "max")]
+    every = tuple(sorted({round(k) for k in np.linspace(1, depth, min(depth, _MOST_LAYERS))}))
+    return list(dict.fromkeys([Form(every, "mean"), Form(tuple(k for k in every if k > depth / 3), "mean")]))
 
 
 def left_out(x: Tensor, targets: Tensor) -> LeftOut:

@@ -203,7 +203,7 @@ def _by_leave_one_out(
 ) -> tuple[ProbeModel, Solved, list[Any]]:
     """Do as `probe` for few texts: validation rows choose nothing, so that their metric is no choice of the best."""
     forms = ridge.forms(len(blocks(base.model)))
-    single = [Form((k,), forms[0].pooling) for k in forms[0].layers]
+    single = list(dict.fromkeys(Form((k,), form.pooling) for form in forms for k in form.layers))
     readers = _readers(base, feeds, base.model.config.hidden_size * len(single), task, solver)
     for reader in readers.values():
         reader.read(range(len(reader.feed)), _run_base(base, single))

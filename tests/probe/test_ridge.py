@@ -86,12 +86,12 @@ def test_probabilities_are_calibrated_on_left_out_rows(tiny_base: Base) -> None:
         (12, [(1, 3, 5, 8, 10, 12), (5, 8, 10, 12)]),
         (3, [(1, 2, 3), (2, 3)]),
         (1, [(1,)]),
-        (0, [(0,)]),
     ],
 )
 def test_at_most_six_layers_are_read(depth: int, layers: list[tuple[int, ...]]) -> None:
     assert [form.layers for form in ridge.forms(depth)] == layers
     assert {form.pooling for form in ridge.forms(depth)} == {"mean"}
+    assert ridge.forms(0) == [Form((0,), "mean"), Form((0,), "max")]
 
 
 class Rows:
