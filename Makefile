@@ -40,6 +40,7 @@ bench: $(VENV)/.installed
 
 fuzz: $(VENV)/.installed
 	@$(BIN)/python -m tests.fuzz --cases 200000
+	@$(BIN)/python -m tests.fuzz_files --cases 200000
 
 # single faults in the core, each run against the tests of its place: COUNT of them, drawn with SEED
 mutants: $(VENV)/.installed

@@ -17,6 +17,7 @@ SECTIONS = {
     "Train": {
         "run": "Train an adapter, evaluate it and register it.",
         "resume": "Continue an interrupted run from its last checkpoint.",
+        "data": "Show what a run would read of its files.",
         "plan": "Estimate time, memory and size of a run without starting it.",
         "tune": "Search hyperparameters.",
         "demo": "List or copy the demo data sets.",

@@ -35,6 +35,7 @@ from .checkpoint import (
 from .digest_cache import file_states
 from .fingerprint import differences, fingerprint, model_digests, settings_of, tensor_digests, tensors_of_modules
 from .heads import build_task_model, matching_names
+from .tokenizer import tokenizer_digest
 from .tracing import replicate
 from .usage import Usage
 
@@ -70,7 +71,7 @@ class Base:
     def __post_init__(self) -> None:
         self.settings = settings_of(self.model.config)
         self.fingerprint = fingerprint(self.settings, self.digests)
-        self.tokenizer_digest = _tokenizer_digest(self.tokenizer)
+        self.tokenizer_digest = tokenizer_digest(self.tokenizer)
 
     def __repr__(self) -> str:
         return f"<Base {self.describe()}>"
@@ -271,7 +272,7 @@ class Base:
         wider.tokenizer, wider.added_tokens = tokenizer_with(self.tokenizer, tokens)
         widen_base(wider.model, len(self.tokenizer), wider._pieces)
         wider.digests = tensor_digests(wider.model, without=self.newly_initialized)
-        wider.tokenizer_digest = _tokenizer_digest(wider.tokenizer)
+        wider.tokenizer_digest = tokenizer_digest(wider.tokenizer)
         return wider
 
     @property
@@ -334,9 +335,3 @@ class Base:
     def prefix(model: Any) -> str:
         """Return the prefix of the base's parameter names in a task model, such as `bert.`; may be empty."""
         return "" if model.base_model is model else f"{model.base_model_prefix}."
-
-
-def _tokenizer_digest(tokenizer: Any) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    return sha256(f"{type(tokenizer).__name__} {tokenizer.special_tokens_map} {text}".encode())

@@ -62,7 +62,10 @@ def cached_dataset(
     if notes is not None:
         notes += [f"{name}: {note}" for note in left_out.notes]
         notes += [left_out.note(name)] if left_out.count else []
-    return datasets.Dataset.from_file(str(rows))
+    try:
+        return datasets.Dataset.from_file(str(rows))
+    except ValueError as error:  # such as a NUL in the name of a column
+        raise DataError(f"{name}: columns that can't be stored: {ascii(str(error))[:200]}") from error
 
 
 def _write(

@@ -151,7 +151,10 @@ class _Stream(Source):
             except UnicodeDecodeError:
                 self.other = guessed(line, self.name)
                 self.notes.append(self.other.note)
-        return line.decode(self.encoding.codec, "surrogateescape")
+        try:
+            return line.decode(self.encoding.codec, "surrogateescape")
+        except UnicodeError as error:  # of UTF-16, whose lines end in other bytes, and of other encodings with states
+            raise DataError(f"{self.name}: a stream can't be read line by line as {self.encoding.name}") from error
 
     @property
     def encoding(self) -> Encoding:  # not cached, as a later line may change it

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from ..base.base import Base
+    from ..base.tokenizer import BaseTokenizer
 
 QUANTILE = 0.995
 """The share of the training rows that the default of max_seq_length doesn't cut."""
@@ -26,7 +27,9 @@ _TEXTS = {"max_seq_length": "texts", "max_target_length": "targets"}
 _SPECIAL = 8  # more tokens than a tokenizer adds to a text
 
 
-def token_counts(task: Task, data: Dataset, base: Base, watch: Watch | None = None) -> dict[str, np.ndarray]:
+def token_counts(
+    task: Task, data: Dataset, base: Base | BaseTokenizer, watch: Watch | None = None
+) -> dict[str, np.ndarray]:
     """Return the tokens of each row before it is cut, by the option that limits them; cached by content.
 
     Empty for a task that cuts no text.
@@ -51,7 +54,7 @@ def token_counts(task: Task, data: Dataset, base: Base, watch: Watch | None = No
     return {name: np.asarray(lengths[name]) for name in lengths.column_names}
 
 
-def with_length(task: Task, train: Dataset, base: Base, watch: Watch | None = None) -> Task:
+def with_length(task: Task, train: Dataset, base: Base | BaseTokenizer, watch: Watch | None = None) -> Task:
     """Return the task with its default max_seq_length: that of nearly all training rows, if the base takes as many.
 
     It is the `QUANTILE` of their tokens, rounded up to a multiple of 8, and at least the task's own default; at most
@@ -65,7 +68,9 @@ def with_length(task: Task, train: Dataset, base: Base, watch: Watch | None = No
     return replace(task, max_seq_length=length)
 
 
-def length_remarks(task: Task, data: Dataset, file: str, base: Base, watch: Watch | None = None) -> list[str]:
+def length_remarks(
+    task: Task, data: Dataset, file: str, base: Base | BaseTokenizer, watch: Watch | None = None
+) -> list[str]:
     """Return how many texts are longer than the task reads, a line for each limit that some exceed."""
     remarks = []
     for option, counts in token_counts(task, data, base, watch).items():

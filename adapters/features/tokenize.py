@@ -21,7 +21,7 @@ def tokenized(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: W
     Raises `DataError` where a column that the task reads isn't there, and `TaskError` where it reads none.
     """
     task.check_named()
-    require(data.column_names, *task.input_columns)
+    require(data.column_names, *(name for name in task.input_columns if name not in task.optional_columns))
     watch = watch or Watch()
     key = f"{data._fingerprint} {task!r} {base.tokenizer_digest} {labelled}"
     with watch.bar("tokenizing", len(data)) as bar, bars_hidden():

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 Span = tuple[str, int, int]
-POSITIONS = {"O": "O", "B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S"}  # the last two are BILOU's
+POSITIONS = {"O": "O", "B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S", "M": "I", "W": "S"}
+"""The letters of BIOES, and those that BILOU, BMES and BMEWO have for them."""
 
 
 def entity_spans(tags: Sequence[str]) -> list[Span]:
-    """Return type, start and exclusive end of each entity in tags of IOB1, IOB2, BIOES or BILOU.
+    """Return type, start and exclusive end of each entity in tags of IOB1, IOB2, BIOES, BILOU or BMES.
 
     Tags that contradict each other are read as conlleval and seqeval's default mode read them: where the type changes
     or the last entity has ended, a new one starts. A tag without a type has the type `_`.

@@ -68,7 +68,7 @@ def columns_of(task: Task, rows: Sequence[Any]) -> Columns:
 def _inputs(task: Task, row: Any, number: int) -> dict[str, Any]:
     if not isinstance(row, str):
         for name in task.input_columns:
-            if name not in row:
+            if name not in row and name not in task.optional_columns:
                 raise DataError(f"row {number} has no '{name}'; it has {', '.join(map(str, row)) or 'nothing'}")
     try:
         return inputs_of(task, row)

@@ -12,8 +12,9 @@ from ..data.splits import LINE
 from ..errors import DataError
 from .answer_forms import answers_of
 from .columns import choose, each, split_fields, stream, visible
-from .input_checks import check_inputs, is_empty
+from .input_checks import check_inputs
 from .task import Rows, Task
+from .values import is_missing, text_of, texts_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -46,7 +47,7 @@ class QuestionAnswering(Task):
     label_names: ClassVar[tuple[str, ...]] = ("start_positions", "end_positions")
     probe_unit: ClassVar[Literal["text", "token"] | None] = "token"
     peft_task_type: ClassVar[str | None] = "QUESTION_ANS"
-    also_reads: ClassVar[tuple[str, ...]] = ("is_impossible",)
+    also_reads: ClassVar[tuple[str, ...]] = ("is_impossible", START)
     metadata: ClassVar[tuple[str, ...]] = ("title",)
     usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "question_column_name": ("question",),
@@ -110,8 +111,6 @@ class QuestionAnswering(Task):
                 f"{file}: no column '{answer}'; there are {', '.join(visible(data.column_names))}; without answers, "
                 "rows can be predicted, but neither trained on nor evaluated"
             )
-        if all(value is None for value in stream(data[answer])):
-            raise DataError(f"{file}: no row has answers; such rows can be predicted, but not trained on or evaluated")
         impossible = data["is_impossible"] if "is_impossible" in data.column_names else [None] * len(data)
         for line, row, stated in zip(stream(data[LINE]), self._answer_rows(data), stream(impossible), strict=True):
             try:
@@ -122,19 +121,21 @@ class QuestionAnswering(Task):
                 raise DataError(f"{file}:{line}: is_impossible, and has the answer '{places[0].text[:40]}'")
 
     def remarks(self, data: Dataset, file: str, tokenizer: Any) -> list[str]:
+        if all(is_missing(value) or value == "" for value in stream(data[self._columns[2]])):
+            raise DataError(f"{file}: no row has answers; such rows can be predicted, but not trained on or evaluated")
         rows = list(zip(stream(data[LINE]), (_places(*row) for row in self._answer_rows(data)), strict=True))
         remarks = []
         for how, text in (("first", AMBIGUOUS), ("corrected", MISPLACED)):
             lines = [line for line, places in rows if any(place.how == how for place in places)]
             remarks += [f"{file}: {_counted(lines)}: {text}"] if lines else []
-        empty = [line for line, value in each(data, LINE, self._columns[2]) if is_empty(value)]
+        empty = [line for line, value in each(data, LINE, self._columns[2]) if is_missing(value) or value == ""]
         remarks += [f"{file}: {_counted(empty)}: no answer, so the question counts as unanswerable"] if empty else []
         return remarks
 
     def _answer_rows(self, rows: Dataset | Rows) -> Iterator[tuple[Any, str, Any]]:
         """Yield for each row its answers as written, its context, and the written place of an answer."""
         _, context, answer = self._columns
-        values = stream(rows[answer]), map(str, stream(rows[context]))
+        values = stream(rows[answer]), map(text_of, stream(rows[context]))
         names = getattr(rows, "column_names", rows)
         starts = stream(rows[START]) if START in names else itertools.repeat(None)
         return zip(*values, starts, strict=False)
@@ -151,11 +152,14 @@ class QuestionAnswering(Task):
         Raises `DataError` where a question leaves no room for its context.
         """
         question, context, _ = self._columns
-        questions, stride = [str(q).strip() for q in rows[question]], min(self.doc_stride, self.max_seq_length // 3)
+        questions, stride = (
+            [text.strip() for text in texts_of(rows[question])],
+            min(self.doc_stride, self.max_seq_length // 3),
+        )
         self._check_room(questions, tokenizer, stride)
         encoded = tokenizer(
             questions,
-            list(map(str, rows[context])),
+            texts_of(rows[context]),
             truncation="only_second",
             max_length=self.max_seq_length,
             stride=stride,
@@ -249,7 +253,7 @@ class QuestionAnswering(Task):
         assert data is not None
         best: list[Span | None] = [None] * len(data)
         null = [float("inf")] * len(data)
-        contexts = list(map(str, data[self._columns[1]][:]))
+        contexts = texts_of(data[self._columns[1]][:])
         for (starts, ends), row, offsets in zip(outputs, features["row"], features["offsets"], strict=True):
             null[row] = min(null[row], float(starts[0] + ends[0]))
             span = self._best_span(starts, ends, offsets)

@@ -93,6 +93,11 @@ class Task(ABC):
         return names
 
     @property
+    def optional_columns(self) -> frozenset[str]:
+        """The input columns that rows may lack; an absent one is read as empty."""
+        return frozenset()
+
+    @property
     def columns_read(self) -> list[str]:
         """The columns that training and evaluation read: inputs, labels and answers."""
         names = list(self.also_reads)

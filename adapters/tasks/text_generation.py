@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from ..data.splits import LINE
 from ..errors import DataError, TaskError
-from .columns import check_filled, choose, each, first_of, holds_texts, stream, visible
+from .chat_format import chat_parts, is_unstable, plain_ids
+from .columns import check_filled, choose, each, first_of, require, stream, visible
+from .conversations import Message, answered, content_text, is_chat, messages_of, prompt_of, tools_of, unread_keys
+from .input_checks import check_inputs
 from .language_modeling import IGNORED, generated, packed, pad_id, padded, token_losses, with_ends
 from .task import Rows, Task
+from .values import is_empty, text_of, texts_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,6 +26,11 @@ if TYPE_CHECKING:
 
 PROMPTS = ("prompt", "instruction", "input", "question")
 COMPLETIONS = ("completion", "response", "output", "answer")
+INPUTS, SYSTEMS, TOOLS = ("input", "context"), ("system", "system_prompt"), ("tools", "functions")
+CHATS = ("messages", "conversations", "conversation")
+
+Chat = tuple[list[Message], list[Any], int]
+"""Messages, the tools that they may call, and the number of the first message that is learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,59 +49,135 @@ class TextGeneration(Task):
         "prompt_column_name": ("prompt",),
         "completion_column_name": ("completion",),
     }
+    newer_options: ClassVar[frozenset[str]] = frozenset(
+        {"input_column_name", "system_column_name", "tools_column_name"}
+    )
 
     max_seq_length: Annotated[int, "tokens of a block, or of a prompt and its answer", "--block-size"] = 256
     text_column_name: Annotated[tuple[str, ...], "column of plain texts, or of chat messages", "--text-column"] = ()
     prompt_column_name: Annotated[str | None, "column of prompts", "--prompt-column"] = None
+    input_column_name: Annotated[str | None, "column of what a prompt is about, read after it", "--input-column"] = None
     completion_column_name: Annotated[str | None, "column of the completion of a prompt", "--completion-column"] = None
+    system_column_name: Annotated[str | None, "column of a system prompt, read before the prompt or chat"] = None
+    tools_column_name: Annotated[str | None, "column of the tools that a chat may call"] = None
     max_new_tokens: Annotated[int, "tokens to generate"] = 64
     num_beams: Annotated[int, "beams of the search; 1 is greedy decoding"] = 1
 
     @classmethod
     def fits(cls, first: Mapping[str, Any]) -> bool:
         names = list(first)
+        chat = "messages" in names or any(is_chat(first.get(name)) for name in CHATS)
         prompted = first_of(PROMPTS, names) and first_of(COMPLETIONS, names)
-        return "messages" in names or names == ["text"] or bool(prompted and "context" not in names)
+        return chat or names == ["text"] or bool(prompted and ("context" not in names or "instruction" in names))
 
     @classmethod
     def default_columns(cls) -> tuple[str, ...]:
         return ("text",)
 
+    @property
+    def optional_columns(self) -> frozenset[str]:
+        columns = self.input_column_name, self.system_column_name, self.tools_column_name
+        return frozenset(filter(None, columns))
+
     def with_columns(self, names: Sequence[str]) -> Self:
         names = visible(names)
+        require(names, self.input_column_name, self.system_column_name, self.tools_column_name)
         prompt = self.prompt_column_name or (None if self.text_column_name else first_of(PROMPTS, names))
+        system = self.system_column_name or first_of(SYSTEMS, names, without=[*self.text_column_name, str(prompt)])
         if prompt and (self.completion_column_name or first_of(COMPLETIONS, names)):
             flag = "--completion-column-name"
             completion = choose("the completion", flag, self.completion_column_name, names, COMPLETIONS)
             choose("the prompt", "--prompt-column-name", prompt, names, ())
-            return replace(self, prompt_column_name=prompt, completion_column_name=completion)
+            about = self.input_column_name or first_of(INPUTS, names, without=[prompt, completion])
+            return replace(
+                self,
+                prompt_column_name=prompt,
+                input_column_name=about,
+                completion_column_name=completion,
+                system_column_name=system,
+            )
         selected = next(iter(self.text_column_name), None)
-        text = choose("the text", "--text-column-name", selected, names, ("messages", "text", "content", "story"))
-        return replace(self, text_column_name=(text,))
+        text = choose("the text", "--text-column-name", selected, names, (*CHATS, "text", "content", "story"))
+        if text.lower() not in CHATS:  # of plain texts, there is nothing before the text
+            return replace(self, text_column_name=(text,))
+        tools = self.tools_column_name or first_of(TOOLS, names)
+        return replace(self, text_column_name=(text,), system_column_name=system, tools_column_name=tools)
 
     @property
     def _text(self) -> str:
-        return self.text_column_name[0]
+        return self.prompt_column_name or self.text_column_name[0]
 
     def describe_columns(self) -> str:
-        return f"{self.prompt_column_name} -> {self.completion_column_name}" if self.prompt_column_name else self._text
+        before = [self.system_column_name, self.tools_column_name, self._text, self.input_column_name]
+        read = " + ".join(filter(None, before))
+        return f"{read} -> {self.completion_column_name}" if self.prompt_column_name else read
 
     def check(self, data: Dataset, file: str) -> None:
+        check_inputs(self, data, file)
         if self.prompt_column_name:
-            check_filled(data, file, self.prompt_column_name, str(self.completion_column_name))
+            check_filled(data, file, str(self.completion_column_name))
+        chats = None
+        for i, (line, value) in enumerate(each(data, LINE, self._text)):
+            chats = is_chat(value) if chats is None else chats
+            if is_chat(value) != chats:
+                kinds = "a text", "a list of messages"
+                raise DataError(f"{file}:{line}: {self._text} is {kinds[not chats]}, but {kinds[chats]} was expected")
+            try:
+                self._check_answer(data, i, value, chats)
+            except ValueError as error:
+                raise DataError(f"{file}:{line}: {error}") from error
+
+    def _check_answer(self, data: Dataset, row: int, value: Any, chats: bool) -> None:
+        """Raise `ValueError` where a row has no answer to learn."""
+        if not self.prompt_column_name:
+            if chats:
+                try:
+                    answered(messages_of(value))
+                except ValueError as error:
+                    raise ValueError(f"{self._text}: {error}") from error
             return
-        check_filled(data, file, self._text)
-        for line, value in each(data, LINE, self._text):
-            if not isinstance(value, str):
-                problem = _chat_problem(value)
-                if problem:
-                    raise DataError(f"{file}:{line}: {self._text}: {problem}")
+        name = str(self.completion_column_name)
+        completion = data[name][row]
+        try:
+            if not is_chat(completion):
+                text_of(completion)
+            elif chats:
+                answered(messages_of(completion))
+            else:
+                raise ValueError(f"is a list of messages, but {self._text} is a text")
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from error
+
+    def remarks(self, data: Dataset, file: str, tokenizer: Any) -> list[str]:
+        values = list(stream(data[self._text])) if len(data) and is_chat(data[self._text][0]) else []
+        template = str(getattr(tokenizer, "chat_template", None) or "")
+        remarks = []
+        if keys := sorted(set().union(*(unread_keys(value, template) for value in values))):
+            remarks.append(f"{file}: not read in messages: {', '.join(keys)}")
+        unstable = sum(is_unstable(tokenizer, messages_of(value)) for value in values) if template else 0
+        if unstable:
+            remarks.append(
+                f"{file}: of {unstable:,} chats only the last answer is learned, because the tokenizer's chat template "
+                "writes messages otherwise once others follow"
+            )
+        return remarks
 
     def accepts(self, column: str, value: Any) -> str | None:
-        if self.prompt_column_name:
-            return super().accepts(column, value)
-        chat = isinstance(value, list) and all(holds_texts(message, "role", "content") for message in value)
-        return None if isinstance(value, str) or chat else "a text or a list of messages"
+        if column and column == self.tools_column_name:
+            tools_of(value)
+            return None
+        if column in (self.input_column_name, self.system_column_name) or not is_chat(value):
+            wanted = "a text or a list of messages" if column == self._text else "a text"
+            return None if isinstance(value, str) else wanted
+        try:
+            messages_of(value)
+        except ValueError as error:
+            wanted = "a text or a list of messages was expected"
+            raise ValueError(f"is {str(value)[:60]}, but {wanted}: {error}") from error
+        return None
+
+    def may_be_empty(self, column: str) -> bool:
+        return column in self.optional_columns
 
     def check_base(self, base: Base) -> None:
         if base.model.config.is_encoder_decoder:
@@ -101,26 +187,65 @@ class TextGeneration(Task):
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         """Return blocks of packed texts, or a feature per row whose labels are -100 except on the answer."""
-        if self.prompt_column_name:
-            prompts, completions = rows[self.prompt_column_name], rows[str(self.completion_column_name)]
-            pairs = zip(_starts(tokenizer, prompts), completions, strict=True)
+        if (chats := self._chats(rows)) is not None:
+            parts = [chat_parts(tokenizer, messages, tools, first=first) for messages, tools, first in chats]
+        elif self.prompt_column_name:
+            pairs = zip(_starts(tokenizer, self._prompts(rows)), rows[str(self.completion_column_name)], strict=True)
             ends = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-            chats = [[(ids, False), ([*_plain(tokenizer, f" {text}"), *ends], True)] for ids, text in pairs]
-        elif rows[self._text] and not isinstance(rows[self._text][0], str):
-            chats = [_chat_parts(tokenizer, messages) for messages in rows[self._text]]
+            parts = [[(ids, False), ([*plain_ids(tokenizer, f" {text_of(t)}"), *ends], True)] for ids, t in pairs]
         else:
-            blocks = packed(with_ends(tokenizer, rows[self._text]), self.max_seq_length)
+            blocks = packed(with_ends(tokenizer, texts_of(rows[self._text])), self.max_seq_length)
             return {"input_ids": blocks, "labels": blocks}
         features: dict[str, Any] = {"input_ids": [], "labels": []}
-        for parts in chats:
-            ids = [token for part, _ in parts for token in part]
-            labels = [token if learned else IGNORED for part, learned in parts for token in part]
+        for chat in parts:
+            ids = [token for part, _ in chat for token in part]
+            labels = [token if learned else IGNORED for part, learned in chat for token in part]
             features["input_ids"].append(ids[-self.max_seq_length :])  # the answer is at the end
             features["labels"].append(labels[-self.max_seq_length :])
         return features
 
+    def _optional(self, rows: Rows | Dataset, column: str | None) -> Iterable[Any]:
+        """Return the values of a column that rows may lack."""
+        names = getattr(rows, "column_names", rows)
+        return stream(rows[column]) if column and column in names else itertools.repeat(None, len(rows[self._text]))
+
+    def _prompts(self, rows: Rows) -> list[str]:
+        """Return prompts that are texts: the system prompt, the prompt and what it is about, a line each."""
+        columns = self._optional(rows, self.system_column_name), rows[self._text]
+        parts = zip(*columns, self._optional(rows, self.input_column_name), strict=True)
+        return ["\n".join(filter(str.strip, map(text_of, row))) for row in parts]
+
+    def _chats(self, rows: Rows, *, prompts: bool = False) -> list[Chat] | None:
+        """Return conversations, to learn from or as `prompts` without the answer; None where rows are plain texts.
+
+        Of prompts with completions, only the completions are learned.
+        """
+        values = rows[self._text]
+        if not len(values) or not is_chat(values[0]):
+            return None
+        completions = None if prompts else self.completion_column_name
+        others = (self.system_column_name, self.input_column_name, self.tools_column_name, completions)
+        chats = zip(values, *(self._optional(rows, name) for name in others), strict=True)
+        try:
+            return [self._chat(*row, prompts=prompts) for row in chats]
+        except ValueError as error:
+            raise DataError(f"{self._text}: {error}") from error
+
+    def _chat(self, value: Any, system: Any, about: Any, tools: Any, completion: Any, *, prompts: bool) -> Chat:
+        messages = messages_of(value)
+        if not is_empty(system) and messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": text_of(system)})
+        if not is_empty(about):
+            messages.append({"role": "user", "content": text_of(about)})
+        if prompts:
+            return prompt_of(messages), tools_of(tools), 0
+        if completion is None:
+            return messages, tools_of(tools), 0
+        answer = messages_of(completion) if is_chat(completion) else [_answer(text_of(completion))]
+        return [*messages, *answer], tools_of(tools), len(messages)
+
     def lengths(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, list[int]]:
-        packs = not self.prompt_column_name and all(isinstance(text, str) for text in rows[self._text])
+        packs = not self.prompt_column_name and not any(map(is_chat, rows[self._text][:1]))
         return {} if packs or not labelled else super().lengths(rows, tokenizer, labelled=True)
 
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
@@ -156,15 +281,10 @@ class TextGeneration(Task):
         return perplexity([loss for loss, _ in predictions], [count for _, count in predictions])
 
     def prompts(self, rows: Rows, tokenizer: Any) -> dict[str, Any]:
-        if self.prompt_column_name:
-            return {"input_ids": _starts(tokenizer, rows[self.prompt_column_name])}
-        values = rows[self._text]
-        if values and not isinstance(values[0], str):
-            prompts = [m[:-1] if m[-1]["role"] == "assistant" else m for m in values]
-            return {
-                "input_ids": [[t for part, _ in _chat_parts(tokenizer, m, prompt=True) for t in part] for m in prompts]
-            }
-        return {"input_ids": _starts(tokenizer, values)}
+        if (chats := self._chats(rows, prompts=True)) is None:
+            return {"input_ids": _starts(tokenizer, self._prompts(rows))}
+        parts = [chat_parts(tokenizer, messages, tools, prompt=True) for messages, tools, _ in chats]
+        return {"input_ids": [[token for part, _ in chat for token in part] for chat in parts]}
 
     @property
     def generation(self) -> dict[str, Any]:
@@ -175,68 +295,33 @@ class TextGeneration(Task):
 
     def references(self, data: Dataset) -> list[str] | None:
         if self.prompt_column_name:
-            return [str(text) for text in stream(data[str(self.completion_column_name)])]
+            completions = stream(data[str(self.completion_column_name)])
+            return [content_text(messages_of(c)[0]) if is_chat(c) else text_of(c) for c in completions]
         values = data[self._text]
-        chats = len(values) > 0 and not isinstance(values[0], str)
-        return [str(messages[-1]["content"]) for messages in stream(values)] if chats else None
+        chats = len(values) > 0 and is_chat(values[0])
+        return [content_text(messages_of(value)[-1]) for value in stream(values)] if chats else None
 
     def rows(self, texts: Sequence[str]) -> Rows:
-        return {self.prompt_column_name or self._text: list(texts)}
+        if not self.input_column_name:
+            return {self._text: list(texts)}
+        fields = [text.split("\t") for text in texts]
+        for text, parts in zip(texts, fields, strict=True):
+            if len(parts) > 2:
+                raise DataError(
+                    f"'{text}': {self._text} and {self.input_column_name} were expected, separated by a tab"
+                )
+        return {
+            self._text: [parts[0] for parts in fields],
+            self.input_column_name: [(*parts, "")[1] for parts in fields],
+        }
 
 
-def _plain(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids
+def _answer(text: str) -> Message:
+    return {"role": "assistant", "content": text}
 
 
-def _starts(tokenizer: Any, texts: Sequence[Any]) -> list[list[int]]:
+def _starts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Return prompts as token ids: begun as the tokenizer begins a text, or by its beginning token, and not ended."""
     begin = tokenizer.bos_token_id
-    rows = [_plain(tokenizer, str(text)) for text in texts]
+    rows = [plain_ids(tokenizer, text) for text in texts]
     return [row if begin is None else [begin, *row] for row in rows]
-
-
-def _chat_parts(
-    tokenizer: Any, messages: Sequence[Mapping[str, str]], *, prompt: bool = False
-) -> list[tuple[list[int], bool]]:
-    """Return a chat as token ids, part by part, with whether the part is the assistant's and so is learned.
-
-    The tokenizer's chat template is used where it has one; else each message is a line that begins with its role.
-    """
-    parts: list[tuple[list[int], bool]] = []
-    if getattr(tokenizer, "chat_template", None):
-        before = ""
-        for i, message in enumerate(messages):
-            learned = message["role"] == "assistant"
-            if learned:
-                start = tokenizer.apply_chat_template(messages[:i], tokenize=False, add_generation_prompt=True)
-                parts.append((_plain(tokenizer, start[len(before) :]), False))
-                before = start
-            text = tokenizer.apply_chat_template(messages[: i + 1], tokenize=False)
-            parts.append((_plain(tokenizer, text[len(before) :]), learned))
-            before = text
-        if prompt:
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            parts.append((_plain(tokenizer, text[len(before) :]), False))
-        return parts
-    if tokenizer.bos_token_id is not None:
-        parts.append(([tokenizer.bos_token_id], False))
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    for message in messages:
-        learned = message["role"] == "assistant"
-        parts.append((_plain(tokenizer, f"{message['role']}:"), False))
-        parts.append(([*_plain(tokenizer, f" {message['content']}\n"), *(end if learned else [])], learned))
-    if prompt:
-        parts.append((_plain(tokenizer, "assistant:"), False))
-    return parts
-
-
-def _chat_problem(messages: Any) -> str:
-    if not isinstance(messages, list) or not messages:
-        return f"a text or a list of messages was expected, not {str(messages)[:40]}"
-    for message in messages:
-        if not isinstance(message, Mapping) or not message.get("role") or message.get("content") is None:
-            return f'a message is {{"role": ..., "content": ...}}, not {str(message)[:40]}'
-    if messages[-1]["role"] != "assistant":
-        return f"the last message is the {messages[-1]['role']}'s, and the assistant's was expected"
-    return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -12,6 +12,7 @@ from ..errors import DataError
 from .columns import TAGS, check_labels, check_weights, choose, labels_of, labels_of_head, shown, stream, visible
 from .language_modeling import IGNORED
 from .losses import weighted_loss
+from .tag_schemes import TagScheme, canonical, detect, scheme_remarks
 from .task import Rows, Task
 from .windows import word_windows
 from .word_rules import NEARLY_ALL, Sentence, learn, reproduced
@@ -36,6 +37,8 @@ class TokenClassification(Task):
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     probe_unit: ClassVar[Literal["text", "token"] | None] = "token"
     peft_task_type: ClassVar[str | None] = "TOKEN_CLS"
+    newer_options: ClassVar[frozenset[str]] = frozenset({"tag_scheme", "word_split"})
+    label_options: ClassVar[frozenset[str]] = Task.label_options | {"tag_scheme"}
     also_reads: ClassVar[tuple[str, ...]] = ("text",)
     usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "text_column_name": ("tokens",),
@@ -46,11 +49,15 @@ class TokenClassification(Task):
     labels: Annotated[tuple[str, ...], "the tags in order; by default those of the training rows, sorted"] = ()
     class_weight: Annotated[Literal["balanced", "none"], "weigh rare tags more, as scikit-learn does"] = "none"
     label_weights: Annotated[tuple[str, ...], "a weight for each tag, in their order; or --class-weight"] = ()
+    tag_scheme: Annotated[
+        TagScheme | None,
+        "how tags mark entities: prefixed (B-PER), suffixed (PER-B), untyped (B), types (PER), or words (they don't); "
+        "by default as in training",
+    ] = None
     word_split: Annotated[
         tuple[str, ...],
         "how texts are cut into words: whitespace, punctuation or characters; by default as in training",
     ] = ()
-    newer_options: ClassVar[frozenset[str]] = frozenset({"word_split"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,11 +90,15 @@ class TokenClassification(Task):
         return f"{self._words} -> {self._tags}"
 
     def summary(self) -> str:
-        types = {label.partition("-")[2] for label in self.labels} - {""}
+        read = self._canonical.values() if self.tag_scheme else self.labels
+        types = {tag.partition("-")[2] for tag in read} - {""}
         return f"{len(types)} types of entity: {', '.join(sorted(types))}" if types else shown(self.labels)
 
     def fit(self, train: Dataset) -> Self:
-        labels = self.labels or _closed(labels_of(tag for row in stream(train[self._tags]) for tag in row))
+        scheme = self.tag_scheme or detect(str(tag) for row in stream(train[self._tags]) for tag in row)
+        labels = self.labels or labels_of(tag for row in stream(train[self._tags]) for tag in row)
+        if scheme == "prefixed" and not self.labels:
+            labels = _closed(labels)
         if len(labels) < 2:
             raise DataError(f"all words of the training rows have the tag '{labels[0]}' in column '{self._tags}'")
         weights = check_weights(self.label_weights, labels)
@@ -95,7 +106,7 @@ class TokenClassification(Task):
             flat = [str(tag) for row in stream(train[self._tags]) for tag in row]
             weights = tuple(f"{len(flat) / (len(labels) * max(flat.count(tag), 1)):.6g}" for tag in labels)
         rule = self.word_split or learn(self._sentences(train)).rule
-        return replace(self, labels=labels, label_weights=weights, word_split=rule)
+        return replace(self, labels=labels, label_weights=weights, word_split=rule, tag_scheme=scheme)
 
     def _sentences(self, data: Dataset) -> Iterator[Sentence]:
         """Yield the words of each row, and its text where the rows have one."""
@@ -117,6 +128,9 @@ class TokenClassification(Task):
                 f"{file}: words of a script without spaces are longer than a character, and no rule finds them in a "
                 "text; predict from lists of words, or from texts with spaces between words"
             )
+        if self.tag_scheme:
+            rows = stream(data[self._tags])
+            remarks += [f"{file}: {r}" for r in scheme_remarks(self._canonical, self.tag_scheme, rows)]
         return remarks
 
     def check(self, data: Dataset, file: str) -> None:
@@ -204,7 +218,7 @@ class TokenClassification(Task):
         """Return the logits of each row's words, (words, labels); a word without a token is outside any entity."""
         import numpy as np
 
-        outside = self.labels.index("O") if "O" in self.labels else 0
+        outside = next((i for i, label in enumerate(self.labels) if label.upper() == "O"), 0)
         nothing = np.where(np.arange(len(self.labels)) == outside, 0.0, -1e4)
         count = len(data) if data is not None else max(features["row"], default=-1) + 1
         parts: list[list[tuple[int, Any]]] = [[] for _ in range(count)]
@@ -221,7 +235,18 @@ class TokenClassification(Task):
 
     @property
     def _has_entities(self) -> bool:
+        if self.tag_scheme:
+            return self.tag_scheme != "words"
         return all(label == "O" or label[:2] in ("B-", "I-", "E-", "S-", "L-", "U-") for label in self.labels)
+
+    @property
+    def _canonical(self) -> dict[str, str]:
+        """The tags with their position before their type, by label."""
+        return canonical(self.labels, self.tag_scheme or "prefixed")
+
+    def _read_tags(self, rows: Iterable[Sequence[Any]]) -> list[list[str]]:
+        read = self._canonical
+        return [[read[str(tag)] for tag in row] for row in rows]
 
     @property
     def best(self) -> str:  # type: ignore[override]
@@ -238,16 +263,15 @@ class TokenClassification(Task):
 
         if not self._has_entities:
             return classification(*self._flat(predictions, data), len(self.labels))
-        truth = [[str(tag) for tag in row] for row in stream(data[self._tags])]
-        return entities(truth, self._tagged(predictions))
+        return entities(self._read_tags(stream(data[self._tags])), self._read_tags(self._tagged(predictions)))
 
     def tables(self, predictions: Sequence[Any], data: Dataset) -> dict[str, Any]:
         from ..metrics import entity_table, label_table
 
         if not self._has_entities:
             return {"per_label": label_table(*self._flat(predictions, data), list(self.labels))}
-        truth = [[str(tag) for tag in row] for row in stream(data[self._tags])]
-        return {"per_type": entity_table(truth, self._tagged(predictions))}
+        truth = self._read_tags(stream(data[self._tags]))
+        return {"per_type": entity_table(truth, self._read_tags(self._tagged(predictions)))}
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
         """Return the entities of each row, with character offsets in the text (in the words joined by spaces)."""
@@ -259,10 +283,11 @@ class TokenClassification(Task):
         if not self._has_entities:
             rows = zip(stream(data[self._words]), self._tagged(predictions), strict=True)
             return [{"tags": [f"{word}/{tag}" for word, tag in zip(*row, strict=True)]} for row in rows]
+        read = self._canonical
         for (words, text), logits in zip(self._sentences(data), predictions, strict=True):
             shares = softmax(logits.astype("float64"), axis=-1)
             text, places = _placed(words, text)
-            spans = entity_spans([self.labels[i] for i in logits.argmax(-1)])
+            spans = entity_spans([read[self.labels[i]] for i in logits.argmax(-1)])
             unsegmented = {} if is_segmented(text, self.word_split) else {"remark": UNSEGMENTED}
             answers.append({"entities": [_entity(text, places, shares, span) for span in spans], **unsegmented})
         return answers

@@ -278,7 +278,7 @@ class Answering:
             if len(chosen) != len(wanted):
                 raise OptionError(f"--text-column-name={','.join(chosen)}, but {reads}: {len(wanted)} expected")
             return dict(zip(wanted, chosen, strict=True))
-        if set(wanted) <= set(names):
+        if set(wanted) - task.optional_columns <= set(names):
             return {column: column for column in wanted}
         text = _text_column(rows, names) if len(wanted) == 1 else None
         if text is None:

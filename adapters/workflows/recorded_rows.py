@@ -18,9 +18,9 @@ def own_rows(registry: Registry, name: str, task: Task, watch: Watch) -> Splits:
     """Return the rows of an adapter's run, split as then; paths are relative to here or to the registry's folder."""
     from ..options import build, options
     from ..settings import DataOptions, TrainingOptions
-    from ..workflows.run import load_run_splits
     from .config_file import read_run
     from .plan import IN_MEMORY, memory_text
+    from .run_rows import load_run_splits
 
     run_file = registry.folder(*registry.resolve(name)) / RUN_FILE
     if not run_file.exists():

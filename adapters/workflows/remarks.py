@@ -17,13 +17,18 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from ..base.base import Base
+    from ..base.tokenizer import BaseTokenizer
     from ..data.splits import Splits
     from ..tasks import Task
     from ..watch import Watch
 
 
 def remarks_on(
-    task: Task, splits: Splits, base: Base, sets: Mapping[str, Dataset] | None = None, watch: Watch | None = None
+    task: Task,
+    splits: Splits,
+    base: Base | BaseTokenizer,
+    sets: Mapping[str, Dataset] | None = None,
+    watch: Watch | None = None,
 ) -> list[str]:
     """Return the remarks of the readers and of the task, and on texts that are too long, each once, one line each.
 

@@ -9,25 +9,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ..data import splits as data
 from ..data.splits import Splits
 from ..discovery import find_plugin
 from ..display import best_metric, html_table, metric_rows
 from ..display import size as size_text
-from ..errors import DataError, OptionError, RegistryError, unknown
+from ..errors import RegistryError
 from ..io.atomic import json_bytes, sha256
-from ..options import build, options, plain
+from ..options import options, plain
 from ..runtime import processes
 from ..runtime.trackers import check_trackers, tracked
-from ..settings import AS_IS, RUN_FILE, DataOptions
+from ..settings import AS_IS, RUN_FILE
 from ..store.registry import Registry, check_name
-from ..tasks import Task, infer_task, task_class
-from ..tasks.inference import flag_columns
+from ..tasks import Task
 from ..watch import Watch
 from .adapted_model import AdaptedModel
 from .plan import AUTO, RATE, Plan, run_yaml
 from .remarks import remarks_file, remarks_on
-from .usable_rows import select_usable
+from .run_rows import run_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -96,20 +94,9 @@ def prepare_run(
     `splits` isn't changed where validation rows have to be cut off.
     """
     watch = watch or Watch()
-    with processes.first_of_node_first():
-        splits = data.load(plan.data, watch, plan.task_name) if splits is None else splits.copy()
+    rows = run_rows(plan, splits, watch)
+    splits, task = rows.splits, rows.task
     name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
-    task = _with_columns(_task(plan, splits["train"]), splits["train"])
-    select_usable(splits, task, plan.data)
-    task = task.fit(splits.unsampled.get("train", splits["train"]))
-    select_usable(splits, task, plan.data)
-    uncut = dict(splits.sets)
-    _cut(splits, plan.data, plan.training.seed, task)
-    sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in splits.sets.items())
-    inferred = "" if plan.task_name else " (inferred from the columns; --task overrides)"
-    summary = f": {task.summary()}" if task.summary() else ""
-    watch.note("task", f"{task.name}{inferred}{summary}")
-    watch.note("data", f"{splits.name}: {sizes} rows; {task.describe_columns()}")
 
     from ..base.base import Base
 
@@ -124,7 +111,7 @@ def prepare_run(
     watch.note("base", base.describe())
     task.check_base(base)
     task = _with_length(plan, task, splits["train"], base, watch)
-    remarks = remarks_on(task, splits, base, uncut, watch)
+    remarks = remarks_on(task, splits, base, rows.uncut, watch)
     for remark in remarks:
         watch.note("remark", remark)
     watch.note("strategy", plan.strategy_name + "".join(f", {text}" for text in _chosen(plan)))
@@ -311,46 +298,6 @@ def _inferred_length(plan: Plan, on: RunSetup) -> dict[str, Any]:
     before = min(type(on.task).max_seq_length, on.base.max_length or on.task.max_seq_length)
     inferred = "max_seq_length" not in plan.task_options and on.task.max_seq_length != before
     return {"max_seq_length": on.task.max_seq_length} if inferred else {}
-
-
-def load_run_splits(options: DataOptions, seed: int, task: Task, watch: Watch | None = None) -> Splits:
-    """Load the rows of a run with the same splits as `run`."""
-    splits = data.load(options, watch, task.name)
-    select_usable(splits, task, options)
-    _cut(splits, options, seed, task)
-    return splits
-
-
-def _cut(splits: Splits, options: DataOptions, seed: int, task: Task) -> None:
-    if "validation" not in splits:
-        strata = task.strata(splits["train"])
-        data.cut_validation(splits, options.validation_split_percentage, seed, strata)
-
-
-def _task(plan: Plan, train: Dataset) -> Task:
-    """Make the task that the plan names, or the one that fits the first row."""
-    name = plan.task_name
-    if name is None:
-        first = {key: value for key, value in train[0].items() if key != data.LINE}
-        name = infer_task(first, plan.task_options)
-    cls = task_class(name)
-    field_names = {f.name for f in fields(cls)}
-    for key in plan.task_options:
-        if key not in field_names:
-            raise OptionError(unknown(f"option of {name}", key, field_names))
-    return build(cls, plan.task_options)
-
-
-def _with_columns(task: Task, train: Dataset) -> Task:
-    """Return the task with its columns; where none is the label, columns of 0 and 1 are suggested as one label each."""
-    try:
-        return task.with_columns(train.column_names)
-    except DataError as error:
-        flags = flag_columns({key: value for key, value in train[0].items() if key != data.LINE})
-        if len(flags) < 2 or error.suggestion[:1] != ("--label-column",):
-            raise
-        text = f"{error}; {', '.join(flags)} hold 0 and 1: --label-column {','.join(flags)} reads a label from each"
-        raise DataError(text, suggestion=("--label-column", ",".join(flags))) from error
 
 
 def _default_name(data_name: str, strategy_name: str) -> str:

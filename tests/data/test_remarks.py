@@ -69,7 +69,7 @@ class Counting(TextClassification):
 def test_a_task_sees_each_file_once_before_validation_rows_are_cut_off(
     tiny_base: Base, registry: Registry, small_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapterkit.workflows.run.task_class", lambda name: Counting)
+    monkeypatch.setattr("adapterkit.workflows.run_rows.task_class", lambda name: Counting)
     report = ak.run(base=tiny_base, registry=registry, watch=None, train_file=str(small_csv), name="a", **QUICK)
     assert [remark for remark in report.remarks if "from line" in remark] == ["rows.csv: 24 rows, from line 2"]
 

@@ -17,6 +17,7 @@ from adapterkit.data.answer_places import locate
 from adapterkit.data.readers import rows
 from adapterkit.errors import DataError
 from adapterkit.tasks import QuestionAnswering
+from adapterkit.tasks.inputs import inputs_of
 
 Adapt = Callable[..., Result]
 CONTEXT = "Ann moved to Oslo."
@@ -193,7 +194,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a place that is no number": ({"answers": [{"text": "Ann", "answer_start": "x"}]}, "a whole number was expected"),
     "more places than answers": ({"answers": ["Ann"], "answer_start": [0, 1]}, "1 answers, but 2 places"),
     "an impossible question": ({"answers": ["Ann"], "is_impossible": True}, "is_impossible, and has the answer 'Ann'"),
-    "a context of paragraphs": ({"answers": ["Ann"], "context": ["Ann", "moved"]}, "but a text was expected"),
     "a question of parts": ({"answers": ["Ann"], "question": [{"text": "Who?"}]}, "but a text was expected"),
 }
 
@@ -207,6 +207,13 @@ def test_what_is_no_answer_is_refused_with_file_and_line(name: str, tmp_path: Pa
         task.check(data, path.name)
     assert str(caught.value).startswith("a.jsonl:1: ")
     assert reason in str(caught.value)
+
+
+def test_a_context_of_paragraphs_is_their_text_in_training_and_in_prediction(tmp_path: Path) -> None:
+    row = {"question": "Where?", "context": ["Ann moved.", "Bob lives in Oslo."], "answers": ["Oslo"]}
+    path = jsonl(tmp_path / "a.jsonl", row)
+    assert learned(path) == [(["Oslo"], [24])]
+    assert inputs_of(task_of(path)[0], row)["context"] == "Ann moved. Bob lives in Oslo."
 
 
 # ---- SQuAD's nested form
@@ -290,4 +297,4 @@ def test_rows_whose_answers_are_all_null_are_not_evaluated_as_unanswerable(tmp_p
     path = jsonl(tmp_path / "a.jsonl", {**QUESTION, "answers": None}, {**QUESTION, "answers": None})
     task, data = task_of(path)
     with pytest.raises(DataError, match=r"a\.jsonl: no row has answers"):
-        task.check(data, path.name)
+        task.remarks(data, path.name, None)

@@ -52,10 +52,17 @@ def read_arrow(source: Source) -> NumberedRows:
                 file.seek(0)
                 reader = pa.ipc.open_stream(file)
                 batches = stream_batches(reader, file)
-            slices = (batch.slice(start, 1000) for batch in batches for start in range(0, len(batch), 1000))
+            valid = map(_validated, batches)
+            slices = (batch.slice(start, 1000) for batch in valid for start in range(0, len(batch), 1000))
             yield from annotated(source, table_rows(source, _features(source, reader.schema), slices))
     except (pa.ArrowException, OSError, ValueError) as error:  # an empty file can't be mapped: ValueError
         raise DataError(f"{source.name}: an Arrow file was expected: {str(error).splitlines()[0]}") from error
+
+
+def _validated(batch: Any) -> Any:
+    """Return a batch whose offsets and lengths are those of its buffers; Arrow doesn't check those of a file."""
+    batch.validate(full=True)
+    return batch
 
 
 def _features(source: Source, schema: Any) -> Mapping[str, Any]:

@@ -58,6 +58,7 @@ def chosen(name: str) -> Encoding:
     try:
         info = codecs.lookup(name)
         "\u0001".encode(info.name)  # raises LookupError for a codec that isn't of text
+        codecs.getincrementaldecoder(info.name)("surrogateescape").decode(b"a\n")  # not by idna and its like
     except (LookupError, ValueError):
         raise OptionError(f"--encoding={name}: no such encoding; some are utf-8, cp1252, cp1251, gb18030") from None
     return Encoding("utf-8-sig" if info.name == "utf-8" else info.name, name)

@@ -1,0 +1,89 @@
+"""The rows of a run, and the task fitted to them: what `adapt run` and `adapt data` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from ..data import splits as data
+from ..data.splits import Splits
+from ..errors import DataError, OptionError, unknown
+from ..options import build
+from ..runtime import processes
+from ..settings import DataOptions
+from ..tasks import Task, infer_task, task_class
+from ..tasks.inference import flag_columns
+from ..watch import Watch
+from .plan import Plan
+from .usable_rows import select_usable
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class RunRows:
+    """The rows of a run by split, and the task fitted to those of training."""
+
+    splits: Splits
+    task: Task
+    uncut: Mapping[str, Dataset]  # by split, before validation rows were cut off
+
+
+def run_rows(plan: Plan, splits: Splits | None, watch: Watch) -> RunRows:
+    """Read the rows of a plan, unless `splits` holds them, and fit its task to them."""
+    with processes.first_of_node_first():
+        splits = data.load(plan.data, watch, plan.task_name) if splits is None else splits.copy()
+    task = _with_columns(_task(plan, splits["train"]), splits["train"])
+    select_usable(splits, task, plan.data)
+    task = task.fit(splits.unsampled.get("train", splits["train"]))
+    select_usable(splits, task, plan.data)
+    uncut = dict(splits.sets)
+    _cut(splits, plan.data, plan.training.seed, task)
+    sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in splits.sets.items())
+    inferred = "" if plan.task_name else " (inferred from the columns; --task overrides)"
+    summary = f": {task.summary()}" if task.summary() else ""
+    watch.note("task", f"{task.name}{inferred}{summary}")
+    watch.note("data", f"{splits.name}: {sizes} rows; {task.describe_columns()}")
+    return RunRows(splits, task, uncut)
+
+
+def load_run_splits(options: DataOptions, seed: int, task: Task, watch: Watch | None = None) -> Splits:
+    """Load the rows of a run with the same splits as `run`."""
+    splits = data.load(options, watch, task.name)
+    select_usable(splits, task, options)
+    _cut(splits, options, seed, task)
+    return splits
+
+
+def _cut(splits: Splits, options: DataOptions, seed: int, task: Task) -> None:
+    if "validation" not in splits:
+        strata = task.strata(splits["train"])
+        data.cut_validation(splits, options.validation_split_percentage, seed, strata)
+
+
+def _task(plan: Plan, train: Dataset) -> Task:
+    """Make the task that the plan names, or the one that fits the first row."""
+    name = plan.task_name
+    if name is None:
+        first = {key: value for key, value in train[0].items() if key != data.LINE}
+        name = infer_task(first, plan.task_options)
+    cls = task_class(name)
+    field_names = {f.name for f in fields(cls)}
+    for key in plan.task_options:
+        if key not in field_names:
+            raise OptionError(unknown(f"option of {name}", key, field_names))
+    return build(cls, plan.task_options)
+
+
+def _with_columns(task: Task, train: Dataset) -> Task:
+    """Return the task with its columns; where none is the label, columns of 0 and 1 are suggested as one label each."""
+    try:
+        return task.with_columns(train.column_names)
+    except DataError as error:
+        flags = flag_columns({key: value for key, value in train[0].items() if key != data.LINE})
+        if len(flags) < 2 or error.suggestion[:1] != ("--label-column",):
+            raise
+        text = f"{error}; {', '.join(flags)} hold 0 and 1: --label-column {','.join(flags)} reads a label from each"
+        raise DataError(text, suggestion=("--label-column", ",".join(flags))) from error
