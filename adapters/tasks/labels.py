@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
+from numbers import Number
 from typing import Any, Final, Literal
 
 from .values import is_empty
@@ -82,7 +84,7 @@ def flagged(names: Sequence[str], cells: Sequence[Any]) -> list[str]:
 
 def is_scalar(value: Any) -> bool:
     """Return whether a value can be a label: a text, a number, true or false."""
-    return isinstance(value, str | int | float)
+    return isinstance(value, str | Number)
 
 
 def number_in(cell: Any) -> float | None:
@@ -103,7 +105,7 @@ def kind_of(cells: Iterable[Any]) -> Kind:
         return MULTI
     numbers = [number for cell in filled if (number := _parsed(cell)) is not None]
     pointed = any(
-        isinstance(cell, float) or (isinstance(cell, str) and "." in cell and number_in(cell) is not None)
+        isinstance(cell, float | Decimal) or (isinstance(cell, str) and "." in cell and number_in(cell) is not None)
         for cell in filled
     )
     most = len(numbers) >= _MOST_NUMBERS * len(filled) and len(set(numbers)) >= _DIFFERENT
