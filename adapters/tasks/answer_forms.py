@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .cells import from_cell
+
 Answer = tuple[str, int | None]
 """An answer's text, and its first character in the context where that is written."""
-
-_ARRAY = re.compile(r"array\((\[[^\[\]]*\])(?:, dtype=[\w.'<>]+)?\)")  # as numpy writes lists in a cell
 
 
 def answers_of(value: Any, start: Any = None) -> list[Answer]:
@@ -22,8 +19,8 @@ def answers_of(value: Any, start: Any = None) -> list[Answer]:
     cell of a table, also what pandas writes for one of these. `start` is the place of an answer that is a text. Raises
     `ValueError` for anything else.
     """
-    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        value = _from_cell(value)
+    if isinstance(value, str):
+        value = from_cell(value, _is_form)
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return []
     return [(text, place) for text, place in _answers(value, start) if text.strip()]
@@ -75,17 +72,9 @@ def _place(value: Any) -> int | None:
     return int(place)
 
 
-def _from_cell(text: str) -> Any:
-    """Return the object or list that a cell holds as JSON, or as Python or numpy write it; else the text itself."""
-    for parse in (json.loads, lambda cell: ast.literal_eval(_ARRAY.sub(r"\1", cell.strip()))):
-        try:
-            value = parse(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        items = value if isinstance(value, list) else [value]
-        if all(isinstance(item, str) or (isinstance(item, dict) and "text" in item) for item in items):
-            return value
-    return text
+def _is_form(value: Any) -> bool:
+    items = value if isinstance(value, list) else [value]
+    return all(isinstance(item, str) or (isinstance(item, dict) and "text" in item) for item in items)
 
 
 def _shown(value: Any) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from .cells import from_cell
 
 Message = dict[str, Any]
 """A message as chat templates take it: role, content and, where the assistant calls tools, tool_calls."""
@@ -27,14 +28,14 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 def is_chat(value: Any) -> bool:
     """Return whether a value is meant as a list of messages, also as JSON or Python write one into a cell."""
     if isinstance(value, str):
-        value = _from_cell(value)
+        value = from_cell(value, _is_list_of_messages)
     return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(item, Mapping) for item in value)
 
 
 def messages_of(value: Any) -> list[Message]:
     """Return the messages of a conversation. Raises `ValueError`, with what was expected, for anything else."""
     if isinstance(value, str):
-        value = _from_cell(value)
+        value = from_cell(value, _is_list_of_messages)
     if not isinstance(value, list | tuple) or not value:
         raise ValueError(f"a text or a list of messages was expected, not {str(value)[:40]}")
     return [_message(item) for item in value]
@@ -54,7 +55,7 @@ def prompt_of(messages: Sequence[Message]) -> list[Message]:
 
 def unread_keys(value: Any, template: str) -> set[str]:
     """Return the keys of messages that hold something and are neither read nor passed on to a chat template."""
-    value = _from_cell(value) if isinstance(value, str) else value
+    value = from_cell(value, _is_list_of_messages) if isinstance(value, str) else value
     keys = {key for item in value for key in item if item[key] not in (None, "", [], {})}
     return {key for key in keys - _READ if key not in _PASSED_ON or key not in template}
 
@@ -146,18 +147,8 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _from_cell(text: str) -> Any:
-    """Return the list that a cell of a table holds, as JSON or as Python writes it; else the text itself."""
-    if not text.lstrip().startswith("["):
-        return text
-    value = _parsed(text)
-    if isinstance(value, str):
-        try:
-            value = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return text
-    messages = isinstance(value, list) and value and all(isinstance(v, dict) and {*v} & {*_ROLE} for v in value)
-    return value if messages else text
+def _is_list_of_messages(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) and {*v} & {*_ROLE} for v in value)
 
 
 def _without_nulls(value: Any) -> Any:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..data.splits import LINE
 from ..errors import DataError
-from .columns import check_filled, choose, each, first_of, require, stream, visible
+from .choices import choice_columns, choices_of, chosen, counts_from_1
+from .columns import check_there, choose, each, first_of, require, stream, visible
+from .inputs import inputs_of
 from .language_modeling import pad_id, padded
 from .task import Rows, Task
+from .values import is_empty, text_of, texts_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -19,8 +23,14 @@ if TYPE_CHECKING:
 
     from ..metrics import Metrics
 
-CONTEXTS = ("context", "sent1", "startphrase", "passage", "article", "question")
+CONTEXTS = (
+    *("context", "sent1", "startphrase", "passage", "article", "ctx", "dialogue", "premise", "goal"),
+    *("question_stem", "sentence", "question"),
+)
 QUESTIONS = ("question", "sent2")
+UNKNOWN = -1
+"""The number of the first ending before the training rows have been read."""
+LABELS = ("label", "answer", "gold", "answerkey", "answer_key", "correct", "cop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +51,26 @@ class MultipleChoice(Task):
     context_column_name: Annotated[str | None, "column of the context", "--context-column"] = None
     question_column_name: Annotated[str | None, "column of a question, or of how an ending begins"] = None
     endings_column_name: Annotated[tuple[str, ...], "column of a list of endings, or one column for each"] = ()
-    label_column_name: Annotated[str | None, "column of the right ending's number, from 0", "--label-column"] = None
+    label_column_name: Annotated[
+        str | None, "column of the right ending: its number, letter, key or text", "--label-column"
+    ] = None
+    first_label: Annotated[int, "the number of the first ending, 0 or 1; inferred from the training rows"] = 0
+
+    newer_options: ClassVar[frozenset[str]] = frozenset({"first_label"})
+    label_options: ClassVar[frozenset[str]] = Task.label_options | {"first_label"}
+    metadata: ClassVar[tuple[str, ...]] = (
+        *("ctx_a", "ctx_b", "activity_label", "split_type", "source_id", "fold-ind", "startphrase", "gold-source"),
+        *("gold-ending", "distractor-0", "distractor-1", "distractor-2", "distractor-3", "example_id", "ind"),
+    )
 
     @classmethod
     def fits(cls, first: Mapping[str, Any]) -> bool:
-        return bool(_endings(list(first))) and first_of(CONTEXTS, list(first)) is not None
+        return bool(choice_columns(list(first))) and first_of(CONTEXTS, list(first)) is not None
 
     def with_columns(self, names: Sequence[str]) -> Self:
         names = visible(names)
         require(names, *self.endings_column_name, self.question_column_name)
-        endings = self.endings_column_name or _endings(names)
+        endings = self.endings_column_name or choice_columns(names)
         if not endings:
             others = [name for name in names if name not in (self.context_column_name, self.label_column_name)]
             raise DataError(
@@ -64,7 +84,7 @@ class MultipleChoice(Task):
             "--label-column-name",
             self.label_column_name,
             names,
-            ("label", "answer", "gold"),
+            LABELS,
             [context, *endings],
         )
         return replace(
@@ -73,45 +93,94 @@ class MultipleChoice(Task):
             question_column_name=question,
             endings_column_name=tuple(endings),
             label_column_name=label,
+            first_label=self.first_label or UNKNOWN,
         )
+
+    def recorded(self) -> dict[str, Any]:
+        values = super().recorded()
+        return values if self.first_label > 0 else {k: v for k, v in values.items() if k != "first_label"}
 
     def describe_columns(self) -> str:
         columns = [self.context_column_name, self.question_column_name, *self.endings_column_name]
         return f"{' + '.join(str(name) for name in columns if name)} -> {self.label_column_name}"
 
     def _choices(self, rows: Rows | Dataset) -> list[list[str]]:
+        return [texts for texts, _ in self._with_keys(rows)]
+
+    def _with_keys(self, rows: Rows | Dataset) -> Iterator[tuple[list[str], list[str]]]:
+        """Yield the texts of the endings of each row, and their keys. Raises `ValueError` for a row without endings."""
         columns = [stream(rows[name]) for name in self.endings_column_name]
-        if len(columns) == 1:
-            return [list(endings) for endings in columns[0]]
-        return [list(endings) for endings in zip(*columns, strict=True)]
+        return map(choices_of, columns[0] if len(columns) == 1 else map(list, zip(*columns, strict=True)))
+
+    def _targets(self, rows: Rows | Dataset) -> list[int]:
+        """Return the number of the right ending of each row, from 0."""
+        labels = stream(rows[str(self.label_column_name)])
+        choices = zip(labels, self._with_keys(rows), strict=True)
+        numbers = [chosen(label, *endings, max(self.first_label, 0)) for label, endings in choices]
+        return [-1 if number is None else number for number in numbers]  # none is, once the rows were checked
+
+    def summary(self) -> str:
+        return "endings are numbered from 1" if self.first_label == 1 else ""
+
+    def fit(self, train: Dataset) -> Self:
+        if self.first_label != UNKNOWN:
+            return self
+        labels, choices = list(stream(train[str(self.label_column_name)])), list(self._with_keys(train))
+        keyed = any(text_of(label).strip() in keys for label, (_, keys) in zip(labels, choices, strict=True))
+        from_1 = not keyed and counts_from_1(labels, [len(texts) for texts, _ in choices])
+        return replace(self, first_label=int(from_1))
 
     def check(self, data: Dataset, file: str) -> None:
-        check_filled(data, file, str(self.context_column_name), str(self.label_column_name), *self.endings_column_name)
-        rows = zip(each(data, LINE, str(self.label_column_name)), self._choices(data), strict=True)
-        count = None
-        for (line, label), endings in rows:
-            count = count or len(endings)
-            if len(endings) != count or count < 2:
-                wanted = f"{count}, as in the first row" if count > 1 else "at least 2"
-                raise DataError(f"{file}:{line}: {len(endings)} endings, but {wanted}, were expected")
-            if any(not isinstance(ending, str) or not ending.strip() for ending in endings):
-                raise DataError(f"{file}:{line}: an ending is empty or no text")
-            if not re.fullmatch(r"\d+", str(label)) or int(label) >= len(endings):
-                raise DataError(f"{file}:{line}: the label is '{label}', but there are endings 0 to {len(endings) - 1}")
+        for row, reason in self._problems(data, file, count=None):
+            raise DataError(f"{file}:{data[LINE][row]}: {reason}")
+
+    def faults(self, data: Dataset, file: str) -> Iterator[tuple[int, str]]:
+        counts: Counter[int] = Counter()
+        for row in stream(data[self.endings_column_name[0]]) if len(self.endings_column_name) == 1 else ():
+            with contextlib.suppress(ValueError):
+                counts[len(choices_of(row)[0])] += 1
+        yield from self._problems(data, file, count=counts.most_common(1)[0][0] if counts else None)
+
+    def _problems(self, data: Dataset, file: str, count: int | None) -> Iterator[tuple[int, str]]:
+        """Yield the rows that can't be used, with the reason; `count` endings are expected, by default the first's."""
+        columns, label = self.input_columns, str(self.label_column_name)
+        check_there(data, file, *columns, label)
+        for i, (right, *values) in enumerate(each(data, label, *columns)):
+            row = dict(zip(columns, values, strict=True))
+            endings = [row[name] for name in self.endings_column_name]
+            try:
+                texts, keys = choices_of(endings[0] if len(endings) == 1 else endings)
+                inputs_of(self, row)
+                self._check_label(right, texts, keys)
+                if len(texts) != (count := count or len(texts)):
+                    raise ValueError(f"{len(texts)} endings, but {count}, as in other rows, were expected")
+            except (ValueError, DataError) as error:
+                reason = str(error)
+                yield i, f"{' and '.join(self.endings_column_name)} {reason}" if reason.startswith("is ") else reason
+
+    def _check_label(self, label: Any, texts: Sequence[str], keys: Sequence[str]) -> None:
+        firsts = (0, 1) if self.first_label == UNKNOWN else (self.first_label,)
+        if all(chosen(label, texts, keys, first) is None for first in firsts):
+            name = str(self.label_column_name)
+            if is_empty(label):
+                raise ValueError(f"{name} is empty")
+            endings = ", ".join(keys) if keys else f"{firsts[0]} to {len(texts) - 1 + firsts[-1]}"
+            raise ValueError(f"the label is '{str(label)[:40]}', but there are endings {endings}")
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         """Return for each row a list of token ids for each of its endings, (endings, tokens)."""
-        begins = rows[self.question_column_name] if self.question_column_name else [""] * len(self._choices(rows))
+        choices = self._choices(rows)
+        begins = texts_of(rows[self.question_column_name]) if self.question_column_name else [""] * len(choices)
         features: dict[str, list[Any]] = {}
-        contexts = rows[str(self.context_column_name)]
-        for context, begin, endings in zip(contexts, begins, self._choices(rows), strict=True):
+        contexts = texts_of(rows[str(self.context_column_name)])
+        for context, begin, endings in zip(contexts, begins, choices, strict=True):
             seconds = [f"{begin} {ending}".strip() for ending in endings]
-            firsts = [str(context)] * len(endings)
+            firsts = [context] * len(endings)
             encoded = tokenizer(firsts, seconds, truncation=True, max_length=self.max_seq_length)
             for key, value in encoded.items():
                 features.setdefault(key, []).append(value)
         if labelled:
-            features["labels"] = [int(label) for label in rows[str(self.label_column_name)]]
+            features["labels"] = self._targets(rows)
         return features
 
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
@@ -132,8 +201,11 @@ class MultipleChoice(Task):
     def accepts(self, column: str, value: Any) -> str | None:
         if self.endings_column_name != (column,):
             return super().accepts(column, value)
-        several = isinstance(value, list) and all(isinstance(ending, str) and ending for ending in value)
-        return None if several and len(value) > 1 else "a list of at least 2 endings"
+        try:
+            choices_of(value)
+        except ValueError:
+            return "a list of at least 2 endings"
+        return None
 
     def may_be_empty(self, column: str) -> bool:
         return column == self.question_column_name  # an ending may follow the context directly
@@ -156,18 +228,19 @@ class MultipleChoice(Task):
     def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
         from ..metrics import classification
 
-        truth = [int(label) for label in stream(data[str(self.label_column_name)])]
-        return classification(truth, [int(row.argmax()) for row in predictions], max(len(row) for row in predictions))
+        return classification(
+            self._targets(data), [int(row.argmax()) for row in predictions], max(len(row) for row in predictions)
+        )
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
         from scipy.special import softmax
 
-        answers = []
-        for logits, endings in zip(predictions, self._choices(data), strict=True):
+        answers: list[dict[str, Any]] = []
+        for logits, (endings, keys) in zip(predictions, self._with_keys(data), strict=True):
             best = int(logits.argmax())
-            answers.append(
-                {"label": best, "ending": endings[best], "score": float(softmax(logits.astype("float64"))[best])}
-            )
+            score = float(softmax(logits.astype("float64"))[best])
+            key = {"key": keys[best]} if keys else {}
+            answers.append({"label": best + max(self.first_label, 0), **key, "ending": endings[best], "score": score})
         return answers
 
     def rows(self, texts: Sequence[str]) -> Rows:
@@ -184,11 +257,3 @@ class MultipleChoice(Task):
         for i, name in enumerate(self.endings_column_name):
             rows[name] = [part[lead + i] for part in parts]
         return rows
-
-
-def _endings(names: Sequence[str]) -> tuple[str, ...]:
-    listed = first_of(("endings", "choices", "options"), names)
-    if listed:
-        return (listed,)
-    numbered = sorted(name for name in names if re.fullmatch(r"(ending|choice|option)_?\d", name.lower()))
-    return tuple(numbered) if len(numbered) > 1 else ()

@@ -45,7 +45,11 @@ def test_rows_come_with_their_lines(tmp_path: Path, name: str, content: str | by
         ("a.csv", "text,label\nhi,x\nhi,there,x\n", "a.csv:3: 3 cells, but the header has 2 columns"),
         ("a.csv", 'text,label\nhi,x\n"unclosed,x\n', "a.csv:3: unexpected end of data"),
         ("a.csv", "text,text\nhi,x\n", "a.csv:1: column 'text' occurs twice in the header"),
-        ("a.csv", b"text,label\nhi,x\n\x81\xff,x\n", "a.csv: not UTF-8, and the encoding isn't clear: "),
+        (
+            "a.csv",
+            b"text,label\nhi,x\n\x81\xff,x\n",
+            "a.csv: bytes that are not UTF-8, and no usual encoding fits; give --encoding",
+        ),
         ("a.csv", "text,label\n", "a.csv: no rows"),
         ("a.csv", "", "a.csv: no rows"),
         ("a.jsonl", '{"text": "a"}\n{"text": \n', "a.jsonl:2: not JSON"),

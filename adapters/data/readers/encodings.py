@@ -131,6 +131,8 @@ def guessed(sample: bytes, name: str) -> Encoding:
     ranked = sorted(texts, key=lambda codec: -scores[codec])
     best, rivals = ranked[0], [codec for codec in ranked if texts[codec] != texts[ranked[0]]]
     lead = scores[best] - scores[rivals[0]] if rivals else EVIDENCE
+    if _unusual(best, texts[best]) > 0.3:
+        raise DataError(f"{name}: bytes that are not UTF-8, and no usual encoding fits; give --encoding")
     if lead < EVIDENCE:
         read = [f"{NAMES[c]} ({_first_difference(texts[c], texts[other])})" for c, other in _pair(best, rivals[0])]
         raise DataError(
@@ -162,6 +164,7 @@ def _candidates(sample: bytes) -> dict[str, str]:
     least = min((match.chaos for match in matches), default=0.0)
     close = {match.encoding for match in matches if match.chaos <= least + _CLOSE}
     close |= {same for match in matches if match.encoding in close for same in match.could_be_from_charset}
+    close = close or set(NAMES)  # where there are more signs than letters, it excludes all
     texts = {}
     for codec in NAMES:
         if codec in close:
@@ -181,6 +184,13 @@ def _log_probability(codec: str, text: str) -> float:
     languages = [name for name, codecs_of in LETTER_CODECS.items() if codec in codecs_of]
     tables = map(_letters, languages)
     return prior + max(sum(table.get(char, _UNUSUAL) for char in chars) for table in tables)
+
+
+def _unusual(codec: str, text: str) -> float:
+    """Return the share of the characters beyond ASCII that no language of an encoding has."""
+    letters = {letter for name, codecs_of in LETTER_CODECS.items() if codec in codecs_of for letter in _letters(name)}
+    odd = [char not in letters for char in _characters(text)]
+    return sum(odd) / max(len(odd), 1)
 
 
 def _characters(text: str) -> Iterator[str]:
