@@ -45,20 +45,20 @@ def listed(cell: str) -> list[str] | None:
     return [part.strip() for part in inner.split(",") if part.strip()] if bare else None
 
 
-def label_text(value: Any, known: Collection[str] = ()) -> str:
-    """Return a label as a text without the spaces around it, or as it is where such a label is `known`.
+def label_text(value: Any, trained_labels: Collection[str] = ()) -> str:
+    """Return a label as a text without the spaces around it, or as it is where `trained_labels` has it so.
 
-    A whole number of a column of fractions is the `known` label without a point.
+    A whole number of a column of fractions is the label of `trained_labels` without a point.
     """
     text = str(value)
-    if text in known:
+    if text in trained_labels:
         return text
-    if isinstance(value, float) and value.is_integer() and str(int(value)) in known:
+    if isinstance(value, float) and value.is_integer() and str(int(value)) in trained_labels:
         return str(int(value))
     return text.strip()
 
 
-def labels_in(cell: Any, separator: str | None, known: Collection[str] = ()) -> list[str]:
+def labels_in(cell: Any, separator: str | None, trained_labels: Collection[str] = ()) -> list[str]:
     """Return the labels of a cell that may hold several. Raises `ValueError` where it holds no list of labels."""
     if isinstance(cell, str):
         parts: Sequence[Any] | None = listed(cell)
@@ -70,7 +70,7 @@ def labels_in(cell: Any, separator: str | None, known: Collection[str] = ()) -> 
         parts = []
     if not isinstance(parts, list | tuple) or not all(is_scalar(part) and not is_empty(part) for part in parts):
         raise ValueError(f"is {str(cell)[:60]}, but a list of labels was expected")
-    return list(dict.fromkeys(label_text(part, known) for part in parts))
+    return list(dict.fromkeys(label_text(part, trained_labels) for part in parts))
 
 
 def flagged(names: Sequence[str], cells: Sequence[Any]) -> list[str]:
