@@ -28,7 +28,7 @@ demo: $(VENV)/.installed
 	cd .demo && ../$(BIN)/adapt predict sentiment-lora "The soup was cold and so was the waiter." "I'd stay here again tomorrow."
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/.installed
 	@$(BIN)/ruff format --check .

@@ -40,7 +40,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "adapter": (("adapters/adapter/*.py",), ("adapter", "store/test_compatibility.py")),
+    "adapter": (("adapters/adapter/*.py",), ("adapter",)),
     "patches": (("adapters/patches/*.py",), ("patches", "plugins/test_built_in.py")),
     "pool": (("adapters/pool/*.py",), ("pool",)),
     "store": (("adapters/store/*.py",), ("store",)),

@@ -4,8 +4,7 @@ Layers and poolings are compared by ridge regression, whose solution is in close
 loss with an L2 penalty is minimised by scipy's L-BFGS, from the strongest penalty to the weakest, each started from the
 previous solution. Features are standardised; the final weights include the standardisation.
 
-Few texts are fitted otherwise: by ridge regression on several layers at once, with its penalty chosen by leave-one-out
-over the training rows alone (`probe/ridge.py`).
+For few texts nothing is chosen: layers, pooling and penalty are fixed (`probe/few_texts.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from ..features.hidden_states import disk_folder
 from ..modules import blocks
 from ..runtime import processes
 from ..watch import Watch
-from . import ridge
+from . import few_texts
 from .examples import Examples, Reader, concatenated
 from .model import POOLINGS, Form, ProbeHead, ProbeModel, layers_of, pooled
 from .solver import COARSE, FINE, MEDIUM, PENALTIES, ScoredModel, Solved, fit, judge_of
@@ -129,8 +128,8 @@ def probe(
     feeds = {split: Feed(rows, collate) for split, rows in features.items()}
     layers = tuple(range(len(blocks(base.model)) + 1))
     by_token = task.probe_unit == "token"
-    if ridge.applies(task, feeds["train"], solver.rows):
-        return _by_leave_one_out(base, task, features, data, solver, feeds)
+    if few_texts.applies(task, feeds["train"], len(layers) - 1, solver.rows):
+        return _of_few_texts(base, task, features, data, solver, feeds)
     forms = [Form((k,), p) for k in layers for p in ((None,) if by_token else POOLINGS)]
     width = base.model.config.hidden_size
     finalists = 1 if by_token else _FINALISTS
@@ -193,7 +192,7 @@ def _solved_model(
         return model, task.outputs(ScoredModel(model.probe, examples, scores), {})
 
 
-def _by_leave_one_out(
+def _of_few_texts(
     base: Base,
     task: Task,
     features: Mapping[str, Dataset],
@@ -201,29 +200,20 @@ def _by_leave_one_out(
     solver: SolverOptions,
     feeds: Mapping[str, Feed],
 ) -> tuple[ProbeModel, Solved, list[Any]]:
-    """Do as `probe` for few texts: validation rows choose nothing, so that their metric is no choice of the best."""
-    forms = ridge.forms(len(blocks(base.model)))
-    single = list(dict.fromkeys(Form((k,), form.pooling) for form in forms for k in form.layers))
+    """Do as `probe`, but choose nothing on the validation rows, whose metric is unbiased then."""
+    form = few_texts.form(len(blocks(base.model)))
+    single = [Form((k,), form.pooling) for k in form.layers]
     readers = _readers(base, feeds, base.model.config.hidden_size * len(single), task, solver)
     for reader in readers.values():
         reader.read(range(len(reader.feed)), _run_base(base, single))
-
-    def examples_of(split: str, form: Form) -> Examples:
-        return concatenated([readers[split].examples(Form((k,), form.pooling)) for k in form.layers])
-
-    def best() -> tuple[Form, Solved]:
-        fits = {}
-        for form in forms:
-            e = examples_of("train", form)
-            fits[form] = ridge.left_out(e.x, task.probe_targets(e.labels, e.counts.tolist(), e.choices))
-        form = min(fits, key=lambda one: fits[one].error)
-        head = ProbeModel(base, task, form).probe
-        return form, ridge.calibrated(task, head, examples_of("train", form), fits[form], solver.smoothing)
-
-    form, weights = processes.from_main(best)
-    rows = len(data["train"])
-    solver.watch.note("probe", f"ridge regression, penalty {weights.penalty:.3g} by leave-one-out over {rows:,} rows")
-    model, outputs = _solved_model(base, task, form, weights, examples_of("validation", form))
+    train, validation = (concatenated([readers[s].examples(f) for f in single]) for s in ("train", "validation"))
+    head = ProbeModel(base, task, form).probe
+    penalty = few_texts.penalty(len(train.x), train.x.shape[1], head.score.out_features)
+    judge = judge_of(task, features["validation"], data["validation"])
+    weights = processes.from_main(
+        lambda: fit(task, head, train, validation, judge, smoothing=solver.smoothing, penalties=[penalty])
+    )
+    model, outputs = _solved_model(base, task, form, weights, validation)
     return model, weights, task.predictions(outputs, features["validation"], data["validation"])
 
 

@@ -25,7 +25,7 @@ def choice_columns(names: Sequence[str]) -> tuple[str, ...]:
         return (listed,)
     numbered = sorted(name for name in names if _NUMBERED.fullmatch(name.lower()))
     letters = [letter for letter in "ABCDE" if letter in names]
-    return next((tuple(found) for found in (numbered, letters) if len(found) > 1), ())
+    return next((tuple(columns) for columns in (numbered, letters) if len(columns) > 1), ())
 
 
 def choices_of(value: Any) -> tuple[list[str], list[str]]:

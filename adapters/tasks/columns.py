@@ -190,6 +190,18 @@ def holds_texts(value: Any, *keys: str) -> bool:
     return isinstance(value, Mapping) and all(isinstance(value.get(key), str) and value[key] for key in keys)
 
 
+def optional_field(texts: Sequence[str], column: str, other: str) -> dict[str, list[str]]:
+    """Return texts as rows of two columns, of which a text may leave out the second; a tab separates them.
+
+    Raises `DataError` where a text has more fields.
+    """
+    fields = [text.split("\t") for text in texts]
+    for text, parts in zip(texts, fields, strict=True):
+        if len(parts) > 2:
+            raise DataError(f"'{text}': {column} and {other} were expected, separated by a tab")
+    return {column: [parts[0] for parts in fields], other: [(*parts, "")[1] for parts in fields]}
+
+
 def split_fields(texts: Sequence[str], columns: Sequence[str]) -> dict[str, list[str]]:
     """Return texts whose fields are separated by tabs as rows of `columns`.
 

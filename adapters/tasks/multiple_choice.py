@@ -164,8 +164,8 @@ class MultipleChoice(Task):
             name = str(self.label_column_name)
             if is_empty(label):
                 raise ValueError(f"{name} is empty")
-            known = f"{', '.join(keys)}" if keys else f"{firsts[0]} to {len(texts) - 1 + firsts[-1]}"
-            raise ValueError(f"the label is '{str(label)[:40]}', but there are endings {known}")
+            endings = ", ".join(keys) if keys else f"{firsts[0]} to {len(texts) - 1 + firsts[-1]}"
+            raise ValueError(f"the label is '{str(label)[:40]}', but there are endings {endings}")
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         """Return for each row a list of token ids for each of its endings, (endings, tokens)."""

@@ -10,6 +10,8 @@ from typing import Literal, get_args
 TagScheme = Literal["prefixed", "suffixed", "untyped", "types", "words"]
 """B-PER, PER-B, B, PER, or tags of words that mark no spans, such as parts of speech."""
 SCHEMES: tuple[TagScheme, ...] = get_args(TagScheme)
+UNANNOTATED = "-"
+"""spaCy's tag of a word whose annotation is missing."""
 LETTERS = "BIMELSUWO"
 """Begin, inside (I, M), end (E, L), single (S, U, W) and outside."""
 NAMES = ("IO", "BIO", "BIOES", "BILOU", "BMES", "BMESO", "BMEWO")
@@ -23,7 +25,7 @@ def detect(tags: Iterable[str]) -> TagScheme:
     """
     counts = Counter(tags)
     outside = sum(counts[tag] for tag in counts if tag.upper() == "O")
-    others = [tag for tag in counts if tag.upper() != "O"]
+    others = [tag for tag in counts if tag.upper() != "O" and tag != UNANNOTATED]
     letters = {tag.upper() for tag in others if len(tag) == 1 and tag.upper() in LETTERS}
     if others and len(letters) == len(others):
         begun = "B" in letters and (outside or len(letters) > 1)
@@ -31,7 +33,7 @@ def detect(tags: Iterable[str]) -> TagScheme:
     for scheme, pattern, group in (("prefixed", _BEFORE, 1), ("suffixed", _AFTER, 2)):
         matches = [match for tag in others if (match := re.fullmatch(pattern, tag))]
         positions = {match[group].upper() for match in matches}
-        mostly = outside > counts.total() / 2 and len(matches) > len(others) / 2
+        mostly = outside > counts.total() / 2 and len(matches) >= len(others) / 2
         if positions & {*"BISUW"} and (len(matches) == len(others) or mostly):
             return "prefixed" if scheme == "prefixed" else "suffixed"
     return "types" if others and outside > counts.total() / 2 else "words"
@@ -71,7 +73,8 @@ def scheme_remarks(tags: Mapping[str, str], scheme: TagScheme, rows: Iterable[Se
         remarks.append(f"tags are {name}, {'before' if scheme == 'prefixed' else 'after'} the type of an entity")
     if scheme != "types" and (odd := [tag for tag, read in tags.items() if read == f"I-{tag}"]):
         remarks.append(f"tags without a position are read as inside an entity: {', '.join(odd[:6])}")
-    begun = Counter(position for row in rows for position in _first_positions([tags[str(tag)] for tag in row]))
+    read = [[tags.get(str(tag), "O") for tag in row] for row in rows]
+    begun = Counter(position for row in read for position in _first_positions(row))
     if begun["B"] and begun["inside"] and scheme != "types":
         remarks.append(f"{begun['inside']:,} of {begun.total():,} entities begin with a tag for the inside of one")
     return remarks

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from ..data.splits import LINE
 from ..errors import DataError, TaskError
-from .columns import check_filled, choose, each, first_of, holds_texts, stream, visible
+from .cells import from_cell
+from .columns import (
+    check_filled,
+    choose,
+    each,
+    first_of,
+    holds_texts,
+    optional_field,
+    require,
+    stream,
+    visible,
+)
+from .input_checks import check_inputs
 from .language_modeling import IGNORED, generated, pad_id, padded, token_losses
 from .task import Rows, Task
+from .values import is_empty, single_text_of, text_of
 from .windows import UNCUT
 
 if TYPE_CHECKING:
@@ -20,8 +34,10 @@ if TYPE_CHECKING:
     from ..base.base import Base
     from ..metrics import Metrics
 
-SOURCES = ("source", "document", "article", "input", "text", "src", "dialogue")
-TARGETS = ("target", "summary", "highlights", "output", "translation", "tgt")
+SOURCES = ("source", "document", "article", "instruction", "input", "text", "src", "dialogue", "prompt", "question")
+TARGETS = ("target", "summary", "highlights", "output", "translation", "tgt", "completion", "response", "answer")
+ASKING, INPUTS = ("instruction", "prompt", "question"), ("input", "context")
+"""The columns of a source that may be about a text in another column, and the columns of that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +56,12 @@ class Text2TextGeneration(Task):
         "target_column_name": ("target",),
     }
 
+    newer_options: ClassVar[frozenset[str]] = frozenset({"input_column_name"})
+
     max_seq_length: Annotated[int, "cut sources after this many tokens", "--max-source-length", "--max-length"] = 256
     max_target_length: Annotated[int, "cut targets after this many tokens, and generate no more"] = 128
     source_column_name: Annotated[str | None, "column of the source", "--source-column"] = None
+    input_column_name: Annotated[str | None, "column of what a source is about, read after it", "--input-column"] = None
     target_column_name: Annotated[str | None, "column of the target", "--target-column", "--summary-column"] = None
     source_lang: Annotated[str | None, "language to translate from, in rows of {translation: {en: …, de: …}}"] = None
     target_lang: Annotated[str | None, "language to translate to"] = None
@@ -61,12 +80,22 @@ class Text2TextGeneration(Task):
 
     def with_columns(self, names: Sequence[str]) -> Self:
         names = visible(names)
-        if "translation" in names and not self.source_column_name:
+        require(names, self.input_column_name)
+        if "translation" in names and not self.source_column_name and not first_of(SOURCES, names):
             return replace(self, source_column_name="translation", target_column_name="translation")
         source = choose("the source", "--source-column-name", self.source_column_name, names, SOURCES)
         others = [name for name in names if name != source]
         target = choose("the target", "--target-column-name", self.target_column_name, others, TARGETS, [source])
-        return replace(self, source_column_name=source, target_column_name=target)
+        about = first_of(INPUTS, names, without=[source, target]) if source.lower() in ASKING else None
+        about = self.input_column_name or about
+        return replace(self, source_column_name=source, input_column_name=about, target_column_name=target)
+
+    @property
+    def optional_columns(self) -> frozenset[str]:
+        return frozenset(filter(None, [self.input_column_name]))
+
+    def may_be_empty(self, column: str) -> bool:
+        return column in self.optional_columns
 
     @property
     def _translates(self) -> bool:
@@ -75,28 +104,54 @@ class Text2TextGeneration(Task):
     def describe_columns(self) -> str:
         if self._translates:
             return f"translation.{self.source_lang} -> translation.{self.target_lang}"
-        return f"{self.source_column_name} -> {self.target_column_name}"
+        read = " + ".join(filter(None, [self.source_column_name, self.input_column_name]))
+        return f"{read} -> {self.target_column_name}"
 
     def fit(self, train: Dataset) -> Self:
         if not self._translates or (self.source_lang and self.target_lang):
             return self
-        languages = list(train[str(self.source_column_name)][0])
-        source = self.source_lang or next(lang for lang in languages if lang != self.target_lang)
+        languages = list(_sides(train[str(self.source_column_name)][0]))
+        source = self.source_lang or next((lang for lang in languages if lang != self.target_lang), None)
         target = self.target_lang or next((lang for lang in languages if lang != source), None)
-        if target is None:
+        if source is None or target is None:
             raise DataError(f"a translation has two languages; the first row has {', '.join(languages)}")
         return replace(self, source_lang=source, target_lang=target)
 
-    def _texts(self, rows: Rows | Dataset, column: str | None, language: str | None) -> list[str]:
-        values = stream(rows[str(column)])
-        return [str(value[language]) if self._translates else str(value) for value in values]
+    def _sources(self, rows: Rows | Dataset) -> list[str]:
+        """Return the sources with their prefix, each with what it is about on a line of its own."""
+        values = stream(rows[str(self.source_column_name)])
+        if self._translates:
+            return [self.source_prefix + text_of(_sides(value)[str(self.source_lang)]) for value in values]
+        names = getattr(rows, "column_names", rows)
+        column = self.input_column_name
+        about = stream(rows[column]) if column and column in names else itertools.repeat("")
+        pairs = zip(map(text_of, values), map(text_of, about), strict=False)
+        return [self.source_prefix + "\n".join(part for part in pair if part.strip()) for pair in pairs]
+
+    def _targets(self, rows: Rows | Dataset) -> list[str]:
+        values = stream(rows[str(self.target_column_name)])
+        if self._translates:
+            return [text_of(_sides(value)[str(self.target_lang)]) for value in values]
+        return [single_text_of(value) for value in values]
 
     def check(self, data: Dataset, file: str) -> None:
-        check_filled(data, file, str(self.source_column_name), str(self.target_column_name))
-        for language in filter(None, (self.source_lang, self.target_lang)) if self._translates else ():
-            for line, value in each(data, LINE, "translation"):
-                if not (value.get(language) or "").strip():
-                    raise DataError(f"{file}:{line}: translation has no '{language}'; it has {', '.join(value)}")
+        source, target = str(self.source_column_name), str(self.target_column_name)
+        if not self._translates:
+            check_inputs(self, data, file)
+        check_filled(data, file, source, target)
+        for line, value in each(data, LINE, target):
+            try:
+                self._check_pair(value) if self._translates else single_text_of(value)
+            except ValueError as error:
+                raise DataError(f"{file}:{line}: {target} {error}") from error
+
+    def _check_pair(self, value: Any) -> None:
+        """Raise `ValueError` where a translation lacks a language; any two will do before they are chosen."""
+        sides = _sides(value)
+        for language in filter(None, (self.source_lang, self.target_lang)):
+            if is_empty(sides.get(language)):
+                raise ValueError(f"has no '{language}'; it has {', '.join(sides)}")
+            text_of(sides[language])
 
     def accepts(self, column: str, value: Any) -> str | None:
         if not self.source_lang:
@@ -110,13 +165,11 @@ class Text2TextGeneration(Task):
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         features = self.prompts(rows, tokenizer)
-        targets = self._texts(rows, self.target_column_name, self.target_lang)
-        encoded = tokenizer(text_target=targets, truncation=True, max_length=self.max_target_length)
+        encoded = tokenizer(text_target=self._targets(rows), truncation=True, max_length=self.max_target_length)
         return {**features, "labels": encoded["input_ids"]}
 
     def prompts(self, rows: Rows, tokenizer: Any) -> dict[str, Any]:
-        sources = [self.source_prefix + text for text in self._texts(rows, self.source_column_name, self.source_lang)]
-        encoded = tokenizer(sources, truncation=True, max_length=self.max_seq_length)
+        encoded = tokenizer(self._sources(rows), truncation=True, max_length=self.max_seq_length)
         return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
 
     def lengths(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, list[int]]:
@@ -146,9 +199,22 @@ class Text2TextGeneration(Task):
         return generated(model, batch, tokenizer, **{**self.generation, **options})
 
     def references(self, data: Dataset) -> list[str] | None:
-        return self._texts(data, self.target_column_name, self.target_lang)
+        return self._targets(data)
 
     def rows(self, texts: Sequence[str]) -> Rows:
         if self._translates:
             return {"translation": [{self.source_lang: text, self.target_lang: ""} for text in texts]}
-        return {str(self.source_column_name): list(texts)}
+        if not self.input_column_name:
+            return {str(self.source_column_name): list(texts)}
+        return optional_field(texts, str(self.source_column_name), self.input_column_name)
+
+
+def _sides(value: Any) -> Mapping[str, Any]:
+    """Return the texts of a translation by language, from an object or a table's cell of one.
+
+    Raises `ValueError` for anything else.
+    """
+    sides = from_cell(value, lambda inner: isinstance(inner, dict)) if isinstance(value, str) else value
+    if not isinstance(sides, Mapping):
+        raise ValueError(f"is {str(value)[:60]}, but an object with a text in each language was expected")
+    return sides

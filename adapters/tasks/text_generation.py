@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from ..data.splits import LINE
 from ..errors import DataError, TaskError
 from .chat_format import chat_parts, is_unstable, plain_ids
-from .columns import check_filled, choose, each, first_of, require, stream, visible
+from .columns import check_filled, choose, each, first_of, optional_field, require, stream, visible
 from .conversations import Message, answered, content_text, is_chat, messages_of, prompt_of, tools_of, unread_keys
 from .input_checks import check_inputs
 from .language_modeling import IGNORED, generated, packed, pad_id, padded, token_losses, with_ends
 from .task import Rows, Task
-from .values import is_empty, text_of, texts_of
+from .values import is_empty, single_text_of, text_of, texts_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -140,7 +140,7 @@ class TextGeneration(Task):
         completion = data[name][row]
         try:
             if not is_chat(completion):
-                text_of(completion)
+                single_text_of(completion)
             elif chats:
                 answered(messages_of(completion))
             else:
@@ -304,16 +304,7 @@ class TextGeneration(Task):
     def rows(self, texts: Sequence[str]) -> Rows:
         if not self.input_column_name:
             return {self._text: list(texts)}
-        fields = [text.split("\t") for text in texts]
-        for text, parts in zip(texts, fields, strict=True):
-            if len(parts) > 2:
-                raise DataError(
-                    f"'{text}': {self._text} and {self.input_column_name} were expected, separated by a tab"
-                )
-        return {
-            self._text: [parts[0] for parts in fields],
-            self.input_column_name: [(*parts, "")[1] for parts in fields],
-        }
+        return optional_field(texts, self._text, self.input_column_name)
 
 
 def _answer(text: str) -> Message:

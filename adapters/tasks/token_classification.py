@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -12,7 +12,7 @@ from ..errors import DataError
 from .columns import TAGS, check_labels, check_weights, choose, labels_of, labels_of_head, shown, stream, visible
 from .language_modeling import IGNORED
 from .losses import weighted_loss
-from .tag_schemes import TagScheme, canonical, detect, scheme_remarks
+from .tag_schemes import UNANNOTATED, TagScheme, canonical, detect, scheme_remarks
 from .task import Rows, Task
 from .windows import word_windows
 from .word_rules import NEARLY_ALL, Sentence, learn, reproduced
@@ -96,14 +96,15 @@ class TokenClassification(Task):
 
     def fit(self, train: Dataset) -> Self:
         scheme = self.tag_scheme or detect(str(tag) for row in stream(train[self._tags]) for tag in row)
-        labels = self.labels or labels_of(tag for row in stream(train[self._tags]) for tag in row)
+        unannotated = {UNANNOTATED} if scheme != "words" else set()
+        labels = self.labels or labels_of({str(t) for row in stream(train[self._tags]) for t in row} - unannotated)
         if scheme == "prefixed" and not self.labels:
             labels = _closed(labels)
         if len(labels) < 2:
             raise DataError(f"all words of the training rows have the tag '{labels[0]}' in column '{self._tags}'")
         weights = check_weights(self.label_weights, labels)
         if self.class_weight == "balanced":
-            flat = [str(tag) for row in stream(train[self._tags]) for tag in row]
+            flat = [str(tag) for row in stream(train[self._tags]) for tag in row if str(tag) in labels]
             weights = tuple(f"{len(flat) / (len(labels) * max(flat.count(tag), 1)):.6g}" for tag in labels)
         rule = self.word_split or learn(self._sentences(train)).rule
         return replace(self, labels=labels, label_weights=weights, word_split=rule, tag_scheme=scheme)
@@ -129,7 +130,11 @@ class TokenClassification(Task):
                 "text; predict from lists of words, or from texts with spaces between words"
             )
         if self.tag_scheme:
-            rows = stream(data[self._tags])
+            rows = list(stream(data[self._tags]))
+            if count := sum(self._is_unannotated(tag) for row in rows for tag in row):
+                remarks.append(
+                    f"{file}: {count:,} words with the tag '-', not annotated, are neither learned nor measured"
+                )
             remarks += [f"{file}: {r}" for r in scheme_remarks(self._canonical, self.tag_scheme, rows)]
         return remarks
 
@@ -145,7 +150,10 @@ class TokenClassification(Task):
             if not words or tags is None or len(words) != len(tags):
                 raise DataError(f"{file}:{line}: {len(words or [])} words, but {len(tags or [])} tags")
         if self.labels:
-            check_labels(data, file, stream(data[self._tags]), self.labels)
+            rows = stream(data[self._tags])
+            check_labels(
+                data, file, ([tag for tag in row if not self._is_unannotated(tag)] for row in rows), self.labels
+            )
 
     def labels_by_row(self, data: Dataset) -> Iterator[Sequence[str]]:
         return ([str(tag) for tag in tags] for tags in stream(data[self._tags]))
@@ -183,7 +191,7 @@ class TokenClassification(Task):
             for ids, row, word, first in windows:
                 labels = [IGNORED] * len(ids)
                 for position, tag in zip(first, rows[self._tags][row][word : word + len(first)], strict=True):
-                    if position >= 0:
+                    if position >= 0 and not self._is_unannotated(tag):
                         labels[position] = index[str(tag)]
                 features["labels"].append(labels)
         return features
@@ -244,9 +252,18 @@ class TokenClassification(Task):
         """The tags with their position before their type, by label."""
         return canonical(self.labels, self.tag_scheme or "prefixed")
 
-    def _read_tags(self, rows: Iterable[Sequence[Any]]) -> list[list[str]]:
-        read = self._canonical
-        return [[read[str(tag)] for tag in row] for row in rows]
+    def _is_unannotated(self, tag: Any) -> bool:
+        marks_entities = self.tag_scheme not in (None, "words")
+        return marks_entities and str(tag) == UNANNOTATED and UNANNOTATED not in self.labels
+
+    def _pairs(self, predictions: Sequence[Any], data: Dataset) -> tuple[list[list[str]], list[list[str]]]:
+        """Return the true and the predicted tags of the annotated words, with positions before types."""
+        read, truth, guess = self._canonical, [], []
+        for tags, predicted in zip(stream(data[self._tags]), self._tagged(predictions), strict=True):
+            pairs = [(str(t), g) for t, g in zip(tags, predicted, strict=True) if not self._is_unannotated(t)]
+            truth.append([read[t] for t, _ in pairs])
+            guess.append([read[g] for _, g in pairs])
+        return truth, guess
 
     @property
     def best(self) -> str:  # type: ignore[override]
@@ -263,15 +280,14 @@ class TokenClassification(Task):
 
         if not self._has_entities:
             return classification(*self._flat(predictions, data), len(self.labels))
-        return entities(self._read_tags(stream(data[self._tags])), self._read_tags(self._tagged(predictions)))
+        return entities(*self._pairs(predictions, data))
 
     def tables(self, predictions: Sequence[Any], data: Dataset) -> dict[str, Any]:
         from ..metrics import entity_table, label_table
 
         if not self._has_entities:
             return {"per_label": label_table(*self._flat(predictions, data), list(self.labels))}
-        truth = self._read_tags(stream(data[self._tags]))
-        return {"per_type": entity_table(truth, self._read_tags(self._tagged(predictions)))}
+        return {"per_type": entity_table(*self._pairs(predictions, data))}
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
         """Return the entities of each row, with character offsets in the text (in the words joined by spaces)."""

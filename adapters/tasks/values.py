@@ -50,6 +50,16 @@ def text_of(value: Any) -> str:
     raise ValueError(f"is {str(value)[:60]}, but a text was expected")
 
 
+def single_text_of(value: Any) -> str:
+    """Return a cell as a text, as `text_of` does; of a list, its only text, since several may be alternatives.
+
+    Raises `ValueError` for a list of several and for what is no text.
+    """
+    if isinstance(value, list | tuple) and len(value) != 1:
+        raise ValueError(f"is a list of {len(value)} texts, but one text was expected")
+    return text_of(value)
+
+
 def texts_of(values: Sequence[Any]) -> list[str]:
     """Return a column as texts, as `text_of` reads each cell."""
     return [value if isinstance(value, str) else text_of(value) for value in values]

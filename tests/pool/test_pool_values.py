@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adapterkit import Base, Pool
+from adapterkit import Base, Pool, predict
 from adapterkit.errors import PoolError
 from adapterkit.patches.low_rank import LowRank
 from adapterkit.pool import requests
@@ -194,3 +194,20 @@ def test_texts_are_padded_to_the_longest(pad: int | None) -> None:
     assert (ids.tolist(), list(others)) == ([[pad or 0]], ["attention_mask"])
     ids, _ = requests._padded(base, [((1, 2), ())])
     assert ids.tolist() == [[1, 2]]
+
+
+def test_adapters_with_tokens_of_their_own_answer_beside_others(tiny_base: Base) -> None:
+    torch.manual_seed(0)
+    wider = {name: tiny_base.with_tokens([f"<{name}>", "<both>"]) for name in ("a", "b")}
+    adapters = {name: made.adapter(base, classes(), "full", seed=ord(name)) for name, base in wider.items()}
+    adapters["plain"] = made.adapter(tiny_base, classes(3))
+    texts = ["a <a> film", "rude <both> staff", "so <b> so"]
+    with Pool(tiny_base, adapters) as pool:
+        found = pool.predict(texts, adapters=list(adapters))
+        for name, adapter in adapters.items():
+            expected = predict(tiny_base, adapter, texts)
+            answers = [by_name[name] for by_name in found]
+            assert answers == tolerance.near(expected, tolerance.of_base(tiny_base)), name
+        bases = {name: pool._cache.get([name])[0].base for name in adapters}
+    tokens = {name: base.base.added_tokens for name, base in bases.items()}
+    assert tokens == {"plain": {}, **{name: base.added_tokens for name, base in wider.items()}}

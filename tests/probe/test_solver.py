@@ -13,7 +13,7 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from adapterkit import Base, Pool, Registry, predict, run
-from adapterkit.probe import search, solver
+from adapterkit.probe import few_texts, search, solver
 from adapterkit.probe.examples import Examples
 from adapterkit.probe.model import Form, ProbeHead
 from adapterkit.tasks import Task
@@ -64,6 +64,7 @@ def test_layers_side_by_side_are_one_linear_map_of_all(
 
     monkeypatch.setattr(search, "fit", better)
     monkeypatch.setattr(search, "POOLINGS", ("mean",))
+    monkeypatch.setattr(few_texts, "MOST_TEXTS", 0)
     rows = rows_of("text-classification", 24)
     report = run(plan("text-classification", rows, "head-only"), registry, base=base)
     assert len(report.adapter.manifest["probe"]["layers"]) == 3

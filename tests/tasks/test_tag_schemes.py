@@ -133,6 +133,24 @@ def test_entities_of_answers_have_their_offsets_in_every_scheme() -> None:
         assert all(text[e["start"] : e["end"]] == e["text"] for e in answer["entities"])
 
 
+def test_words_that_are_not_annotated_are_neither_learned_nor_measured() -> None:
+    from adapterkit.testing import tiny
+
+    tags = [["B-X", "-", "O", "B-X"], ["O", "O", "-", "B-X"]]
+    fitted, columns = task(tags)
+    assert fitted.labels == ("B-X", "O")
+    fitted.check(columns, "f")
+    features = fitted.tokenize(columns.values, tiny.tokenizer(), labelled=True)
+    assert [[n for n in row if n >= 0] for row in features["labels"]] == [[0, 1, 0], [1, 1, 0]]
+    guess = [["B-X", "B-X", "O", "B-X"], ["O", "O", "B-X", "O"]]
+    metrics = fitted.metrics([logits(row, fitted.labels) for row in guess], columns)
+    assert (metrics.values["precision"], metrics.values["recall"]) == (1.0, pytest.approx(2 / 3))
+    assert "f: 2 words with the tag '-', not annotated, are neither learned nor measured" in fitted.remarks(
+        columns, "f", None
+    )
+    assert task([["N", "-", "V"]])[0].labels == ("-", "N", "V")  # a part of speech
+
+
 def test_words_chosen_by_an_option_have_no_entities() -> None:
     fitted, columns = task([TAGGED["types alone"][1].split()] * 2, tag_scheme="words")
     assert fitted.best == "accuracy"
