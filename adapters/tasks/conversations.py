@@ -20,7 +20,7 @@ ROLES = {
 """The role that each name of one means; others are left as they are."""
 _ROLE, _CONTENT = ("role", "from"), ("content", "value", "text")
 _PASSED_ON = ("name", "tool_call_id", "reasoning_content", "thinking")
-_READ = {*_ROLE, *_CONTENT, "tool_calls", "function_call", "weight", "id", "type"}
+_READ = {*_ROLE, *_CONTENT, "tool_calls", "tool_call_id", "function_call", "weight", "id", "type"}
 _MEDIA = ("image", "images", "audio", "video", "videos")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
@@ -121,6 +121,7 @@ def _part(part: Any) -> str:
 def _calls(stated: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the tool calls of a message in OpenAI's form, their arguments as objects."""
     calls = stated.get("tool_calls") or []
+    calls = (_parsed(calls) or []) if isinstance(calls, str) else calls
     if stated.get("function_call"):
         calls = [*calls, stated["function_call"]]
     if not isinstance(calls, list | tuple):

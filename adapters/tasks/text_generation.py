@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PROMPTS = ("prompt", "instruction", "input", "question")
 COMPLETIONS = ("completion", "response", "output", "answer")
 INPUTS, SYSTEMS, TOOLS = ("input", "context"), ("system", "system_prompt"), ("tools", "functions")
-CHATS = ("messages", "conversations", "conversation")
+CHATS = ("messages", "conversations", "conversation", "chat", "chat_rounds")
 
 Chat = tuple[list[Message], list[Any], int]
 """Messages, the tools that they may call, and the number of the first message that is learned."""

@@ -253,6 +253,11 @@ def test_paragraphs_may_stand_alone(wrap: str, tmp_path: Path) -> None:
     assert learned(squad(tmp_path / "a.json", WHO, wrap=WRAPS[wrap])) == [(["Ann"], [0])]
 
 
+def test_a_question_may_have_a_single_answer(tmp_path: Path) -> None:
+    entry = {"question": "Where?", "answer": {"text": "Oslo", "answer_start": 13, "html_answer_start": 20}}
+    assert learned(squad(tmp_path / "a.json", entry, wrap=lambda p: {"data": [p]})) == [(["Oslo"], [13])]
+
+
 def test_an_impossible_question_has_no_answer_however_that_is_written(tmp_path: Path) -> None:
     none: list[dict[str, Any]] = [
         {},

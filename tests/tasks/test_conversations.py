@@ -176,6 +176,12 @@ CHATS: dict[str, dict[str, Any]] = {
         ]
     },
     "ShareGPT": {"conversations": [{"from": "human", "value": "Say soup"}, {"from": "gpt", "value": "soup"}]},
+    "rounds with numbers": {
+        "chat_rounds": [{"role": "human", "content": "Say soup", "n": 0}, {"role": "bot", "content": "soup", "n": 0}]
+    },
+    "calls that are an empty list as JSON": {
+        "messages": [turn("user", "Say soup"), turn("assistant", "soup", tool_calls="[]")]
+    },
     "LMSYS": {"conversation": [turn("user", "Say soup"), turn("assistant", "soup")]},
     "TRL": {"prompt": [turn("user", "Say soup")], "completion": [turn("assistant", "soup")]},
     "a text after messages": {"prompt": [turn("user", "Say soup")], "completion": "soup"},
@@ -272,11 +278,17 @@ def test_tool_calls_and_tools_are_learned_whatever_the_template_writes(template:
 def test_the_calls_of_other_forms_are_the_same(tmp_path: Path) -> None:
     old = {"function_call": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
     bare = {"tool_calls": [{"name": "weather", "arguments": {"city": "Oslo"}}]}
-    forms = [turn("assistant", None, tool_calls=[CALL]), turn("assistant", None, **old), turn("assistant", "", **bare)]
+    text = {"tool_calls": json.dumps([CALL])}
+    forms = [
+        turn("assistant", None, tool_calls=[CALL]),
+        turn("assistant", None, **text),
+        turn("assistant", None, **old),
+        turn("assistant", "", **bare),
+    ]
     texts = [
         learned(jsonl(tmp_path / "a.jsonl", {"messages": [CALLING[0], form, *CALLING[2:]]}), CHATML) for form in forms
     ]
-    assert texts[0] == texts[1] == texts[2]
+    assert all(text == texts[0] for text in texts)
 
 
 def test_keys_that_a_table_fills_up_are_no_arguments(tmp_path: Path) -> None:

@@ -136,13 +136,14 @@ def test_a_words_label_is_on_its_first_token() -> None:
     assert first == [lead + begin for begin in begins]
 
 
-def test_a_words_logits_are_those_of_its_first_token() -> None:
+def test_a_words_logits_are_those_of_its_first_token_in_the_order_of_the_windows() -> None:
     task = tags("O", "B-X", "I-X")
-    logits = np.arange(15.0).reshape(5, 3)
-    found = task.predictions([logits, logits], Columns({"first": [[1, 3, -1], []]}), None)
-    assert found[0][:2].tolist() == logits[[1, 3]].tolist()
-    assert found[0][2].tolist() == [0.0, -1e4, -1e4]
-    assert found[1].shape == (0, 3)
+    logits = [np.arange(15.0).reshape(5, 3), np.arange(15.0, 30.0).reshape(5, 3), np.zeros((5, 3))]
+    windows = {"row": [0, 0, 1], "word": [3, 0, 0], "first": [[2], [1, 3, -1], []]}
+    first, second = task.predictions(logits, Columns(windows), None)
+    outside = [0.0, -1e4, -1e4]
+    assert first.tolist() == [logits[1][1].tolist(), logits[1][3].tolist(), outside, logits[0][2].tolist()]
+    assert second.shape == (0, 3)
 
 
 def test_tags_that_are_no_entities_are_measured_by_word() -> None:

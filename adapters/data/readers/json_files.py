@@ -101,7 +101,8 @@ def _question(columns: Row, entry: Any) -> Row | BadRow:
     if problem := _mismatch(entry, name, question=str):
         return BadRow(problem)
     columns = {**({"id": str(entry["id"])} if entry.get("id") is not None else {}), **columns}
-    impossible, answers = bool(entry.get("is_impossible")), entry.get("answers")
+    answer = entry.get("answer")  # KorQuAD 2.0 has a single one
+    impossible, answers = bool(entry.get("is_impossible")), entry.get("answers", [answer] if answer else None)
     if answers is None and not impossible:
         return {**columns, "question": entry["question"]}
     if problem := _mismatch({"answers": answers or []}, name, answers=list):
