@@ -51,9 +51,9 @@ class _Layout:
     def _of_several(self, one: Answered) -> dict[str, Any]:
         """Return the answer, or the reason where there is none, by adapter."""
         if self.flat:
-            known = {name: self.answering.headline(name, answer) for name, answer in one.answers.items()}
+            headlines = {name: self.answering.headline(name, answer) for name, answer in one.answers.items()}
             return {
-                name: known[name] if name in known else f"{ERROR}: {one.errors.get(name, one.errors.get(''))}"
+                name: headlines[name] if name in headlines else f"{ERROR}: {one.errors.get(name, one.errors.get(''))}"
                 for name in self.answering.names
             }
         return {

@@ -128,9 +128,11 @@ def _table_rows(name: str, rows: Any) -> NumberedRows | None:
         visible = rows.remove_columns([LINE]) if LINE in rows.column_names else rows
         return table_rows(Source(name, len(rows)), visible.features, visible.with_format("arrow").iter(1000))
     if hasattr(rows, "columns") and hasattr(rows, "iloc"):  # pandas.DataFrame
+        if twice := [column for column, again in zip(rows.columns, rows.columns.duplicated(), strict=True) if again]:
+            raise DataError(f"{name.removeprefix(MEMORY)}: two columns of the data frame are named '{twice[0]}'")
         try:
             rows = pa.Table.from_pandas(rows, preserve_index=False)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):  # a column with values of several types
+        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):  # a column with values of several types
             records = rows.astype(object).where(rows.notna(), None).to_dict("records")
             return enumerate(map(_row, records), start=1)
     elif not hasattr(rows, "iloc") and hasattr(rows, "__arrow_c_stream__"):  # Arrow's own tables, Polars, DuckDB

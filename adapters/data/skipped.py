@@ -28,7 +28,7 @@ class Skipped:
             self.line, self.reason = line, reason
         self.count += 1
         kind = _VALUES.sub("…", reason)
-        same = next((known for known in self.reasons if _VALUES.sub("…", known) == kind), reason)
+        same = next((other for other in self.reasons if _VALUES.sub("…", other) == kind), reason)
         self.reasons.setdefault(same, [0, line])[0] += 1
 
     def note(self, name: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..base.base import Base
-from ..errors import DataError
+from ..errors import DataError, OptionError
 from ..features.feed import Feed
 from ..runtime import processes
 from ..tasks import Task
@@ -93,6 +93,8 @@ def _batches(shapes: Sequence[tuple[int, int]], size: int) -> Iterator[list[int]
 
 
 def _batched(model: Any, feed: Feed, run: Any, *, batch_size: int, watch: Watch | None, distributed: bool) -> list[Any]:
+    if type(batch_size) is not int or batch_size < 1:
+        raise OptionError(f"batch_size must be an integer >= 1, got {batch_size!r}")
     by_feature: dict[int, Any] = {}
     batches = list(_batches(feed.shapes, batch_size))
     own_share = batches[processes.index() :: processes.count()] if distributed else batches

@@ -12,7 +12,7 @@ from .installed import TASKS
 from .task import Task
 
 FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}
-"""The values of columns that say whether a row has a label."""
+"""The values of columns that mark whether a row has a label."""
 
 
 def infer_task(first: Mapping[str, Any], chosen: Mapping[str, Any] | None = None) -> str:

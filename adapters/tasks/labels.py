@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
+from numbers import Number
 from typing import Any, Final, Literal
 
 from .values import is_empty
@@ -43,20 +45,20 @@ def listed(cell: str) -> list[str] | None:
     return [part.strip() for part in inner.split(",") if part.strip()] if bare else None
 
 
-def label_text(value: Any, known: Collection[str] = ()) -> str:
-    """Return a label as a text without the spaces around it, or as it is where such a label is `known`.
+def label_text(value: Any, trained_labels: Collection[str] = ()) -> str:
+    """Return a label as a text without the spaces around it, or as it is where `trained_labels` has it so.
 
-    A whole number of a column of fractions is the `known` label without a point.
+    A whole number of a column of fractions is the label of `trained_labels` without a point.
     """
     text = str(value)
-    if text in known:
+    if text in trained_labels:
         return text
-    if isinstance(value, float) and value.is_integer() and str(int(value)) in known:
+    if isinstance(value, float) and value.is_integer() and str(int(value)) in trained_labels:
         return str(int(value))
     return text.strip()
 
 
-def labels_in(cell: Any, separator: str | None, known: Collection[str] = ()) -> list[str]:
+def labels_in(cell: Any, separator: str | None, trained_labels: Collection[str] = ()) -> list[str]:
     """Return the labels of a cell that may hold several. Raises `ValueError` where it holds no list of labels."""
     if isinstance(cell, str):
         parts: Sequence[Any] | None = listed(cell)
@@ -68,7 +70,7 @@ def labels_in(cell: Any, separator: str | None, known: Collection[str] = ()) -> 
         parts = []
     if not isinstance(parts, list | tuple) or not all(is_scalar(part) and not is_empty(part) for part in parts):
         raise ValueError(f"is {str(cell)[:60]}, but a list of labels was expected")
-    return list(dict.fromkeys(label_text(part, known) for part in parts))
+    return list(dict.fromkeys(label_text(part, trained_labels) for part in parts))
 
 
 def flagged(names: Sequence[str], cells: Sequence[Any]) -> list[str]:
@@ -82,7 +84,7 @@ def flagged(names: Sequence[str], cells: Sequence[Any]) -> list[str]:
 
 def is_scalar(value: Any) -> bool:
     """Return whether a value can be a label: a text, a number, true or false."""
-    return isinstance(value, str | int | float)
+    return isinstance(value, str | Number)
 
 
 def number_in(cell: Any) -> float | None:
@@ -103,7 +105,7 @@ def kind_of(cells: Iterable[Any]) -> Kind:
         return MULTI
     numbers = [number for cell in filled if (number := _parsed(cell)) is not None]
     pointed = any(
-        isinstance(cell, float) or (isinstance(cell, str) and "." in cell and number_in(cell) is not None)
+        isinstance(cell, float | Decimal) or (isinstance(cell, str) and "." in cell and number_in(cell) is not None)
         for cell in filled
     )
     most = len(numbers) >= _MOST_NUMBERS * len(filled) and len(set(numbers)) >= _DIFFERENT

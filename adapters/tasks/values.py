@@ -43,8 +43,8 @@ def text_of(value: Any) -> str:
     if is_missing(value):
         return ""
     if isinstance(value, Number):
-        whole = isinstance(value, float) and value.is_integer()
-        return str(int(value)) if whole else str(value)  # type: ignore[call-overload]
+        integral = isinstance(value, float) and value.is_integer()
+        return str(int(value)) if integral else str(value)  # type: ignore[call-overload]
     if is_list_of_texts(value):
         return text_of(" ".join(value))
     raise ValueError(f"is {str(value)[:60]}, but a text was expected")

@@ -73,7 +73,7 @@ class Answered:
 
 
 @dataclass
-class _Asked:
+class _RoutedRow:
     """A row with the adapters that answer it, each with its inputs, and the reasons of those that can't."""
 
     line: int
@@ -120,7 +120,7 @@ class Answering:
             raise OptionError(f"--text-column-name={','.join(text_columns)}, but these are texts without columns")
         count = 0
         for line, row in itertools.chain(self._first, rows) if source.repeatable else self._first:
-            self._asked(line, row)
+            self._route(line, row)
             self.columns.update({} if isinstance(row, BadRow) else dict.fromkeys(row))
             count += 1
         self.total = count if source.repeatable else None
@@ -157,18 +157,18 @@ class Answering:
             allow_base_mismatch=allow_base_mismatch,
         ) as pool:
             for chunk in self._chunks(batch_size):
-                every = [request for asked in chunk for request in asked.requests]
+                every = [request for routed in chunk for request in routed.requests]
                 rows, names = [row for _, row in every], [target.reference for target, _ in every]
                 answers = iter(pool.predict(rows, adapter_of_each=names) if rows else ())
                 self._count_cut(every)
                 yield [
                     Answered(
-                        asked.line,
-                        asked.row,
-                        {target.name: next(answers) for target, _ in asked.requests},
-                        asked.errors,
+                        routed.line,
+                        routed.row,
+                        {target.name: next(answers) for target, _ in routed.requests},
+                        routed.errors,
                     )
-                    for asked in chunk
+                    for routed in chunk
                 ]
         for target in self._targets.values():
             if target.cut:
@@ -185,18 +185,18 @@ class Answering:
                 target.answered += len(rows)
                 target.cut += count_cut(target.task, columns_of(target.task, rows).values, self._base.tokenizer)
 
-    def _chunks(self, batch_size: int) -> Iterator[list[_Asked]]:
-        chunk: list[_Asked] = []
+    def _chunks(self, batch_size: int) -> Iterator[list[_RoutedRow]]:
+        chunk: list[_RoutedRow] = []
         count = size = 0
         for number, (line, row) in enumerate(self._rows, start=1):
             self.count = number
-            asked = self._asked(line, row)
-            chunk.append(asked)
-            count += max(1, len(asked.requests))
+            routed = self._route(line, row)
+            chunk.append(routed)
+            count += max(1, len(routed.requests))
             size += sum(
-                len(v) if isinstance(v, str) else len(str(v)) for _, inputs in asked.requests for v in inputs.values()
+                len(v) if isinstance(v, str) else len(str(v)) for _, inputs in routed.requests for v in inputs.values()
             )
-            slow = any(target.task.generates for target, _ in asked.requests)
+            slow = any(target.task.generates for target, _ in routed.requests)
             full = count >= (4 * batch_size if slow else max(REQUESTS, batch_size)) or size >= CHARACTERS
             if full or (
                 number >= len(self._first) and not self.source.ready(0)
@@ -206,32 +206,32 @@ class Answering:
         if chunk:
             yield chunk
 
-    def _asked(self, line: int, row: Row | BadRow) -> _Asked:
+    def _route(self, line: int, row: Row | BadRow) -> _RoutedRow:
         """Return a row with the adapters that answer it; where bad rows are skipped, with the reasons of the others."""
         location = self.source.at(line)
         if isinstance(row, BadRow):
             self.unanswered[line] = row.reason
-            return _Asked(line, {}, errors={"": f"{location}: {row.reason}"})
-        asked = _Asked(line, row)
+            return _RoutedRow(line, {}, errors={"": f"{location}: {row.reason}"})
+        routed = _RoutedRow(line, row)
         try:
             targets = self._targets_of(line, row, location)
         except AdapterkitError as error:
             if self.names or not self.source.skip_bad:
                 raise
-            self._skip(asked, str(row.get(ROUTE) or ""), location, error)
-            return asked
+            self._skip(routed, str(row.get(ROUTE) or ""), location, error)
+            return routed
         for target in targets:
             try:
-                asked.requests.append((target, target.inputs(row, location, plain=self.source.texts_only)))
+                routed.requests.append((target, target.inputs(row, location, plain=self.source.texts_only)))
             except DataError as error:
                 if not self.source.skip_bad:
                     raise
-                self._skip(asked, target.name, location, error)
-        return asked
+                self._skip(routed, target.name, location, error)
+        return routed
 
-    def _skip(self, asked: _Asked, name: str, location: str, error: AdapterkitError) -> None:
-        asked.errors[name] = str(error).removeprefix(printable(f"{location}: "))
-        self.unanswered.setdefault(asked.line, asked.errors[name])
+    def _skip(self, routed: _RoutedRow, name: str, location: str, error: AdapterkitError) -> None:
+        routed.errors[name] = str(error).removeprefix(printable(f"{location}: "))
+        self.unanswered.setdefault(routed.line, routed.errors[name])
 
     def _targets_of(self, line: int, row: Row, location: str) -> list[_Target]:
         """Return the adapters that answer a row."""

@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 FEW = 30
-"""The number of validation rows below which metrics tell little."""
+"""The number of validation rows below which metrics are unreliable."""
 
 
 def row_remarks(task: Task, splits: Splits, uncut: Mapping[str, Dataset]) -> list[str]:
     """Return the remarks on the rows of a run; `uncut` are those before a validation split was cut off."""
     remarks = [text for split, data in uncut.items() for text in _twice(task, data, splits.files[split])]
     if "train" in splits:
-        known = set(_keys(splits["train"], task.input_columns))
+        training_keys = set(_keys(splits["train"], task.input_columns))
         for split in ("validation", "test"):
             if split in splits:
-                remarks += _in_training(task, splits[split], splits.files[split], split, known)
+                remarks += _in_training(task, splits[split], splits.files[split], split, training_keys)
     if "train" in splits and "validation" in splits and len(splits["validation"]) < FEW:
         count = len(splits["validation"])
         remarks.append(
             f"only {count} validation {'row' if count == 1 else 'rows'}: their metrics, by which the best epoch is "
-            f"chosen, tell little below {FEW} rows"
+            f"chosen, are unreliable below {FEW} rows"
         )
     return remarks
 
@@ -56,9 +56,9 @@ def _twice(task: Task, data: Dataset, file: str) -> Iterator[str]:
         yield f"{file}: {rows} the text of an earlier one and another label, first lines {earlier} and {line}"
 
 
-def _in_training(task: Task, data: Dataset, file: str, split: str, known: set[Any]) -> Iterator[str]:
+def _in_training(task: Task, data: Dataset, file: str, split: str, training_keys: set[Any]) -> Iterator[str]:
     keys = zip(stream(data[LINE]), _keys(data, task.input_columns), strict=True)
-    lines = [line for line, key in keys if key in known]
+    lines = [line for line, key in keys if key in training_keys]
     if lines:
         are = "is a training row" if len(lines) == 1 else "are training rows"
         yield f"{len(lines):,} of {len(data):,} {split} rows {are}, too, first {file}:{lines[0]}"
@@ -66,9 +66,9 @@ def _in_training(task: Task, data: Dataset, file: str, split: str, known: set[An
 
 def _keys(data: Dataset, columns: list[str]) -> Iterator[int]:
     """Yield a hash of each row's values in some columns."""
-    there = [column for column in columns if column in data.column_names]
-    if not there:
+    present = [column for column in columns if column in data.column_names]
+    if not present:
         yield from (0 for _ in range(len(data)))
         return
-    for values in each(data, *there):
+    for values in each(data, *present):
         yield hash(tuple(v if isinstance(v, str) else json.dumps(v, sort_keys=True, default=str) for v in values))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 ANSWER, ACCEPTED, REJECTED = "answer", "accept", {"reject", "ignore"}
-"""The column in which Prodigy says whether an annotation is right, and its values."""
+"""The column of Prodigy's verdict on an annotation, and its values."""
 
 
 def select_usable(splits: Splits, task: Task, options: DataOptions) -> None:
@@ -38,19 +38,19 @@ def select_usable(splits: Splits, task: Task, options: DataOptions) -> None:
 
 def evaluable(data: Dataset, file: str, task: Task, *, skip: bool, notes: list[str]) -> Dataset:
     """Return the rows on which the task can be evaluated, without those of labels that it can't predict."""
-    known = getattr(task, "labels", ())
-    if not known or type(task).labels_by_row is Task.labels_by_row:
+    task_labels = getattr(task, "labels", ())
+    if not task_labels or type(task).labels_by_row is Task.labels_by_row:
         return checked(data, file, task, skip=skip, notes=notes)
     data = checked(data, file, replace(task, labels=()), skip=skip, notes=notes)  # type: ignore[call-arg]
     unseen: Counter[str] = Counter()
     bad = set()
     for i, labels in enumerate(task.labels_by_row(data)):
-        if others := set(labels) - set(known):
+        if others := set(labels) - set(task_labels):
             unseen.update(others)
             bad.add(i)
     if len(bad) == len(data):
         raise DataError(
-            f"{file}:{data[LINE][0]}: " + unknown("label", next(iter(unseen)), known, known_as="in training")
+            f"{file}:{data[LINE][0]}: " + unknown("label", next(iter(unseen)), task_labels, known_as="in training")
         )
     if bad:
         names = ", ".join(f"'{label}' ({count:,})" for label, count in unseen.most_common(5))
@@ -74,7 +74,7 @@ def checked(data: Dataset, file: str, task: Task, *, skip: bool, notes: list[str
 
 
 def accepted(data: Dataset, file: str, task: Task, notes: list[str]) -> Dataset:
-    """Return rows without Prodigy's rejected and ignored annotations, which say what is not so."""
+    """Return rows without Prodigy's rejected and ignored annotations."""
     if ANSWER not in data.column_names or ANSWER in task.columns_read:
         return data
     answers = data[ANSWER][:]

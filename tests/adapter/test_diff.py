@@ -66,7 +66,7 @@ def test_the_manifests_differ_by_path_and_patches_are_counted_by_kind() -> None:
         {},
         {"q": "low-rank", "v": "low-rank", "n": "replace"},
         base={"fingerprint": digests[0], "tensors": {"w": "0"}},
-        strategy={"name": "lora", "options": {"r": 8, "lora_alpha": 16, "use_dora": False}},
+        strategy={"name": "lora", "options": {"r": 8, "lora_alpha": 16, "use_dora": False, "note": "", "bias": []}},
         metrics={"test": {"f1": 0.5, "n": 3}},
         other={"not": "compared"},
     )
@@ -86,6 +86,8 @@ def test_the_manifests_differ_by_path_and_patches_are_counted_by_kind() -> None:
         "strategy.options.r": (8, None),
         "strategy.options.lora_alpha": (16, None),
         "strategy.options.use_dora": (False, None),
+        "strategy.options.note": ("", None),
+        "strategy.options.bias": ([], None),
         "strategy.options.layers": (None, [0, 2]),
         "metrics.test.f1": (0.5, 0.75),
         "metrics.test.n": (3, 4),

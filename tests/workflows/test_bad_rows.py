@@ -6,15 +6,17 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from click.testing import Result
 
 import adapterkit as ak
 from adapterkit import Base, Pool, Registry
-from adapterkit.errors import DataError
+from adapterkit.errors import DataError, OptionError
 
 Adapt = Callable[..., Result]
 QUICK = {"strategy": "head-only", "epochs": 1, "mixed_precision": "no", "head": "model"}
@@ -253,3 +255,33 @@ def test_rows_are_never_replaced_by_their_answers(
         done = adapt("predict", "a", path, "--out", out, "--registry", registry.path)
         assert (done.exit_code, path.read_text()) == (2, "text\nfine\n")
         assert "is the file of rows, which it would replace" in done.stderr
+
+
+FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
+    "two columns of a name": lambda: pd.DataFrame([["a", "x", "y"]] * 12, columns=["text", "label", "label"]),
+    "half a surrogate pair": lambda: pd.DataFrame(
+        {"text": [*["a"] * 11, "\ud800"], "label": ["x", "y"] * 6}, dtype=object
+    ),
+    "bytes": lambda: pd.DataFrame({"text": [b"a"] * 12, "label": ["x", "y"] * 6}),
+    "numbers among texts": lambda: pd.DataFrame({"text": [*["a"] * 11, 5], "label": ["x", "y"] * 6}),
+}
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_a_data_frame_that_cant_be_read_is_a_line(kind: str, tiny_base: Base, registry: Registry) -> None:
+    with pytest.raises(DataError) as caught:
+        ak.run(base=tiny_base, registry=registry, watch=None, train=FRAMES[kind](), **QUICK)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [0, -1, "8", 2.5])
+def test_a_batch_size_is_a_positive_integer(size: Any, trained: Callable[..., Any]) -> None:
+    report = trained(rows())
+    with pytest.raises(OptionError, match="batch_size must be an integer >= 1"):
+        report.predict(["a"], batch_size=size)
+
+
+def test_decimals_are_numbers(tiny_base: Base, registry: Registry) -> None:
+    scores = [{"text": f"text {i}", "label": Decimal(i) / 4} for i in range(24)]
+    report = ak.run(base=tiny_base, registry=registry, watch=None, train=scores, **QUICK)
+    assert report.adapter.task.problem_type == "regression"
