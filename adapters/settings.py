@@ -64,6 +64,9 @@ class DataOptions:
     separator: Annotated[
         str | None, "separator of the cells of a table: comma, semicolon, tab, pipe or a character (default: inferred)"
     ] = None
+    column_names: Annotated[
+        tuple[str, ...], "names of the columns of a table that has no header, such as label,text"
+    ] = ()
     encoding: Annotated[
         str | None, "encoding of text files, such as utf-8, cp1251 or gb18030 (default: UTF-8, else detected)"
     ] = None

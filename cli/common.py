@@ -138,7 +138,7 @@ def device_option(command: Any) -> Any:
 def reading_options(command: Any) -> Any:
     """Add the flags that decide how a file of rows is read, as keywords of `DataOptions`."""
     available = options(DataOptions)
-    for name in ("tag_column", "word_column", "encoding", "separator"):
+    for name in ("tag_column", "word_column", "column_names", "encoding", "separator"):
         option = available[name]
         command = click.option(option.flag, name, type=OptionType(option), help=_sentence(option.help))(command)
     return command

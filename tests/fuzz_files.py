@@ -133,7 +133,10 @@ def tried(path: Path, draw: random.Random) -> str:
     tags = draw.choice((None, None, None, 1, 2, -1, 9))
     encoding, separator = draw.choice(ENCODINGS), draw.choice(SEPARATORS)
     task = draw.choice(TASKS)
-    options = ReadOptions(separator=separator, encoding=encoding, word_column=words, tag_column=tags, task=task)
+    names = draw.choice(((), (), (), ("a", "b"), ("a", "a")))
+    options = ReadOptions(
+        separator=separator, column_names=names, encoding=encoding, word_column=words, tag_column=tags, task=task
+    )
     way = draw.choice(("rows", "rows", "predict", "cached", "stream"))
     if way == "rows":
         with open_rows(str(path), options) as (source, numbered):

@@ -45,6 +45,7 @@ EXPECTED: dict[str, tuple[list[Any], list[str]]] = {
         ["Отличный фильм = хорошо", "Ужасная гостиница = плохо"],
         ["not UTF-8; read as Windows-1251: detected, not certain (--encoding overrules)"],
     ),
+    "headerless.csv": (["cold soup = bad", "a film = good", "no seats = bad", "too late = bad"], []),
     MADE_HERE: (["Cold soup = 1", "A film = 2.5"], ["sheet 'rows' is read; not read: notes"]),
     "conll2003.txt": (
         ["Ann/B-PER lives", "Oslo/B-LOC"],
@@ -145,8 +146,16 @@ EXPECTED: dict[str, tuple[list[Any], list[str]]] = {
         ["read as fastText: __label__ words are lists of labels"],
     ),
 }
-OPTIONS = {"germeval.conll": ReadOptions(tag_column=2)}
+OPTIONS = {
+    "germeval.conll": ReadOptions(tag_column=2),
+    "headerless.csv": ReadOptions(column_names=("label", "text")),
+}
 REFUSED = {
+    "a table without a header": (
+        "a.csv",
+        "bad,a\ngood,b\nbad,c\nbad,d\n",
+        "a header was expected, but 'bad' occurs in 2",
+    ),
     "rows of other widths": ("a.csv", "a;b\n1;2\n1;2;3\n", r"a\.csv:3: 3 cells, but the header has 2 columns"),
     "a name twice": ("a.csv", "a,a\n1,2\n", "column 'a' occurs twice in the header"),
     "an encoding that isn't clear": ("a.csv", "a,b\nmañana,x\n".encode("cp1252"), "the encoding isn't clear"),

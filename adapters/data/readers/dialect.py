@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import NamedTuple
 
 LONGEST_CELL = 1 << 30
 """The most characters of a cell in a csv file."""
@@ -25,13 +26,15 @@ class Dialect:
     quoted: bool = True  # cells in quotes may hold separators and line ends
     spaced: bool = False  # spaces follow separators, also before quotes
     escaped: bool = False  # a quote inside a cell has a backslash before it
+    quote: str = '"'
     first_line: bool = False  # the first line is "sep=;"
 
     def describe(self) -> str:
         """Return the dialect in words."""
         spaces = ", spaces after them removed" if self.spaced else ""
         escapes = ", quotes escaped by backslashes" if self.escaped else ""
-        return f"separated by {SEPARATORS.get(self.separator, repr(self.separator))}{spaces}{escapes}"
+        quotes = ", quoted by apostrophes" if self.quote == "'" else ""
+        return f"separated by {SEPARATORS.get(self.separator, repr(self.separator))}{spaces}{escapes}{quotes}"
 
 
 CSV, TSV = Dialect(), Dialect("\t", quoted=False)
@@ -46,6 +49,8 @@ class _Lines(Iterator[str]):
 
     def __next__(self) -> str:
         line = self.returned.popleft() if self.returned else next(self.lines)
+        if "\r" in line[:-2] and '"' not in line:  # csv takes it for the end of a row
+            line = re.sub("\r(?!\n|$)", " ", line)
         self.consumed.append(line)
         return line
 
@@ -98,6 +103,7 @@ def _quoted_rows(lines: Iterable[str], dialect: Dialect) -> Iterator[TextRow]:
         source,
         strict=True,
         delimiter=dialect.separator,
+        quotechar=dialect.quote,
         skipinitialspace=dialect.spaced,
         escapechar="\\" if dialect.escaped else None,
     )
@@ -127,6 +133,14 @@ def _next_cells(table: Iterator[list[str]]) -> list[str]:
 # ---- inference
 
 
+class Fit(NamedTuple):
+    """How well a dialect fits a sample; of two, the greater fits better."""
+
+    several: bool  # whether the table has several columns
+    share: float  # of rows with as many cells as the header
+    tight: bool  # whether any separator isn't followed by a space, as in a text's punctuation
+
+
 def inferred(sample: Sequence[str], usual: Dialect, separator: str | None = None) -> Dialect:
     """Return the dialect in which the most rows of a sample have as many cells as the header.
 
@@ -137,26 +151,30 @@ def inferred(sample: Sequence[str], usual: Dialect, separator: str | None = None
     if separator is None and first:
         separator = first[1]
     if separator is not None:
-        tried = _dialects(separator, usual)
+        tried = _dialects(separator, usual, sample)
     else:
-        others = [d for mark in SEPARATORS if mark != usual.separator for d in _dialects(mark, usual)]
-        tried = [usual, *(d for d in _dialects(usual.separator, usual) if d != usual), *others]
-    best, least = tried[0], (False, 0.0)
+        others = [d for mark in SEPARATORS if mark != usual.separator for d in _dialects(mark, usual, sample)]
+        tried = [usual, *(d for d in _dialects(usual.separator, usual, sample) if d != usual), *others]
+    best, least = tried[0], Fit(False, 0.0, False)
     for dialect in tried:
         fit = _fit(sample, dialect)
-        if dialect is best or (fit[0] and fit > least):
+        if dialect is best or (fit.several and fit > least):
             best, least = dialect, fit
-        if least == (True, 1.0):
+        if least == Fit(True, 1.0, True):
             break
     return _refined(sample, best, least)
 
 
-def _dialects(separator: str, usual: Dialect) -> list[Dialect]:
+def _dialects(separator: str, usual: Dialect, sample: Sequence[str]) -> list[Dialect]:
+    """Return the dialects of a separator; apostrophes are quotes only where most lines have a cell that begins so."""
     quoted = replace(usual, separator=separator, quoted=True)
-    return [replace(quoted, quoted=False), quoted] if separator == "\t" else [quoted]
+    begins = re.compile(f"(^|{re.escape(separator)}) ?'")
+    apostrophes = sum(begins.search(line) is not None for line in sample) > len(sample) / 2
+    plain = [replace(quoted, quoted=False)] if separator == "\t" else []
+    return [*plain, quoted, *([replace(quoted, quote="'")] if apostrophes else [])]
 
 
-def _refined(sample: Sequence[str], dialect: Dialect, fit: tuple[bool, float]) -> Dialect:
+def _refined(sample: Sequence[str], dialect: Dialect, fit: Fit) -> Dialect:
     """Return the dialect with spaces before quotes, or with escaped quotes, where the sample has them."""
     if not dialect.quoted:
         return dialect
@@ -164,23 +182,25 @@ def _refined(sample: Sequence[str], dialect: Dialect, fit: tuple[bool, float]) -
     variants = []
     if any(re.match(' +"', cell) for row in rows for cell in row.cells):
         variants.append(replace(dialect, spaced=True))
-    if any('\\"' in row.text for row in rows if row.error or fit[1] < 1):
+    if any('\\"' in row.text for row in rows if row.error or fit.share < 1):
         variants.append(replace(dialect, escaped=True))
+    apostrophes = sum(any(re.match(" *'", cell) for cell in row.cells) for row in rows)
+    if apostrophes > len(rows) / 2:
+        variants.append(replace(dialect, quote="'"))
     for variant in variants:
         other = _fit(sample, variant)
-        if other > fit or (variant.spaced and other == fit):
+        if other[:2] > fit[:2] or (not variant.escaped and other[:2] == fit[:2]):
             return variant
     return dialect
 
 
-def _fit(sample: Sequence[str], dialect: Dialect) -> tuple[bool, float]:
-    """Return whether a table has several columns, and the share of rows with as many cells as the header."""
+def _fit(sample: Sequence[str], dialect: Dialect) -> Fit:
     rows = list(islice(text_rows(sample, dialect), SAMPLE_ROWS))
     if sum(map(len, sample)) >= SAMPLE:
         rows.pop()  # the sample may end inside of it
     if not rows or rows[0].error:
-        return False, 0.0
+        return Fit(False, 0.0, False)
     width = len(rows[0].cells)
     good = sum(not row.error and len(row.cells) >= width and not any(row.cells[width:]) for row in rows)
     share = good / len(rows)
-    return width > 1 and share >= 0.5, share
+    return Fit(width > 1 and share >= 0.5, share, not all(cell.startswith(" ") for r in rows for cell in r.cells[1:]))

@@ -59,6 +59,8 @@ def read_json(source: Source) -> NumberedRows:
     entries = parsed.get("data") if isinstance(parsed, dict) else parsed
     if isinstance(parsed, dict) and _SQUAD & {*parsed}:  # a single article or paragraph
         entries = [parsed]
+    elif isinstance(parsed, dict) and isinstance(parsed.get("rasa_nlu_data"), dict):
+        entries = parsed["rasa_nlu_data"].get("common_examples")
     elif isinstance(parsed, dict) and are_pairs(parsed.get("annotations")):  # of an annotator for spaCy
         entries = [entry for entry in parsed["annotations"] if entry is not None]
     if not isinstance(entries, list):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from .dialect import CSV, SAMPLE, TSV, Dialect, inferred, text_rows
+from itertools import islice
+
+from .dialect import CSV, SAMPLE, SAMPLE_ROWS, TSV, Dialect, inferred, text_rows
 from .source import BadRow, NumberedRows, Source
-from .table import Header
+from .table import Header, chosen_header
 from .webanno import is_webanno, read_webanno
 
 
@@ -22,16 +24,22 @@ def read_tsv(source: Source) -> NumberedRows:
 
 def read_table(source: Source, usual: Dialect) -> NumberedRows:
     """Read cells, separated as the options or the file show, else as usual."""
-    dialect = inferred(source.sample(SAMPLE), usual, source.options.separator)
-    if dialect.separator != (source.options.separator or usual.separator) or dialect.spaced or dialect.escaped:
+    sample = source.sample(SAMPLE)
+    dialect = inferred(sample, usual, source.options.separator)
+    if (
+        dialect.separator != (source.options.separator or usual.separator)
+        or dialect.describe() != Dialect(dialect.separator).describe()
+    ):
         source.notes.append(dialect.describe())
-    header: Header | None = None
+    first = list(islice(text_rows(sample, dialect), SAMPLE_ROWS)) if source.repeatable else []
+    header = chosen_header(source, [row.cells for row in first])
     for row in text_rows(source.lines(), dialect):
         error = source.undecoded(row.text) or row.error
         if header is None:
             if error:
                 source.fail(row.line, error)
             header = Header(source, row.line, row.cells)
+            header.check([other.cells for other in first[1:]])
         elif error:
             yield row.line, BadRow(error)
         elif (cells := header.row(row.cells)) is not None:

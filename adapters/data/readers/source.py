@@ -34,6 +34,7 @@ class ReadOptions:
     """How to read a file, where its format or its content leaves a choice."""
 
     separator: str | None = None  # of the cells of a table
+    column_names: tuple[str, ...] = ()  # of a table without a header
     encoding: str | None = None
     word_column: int | None = None  # of a CoNLL file, from 0 or, negative, from the end
     tag_column: int | None = None
@@ -45,6 +46,7 @@ class ReadOptions:
         """Return the options of a run that concern the reading of a file."""
         return cls(
             separator=options.separator,
+            column_names=options.column_names,
             encoding=options.encoding,
             word_column=options.word_column,
             tag_column=options.tag_column,
@@ -78,8 +80,23 @@ class Source:
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the file with their line ends. Bytes that encode no character become lone surrogates."""
-        yield from self._decoded(self.file)
+        inside = 0
+        for line in self._decoded(self.file):
+            inside += "\r" in line[:-2]
+            yield line
         self.reached = self.size
+        self.count(
+            inside if self.newline == "\n" else 0,
+            "line holds a carriage return, which is part of its text",
+            "lines hold carriage returns, which are part of their text",
+        )
+
+    @cached_property
+    def newline(self) -> str:
+        """The end of a line: a line feed, unless the file has carriage returns alone."""
+        with open(self.name, "rb") as file:
+            start = file.read(1 << 20)
+        return "\n" if b"\n" in start or b"\r" not in start else ""
 
     def scan(self) -> Iterator[str]:
         """Yield the lines of the file, which are read again by `lines`."""
@@ -99,7 +116,7 @@ class Source:
     def _decoded(self, file: BinaryIO) -> Iterator[str]:
         codec = self.encoding.codec
         try:
-            with io.TextIOWrapper(file, codec, errors="surrogateescape", newline="") as text:
+            with io.TextIOWrapper(file, codec, errors="surrogateescape", newline=self.newline) as text:
                 yield from text
         except UnicodeError as error:
             named = self.options.encoding or f"{self.encoding.name} that its first bytes announce"

@@ -9,8 +9,12 @@ from .source import Source
 
 
 def from_pairs(entries: Sequence[Any]) -> list[Any]:
-    """Return pairs of a text and an object, (text, {"entities": [...]}), as objects; other entries as they are."""
-    return [{"text": entry[0], **entry[1]} if _is_pair(entry) else entry for entry in entries]
+    """Return pairs of a text and {"entities": [...]}, or of a text and spans, as objects; other entries unchanged."""
+    return [{"text": entry[0], **_annotations(entry[1])} if _is_pair(entry) else entry for entry in entries]
+
+
+def _annotations(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {"entities": value}
 
 
 def are_pairs(value: Any) -> bool:
@@ -23,8 +27,15 @@ def _is_pair(entry: Any) -> bool:
         isinstance(entry, list)
         and len(entry) == 2
         and isinstance(entry[0], str)
-        and isinstance(entry[1], Mapping)
+        and (isinstance(entry[1], Mapping) or _are_spans(entry[1]))
         and "text" not in entry[1]
+    )
+
+
+def _are_spans(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(span, list) and len(span) == 3 and isinstance(span[0], int) and isinstance(span[2], str)
+        for span in value
     )
 
 

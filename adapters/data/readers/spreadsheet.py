@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import DataError
 from .source import NumberedRows, Source
-from .table import Header
+from .table import Header, chosen_header
 
 
 def read_spreadsheet(source: Source) -> NumberedRows:
@@ -16,12 +16,14 @@ def read_spreadsheet(source: Source) -> NumberedRows:
     Raises `DataError` where the package python-calamine isn't installed.
     """
     source.unit = "row"
-    header: Header | None = None
-    for number, values in enumerate(_sheet(source), start=1):
-        cells = [_text(value) for value in values]
+    sheet = [[_text(value) for value in values] for values in _sheet(source)]
+    filled = [cells for cells in sheet if any(cells)]
+    header = chosen_header(source, filled)
+    for number, cells in enumerate(sheet, start=1):
         if header is None:
             if any(cells):
                 header = Header(source, number, cells)
+                header.check(filled[1:])
         elif (row := header.row(cells)) is not None:
             yield number, row
     if header is not None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 
+from ...errors import DataError
 from .source import BadRow, Row, Source
 
 
@@ -27,15 +30,44 @@ class Header:
             self.names[i] = f"column_{i + 1}"
             while self.names.count(self.names[i]) > 1:
                 self.names[i] += "_"
+        self.line = line
+        self.cells = cells
         self.filled: Counter[int] = Counter()
-        self.empty = self.beyond = 0
+        self.empty = self.beyond = self.repeated = 0
+
+    def check(self, rows: Sequence[Sequence[str]]) -> None:
+        """Raise `DataError` where the names look like a row: by the first `rows` of the table below it."""
+        if all(cell.strip().isdecimal() for cell in self.cells):  # numbered columns
+            return
+        others = [row for row in rows if list(row) != self.cells]
+        for i, cell in enumerate(self.cells):
+            again = sum(len(row) > i and row[i] == cell for row in others) if cell.strip() else 0
+            if again >= max(2, len(others) / 200):
+                self._fail(f"'{cell[:40]}' occurs in {again:,} rows below it, too")
+            if (
+                cell.startswith("__label__")
+                or re.fullmatch(r"-?\d+\.\d+", cell)
+                or len(cell.split()) > 10
+                or "\r" in cell
+            ):
+                self._fail(f"'{cell[:40]}' is no name of a column")
+
+    def _fail(self, why: str) -> None:
+        names = ",".join(f"name_{i + 1}" for i in range(len(self.names)))
+        self.source.fail(
+            self.line,
+            f"a header was expected, but {why}; name the columns of a table without a header: --column-names {names}",
+        )
 
     def row(self, cells: list[str]) -> Row | BadRow | None:
-        """Return the cells of a row by column, or None for a row of empty cells.
+        """Return the cells of a row by column, or None for a row of empty cells and for the header again.
 
         Cells without a name are part of a row where they are not empty.
         """
         width = len(self.names)
+        if cells == self.cells and not self.source.options.column_names and not self.source.options.every_row:
+            self.repeated += 1
+            return None
         if len(cells) > 1 and not any(cells):
             self.empty += 1
             return None
@@ -64,9 +96,23 @@ class Header:
             count = self.filled[i]
             rows = "1 row" if count == 1 else f"{count:,} rows"
             self.source.notes.append(f"column {i + 1} has no name: read as '{self.names[i]}', filled in {rows}")
+        self.source.count(self.repeated, "row repeats the header: left out", "rows repeat the header: left out")
         self.source.count(self.empty, "row of empty cells skipped", "rows of empty cells skipped")
         self.source.count(
             self.beyond,
             "row has more cells than the header, the others empty: left out",
             "rows have more cells than the header, the others empty: left out",
         )
+
+
+def chosen_header(source: Source, rows: Sequence[Sequence[str]]) -> Header | None:
+    """Return the header that the options name for a table without one, or None where they name none.
+
+    Raises `DataError` where the first of `rows` has another number of cells.
+    """
+    names = source.options.column_names
+    if not names:
+        return None
+    if rows and len(rows[0]) != len(names):
+        raise DataError(f"{source.name}: {len(names)} column names, but the first row has {len(rows[0])} cells")
+    return Header(source, 1, list(names))

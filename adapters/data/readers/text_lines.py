@@ -19,7 +19,7 @@ def text_format(source: Source) -> TextFormat:
     task = source.options.task
     if not source.repeatable:
         return "texts"
-    if source.options.separator:
+    if source.options.separator or source.options.column_names:
         return "table"
     if task == "token-classification":
         return "conll"

@@ -1,0 +1,121 @@
+"""Tables without a header, headers within a table, quotes by apostrophes, and carriage returns inside of lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+
+from adapterkit.data import streams
+from adapterkit.data.readers import ReadOptions, open_rows, rows
+from adapterkit.data.splits import read
+from adapterkit.errors import DataError
+from adapterkit.settings import DataOptions
+
+NAMES = ("label", "text")
+
+
+def write(path: Path, content: str) -> str:
+    path.write_text(content, newline="")
+    return str(path)
+
+
+def read_all(path: str, **options: Any) -> tuple[list[Any], list[str]]:
+    """Return the rows of a file, and the notes of its reader."""
+    with open_rows(path, ReadOptions(**options)) as (source, numbered):
+        return [row for _, row in numbered], source.notes
+
+
+HEADERLESS = {
+    "labels": "".join(f"{label},a text {i}\n" for i, label in enumerate("xyxyx")),
+    "fastText's labels": "__label__1;fine; really\n",
+    "a score": "0.5,fine\n0.75,bad\n",
+    "a sentence": "1,a text of more than ten words is no name of any column\n2,b\n",
+}
+
+
+@pytest.mark.parametrize("content", HEADERLESS.values(), ids=HEADERLESS)
+def test_a_row_in_the_place_of_a_header_is_an_error_that_names_the_option(content: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", content)
+    with pytest.raises(DataError, match=r"a\.csv:1: a header was expected, but .*: --column-names name_1,name_2"):
+        list(rows(path))
+
+
+def test_names_for_a_table_without_a_header(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HEADERLESS["labels"])
+    table, notes = read_all(path, column_names=NAMES)
+    assert table[0] == {"label": "x", "text": "a text 0"}
+    assert (len(table), notes) == (5, [])
+    assert read(path, DataOptions(column_names=NAMES))["text"][:2] == ["a text 0", "a text 1"]
+    assert [row["label"] for _, row in streams.from_file(path, ReadOptions(column_names=NAMES))] == list("xyxyx")
+    book = openpyxl.Workbook()
+    book.active.append(["x", 1])
+    book.active.append(["x", 2])
+    book.active.append(["x", 3])
+    book.save(tmp_path / "a.xlsx")
+    assert read_all(str(tmp_path / "a.xlsx"), column_names=NAMES)[0][0] == {"label": "x", "text": "1"}
+    with pytest.raises(DataError, match=r"a\.xlsx:1: a header was expected, but 'x' occurs in 2 rows below it, too"):
+        list(rows(str(tmp_path / "a.xlsx")))
+    with pytest.raises(DataError, match=r"a\.csv: 3 column names, but the first row has 2 cells"):
+        read_all(path, column_names=("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["text,label\nlabel,x\ntext,y\na,x\n", "0,1\n0,1\n1,0\n0,0\n", "id,2019\n1,2\n2,2019\n", "text\na\nb\n"],
+)
+def test_names_of_any_kind_are_names(content: str, tmp_path: Path) -> None:
+    assert list(read_all(write(tmp_path / "a.csv", content))[0][0]) == content.partition("\n")[0].split(",")
+
+
+def test_a_header_that_is_repeated_is_no_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "text,label\na,x\ntext,label\nb,y\ntext,label\n")
+    assert read_all(path) == (
+        [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}],
+        ["2 rows repeat the header: left out"],
+    )
+    assert len(list(streams.from_file(path))) == 4  # each row to predict has an answer
+
+
+def test_cells_between_apostrophes(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "label;text\nx;'a; b, c'\ny;'d; e, f'\n")
+    assert read_all(path) == (
+        [{"label": "x", "text": "a; b, c"}, {"label": "y", "text": "d; e, f"}],
+        ["separated by ';', quoted by apostrophes"],
+    )
+    plain = write(tmp_path / "b.csv", "label,text\nx,don't\ny,'tis\nz,a\n")
+    assert [row["text"] for row in read_all(plain)[0]] == ["don't", "'tis", "a"]
+
+
+def test_commas_of_sentences_separate_nothing_where_another_sign_does(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "the text, in full|label\nfine, really|x\ncold, again|y\n")
+    assert read_all(path)[0][0] == {"the text, in full": "fine, really", "label": "x"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "texts"),
+    [
+        ("a.txt", "one\rtwo\nthree\r\nfour\n", ["one\rtwo", "three", "four"]),
+        ("a.tsv", "text\tn\none\rtwo\t1\nthree\t2\n", ["one\rtwo", "three"]),
+        ("a.csv", "text,n\none\rtwo,1\nthree,2\n", ["one two", "three"]),
+        ("a.csv", 'text,n\n"one\rtwo",1\nthree,2\n', ["one\rtwo", "three"]),
+        ("a.jsonl", json.dumps({"text": "one"})[:-1] + ',\r"n": 1}\n', ["one"]),
+    ],
+)
+def test_a_carriage_return_inside_of_a_line_is_part_of_it(
+    name: str, content: str, texts: list[str], tmp_path: Path
+) -> None:
+    table, notes = read_all(write(tmp_path / name, content))
+    assert [row["text"] for row in table] == texts
+    assert notes == ["1 line holds a carriage return, which is part of its text"]
+
+
+def test_spacys_pairs_with_spans_alone_and_rasas_examples(tmp_path: Path) -> None:
+    pairs = write(tmp_path / "a.json", json.dumps([["Ann left", [[0, 3, "P"]]], ["No", []]]))
+    assert [row["ner_tags"] for row in read_all(pairs)[0]] == [["B-P", "O"], ["O"]]
+    example = {"text": "Ann left", "intent": "go", "entities": [{"start": 0, "end": 3, "value": "Ann", "entity": "P"}]}
+    rasa = write(tmp_path / "b.json", json.dumps({"rasa_nlu_data": {"common_examples": [example]}}))
+    assert read_all(rasa)[0][0]["ner_tags"] == ["B-P", "O"]
