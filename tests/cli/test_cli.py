@@ -180,7 +180,7 @@ MISTAKES = {
         "no strategy named 'lorra'; did you mean 'lora'? installed: bitfit, bottleneck",
     ),
     "task": (["run", "--task", "text-clasification"], "no task named 'text-clasification'; did you mean 'text-class"),
-    "command": (["rnu"], "no command 'rnu'; did you mean 'run'? there are run, resume, plan"),
+    "command": (["rnu"], "no command 'rnu'; did you mean 'run'? there are run, resume, data, plan"),
     "flag": (["run", "--epoch", "3"], "No such option '--epoch'. Did you mean '--epochs'?"),
     "flag of another": (
         ["run", "--strategy", "full", "--lora-alpha", "3"],
