@@ -39,6 +39,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
+ALIGNMENT = ("alignment", "answer_layouts", "lengths", "tag_schemes", "task_values", "word_split")
 PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "adapter": (("adapters/adapter/*.py",), ("adapter",)),
     "patches": (("adapters/patches/*.py",), ("patches", "plugins/test_built_in.py")),
@@ -50,12 +51,7 @@ PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "alignment": (
         ("adapters/tasks/token_classification.py", "adapters/tasks/question_answering.py"),
-        (
-            "tasks/test_alignment.py",
-            "tasks/test_answer_layouts.py",
-            "tasks/test_task_values.py",
-            "tasks/test_word_split.py",
-        ),
+        tuple(f"tasks/test_{name}.py" for name in ALIGNMENT),
     ),
     "metrics": (("adapters/metrics/*.py",), ("metrics",)),
     "probe": (("adapters/probe/*.py",), ("probe",)),

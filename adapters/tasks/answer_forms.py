@@ -47,6 +47,9 @@ def _answers(value: Any, start: Any) -> Iterator[Answer]:
 
 def _object(value: Mapping[str, Any]) -> Iterator[Answer]:
     """Yield the answers of {"text": ..., "answer_start": ...}, each a value or a list."""
+    if "text" not in value and isinstance(value.get("value"), str):  # Argilla's
+        yield value["value"], _place(value.get("answer_start"))
+        return
     if "text" not in value:
         raise ValueError(f"an answer is an object with 'text' and 'answer_start', got {_shown(dict(value))}")
     texts, starts = value["text"], value.get("answer_start")
@@ -69,7 +72,7 @@ def _place(value: Any) -> int | None:
         place = math.nan
     if isinstance(value, bool) or not place.is_integer():
         raise ValueError(f"a whole number was expected as 'answer_start', got {_shown(value)}")
-    return int(place)
+    return None if place == -1 else int(place)  # cdQA's annotator writes -1 where it found no place
 
 
 def _is_form(value: Any) -> bool:

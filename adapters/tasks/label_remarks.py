@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Number
 from typing import Any
 
+from ..errors import printable
 from .labels import NUMBER, SINGLE, Kind, listed, number_in
 from .values import is_empty
 
-SEPARATORS = (",", ";", "|", "/", "+", "&")
+SEPARATORS = (",", ";", "|", "/", "+", "&", "\n", "\t")
 MOST = 5
 """The most labels that a remark names."""
 _RARE, _FREQUENT, _SIMILAR = 3, 8, 0.8
@@ -115,13 +116,13 @@ def _joined_remarks(label: str, counts: Mapping[str, int]) -> Iterator[str]:
         parts = {name: [part.strip() for part in name.split(separator)] for name in counts if separator in name}
         joined = [name for name, of_name in parts.items() if all(of_name) and any(part in counts for part in of_name)]
         if joined and 2 * len(joined) >= len(parts):
-            rows = sum(counts[name] for name in joined)
+            rows, written = sum(counts[name] for name in joined), repr(separator)
             yield (
-                f"{rows:,} rows have labels that look like several joined by '{separator}' ({_named(sorted(joined))}); "
-                f"--label-separator '{separator}' reads each"
+                f"{rows:,} rows have labels that look like several joined by {written} ({_named(sorted(joined))}); "
+                f"--label-separator {written} reads each"
             )
             return
 
 
 def _named(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:MOST]) + (", …" if len(names) > MOST else "")
+    return ", ".join(f"'{printable(name)}'" for name in names[:MOST]) + (", …" if len(names) > MOST else "")

@@ -16,6 +16,8 @@ MULTI: Final = "multi_label_classification"
 NUMBER: Final = "regression"
 Kind = Literal["single_label_classification", "multi_label_classification", "regression"]
 
+ESCAPES = {"\\n": "\n", "\\t": "\t"}
+"""Separators as they are written on a command line."""
 _BRACKETS = ("[]", "()", "{}")
 _CALL = re.compile(r"\w+\((?P<list>[\[({].*[\])}])(?:, dtype=\S+)?\)", re.DOTALL)
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
@@ -41,8 +43,10 @@ def listed(cell: str) -> list[str] | None:
     quoted = [re.sub(r"\\(.)", r"\1", a or b) for a, b in _QUOTED.findall(inner)]
     if not _QUOTED.sub("", inner).strip(" ,;\n\t"):
         return quoted
+    parts = [part.strip() for part in inner.split(",") if part.strip()]
+    numbers = "," in inner and all(part.lstrip("-").isdecimal() for part in parts)
     bare = text[0] == "[" and not set(inner) & set("[]{}'\"")
-    return [part.strip() for part in inner.split(",") if part.strip()] if bare else None
+    return parts if bare or (text[0] == "(" and numbers) else None
 
 
 def label_text(value: Any, trained_labels: Collection[str] = ()) -> str:
@@ -68,9 +72,31 @@ def labels_in(cell: Any, separator: str | None, trained_labels: Collection[str] 
         parts = [cell] if separator and is_scalar(cell) else cell
     if separator and is_empty(cell):
         parts = []
+    if isinstance(parts, list) and _is_vector(parts) and _names_flags(parts, trained_labels):
+        return flagged(list(trained_labels), parts)
     if not isinstance(parts, list | tuple) or not all(is_scalar(part) and not is_empty(part) for part in parts):
         raise ValueError(f"is {str(cell)[:60]}, but a list of labels was expected")
     return list(dict.fromkeys(label_text(part, trained_labels) for part in parts))
+
+
+def _is_vector(parts: Sequence[Any]) -> bool:
+    """Return whether a list is one of zeros and ones."""
+    return len(parts) > 1 and all(is_scalar(part) and str(part) in ("0", "1") for part in parts)
+
+
+def _names_flags(parts: Sequence[Any], labels: Collection[str]) -> bool:
+    return len(parts) == len(labels) and not {"0", "1"} & set(labels)
+
+
+def vector_length(cells: Iterable[Any]) -> int:
+    """Return the length of lists of zeros and ones with one for each label; 0 where cells hold other lists.
+
+    Lists of the labels 0 and 1 have none of them twice.
+    """
+    lists = [listed(cell) if isinstance(cell, str) else cell for cell in cells]
+    lengths = {len(cell) if isinstance(cell, list) and _is_vector(cell) else 0 for cell in lists}
+    repeated = any(isinstance(cell, list) and len(set(map(str, cell))) < len(cell) for cell in lists)
+    return lengths.pop() if len(lengths) == 1 and repeated else 0
 
 
 def flagged(names: Sequence[str], cells: Sequence[Any]) -> list[str]:

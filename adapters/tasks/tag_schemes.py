@@ -73,7 +73,7 @@ def scheme_remarks(tags: Mapping[str, str], scheme: TagScheme, rows: Iterable[Se
         remarks.append(f"tags are {name}, {'before' if scheme == 'prefixed' else 'after'} the type of an entity")
     if scheme != "types" and (odd := [tag for tag, read in tags.items() if read == f"I-{tag}"]):
         remarks.append(f"tags without a position are read as inside an entity: {', '.join(odd[:6])}")
-    read = [[tags.get(str(tag), "O") for tag in row] for row in rows]
+    read = ([tags.get(str(tag), "O") for tag in row] for row in rows)
     begun = Counter(position for row in read for position in _first_positions(row))
     if begun["B"] and begun["inside"] and scheme != "types":
         remarks.append(f"{begun['inside']:,} of {begun.total():,} entities begin with a tag for the inside of one")

@@ -27,7 +27,20 @@ from .columns import (
     visible,
 )
 from .label_remarks import label_remarks, reading_remarks
-from .labels import MULTI, NUMBER, SINGLE, Kind, flagged, is_scalar, kind_of, label_text, labels_in, number_in
+from .labels import (
+    ESCAPES,
+    MULTI,
+    NUMBER,
+    SINGLE,
+    Kind,
+    flagged,
+    is_scalar,
+    kind_of,
+    label_text,
+    labels_in,
+    number_in,
+    vector_length,
+)
 from .losses import weighted_loss
 from .task import Rows, Task
 from .values import is_empty, text_of, texts_of
@@ -122,6 +135,11 @@ class TextClassification(Task):
     def fit(self, train: Dataset) -> Self:
         cells = list(self._cells(train))
         kind = self._kind(cells)
+        if kind == MULTI and (length := vector_length(cells)) and len(self.labels) != length:
+            raise DataError(
+                f"column '{self._label}' holds lists of {length} zeros and ones, one for each label; give --labels "
+                "with the names of the labels in their order"
+            )
         if len(set(self.labels)) < len(self.labels):
             raise OptionError(f"--labels={','.join(self.labels)} names a label twice")
         if kind == NUMBER:
@@ -171,7 +189,7 @@ class TextClassification(Task):
         if isinstance(cell, tuple):
             return flagged(self._label.split(","), cell)
         if kind == MULTI:
-            return labels_in(cell, self.label_separator, self.labels)
+            return labels_in(cell, ESCAPES.get(self.label_separator or "", self.label_separator), self.labels)
         if not is_scalar(cell):
             raise ValueError(f"is {str(cell)[:60]}, but a label was expected")
         return [label_text(cell, self.labels)]

@@ -15,7 +15,7 @@ from .losses import weighted_loss
 from .tag_schemes import UNANNOTATED, TagScheme, canonical, detect, scheme_remarks
 from .task import Rows, Task
 from .windows import word_windows
-from .word_rules import NEARLY_ALL, Sentence, learn, reproduced
+from .word_rules import MOST_SENTENCES, NEARLY_ALL, Sentence, learn, reproduced
 from .word_split import check_rule, is_segmented, split
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class TokenClassification(Task):
         if self.class_weight == "balanced":
             flat = [str(tag) for row in stream(train[self._tags]) for tag in row if str(tag) in labels]
             weights = tuple(f"{len(flat) / (len(labels) * max(flat.count(tag), 1)):.6g}" for tag in labels)
-        rule = self.word_split or learn(self._sentences(train)).rule
+        rule = self.word_split or learn(self._sample(train)).rule
         return replace(self, labels=labels, label_weights=weights, word_split=rule, tag_scheme=scheme)
 
     def _sentences(self, data: Dataset) -> Iterator[Sentence]:
@@ -116,8 +116,12 @@ class TokenClassification(Task):
         for words, text in zip(stream(data[self._words]), texts, strict=False):
             yield words, text if isinstance(text, str) else None
 
+    def _sample(self, data: Dataset) -> Iterator[Sentence]:
+        """Yield the words of evenly spaced rows, and their texts."""
+        return itertools.islice(self._sentences(data), 0, None, max(1, len(data) // MOST_SENTENCES))
+
     def remarks(self, data: Dataset, file: str, tokenizer: Any) -> list[str]:
-        result = reproduced(self.word_split, self._sentences(data))
+        result = reproduced(self.word_split, self._sample(data))
         remarks = []
         if result.share < NEARLY_ALL:
             remarks.append(
@@ -130,11 +134,11 @@ class TokenClassification(Task):
                 "text; predict from lists of words, or from texts with spaces between words"
             )
         if self.tag_scheme:
-            rows = list(stream(data[self._tags]))
-            if count := sum(self._is_unannotated(tag) for row in rows for tag in row):
+            if count := sum(self._is_unannotated(tag) for row in stream(data[self._tags]) for tag in row):
                 remarks.append(
                     f"{file}: {count:,} words with the tag '-', not annotated, are neither learned nor measured"
                 )
+            rows = stream(data[self._tags])
             remarks += [f"{file}: {r}" for r in scheme_remarks(self._canonical, self.tag_scheme, rows)]
         return remarks
 

@@ -26,6 +26,7 @@ _PREFIX = rf"\p{{L}}{{1,6}}{APOSTROPHE}"
 _INITIALS, _INITIAL = r"(?:\p{L}\.){2,}", r"\p{Lu}\."
 _URL = r"(?:https?://|www\.).+"
 _RUN = rf"((?!{LETTER})\X)\1+"
+_SENTENCE_SIGNS = ".,!?;:"
 _USUALLY_JOINED = {"inside": "-'\u2019", "digits": ",.", "leading": "", "trailing": ""}
 """The signs that are part of a word unless the training rows have them as words."""
 _SIGN = rf"(?!{LETTER})[^\s]"
@@ -134,6 +135,8 @@ class _Counts:
         for name, joined in self.joined.items():
             least = RARELY_JOINED if name in ("inside", "digits") else 0.5
             signs = [sign for sign, n in joined.items() if n > least * (n + self.alone[name][sign])]
+            if name == "trailing":  # a period is part of some words, which odd_words returns
+                signs = [sign for sign in signs if sign not in _SENTENCE_SIGNS]
             signs += [sign for sign in _USUALLY_JOINED[name] if not joined[sign] + self.alone[name][sign]]
             settings += [f"{name}={sign}" for sign in sorted(signs)[:MOST_WORDS]]
         return [*settings, *self._parts_of_words(), *self._flags()]
@@ -182,7 +185,7 @@ class _Counts:
     def is_attached(self) -> bool:
         """Return whether commas and the like are parts of the words before them: words were cut at spaces alone."""
         joined, alone = self.joined["trailing"], self.alone["trailing"]
-        commas = [sum(counter[sign] for sign in ",!?;:") for counter in (joined, alone)]
+        commas = [sum(counter[sign] for sign in _SENTENCE_SIGNS[1:]) for counter in (joined, alone)]
         if any(commas):
             return commas[0] > commas[1]
         ended = [word for word in self.words if regex.fullmatch(rf".*{LETTER}\.", word) and len(word) > 4]

@@ -245,9 +245,6 @@ def test_roles_of_every_form_and_a_system_prompt_beside_the_chat(tmp_path: Path)
     assert learned(jsonl(tmp_path / "c.jsonl", {"messages": developer})) == learned(own)
 
 
-# ---- tools
-
-
 CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 CALLING = [
@@ -304,9 +301,6 @@ def test_a_chat_that_ends_with_a_call_has_it_as_its_reference(tmp_path: Path) ->
     task, data = task_of(path)
     task.check(data, path.name)
     assert task.references(data) == ['{"name": "weather", "arguments": {"city": "Oslo"}}']
-
-
-# ---- templates
 
 
 def test_a_template_that_rewrites_earlier_answers_is_remarked_on(tmp_path: Path) -> None:
@@ -388,9 +382,6 @@ def test_a_text_among_chats_is_refused(tmp_path: Path) -> None:
     task, data = task_of(path)
     with pytest.raises(DataError, match=r"a\.csv:3: messages is a text, but a list of messages was expected"):
         task.check(data, path.name)
-
-
-# ---- the command line
 
 
 def test_a_run_on_instructions_predicts_with_and_without_an_input(

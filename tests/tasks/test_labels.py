@@ -83,6 +83,8 @@ LISTED = {
     "bare": ("[joy, anger]", ["joy", "anger"]),
     "quotes within": ('["it\'s", \'a "b"\']', ["it's", 'a "b"']),
     "numbers": ("[1, 20]", ["1", "20"]),
+    "a tuple of numbers": ("(0, 1, 2)", ["0", "1", "2"]),
+    "a number in brackets": ("(1)", None),
     "none": ("[]", []),
     "a word": ("joy", None),
     "a remark": ("(unclear)", None),
@@ -143,6 +145,27 @@ def test_a_column_for_each_label(run: Any, registry: Registry, adapt: Callable[.
     for odd, reason in (("-1", "threat is -1, but 0 or 1"), ("", "threat is empty, but 0"), ("0.7", "threat is 0.7")):
         with pytest.raises(DataError, match=rf"train.csv:5: {reason}"):
             run([*cells[:3], f"1,1,{odd}"], columns="toxic,obscene,threat", label_column_name="toxic,obscene,threat")
+
+
+def test_lists_of_a_flag_for_each_label_need_their_names(run: Any) -> None:
+    cells = ['"[0, 1, 0]"', '"[1, 1, 0]"', '"[0, 0, 1]"', '"[0, 0, 0]"']
+    with pytest.raises(DataError, match="lists of 3 zeros and ones, one for each label; give --labels"):
+        run(cells)
+    named = run(cells, labels=("toxic", "obscene", "threat"))
+    with_columns = run(
+        [cell.strip('"[]').replace(" ", "") for cell in cells],
+        columns="toxic,obscene,threat",
+        label_column_name="toxic,obscene,threat",
+        name="b",
+    )
+    assert named.metrics == with_columns.metrics
+    assert labels(run(['"[0, 1]"', "[0]", "[1]", '"[1, 0]"'], name="c")) == ("0", "1")  # labels 0 and 1
+
+
+def test_labels_joined_by_line_ends_are_named_and_split(run: Any) -> None:
+    cells = ['"a\nb"', "a", "b", "b"]
+    assert remark(run(cells), r"--label-separator '\n' reads each")
+    assert labels(run(cells, label_separator=r"\n", name="b")) == ("a", "b")
 
 
 def test_columns_of_0_and_1_are_suggested_as_labels(run: Any) -> None:

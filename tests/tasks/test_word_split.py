@@ -36,6 +36,11 @@ CORPORA: dict[str, tuple[list[str], str, list[str]]] = {
         "O'Dea met Ms. Ek in Spa-Bains, near the U.S.",
         ["O'Dea", "met", "Ms.", "Ek", "in", "Spa-Bains", ",", "near", "the", "U.S."],
     ),
+    "abbreviations without other periods": (
+        ["Mr. Ek left St. Ives", "Mr. Bo saw St. Ives", "Ann met Dr. No", "Dr. No left"],
+        "Mr. Ek saw Dr. No in Oslo.",
+        ["Mr.", "Ek", "saw", "Dr.", "No", "in", "Oslo", "."],
+    ),
     "hyphens split off": (
         [
             "the Oslo - based firm",

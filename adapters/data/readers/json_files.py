@@ -119,6 +119,7 @@ def _question(columns: Row, entry: Any) -> Row | BadRow:
         ):
             return BadRow(problem)
         text, start = answer["text"], answer.get("answer_start")
+        start = None if start == -1 else start  # as cdQA's annotator writes where it found no place
         if locate(text, start, columns["context"]) is None:
             return BadRow(f"{name}: {_misplaced(text, start, columns['context'])}")
         texts.append(text)
