@@ -119,3 +119,9 @@ def test_spacys_pairs_with_spans_alone_and_rasas_examples(tmp_path: Path) -> Non
     example = {"text": "Ann left", "intent": "go", "entities": [{"start": 0, "end": 3, "value": "Ann", "entity": "P"}]}
     rasa = write(tmp_path / "b.json", json.dumps({"rasa_nlu_data": {"common_examples": [example]}}))
     assert read_all(rasa)[0][0]["ner_tags"] == ["B-P", "O"]
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", "nowhere/", "a.ann"])
+def test_a_path_that_is_no_file_is_an_error(path: str) -> None:
+    with pytest.raises(DataError):
+        read(path)

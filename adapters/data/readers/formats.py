@@ -78,8 +78,10 @@ def files_of(path: str) -> list[str]:
     """Return the files that the rows of a path come from: BRAT has the text beside its spans."""
     if is_brat_folder(path):
         return [str(file) for file in sorted(Path(path).iterdir()) if file.suffix in (".ann", ".txt")]
+    if Path(path).suffix.lower() != ".ann":
+        return [path]
     text = Path(path).with_suffix(".txt")
-    return [path, str(text)] if Path(path).suffix.lower() == ".ann" and text.is_file() else [path]
+    return [path, str(text)] if text.is_file() else [path]
 
 
 def holds_texts(path: str, options: ReadOptions) -> bool:
