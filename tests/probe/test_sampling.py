@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from adapterkit.probe import search
+from tests.helpers.probes import task_of
 
 
 def feed_of(shapes: list[tuple[int, int]]) -> Any:
@@ -36,3 +38,15 @@ def test_it_is_drawn_by_a_seed_until_it_has_enough_vectors(by_token: bool, most:
 def test_a_small_split_is_all_of_it() -> None:
     assert search._some(feed_of([(1, 9)] * 5), True, 45) == [0, 1, 2, 3, 4]
     assert search._some(feed_of([(1, 9)] * 5), True, 10_000) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("memory", "on_disk"), [(None, False), (17 * 8 * 4, False), (17 * 8 * 4 - 1, True)])
+def test_vectors_are_in_memory_unless_they_exceed_what_is_allowed(memory: float | None, on_disk: bool) -> None:
+    """Two splits of 10 and 7 texts, 8 numbers of 4 bytes for each; by default there is no limit."""
+    feeds = {"train": feed_of([(1, 5)] * 10), "validation": feed_of([(1, 3)] * 7)}
+    options = search.SolverOptions() if memory is None else search.SolverOptions(memory=memory)
+    base: Any = SimpleNamespace(model=SimpleNamespace(device=torch.device("cpu")))
+    readers = search._readers(base, feeds, 8, task_of(labels=("a", "b")), options)
+    assert [reader.folder is not None for reader in readers.values()] == [on_disk, on_disk]
+    assert [reader.counts.tolist() for reader in readers.values()] == [[1] * 10, [1] * 7]
+    assert [reader.mixed for reader in readers.values()] == ["no", "no"]
