@@ -224,9 +224,9 @@ BAD = {
     ),
     "squad with an answer before the start": (
         "a.json",
-        squad({**WHO, "answers": [{"text": ".", "answer_start": -1}]}),
+        squad({**WHO, "answers": [{"text": ".", "answer_start": -2}]}),
         1,
-        "question 'q1': answer '.' was expected at character -1",
+        "question 'q1': answer '.' was expected at character -2",
         0,
     ),
     "squad without a question": ("a.json", squad({"id": "q"}), 1, "question 'q': a text was expected as 'question'", 0),
