@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import time
 from typing import Any
 
 import pytest
@@ -144,6 +146,17 @@ def test_what_is_collected_is_counted_in_bytes(registry: Registry) -> None:
     assert found[f"a/{version}"] == nbytes
     assert found[".y.abcdefgh.old"] == 3
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(("seconds", "is_collected"), [(3570, False), (3630, True)])
+def test_what_is_older_than_the_grace_period_is_collected(seconds: int, is_collected: bool, registry: Registry) -> None:
+    folder = registry.folder("a", add(registry.path, "a", "1"))
+    registry.remove("a")
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (time.time() - seconds - 100,) * 2)
+    os.utime(folder / "README.md", (time.time() - seconds,) * 2)  # the latest write counts
+    collect(registry, grace_minutes=60)
+    assert folder.exists() == (not is_collected)
 
 
 def test_an_unknown_name_is_answered_with_the_registered_ones(registry: Registry) -> None:
