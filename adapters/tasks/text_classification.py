@@ -396,6 +396,5 @@ def _balanced(labels: Sequence[str], of_rows: Sequence[str]) -> tuple[str, ...]:
     from sklearn.utils.class_weight import compute_class_weight
 
     present = sorted(set(of_rows))
-    balanced = compute_class_weight("balanced", classes=np.array(present), y=of_rows)
-    by_label = dict(zip(present, balanced, strict=True))
+    by_label = dict(zip(present, compute_class_weight("balanced", classes=np.array(present), y=of_rows), strict=True))
     return tuple(f"{by_label.get(label, 1.0):.6g}" for label in labels)

@@ -21,7 +21,7 @@ from tests.helpers.files import ROOT
 
 REPORTS = ROOT / "tests" / "fixtures" / "reports.json"
 PAGE = ROOT / "docs" / "reference" / "public-reports.md"
-BEGIN, END = "<!-- reports:begin -->\n", "<!-- reports:end -->"
+BEGIN, END = "<!-- table of reports -->\n", "<!-- end of the table -->\n"
 
 
 def reports() -> list[dict[str, Any]]:
