@@ -123,7 +123,7 @@ class TokenClassification(Task):
     def remarks(self, data: Dataset, file: str, tokenizer: Any) -> list[str]:
         result = reproduced(self.word_split, self._sample(data))
         remarks = []
-        if result.share < NEARLY_ALL:
+        if self.word_split and result.share < NEARLY_ALL:
             remarks.append(
                 f"{file}: texts are cut into words by '{self.word_split[0]}', which reproduces the words of "
                 f"{result.reproduced:,} of {result.sentences:,} rows; predict from lists of words instead of texts"

@@ -21,6 +21,7 @@ from adapterkit.io import atomic
 from adapterkit.io import tensors as tensorfile
 from adapterkit.io.untrusted import MOST_JSON, is_name, parse_json, read_file
 from tests import fuzz
+from tests.helpers import mutations
 from tests.helpers.mutations import with_header
 
 
@@ -38,7 +39,7 @@ def test_what_is_no_regular_file_is_refused_without_waiting_for_it(tmp_path: Pat
     (tmp_path / "link").symlink_to(tmp_path / "file")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
-    fuzz.a_socket(tmp_path / "socket")
+    mutations.a_socket(tmp_path / "socket")
     assert read_file(tmp_path / "file") == b"12345"
     for name, said in (("link", "it is a link"), ("pipe", "no regular file"), ("folder", "no regular file")):
         with pytest.raises(OSError, match=said):
@@ -53,7 +54,7 @@ def test_what_is_no_regular_file_is_refused_without_waiting_for_it(tmp_path: Pat
 
 def test_a_size_is_looked_at_before_anything_is_read(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    fuzz.a_sparse_file(path)  # a terabyte
+    mutations.a_sparse_file(path)  # a terabyte
     with pytest.raises(ValueError, match=f"1099511627776 bytes, expected {MOST_JSON} at most"):
         read_file(path)
     with pytest.raises(ValueError, match="1099511627776 bytes, expected 5"):

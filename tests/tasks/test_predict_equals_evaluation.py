@@ -134,14 +134,14 @@ def test_a_text_has_the_entities_of_its_words_at_their_places(
     texts: list[str], base: Base, adapters: dict[str, Adapter]
 ) -> None:
     adapter = adapters["tagger"]
+    texts = [text for text in texts if adapter.task.rows([text])["tokens"][0]]  # one without words is refused
     words = adapter.task.rows(texts)["tokens"]
     by_text = predict(base, adapter, texts)
     for text, row, answer in zip(texts, words, by_text, strict=True):
         assert all(text[e["start"] : e["end"]] == e["text"] for e in answer["entities"])
-        if row:
-            (by_words,) = predict(base, adapter, [{"tokens": row}])
-            assert [e["entity"] for e in answer["entities"]] == [e["entity"] for e in by_words["entities"]]
-            assert [e["score"] for e in answer["entities"]] == near([e["score"] for e in by_words["entities"]])
+        (by_words,) = predict(base, adapter, [{"tokens": row}])
+        assert [e["entity"] for e in answer["entities"]] == [e["entity"] for e in by_words["entities"]]
+        assert [e["score"] for e in answer["entities"]] == near([e["score"] for e in by_words["entities"]])
 
 
 KINDS: dict[str, tuple[dict[str, Any], st.SearchStrategy[Any]]] = {

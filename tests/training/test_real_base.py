@@ -44,7 +44,7 @@ def test_other_processes_compute_the_same_to_the_bit(minilm: Base, registry: Reg
     for name, more in options.items():
         report = run(Plan.resolve({"strategy": name, "name": name, **SHORT, **more}), registry, base=minilm)
         if name == "head-only":
-            assert report.adapter_bytes < 10_000
+            assert report.adapter_bytes < 25_000
         if name == "layerwise":
             modules = report.adapter.manifest["patches"]
             assert modules
