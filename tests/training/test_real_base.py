@@ -55,7 +55,7 @@ import json, pathlib, torch, transformers
 transformers.logging.disable_progress_bar()
 torch.set_num_threads(1)
 from adapterkit import Base, Registry
-from tests.test_real_base import logits
+from tests.training.test_real_base import logits
 base, registry = Base.load("minilm"), Registry(pathlib.Path({str(registry.path)!r}))
 names = {[*options, *reversed(options)]}
 print(json.dumps([[name, logits(registry, name, base)] for name in names]))
