@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from adapterkit import Adapter, Base, predict
 from adapterkit.data import memory_dataset
+from adapterkit.errors import DataError
 from adapterkit.evaluation.evaluate import evaluate
 from adapterkit.tasks import Task, task_class
 from adapterkit.testing import tiny
@@ -53,7 +54,11 @@ def check_alike(name: str, row: dict[str, Any]) -> None:
     task.check(data, "rows")
     task = task.fit(data)
     adapter: Adapter = made.adapter(base_of(name), task, std=0.3)
-    evaluated = evaluate(base_of(name), adapter, data.select([0])).answers[0]
+    try:
+        evaluated = evaluate(base_of(name), adapter, data.select([0])).answers[0]
+    except DataError as error:  # the tiny base has room for 64 tokens
+        assume("exceeds the" not in str(error))
+        raise
     inputs = {key: value for key, value in row.items() if key in task.input_columns}
     as_json = json.loads(json.dumps(inputs))
     for rows in (row, inputs, as_json):
