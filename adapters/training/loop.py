@@ -46,9 +46,11 @@ def loop(
         position = Position()
         if resumed is not None:
             training.strategy = replace(training.strategy, learning_rate=learning_rate_of(resumed))
-        elif search_rate:
-            rate = searched_rate(steps, batches, updates)
-            training.strategy = replace(training.strategy, learning_rate=rate)
+        else:
+            _note_start(training, predictions_of(run, training.target.model, steps.feeds["validation"]))
+            if search_rate:
+                rate = searched_rate(steps, batches, updates)
+                training.strategy = replace(training.strategy, learning_rate=rate)
         optimizer = steps.optimizer()
         scheduler = steps.schedule(optimizer, updates)
         if resumed is not None:
@@ -112,22 +114,41 @@ def _stops_early(training: Training, epoch: int) -> bool:
     return True
 
 
+def _note_start(training: Training, predictions: list[Any]) -> None:
+    """Measure the state before training, which is saved unless an epoch is at least as good."""
+    run, progress = training.run, training.progress
+    progress.start = run.task.metrics(predictions, run.data["validation"]).values
+    progress.best_predictions = predictions
+    run.watch.epoch(0, run.options.num_train_epochs, {"train_loss": math.nan, **progress.start})
+
+
 def _note_epoch(training: Training, epoch: int, loss: float, predictions: list[Any]) -> None:
     """Add an epoch to the history, and copy the trained values if it is the best so far."""
     run, progress = training.run, training.progress
     metrics = run.task.metrics(predictions, run.data["validation"])
     progress.history.append({"train_loss": loss, **metrics.values})
     run.watch.epoch(epoch, run.options.num_train_epochs, progress.history[-1])
-    value = metrics.values[run.task.best]
-    best = progress.history[progress.best_epoch - 1][run.task.best] if progress.best_epoch else None
-    if best is not None and not (value < best if run.task.lower_is_better else value > best):
+    if not _is_best(training, metrics.values[run.task.best]):
         return
+    at_start = progress.best_epoch == 0  # whose values are also needed to tell whether any changed
     progress.best_epoch, progress.best_predictions = epoch, predictions
     if epoch == run.options.num_train_epochs:  # no later epoch changes the values
         progress.best_values = None
-    elif progress.best_values is None:
+    elif at_start or progress.best_values is None:
         progress.best_values = [p.detach().clone() for p in training.parameters]
     else:
         with torch.no_grad():
             for values, p in zip(progress.best_values, training.parameters, strict=True):
                 values.copy_(p)
+
+
+def _is_best(training: Training, value: float) -> bool:
+    """Return whether a value of the task's metric is better than the best so far, or as good as that of the start."""
+    progress, task = training.progress, training.run.task
+    before = progress.history[progress.best_epoch - 1] if progress.best_epoch else progress.start
+    if before is None or math.isnan(before[task.best]):
+        return True
+    best = before[task.best]
+    if value == best:
+        return progress.best_epoch == 0
+    return value < best if task.lower_is_better else value > best

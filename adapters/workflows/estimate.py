@@ -152,7 +152,7 @@ def _stepped(run: Prepared, mixed: Precision) -> _Measured:
             tried=list(tried.values()),
         ),
         Seconds(
-            once=building + final * more + solving_head[1],
+            once=building + (validation + final) * more + solving_head[1],  # the start is measured, too
             base=solving_head[0] + filling,
             training=epoch / processes,
             validation=validation * more,

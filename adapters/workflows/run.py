@@ -25,6 +25,7 @@ from ..watch import Watch
 from .adapted_model import AdaptedModel
 from .plan import AUTO, RATE, Plan, run_yaml
 from .remarks import remarks_file, remarks_on
+from .run_command import run_command
 from .run_rows import run_rows
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ def run(
             resume=resume,
             watch=watch,
         )
+        resolved = plan
         plan = replace(plan, strategy=replace(plan.strategy, learning_rate=trained.learning_rate), auto_rate=False)
         metrics = {"validation": metrics_plain(trained.validation)}
         notes = list(trained.validation.notes)
@@ -194,6 +196,8 @@ def run(
             measured = evaluate(base, trained.adapter, splits["test"], batch_size=size, watch=watch, distributed=True)
             metrics["test"] = metrics_plain(measured.metrics)
             notes += measured.metrics.notes
+        if trained.advice is not None:
+            notes.append(f"{trained.advice.text}; try {run_command(resolved, trained.advice.options)}")
         for note in dict.fromkeys(notes):
             watch.note("remark", note)
             on.remarks.append(note)
