@@ -108,18 +108,28 @@ def _seed_of(seed: int, epoch: int, row: int) -> int:
 
 def _stops_early(training: Training, epoch: int) -> bool:
     patience = training.run.options.early_stopping_patience
-    if not patience or epoch - training.progress.best_epoch < patience:
+    if not patience or epoch - _last_improvement(training) < patience:
         return False
     training.run.watch.note("", f"stopped early: no better epoch in the last {patience}")
     return True
 
 
+def _last_improvement(training: Training) -> int:
+    """Return the first epoch with the best value so far; 0 is the start."""
+    progress, task = training.progress, training.run.task
+    values = [(progress.start or {}).get(task.best, math.nan), *(epoch[task.best] for epoch in progress.history)]
+    ordered = [-value if task.lower_is_better else value for value in values]
+    best = max((value for value in ordered if not math.isnan(value)), default=math.nan)
+    return ordered.index(best) if best in ordered else 0
+
+
 def _note_start(training: Training, predictions: list[Any]) -> None:
-    """Measure the state before training, which is saved unless an epoch is at least as good."""
+    """Measure the state before training: with a head that isn't random, it is saved unless an epoch is as good."""
     run, progress = training.run, training.progress
-    progress.start = run.task.metrics(predictions, run.data["validation"]).values
-    progress.best_predictions = predictions
-    run.watch.epoch(0, run.options.num_train_epochs, {"train_loss": math.nan, **progress.start})
+    values = run.task.metrics(predictions, run.data["validation"]).values
+    run.watch.epoch(0, run.options.num_train_epochs, {"train_loss": math.nan, **values})
+    if progress.best_values is not None:
+        progress.start, progress.best_predictions = values, predictions
 
 
 def _note_epoch(training: Training, epoch: int, loss: float, predictions: list[Any]) -> None:
@@ -143,12 +153,12 @@ def _note_epoch(training: Training, epoch: int, loss: float, predictions: list[A
 
 
 def _is_best(training: Training, value: float) -> bool:
-    """Return whether a value of the task's metric is better than the best so far, or as good as that of the start."""
+    """Return whether a value of the task's metric is at least as good as the best so far.
+
+    Of equally good epochs, which few validation rows often make, the most trained one is the best.
+    """
     progress, task = training.progress, training.run.task
     before = progress.history[progress.best_epoch - 1] if progress.best_epoch else progress.start
     if before is None or math.isnan(before[task.best]):
         return True
-    best = before[task.best]
-    if value == best:
-        return progress.best_epoch == 0
-    return value < best if task.lower_is_better else value > best
+    return value <= before[task.best] if task.lower_is_better else value >= before[task.best]

@@ -66,7 +66,8 @@ def train(
 ) -> Trained:
     """Train `strategy` and the head of `task` on `data["train"]`; return the epoch that is best on `validation`.
 
-    The state before training is epoch 0, and is returned where every epoch is worse.
+    The state before training is epoch 0, and is returned where every epoch is worse; not that of a random head, whose
+    metrics are luck.
 
     The base has its original values, bit for bit, when this returns or raises. `about` is added to the adapter's
     manifest. With `auto_rate`, a learning rate is searched first, around the strategy's. `checkpoints`
@@ -139,13 +140,13 @@ def fine_tune(
 ) -> Outcome:
     """Train the model of the task by gradient descent, and set it to the values of its best epoch."""
     target = build_model(run)
-    if resumed is None and starts_from_probe(run):
-        initialise_head(run, target.model, mixed)
+    solved = resumed is None and starts_from_probe(run) and initialise_head(run, target.model, mixed)
     start = run.fit.starts(target.parameters)
     if processes.index():
         torch.manual_seed(run.options.seed + processes.index())  # so that dropout differs between processes
     training = Training.start(run, target)
-    training.progress.best_values = start
+    if solved or not run.task.new_head:
+        training.progress.best_values = start
     validation = loop(training, mixed, search_rate=search_rate, checkpoints=checkpoints, resumed=resumed)
     _check_changed(training, start)
     _set_to_best(training)

@@ -61,6 +61,7 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
     """
     watch = watch or Watch()
     on = prepare_run(plan, base=base, watch=watch)
+    plan = on.plan
     mixed = precision(plan.training.mixed_precision)
     watch.note("precision", mixed.why)
     memory = Memory(on.base.nbytes)

@@ -102,6 +102,7 @@ def tune(
         )
     spaces = read_search(plan, search or default_search(plan))
     on = prepare_run(plan, base=base, watch=watch)
+    plan = on.plan
     path = folder / on.name
     check_writable(path)
     with _alone(path):
