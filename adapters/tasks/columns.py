@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.splits import LINE
 from ..errors import AdapterError, DataError, OptionError, unknown
-from .inputs import inputs_of
+from .inputs import Inputs, inputs_of
 from .values import is_empty
 
 if TYPE_CHECKING:
@@ -65,15 +65,23 @@ def columns_of(task: Task, rows: Sequence[Any]) -> Columns:
     return Columns({name: [row[name] for row in read] for name in (read[0] if read else task.input_columns)})
 
 
-def _inputs(task: Task, row: Any, number: int) -> dict[str, Any]:
-    if not isinstance(row, str):
+def inputs_of_row(task: Task, row: Any) -> Inputs:
+    """Return the values of a text, or of a row as a dict. Raises `DataError`, without a place, for any other."""
+    if not isinstance(row, str | Mapping):
+        raise DataError(f"a text or a dict was expected, got {type(row).__name__} {str(row)[:40]!r}")
+    if isinstance(row, Mapping):
         for name in task.input_columns:
             if name not in row and name not in task.optional_columns:
-                raise DataError(f"row {number} has no '{name}'; it has {', '.join(map(str, row)) or 'nothing'}")
+                raise DataError(f"has no '{name}'; it has {', '.join(map(str, row)) or 'nothing'}")
+    return inputs_of(task, row)
+
+
+def _inputs(task: Task, row: Any, number: int) -> Inputs:
     try:
-        return inputs_of(task, row)
+        return inputs_of_row(task, row)
     except DataError as error:
-        raise DataError(f"row {number}: {error}") from error
+        has = str(error).startswith("has no '")
+        raise DataError(f"row {number} {error}" if has else f"row {number}: {error}") from error
 
 
 def stream(column: Sequence[Any]) -> Iterator[Any]:

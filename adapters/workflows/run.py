@@ -65,9 +65,11 @@ class Report:
         """The adapter on its base, for prediction and evaluation."""
         return AdaptedModel(self.name, self.version, self.adapter, self.base)
 
-    def predict(self, rows: Any, *, batch_size: int = 64, watch: Watch | None = None) -> Any:
+    def predict(
+        self, rows: Any, *, batch_size: int = 64, skip_bad_rows: bool = False, watch: Watch | None = None
+    ) -> Any:
         """Return an answer for each text or row, as `AdaptedModel.predict` does."""
-        return self.model.predict(rows, batch_size=batch_size, watch=watch)
+        return self.model.predict(rows, batch_size=batch_size, skip_bad_rows=skip_bad_rows, watch=watch)
 
     def __repr__(self) -> str:
         best = best_metric(self.metrics, self.adapter.task.best)
