@@ -196,6 +196,16 @@ def check_labels(data: Dataset, file: str, values: Iterable[Iterable[Any]], labe
                 raise DataError(f"{file}:{line}: " + unknown("label", str(value), names, known_as="in training"))
 
 
+def balanced_weights(labels: Sequence[str], of_rows: Sequence[str]) -> tuple[str, ...]:
+    """Return the weight of each label, as scikit-learn's "balanced" does; 1 for a label without rows."""
+    import numpy as np
+    from sklearn.utils.class_weight import compute_class_weight
+
+    present = sorted(set(of_rows))
+    by_label = dict(zip(present, compute_class_weight("balanced", classes=np.array(present), y=of_rows), strict=True))
+    return tuple(f"{by_label.get(label, 1.0):.6g}" for label in labels)
+
+
 def shown(labels: Sequence[str]) -> str:
     """Return the number of labels and the first of them, in words."""
     return f"{len(labels)} labels: " + ", ".join(labels[:6]) + (", …" if len(labels) > 6 else "")
