@@ -20,6 +20,7 @@ PAIRS = (
     ("premise", "hypothesis"),
     ("question", "sentence"),
     ("question1", "question2"),
+    ("question", "passage"),
     ("text", "text_pair"),
     ("text1", "text2"),
 )
@@ -99,6 +100,13 @@ def first_of(wanted: Iterable[str], names: Sequence[str], without: Iterable[str]
     """Return the first of `wanted` among `names`, ignoring case, or None."""
     by_lower = {name.lower(): name for name in names if name not in set(without)}
     return next((by_lower[name] for name in wanted if name in by_lower), None)
+
+
+def usual_label(names: Sequence[str], without: Iterable[str] = ()) -> str | None:
+    """Return the column with a usual name of a label; the answer to a question on a passage is one, too."""
+    return first_of(LABELS, names, without) or (
+        first_of(("answer",), names, without) if {"question", "passage"} <= set(names) else None
+    )
 
 
 def visible(names: Iterable[str]) -> list[str]:
@@ -201,6 +209,12 @@ def balanced_weights(labels: Sequence[str], of_rows: Sequence[str]) -> tuple[str
 def shown(labels: Sequence[str]) -> str:
     """Return the number of labels and the first of them, in words."""
     return f"{len(labels)} labels: " + ", ".join(labels[:6]) + (", …" if len(labels) > 6 else "")
+
+
+def asks_yes_or_no(first: Mapping[str, Any]) -> bool:
+    """Return whether a row is a question on a passage whose answer is true or false, as in BoolQ."""
+    answer = first.get("answer")
+    return {"question", "passage"} <= set(first) and str(answer).lower() in ("true", "false", "yes", "no")
 
 
 def holds_texts(value: Any, *keys: str) -> bool:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from ..data.splits import LINE
 from ..errors import DataError, OptionError, unknown
 from .columns import (
-    LABELS,
     PAIRS,
     TEXTS,
     balanced_weights,
@@ -25,6 +24,7 @@ from .columns import (
     shown,
     split_fields,
     stream,
+    usual_label,
     visible,
 )
 from .label_remarks import label_remarks, reading_remarks
@@ -103,7 +103,7 @@ class TextClassification(Task):
     @classmethod
     def fits(cls, first: Mapping[str, Any]) -> bool:
         names = list(first)
-        label = first_of(LABELS, names)
+        label = usual_label(names)
         return bool(_guess_texts([n for n in names if n != label])) or (label is not None and len(names) == 2)
 
     def with_columns(self, names: Sequence[str]) -> Self:
@@ -116,7 +116,7 @@ class TextClassification(Task):
             texts = self.text_column_name or _guess_texts([name for name in names if name not in flags])
             text = choose("the text", "--text-column-name", next(iter(texts), None), names, (), flags)
             return replace(self, text_column_name=tuple(texts) or (text,), label_column_name=",".join(flags))
-        label = self.label_column_name or first_of(LABELS, names, without=self.text_column_name)
+        label = self.label_column_name or usual_label(names, without=self.text_column_name)
         texts = self.text_column_name or _guess_texts([name for name in names if name != label])
         if label is None and len(names) == len(texts) + 1:
             label = next(name for name in names if name not in texts)
