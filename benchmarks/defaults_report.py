@@ -23,19 +23,21 @@ def table(figures: list[dict[str, Any]]) -> str:
         run, values = json.loads(key), [row["value"] for row in rows]
         size = f"{run['rows']:,}" if run["rows"] else f"{run['per_label']} a label"
         options = {name: value for name, value in run["options"].items() if name not in HIDDEN}
+        head = options.pop("head_init", "auto")
         spread = "" if len(values) == 1 else f" ({min(values):.3f} to {max(values):.3f})"
         lines.append(
             [
                 run["case"],
                 size,
                 f"`{run['strategy']}`",
+                f"probe x {run['head_scale']:g}" if head == "probe" else head,
                 ", ".join(f"{name}={value}" for name, value in options.items()),
                 f"{rows[0]['metric']} {statistics.mean(values):.3f}{spread}",
                 str(len(values)),
                 f"{statistics.mean(row['seconds'] for row in rows):.0f}",
             ]
         )
-    titles = ["data", "rows", "strategy", "options", "metric: mean (range)", "seeds", "CPU s"]
+    titles = ["data", "rows", "strategy", "head", "options", "metric: mean (range)", "seeds", "CPU s"]
     return pages.table(titles, lines)
 
 
