@@ -247,7 +247,7 @@ class Pool:
         values: list[Any] = [None] * len(pairs)
         with self._in_use(), watch.bar("answering", len(pairs)) as bar:
             for group in self._cache.groups(list(by_name)):
-                adapters, preparer = self._cache.get(group), Preparer()
+                adapters, preparer = self._cache.get(group), Preparer(report_cut=True)
                 for adapter in adapters if generates is not None else ():
                     check_generates(adapter, bool(generates))
                 prepared = [

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ..errors import AdapterkitError, DataError, PoolError, unknown
+from ..errors import AdapterkitError, DataError, PoolError, unknown, warn
+from ..features.lengths import count_cut, cut_note
 from ..tasks import Task
 from ..tasks.columns import Columns, columns_of
 from .loaded_adapter import LoadedAdapter
@@ -47,8 +48,10 @@ class Prepared:
 class Preparer:
     """Turns rows into `Prepared` ones; tasks that tokenize the same way share the work for the same texts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, report_cut: bool = False) -> None:
+        """Prepare with a warning for the first texts of an adapter that are cut, where `report_cut`."""
         self._tokenized: dict[Any, tuple[Columns, Columns]] = {}
+        self._report_cut = report_cut
 
     def prepare(self, adapter: LoadedAdapter, rows: Sequence[Any], options: Mapping[str, Any]) -> Prepared:
         """Return rows, texts or dicts of columns, ready to run.
@@ -64,10 +67,24 @@ class Preparer:
             columns = columns_of(task, [_cut(task, row) for row in rows])
             with adapter.base.tokenizing:
                 features = _features(task, columns, adapter.base.tokenizer)
-            if key is None:
-                return Prepared(adapter, task, columns, features, options if task.generates else {})
-            self._tokenized[key] = columns, features
-        return Prepared(adapter, task, *self._tokenized[key], options if task.generates else {})
+            if key is not None:
+                self._tokenized[key] = columns, features
+        else:
+            columns, features = self._tokenized[key]
+        if self._report_cut:
+            _report_cut(adapter, columns, features)
+        return Prepared(adapter, task, columns, features, options if task.generates else {})
+
+
+def _report_cut(adapter: LoadedAdapter, columns: Columns, features: Columns) -> None:
+    """Issue a warning for the first request of an adapter with texts that are cut; later ones would repeat it."""
+    if adapter.cut_reported:
+        return
+    with adapter.base.tokenizing:
+        cut = count_cut(adapter.task, columns.values, adapter.base.tokenizer, features.values)
+    if cut:
+        adapter.cut_reported = True
+        warn(f"adapter '{adapter.name}': {cut_note(adapter.task, cut, len(columns))}; later ones aren't reported")
 
 
 def _with_options(task: Task, options: Mapping[str, Any]) -> Task:
