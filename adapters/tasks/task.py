@@ -345,7 +345,7 @@ class Task(ABC):
     def candidates(
         self, outputs: Sequence[Any], features: Any, data: Any, tokenizer: Any
     ) -> list[list[dict[str, Any]]]:
-        """Return each row's possible answers, the best first, by default one, with the keys of transformers' pipelines."""
+        """Return each row's possible answers, the best first, with the keys of transformers' pipelines."""
         return [[answer] for answer in self.answers(self.predictions(outputs, features, data), data, tokenizer)]
 
     def headline(self, answer: Mapping[str, Any]) -> Any:
