@@ -120,7 +120,7 @@ def _note_epoch(training: Training, epoch: int, loss: float, predictions: list[A
     run.watch.epoch(epoch, run.options.num_train_epochs, progress.history[-1])
     value = metrics.values[run.task.best]
     best = progress.history[progress.best_epoch - 1][run.task.best] if progress.best_epoch else None
-    if best is not None and not (value < best if run.task.lower_is_better else value > best):
+    if run.held_out and best is not None and not (value < best if run.task.lower_is_better else value > best):
         return
     progress.best_epoch, progress.best_predictions = epoch, predictions
     if epoch == run.options.num_train_epochs:  # no later epoch changes the values

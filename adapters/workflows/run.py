@@ -79,6 +79,7 @@ class Report:
 class RunSetup:
     """The inputs of a run: rows, the task fitted to them, and the base."""
 
+    plan: Plan  # as resolved by the rows
     name: str
     splits: Splits
     task: Task
@@ -95,7 +96,7 @@ def prepare_run(
     """
     watch = watch or Watch()
     rows = run_rows(plan, splits, watch)
-    splits, task = rows.splits, rows.task
+    plan, splits, task = rows.plan, rows.splits, rows.task
     name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
 
     from ..base.base import Base
@@ -115,7 +116,7 @@ def prepare_run(
     for remark in remarks:
         watch.note("remark", remark)
     watch.note("strategy", plan.strategy_name + "".join(f", {text}" for text in _chosen(plan)))
-    return RunSetup(name, splits, task, base, remarks)
+    return RunSetup(plan, name, splits, task, base, remarks)
 
 
 def _with_length(plan: Plan, task: Task, train: Dataset, base: Base, watch: Watch) -> Task:
@@ -152,7 +153,7 @@ def run(
     registry.prepare()
     check_trackers(plan.saving.report_to)
     on = prepare_run(plan, base=base, splits=splits, watch=watch)
-    name, splits, task, base = on.name, on.splits, on.task, on.base
+    plan, name, splits, task, base = on.plan, on.name, on.splits, on.task, on.base
     if replaced := _replaced(registry, name, task.name, overwrite=plan.saving.overwrite):
         watch.note("replaces", replaced)
 
@@ -187,7 +188,7 @@ def run(
             watch=watch,
         )
         plan = replace(plan, strategy=replace(plan.strategy, learning_rate=trained.learning_rate), auto_rate=False)
-        metrics = {"validation": metrics_plain(trained.validation)}
+        metrics = {trained.split: metrics_plain(trained.validation)}
         notes = list(trained.validation.notes)
         if "test" in splits:
             size = plan.training.per_device_eval_batch_size
