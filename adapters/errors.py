@@ -13,6 +13,8 @@ AdapterkitError            the parent of all; the command line prints it in one 
 ├── HubError               the Hub: not reached, no such repository, or not what an adapter there should be
 ├── PoolError              a pool: an unknown adapter, or one that exceeds its memory
 └── TrainingError          a run that failed: NaN, no weight changed, or stopped by a signal
+
+TruncationWarning is the category of Python's warnings on texts that were cut.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ import contextlib
 import difflib
 import os
 import re
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
 
 MOST_CHARACTERS = 3000
@@ -102,6 +106,18 @@ class PoolError(AdapterkitError):
 
 class TrainingError(AdapterkitError):
     """A run saw a loss that is not finite, or changed no weight."""
+
+
+class TruncationWarning(UserWarning):
+    """Texts are longer than the task reads, and were cut."""
+
+
+def warn(text: str) -> None:
+    """Issue a `TruncationWarning` at the line that called adapterkit."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "adapterkit":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, TruncationWarning, stacklevel=level)
 
 
 @contextlib.contextmanager

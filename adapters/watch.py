@@ -22,7 +22,10 @@ class Watch:
         """Called when steps are done, with values such as loss and learning_rate."""
 
     def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
-        """Called after an epoch with its mean loss and validation metrics."""
+        """Called after an epoch with its mean loss and validation metrics.
+
+        Epoch 0 is the state before training, and its loss is NaN.
+        """
 
     def result(self, report: Mapping[str, Any]) -> None:
         """Called at the end of a run with its report: metrics by split, parameters, bytes, seconds."""

@@ -87,7 +87,7 @@ def records(answering: Answering, chunks: Iterator[list[Answered]], form: str, b
         several=len(answering.names) > 1,
         routed=not answering.names,
         flat=form in ("table", "csv", "tsv"),
-        errors=bool(answering.unanswered) or (answering.source.skip_bad and not answering.source.repeatable),
+        errors=answering.source.skip_bad,
         fields={},
     )
     waiting: list[Answered] = []  # rows without an answer before the first answer, whose fields they need

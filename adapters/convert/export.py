@@ -19,6 +19,7 @@ from ..errors import AdapterError, file_errors_as
 from ..io.atomic import json_bytes, write_folder
 from ..tasks import Task
 from .merge import check_folder, check_head, merge
+from .peft_reader import TASK_CONFIG
 
 FORMATS = ("peft", "merged", "gguf-ready")
 CAUSAL = "AutoModelForCausalLM"
@@ -50,8 +51,8 @@ def write_peft(
 
     `peft.PeftModel.from_pretrained(model, folder)` then computes what the adapter does. The base is named by `base`, or
     else by its id on the Hub, or else by the folder that it was loaded from, which `located` overrides. Where the task
-    has labels, config.json names them, for `transformers.AutoConfig`. Raises `AdapterError` where `folder` isn't empty,
-    PEFT has no such adapter, or the base's tokenizer can't be loaded.
+    has labels, task_config.json is the base's config with them, for `transformers.AutoConfig`. Raises `AdapterError`
+    where `folder` isn't empty, PEFT has no such adapter, or the base's tokenizer can't be loaded.
     """
     place = check_folder(folder)
     check(adapter, "peft")
@@ -68,9 +69,9 @@ def write_peft(
 
 
 def _beside(adapter: Adapter, path: str) -> dict[str, bytes]:
-    """Return the files of the base's tokenizer and, where the task has labels, a config.json that names them.
+    """Return the files of the base's tokenizer and, where the task has labels, a config that names them.
 
-    Without labels there is no config.json: transformers takes a folder that has one for a model with all its weights.
+    Its name isn't config.json: transformers looks for all weights of a model in a folder that has one.
     """
     revision = adapter.manifest["base"]["revision"] or "main"
     try:
@@ -88,7 +89,7 @@ def _beside(adapter: Adapter, path: str) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         if labelled:
-            _task_config(adapter.task, config, tokenizer).save_pretrained(folder)
+            _task_config(adapter.task, config, tokenizer).to_json_file(os.path.join(folder, TASK_CONFIG))
         return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
 
 

@@ -17,8 +17,8 @@ from ..io.atomic import sha256
 from ..io.untrusted import parse_json, read_file
 
 CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-MODEL_CONFIG = "config.json"
-"""The config of the task's model, which some tools write beside an adapter, with the names of its labels."""
+TASK_CONFIG, MODEL_CONFIG = "task_config.json", "config.json"
+"""The config of the task's model with the names of its labels: as we write it, and as some tools do."""
 METHODS = ("LORA", "IA3")
 
 _NAMES = (list, str, type(None))
@@ -102,7 +102,14 @@ class PeftFolder:
             tensors = {k: t for k, t in tensors.items() if not {"original_module", "modules_to_save"} & {*k.split(".")}}
         used = {key: value for key, value in config.items() if key in _FIELDS[config["peft_type"]]}
         version = str(config.get("peft_version") or "?")
-        return cls(source, used, version, tensors, sha256(data), _labels(folder / MODEL_CONFIG))
+        return cls(
+            source,
+            used,
+            version,
+            tensors,
+            sha256(data),
+            _labels(folder / TASK_CONFIG) or _labels(folder / MODEL_CONFIG),
+        )
 
 
 def _downloaded(source: str, revision: str | None) -> Path:
@@ -112,7 +119,9 @@ def _downloaded(source: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=[CONFIG, TENSORS, MODEL_CONFIG]))
+        return Path(
+            snapshot_download(source, revision=revision, allow_patterns=[CONFIG, TENSORS, TASK_CONFIG, MODEL_CONFIG])
+        )
     except (OSError, ValueError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]

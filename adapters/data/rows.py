@@ -22,21 +22,24 @@ MEMORY = "memory:"
 """The prefix of a split's name where its rows come from no file."""
 
 
-def as_rows(rows: Any) -> tuple[list[Any], bool]:
+def as_rows(rows: Any, *, skip_bad: bool = False) -> tuple[list[Any], bool]:
     """Return texts or rows as a list, and whether it was a single one: a text, or a dict of columns.
 
     Takes a text, a dict, a pandas DataFrame or Series, a `datasets.Dataset`, an Arrow table, or any iterable of texts
-    and dicts. Raises `DataError` for anything else, such as a path.
+    and dicts. Raises `DataError` for anything else, such as a path. With `skip_bad`, the list holds bad rows as they
+    are, and those of a table as `BadRow`.
     """
     if isinstance(rows, str | Mapping):
         return [rows], True
     if isinstance(rows, os.PathLike):
         raise DataError(f"texts or rows were expected, got the path '{os.fspath(rows)}'; `adapt predict` reads files")
     if (numbered := _table_rows("rows", rows)) is not None:
-        return [row for _, row in _valid("rows", numbered)], False
+        return [row for _, row in (numbered if skip_bad else _valid("rows", numbered))], False
     if isinstance(rows, bytes | bytearray) or not isinstance(rows, Iterable):
         raise DataError(f"a text, a dict, or a list or data frame of them was expected, got {_kind(rows)}")
     listed = list(rows)
+    if skip_bad:
+        return listed, False
     for number, row in enumerate(listed, start=1):
         if not isinstance(row, str | Mapping):
             pair = "; the fields of a pair are columns of a dict" if isinstance(row, tuple | list) else ""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, ClassVar
 
-from ..errors import DataError
+from ..errors import AdapterkitError, DataError
 from .readers import (
     READERS,
     BadRow,
@@ -51,16 +51,22 @@ class InputRows:
             number += 1
             while self.texts_only and line != number:  # readers skip blank lines, which would shift the answers
                 if not self.skip_bad:
-                    raise DataError(f"{self.at(number)}: the line is empty")
+                    raise self.refused(DataError(f"{self.at(number)}: the line is empty"))
                 yield number, {TEXT: ""}
                 number += 1
             if isinstance(row, BadRow) and not self.skip_bad:
-                raise DataError(f"{self.at(line)}: {row.reason}")
+                raise self.refused(DataError(f"{self.at(line)}: {row.reason}"))
             yield line, row
 
     def at(self, line: int) -> str:
         """Return the place of a row for errors: file and line."""
         return f"{self.name}:{line}" if self.name else f"text {line}"
+
+    def refused(self, error: AdapterkitError) -> AdapterkitError:
+        """Return the error of a bad row with the flag that answers the other rows, where there may be others."""
+        if self.name and not self.skip_bad:
+            error.suggestion = ("--skip-bad-rows",)
+        return error
 
     def error(self, text: str) -> DataError:
         """Return an error about all of the rows."""

@@ -22,7 +22,7 @@ def validation_rows(
     if count < 2:
         return [], EACH_LABEL_STAYS
     cut, how = _drawn(count, percentage, seed, strata)
-    if _labels_stay(cut, labels):
+    if not labels or ((how == "stratified" or strata is None) and _labels_stay(cut, labels)):
         return cut, how
     return _with_labels_staying(count, percentage, seed, labels), EACH_LABEL_STAYS
 
@@ -48,7 +48,7 @@ def _drawn(count: int, percentage: int, seed: int, strata: Sequence[str] | None)
 def _labels_stay(cut: Sequence[int], labels: Sequence[Sequence[str]]) -> bool:
     left = Counter(label for row in labels for label in row)
     every = set(left)
-    left.subtract(label for i in cut for label in (labels[i] if labels else ()))
+    left.subtract(label for i in cut for label in labels[i])
     return all(left[label] > 0 for label in every)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..adapter.adapter import Adapter
 from ..base.base import Base
 from ..data.rows import as_rows
-from ..errors import DataError, TaskError
+from ..errors import DataError, TaskError, warn
 from ..features.lengths import count_cut, cut_note
 from ..features.tokenize import tokenized
 from ..metrics import Metrics
@@ -19,6 +19,7 @@ from ..tasks import Task
 from ..tasks.columns import columns_of
 from ..watch import Watch
 from .outputs import generate, outputs
+from .row_errors import answers_or_errors
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -86,20 +87,28 @@ def evaluate(
     return Evaluation(both, [{"generated_text": t} for t in texts], {})
 
 
-def predict(base: Base, adapter: Adapter, rows: Any, *, batch_size: int = 64, watch: Watch | None = None) -> Any:
+def predict(
+    base: Base,
+    adapter: Adapter,
+    rows: Any,
+    *,
+    batch_size: int = 64,
+    skip_bad_rows: bool = False,
+    watch: Watch | None = None,
+) -> Any:
     """Return an answer for each text or row, such as {"label": "positive", "score": 0.98}; for one text, its answer.
 
     `rows` are those that `as_rows` takes. The fields of a text with several (a pair; question and context) are
-    separated by tabs; a dict has them as columns.
+    separated by tabs; a dict has them as columns. A row that can't be read is a `DataError` or, with `skip_bad_rows`,
+    has {"error": reason} in the place of its answer. Texts that are cut are a `TruncationWarning` or, with `watch`, a
+    note.
     """
-    listed, single = as_rows(rows)
-    answers = _answers(base, adapter, listed, batch_size, watch) if listed else []
-    if (
-        watch is not None
-        and listed
-        and (cut := count_cut(adapter.task, columns_of(adapter.task, listed).values, base.tokenizer))
-    ):
-        watch.note("warning", cut_note(adapter.task, cut, len(listed)))
+    listed, single = as_rows(rows, skip_bad=skip_bad_rows)
+
+    def answers_of(some: list[Any]) -> list[dict[str, Any]]:
+        return _answers(base, adapter, some, batch_size, watch) if some else []
+
+    answers = answers_or_errors(adapter.task, listed, answers_of) if skip_bad_rows else answers_of(listed)
     return answers[0] if single else answers
 
 
@@ -110,7 +119,7 @@ def _answers(
 
     task, base = adapter.task, adapter.on(base)
     if task.generates:
-        features = _prompts(task, columns_of(task, rows).values, base)
+        _, features = _read(task, rows, base, watch)
         with adapter.attached(base) as model:
             texts = generate(task, model, features, base, batch_size=batch_size, watch=watch)
         return [{"generated_text": text} for text in texts]
@@ -131,11 +140,27 @@ def predictions(
     task, base = adapter.task, adapter.on(base)
     if task.generates:
         raise TaskError(f"{task.name} generates texts and predicts nothing else; use predict")
-    columns = columns_of(task, rows).values
-    features = _prompts(task, columns, base)
+    columns, features = _read(task, rows, base, watch)
     with adapter.attached(base) as model:
         scores = outputs(task, model, features, base, batch_size=batch_size, watch=watch)
     return task.predictions(scores, features, datasets.Dataset.from_dict(dict(columns)))
+
+
+def _read(
+    task: Task, rows: Sequence[Any], base: Base, watch: Watch | None
+) -> tuple[Mapping[str, Sequence[Any]], Dataset]:
+    """Return rows as columns and as features, and report the texts that were cut."""
+    import datasets
+
+    columns = columns_of(task, rows).values
+    features = dict(task.prompts(columns, base.tokenizer))
+    if cut := count_cut(task, columns, base.tokenizer, features):
+        note = cut_note(task, cut, len(rows))
+        if watch is None:
+            warn(note)
+        else:
+            watch.note("warning", note)
+    return columns, datasets.Dataset.from_dict(features)
 
 
 def _prompts(task: Task, rows: Any, base: Base) -> Dataset:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..data.progress import bars_hidden
 from ..tasks import Task
+from ..tasks.windows import longest
 from ..watch import Watch
 
 if TYPE_CHECKING:
@@ -83,20 +84,25 @@ def length_remarks(
     return remarks
 
 
-def count_cut(task: Task, rows: Mapping[str, Sequence[Any]], tokenizer: Any) -> int:
+def count_cut(
+    task: Task, rows: Mapping[str, Sequence[Any]], tokenizer: Any, features: Mapping[str, Sequence[Any]] | None = None
+) -> int:
     """Return how many rows to predict are longer than max_seq_length, where the task cuts them.
 
-    A token has at least one byte, so only rows of more bytes are tokenized.
+    Only rows that may be are tokenized without a limit: those whose `features` have as many tokens as the task reads
+    or, without these, those of more bytes, of which a token has at least one.
     """
     if task.reads_windows or not rows:
         return 0
     columns = [name for name in task.input_columns if name in rows]
     count = len(next(iter(rows.values())))
-    most = task.max_seq_length - _SPECIAL
-    long = [
-        i for i in range(count) if sum(len(str(rows[name][i]).encode("utf-8", "replace")) for name in columns) > most
-    ]
-    if not long:
+    if features is None:
+        most = task.max_seq_length - _SPECIAL
+        sizes = [sum(len(str(rows[name][i]).encode("utf-8", "replace")) for name in columns) for i in range(count)]
+        long = [i for i, size in enumerate(sizes) if size > most]
+    else:
+        long = [i for i, ids in enumerate(features["input_ids"]) if longest(ids) >= task.max_seq_length]
+    if not long or long[-1] >= count:
         return 0
     lengths = task.lengths({name: [rows[name][i] for i in long] for name in columns}, tokenizer, labelled=False)
     return sum(n > task.max_seq_length for n in lengths.get("max_seq_length", ()))

@@ -33,10 +33,11 @@ def classification(truth: Sequence[int], guess: Sequence[int], num_labels: int) 
     return measure(len(true), scores)
 
 
-def multilabel(truth: np.ndarray, guess: np.ndarray) -> Metrics:
+def multilabel(truth: np.ndarray, guess: np.ndarray, *, unknown: Sequence[bool] = ()) -> Metrics:
     """Measure any number of labels per row, (n, labels): f1_micro, f1_macro, accuracy, precision_micro, recall_micro.
 
-    accuracy counts the rows whose labels are all right. f1_macro is the mean over all labels and, as in scikit-learn, a
+    `unknown` is whether a row also has labels that can't be predicted, which are missed. accuracy counts the rows whose
+    labels are all right. f1_macro is the mean over all labels and, as in scikit-learn, a
     label that nobody gave counts as 0.
     """
     import numpy as np
@@ -45,6 +46,8 @@ def multilabel(truth: np.ndarray, guess: np.ndarray) -> Metrics:
     true, guessed = np.asarray(truth, dtype=bool), np.asarray(guess, dtype=bool)
     if true.shape != guessed.shape or true.ndim != 2:
         raise DataError(f"predictions of shape {guessed.shape} for labels of shape {true.shape}")
+    if any(unknown):  # as one more label, which is never guessed
+        true, guessed = np.c_[true, unknown], np.c_[guessed, np.zeros(len(guessed), dtype=bool)]
     exact = (true == guessed).all(-1).astype(float)
     seen = (true | guessed).any(0).mean()
     of_true, of_guessed, of_right = (csr_array(x.astype(float)) for x in (true, guessed, true & guessed))

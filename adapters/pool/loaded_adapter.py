@@ -58,6 +58,8 @@ class LoadedAdapter:
         """The blocks that run for its rows apart: others' rows can't share them, or would gain nothing by it."""
         self.head = self._shared_head(adapter, changed)
         self._head_tensors = self._loaded_head(adapter, tensors)
+        self.cut_reported = False
+        """Whether a warning was issued that texts are cut."""
         self.exclusive = self._is_exclusive(replaced, mixing, blocks)
         """Whether the base runs for this adapter's rows only, never in one batch with another adapter's."""
         head = {id(module._parameters[name]): tensor for (module, name), tensor in self._head_tensors.items()}

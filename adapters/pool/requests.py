@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import AdapterkitError, DataError, PoolError, unknown
+from ..errors import AdapterkitError, DataError, PoolError, unknown, warn
 from ..evaluation.outputs import check_room
+from ..features.lengths import count_cut, cut_note
 from ..probe.model import pooled
 from ..tasks import Task
 from ..tasks.columns import Columns, columns_of
@@ -137,8 +138,20 @@ def _tokenized(base: RoutedBase, requests: Sequence[Request]) -> list[TokenizedR
             with base.tokenizing:
                 cache[key] = (columns, _features(task, columns, base.tokenizer))
         columns, features = cache[key]
+        _report_cut(request.adapter, columns, features, base)
         tokenized.append(TokenizedRequest(request.adapter, columns, features, [None] * len(features)))
     return tokenized
+
+
+def _report_cut(adapter: LoadedAdapter, columns: Columns, features: Columns, base: RoutedBase) -> None:
+    """Issue a warning for the first request of an adapter with texts that are cut; a server would repeat it."""
+    if adapter.cut_reported:
+        return
+    with base.tokenizing:
+        cut = count_cut(adapter.task, columns.values, base.tokenizer, features.values)
+    if cut:
+        adapter.cut_reported = True
+        warn(f"adapter '{adapter.name}': {cut_note(adapter.task, cut, len(columns))}; later ones aren't reported")
 
 
 def _features(task: Task, columns: Columns, tokenizer: Any) -> Columns:

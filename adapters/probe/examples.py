@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import DataError
 from ..features.feed import Feed, chunks
 from ..features.hidden_states import HiddenStates
 from ..runtime import processes
@@ -141,7 +142,12 @@ class Reader(Generic[K]):
             else torch.stack([row[k] for row in labels])
             for k in labels[0]
         }
-        choices = self.feed.shapes[0][0] if self.feed.shapes[0][0] > 1 else None
+        counts = sorted({count for count, _ in self.feed.shapes})
+        if len(counts) > 1:  # of validation rows alone: those of training are filled up
+            raise DataError(
+                f"rows of {counts[0]} to {counts[-1]} endings, more than training rows have; use --head model"
+            )
+        choices = counts[0] if counts[0] > 1 else None
         x = states.values if features is None else states.read(texts)
         return Examples(x, self.counts[texts], choices, gathered)
 

@@ -42,7 +42,10 @@ class Tracked(Watch):
     def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
         """Pass an epoch on, and log its metrics."""
         self.watch.epoch(number, of, metrics)
-        self._log({"epoch": number, **{f"validation/{name}": value for name, value in metrics.items()}})
+        values = {f"validation/{name}": value for name, value in metrics.items()}
+        if number == 0:  # before training there is no loss
+            del values["validation/train_loss"]
+        self._log({"epoch": number, **values})
 
     def result(self, report: Mapping[str, Any]) -> None:
         """Pass a report on, and log it."""

@@ -12,6 +12,9 @@ from .values import is_empty, text_of
 _TEXTS, _KEYS = ("text", "texts", "choices", "endings"), ("label", "labels", "key", "keys")
 _NUMBERED = re.compile(r"(?:ending|choice|option|sol|hyp|answer|op)_?[a-e\d]")
 _LISTED = ("endings", "choices", "options", "choice")
+_DISTRACTORS = re.compile(r"distractor_?\d")
+_RIGHT = ("correct_answer", "correct")
+"""The column of the right choice beside those of the wrong ones, as in SciQ."""
 
 
 def choice_columns(names: Sequence[str]) -> tuple[str, ...]:
@@ -25,7 +28,15 @@ def choice_columns(names: Sequence[str]) -> tuple[str, ...]:
         return (listed,)
     numbered = sorted(name for name in names if _NUMBERED.fullmatch(name.lower()))
     letters = [letter for letter in "ABCDE" if letter in names]
-    return next((tuple(columns) for columns in (numbered, letters) if len(columns) > 1), ())
+    wrong = sorted(name for name in names if _DISTRACTORS.fullmatch(name.lower()))
+    right = [by_lower[name] for name in _RIGHT if wrong and name in by_lower][:1]
+    beside = [*right, *wrong] if right else []
+    return next((tuple(columns) for columns in (numbered, letters, beside) if len(columns) > 1), ())
+
+
+def right_choice(columns: Sequence[str]) -> str | None:
+    """Return which of the columns of choices is always the right one, as in SciQ, or None."""
+    return next((name for name in columns if name.lower() in _RIGHT), None)
 
 
 def choices_of(value: Any) -> tuple[list[str], list[str]]:
@@ -42,7 +53,7 @@ def choices_of(value: Any) -> tuple[list[str], list[str]]:
         keys = next((value[key] for key in _KEYS if key in value), None)
         if texts is None and value and all(isinstance(key, str) and len(key) <= 2 for key in value):
             keys, texts = zip(*value.items(), strict=True)
-    elif isinstance(value, list | tuple) and all(isinstance(item, Mapping) for item in value):
+    elif isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
         texts = [next((item[key] for key in _TEXTS if key in item), None) for item in value]
         keys = [next((item[key] for key in _KEYS if key in item), None) for item in value]
         keys = None if any(key is None for key in keys) else keys

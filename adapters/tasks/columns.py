@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.splits import LINE
 from ..errors import AdapterError, DataError, OptionError, unknown
-from .inputs import inputs_of
+from .inputs import Inputs, inputs_of
 from .values import is_empty
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ PAIRS = (
     ("premise", "hypothesis"),
     ("question", "sentence"),
     ("question1", "question2"),
+    ("question", "passage"),
     ("text", "text_pair"),
     ("text1", "text2"),
 )
@@ -65,15 +66,23 @@ def columns_of(task: Task, rows: Sequence[Any]) -> Columns:
     return Columns({name: [row[name] for row in read] for name in (read[0] if read else task.input_columns)})
 
 
-def _inputs(task: Task, row: Any, number: int) -> dict[str, Any]:
-    if not isinstance(row, str):
+def inputs_of_row(task: Task, row: Any) -> Inputs:
+    """Return the values of a text, or of a row as a dict. Raises `DataError`, without a place, for any other."""
+    if not isinstance(row, str | Mapping):
+        raise DataError(f"a text or a dict was expected, got {type(row).__name__} {str(row)[:40]!r}")
+    if isinstance(row, Mapping):
         for name in task.input_columns:
             if name not in row and name not in task.optional_columns:
-                raise DataError(f"row {number} has no '{name}'; it has {', '.join(map(str, row)) or 'nothing'}")
+                raise DataError(f"has no '{name}'; it has {', '.join(map(str, row)) or 'nothing'}")
+    return inputs_of(task, row)
+
+
+def _inputs(task: Task, row: Any, number: int) -> Inputs:
     try:
-        return inputs_of(task, row)
+        return inputs_of_row(task, row)
     except DataError as error:
-        raise DataError(f"row {number}: {error}") from error
+        has = str(error).startswith("has no '")
+        raise DataError(f"row {number} {error}" if has else f"row {number}: {error}") from error
 
 
 def stream(column: Sequence[Any]) -> Iterator[Any]:
@@ -91,6 +100,13 @@ def first_of(wanted: Iterable[str], names: Sequence[str], without: Iterable[str]
     """Return the first of `wanted` among `names`, ignoring case, or None."""
     by_lower = {name.lower(): name for name in names if name not in set(without)}
     return next((by_lower[name] for name in wanted if name in by_lower), None)
+
+
+def usual_label(names: Sequence[str], without: Iterable[str] = ()) -> str | None:
+    """Return the column with a usual name of a label; the answer to a question on a passage is one, too."""
+    return first_of(LABELS, names, without) or (
+        first_of(("answer",), names, without) if {"question", "passage"} <= set(names) else None
+    )
 
 
 def visible(names: Iterable[str]) -> list[str]:
@@ -180,9 +196,25 @@ def check_labels(data: Dataset, file: str, values: Iterable[Iterable[Any]], labe
                 raise DataError(f"{file}:{line}: " + unknown("label", str(value), names, known_as="in training"))
 
 
+def balanced_weights(labels: Sequence[str], of_rows: Sequence[str]) -> tuple[str, ...]:
+    """Return the weight of each label, as scikit-learn's "balanced" does; 1 for a label without rows."""
+    import numpy as np
+    from sklearn.utils.class_weight import compute_class_weight
+
+    present = sorted(set(of_rows))
+    by_label = dict(zip(present, compute_class_weight("balanced", classes=np.array(present), y=of_rows), strict=True))
+    return tuple(f"{by_label.get(label, 1.0):.6g}" for label in labels)
+
+
 def shown(labels: Sequence[str]) -> str:
     """Return the number of labels and the first of them, in words."""
     return f"{len(labels)} labels: " + ", ".join(labels[:6]) + (", …" if len(labels) > 6 else "")
+
+
+def asks_yes_or_no(first: Mapping[str, Any]) -> bool:
+    """Return whether a row is a question on a passage whose answer is true or false, as in BoolQ."""
+    answer = first.get("answer")
+    return {"question", "passage"} <= set(first) and str(answer).lower() in ("true", "false", "yes", "no")
 
 
 def holds_texts(value: Any, *keys: str) -> bool:

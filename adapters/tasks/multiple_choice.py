@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..data.splits import LINE
 from ..errors import DataError
-from .choices import choice_columns, choices_of, chosen, counts_from_1
+from .choices import choice_columns, choices_of, chosen, counts_from_1, right_choice
 from .columns import check_there, choose, each, first_of, require, stream, visible
 from .inputs import inputs_of
 from .language_modeling import pad_id, padded
@@ -25,12 +24,20 @@ if TYPE_CHECKING:
 
 CONTEXTS = (
     *("context", "sent1", "startphrase", "passage", "article", "ctx", "dialogue", "premise", "goal"),
-    *("question_stem", "sentence", "question"),
+    *("support", "obs1", "question_stem", "sentence", "question"),
 )
-QUESTIONS = ("question", "sent2")
+QUESTIONS = ("question", "sent2", "obs2")
 UNKNOWN = -1
 """The number of the first ending before the training rows have been read."""
+ABSENT = -1e4
+"""The score of an ending that fills a row up: exp(ABSENT) is 0 in every dtype, and finite in float16."""
 LABELS = ("label", "answer", "gold", "answerkey", "answer_key", "correct", "cop")
+
+
+def real_choices(mask: Tensor) -> Tensor:
+    """Return which endings are no filling, by attention masks, (..., tokens): fillings have a single token."""
+    real: Tensor = mask.sum(-1) > 1
+    return real
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +62,10 @@ class MultipleChoice(Task):
         str | None, "column of the right ending: its number, letter, key or text", "--label-column"
     ] = None
     first_label: Annotated[int, "the number of the first ending, 0 or 1; inferred from the training rows"] = 0
+    num_choices: Annotated[int, "the most endings of a row, where rows differ; inferred from the training rows"] = 0
 
-    newer_options: ClassVar[frozenset[str]] = frozenset({"first_label"})
-    label_options: ClassVar[frozenset[str]] = Task.label_options | {"first_label"}
+    newer_options: ClassVar[frozenset[str]] = frozenset({"first_label", "num_choices"})
+    label_options: ClassVar[frozenset[str]] = Task.label_options | {"first_label", "num_choices"}
     metadata: ClassVar[tuple[str, ...]] = (
         *("ctx_a", "ctx_b", "activity_label", "split_type", "source_id", "fold-ind", "startphrase", "gold-source"),
         *("gold-ending", "distractor-0", "distractor-1", "distractor-2", "distractor-3", "example_id", "ind"),
@@ -79,14 +87,8 @@ class MultipleChoice(Task):
             )
         context = choose("the context", "--context-column-name", self.context_column_name, names, CONTEXTS)
         question = self.question_column_name or first_of(QUESTIONS, names, without=[context])
-        label = choose(
-            "the label",
-            "--label-column-name",
-            self.label_column_name,
-            names,
-            LABELS,
-            [context, *endings],
-        )
+        right = self.label_column_name or right_choice(endings)
+        label = choose("the label", "--label-column-name", right, names, LABELS, [context, *endings])
         return replace(
             self,
             context_column_name=context,
@@ -110,7 +112,14 @@ class MultipleChoice(Task):
     def _with_keys(self, rows: Rows | Dataset) -> Iterator[tuple[list[str], list[str]]]:
         """Yield the texts of the endings of each row, and their keys. Raises `ValueError` for a row without endings."""
         columns = [stream(rows[name]) for name in self.endings_column_name]
-        return map(choices_of, columns[0] if len(columns) == 1 else map(list, zip(*columns, strict=True)))
+        return map(self._endings_of, zip(*columns, strict=True))
+
+    def _endings_of(self, cells: Sequence[Any]) -> tuple[list[str], list[str]]:
+        """Return the endings of a row and their keys; of a column for each, the last ones may be empty."""
+        if len(cells) == 1:
+            return choices_of(cells[0])
+        count = next((i for i in range(len(cells), 0, -1) if not is_empty(cells[i - 1])), 0)
+        return choices_of(list(cells[: max(2, count)]))
 
     def _targets(self, rows: Rows | Dataset) -> list[int]:
         """Return the number of the right ending of each row, from 0."""
@@ -120,43 +129,44 @@ class MultipleChoice(Task):
         return [-1 if number is None else number for number in numbers]  # none is, once the rows were checked
 
     def summary(self) -> str:
-        return "endings are numbered from 1" if self.first_label == 1 else ""
+        numbered = ["endings are numbered from 1"] if self.first_label == 1 else []
+        differ = [f"rows have up to {self.num_choices} endings"] if self.num_choices else []
+        return ", ".join(numbered + differ)
 
     def fit(self, train: Dataset) -> Self:
+        labels, choices = list(stream(train[str(self.label_column_name)])), list(self._with_keys(train))
+        counts = {len(texts) for texts, _ in choices}
+        if len(counts) > 1 and not self.num_choices:
+            return replace(self, num_choices=max(counts)).fit(train)
         if self.first_label != UNKNOWN:
             return self
-        labels, choices = list(stream(train[str(self.label_column_name)])), list(self._with_keys(train))
         keyed = any(text_of(label).strip() in keys for label, (_, keys) in zip(labels, choices, strict=True))
         from_1 = not keyed and counts_from_1(labels, [len(texts) for texts, _ in choices])
         return replace(self, first_label=int(from_1))
 
     def check(self, data: Dataset, file: str) -> None:
-        for row, reason in self._problems(data, file, count=None):
+        for row, reason in self.faults(data, file):
             raise DataError(f"{file}:{data[LINE][row]}: {reason}")
 
     def faults(self, data: Dataset, file: str) -> Iterator[tuple[int, str]]:
-        counts: Counter[int] = Counter()
-        for row in stream(data[self.endings_column_name[0]]) if len(self.endings_column_name) == 1 else ():
-            with contextlib.suppress(ValueError):
-                counts[len(choices_of(row)[0])] += 1
-        yield from self._problems(data, file, count=counts.most_common(1)[0][0] if counts else None)
-
-    def _problems(self, data: Dataset, file: str, count: int | None) -> Iterator[tuple[int, str]]:
-        """Yield the rows that can't be used, with the reason; `count` endings are expected, by default the first's."""
         columns, label = self.input_columns, str(self.label_column_name)
         check_there(data, file, *columns, label)
         for i, (right, *values) in enumerate(each(data, label, *columns)):
             row = dict(zip(columns, values, strict=True))
-            endings = [row[name] for name in self.endings_column_name]
             try:
-                texts, keys = choices_of(endings[0] if len(endings) == 1 else endings)
+                texts, keys = self._endings_of([row[name] for name in self.endings_column_name])
                 inputs_of(self, row)
                 self._check_label(right, texts, keys)
-                if len(texts) != (count := count or len(texts)):
-                    raise ValueError(f"{len(texts)} endings, but {count}, as in other rows, were expected")
             except (ValueError, DataError) as error:
                 reason = str(error)
                 yield i, f"{' and '.join(self.endings_column_name)} {reason}" if reason.startswith("is ") else reason
+
+    def remarks(self, data: Dataset, file: str, tokenizer: Any) -> list[str]:
+        counts = Counter(len(texts) for texts in self._choices(data))
+        if len(counts) < 2:
+            return []
+        rows = ", ".join(f"{number} ({count:,} rows)" for number, count in sorted(counts.items()))
+        return [f"{file}: rows have different numbers of endings: {rows}; each is scored among its own"]
 
     def _check_label(self, label: Any, texts: Sequence[str], keys: Sequence[str]) -> None:
         firsts = (0, 1) if self.first_label == UNKNOWN else (self.first_label,)
@@ -180,8 +190,26 @@ class MultipleChoice(Task):
             for key, value in encoded.items():
                 features.setdefault(key, []).append(value)
         if labelled:
+            if self.num_choices:
+                self._fill_up(features, tokenizer)
             features["labels"] = self._targets(rows)
         return features
+
+    def _fill_up(self, features: Mapping[str, list[Any]], tokenizer: Any) -> None:
+        """Give rows of fewer endings than `num_choices` further ones of a single padding token, for equal batches."""
+        fill = {"input_ids": pad_id(tokenizer), "attention_mask": 1, "token_type_ids": 0}
+        for name, rows in features.items():
+            for row in rows:
+                row += [[fill.get(name, 0)]] * (self.num_choices - len(row))
+
+    def loss(self, model: Any, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0) -> Tensor:
+        if not self.num_choices or "attention_mask" not in batch:
+            return super().loss(model, batch, label_smoothing=label_smoothing)
+        from torch.nn.functional import cross_entropy
+
+        logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits
+        mask = real_choices(batch["attention_mask"])
+        return cross_entropy(logits.masked_fill(~mask, ABSENT), batch["labels"], label_smoothing=label_smoothing)
 
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         def collated(features: list[dict[str, Any]]) -> dict[str, Any]:
@@ -208,7 +236,12 @@ class MultipleChoice(Task):
         return None
 
     def may_be_empty(self, column: str) -> bool:
-        return column == self.question_column_name  # an ending may follow the context directly
+        """Return whether an ending may follow the context directly, or a row may have fewer endings or no passage."""
+        return (
+            column == self.question_column_name
+            or (column == self.context_column_name and self.question_column_name is not None)
+            or column in self.endings_column_name[2:]
+        )
 
     def probe_outputs(self, config: Any) -> int:
         return 1
@@ -218,6 +251,8 @@ class MultipleChoice(Task):
         from transformers.modeling_outputs import MultipleChoiceModelOutput
 
         scores, target = scores.view(-1, choices or 1), labels.get("labels")
+        if self.num_choices and mask.shape[-1] > 1:
+            scores = scores.masked_fill(~real_choices(mask).view_as(scores), ABSENT)
         return MultipleChoiceModelOutput(loss=None if target is None else cross_entropy(scores, target), logits=scores)
 
     def probe_targets(self, labels: Mapping[str, Tensor], counts: Sequence[int], choices: int | None) -> Tensor:
@@ -228,15 +263,16 @@ class MultipleChoice(Task):
     def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
         from ..metrics import classification
 
-        return classification(
-            self._targets(data), [int(row.argmax()) for row in predictions], max(len(row) for row in predictions)
-        )
+        counts = [len(texts) for texts in self._choices(data)]
+        chosen_ones = [int(row[:count].argmax()) for row, count in zip(predictions, counts, strict=True)]
+        return classification(self._targets(data), chosen_ones, max(counts))
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
         from scipy.special import softmax
 
         answers: list[dict[str, Any]] = []
         for logits, (endings, keys) in zip(predictions, self._with_keys(data), strict=True):
+            logits = logits[: len(endings)]  # without those that fill a row up
             best = int(logits.argmax())
             score = float(softmax(logits.astype("float64"))[best])
             key = {"key": keys[best]} if keys else {}

@@ -372,7 +372,9 @@ class Task(ABC):
         target = labels["labels"]
         if target.is_floating_point():
             return target.float().view(len(target), -1)
-        return one_hot(target.flatten(), int(self.config().get("num_labels", target.max() + 1))).float()
+        flat = target.flatten()
+        kinds = int(self.config().get("num_labels", flat.max() + 1))
+        return one_hot(flat.clamp(min=0), kinds).float() * (flat >= 0)[:, None]  # negative: of no training row
 
     # ---- generation
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from ..data.splits import LINE
 from ..errors import DataError, OptionError, unknown
 from .columns import (
-    LABELS,
     PAIRS,
     TEXTS,
+    balanced_weights,
     check_there,
     check_weights,
     choose,
@@ -24,6 +24,7 @@ from .columns import (
     shown,
     split_fields,
     stream,
+    usual_label,
     visible,
 )
 from .label_remarks import label_remarks, reading_remarks
@@ -41,6 +42,7 @@ from .labels import (
     number_in,
     vector_length,
 )
+from .language_modeling import IGNORED
 from .losses import weighted_loss
 from .task import Rows, Task
 from .values import is_empty, text_of, texts_of
@@ -101,7 +103,7 @@ class TextClassification(Task):
     @classmethod
     def fits(cls, first: Mapping[str, Any]) -> bool:
         names = list(first)
-        label = first_of(LABELS, names)
+        label = usual_label(names)
         return bool(_guess_texts([n for n in names if n != label])) or (label is not None and len(names) == 2)
 
     def with_columns(self, names: Sequence[str]) -> Self:
@@ -114,7 +116,7 @@ class TextClassification(Task):
             texts = self.text_column_name or _guess_texts([name for name in names if name not in flags])
             text = choose("the text", "--text-column-name", next(iter(texts), None), names, (), flags)
             return replace(self, text_column_name=tuple(texts) or (text,), label_column_name=",".join(flags))
-        label = self.label_column_name or first_of(LABELS, names, without=self.text_column_name)
+        label = self.label_column_name or usual_label(names, without=self.text_column_name)
         texts = self.text_column_name or _guess_texts([name for name in names if name != label])
         if label is None and len(names) == len(texts) + 1:
             label = next(name for name in names if name not in texts)
@@ -156,7 +158,7 @@ class TextClassification(Task):
             raise DataError(f"no training row has a label in column '{self._label}'")
         weights = check_weights(self.label_weights, labels)
         if self.class_weight == "balanced":
-            weights = _balanced(labels, [label for row in rows for label in row])
+            weights = balanced_weights(labels, [label for row in rows for label in row])
         return replace(self, problem_type=kind, labels=labels, label_weights=weights)
 
     # ---- the labels of rows
@@ -292,9 +294,9 @@ class TextClassification(Task):
         index = {label: i for i, label in enumerate(self.labels)}
         names = [self._names(cell, self.problem_type or SINGLE) for cell in cells]
         if self.problem_type == MULTI:
-            chosen = [{index[label] for label in row} for row in names]
+            chosen = [{index[label] for label in row if label in index} for row in names]
             return [[float(i in row) for i in range(len(self.labels))] for row in chosen]
-        return [index[label] for (label,) in names]
+        return [index.get(label, IGNORED) for (label,) in names]
 
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         from transformers import DataCollatorWithPadding
@@ -323,8 +325,9 @@ class TextClassification(Task):
         if self.problem_type == NUMBER:
             return regression(truth, logits[:, 0].tolist())
         if self.problem_type == MULTI:
-            return multilabel(np.array(truth, dtype=bool), self._chosen(logits))
-        return classification(truth, logits.argmax(-1).tolist(), len(self.labels))
+            return multilabel(np.array(truth, dtype=bool), self._chosen(logits), unknown=self._unknown(data))
+        other = len(self.labels)  # a label that no training row has, and that is never guessed
+        return classification([t if t >= 0 else other for t in truth], logits.argmax(-1).tolist(), other + 1)
 
     def probe_output(self, scores: Tensor, mask: Tensor, choices: int | None, config: Any, **labels: Any) -> Any:
         from transformers.loss.loss_utils import ForSequenceClassificationLoss
@@ -333,6 +336,10 @@ class TextClassification(Task):
         target = labels.get("labels")
         loss = None if target is None else ForSequenceClassificationLoss(target, scores.float(), config)
         return SequenceClassifierOutput(loss=loss, logits=scores)
+
+    def _unknown(self, data: Dataset) -> list[bool]:
+        """Return whether each row has a label that the task doesn't have."""
+        return [not set(self.labels).issuperset(labels) for labels in self.labels_by_row(data)]
 
     def _chosen(self, logits: np.ndarray) -> np.ndarray:
         from scipy.special import expit
@@ -359,8 +366,8 @@ class TextClassification(Task):
             return {}
         from ..metrics import confusion_matrix, label_table
 
-        truth = self._targets(data)
-        guess = [int(row.argmax()) for row in predictions]
+        pairs = [(t, int(row.argmax())) for t, row in zip(self._targets(data), predictions, strict=True) if t >= 0]
+        truth, guess = map(list, zip(*pairs, strict=True))
         return {
             "labels": list(self.labels),
             "confusion_matrix": confusion_matrix(truth, guess, len(self.labels)),
@@ -388,13 +395,3 @@ def _columns_in(option: str | None, names: Sequence[str]) -> tuple[str, ...]:
     if option is None:
         return ()
     return (option,) if option in names or "," not in option else tuple(part.strip() for part in option.split(","))
-
-
-def _balanced(labels: Sequence[str], of_rows: Sequence[str]) -> tuple[str, ...]:
-    """Return the weight of each label, as scikit-learn's "balanced" does; 1 for a label without rows."""
-    import numpy as np
-    from sklearn.utils.class_weight import compute_class_weight
-
-    present = sorted(set(of_rows))
-    by_label = dict(zip(present, compute_class_weight("balanced", classes=np.array(present), y=of_rows), strict=True))
-    return tuple(f"{by_label.get(label, 1.0):.6g}" for label in labels)

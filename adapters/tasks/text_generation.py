@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from ..data.splits import LINE
 from ..errors import DataError, TaskError
 from .chat_format import chat_parts, is_unstable, plain_ids
-from .columns import check_filled, choose, each, first_of, optional_field, require, stream, visible
+from .columns import asks_yes_or_no, check_filled, choose, each, first_of, optional_field, require, stream, visible
 from .conversations import Message, answered, content_text, is_chat, messages_of, prompt_of, tools_of, unread_keys
 from .input_checks import check_inputs
 from .language_modeling import IGNORED, generated, packed, pad_id, padded, token_losses, with_ends
@@ -67,7 +67,7 @@ class TextGeneration(Task):
     def fits(cls, first: Mapping[str, Any]) -> bool:
         names = list(first)
         chat = "messages" in names or any(is_chat(first.get(name)) for name in CHATS)
-        prompted = first_of(PROMPTS, names) and first_of(COMPLETIONS, names)
+        prompted = first_of(PROMPTS, names) and first_of(COMPLETIONS, names) and not asks_yes_or_no(first)
         return chat or names == ["text"] or bool(prompted and ("context" not in names or "instruction" in names))
 
     @classmethod

@@ -196,7 +196,7 @@ class TokenClassification(Task):
                 labels = [IGNORED] * len(ids)
                 for position, tag in zip(first, rows[self._tags][row][word : word + len(first)], strict=True):
                     if position >= 0 and not self._is_unannotated(tag):
-                        labels[position] = index[str(tag)]
+                        labels[position] = index.get(str(tag), IGNORED)
                 features["labels"].append(labels)
         return features
 
@@ -262,10 +262,12 @@ class TokenClassification(Task):
 
     def _pairs(self, predictions: Sequence[Any], data: Dataset) -> tuple[list[list[str]], list[list[str]]]:
         """Return the true and the predicted tags of the annotated words, with positions before types."""
-        read, truth, guess = self._canonical, [], []
+        tags_of_rows = {str(tag) for tags in stream(data[self._tags]) for tag in tags} - {UNANNOTATED}
+        read = canonical((*self.labels, *sorted(tags_of_rows - {*self.labels})), self.tag_scheme or "prefixed")
+        truth, guess = [], []
         for tags, predicted in zip(stream(data[self._tags]), self._tagged(predictions), strict=True):
             pairs = [(str(t), g) for t, g in zip(tags, predicted, strict=True) if not self._is_unannotated(t)]
-            truth.append([read[t] for t, _ in pairs])
+            truth.append([read[t] for t, _ in pairs])  # a tag of no training row is never guessed
             guess.append([read[g] for _, g in pairs])
         return truth, guess
 
@@ -276,21 +278,24 @@ class TokenClassification(Task):
 
     def _flat(self, predictions: Sequence[Any], data: Dataset) -> tuple[list[int], list[int]]:
         index = {label: i for i, label in enumerate(self.labels)}
-        truth = [index[str(tag)] for row in stream(data[self._tags]) for tag in row]
+        truth = [index.get(str(tag), IGNORED) for row in stream(data[self._tags]) for tag in row]
         return truth, [int(i) for logits in predictions for i in logits.argmax(-1)]
 
     def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
         from ..metrics import classification, entities
 
         if not self._has_entities:
-            return classification(*self._flat(predictions, data), len(self.labels))
+            truth, guess = self._flat(predictions, data)
+            other = len(self.labels)  # a tag that no training row has, and that is never guessed
+            return classification([t if t >= 0 else other for t in truth], guess, other + 1)
         return entities(*self._pairs(predictions, data))
 
     def tables(self, predictions: Sequence[Any], data: Dataset) -> dict[str, Any]:
         from ..metrics import entity_table, label_table
 
         if not self._has_entities:
-            return {"per_label": label_table(*self._flat(predictions, data), list(self.labels))}
+            pairs = [pair for pair in zip(*self._flat(predictions, data), strict=True) if pair[0] >= 0]
+            return {"per_label": label_table(*zip(*pairs, strict=True), list(self.labels))}
         return {"per_type": entity_table(*self._pairs(predictions, data))}
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:

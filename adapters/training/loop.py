@@ -46,9 +46,11 @@ def loop(
         position = Position()
         if resumed is not None:
             training.strategy = replace(training.strategy, learning_rate=learning_rate_of(resumed))
-        elif search_rate:
-            rate = searched_rate(steps, batches, updates)
-            training.strategy = replace(training.strategy, learning_rate=rate)
+        else:
+            _note_start(training, predictions_of(run, training.target.model, steps.feeds["validation"]))
+            if search_rate:
+                rate = searched_rate(steps, batches, updates)
+                training.strategy = replace(training.strategy, learning_rate=rate)
         optimizer = steps.optimizer()
         scheduler = steps.schedule(optimizer, updates)
         if resumed is not None:
@@ -106,10 +108,28 @@ def _seed_of(seed: int, epoch: int, row: int) -> int:
 
 def _stops_early(training: Training, epoch: int) -> bool:
     patience = training.run.options.early_stopping_patience
-    if not patience or epoch - training.progress.best_epoch < patience:
+    if not patience or epoch - _last_improvement(training) < patience:
         return False
     training.run.watch.note("", f"stopped early: no better epoch in the last {patience}")
     return True
+
+
+def _last_improvement(training: Training) -> int:
+    """Return the first epoch with the best value so far; 0 is the start."""
+    progress, task = training.progress, training.run.task
+    values = [(progress.start or {}).get(task.best, math.nan), *(epoch[task.best] for epoch in progress.history)]
+    ordered = [-value if task.lower_is_better else value for value in values]
+    best = max((value for value in ordered if not math.isnan(value)), default=math.nan)
+    return ordered.index(best) if best in ordered else 0
+
+
+def _note_start(training: Training, predictions: list[Any]) -> None:
+    """Measure the state before training: with a head that isn't random, it is saved unless an epoch is as good."""
+    run, progress = training.run, training.progress
+    values = run.task.metrics(predictions, run.data["validation"]).values
+    run.watch.epoch(0, run.options.num_train_epochs, {"train_loss": math.nan, **values})
+    if progress.best_values is not None:
+        progress.start, progress.best_predictions = values, predictions
 
 
 def _note_epoch(training: Training, epoch: int, loss: float, predictions: list[Any]) -> None:
@@ -118,16 +138,27 @@ def _note_epoch(training: Training, epoch: int, loss: float, predictions: list[A
     metrics = run.task.metrics(predictions, run.data["validation"])
     progress.history.append({"train_loss": loss, **metrics.values})
     run.watch.epoch(epoch, run.options.num_train_epochs, progress.history[-1])
-    value = metrics.values[run.task.best]
-    best = progress.history[progress.best_epoch - 1][run.task.best] if progress.best_epoch else None
-    if run.held_out and best is not None and not (value < best if run.task.lower_is_better else value > best):
+    if not _is_best(training, metrics.values[run.task.best]):
         return
+    at_start = progress.best_epoch == 0  # whose values are also needed to tell whether any changed
     progress.best_epoch, progress.best_predictions = epoch, predictions
     if epoch == run.options.num_train_epochs:  # no later epoch changes the values
         progress.best_values = None
-    elif progress.best_values is None:
+    elif at_start or progress.best_values is None:
         progress.best_values = [p.detach().clone() for p in training.parameters]
     else:
         with torch.no_grad():
             for values, p in zip(progress.best_values, training.parameters, strict=True):
                 values.copy_(p)
+
+
+def _is_best(training: Training, value: float) -> bool:
+    """Return whether a value of the task's metric is at least as good as the best so far.
+
+    Of equally good epochs, which few validation rows often make, the most trained one is the best.
+    """
+    progress, task = training.progress, training.run.task
+    before = progress.history[progress.best_epoch - 1] if progress.best_epoch else progress.start
+    if before is None or math.isnan(before[task.best]):
+        return True
+    return value <= before[task.best] if task.lower_is_better else value >= before[task.best]

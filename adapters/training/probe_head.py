@@ -69,8 +69,8 @@ def starts_from_probe(run: Prepared) -> bool:
     return run.options.head_init == "probe"
 
 
-def initialise_head(run: Prepared, model: Any, mixed: Precision) -> None:
-    """Set the last linear layer of a model's head to a linear probe's weights; log where it has no such layer."""
+def initialise_head(run: Prepared, model: Any, mixed: Precision) -> bool:
+    """Set the last linear layer of a model's head to a linear probe's weights; return whether it has such a layer."""
     try:
         result = search.initialise(run.base, model, run.task, features_of(run), run.data, solver_options(run, mixed))
     except OSError as error:
@@ -84,3 +84,4 @@ def initialise_head(run: Prepared, model: Any, mixed: Precision) -> None:
         raise TrainingError(f"--head-init probe: {result}; leave it out")
     else:
         run.watch.note("head", f"initialised at random: {result}")
+    return not isinstance(result, str)

@@ -27,10 +27,7 @@ _NOTES = {
     "cross-validation": (
         "no validation rows: the metrics are cross-validated on the training rows, of which the adapter has all",
     ),
-    "train": (
-        "no validation rows: the last epoch is saved, and the metrics are those of the training rows, too high for new "
-        "ones",
-    ),
+    "train": ("no validation rows: the metrics are those of the training rows, and too high for new ones",),
 }
 
 
@@ -82,11 +79,12 @@ class TaskModel:
 
 @dataclass
 class Progress:
-    """What training has measured so far, and the values of the best epoch."""
+    """What training has measured so far, and the values of the best epoch, of which the start is the first."""
 
     losses: list[float] = field(default_factory=list)  # step by step
+    start: dict[str, float] | None = None  # validation metrics before training; None: of a random head, whose are luck
     history: list[dict[str, float]] = field(default_factory=list)  # epoch by epoch
-    best_epoch: int = 0  # counted from 1
+    best_epoch: int = 0  # counted from 1; 0: the start
     best_values: list[Tensor] | None = None  # of the trained parameters; None: as they are now
     best_predictions: list[Any] | None = None  # for the validation rows
 

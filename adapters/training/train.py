@@ -22,6 +22,7 @@ from ..runtime.precision import Precision, precision
 from ..settings import TrainingOptions
 from ..strategy import Strategy
 from ..watch import Watch
+from .advice import Advice, advice_on
 from .checkpoints import Checkpoint, Checkpoints
 from .fit import fitted, learned, moved, task_model, with_added
 from .loop import loop
@@ -43,11 +44,12 @@ class Trained:
     validation: Metrics  # of the best epoch, on the rows of `split`
     history: list[dict[str, float]]  # mean training loss and validation metrics, an entry per epoch
     losses: list[float]  # step by step
-    best_epoch: int  # counted from 1
+    best_epoch: int  # counted from 1; 0: the start
     trained_parameters: int
     seconds: float
     learning_rate: float  # the strategy's, or the result of a search
     split: str = "validation"  # without validation rows "train", or "cross-validation" for a probe of few texts
+    advice: Advice | None = None  # on the course of the training
 
 
 def train(
@@ -65,7 +67,9 @@ def train(
 ) -> Trained:
     """Train `strategy` and the head of `task` on `data["train"]`; return the epoch that is best on `validation`.
 
-    Without validation rows it is the last one, and a probe of few texts is cross-validated.
+    The state before training is epoch 0, and is returned where every epoch is worse; not that of a random head, whose
+    metrics are luck. Without validation rows epochs are compared on the training rows, and a probe of few texts is
+    cross-validated.
 
     The base has its original values, bit for bit, when this returns or raises. `about` is added to the adapter's
     manifest. With `auto_rate`, a learning rate is searched first, around the strategy's. `checkpoints`
@@ -102,6 +106,7 @@ def train(
         seconds=time.perf_counter() - began,
         learning_rate=outcome.learning_rate,
         split=outcome.split,
+        advice=advice_on(run, outcome, validation),
     )
 
 
@@ -139,12 +144,13 @@ def fine_tune(
 ) -> Outcome:
     """Train the model of the task by gradient descent, and set it to the values of its best epoch."""
     target = build_model(run)
-    if resumed is None and starts_from_probe(run):
-        initialise_head(run, target.model, mixed)
+    solved = resumed is None and starts_from_probe(run) and initialise_head(run, target.model, mixed)
     start = run.fit.starts(target.parameters)
     if processes.index():
         torch.manual_seed(run.options.seed + processes.index())  # so that dropout differs between processes
     training = Training.start(run, target)
+    if solved or not run.task.new_head:
+        training.progress.best_values = start
     validation = loop(training, mixed, search_rate=search_rate, checkpoints=checkpoints, resumed=resumed)
     _check_changed(training, start)
     _set_to_best(training)

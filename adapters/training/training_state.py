@@ -61,6 +61,7 @@ def capture(training: Training, accelerator: Any, optimizer: Any, scheduler: Any
     progress = {
         "position": asdict(position),
         "learning_rate": training.strategy.learning_rate,
+        "start": training.progress.start,
         "history": training.progress.history,
         "best_epoch": training.progress.best_epoch,
         "optimizer": scalars,
@@ -99,6 +100,7 @@ def restore(training: Training, accelerator: Any, optimizer: Any, scheduler: Any
     named_parameters = list(zip(training.target.names, training.parameters, strict=True))
     best = checkpoint.named(BEST)
     training.progress.history, training.progress.best_epoch = progress["history"], progress["best_epoch"]
+    training.progress.start = progress.get("start")  # earlier versions didn't measure it
     training.progress.best_values = [sharded_like(p, best[name]) for name, p in named_parameters] if best else None
     _restore_parameters(named_parameters, optimizer, checkpoint)
     for key, values in _strategy_state(training).items():

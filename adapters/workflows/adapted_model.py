@@ -32,13 +32,16 @@ class AdaptedModel:
         """The metrics of the adapter's run by split."""
         return dict(self.adapter.manifest.get("metrics", {}))
 
-    def predict(self, rows: Any, *, batch_size: int = 64, watch: Watch | None = None) -> Any:
+    def predict(
+        self, rows: Any, *, batch_size: int = 64, skip_bad_rows: bool = False, watch: Watch | None = None
+    ) -> Any:
         """Return an answer for each row, such as {"label": "positive", "score": 0.98}; for a single one, its answer.
 
         `rows` is a text, a dict of columns, or a list, pandas DataFrame or `datasets.Dataset` of them. The fields of a
-        text with several (a pair; question and context) are separated by tabs.
+        text with several (a pair; question and context) are separated by tabs. A row that can't be read raises
+        `DataError` or, with `skip_bad_rows`, has {"error": reason} in the place of its answer.
         """
-        return predict(self.base, self.adapter, rows, batch_size=batch_size, watch=watch)
+        return predict(self.base, self.adapter, rows, batch_size=batch_size, skip_bad_rows=skip_bad_rows, watch=watch)
 
     def evaluate(self, rows: Any, *, batch_size: int = 64, watch: Watch | None = None) -> Evaluation:
         """Return the adapter's metrics on labelled rows: a file, or rows in memory as `run(train=...)` takes them."""

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import itertools
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..data.readers import BadRow, Row
 from ..data.streams import TEXT, InputRows
-from ..errors import AdapterkitError, DataError, OptionError, PoolError, printable, unknown
+from ..errors import (
+    AdapterkitError,
+    DataError,
+    OptionError,
+    PoolError,
+    TruncationWarning,
+    printable,
+    unknown,
+)
+from ..evaluation.row_errors import by_halves
 from ..store.registry import Registry
 from ..tasks import Task
 from ..tasks.columns import LABELS, TEXTS, columns_of
@@ -20,6 +30,7 @@ from ..watch import Watch
 if TYPE_CHECKING:
     from ..adapter.adapter import Adapter
     from ..base.base import Base
+    from ..pool import Pool
 
 ROUTE = "adapter"
 """The column that names the adapter of a row."""
@@ -158,22 +169,42 @@ class Answering:
         ) as pool:
             for chunk in self._chunks(batch_size):
                 every = [request for routed in chunk for request in routed.requests]
-                rows, names = [row for _, row in every], [target.reference for target, _ in every]
-                answers = iter(pool.predict(rows, adapter_of_each=names) if rows else ())
+                answers = iter(self._predicted(pool, every))
                 self._count_cut(every)
-                yield [
-                    Answered(
-                        routed.line,
-                        routed.row,
-                        {target.name: next(answers) for target, _ in routed.requests},
-                        routed.errors,
-                    )
-                    for routed in chunk
-                ]
+                yield [self._answered(routed, answers) for routed in chunk]
         for target in self._targets.values():
             if target.cut:
                 note = cut_note(target.task, target.cut, target.answered)
                 self._watch.note("warning", f"adapter '{target.name}': {note}")
+
+    def _predicted(self, pool: Pool, requests: Sequence[tuple[_Target, Row]]) -> list[dict[str, Any] | DataError]:
+        """Return the answer to each request; where bad rows are skipped, or the error of one that a model refuses."""
+
+        def answers_of(some: list[tuple[_Target, Row]]) -> list[Any]:
+            names = [target.reference for target, _ in some]
+            answers: list[Any] = pool.predict([row for _, row in some], adapter_of_each=names)
+            return answers
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TruncationWarning)  # counted here, over all chunks
+            if self.source.skip_bad:
+                return by_halves(requests, answers_of)
+            try:
+                return answers_of(list(requests)) if requests else []
+            except DataError as error:
+                self.source.refused(error)
+                raise
+
+    def _answered(self, routed: _RoutedRow, answers: Iterator[dict[str, Any] | DataError]) -> Answered:
+        """Return a row with the next of the answers, one for each of its requests."""
+        answered: dict[str, dict[str, Any]] = {}
+        for target, _ in routed.requests:
+            answer = next(answers)
+            if isinstance(answer, DataError):
+                self._skip(routed, target.name, self.source.at(routed.line), answer)
+            else:
+                answered[target.name] = answer
+        return Answered(routed.line, routed.row, answered, routed.errors)
 
     def _count_cut(self, requests: Sequence[tuple[_Target, Row]]) -> None:
         """Count the rows of each adapter, and those that are longer than it reads."""
@@ -216,7 +247,10 @@ class Answering:
         try:
             targets = self._targets_of(line, row, location)
         except AdapterkitError as error:
-            if self.names or not self.source.skip_bad:
+            if self.names:
+                raise
+            if not self.source.skip_bad:
+                self.source.refused(error)
                 raise
             self._skip(routed, str(row.get(ROUTE) or ""), location, error)
             return routed
@@ -225,6 +259,7 @@ class Answering:
                 routed.requests.append((target, target.inputs(row, location, plain=self.source.texts_only)))
             except DataError as error:
                 if not self.source.skip_bad:
+                    self.source.refused(error)
                     raise
                 self._skip(routed, target.name, location, error)
         return routed

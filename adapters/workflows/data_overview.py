@@ -190,7 +190,7 @@ def _seen(task: Task, rows: RunRows, number: int, tokenizer: Any) -> Seen:
     features = task.tokenize(row[:], tokenizer, labelled=True)
     ids = features["input_ids"]
     if task.has_choices:
-        ids = list(ids[0])
+        ids = [one for one in ids[0] if len(one) > 1]  # without those that fill a row up
     texts = [tokenizer.decode(part) for part in ids]
     labels, answer = _labels_of(task, features, row, tokenizer)
     return Seen(row[LINE][0], texts, tokenizer.convert_ids_to_tokens(ids[0]), labels, answer)

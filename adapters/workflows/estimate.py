@@ -61,6 +61,7 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
     """
     watch = watch or Watch()
     on = prepare_run(plan, base=base, watch=watch)
+    plan = on.plan
     mixed = precision(plan.training.mixed_precision)
     watch.note("precision", mixed.why)
     memory = Memory(on.base.nbytes)
@@ -154,7 +155,7 @@ def _stepped(run: Prepared, mixed: Precision) -> _Measured:
             tried=list(tried.values()),
         ),
         Seconds(
-            once=building + final * more + solving_head[1],
+            once=building + (validation + final) * more + solving_head[1],  # the start is measured, too
             base=solving_head[0] + filling,
             training=epoch / processes,
             validation=validation * more,

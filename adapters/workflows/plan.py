@@ -29,6 +29,8 @@ RATE, AUTO = "learning_rate", "auto"
 RUN_KEYS = ("strategy", "task", "name")
 IN_MEMORY = "in_memory"
 """The key of run.yaml for rows that came from no file: rows and SHA-256 by split."""
+BY_ROWS = frozenset({"num_train_epochs"})
+"""The options whose defaults depend on the number of training rows."""
 ROW_SOURCES = ("dataset", "train_file", "validation_file", "test_file")
 """The options that name rows."""
 
@@ -70,6 +72,7 @@ class Plan:
     name: str | None = None
     auto_rate: bool = False  # search for a learning rate around the strategy's
     in_memory: Mapping[str, Any] | None = None  # rows and SHA-256 by split, where the rows come from no file
+    by_rows: frozenset[str] = frozenset()  # options that weren't set and that the number of rows decides
 
     @classmethod
     def resolve(
@@ -121,6 +124,7 @@ class Plan:
             name=None if chosen.get("name") is None else check_name(str(chosen["name"])),
             auto_rate=auto_rate,
             in_memory=in_memory,
+            by_rows=BY_ROWS - set(chosen_values),
         )
 
     def values(self) -> dict[str, Any]:

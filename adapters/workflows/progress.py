@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ class TerminalWatch(Watch):
             disable=not self.console.is_terminal,
         )
         self.task: Any = None
-        self.epochs = False  # whether the header of their table is printed
+        self.last: int | None = None  # the last epoch that was printed
 
     def note(self, topic: str, text: str) -> None:
         """Print a remark."""
@@ -53,9 +54,9 @@ class TerminalWatch(Watch):
 
     def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
         """Print an epoch's loss and validation metrics as a row of a table."""
-        for line in epoch_lines(number, of, metrics, header=number == 1 or not self.epochs):
+        for line in epoch_lines(number, of, metrics, header=self.last is None or number != self.last + 1):
             self.console.print(printable(line), soft_wrap=True)
-        self.epochs = True
+        self.last = number
 
 
 class NotebookWatch(Watch):
@@ -63,6 +64,7 @@ class NotebookWatch(Watch):
 
     def __init__(self) -> None:
         self.bars: list[Any] = []
+        self.last: int | None = None  # the last epoch that was printed
 
     def note(self, topic: str, text: str) -> None:
         """Print a remark."""
@@ -92,14 +94,16 @@ class NotebookWatch(Watch):
         """Print an epoch's loss and validation metrics as a row of a table."""
         from tqdm.auto import tqdm
 
-        for line in epoch_lines(number, of, metrics, header=number == 1):
+        for line in epoch_lines(number, of, metrics, header=self.last is None or number != self.last + 1):
             tqdm.write(printable(line))
+        self.last = number
 
 
 def epoch_lines(number: int, of: int, metrics: Mapping[str, float], *, header: bool) -> list[str]:
     """Return an epoch's row of a table of metrics, with `header` below the names of the columns."""
     widths = {name: max(len(name), 8) for name in metrics}
-    row = f"{f'{number}/{of}':<11}" + "  ".join(f"{value:>{widths[name]}.3f}" for name, value in metrics.items())
+    values = {name: "-" if number == 0 and math.isnan(value) else f"{value:.3f}" for name, value in metrics.items()}
+    row = f"{f'{number}/{of}':<11}" + "  ".join(f"{text:>{widths[name]}}" for name, text in values.items())
     names = f"{'epoch':<11}" + "  ".join(f"{name:>{widths[name]}}" for name in metrics)
     return [names, row] if header else [row]
 

@@ -25,6 +25,8 @@ from ..watch import Watch
 from .adapted_model import AdaptedModel
 from .plan import AUTO, RATE, Plan, run_yaml
 from .remarks import remarks_file, remarks_on
+from .row_defaults import with_row_defaults
+from .run_command import run_command
 from .run_rows import run_rows
 
 if TYPE_CHECKING:
@@ -63,9 +65,11 @@ class Report:
         """The adapter on its base, for prediction and evaluation."""
         return AdaptedModel(self.name, self.version, self.adapter, self.base)
 
-    def predict(self, rows: Any, *, batch_size: int = 64, watch: Watch | None = None) -> Any:
+    def predict(
+        self, rows: Any, *, batch_size: int = 64, skip_bad_rows: bool = False, watch: Watch | None = None
+    ) -> Any:
         """Return an answer for each text or row, as `AdaptedModel.predict` does."""
-        return self.model.predict(rows, batch_size=batch_size, watch=watch)
+        return self.model.predict(rows, batch_size=batch_size, skip_bad_rows=skip_bad_rows, watch=watch)
 
     def __repr__(self) -> str:
         best = best_metric(self.metrics, self.adapter.task.best)
@@ -116,6 +120,9 @@ def prepare_run(
     for remark in remarks:
         watch.note("remark", remark)
     watch.note("strategy", plan.strategy_name + "".join(f", {text}" for text in _chosen(plan)))
+    plan, by_rows = with_row_defaults(plan, task, len(splits["train"]))
+    if by_rows:
+        watch.note("epochs", by_rows)
     return RunSetup(plan, name, splits, task, base, remarks)
 
 
@@ -149,7 +156,7 @@ def run(
     """
     processes.begin()
     watch = (watch or Watch()) if processes.index() == 0 else Watch()
-    plugin = find_plugin(plan.strategy_name)
+    plugin, as_set = find_plugin(plan.strategy_name), plan
     registry.prepare()
     check_trackers(plan.saving.report_to)
     on = prepare_run(plan, base=base, splits=splits, watch=watch)
@@ -195,6 +202,8 @@ def run(
             measured = evaluate(base, trained.adapter, splits["test"], batch_size=size, watch=watch, distributed=True)
             metrics["test"] = metrics_plain(measured.metrics)
             notes += measured.metrics.notes
+        if trained.advice is not None:
+            notes.append(f"{trained.advice.text}; try {run_command(as_set, trained.advice.options)}")
         for note in dict.fromkeys(notes):
             watch.note("remark", note)
             on.remarks.append(note)

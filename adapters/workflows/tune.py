@@ -14,10 +14,9 @@ import itertools
 import json
 import math
 import random
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,8 +26,9 @@ from ..errors import OptionError, StrategyError, TrainingError, unknown
 from ..io.atomic import check_writable, json_bytes, write_file
 from ..options import plain
 from ..watch import Watch
-from .plan import AUTO, Plan, run_options, run_yaml
+from .plan import AUTO, Plan, run_yaml
 from .run import RunSetup, prepare_run
+from .run_command import run_command
 from .search_space import Choices, Space, default_search, read_search, text_of, with_values
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Tuned:
     @property
     def command(self) -> str:
         """The command line that trains the best trial's adapter."""
-        return _command(self.best)
+        return run_command(self.best)
 
     def plain(self) -> dict[str, Any]:
         """Return the study as JSON values."""
@@ -102,6 +102,7 @@ def tune(
         )
     spaces = read_search(plan, search or default_search(plan))
     on = prepare_run(plan, base=base, watch=watch)
+    plan = on.plan
     path = folder / on.name
     check_writable(path)
     with _alone(path):
@@ -267,6 +268,8 @@ class _Epochs(Watch):
             yield bar
 
     def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
+        if number == 0:  # the start, which a trial isn't pruned by
+            return
         self._trial.report(metrics[self._metric], number)
         if number < of and self._trial.should_prune():
             raise self._stop
@@ -351,22 +354,3 @@ def _line(trial: Trial, metric: str) -> str:
     )
     result = f"{metric} {trial.score:.4f}" if trial.score is not None else trial.why
     return f"{values}: {result}{', stopped early' if trial.state == 'pruned' else ''} ({trial.seconds:.1f} s)"
-
-
-def _command(plan: Plan) -> str:
-    """Return the command line of a plan: what differs from the defaults."""
-    options_of_run = run_options(plan.strategy_name, plan.task_name)
-    words = ["adapt", "run", "--strategy", plan.strategy_name]
-    for key, value in plan.values().items():
-        if key == "strategy" or (key in options_of_run and _plain(options_of_run[key].default) == value):
-            continue
-        flag = f"--{key.replace('_', '-')}"
-        if isinstance(value, bool):
-            words.append(flag if value else flag.replace("--", "--no-", 1))
-        else:
-            words += [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
-    return shlex.join(words)
-
-
-def _plain(default: Any) -> Any:
-    return list(default) if isinstance(default, tuple) else None if default is MISSING else default

@@ -22,8 +22,8 @@ ANSWER, ACCEPTED, REJECTED = "answer", "accept", {"reject", "ignore"}
 def select_usable(splits: Splits, task: Task, options: DataOptions) -> None:
     """Check the rows of all splits, as they were before a sample was drawn, and draw the samples again.
 
-    Rows that the task refuses are an error or, with --skip-bad-rows, are left out; so are rejected annotations, and
-    rows of validation and test with labels that the fitted task doesn't have. Notes count what was left out.
+    Rows that the task refuses are an error or, with --skip-bad-rows, are left out; so are rejected annotations. Notes
+    count them, and the rows of validation and test with labels that the fitted task doesn't have.
     """
     splits.check_types(task.columns_read, options)
     for split, sample in splits.sets.items():
@@ -37,7 +37,7 @@ def select_usable(splits: Splits, task: Task, options: DataOptions) -> None:
 
 
 def evaluable(data: Dataset, file: str, task: Task, *, skip: bool, notes: list[str]) -> Dataset:
-    """Return the rows on which the task can be evaluated, without those of labels that it can't predict."""
+    """Return the rows on which the task can be evaluated; those of labels that it can't predict are counted."""
     task_labels = getattr(task, "labels", ())
     if not task_labels or type(task).labels_by_row is Task.labels_by_row:
         return checked(data, file, task, skip=skip, notes=notes)
@@ -54,8 +54,9 @@ def evaluable(data: Dataset, file: str, task: Task, *, skip: bool, notes: list[s
         )
     if bad:
         names = ", ".join(f"'{label}' ({count:,})" for label, count in unseen.most_common(5))
-        notes.append(f"{file}: {len(bad):,} rows left out, of labels that no training row has: {names}")
-    return without(data, bad)
+        rows = "1 row has a label" if len(bad) == 1 else f"{len(bad):,} rows have labels"
+        notes.append(f"{file}: {rows} that no training row has, and count as errors; --labels adds labels: {names}")
+    return data
 
 
 def checked(data: Dataset, file: str, task: Task, *, skip: bool, notes: list[str]) -> Dataset:

@@ -11,6 +11,8 @@ import pytest
 
 from adapterkit.data.readers import ReadOptions, open_rows, rows
 from adapterkit.errors import DataError
+from adapterkit.tasks import TASKS, infer_task
+from adapterkit.tasks.choices import choices_of
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = ROOT / "tests" / "fixtures" / "formats"
@@ -145,6 +147,49 @@ EXPECTED: dict[str, tuple[list[Any], list[str]]] = {
         ["A fine film = ['good']", "Go away, cold soup = ['bad', 'rude']"],
         ["read as fastText: __label__ words are lists of labels"],
     ),
+    "arc.jsonl": (
+        ["Which is cold? : ice / fire / mud / sky = A", "Which burns? : ice / fire / mud = B"],
+        ["2 questions with a stem: read as question and choices"],
+    ),
+    "openbookqa.jsonl": (
+        ["Frost is a sign of : cold / heat = A"],
+        ["1 question with a stem: read as question and choices"],
+    ),
+    "commonsenseqa.jsonl": (
+        ["Where is snow? : desert / mountain = B"],
+        ["1 question with a stem: read as question and choices"],
+    ),
+    "race.json": (
+        ["It snowed. Ann fell. It was _ . : rain / snow = B", "It snowed. Ann fell. Who fell? : Ann / Lee = A"],
+        ["1 article with several questions: a row for each"],
+    ),
+    "hellaswag.jsonl": (["A man skates. he : turns. / melts. = 0"], []),
+    "piqa.jsonl": (["Cool a drink : Add ice. / Add fire. = 0"], []),
+    "winogrande.jsonl": (
+        [
+            "The ice beat the fire because _ was cold. : ice / fire = 1",
+            "The ice beat the fire because _ was out. : ice / fire = 2",
+        ],
+        [],
+    ),
+    "alphanli.jsonl": (
+        [
+            "It snowed all night. I slipped. : The path was dry. / The path was icy. = 2",
+            "It was hot. I swam. : The lake was near. / The lake was frozen. = 1",
+        ],
+        [],
+    ),
+    "sciq.json": (
+        [
+            "Ice melts when it is warm. What melts? : ice / fire / light / air = ice",
+            " What burns? : wood / water / stone / ice = wood",
+        ],
+        [],
+    ),
+    "boolq.jsonl": (
+        ["is ice cold + Ice is frozen water. = True", "is fire cold + Fire is hot. = False"],
+        [],
+    ),
 }
 OPTIONS = {
     "germeval.conll": ReadOptions(tag_column=2),
@@ -174,10 +219,23 @@ def table() -> list[str]:
     return [name[1] for line in lines if (name := re.match(r"\|[^|]+\| `([^`|]+)` \|", line))]
 
 
+def as_choices(row: dict[str, Any]) -> str:
+    """Return a row of choices, or of a pair of texts, by the columns that its task reads."""
+    task = TASKS[infer_task(row)]().with_columns(list(row))
+    if task.name == "text-classification":
+        return " + ".join(row[name] for name in task.text_column_name) + f" = {row[task.label_column_name]}"
+    columns = filter(None, (task.context_column_name, task.question_column_name))
+    values = [row[name] for name in task.endings_column_name]
+    endings, _ = choices_of(values[0] if len(values) == 1 else values)
+    return f"{' '.join(row[name] for name in columns)} : {' / '.join(endings)} = {row[task.label_column_name]}"
+
+
 def as_text(row: dict[str, Any]) -> str:
     if "tokens" in row:
         pairs = zip(row["tokens"], row.get("ner_tags", row.get("tags")), strict=True)
         return " ".join(word if tag == "O" else f"{word}/{tag}" for word, tag in pairs)
+    if "text" not in row and "column_1" not in row:
+        return as_choices(row)
     label = next((row[name] for name in ("label", "sentiment", "topic") if name in row), None)
     if label is not None:
         return f"{row['text']} = {label}"

@@ -33,14 +33,38 @@ HEADERLESS = {
     "labels": "".join(f"{label},a text {i}\n" for i, label in enumerate("xyxyx")),
     "fastText's labels": "__label__1;fine; really\n",
     "a score": "0.5,fine\n0.75,bad\n",
+    "sentences without a repetition": "the cat sat down,le chat est assis\na dog ran off,un chien part loin\n",
+    "texts alone": "a film that was fine\na soup that was cold\na hotel that was loud\n",
+    "numbered sentences": "1,the soup was cold today\n2,the film was fine today\n3,the staff was kind today\n",
     "a sentence": "1,a text of more than ten words is no name of any column\n2,b\n",
 }
+
+
+REMARKED = {
+    "a sentence and a label": "the soup was cold,bad\nthe film was fine,good\nthe staff was kind,fair\n",
+    "a number and a name": "1,soup\n2,film\n3,staff\n",
+}
+
+
+@pytest.mark.parametrize("content", REMARKED.values(), ids=REMARKED)
+def test_a_header_of_which_a_part_looks_like_values_is_a_remark(content: str, tmp_path: Path) -> None:
+    table, (note,) = read_all(write(tmp_path / "a.csv", content))
+    first = content.partition(",")[0]
+    assert note.startswith(f"the first row is read as the header, but '{first}' looks like a value of its column")
+    assert "--column-names" in note
+    assert len(table) == 2
+
+
+def test_questions_of_a_survey_and_years_are_names(tmp_path: Path) -> None:
+    survey = "How did you like your stay here?,2021\nIt was a very good stay,3\nThe room was far too loud,4\n"
+    assert read_all(write(tmp_path / "a.csv", survey))[1] == []
+    assert read_all(write(tmp_path / "b.csv", "name,2019\na,2020\nb,1999\n"))[1] == []
 
 
 @pytest.mark.parametrize("content", HEADERLESS.values(), ids=HEADERLESS)
 def test_a_row_in_the_place_of_a_header_is_an_error_that_names_the_option(content: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", content)
-    with pytest.raises(DataError, match=r"a\.csv:1: a header was expected, but .*: --column-names name_1,name_2"):
+    with pytest.raises(DataError, match=r"a\.csv:1: a header was expected, but .*: --column-names name_1"):
         list(rows(path))
 
 
@@ -125,3 +149,15 @@ def test_spacys_pairs_with_spans_alone_and_rasas_examples(tmp_path: Path) -> Non
 def test_a_path_that_is_no_file_is_an_error(path: str) -> None:
     with pytest.raises(DataError):
         read(path)
+
+
+def test_rows_may_lack_their_last_cells_if_most_do_not(tmp_path: Path) -> None:
+    for name, mark in (("a.csv", ","), ("a.tsv", "\t")):
+        path = write(tmp_path / name, "text,label,note\na,x,n\nb,y\nc\nd,x,n\n".replace(",", mark))
+        table, notes = read_all(path)
+        assert [row["label"] for row in table] == ["x", "y", "", "x"]
+        assert {row["note"] for row in table} == {"n", ""}
+        assert notes == ["2 rows lack their last cells: read as empty"]
+    path = write(tmp_path / "b.csv", "text,label\na x\nb y\nc,z\n")  # spaces between the cells of most rows
+    with pytest.raises(DataError, match=r"b\.csv:2: 1 cells, but the header has 2 columns"):
+        list(rows(path))

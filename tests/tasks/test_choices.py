@@ -11,8 +11,6 @@ import pytest
 from click.testing import Result
 from datasets import Dataset
 
-import adapterkit as ak
-from adapterkit import Base, Registry
 from adapterkit.data import read
 from adapterkit.errors import DataError
 from adapterkit.options import build
@@ -138,6 +136,82 @@ LAYOUTS: dict[str, tuple[list[dict[str, Any]], list[int], str]] = {
         "Cold? | fire",
     ),
     "the answer's text": ([{"question": "Cold?", "options": ENDINGS, "answer": "fire"}], [1], "Cold? | fire"),
+    "SciQ": (
+        [
+            {
+                "question": "Cold?",
+                "distractor3": "sky",
+                "distractor1": "ice",
+                "distractor2": "fire",
+                "correct_answer": "mud",
+                "support": "It snows.",
+            }
+        ],
+        [0],
+        "It snows. | Cold? mud",
+    ),
+    "SciQ without support": (
+        [
+            {
+                "question": "Cold?",
+                **{f"distractor{i}": ending for i, ending in enumerate(ENDINGS[:3], start=1)},
+                "correct_answer": "sky",
+                "support": "",
+            }
+        ],
+        [0],
+        " | Cold? sky",
+    ),
+    "alphaNLI": (
+        [
+            {"story_id": "1", "obs1": "It snows.", "obs2": "I fell.", "hyp1": "ice", "hyp2": "fire", "label": label}
+            for label in ("1", "2")
+        ],
+        [0, 1],
+        "It snows. | I fell. ice",
+    ),
+    "ARC as it is published": (
+        [
+            {
+                "id": "1",
+                "question": {
+                    "stem": "Cold?",
+                    "choices": [{"text": t, "label": k} for k, t in zip("ABCD", ENDINGS, strict=True)],
+                },
+                "answerKey": "C",
+            }
+        ],
+        [2],
+        "Cold? | mud",
+    ),
+    "CommonsenseQA as it is published": (
+        [
+            {
+                "answerKey": "B",
+                "id": "1",
+                "question": {
+                    "question_concept": "cold",
+                    "choices": [{"label": k, "text": t} for k, t in zip("ABCD", ENDINGS, strict=True)],
+                    "stem": "Cold?",
+                },
+            }
+        ],
+        [1],
+        "Cold? | fire",
+    ),
+    "RACE as it is published": (
+        [
+            {
+                "answers": ["B", "A"],
+                "options": [ENDINGS, ENDINGS[::-1]],
+                "questions": ["What is _?", "Which?"],
+                "article": "It snows.",
+                "id": "high1.txt",
+            }
+        ],
+        [1, 0],
+        "It snows. | What is _? fire",
+    ),
     "DREAM": (
         [{"dialogue": ["A: cold!", "B: yes"], "question": "What?", "choice": ENDINGS, "answer": "mud"}],
         [2],
@@ -149,12 +223,12 @@ LAYOUTS: dict[str, tuple[list[dict[str, Any]], list[int], str]] = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_is_read_whole_and_alike_in_training_and_prediction(layout: str, tmp_path: Path) -> None:
     rows, targets, right = LAYOUTS[layout]
-    assert infer_task(rows[0]) == "multiple-choice"
     task, data = fitted(jsonl(tmp_path / "a.jsonl", *rows))
+    assert infer_task(data[0]) == "multiple-choice"
     features = task.tokenize(data[:], Pairs(), labelled=True)
     assert features["labels"] == targets
     assert features["input_ids"][0][targets[0]] == right
-    predicted = task.prompts(columns_of(task, rows).values, Pairs())
+    predicted = task.prompts(columns_of(task, list(data)).values, Pairs())
     assert predicted["input_ids"] == features["input_ids"]
 
 
@@ -254,34 +328,3 @@ def test_what_predict_cant_read_is_refused_there_too() -> None:
             inputs_of(task, {"question": "Cold?", **row})
         with pytest.raises(ValueError, match=reason.split(",")[0]):
             choices_of(row["choices"])
-
-
-def test_rows_with_fewer_choices_than_most_are_refused_or_skipped(tmp_path: Path) -> None:
-    full = {"question": "Cold?", "choices": KEYED, "answerKey": "A"}
-    few = {"question": "Hot?", "choices": {"text": ["ice", "fire"], "label": ["A", "B"]}, "answerKey": "B"}
-    path = jsonl(tmp_path / "a.jsonl", few, *[full] * 9, few)
-    data = read(str(path))
-    task = MultipleChoice().with_columns(data.column_names)
-    assert [(row, reason.split(",")[0]) for row, reason in task.faults(data, path.name)] == [
-        (0, "2 endings"),
-        (10, "2 endings"),
-    ]
-    with pytest.raises(DataError, match=r"a\.jsonl:2: 4 endings, but 2, as in other rows, were expected"):
-        task.check(data, path.name)
-
-
-def test_a_run_on_choices_skips_reports_and_predicts(
-    tiny_base: Base, registry: Registry, adapt: Adapt, tmp_path: Path
-) -> None:
-    full = [{"question": f"Cold {i}?", "choices": KEYED, "answerKey": "ABCD"[i % 4]} for i in range(12)]
-    few = {"question": "Hot?", "choices": {"text": ["ice", "fire"], "label": ["A", "B"]}, "answerKey": "B"}
-    path = jsonl(tmp_path / "a.jsonl", *full, few)
-    options = {"strategy": "head-only", "epochs": 1, "train_file": str(path), "name": "a", "skip_bad_rows": True}
-    report = ak.run(base=tiny_base, registry=registry, **options)
-    assert any("1 bad row skipped" in remark and "at line 13" in remark for remark in report.remarks)
-    out = adapt("predict", "a", "--file", jsonl(tmp_path / "p.jsonl", few, full[0]), "--registry", registry.path)
-    assert out.exit_code == 0, out.output
-    answers = [json.loads(line) for line in out.stdout.splitlines()]
-    assert [answer["key"] in row["choices"]["label"] for answer, row in zip(answers, (few, full[0]), strict=True)] == [
-        True
-    ] * 2

@@ -65,8 +65,9 @@ def test_killed_after_steps_and_resumed_a_run_is_the_run() -> None:
         ({"strategy": "head-only"}, None),
         ({"layer_lr_decay": 0.5, "strategy": "full", "max_tokens_per_batch": 24}, 5),
         ({"keep_features": True, "strategy": "layerwise", "top": 1}, 5),
+        ({"learning_rate": 3.0, "head_init": "probe"}, 5),
     ],
-    ids=["accumulated", "stopped early", "rate found", "masks", "probe", "two rates", "features kept"],
+    ids=["accumulated", "stopped early", "rate found", "masks", "probe", "two rates", "features kept", "start best"],
 )
 def test_a_resumed_run_is_the_run(
     options: dict[str, Any],

@@ -99,29 +99,37 @@ def test_an_evaluation_of_the_runs_own_rows_skips_the_same(
     )
 
 
-def test_labels_of_validation_alone_are_counted_and_left_out(
+def test_labels_of_validation_alone_are_counted_and_are_errors(
     trained: Callable[..., Any], registry: Registry, adapt: Adapt, tmp_path: Path
 ) -> None:
     held_out = tmp_path / "held-out.csv"
     held_out.write_text(rows(("odd", "mixed"), ("very odd", "mixed"), ("other", "unsure")))
     report = trained(rows(), validation_file=str(held_out))
-    assert report.metrics["validation"]["n"] == 12
-    note = "held-out.csv: 3 rows left out, of labels that no training row has: 'mixed' (2), 'unsure' (1)"
+    measured = report.metrics["validation"]
+    assert measured["n"] == 15
+    assert measured["accuracy"] == pytest.approx(round(measured["accuracy"] * 15) / 15)
+    assert measured["accuracy"] <= 12 / 15
+    note = "3 rows have labels that no training row has, and count as errors; --labels adds labels: 'mixed' (2), "
+    note = f"held-out.csv: {note}'unsure' (1)"
     assert [remark for remark in report.remarks if remark.endswith(note)]
     done = adapt("eval", "a", "--file", held_out, "--registry", registry.path, "--json")
-    assert json.loads(done.stdout)["n"] == 12
+    assert json.loads(done.stdout)["n"] == 15
     assert note in done.stderr
     held_out.write_text("text,label\na,x\nb,y\n")
     with pytest.raises(DataError, match=r"held-out.csv:2: no label named 'x'"):
         trained(rows(), validation_file=str(held_out))
 
 
-def test_a_tag_of_validation_alone_is_counted_and_left_out(trained: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_tag_of_validation_alone_is_counted_and_is_an_error(trained: Callable[..., Any], tmp_path: Path) -> None:
     held_out = tmp_path / "dev.conll"
     held_out.write_text("Ann B-PER\nran O\n\nRome B-LOC\nfell O\n\n")
     report = trained("Ann B-PER\nran O\n\n" * 8, end="conll", validation_file=str(held_out))
-    assert report.metrics["validation"]["n"] == 1
-    assert [remark for remark in report.remarks if "1 rows left out" in remark and "'B-LOC' (1)" in remark]
+    assert report.metrics["validation"]["n"] == 2
+    assert report.metrics["validation"]["recall"] <= 0.5
+    assert [remark for remark in report.remarks if "1 row has a label that no training row" in remark]
+    named = trained("Ann B-PER\nran O\n\n" * 8, end="conll", validation_file=str(held_out), labels="B-LOC,B-PER,O")
+    assert named.adapter.task.labels == ("B-LOC", "B-PER", "O")
+    assert not [remark for remark in named.remarks if "no training row" in remark]
 
 
 BAD = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .benchmarks import unnested
 from .label_studio import tasks
 from .prodigy import accepted
 from .source import NumberedRows, Source
@@ -11,8 +12,10 @@ from .span_rows import with_words
 def annotated(source: Source, numbered: NumberedRows) -> NumberedRows:
     """Return rows with words and tags instead of spans, without rejected ones, and with chosen options as labels.
 
-    Rows of other layouts, and of a stream, which can't wait for further rows, are returned as they are.
+    Rows of other layouts, and of a stream, which can't wait for further rows, are returned as they are, but for nested
+    questions.
     """
+    numbered = unnested(source, numbered)
     if not source.repeatable:
         return numbered
     return with_words(source, accepted(source, tasks(source, numbered)))

@@ -10,6 +10,7 @@ from typing import Any
 from ...errors import DataError
 from ..answer_places import locate
 from .annotations import annotated
+from .benchmarks import is_article
 from .source import SURROGATE, BadRow, NumberedRows, Row, Source
 from .spacy_pairs import are_pairs, from_pairs, with_categories
 
@@ -56,13 +57,7 @@ def read_json(source: Source) -> NumberedRows:
     if bad := SURROGATE.search(text):
         source.fail(text.count("\n", 0, bad.start()) + 1, str(source.undecoded(text)))
     source.unit = "row"
-    entries = parsed.get("data") if isinstance(parsed, dict) else parsed
-    if isinstance(parsed, dict) and _SQUAD & {*parsed}:  # a single article or paragraph
-        entries = [parsed]
-    elif isinstance(parsed, dict) and isinstance(parsed.get("rasa_nlu_data"), dict):
-        entries = parsed["rasa_nlu_data"].get("common_examples")
-    elif isinstance(parsed, dict) and are_pairs(parsed.get("annotations")):  # of an annotator for spaCy
-        entries = [entry for entry in parsed["annotations"] if entry is not None]
+    entries = _entries(source, parsed) if isinstance(parsed, dict) else parsed
     if not isinstance(entries, list):
         got = f"an object of {', '.join(list(parsed)[:6]) or 'nothing'}" if isinstance(parsed, dict) else repr(parsed)
         raise DataError(f'{source.name}: a list of objects or {{"data": [...]}} was expected, not {got[:80]}')
@@ -71,6 +66,41 @@ def read_json(source: Source) -> NumberedRows:
         yield from enumerate(_squad(entries), start=1)
     else:
         yield from annotated(source, enumerate(map(_object, with_categories(source, from_pairs(entries))), start=1))
+
+
+def _entries(source: Source, parsed: Row) -> Any:
+    """Return the list of rows that an object holds; columns, as pandas writes them, become rows."""
+    if _SQUAD & {*parsed} or is_article(parsed):  # a single article or paragraph
+        return [parsed]
+    if isinstance(parsed.get("rasa_nlu_data"), dict):
+        return parsed["rasa_nlu_data"].get("common_examples")
+    if are_pairs(parsed.get("annotations")):  # of an annotator for spaCy
+        return [entry for entry in parsed["annotations"] if entry is not None]
+    if "data" in parsed:
+        return parsed["data"]
+    if (columns := _columns(parsed)) is not None:
+        source.notes.append(f"an object of columns, {', '.join(list(columns)[:6])}: read as rows")
+        return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    lists = [
+        key for key, value in parsed.items() if isinstance(value, list) and any(isinstance(v, dict) for v in value)
+    ]
+    if len(lists) == 1:
+        others = (
+            f"; not read: {', '.join(key for key in list(parsed)[:6] if key != lists[0])}" if len(parsed) > 1 else ""
+        )
+        source.notes.append(f"rows read from '{lists[0]}'{others}")
+        return parsed[lists[0]]
+    return None
+
+
+def _columns(parsed: Row) -> dict[str, list[Any]] | None:
+    """Return the columns of an object of lists, or of objects by row as pandas writes them; None for any other."""
+    values = list(parsed.values())
+    if values and all(isinstance(value, dict) and value and list(value) == list(values[0]) for value in values):
+        numbered = all(key.isdecimal() for key in values[0])
+        return {key: list(value.values()) for key, value in parsed.items()} if numbered else None
+    of_lists = len(values) > 1 and all(isinstance(value, list) and len(value) == len(values[0]) for value in values)
+    return parsed if of_lists and not any(isinstance(cell, dict) for value in values for cell in value) else None
 
 
 def _squad(articles: list[Any]) -> Iterator[Row | BadRow]:

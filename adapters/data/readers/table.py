@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from ...errors import DataError
 from .source import BadRow, Row, Source
 
+LEAST_WORDS = 4
+"""The words from which a cell is a sentence."""
+
 
 class Header:
     """The names of a table's columns, in order; a column without a name is named by its number, from 1.
@@ -33,13 +36,18 @@ class Header:
         self.line = line
         self.cells = cells
         self.filled: Counter[int] = Counter()
-        self.empty = self.beyond = self.repeated = 0
+        self.empty = self.beyond = self.repeated = self.short = 0
+        self.fills = True  # whether a row may lack its last cells
 
     def check(self, rows: Sequence[Sequence[str]]) -> None:
-        """Raise `DataError` where the names look like a row: by the first `rows` of the table below it."""
+        """Raise `DataError` where the names look like a row: by the first `rows` of the table below it.
+
+        Where only some names do, a note reports it. Rows may lack their last cells if most don't.
+        """
+        others = [row for row in rows if list(row) != self.cells]
+        self.fills = 2 * sum(len(row) >= len(self.cells) for row in others) >= len(others)
         if all(cell.strip().isdecimal() for cell in self.cells):  # numbered columns
             return
-        others = [row for row in rows if list(row) != self.cells]
         for i, cell in enumerate(self.cells):
             again = sum(len(row) > i and row[i] == cell for row in others) if cell.strip() else 0
             if again >= max(2, len(others) / 200):
@@ -51,6 +59,16 @@ class Header:
                 or "\r" in cell
             ):
                 self._fail(f"'{cell[:40]}' is no name of a column")
+        alike = [
+            cell for i, cell in enumerate(self.cells) if is_like_values(cell, [r[i] for r in others if len(r) > i])
+        ]
+        if alike and len(alike) == len([cell for cell in self.cells if cell.strip()]):
+            self._fail(f"'{alike[0][:40]}' looks like a value of its column")
+        if alike:
+            self.source.notes.append(
+                f"the first row is read as the header, but '{alike[0][:40]}' looks like a value of its column; "
+                "--column-names names the columns of a table without a header"
+            )
 
     def _fail(self, why: str) -> None:
         names = ",".join(f"name_{i + 1}" for i in range(len(self.names)))
@@ -74,8 +92,11 @@ class Header:
         if len(cells) > width and not any(cells[width:]):
             self.beyond += 1
             cells = cells[:width]
-        missing = set(range(len(cells), width))
-        if len(cells) > width or not missing <= self.unnamed:
+        missing = set(range(len(cells), width)) - self.unnamed
+        if missing and self.fills:
+            self.short += 1
+            cells = [*cells, *[""] * (width - len(cells))]
+        elif missing or len(cells) > width:
             return BadRow(f"{len(cells)} cells, but the header has {width} columns")
         row = {}
         for i, cell in enumerate(cells):
@@ -97,12 +118,29 @@ class Header:
             rows = "1 row" if count == 1 else f"{count:,} rows"
             self.source.notes.append(f"column {i + 1} has no name: read as '{self.names[i]}', filled in {rows}")
         self.source.count(self.repeated, "row repeats the header: left out", "rows repeat the header: left out")
+        self.source.count(
+            self.short, "row lacks its last cells: read as empty", "rows lack their last cells: read as empty"
+        )
         self.source.count(self.empty, "row of empty cells skipped", "rows of empty cells skipped")
         self.source.count(
             self.beyond,
             "row has more cells than the header, the others empty: left out",
             "rows have more cells than the header, the others empty: left out",
         )
+
+
+def is_like_values(name: str, values: Sequence[str]) -> bool:
+    """Return whether a name is one of a table's values: a sentence above sentences, or the number before the next ones.
+
+    A question is a name, as in surveys; so is any other number, such as a year.
+    """
+    filled = [value for value in values if value.strip()]
+    if not filled:
+        return False
+    if name.strip().isdecimal():
+        return [value.strip() for value in filled[:3]] == [str(int(name) + i) for i in range(1, len(filled[:3]) + 1)]
+    words = sorted(len(value.split()) for value in filled)
+    return len(name.split()) >= LEAST_WORDS <= words[len(words) // 2] and not name.rstrip().endswith(("?", ":"))
 
 
 def chosen_header(source: Source, rows: Sequence[Sequence[str]]) -> Header | None:

@@ -1,0 +1,125 @@
+"""Rows whose numbers of choices differ: filled up in training, scored among their own choices in prediction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from datasets import Dataset
+
+import adapterkit as ak
+from adapterkit import Base, Registry
+from adapterkit.data import read
+from adapterkit.errors import DataError
+from adapterkit.options import build
+from adapterkit.tasks import MultipleChoice
+from adapterkit.tasks.inputs import inputs_of
+from adapterkit.testing import tiny
+
+Adapt = Callable[..., Result]
+ENDINGS = ["ice", "fire", "mud", "sky"]
+KEYED = {"text": ENDINGS, "label": ["A", "B", "C", "D"]}
+FEW = {"question": "Hot?", "choices": {"text": ["ice", "fire"], "label": ["A", "B"]}, "answerKey": "B"}
+FULL = {"question": "Cold?", "choices": KEYED, "answerKey": "C"}
+
+
+def jsonl(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def fitted(path: Path) -> tuple[MultipleChoice, Dataset]:
+    """Return the task as a run has it: checked, fitted to the rows, and checked again."""
+    data = read(str(path))
+    task = MultipleChoice().with_columns(data.column_names)
+    task.check(data, path.name)
+    task = task.fit(data)
+    task.check(data, path.name)
+    return task, data
+
+
+class Pairs:
+    """A tokenizer that shows what it was called with."""
+
+    def __call__(self, first: list[str], second: list[str], **_: Any) -> dict[str, Any]:
+        return {"input_ids": [f"{a} | {b}" for a, b in zip(first, second, strict=True)]}
+
+
+def test_rows_may_have_different_numbers_of_choices(tmp_path: Path) -> None:
+    task, data = fitted(jsonl(tmp_path / "a.jsonl", FEW, *[FULL] * 9, FEW))
+    assert (task.num_choices, task.summary()) == (4, "rows have up to 4 endings")
+    (remark,) = task.remarks(data, "a.jsonl", None)
+    assert "rows have different numbers of endings: 2 (2 rows), 4 (9 rows)" in remark
+    features = task.tokenize(data[:], tiny.tokenizer(), labelled=True)
+    assert [len(ids) for ids in features["input_ids"]] == [4] * 11
+    assert [len(ids) for ids in features["input_ids"][0]][2:] == [1, 1]
+    assert [len(ids) for ids in task.tokenize(data[:], tiny.tokenizer(), labelled=False)["input_ids"]][:2] == [2, 4]
+    assert build(MultipleChoice, task.recorded()) == task
+
+
+def test_the_loss_is_over_the_choices_of_each_row(tiny_base: Base, tmp_path: Path) -> None:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    task, data = fitted(jsonl(tmp_path / "a.jsonl", FEW, FULL))
+    model = tiny_base.task_model(task.auto_class).eval()
+    features = task.tokenize(data[:], tiny_base.tokenizer, labelled=True)
+    rows = [{key: features[key][i] for key in features} for i in range(2)]
+    both = task.loss(model, task.collate(tiny_base.tokenizer, model)(rows))
+    losses = []
+    for row, count in zip(rows, (2, 4), strict=True):
+        alone = task.collate(tiny_base.tokenizer, model)(
+            [{k: v if k == "labels" else v[:count] for k, v in row.items()}]
+        )
+        logits = model(**{key: value for key, value in alone.items() if key != "labels"}).logits
+        losses.append(cross_entropy(logits, alone["labels"]))
+    assert both.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-4)
+    both.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_predictions_are_among_the_choices_that_a_row_has(tmp_path: Path) -> None:
+    import numpy as np
+
+    task, data = fitted(jsonl(tmp_path / "a.jsonl", FEW, FULL))
+    logits = [np.array([0.0, 1.0, 9.0, 9.0]), np.array([0.0, 0.0, 1.0, 0.0])]  # as of rows that are filled up
+    first, second = task.answers(logits, data, None)
+    assert (first["key"], first["ending"], second["key"]) == ("B", "fire", "C")
+    assert first["score"] == pytest.approx(1 / (1 + np.exp(-1)))
+    assert task.metrics(logits, data).values["accuracy"] == 1.0
+
+
+def test_columns_of_choices_may_be_empty_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("question,A,B,C,D,answer\nCold?,ice,fire,mud,sky,D\nHot?,ice,fire,,,B\n")
+    task, data = fitted(path)
+    assert [len(ids) for ids in task.tokenize(data[:], Pairs(), labelled=False)["input_ids"]] == [4, 2]
+    inputs = inputs_of(task, {"question": "Hot?", "A": "ice", "B": "fire", "C": None})
+    assert [
+        len(ids) for ids in task.prompts({key: [value] for key, value in inputs.items()}, Pairs())["input_ids"]
+    ] == [2]
+    path.write_text("question,A,B,C,D,answer\nCold?,ice,fire,,sky,D\n")
+    with pytest.raises(DataError, match=r"a\.csv:2: an ending is empty"):
+        fitted(path)
+
+
+def test_a_run_on_choices_skips_reports_and_predicts(
+    tiny_base: Base, registry: Registry, adapt: Adapt, tmp_path: Path
+) -> None:
+    full = [{"question": f"Cold {i}?", "choices": KEYED, "answerKey": "ABCD"[i % 4]} for i in range(12)]
+    few, bad = FEW, {**FEW, "answerKey": "C"}
+    path = jsonl(tmp_path / "a.jsonl", *full, few, bad)
+    options = {"strategy": "head-only", "epochs": 1, "train_file": str(path), "name": "a", "skip_bad_rows": True}
+    report = ak.run(base=tiny_base, registry=registry, **options)
+    assert any("1 bad row skipped" in remark and "at line 14" in remark for remark in report.remarks)
+    assert any("rows have different numbers of endings" in remark for remark in report.remarks)
+    out = adapt("predict", "a", "--file", jsonl(tmp_path / "p.jsonl", few, full[0]), "--registry", registry.path)
+    assert out.exit_code == 0, out.output
+    answers = [json.loads(line) for line in out.stdout.splitlines()]
+    assert [answer["key"] in row["choices"]["label"] for answer, row in zip(answers, (few, full[0]), strict=True)] == [
+        True
+    ] * 2
