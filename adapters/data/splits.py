@@ -342,6 +342,10 @@ def cut_validation(splits: Splits, percentage: int, seed: int, strata: list[str]
     from sklearn.model_selection import train_test_split
 
     train = splits["train"]
+    if len(train) < 2:
+        raise DataError(
+            f"{splits.files['train']}: 1 row, and validation rows are split off those of training; add rows"
+        )
     try:
         keep, cut = train_test_split(range(len(train)), test_size=percentage / 100, random_state=seed, stratify=strata)
         how = "stratified" if strata else "at random"

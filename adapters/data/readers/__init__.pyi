@@ -1,6 +1,7 @@
 """The public names of adapterkit.data.readers."""
 
 from .arrow import table_rows as table_rows
+from .description import description as description
 from .encodings import Encoding as Encoding
 from .encodings import chosen as chosen
 from .encodings import guessed as guessed
