@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from ..adapter.adapter import Adapter
 from ..adapter.manifest import TENSORS
 from ..display import size
 from ..errors import AdapterkitError, PoolError, unknown
 from ..io.untrusted import opened
-from ..store.registry import Registry, check_name
+from ..store.registry import Registry
 from .loaded_adapter import LoadedAdapter
 from .routed_base import RoutedBase
+from .sources import Source
 
-Source = Adapter | Path
-"""An adapter in memory, or the folder of one."""
+
+@dataclass(eq=False)
+class _Loading:
+    """An adapter that a thread is loading; others that need it wait for the lock."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    nbytes: int = 0
+    threads: int = 0  # that load it or wait for it
 
 
 @dataclass(repr=False)
@@ -61,7 +67,8 @@ class AdapterCache:
         self.max_bytes, self.allow_base_mismatch = max_bytes, allow_base_mismatch
         self.loaded: OrderedDict[str, LoadedAdapter] = OrderedDict()
         """Loaded adapters by key, the most recently used last."""
-        self._lock, self._loading = threading.RLock(), threading.Lock()
+        self._lock = threading.RLock()
+        self._loading: dict[str, _Loading] = {}  # adapters that threads are loading, by key
         self._pinned: set[str] = set()
         self._sizes: dict[str, int] = {}
         self._stats = Stats(max_bytes=max_bytes)
@@ -69,7 +76,7 @@ class AdapterCache:
 
     def names(self) -> list[str]:
         """Return the names of all adapters, loaded or not, sorted."""
-        registered = {} if self.registry is None else self.registry.adapters()
+        registered = () if self.registry is None else self.registry.index()
         return sorted({*self.sources, *registered})
 
     def get(self, names: Sequence[str]) -> list[LoadedAdapter]:
@@ -182,7 +189,7 @@ class AdapterCache:
 
     def _load(self, key: str, source: Source, name: str, requested: set[str]) -> LoadedAdapter:
         """Load an adapter, after evicting others where it needs room, but none that is `requested`."""
-        with self._loading:
+        with self._loading_alone(key) as loading:
             with self._lock:
                 if key in self.loaded:  # another thread has loaded it meanwhile
                     self._stats.hits += 1
@@ -190,19 +197,42 @@ class AdapterCache:
             if not isinstance(source, Adapter):
                 incoming = self._size(name)
                 with self._lock:
-                    self._evict(requested, incoming)
+                    loading.nbytes = incoming
+                    self._evict(requested, sum(other.nbytes for other in self._loading.values()))
             try:
-                version = None if name in self.sources else key.partition("@")[2]
-                adapter = source if isinstance(source, Adapter) else Adapter.load(source, version=version)
+                version = "" if name in self.sources else key.partition("@")[2]
+                adapter = source if isinstance(source, Adapter) else Adapter.load(source, version=version or None)
                 adapter = adapter.moved_to(self.base.base) if self.allow_base_mismatch else adapter
-                loaded = LoadedAdapter(name, adapter, self.base)
+                loaded = LoadedAdapter(name, adapter, self.base, version)
             except AdapterkitError as error:
                 raise type(error)(f"adapter '{name}': {error}") from error
             with self._lock:
                 self._check_room(name, loaded)
                 self._stats.misses += 1
                 self.loaded[key] = loaded
+                loading.nbytes = 0
         return loaded
+
+    @contextlib.contextmanager
+    def _loading_alone(self, key: str) -> Iterator[_Loading]:
+        """Let one thread at a time load an adapter; different adapters are loaded at the same time."""
+        with self._lock:
+            loading = self._loading.setdefault(key, _Loading())
+            loading.threads += 1
+        try:
+            with loading.lock:
+                yield loading
+        finally:
+            with self._lock:
+                loading.threads -= 1
+                if not loading.threads:
+                    self._loading.pop(key, None)
+
+    def is_loaded(self, name: str) -> bool:
+        """Return whether an adapter is in memory."""
+        key, _ = self._key(name)
+        with self._lock:
+            return key in self.loaded
 
     def _check_room(self, name: str, adapter: LoadedAdapter) -> None:
         fixed = sum(a.nbytes for key, a in self.loaded.items() if self._is_fixed(key))
@@ -224,25 +254,3 @@ class AdapterCache:
                 return
             total -= self.loaded.pop(key).nbytes
             self._stats.evictions += 1
-
-
-def named_sources(adapters: Any) -> dict[str, Source]:
-    """Return adapters by name, from a mapping, a folder or several folders, which are named as they are.
-
-    Raises `PoolError` for anything that is neither an adapter nor a folder, and where two have one name;
-    `RegistryError` for an invalid name.
-    """
-    if isinstance(adapters, str | os.PathLike):
-        adapters = [adapters]
-    if isinstance(adapters, Adapter) or not isinstance(adapters, Iterable):
-        raise PoolError(f"adapters must be a dict by name, or a list of folders, got {type(adapters).__name__}")
-    pairs = list(adapters.items()) if isinstance(adapters, Mapping) else [(None, a) for a in adapters]
-    sources: dict[str, Source] = {}
-    for key, source in pairs:
-        if not isinstance(source, str | os.PathLike) and not (isinstance(source, Adapter) and key is not None):
-            raise PoolError(f"adapter '{key}' must be an Adapter by name, or a folder, got {type(source).__name__}")
-        name = check_name(Path(source).name if key is None else str(key))  # type: ignore[arg-type]
-        if name in sources:
-            raise PoolError(f"two adapters are named '{name}'; pass them by name: {{'{name}': folder, ...}}")
-        sources[name] = source if isinstance(source, Adapter) else Path(source)
-    return sources

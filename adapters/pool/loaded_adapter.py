@@ -22,7 +22,7 @@ from .task_heads import TaskHead
 class LoadedAdapter:
     """One adapter: its patches by module of the base, the first stage that they change, and its head."""
 
-    def __init__(self, name: str, adapter: Adapter, base: RoutedBase) -> None:
+    def __init__(self, name: str, adapter: Adapter, base: RoutedBase, version: str = "") -> None:
         """Prepare `adapter` for the modules of `base`.
 
         Raises `AdapterError` where it belongs to another base, or its tensors don't fit this one.
@@ -31,7 +31,7 @@ class LoadedAdapter:
         adapter.check_labels()
         adapter = base.decoded(adapter)
         base = base.for_adapter(adapter)
-        self.name, self.task, self.base = name, adapter.task, base
+        self.name, self.version, self.task, self.base = name, version, adapter.task, base
         tensors = _contiguous(adapter.tensors, base)
         self.nbytes = sum(t.numel() * t.element_size() for t in tensors.values())
         patches = Adapter(adapter.manifest, tensors).patches(base.base)

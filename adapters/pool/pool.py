@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 
@@ -14,12 +15,26 @@ from ..adapter.adapter import Adapter
 from ..base.base import Base
 from ..data.rows import as_rows
 from ..display import size
-from ..errors import PoolError
+from ..errors import AdapterkitError, PoolError
 from ..store.registry import Registry
 from ..watch import Watch
-from .adapter_cache import AdapterCache, Stats, named_sources
-from .requests import Answer, Request, answers, check_generation, embeddings, generated_texts, outputs
+from .adapter_cache import AdapterCache, Stats
+from .loaded_adapter import LoadedAdapter
+from .prepared import Prepared, Preparer
+from .requests import (
+    Reader,
+    answers,
+    candidates,
+    check_generates,
+    check_generation,
+    computed,
+    embeddings,
+    outputs_by_row,
+)
 from .routed_base import RoutedBase, device_of, dtype_of
+from .sources import base_and_registry, named_sources
+
+T = TypeVar("T")
 
 
 class Pool:
@@ -67,7 +82,7 @@ class Pool:
         sources = named_sources(adapters)
         to_device = None if device is None else device_of(device)
         to_dtype = None if dtype is None else dtype_of(dtype)
-        self.base, self.registry = _base_and_registry(source, base, registry)
+        self.base, self.registry = base_and_registry(source, base, registry)
         self.batch_size = batch_size
         model = self.base.model
         self._routed = RoutedBase(self.base, to_device or model.device, to_dtype or model.dtype)
@@ -100,13 +115,18 @@ class Pool:
         *,
         adapters: Sequence[str] | None = None,
         adapter_of_each: Sequence[str] | None = None,
+        all_scores: bool = False,
         watch: Watch | None = None,
     ) -> Any:
         """Return an answer for each text, as `adapterkit.predict` does, such as {"label": "positive", "score": 0.98}.
 
-        An adapter that generates returns {"generated_text": ...}.
+        An adapter that generates returns {"generated_text": ...}. With `all_scores`, each text has a list of its
+        possible answers, the best first, with the keys of transformers' pipelines: label and score of every label,
+        entity_group, word, start, end and score of entities, answer, start, end and score of spans, token, token_str,
+        sequence and score of masked words.
         """
-        return self._each(texts, (adapter, adapters, adapter_of_each), answers, watch)
+        reader = candidates if all_scores else answers
+        return self._each(texts, (adapter, adapters, adapter_of_each), reader, watch)
 
     def outputs(
         self,
@@ -121,7 +141,7 @@ class Pool:
         A text that is cut into several features, such as a long context, has a list of them. Raises `PoolError` for an
         adapter that generates.
         """
-        return self._each(texts, (adapter, adapters, adapter_of_each), outputs, None)
+        return self._each(texts, (adapter, adapters, adapter_of_each), outputs_by_row, None, generates=False)
 
     def generate(
         self,
@@ -138,7 +158,8 @@ class Pool:
         Raises `PoolError` for an adapter whose task doesn't generate, and for an invalid option.
         """
         check_generation(options)
-        return self._each(texts, (adapter, adapters, adapter_of_each), generated_texts, watch, options)
+        names = (adapter, adapters, adapter_of_each)
+        return self._each(texts, names, lambda _, outputs: outputs, watch, options, generates=True)
 
     def annotate(
         self, texts: Any, adapters: Sequence[str] | None = None, *, watch: Watch | None = None
@@ -158,33 +179,24 @@ class Pool:
         `PoolError` for an unknown layer or pooling, and for an encoder-decoder.
         """
         rows, single = as_rows(texts)
-        depth = len(self._routed.trace.blocks)
-        if self.base.model.config.is_encoder_decoder:
-            raise PoolError(
-                f"base '{self.base.name}' is an encoder-decoder, which has no single hidden state of a text"
-            )
-        if layer is not None and not (isinstance(layer, int) and 0 <= layer <= depth):
-            raise PoolError(f"layer={layer!r}, but the base has layers 0 to {depth}")
-        if not rows or not all(isinstance(row, str) for row in rows):
-            raise PoolError(f"embed takes at least one text, got {type(rows[0]).__name__ if rows else 'none'}")
-        top = depth if layer is None else layer
         with self._in_use() as base:
-            vectors = embeddings(base, rows, self.batch_size, top, pooling, self.base.max_length)
+            vectors = embeddings(base, rows, self.batch_size, layer, pooling)
         return vectors[0] if single else vectors
 
     def _each(
         self,
         texts: Any,
         names: tuple[str | None, Sequence[str] | None, Sequence[str] | None],
-        answer: Answer,
+        reader: Reader,
         watch: Watch | None,
         options: Mapping[str, Any] | None = None,
+        generates: bool | None = None,
     ) -> Any:
-        """Return `answer` for each text, and dicts of answers where each text has several adapters."""
+        """Return what `reader` returns for each text, and dicts of answers where each text has several adapters."""
         rows, single = as_rows(texts)
         by_row = self._adapters_by_row(len(rows), *names)
         pairs = [(row, name) for row, of_row in zip(rows, by_row, strict=True) for name in of_row]
-        values = iter(self._answered(pairs, answer, watch or Watch(), options or {}))
+        values = iter(self._answered(pairs, reader, watch or Watch(), options or {}, generates))
         several = names[1] is not None
         results = [{name: next(values) for name in of_row} if several else next(values) for of_row in by_row]
         return results[0] if single else results
@@ -221,41 +233,97 @@ class Pool:
         return [[adapter]] * count
 
     def _answered(
-        self, pairs: list[tuple[Any, str]], answer: Answer, watch: Watch, options: Mapping[str, Any]
+        self,
+        pairs: list[tuple[Any, str]],
+        reader: Reader,
+        watch: Watch,
+        options: Mapping[str, Any],
+        generates: bool | None,
     ) -> list[Any]:
-        """Return the answer to each pair of a row and an adapter's name, in their order."""
+        """Return the value of each pair of a row and an adapter's name, in their order."""
         by_name: dict[str, list[int]] = {}
         for i, (_, name) in enumerate(pairs):
             by_name.setdefault(name, []).append(i)
         values: list[Any] = [None] * len(pairs)
         with self._in_use(), watch.bar("answering", len(pairs)) as bar:
             for group in self._cache.groups(list(by_name)):
-                requests = [
-                    Request(adapter, [pairs[i][0] for i in by_name[name]])
-                    for name, adapter in zip(group, self._cache.get(group), strict=True)
+                adapters, preparer = self._cache.get(group), Preparer(report_cut=True)
+                for adapter in adapters if generates is not None else ():
+                    check_generates(adapter, bool(generates))
+                prepared = [
+                    preparer.prepare(adapter, [pairs[i][0] for i in by_name[name]], options)
+                    for name, adapter in zip(group, adapters, strict=True)
                 ]
-                for name, results in zip(group, self._by_base(requests, answer, options), strict=True):
-                    for i, value in zip(by_name[name], results, strict=True):
+                outputs = computed(prepared, self.batch_size)
+                for name, p, of_rows in zip(group, prepared, outputs, strict=True):
+                    for i, value in zip(by_name[name], reader(p, of_rows), strict=True):
                         values[i] = value
-                    bar.advance(len(results))
+                    bar.advance(len(by_name[name]))
         self._cache.count_rows({name: len(indices) for name, indices in by_name.items()})
         return values
 
-    def _by_base(self, requests: list[Request], answer: Answer, options: Mapping[str, Any]) -> list[list[Any]]:
-        """Return the answers to each request; adapters that add tokens run apart, on modules of their own."""
-        results: list[list[Any]] = [[] for _ in requests]
-        for base in dict.fromkeys(request.adapter.base for request in requests):
-            indices = [i for i, request in enumerate(requests) if request.adapter.base is base]
-            values = answer(base, [requests[i] for i in indices], self.batch_size, options)
-            for i, value in zip(indices, values, strict=True):
-                results[i] = value
-        return results
+    # ---- rows of several callers
+
+    def prepare(self, row: Any, adapter: str, **options: Any) -> Prepared:
+        """Return a row, a text or a dict of columns, ready for `answer`: checked and tokenized, of one version.
+
+        `options` are options of generate for an adapter that generates, else options of the task that its outputs
+        depend on, such as top_k of fill-mask. Raises what `predict` raises.
+        """
+        return _value(self.prepare_each([(row, adapter)], **options)[0])
+
+    def prepare_each(self, pairs: Sequence[tuple[Any, str]], **options: Any) -> list[Prepared | AdapterkitError]:
+        """Return each pair of a row and an adapter's name ready for `answer`, or the error that `prepare` raises.
+
+        A text that several adapters read is tokenized once.
+        """
+        preparer = Preparer()
+        adapters: dict[str, LoadedAdapter | AdapterkitError] = {}
+        prepared: list[Prepared | AdapterkitError] = []
+        with self._in_use():
+            for row, name in pairs:
+                try:
+                    if name not in adapters:
+                        adapters[name] = self._cache.get([name])[0]
+                    adapter = _value(adapters[name])
+                    if adapter.task.generates:
+                        check_generation(options)
+                    prepared.append(preparer.prepare(adapter, [row], options))
+                except AdapterkitError as error:
+                    adapters.setdefault(name, error)
+                    prepared.append(error)
+        return prepared
+
+    def answer(self, prepared: Sequence[Prepared], *, all_scores: bool = False) -> list[Any]:
+        """Return the answer to each prepared row, as `predict` does, in shared batches.
+
+        Where a row fails, its error is in the place of its answer.
+        """
+        reader = candidates if all_scores else answers
+        with self._in_use():
+            values = self._values(prepared, reader)
+        self._cache.count_rows(Counter(p.adapter.name for p in prepared))
+        return values
+
+    def _values(self, prepared: Sequence[Prepared], reader: Reader) -> list[Any]:
+        """Return the value of each prepared row, or its error; rows of a batch that fails run one by one."""
+        try:
+            outputs = computed(prepared, self.batch_size)
+            return [reader(p, of_row)[0] for p, of_row in zip(prepared, outputs, strict=True)]
+        except Exception as error:
+            if len(prepared) == 1:
+                return [error]
+            return [value for p in prepared for value in self._values([p], reader)]
 
     # ---- adapters
 
     def names(self) -> list[str]:
         """Return the names of the pool's adapters, loaded or not."""
         return self._cache.names()
+
+    def is_loaded(self, name: str) -> bool:
+        """Return whether an adapter is in memory. Raises `PoolError` or `RegistryError` for an unknown name."""
+        return self._cache.is_loaded(name)
 
     def load(self, name: str) -> None:
         """Load an adapter now rather than on first use."""
@@ -325,39 +393,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _base_and_registry(
-    source: Base | Registry | str | os.PathLike[str] | None,
-    base: Base | str | os.PathLike[str] | None,
-    registry: Registry | None,
-) -> tuple[Base, Registry | None]:
-    """Return the base of a pool, loaded, and its registry."""
-    if isinstance(source, Registry) or _is_registry(source):
-        if registry is not None:
-            raise PoolError(f"two registries: {source} and registry={registry.path}; pass one of them")
-        registry = source if isinstance(source, Registry) else Registry.at(source)  # type: ignore[arg-type]
-    elif source is not None:
-        if base is not None:
-            raise PoolError(f"two bases: {source} and base={base}; pass one of them")
-        if not isinstance(source, str | os.PathLike | Base):
-            raise PoolError(
-                f"a pool is opened on a registry.json, a Registry or a base, got {type(source).__name__} {source!r}"
-            )
-        base = source if isinstance(source, Base) else os.fspath(source)
-    if base is None:
-        registry = registry or Registry.at()
-        base = _base_name(registry)
-    return base if isinstance(base, Base) else Base.load(base), registry
-
-
-def _is_registry(source: Any) -> bool:
-    return isinstance(source, str | os.PathLike) and os.fspath(source).endswith(".json") and not os.path.isdir(source)
-
-
-def _base_name(registry: Registry) -> str:
-    """Return the name of the base that a registry's adapters were trained on. Raises `PoolError` unless it is one."""
-    entries = [entry["versions"][entry["current"]]["base"] for entry in registry.adapters().values()]
-    names = {entry["fingerprint"]: entry["name"] for entry in entries}
-    if len(names) != 1:
-        bases = f"adapters of {len(names)} bases: {', '.join(sorted(names.values()))}" if names else "no adapters"
-        raise PoolError(f"{registry.path} has {bases}; choose the base with base=")
-    return registry.locate(next(iter(names.values())))
+def _value(value: T | AdapterkitError) -> T:
+    """Return a value, or raise it where it is an error."""
+    if isinstance(value, AdapterkitError):
+        raise value
+    return value

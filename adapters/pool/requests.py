@@ -1,4 +1,4 @@
-"""Turn requests into batches and outputs back into answers: texts are tokenized and computed once."""
+"""Compute prepared rows in batches and turn outputs into answers: texts are computed once."""
 
 from __future__ import annotations
 
@@ -9,187 +9,116 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import AdapterkitError, DataError, PoolError, unknown, warn
+from ..errors import PoolError, unknown
 from ..evaluation.outputs import check_room
-from ..features.lengths import count_cut, cut_note
 from ..probe.model import pooled
 from ..tasks import Task
-from ..tasks.columns import Columns, columns_of
+from ..tasks.columns import Columns
 from .context import PassContext, entered
 from .expansion import Expansion
 from .loaded_adapter import LoadedAdapter
+from .prepared import Prepared, Text, features_of, has_choices, texts_of
 from .routed_base import RoutedBase
 from .rows import Rows, take
 from .task_heads import SharedProbe, TaskHead
 
-Text = tuple[tuple[int, ...], tuple[int, ...]]
-"""The base's input for a text: token ids, and token type ids where the tokenizer gives some."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """Rows, texts or dicts of columns, for one adapter."""
-
-    adapter: LoadedAdapter
-    rows: list[Any]
-
-
-@dataclass(frozen=True)
-class TokenizedRequest:
-    """A request's rows as columns and as features; `outputs` holds the model's output for each feature."""
-
-    adapter: LoadedAdapter
-    columns: Columns
-    features: Columns
-    outputs: list[Any]
+_MOST_TOKENS = 1 << 14  # of a pass, padding included
+_MOST_PADDING = 1 << 10  # tokens of padding in a pass, unless they are fewer than a quarter of its tokens
 
 
 @dataclass(frozen=True)
 class Example:
-    """One feature of a request."""
+    """One feature of prepared rows."""
 
     adapter: LoadedAdapter
+    task: Task
+    generation: Mapping[str, Any]
     feature: dict[str, Any]
-    request: int  # the index of its request
-    index: int  # its index among the request's features
+    request: int  # the index of its `Prepared`
+    index: int  # its index among the features of that
     texts: tuple[Text, ...]  # one; for a choice among endings, one for each
 
 
-Answer = Callable[[RoutedBase, Sequence[Request], int, Mapping[str, Any]], list[list[Any]]]
-"""Compute for each request a value for each of its rows, in batches of a size; for generation with options."""
+Reader = Callable[[Prepared, list[Any]], list[Any]]
+"""Turn the outputs of the features of prepared rows into a value for each row."""
 
 
-def answers(
-    base: RoutedBase, requests: Sequence[Request], batch_size: int, options: Mapping[str, Any]
-) -> list[list[dict[str, Any]]]:
-    """Return for each request the task's answer for each row."""
-    results = []
-    for r in _computed(base, requests, batch_size, options):
-        task = r.adapter.task
-        if task.generates:
-            results.append([{"generated_text": text} for text in r.outputs])
-        else:
-            predictions = task.predictions(r.outputs, r.features, r.columns)
-            results.append(task.answers(predictions, r.columns, base.tokenizer))
-    return results
+def answers(prepared: Prepared, outputs: list[Any]) -> list[dict[str, Any]]:
+    """Return the task's answer for each row."""
+    task = prepared.task
+    if task.generates:
+        return [{"generated_text": text} for text in outputs]
+    predictions = task.predictions(outputs, prepared.features, prepared.columns)
+    return task.answers(predictions, prepared.columns, prepared.adapter.base.tokenizer)
 
 
-def outputs(
-    base: RoutedBase, requests: Sequence[Request], batch_size: int, options: Mapping[str, Any]
-) -> list[list[Any]]:
-    """Return for each request the model's outputs for each row. Raises `PoolError` for an adapter that generates."""
-    for request in requests:
-        if request.adapter.task.generates:
-            raise PoolError(f"adapter '{request.adapter.name}' generates texts; use generate")
-    results = []
-    for r in _computed(base, requests, batch_size, options):
-        if "row" not in r.features.column_names:
-            results.append(list(r.outputs))
-            continue
-        rows: list[list[Any]] = [[] for _ in range(len(r.columns))]
-        for row, value in zip(r.features["row"], r.outputs, strict=True):
-            rows[row].append(value)
-        single = not r.adapter.task.always_windows
-        results.append([values[0] if single and len(values) == 1 else values for values in rows])
-    return results
+def candidates(prepared: Prepared, outputs: list[Any]) -> list[list[dict[str, Any]]]:
+    """Return each row's possible answers with their scores, the best first."""
+    if prepared.task.generates:
+        return [[answer] for answer in answers(prepared, outputs)]
+    tokenizer = prepared.adapter.base.tokenizer
+    return prepared.task.candidates(outputs, prepared.features, prepared.columns, tokenizer)
 
 
-def generated_texts(
-    base: RoutedBase, requests: Sequence[Request], batch_size: int, options: Mapping[str, Any]
-) -> list[list[str]]:
-    """Return for each request the generated text for each row. Raises `PoolError` for a task that doesn't generate."""
-    for request in requests:
-        if not (task := request.adapter.task).generates:
-            name = request.adapter.name
-            raise PoolError(f"adapter '{name}' is for {task.name}, which generates no text; use predict")
-    return [r.outputs for r in _computed(base, requests, batch_size, options)]
+def outputs_by_row(prepared: Prepared, outputs: list[Any]) -> list[Any]:
+    """Return the model's outputs for each row."""
+    if "row" not in prepared.features.column_names:
+        return list(outputs)
+    rows: list[list[Any]] = [[] for _ in range(len(prepared.columns))]
+    for row, value in zip(prepared.features["row"], outputs, strict=True):
+        rows[row].append(value)
+    single = not prepared.task.always_windows
+    return [values[0] if single and len(values) == 1 else values for values in rows]
 
 
-def _computed(
-    base: RoutedBase, requests: Sequence[Request], batch_size: int, options: Mapping[str, Any]
-) -> list[TokenizedRequest]:
-    """Return requests with the outputs of their features."""
-    tokenized = _tokenized(base, requests)
-    examples = [
-        Example(r.adapter, feature, n, i, _texts(feature))
-        for n, r in enumerate(tokenized)
-        for i, feature in enumerate(_rows(r.features))
-    ]
-    with_base = [example for example in examples if example.adapter.head.includes_base]
-    with_heads = [example for example in examples if not example.adapter.head.includes_base]
+def check_generates(adapter: LoadedAdapter, generates: bool) -> None:
+    """Raise `PoolError` where an adapter's task generates texts and shouldn't, or the other way round."""
+    if adapter.task.generates and not generates:
+        raise PoolError(f"adapter '{adapter.name}' generates texts; use generate")
+    if generates and not adapter.task.generates:
+        raise PoolError(f"adapter '{adapter.name}' is for {adapter.task.name}, which generates no text; use predict")
+
+
+def computed(requests: Sequence[Prepared], batch_size: int) -> list[list[Any]]:
+    """Return the outputs of the features of each of `requests`, in batches that these share.
+
+    Adapters that add tokens run apart, on modules of their own.
+    """
+    outputs: list[list[Any]] = [[None] * len(prepared.features) for prepared in requests]
+    by_base: dict[RoutedBase, list[Example]] = {}
+    for n, p in enumerate(requests):
+        for i, feature in enumerate(features_of(p.features)):
+            example = Example(p.adapter, p.task, p.generation, feature, n, i, texts_of(feature))
+            by_base.setdefault(p.adapter.base, []).append(example)
     with torch.inference_mode():
-        for example, value in (
-            *_run_heads(base, with_heads, batch_size),
-            *_run_task_models(base, with_base, batch_size, options),
-        ):
-            tokenized[example.request].outputs[example.index] = value
-    return tokenized
-
-
-def _tokenized(base: RoutedBase, requests: Sequence[Request]) -> list[TokenizedRequest]:
-    """Tokenize rows; tasks that tokenize the same way share the work for the same texts."""
-    cache: dict[Any, tuple[Columns, Columns]] = {}
-    tokenized = []
-    for request in requests:
-        task, rows = request.adapter.task, request.rows
-        key = (task.tokenize_key, tuple(rows)) if all(isinstance(row, str) for row in rows) else id(request)
-        if key not in cache:
-            columns = columns_of(task, rows)
-            with base.tokenizing:
-                cache[key] = (columns, _features(task, columns, base.tokenizer))
-        columns, features = cache[key]
-        _report_cut(request.adapter, columns, features, base)
-        tokenized.append(TokenizedRequest(request.adapter, columns, features, [None] * len(features)))
-    return tokenized
-
-
-def _report_cut(adapter: LoadedAdapter, columns: Columns, features: Columns, base: RoutedBase) -> None:
-    """Issue a warning for the first request of an adapter with texts that are cut; a server would repeat it."""
-    if adapter.cut_reported:
-        return
-    with base.tokenizing:
-        cut = count_cut(adapter.task, columns.values, base.tokenizer, features.values)
-    if cut:
-        adapter.cut_reported = True
-        warn(f"adapter '{adapter.name}': {cut_note(adapter.task, cut, len(columns))}; later ones aren't reported")
-
-
-def _features(task: Task, columns: Columns, tokenizer: Any) -> Columns:
-    try:
-        return Columns(task.prompts(columns.values, tokenizer))
-    except AdapterkitError:
-        raise
-    except Exception as error:  # tokenizers raise a bare Exception for rows that they can't truncate
-        raise DataError(f"{task.name} can't read these rows: {type(error).__name__}: {error}") from error
-
-
-def _rows(columns: Columns) -> Iterator[dict[str, Any]]:
-    for i in range(len(columns)):
-        yield {name: values[i] for name, values in columns.values.items()}
-
-
-def _texts(feature: Mapping[str, Any]) -> tuple[Text, ...]:
-    ids, types = feature["input_ids"], feature.get("token_type_ids")
-    if _has_choices(feature):
-        kinds = types or [()] * len(ids)
-        return tuple((tuple(i), tuple(t)) for i, t in zip(ids, kinds, strict=True))
-    return ((tuple(ids), tuple(types or ())),)
-
-
-def _has_choices(feature: Mapping[str, Any]) -> bool:
-    return bool(feature["input_ids"]) and isinstance(feature["input_ids"][0], list)
+        for base, examples in by_base.items():
+            with_base = [example for example in examples if example.adapter.head.includes_base]
+            with_heads = [example for example in examples if not example.adapter.head.includes_base]
+            for example, value in (
+                *_run_heads(base, with_heads, batch_size),
+                *_run_task_models(base, with_base, batch_size),
+            ):
+                outputs[example.request][example.index] = value
+    return outputs
 
 
 def _batches(examples: Iterable[Example], batch_size: int) -> Iterator[list[Example]]:
     """Yield examples in batches of similar lengths; those of one text stay together, up to four times the size."""
     ordered = sorted(examples, key=lambda e: (max(len(ids) for ids, _ in e.texts), e.texts))
     batch: list[Example] = []
+    count = tokens = 0  # of the distinct texts of the batch
     for example in ordered:
-        is_full = len(batch) >= batch_size and example.texts != batch[-1].texts
-        if is_full or len(batch) >= 4 * batch_size:
+        lengths = [len(ids) for ids, _ in example.texts]
+        repeated = bool(batch) and example.texts == batch[-1].texts
+        total = (count + len(lengths)) * max(lengths)  # padded to this example, the longest up to now
+        padding = total - tokens - sum(lengths)
+        wide = total > _MOST_TOKENS or (padding > _MOST_PADDING and 4 * padding > total)
+        if batch and (len(batch) >= 4 * batch_size or (not repeated and (wide or len(batch) >= batch_size))):
             yield batch
-            batch = []
+            batch, count, tokens, repeated = [], 0, 0, False
         batch.append(example)
+        count += 0 if repeated else len(lengths)
+        tokens += 0 if repeated else sum(lengths)
     if batch:
         yield batch
 
@@ -267,17 +196,17 @@ def _head_outputs(
     groups: dict[Any, list[tuple[Example, LoadedAdapter | None]]] = {}
     for example, weights in examples:
         adapter = example.adapter
-        key = (adapter.head, adapter.task.outputs_key, len(example.texts), _has_choices(example.feature))
+        key = (adapter.head, example.task.outputs_key, len(example.texts), has_choices(example.feature))
         groups.setdefault(key, []).append((example, weights))
-    for (head, _, choices, has_choices), group in groups.items():
+    for (head, _, choices, choosing), group in groups.items():
         rows = Rows([example.adapter for example, _ in group], base.device)
         places = rows.select([row for example, weights in group for row in done.output_rows(example, weights)])
         texts = rows.select([row for example, _ in group for row in done.input_rows(example)])
         values = {key: take(value, places) for key, value in done.output.items() if isinstance(value, Tensor)}
         batch = {key: take(value, texts) for key, value in done.inputs.items()}
-        if has_choices:
+        if choosing:
             batch = {key: value.view(len(group), choices, -1) for key, value in batch.items()}
-        task = group[0][0].adapter.task
+        task = group[0][0].task
         results = head.outputs(task, batch, rows, type(done.output)(**values))
         yield from zip((example for example, _ in group), results, strict=True)
 
@@ -286,7 +215,7 @@ def _probe_outputs(base: RoutedBase, examples: list[Example], done: _BasePass) -
     """Yield the output of each example's probe."""
     groups: dict[tuple[Any, Hashable, int], list[Example]] = {}
     for example in examples:
-        key = (example.adapter.head, example.adapter.task.outputs_key, len(example.texts))
+        key = (example.adapter.head, example.task.outputs_key, len(example.texts))
         groups.setdefault(key, []).append(example)
     for (head, _, choices), group in groups.items():
         assert isinstance(head, SharedProbe)
@@ -301,18 +230,27 @@ def _probe_outputs(base: RoutedBase, examples: list[Example], done: _BasePass) -
                 place = step.place
             hidden[layer] = take(values, rows.select([place[text, None] for text in texts]))
         mask = take(done.inputs["attention_mask"], rows.select([done.row[text] for text in texts]))
-        several = choices if _has_choices(group[0].feature) else None
-        task = group[0].adapter.task
+        several = choices if has_choices(group[0].feature) else None
+        task = group[0].task
         yield from zip(group, head.probe_outputs(task, head.form.read(hidden), mask, several, rows), strict=True)
 
 
-def embeddings(
-    base: RoutedBase, texts: Sequence[str], batch_size: int, layer: int, pooling: str, max_length: int | None
-) -> Tensor:
-    """Return the base's hidden states of a layer, pooled over each text's tokens, (texts, features)."""
+def embeddings(base: RoutedBase, texts: Sequence[Any], batch_size: int, layer: int | None, pooling: str) -> Tensor:
+    """Return the base's hidden states of a layer, pooled over each text's tokens, (texts, features).
+
+    Raises `PoolError` for an unknown layer, for what isn't a text, and for an encoder-decoder.
+    """
+    depth, name = len(base.trace.blocks), base.original.name
+    if base.model.config.is_encoder_decoder:
+        raise PoolError(f"base '{name}' is an encoder-decoder, which has no single hidden state of a text")
+    if layer is not None and not (isinstance(layer, int) and 0 <= layer <= depth):
+        raise PoolError(f"layer={layer!r}, but the base has layers 0 to {depth}")
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise PoolError(f"embed takes at least one text, got {type(texts[0]).__name__ if texts else 'none'}")
+    layer, max_length = depth if layer is None else layer, base.original.max_length
     with base.tokenizing:
         features = base.tokenizer(list(texts), truncation=max_length is not None, max_length=max_length)
-    tokenized = [_texts(feature)[0] for feature in _rows(Columns(features))]
+    tokenized = [texts_of(feature)[0] for feature in features_of(Columns(features))]
     ordered = sorted(dict.fromkeys(tokenized), key=lambda text: len(text[0]))
     vectors: dict[Text, Tensor] = {}
     with torch.inference_mode():
@@ -332,19 +270,17 @@ def embeddings(
 # ---- task models that include the base
 
 
-def _run_task_models(
-    base: RoutedBase, examples: list[Example], batch_size: int, options: Mapping[str, Any]
-) -> Iterator[tuple[Example, Any]]:
+def _run_task_models(base: RoutedBase, examples: list[Example], batch_size: int) -> Iterator[tuple[Example, Any]]:
     """Yield outputs or generated texts of encoder-decoders, and of all tasks that generate."""
     groups: dict[Any, list[Example]] = {}
     for example in examples:
-        adapter, task = example.adapter, example.adapter.task
-        settings = {**task.generation, **options} if task.generates else {}
+        adapter, task = example.adapter, example.task
+        settings = {**task.generation, **example.generation} if task.generates else {}
         key = (adapter.head, task.outputs_key, repr(settings), adapter if adapter.exclusive else None)
         groups.setdefault(key, []).append(example)
     for (head, *_, exclusive), group in groups.items():
         model = head.model if exclusive is None else exclusive.exclusive_model()
-        task = group[0].adapter.task
+        task, options = group[0].task, group[0].generation
         for examples_of_batch in _batches(group, batch_size):
             batch = task.collate(base.tokenizer, model)([dict(e.feature) for e in examples_of_batch])
             batch = {key: value.to(base.device) for key, value in batch.items()}

@@ -105,9 +105,10 @@ class RoutedBase:
 
     def unrouted(self, module: nn.Module) -> nn.Module:
         """Return a module's unrouted twin."""
-        if id(module) not in self._unrouted:
-            self._unrouted[id(module)] = unrouted_twin(module)
-        return self._unrouted[id(module)]
+        with self._lock:
+            if id(module) not in self._unrouted:
+                self._unrouted[id(module)] = unrouted_twin(module)
+            return self._unrouted[id(module)]
 
     def _route(self, module: nn.Module) -> None:
         """Make a module route the rows of each pass from now on."""

@@ -63,8 +63,10 @@ def initialise(
     features: Mapping[str, Dataset],
     data: Mapping[str, Dataset],
     solver: SolverOptions,
+    *,
+    scale: float = 1.0,
 ) -> Solved | str:
-    """Fit the last linear layer of a model's head as a linear probe, in place, or return why it can't be fitted.
+    """Set the last linear layer of a model's head to `scale` times a linear probe, or return why it can't be fitted.
 
     Fine-tuning then starts from a head that fits the base, and doesn't distort features to fit a random one (Kumar et
     al. 2022, arXiv:2202.10054).
@@ -95,9 +97,9 @@ def initialise(
         lambda: fit(task, head, labelled, validation, judge, smoothing=solver.smoothing, tolerance=COARSE)
     )
     with torch.no_grad():
-        last.weight.copy_(solution.weight)
+        last.weight.copy_(scale * solution.weight)
         if last.bias is not None:
-            last.bias.copy_(solution.bias)
+            last.bias.copy_(scale * solution.bias)
     return solution
 
 

@@ -148,6 +148,19 @@ class FillMask(Task):
         ]
         return [{"words": masks[0] if len(masks) == 1 else masks} for masks in words]
 
+    def candidates(
+        self, outputs: Sequence[Any], features: Any, data: Any, tokenizer: Any
+    ) -> list[list[dict[str, Any]]]:
+        """Return the likeliest words at a text's mask, or a list of such lists where it has several."""
+        rows: list[list[Any]] = []
+        for (shares, tokens), ids, places in zip(outputs, features["input_ids"], features["masks"], strict=True):
+            masks = [
+                [_filled(tokenizer, ids, i, token, share) for share, token in zip(shares[i], tokens[i], strict=True)]
+                for i in places
+            ]
+            rows.append(masks[0] if len(masks) == 1 else masks)
+        return rows
+
     def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
         from ..metrics import perplexity
 
@@ -155,6 +168,11 @@ class FillMask(Task):
 
     def rows(self, texts: Sequence[str]) -> Rows:
         return {self.text_column_name[0]: list(texts)}
+
+
+def _filled(tokenizer: Any, ids: Sequence[int], place: int, token: int, share: float) -> dict[str, Any]:
+    sequence = tokenizer.decode([*ids[:place], token, *ids[place + 1 :]], skip_special_tokens=True)
+    return {"score": share, "token": token, "token_str": tokenizer.decode([token]).strip(), "sequence": sequence}
 
 
 def _ends(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -279,6 +279,18 @@ class MultipleChoice(Task):
             answers.append({"label": best + max(self.first_label, 0), **key, "ending": endings[best], "score": score})
         return answers
 
+    def candidates(
+        self, outputs: Sequence[Any], features: Any, data: Any, tokenizer: Any
+    ) -> list[list[dict[str, Any]]]:
+        from scipy.special import softmax
+
+        rows, first = [], max(self.first_label, 0)
+        for logits, (endings, _) in zip(outputs, self._with_keys(data), strict=True):
+            shares = enumerate(zip(endings, softmax(logits.astype("float64")), strict=True), start=first)
+            scored = [{"label": i, "ending": ending, "score": float(share)} for i, (ending, share) in shares]
+            rows.append(sorted(scored, key=lambda candidate: -float(candidate["score"])))
+        return rows
+
     def rows(self, texts: Sequence[str]) -> Rows:
         parts = [text.split("\t") for text in texts]
         lead = 2 if self.question_column_name else 1

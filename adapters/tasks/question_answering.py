@@ -265,15 +265,40 @@ class QuestionAnswering(Task):
             {**(span or empty), "null_score": n - (span or empty)["score"]} for span, n in zip(best, null, strict=True)
         ]
 
+    def candidates(
+        self, outputs: Sequence[Any], features: Any, data: Any, tokenizer: Any
+    ) -> list[list[dict[str, Any]]]:
+        from scipy.special import expit
+
+        best = self.predictions(outputs, features, data)
+        rows: list[dict[tuple[int, int], float]] = [{} for _ in best]
+        for (starts, ends), row, offsets in zip(outputs, features["row"], features["offsets"], strict=True):
+            for score, i, j in self._span_scores(starts, ends, offsets):
+                place = offsets[i][0], offsets[j][1]
+                rows[row][place] = max(float(score), rows[row].get(place, -1e9))
+        answers, contexts = [], texts_of(data[self._columns[1]])
+        for first, spans, context in zip(best, rows, contexts, strict=True):
+            surplus = self.null_score_diff_threshold - first["null_score"] - first["score"]
+            scored = {(i, j): float(expit(score + surplus)) for (i, j), score in spans.items()}
+            if not self._text(first):
+                scored[0, 0] = float(expit(-first["score"] - surplus))
+            ranked = sorted(scored.items(), key=lambda item: -item[1])[: self.n_best_size]
+            answers.append([{"answer": context[i:j], "start": i, "end": j, "score": p} for (i, j), p in ranked])
+        return answers
+
     def _best_span(self, starts: Any, ends: Any, offsets: Sequence[Sequence[int]]) -> Span | None:
-        inside = [i for i, (begin, _) in enumerate(offsets) if begin >= 0]
-        firsts = sorted(inside, key=lambda i: -starts[i])[: self.n_best_size]
-        lasts = sorted(inside, key=lambda i: -ends[i])[: self.n_best_size]
-        pairs = [(starts[i] + ends[j], i, j) for i in firsts for j in lasts if i <= j < i + self.max_answer_length]
+        pairs = self._span_scores(starts, ends, offsets)
         if not pairs:
             return None
         score, i, j = max(pairs)
         return {"start": offsets[i][0], "end": offsets[j][1], "score": float(score)}
+
+    def _span_scores(self, starts: Any, ends: Any, offsets: Sequence[Sequence[int]]) -> list[tuple[Any, int, int]]:
+        """Return score, first and last token of the likeliest spans of a window."""
+        inside = [i for i, (begin, _) in enumerate(offsets) if begin >= 0]
+        firsts = sorted(inside, key=lambda i: -starts[i])[: self.n_best_size]
+        lasts = sorted(inside, key=lambda i: -ends[i])[: self.n_best_size]
+        return [(starts[i] + ends[j], i, j) for i in firsts for j in lasts if i <= j < i + self.max_answer_length]
 
     def _text(self, span: Span) -> str:
         unanswerable = self.version_2_with_negative and span["null_score"] > self.null_score_diff_threshold

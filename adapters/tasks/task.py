@@ -342,6 +342,12 @@ class Task(ABC):
         """Return a readable answer for each row of `data`."""
         raise NotImplementedError
 
+    def candidates(
+        self, outputs: Sequence[Any], features: Any, data: Any, tokenizer: Any
+    ) -> list[list[dict[str, Any]]]:
+        """Return each row's possible answers, the best first, with the keys of transformers' pipelines."""
+        return [[answer] for answer in self.answers(self.predictions(outputs, features, data), data, tokenizer)]
+
     def headline(self, answer: Mapping[str, Any]) -> Any:
         """Return the part of an answer that is written where there is one cell for it."""
         return next(iter(answer.values()))

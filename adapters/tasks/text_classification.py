@@ -27,6 +27,7 @@ from .columns import (
     usual_label,
     visible,
 )
+from .label_answers import label_answers, label_candidates
 from .label_remarks import label_remarks, reading_remarks
 from .labels import (
     ESCAPES,
@@ -348,18 +349,12 @@ class TextClassification(Task):
         return chosen
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
-        import numpy as np
-        from scipy.special import expit, softmax
+        return label_answers(predictions, self.labels, self.problem_type or SINGLE, self.threshold)
 
-        logits = np.stack(predictions).astype("float64")
-        if self.problem_type == NUMBER:
-            return [{"value": float(row[0])} for row in logits]
-        if self.problem_type == MULTI:
-            return [
-                {"labels": {self.labels[i]: float(p) for i, p in enumerate(row) if p >= self.threshold}}
-                for row in expit(logits)
-            ]
-        return [{"label": self.labels[row.argmax()], "score": float(row.max())} for row in softmax(logits, axis=-1)]
+    def candidates(
+        self, outputs: Sequence[Any], features: Any, data: Any, tokenizer: Any
+    ) -> list[list[dict[str, Any]]]:
+        return label_candidates(self.predictions(outputs, features, data), self.labels, self.problem_type or SINGLE)
 
     def tables(self, predictions: Sequence[Any], data: Dataset) -> dict[str, Any]:
         if self.problem_type != SINGLE:

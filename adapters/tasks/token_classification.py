@@ -321,6 +321,22 @@ class TokenClassification(Task):
             answers.append({"entities": [_entity(text, places, shares, span) for span in spans], **unsegmented})
         return answers
 
+    def candidates(
+        self, outputs: Sequence[Any], features: Any, data: Any, tokenizer: Any
+    ) -> list[list[dict[str, Any]]]:
+        from scipy.special import softmax
+
+        from ..metrics import entity_spans
+
+        rows, read = [], self._canonical if self._has_entities else {}
+        for (words, text), logits in zip(self._sentences(data), self.predictions(outputs, features, data), strict=True):
+            tags = [self.labels[i] for i in logits.argmax(-1)]
+            spans = entity_spans([read[t] for t in tags]) if read else [(t, i, i + 1) for i, t in enumerate(tags)]
+            placed, shares = _placed(words, text), softmax(logits.astype("float64"), axis=-1)
+            entities = [_entity(*placed, shares, span) for span in spans]
+            rows.append([{"entity_group": e.pop("entity"), "word": e.pop("text"), **e} for e in entities])
+        return rows
+
     def rows(self, texts: Sequence[str]) -> Rows:
         words = [[text[start:end] for start, end in split(text, self.word_split)] for text in texts]
         return {TEXT: list(texts), self._words: words}

@@ -13,6 +13,13 @@ from .inputs import features_of
 from .stages import Outcome, Prepared, Progress, TaskModel
 from .trunk_cache import memory_for_cache
 
+HEAD_SCALE = 0.3
+"""The factor on a probe's weights as the head of a training: it answers the same, less confidently.
+
+A head that fits the training rows already leaves the base little gradient, and hidden states that vary little make its
+weights so large that a rate that trains the base doesn't change them (docs/explanation/strategies-compared.md).
+"""
+
 
 def fits_probe(run: Prepared) -> bool:
     """Return whether the head is a linear probe; raises `TrainingError` where it is required but impossible."""
@@ -63,7 +70,9 @@ def starts_from_probe(run: Prepared) -> bool:
 def initialise_head(run: Prepared, model: Any, mixed: Precision) -> bool:
     """Set the last linear layer of a model's head to a linear probe's weights; return whether it has such a layer."""
     try:
-        result = search.initialise(run.base, model, run.task, features_of(run), run.data, solver_options(run, mixed))
+        result = search.initialise(
+            run.base, model, run.task, features_of(run), run.data, solver_options(run, mixed), scale=HEAD_SCALE
+        )
     except OSError as error:
         result = f"no disk space for hidden states: {error.strerror or error}"
     if not isinstance(result, str):

@@ -173,3 +173,29 @@ def test_each_adapter_names_as_many_masked_words_as_its_task_does(tiny_base: Bas
         answers = pool.predict([text] * 3, adapter_of_each=["few", "more", "few"])
     assert [len(answer["words"]) for answer in answers] == [2, 4, 2]
     assert [a["word"] for a in answers[1]["words"]] == [a["word"] for a in predict(tiny_base, more, text)["words"]]
+
+
+def test_candidates_of_every_task_begin_with_its_answer(tmp_path: Path) -> None:
+    base = Base.load(str(tiny.make("bert", tmp_path / "base", head="AutoModelForMaskedLM")))
+    tasks = kinds()
+    adapters = {name: made.adapter(base, task, "lora") for name, (task, _) in tasks.items()}
+    for name, (_, texts) in tasks.items():
+        with Pool(base, adapters) as pool:
+            (ranked,), answer = (
+                pool.answer([pool.prepare(texts[0], name)], all_scores=True),
+                pool.predict(texts[0], name),
+            )
+        first = ranked[0] if ranked else {}
+        if answer.get("answer"):
+            assert {key: first[key] for key in ("answer", "start", "end")} == {
+                key: answer[key] for key in ("answer", "start", "end")
+            }
+            assert first["score"] == pytest.approx(answer["score"])
+        elif "words" in answer:
+            assert first["token_str"] == answer["words"][0]["word"]
+            assert first["score"] == pytest.approx(answer["words"][0]["score"])
+        elif "entities" in answer:
+            names = {"entity": "entity_group", "text": "word"}
+            assert ranked == [{names.get(k, k): v for k, v in entity.items()} for entity in answer["entities"]]
+        elif "ending" in answer:
+            assert (first["label"], first["ending"]) == (answer["label"], answer["ending"])
