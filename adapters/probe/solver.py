@@ -25,20 +25,26 @@ Judge = Callable[[ProbeHead, Examples, Tensor], float]
 
 PENALTIES = (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
 _USUAL = 1e-4  # lower penalties are tried only while they improve the metric
-_MAX_ITERATIONS = 500
+MAX_ITERATIONS = 500
 COARSE, MEDIUM, FINE = 1e-3, 1e-5, 1e-7
 """Relative tolerances: for a head that is trained further, to compare probes, and for the final one."""
 
 
-@dataclass
-class Solved:
-    """A probe's weights, for features that aren't standardised, and their validation metric and training loss."""
+@dataclass(frozen=True)
+class Weights:
+    """A probe's weights, for features that aren't standardised, and its training loss."""
 
     weight: Tensor  # (outputs, features)
     bias: Tensor
+    loss: float  # on the training rows, the penalty included
+
+
+@dataclass(frozen=True)
+class Solved(Weights):
+    """A probe's weights, its penalty and its validation metric."""
+
     penalty: float
     value: float  # the task's best metric on the validation rows
-    loss: float  # on the training rows, the penalty included
 
 
 class ScoredModel:
@@ -87,7 +93,7 @@ def minimise_loss(
         assert w.grad is not None
         return float(loss.detach()), w.grad.double().numpy().ravel()
 
-    return minimize(value, start, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_ITERATIONS, "ftol": tolerance})
+    return minimize(value, start, jac=True, method="L-BFGS-B", options={"maxiter": MAX_ITERATIONS, "ftol": tolerance})
 
 
 def fit(
@@ -117,7 +123,7 @@ def fit(
             w = torch.from_numpy(flat).float().view(outs, -1)
             value = judge(head, outer, outer.scores(w))
             if best is None or (value < best.value if task.lower_is_better else value > best.value):
-                best = Solved(*inner.unscaled(w), penalty, value, float(result.fun))
+                best = Solved(*inner.unscaled(w), float(result.fun), penalty, value)
     assert best is not None
     return best
 

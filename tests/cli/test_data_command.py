@@ -188,7 +188,6 @@ def test_intents_beside_entities_are_named_with_the_flags_that_read_them(
     assert overview(path, *flags.split())["reads"] == "text -> intent"
 
 
-def test_a_file_of_one_row_is_an_error(adapt: Adapt, tiny_folder: Callable[..., Path], tmp_path: Path) -> None:
-    done = adapt("data", write(tmp_path / "a.conll", "Ann B-PER", "saw O", ""), "--base", tiny_folder())
-    assert done.exit_code == 2
-    assert "1 row, and validation rows are split off those of training" in done.stderr
+def test_a_file_of_one_row_is_shown(overview: Callable[..., Any], tmp_path: Path) -> None:
+    shown = overview(write(tmp_path / "a.conll", "Ann B-PER", "saw O", ""))
+    assert shown["rows"] == {"train": 1}
