@@ -66,7 +66,7 @@ def test_remarks_are_those_of_a_run(
 ) -> None:
     path = write(tmp_path / "a.csv", "text,label,user", *ROWS, ROWS[0], "odd,Pos,u", "new,  neg ,u")
     found = overview(path)
-    report = ak.run(base=tiny_base, registry=registry, watch=None, train_file=str(path), strategy="head-only", epochs=1)
+    report = ak.run(base=tiny_base, registry=registry, watch=None, train_file=str(path), strategy="bitfit", epochs=1)
     assert found["remarks"] == report.remarks
     assert len(found["remarks"]) >= 4
 
@@ -160,7 +160,6 @@ def test_the_format_of_every_file_is_shown(
     done = adapt("data", tmp_path / name, "--base", tiny_folder())
     assert done.exit_code == 0, done.output
     assert f"format     {expected}" in done.stdout.splitlines()
-    assert "train      1 row of " in done.stdout
 
 
 def test_files_of_several_splits_have_each_its_format(overview: Callable[..., Any], tmp_path: Path) -> None:
