@@ -53,7 +53,13 @@ def fit_probe(run: Prepared, mixed: Precision, *, rows: int | None = None) -> Ou
     target = TaskModel.of(model, head, list(head.values()), {"probe": model.probe.form.plain()})
     run.watch.note("probe", f"{model.probe.form}, {target.sizes()[0]:,} parameters")
     outcome = Outcome(
-        target, probed.predictions, Progress(best_epoch=1), run.strategy.learning_rate, probed.split, probed.repeats
+        target,
+        probed.predictions,
+        Progress(best_epoch=1),
+        run.strategy.learning_rate,
+        probed.split,
+        probed.repeats,
+        probed.notes,
     )
     metrics = outcome.metrics(run.task, run.data["validation"])
     outcome.progress.history.append({"train_loss": probed.loss, **metrics.values})
