@@ -67,7 +67,7 @@ def test_remarks_are_those_of_a_run(
     path = write(tmp_path / "a.csv", "text,label,user", *ROWS, ROWS[0], "odd,Pos,u", "new,  neg ,u")
     found = overview(path)
     report = ak.run(base=tiny_base, registry=registry, watch=None, train_file=str(path), strategy="bitfit", epochs=1)
-    assert found["remarks"] == report.remarks
+    assert found["remarks"] == report.remarks[: len(found["remarks"])]  # those on the training follow
     assert len(found["remarks"]) >= 4
 
 
