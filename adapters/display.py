@@ -37,7 +37,7 @@ def best_metric(metrics: Mapping[str, Mapping[str, Any]], best: str | None = Non
 
     `best` names the metric by which the epoch was chosen; "-" for an adapter without metrics.
     """
-    split = "test" if "test" in metrics else "validation"
+    split = next((split for split in ("test", "validation") if split in metrics), next(iter(metrics), "validation"))
     measured = metrics.get(split, {})
     if not measured.get("n"):
         return "-"

@@ -50,8 +50,10 @@ class DataOptions:
     ] = None
     test_file: Annotated[str | None, "test rows, on which the best epoch is evaluated"] = None
     validation_split_percentage: Annotated[
-        int, "percentage of the training rows used for validation if there are no validation rows"
-    ] = 10
+        int | None,
+        "percentage of the training rows used for validation if there are no validation rows, 0 for none (default: 10, "
+        "and 0 for head-only on fewer than 1,000 texts, which it cross-validates)",
+    ] = None
     max_train_samples: Annotated[int | None, "maximum number of training rows (a random sample)"] = None
     max_eval_samples: Annotated[int | None, "maximum number of validation and of test rows (a random sample)"] = None
     skip_bad_rows: Annotated[bool, "skip rows that can't be read or used, and report how many"] = False
@@ -74,9 +76,9 @@ class DataOptions:
     def __post_init__(self) -> None:
         if self.separator is not None:
             object.__setattr__(self, "separator", check_separator(self.separator))
-        if not 1 <= self.validation_split_percentage <= 50:
+        if not 0 <= (self.validation_split_percentage or 0) <= 50:
             raise OptionError(
-                f"validation_split_percentage must be between 1 and 50, got {self.validation_split_percentage}"
+                f"validation_split_percentage must be between 0 and 50, got {self.validation_split_percentage}"
             )
         at_least(self, 1, "max_train_samples", "max_eval_samples")
 

@@ -26,6 +26,9 @@ class Strategy(ABC):
     interface: ClassVar[int] = 1
     """The version of the interface between adapterkit and plugins for which a strategy is written."""
 
+    needs_validation: ClassVar[bool] = True
+    """Whether validation rows choose what is saved. If not, none are cut off a training split of few texts."""
+
     learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"]
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ import adapterkit
 from adapterkit.data.splits import LINE
 from adapterkit.data.splits import load as load_splits
 from adapterkit.settings import DataOptions
+from adapterkit.training import probe_head
 from adapterkit.watch import Watch
 
 CASES = {  # by name: the training file, the task, and its options
@@ -118,12 +119,15 @@ def main() -> None:
     parser.add_argument("--evaluation", type=int, default=500, help="rows to evaluate on")
     parser.add_argument("--strategy", required=True)
     parser.add_argument("--set", nargs="*", default=[], help="options of the run: NAME=VALUE,VALUE")
+    parser.add_argument("--head-scale", type=float, help="factor on a solved head's weights [default: the package's]")
     parser.add_argument("--base", default="minilm")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="JSON of the figures, continued where it exists")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.head_scale is not None:
+        probe_head.HEAD_SCALE = args.head_scale
     file, task, _ = CASES[args.case]
     table = load_splits(DataOptions(train_file=str(args.data / file)), Watch(), task)["train"]
     rows = [{key: value for key, value in row.items() if key != LINE} for row in table]
@@ -137,6 +141,7 @@ def main() -> None:
         for values in itertools.product(*choices):
             options = dict(zip(names, map(value_of, values), strict=True))
             run = {"case": args.case, **size, "strategy": args.strategy, "options": options, "seed": seed}
+            run["head_scale"] = probe_head.HEAD_SCALE
             if json.dumps(run, sort_keys=True) in done:
                 continue
             try:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import defaults_report
 import pages
 import pool_report
 import strategies_report
@@ -36,6 +37,7 @@ SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages:
     "training": ("training", training_report.table),
     "training-short": ("training", training_report.short),
     "strategies": ("strategies", strategies_report.table),
+    "defaults": ("defaults", defaults_report.table),
     "sizes": ("sizes", lambda tables: pages.rendered(tables["sizes"])),
     "bitplanes": ("bitplanes", bitplanes),
     "verdicts": ("verdicts", lambda tables: pages.rendered(tables["verdicts"])),

@@ -20,7 +20,7 @@ class BitFit(Strategy):
     For very small adapters where data are few; a base without biases, such as Llama, has its norms' weights trained.
     """
 
-    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 3e-3
+    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 5e-3
 
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
         from adapterkit.modules import norms

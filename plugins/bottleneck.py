@@ -23,7 +23,7 @@ class Bottleneck(PatchStrategy):
     For tasks far from the base's pretraining, where a low-rank update of its linear layers is not enough.
     """
 
-    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 1e-3
+    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 3e-3
     bottleneck_dim: Annotated[int, "hidden size of a bottleneck"] = 16
     activation: Annotated[Literal["relu", "gelu", "silu"], "activation function of a bottleneck"] = "relu"
     target_modules: Annotated[

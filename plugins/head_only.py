@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from adapterkit.strategy import Strategy
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class HeadOnly(Strategy):
     """Train the task's head on the frozen base; the smallest adapter there is."""
+
+    needs_validation: ClassVar[bool] = False
 
     learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 5e-3
 

@@ -23,7 +23,7 @@ class IA3(PatchStrategy):
     For the smallest adapters that change the base, and for few examples.
     """
 
-    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 1e-2
+    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 3e-2
     target_modules: Annotated[
         tuple[str, ...],
         "names of linear modules (default: PEFT's, else keys, values and the last of each feed-forward layer)",

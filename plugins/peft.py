@@ -23,7 +23,7 @@ class Peft(Strategy):
     For methods without a strategy of their own here; lora and ia3 have one, and are faster in a pool.
     """
 
-    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 2e-3
+    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 1e-2
     peft_type: Annotated[str, "PEFT's name of the method: HIRA, LOHA, LOKR, OFT, BOFT, FOURIERFT, ..."] = "HIRA"
     peft_config: Annotated[tuple[str, ...], "options of PEFT's config class, as key=value,key=value"] = ()
     target_modules: Annotated[

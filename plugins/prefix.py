@@ -23,7 +23,7 @@ class PrefixTuning(PatchStrategy):
     In the parallel form of arXiv:2110.04366, which starts as the base. For steering generation with few parameters.
     """
 
-    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 1e-2
+    learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 4e-2
     num_virtual_tokens: Annotated[int, "number of trained keys and values of each attention layer"] = 16
 
     def fresh(self, base: nn.Module) -> Mapping[str, Patch]:

@@ -13,6 +13,9 @@ THREADS = os.environ.setdefault("ADAPTERKIT_TEST_THREADS", "1")  # of torch, in 
 os.environ["OMP_NUM_THREADS"] = THREADS
 os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # what is compared here is exact in fp32 alone
 os.environ.pop("ADAPT_REGISTRY", None)
+MEMORY = "/dev/shm"  # temporary files in memory, where there is room: flushing and deleting thousands takes minutes
+if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 6 * 2**30:
+    os.environ["TMPDIR"] = tempfile.tempdir = MEMORY
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="adapterkit-tests-")  # a cache of before would hide faults
 os.environ["HF_ASSETS_CACHE"] = f"{os.environ['HF_DATASETS_CACHE']}/assets"
 atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)

@@ -68,8 +68,7 @@ def compress_and_measure(
     for when, one in (("before", adapter), ("after", compressed)):
         metrics = {
             split: metrics_plain(evaluate(base, one, splits[split], watch=watch).metrics)
-            for split in ("validation", "test")
-            if split in splits
+            for split in [split for split in ("validation", "test") if split in splits] or ["train"]
         }
         measured[when] = {"bytes": len(one.files()[TENSORS]), "metrics": metrics}
     stated = {"name": encoding, **measured, **(about or {})}

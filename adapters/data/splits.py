@@ -7,7 +7,7 @@ import hashlib
 import os
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -33,6 +33,7 @@ from .readers import (
     open_rows,
     table_rows,
 )
+from .validation_rows import EACH_LABEL_STAYS, none_to_cut, validation_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,7 +54,8 @@ class Splits:
     """The data sets of a run, each with its file, and notes about how they were split.
 
     The file of a split from the Hub is "hub:owner/name", and `fingerprints` holds its fingerprint in datasets.
-    `unsampled` holds the rows of a split from which the requested number was drawn.
+    `unsampled` holds the rows of a split from which the requested number was drawn. `cut` is how validation rows were
+    cut off, where earlier versions cut others.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Splits:
     fingerprints: dict[str, str] = field(default_factory=dict)
     mixed: dict[str, dict[str, Mixed]] = field(default_factory=dict)  # by split, columns of several types, as text
     unsampled: dict[str, Dataset] = field(default_factory=dict)
+    cut: str | None = None
 
     def add(self, split: str, rows: Dataset, mixed: dict[str, Mixed], options: DataOptions) -> None:
         """Add the rows of a split, at most as many as the options allow; see `check_types` for mixed columns."""
@@ -107,6 +110,7 @@ class Splits:
             dict(self.fingerprints),
             dict(self.mixed),
             dict(self.unsampled),
+            self.cut,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -115,9 +119,10 @@ class Splits:
 
     def _described(self, split: str) -> dict[str, Any]:
         file, rows = self.files[split], len(self.sets[split])
+        cut = {"cut": self.cut} if self.cut and split == "validation" else {}
         if split in self.fingerprints:
-            return {"file": file, "rows": rows, "fingerprint": self.fingerprints[split]}
-        return {"file": Path(file).name, "rows": rows, "sha256": _sha256(file)}
+            return {"file": file, "rows": rows, "fingerprint": self.fingerprints[split], **cut}
+        return {"file": Path(file).name, "rows": rows, "sha256": _sha256(file), **cut}
 
 
 def load(options: DataOptions, watch: Watch | None = None, task: str | None = None) -> Splits:
@@ -337,19 +342,27 @@ def _cached_table(file: str, data: Dataset, options: DataOptions, watch: Watch, 
     return cached_dataset(file, {"fingerprint": data._fingerprint}, start, options, watch, notes)
 
 
-def cut_validation(splits: Splits, percentage: int, seed: int, strata: list[str] | None) -> None:
-    """Cut a validation split off the training rows, seeded, and stratified where each stratum allows it."""
-    from sklearn.model_selection import train_test_split
+def cut_validation(
+    splits: Splits,
+    percentage: int,
+    seed: int,
+    strata: list[str] | None,
+    labels: Sequence[Sequence[str]] = (),
+) -> None:
+    """Cut a validation split off the training rows, seeded, and stratified where each stratum allows it.
 
+    Where that would leave a label without a training row, rows are chosen so that each label stays; `labels` are those
+    of each row. No split is cut where every row is the last of a label.
+    """
     train = splits["train"]
-    try:
-        keep, cut = train_test_split(range(len(train)), test_size=percentage / 100, random_state=seed, stratify=strata)
-        how = "stratified" if strata else "at random"
-    except ValueError:  # a stratum of one row, or fewer validation rows than strata
-        keep, cut = train_test_split(range(len(train)), test_size=percentage / 100, random_state=seed)
-        how = "at random"
-    splits.sets["train"], splits.sets["validation"] = train.select(sorted(keep)), train.select(sorted(cut))
+    cut, how = validation_rows(len(train), percentage, seed, strata, labels)
+    if not cut:
+        splits.notes.append(none_to_cut(len(train)))
+        return
+    keep = sorted(set(range(len(train))) - set(cut))
+    splits.sets["train"], splits.sets["validation"] = train.select(keep), train.select(cut)
     splits.files["validation"] = splits.files["train"]
+    splits.cut = how if how == EACH_LABEL_STAYS else None
     if "train" in splits.fingerprints:
         splits.fingerprints["validation"] = splits.fingerprints["train"]
     splits.notes.append(f"no validation rows: {len(cut)} of {len(train)} training rows split off, {how}, seed {seed}")

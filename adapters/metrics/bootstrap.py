@@ -84,6 +84,17 @@ def measure(n: int, scores: Scores, *, notes: Sequence[str] = ()) -> Metrics:
     return Metrics(values, {name: _interval(values[name], draws[name]) for name in values}, n, tuple(notes))
 
 
+def mean_of(several: Sequence[Metrics]) -> Metrics:
+    """Return the mean of metrics of the same rows, and of the ends of their intervals."""
+    first, count = several[0], len(several)
+    values = {name: sum(m.values[name] for m in several) / count for name in first.values}
+    intervals = {
+        name: (sum(m.intervals[name][0] for m in several) / count, sum(m.intervals[name][1] for m in several) / count)
+        for name in first.intervals
+    }
+    return Metrics(values, intervals, first.n, tuple(dict.fromkeys(note for m in several for note in m.notes)))
+
+
 def _resamples(n: int) -> Iterator[np.ndarray]:
     """Yield blocks of weights, (draws, n), `RESAMPLES` draws in all."""
     import numpy as np

@@ -20,15 +20,16 @@ from torch import Tensor, nn
 
 from ..base.base import Base
 from ..base.tracing import record
+from ..errors import TrainingError
 from ..features.feed import Feed
 from ..features.hidden_states import disk_folder
 from ..modules import blocks
 from ..runtime import processes
 from ..watch import Watch
-from . import few_texts
+from . import cross_validation, few_texts
 from .examples import Examples, Reader, concatenated
 from .model import POOLINGS, Form, ProbeHead, ProbeModel, layers_of, pooled
-from .solver import COARSE, FINE, MEDIUM, PENALTIES, ScoredModel, Solved, fit, judge_of
+from .solver import COARSE, FINE, MEDIUM, PENALTIES, Judge, ScoredModel, Solved, Weights, fit
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,6 +51,18 @@ class SolverOptions:
     watch: Watch = field(default_factory=Watch)
 
 
+@dataclass(frozen=True)
+class Probed:
+    """A task's model with a fitted probe, and its predictions for the rows that measure it."""
+
+    model: ProbeModel
+    loss: float  # on the training rows, the penalty included
+    predictions: list[Any]
+    split: str = "validation"  # of these rows; "cross-validation": training rows, by probes fitted without them
+    repeats: list[list[Any]] = field(default_factory=list)  # predictions of further repetitions of cross-validation
+    notes: tuple[str, ...] = ()  # on the predictions
+
+
 def applies(base: Base, task: Task) -> bool:
     """Return whether a linear probe supports the task on the base."""
     encodes = not base.model.config.is_encoder_decoder
@@ -63,8 +76,10 @@ def initialise(
     features: Mapping[str, Dataset],
     data: Mapping[str, Dataset],
     solver: SolverOptions,
+    *,
+    scale: float = 1.0,
 ) -> Solved | str:
-    """Fit the last linear layer of a model's head as a linear probe, in place, or return why it can't be fitted.
+    """Set the last linear layer of a model's head to `scale` times a linear probe, or return why it can't be fitted.
 
     Fine-tuning then starts from a head that fits the base, and doesn't distort features to fit a random one (Kumar et
     al. 2022, arXiv:2202.10054).
@@ -89,15 +104,15 @@ def initialise(
         reader.read(range(len(reader.feed)), inputs)
     train, validation = (readers[split].examples("x") for split in ("train", "validation"))
     head = ProbeHead(task, Form((0,), None if by_token else "mean"), model.config, width=last.in_features)
-    judge = judge_of(task, features["validation"], data["validation"])
+    judge = Judge(task, features["validation"], data["validation"])
     labelled = _labelled(train, by_token)
     solution = processes.from_main(
         lambda: fit(task, head, labelled, validation, judge, smoothing=solver.smoothing, tolerance=COARSE)
     )
     with torch.no_grad():
-        last.weight.copy_(solution.weight)
+        last.weight.copy_(scale * solution.weight)
         if last.bias is not None:
-            last.bias.copy_(solution.bias)
+            last.bias.copy_(scale * solution.bias)
     return solution
 
 
@@ -118,18 +133,24 @@ def probe(
     features: Mapping[str, Dataset],
     data: Mapping[str, Dataset],
     solver: SolverOptions,
-) -> tuple[ProbeModel, Solved, list[Any]]:
-    """Return the task's model with the probe that is best on the validation rows, its weights, and its predictions.
+) -> Probed:
+    """Return the task's model with a fitted probe: of few texts a fixed one, else the one best on the validation rows.
 
-    Features of both splits have labels. The base runs once over each text, over training rows in the precision of
-    `solver`; forms are compared on a part of large splits. Vectors that exceed its memory are stored on disk.
+    Features of all splits have labels. The base runs once over each text, over training rows in the precision of
+    `solver`; forms are compared on a part of large splits. Vectors that exceed its memory are stored on disk. Raises
+    `TrainingError` where a choice needs validation rows and there are none.
     """
     collate = task.collate(base.tokenizer, base.model)
     feeds = {split: Feed(rows, collate) for split, rows in features.items()}
+    if few_texts.applies(task, solver.rows or len(feeds["train"])) or (few_texts.supports(task) and len(feeds) == 1):
+        return _of_few_texts(base, task, features, data, solver, feeds)
+    if len(feeds) == 1:
+        raise TrainingError(
+            f"a linear probe for {task.name} is chosen by validation rows, and there are none: "
+            "--validation-split-percentage must be >= 1"
+        )
     layers = tuple(range(len(blocks(base.model)) + 1))
     by_token = task.probe_unit == "token"
-    if few_texts.applies(task, feeds["train"], len(layers) - 1, solver.rows):
-        return _of_few_texts(base, task, features, data, solver, feeds)
     forms = [Form((k,), p) for k in layers for p in ((None,) if by_token else POOLINGS)]
     width = base.model.config.hidden_size
     finalists = 1 if by_token else _FINALISTS
@@ -149,7 +170,7 @@ def probe(
         reader.select(chosen)
         reader.read(range(len(reader.feed)), _run_base(base, chosen))
 
-    judge = judge_of(task, features["validation"], data["validation"])
+    judge = Judge(task, features["validation"], data["validation"])
 
     def examples_of(split: str, form: Form) -> Examples:
         return concatenated([readers[split].examples(Form((k,), form.pooling)) for k in form.layers])
@@ -176,20 +197,25 @@ def probe(
         return fit_form(form, [nearly.penalty], FINE)
 
     form, weights = processes.from_main(best)
-    model, outputs = _solved_model(base, task, form, weights, examples_of("validation", form))
-    return model, weights, task.predictions(outputs, features["validation"], data["validation"])
+    note = processes.from_main(judge.optimism)
+    model = _solved_model(base, task, form, weights)
+    examples = examples_of("validation", form)
+    outputs = _outputs(model, examples, torch.addmm(weights.bias, examples.x, weights.weight.T))
+    predictions = task.predictions(outputs, features["validation"], data["validation"])
+    return Probed(model, weights.loss, predictions, notes=(note,))
 
 
-def _solved_model(
-    base: Base, task: Task, form: Form, weights: Solved, examples: Examples
-) -> tuple[ProbeModel, list[Any]]:
-    """Return the task's model with a solved probe, and its outputs for `examples`."""
+def _solved_model(base: Base, task: Task, form: Form, weights: Weights) -> ProbeModel:
     model = ProbeModel(base, task, form)
     with torch.no_grad():
         model.probe.score.weight.copy_(weights.weight)
         model.probe.score.bias.copy_(weights.bias)
-        scores = torch.addmm(weights.bias, examples.x, weights.weight.T)
-        return model, task.outputs(ScoredModel(model.probe, examples, scores), {})
+    return model
+
+
+def _outputs(model: ProbeModel, examples: Examples, scores: Tensor) -> list[Any]:
+    with torch.no_grad():
+        return model.probe.task.outputs(ScoredModel(model.probe, examples, scores), {})
 
 
 def _of_few_texts(
@@ -199,22 +225,25 @@ def _of_few_texts(
     data: Mapping[str, Dataset],
     solver: SolverOptions,
     feeds: Mapping[str, Feed],
-) -> tuple[ProbeModel, Solved, list[Any]]:
-    """Do as `probe`, but choose nothing on the validation rows, whose metric is unbiased then."""
+) -> Probed:
+    """Do as `probe`, but choose nothing; without validation rows, cross-validate."""
     form = few_texts.form(len(blocks(base.model)))
     single = [Form((k,), form.pooling) for k in form.layers]
     readers = _readers(base, feeds, base.model.config.hidden_size * len(single), task, solver)
     for reader in readers.values():
         reader.read(range(len(reader.feed)), _run_base(base, single))
-    train, validation = (concatenated([readers[s].examples(f) for f in single]) for s in ("train", "validation"))
+    examples = {split: concatenated([reader.examples(f) for f in single]) for split, reader in readers.items()}
     head = ProbeModel(base, task, form).probe
-    penalty = few_texts.penalty(len(train.x), train.x.shape[1], head.score.out_features)
-    judge = judge_of(task, features["validation"], data["validation"])
-    weights = processes.from_main(
-        lambda: fit(task, head, train, validation, judge, smoothing=solver.smoothing, penalties=[penalty])
-    )
-    model, outputs = _solved_model(base, task, form, weights, validation)
-    return model, weights, task.predictions(outputs, features["validation"], data["validation"])
+    folds = None if "validation" in feeds else cross_validation.folds_of(examples["train"], features["train"])
+    fitted = processes.from_main(lambda: cross_validation.fit(task, head, examples["train"], folds, solver.smoothing))
+    model = _solved_model(base, task, form, fitted)
+    split = "validation" if "validation" in feeds else "train"
+    of = examples[split]
+    every = fitted.held_out or [torch.addmm(fitted.bias, of.x, fitted.weight.T)]
+    if folds is not None:
+        solver.watch.note("", f"cross-validation in {folds.describe()}; the probe is fitted to all training rows")
+    predictions = [task.predictions(_outputs(model, of, scores), features[split], data[split]) for scores in every]
+    return Probed(model, fitted.loss, predictions[0], "cross-validation" if fitted.held_out else split, predictions[1:])
 
 
 def most_cached(base: Base, units: int, by_token: bool) -> int:

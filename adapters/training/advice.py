@@ -12,6 +12,8 @@ from .stages import Outcome, Prepared, Progress
 
 RISEN = 1.05
 """The factor between the training losses of the first and the last epoch from which a training has diverged."""
+SKEWED = 0.75
+"""The share of the most frequent label from which weights of the labels are suggested."""
 HARDLY = 0.9
 """The factor between these losses down to which a training has hardly begun to learn."""
 
@@ -28,7 +30,7 @@ def advice_on(run: Prepared, outcome: Outcome, validation: Metrics) -> Advice | 
     """Return the most important remark on a training, whose best epoch has the metrics `validation`."""
     progress, rate = outcome.progress, outcome.learning_rate
     if not progress.losses or not progress.history:  # a probe, which is fitted and not trained
-        return None
+        return _probe_at_chance(run, outcome, validation)
     return (
         _diverged(run, progress, validation, rate)
         or _at_chance(run, progress, validation)
@@ -59,13 +61,27 @@ def _at_chance(run: Prepared, progress: Progress, validation: Metrics) -> Advice
     value, (first, last) = validation.values[name], _losses(progress)
     of = "no better than" if value <= chance else "not significantly better than"
     same = f"{chance:.3f}, that of the most frequent label" if chance else "0"
-    text = f"{name} {value:.3f} on {validation.n:,} validation rows is {of} {same}"
+    rows = "validation" if run.held_out else "training"
+    text = f"{name} {value:.3f} on {validation.n:,} {rows} rows is {of} {same}"
     if last > HARDLY * first:
         epochs = 3 * run.options.num_train_epochs
         text += f"; the training loss hardly fell, from {first:.3g} to {last:.3g}"
         return Advice(text, {"num_train_epochs": epochs, "learning_rate": "auto"})
     text += f", though the training loss fell from {first:.3g} to {last:.3g}: more rows are needed"
     return Advice(f"{text}, or another strategy", {"strategy": "head-only"})
+
+
+def _probe_at_chance(run: Prepared, outcome: Outcome, validation: Metrics) -> Advice | None:
+    """Return a remark on a probe whose measured answers are no better than one label for every row."""
+    name, chance = run.task.best, chance_of(run)
+    if chance is None or outcome.split == "train" or validation.intervals.get(name, (math.inf,))[0] > chance:
+        return None
+    rows = "validation" if run.held_out else "training"
+    text = f"{name} {validation.values[name]:.3f} on {validation.n:,} {rows} rows is not significantly better than "
+    text += f"{chance:.3f}, that of one answer for every row"
+    if chance < SKEWED or getattr(run.task, "label_weights", ()) or not hasattr(run.task, "class_weight"):
+        return Advice(f"{text}: more rows are needed, or another strategy", {"strategy": "lora"})
+    return Advice(f"{text}: more rows of the rare labels are needed, or weights", {"class_weight": "balanced"})
 
 
 def _start_is_best(run: Prepared, progress: Progress, rate: float) -> Advice | None:

@@ -128,8 +128,9 @@ def task_model(
     if untied:
         model = task.model(base, untied=True)
         names = set(base.head_names(model))
+    head = set(base.head_names(model))
     for name, p in model.named_parameters():
-        if name in base.head_names(model):
+        if name in head:
             p.requires_grad_(name in names)
     return model, {name: p for name, p in model.named_parameters() if name in names}, untied
 

@@ -24,12 +24,12 @@ def feeds_of(run: Prepared, model: Any) -> dict[str, Feed]:
     return {split: Feed(rows, collate) for split, rows in features.items()}
 
 
-def features_of(run: Prepared, labelled: Sequence[str] = SPLITS) -> dict[str, Dataset]:
+def features_of(run: Prepared, labelled: Sequence[str] = SPLITS, splits: Sequence[str] = SPLITS) -> dict[str, Dataset]:
     """Tokenize the rows of a run, with labels in some splits; raises `TrainingError` where a split has no text."""
     with processes.first_of_node_first():
         features = {
             split: tokenized(run.task, run.data[split], run.base, labelled=split in labelled, watch=run.watch)
-            for split in SPLITS
+            for split in splits
         }
     _check(features)
     return features

@@ -10,8 +10,15 @@ from ..probe import search
 from ..runtime import processes
 from ..runtime.precision import Precision
 from .inputs import features_of
-from .stages import Outcome, Prepared, Progress, TaskModel
+from .stages import SPLITS, Outcome, Prepared, Progress, TaskModel
 from .trunk_cache import memory_for_cache
+
+HEAD_SCALE = 0.3
+"""The factor on a probe's weights as the head of a training: it answers the same, less confidently.
+
+A head that fits the training rows already leaves the base little gradient, and hidden states that vary little make its
+weights so large that a rate that trains the base doesn't change them (docs/explanation/strategies-compared.md).
+"""
 
 
 def fits_probe(run: Prepared) -> bool:
@@ -30,19 +37,34 @@ def fit_probe(run: Prepared, mixed: Precision, *, rows: int | None = None) -> Ou
 
     `rows` are the training rows that the fit is for, where `run` has a part of them.
     """
+    splits = SPLITS if run.held_out else ("train",)
     try:
-        model, solution, predictions = search.probe(
-            run.base, run.task, features_of(run), run.data, replace(solver_options(run, mixed), rows=rows)
+        probed = search.probe(
+            run.base,
+            run.task,
+            features_of(run, splits=splits),
+            {split: run.data[split] for split in splits},
+            replace(solver_options(run, mixed), rows=rows),
         )
     except OSError as error:
         raise TrainingError(f"no disk space for hidden states: {error.strerror or error}") from error
+    model = probed.model
     head = {name: p for name, p in model.named_parameters() if name.startswith("probe.")}
     target = TaskModel.of(model, head, list(head.values()), {"probe": model.probe.form.plain()})
     run.watch.note("probe", f"{model.probe.form}, {target.sizes()[0]:,} parameters")
-    metrics = run.task.metrics(predictions, run.data["validation"]).values
-    progress = Progress(history=[{"train_loss": solution.loss, **metrics}], best_epoch=1)
-    run.watch.epoch(1, 1, progress.history[0])
-    return Outcome(target, predictions, progress, run.strategy.learning_rate)
+    outcome = Outcome(
+        target,
+        probed.predictions,
+        Progress(best_epoch=1),
+        run.strategy.learning_rate,
+        probed.split,
+        probed.repeats,
+        probed.notes,
+    )
+    metrics = outcome.metrics(run.task, run.data["validation"])
+    outcome.progress.history.append({"train_loss": probed.loss, **metrics.values})
+    run.watch.epoch(1, 1, outcome.progress.history[0])
+    return outcome
 
 
 def solver_options(run: Prepared, mixed: Precision) -> search.SolverOptions:
@@ -63,7 +85,9 @@ def starts_from_probe(run: Prepared) -> bool:
 def initialise_head(run: Prepared, model: Any, mixed: Precision) -> bool:
     """Set the last linear layer of a model's head to a linear probe's weights; return whether it has such a layer."""
     try:
-        result = search.initialise(run.base, model, run.task, features_of(run), run.data, solver_options(run, mixed))
+        result = search.initialise(
+            run.base, model, run.task, features_of(run), run.data, solver_options(run, mixed), scale=HEAD_SCALE
+        )
     except OSError as error:
         result = f"no disk space for hidden states: {error.strerror or error}"
     if not isinstance(result, str):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from ..base.base import Base
+from ..metrics import Metrics
+from ..metrics.bootstrap import mean_of
 from ..settings import TrainingOptions
 from ..strategy import Strategy
 from ..watch import Watch
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 SPLITS = ("train", "validation")
+_NOTES = {
+    "cross-validation": (
+        "no validation rows: the metrics are cross-validated on the training rows, of which the adapter has all",
+    ),
+    "train": ("no validation rows: the metrics are those of the training rows, and too high for new ones",),
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,16 @@ class Prepared:
     data: Mapping[str, Dataset]
     options: TrainingOptions
     watch: Watch
+
+    @property
+    def held_out(self) -> bool:
+        """Whether there are validation rows; if not, `with_validation` has the training rows in their place."""
+        return self.data["validation"] is not self.data["train"]
+
+
+def with_validation(data: Mapping[str, Dataset]) -> Mapping[str, Dataset]:
+    """Return the rows of a run by split, with those of training as validation rows where there are none."""
+    return data if "validation" in data else {**data, "validation": data["train"]}
 
 
 @dataclass(frozen=True)
@@ -98,3 +116,11 @@ class Outcome:
     predictions: list[Any]  # for the validation rows
     progress: Progress
     learning_rate: float  # the strategy's, or the one that a search found
+    split: str = "validation"  # of the predictions; "cross-validation" and "train": the training rows
+    repeats: Sequence[list[Any]] = ()  # predictions of further repetitions of cross-validation
+    notes: tuple[str, ...] = ()  # on the predictions
+
+    def metrics(self, task: Task, data: Dataset) -> Metrics:
+        """Return the metrics of the predictions, averaged over repetitions, with what is to be known about them."""
+        measured = mean_of([task.metrics(predictions, data) for predictions in (self.predictions, *self.repeats)])
+        return replace(measured, notes=(*measured.notes, *self.notes, *_NOTES.get(self.split, ())))

@@ -27,7 +27,7 @@ from .checkpoints import Checkpoint, Checkpoints
 from .fit import fitted, learned, moved, task_model, with_added
 from .loop import loop
 from .probe_head import fit_probe, fits_probe, initialise_head, starts_from_probe
-from .stages import Outcome, Prepared, TaskModel, Training
+from .stages import Outcome, Prepared, TaskModel, Training, with_validation
 from .steps import predictions_of
 
 if TYPE_CHECKING:
@@ -41,13 +41,14 @@ class Trained:
     """An adapter, the metrics of each epoch, and what training cost."""
 
     adapter: Adapter
-    validation: Metrics  # of the best epoch
+    validation: Metrics  # of the best epoch, on the rows of `split`
     history: list[dict[str, float]]  # mean training loss and validation metrics, an entry per epoch
     losses: list[float]  # step by step
     best_epoch: int  # counted from 1; 0: the start
     trained_parameters: int
     seconds: float
     learning_rate: float  # the strategy's, or the result of a search
+    split: str = "validation"  # without validation rows "train", or "cross-validation" for a probe of few texts
     advice: Advice | None = None  # on the course of the training
 
 
@@ -67,7 +68,8 @@ def train(
     """Train `strategy` and the head of `task` on `data["train"]`; return the epoch that is best on `validation`.
 
     The state before training is epoch 0, and is returned where every epoch is worse; not that of a random head, whose
-    metrics are luck.
+    metrics are luck. Without validation rows epochs are compared on the training rows, and a probe of few texts is
+    cross-validated.
 
     The base has its original values, bit for bit, when this returns or raises. `about` is added to the adapter's
     manifest. With `auto_rate`, a learning rate is searched first, around the strategy's. `checkpoints`
@@ -79,6 +81,7 @@ def train(
     began = time.perf_counter()
     set_seed(options.seed)
     with base.locked(), fitted(base, strategy) as fit:
+        data = with_validation(data)
         run = Prepared(base, task, strategy, fit, data, options, watch)
         resumed = processes.from_main(checkpoints.newest) if checkpoints is not None and resume else None
         mixed = precision(options.mixed_precision)
@@ -89,7 +92,7 @@ def train(
             outcome = fine_tune(run, mixed, search_rate=auto_rate, checkpoints=checkpoints, resumed=resumed)
         task = task.calibrate(outcome.predictions, data["validation"])
         adapter = adapter_of(run, outcome.target, task, about)
-        validation = task.metrics(outcome.predictions, data["validation"])
+        validation = outcome.metrics(task, data["validation"])
         few = tokenized(task, data["validation"].select(range(min(8, len(data["validation"])))), base, labelled=False)
         trained_outputs = outputs(task, outcome.target.model, few, base, batch_size=8)
     _check_adapter(adapter, strategy, base, few, trained_outputs)
@@ -102,6 +105,7 @@ def train(
         trained_parameters=outcome.target.sizes()[0],
         seconds=time.perf_counter() - began,
         learning_rate=outcome.learning_rate,
+        split=outcome.split,
         advice=advice_on(run, outcome, validation),
     )
 
@@ -156,7 +160,8 @@ def fine_tune(
     if predictions is None or not (training.sharded or exact):
         with trunk.installed() if trunk is not None and trunk.is_whole_base else contextlib.nullcontext():
             predictions = predictions_of(run, target.model, validation)
-    return Outcome(target, predictions, training.progress, training.strategy.learning_rate)
+    split = "validation" if run.held_out else "train"
+    return Outcome(target, predictions, training.progress, training.strategy.learning_rate, split)
 
 
 def _check_changed(training: Training, start: list[torch.Tensor]) -> None:

@@ -18,7 +18,7 @@ from .usable_rows import select_usable
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from ..tasks import Task
+    from ..adapter.adapter import Adapter
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def compress_adapter(
     adapter = registry.load(reference)
     check_kinds(adapter, encoding)
     registry.prepare()
-    splits = _rows(registry, reference, adapter.task, train_file, test_file, watch)
+    splits = _rows(registry, reference, adapter, train_file, test_file, watch)
     on = load_base(registry, adapter, base)
     about = {"compressed_from": {"name": name, "version": version}}
     encoded = compress_and_measure(on, adapter, encoding, splits, about=about, watch=watch)
@@ -81,9 +81,10 @@ def compress_adapter(
 
 
 def _rows(
-    registry: Registry, reference: str, task: Task, train_file: str | None, test_file: str | None, watch: Watch
+    registry: Registry, reference: str, adapter: Adapter, train_file: str | None, test_file: str | None, watch: Watch
 ) -> dict[str, Dataset]:
     """Return the rows of an adapter's run by split, with those of the files instead where they are set."""
+    task = adapter.task
     task.check_named()
     files = {
         "train": (train_file, DataOptions(train_file=train_file)),
@@ -91,7 +92,7 @@ def _rows(
     }
     sets: dict[str, Dataset] = {}
     if train_file is None or test_file is None:
-        sets |= own_rows(registry, reference, task, watch).sets
+        sets |= own_rows(registry, reference, adapter, watch).sets
     for split, (path, options) in files.items():
         if path is not None:
             splits = data.load(options, watch, task.name)

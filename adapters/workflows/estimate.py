@@ -24,7 +24,7 @@ from ..training.accelerate_setup import accelerator_for
 from ..training.fit import fitted
 from ..training.inputs import batches_of, feeds_of
 from ..training.probe_head import fit_probe, fits_probe, initialise_head, starts_from_probe
-from ..training.stages import Outcome, Prepared, TaskModel, Training
+from ..training.stages import Outcome, Prepared, TaskModel, Training, with_validation
 from ..training.steps import Steps, stepping
 from ..training.train import adapter_of, build_model
 from ..training.trunk_cache import CachedFeed, memory_for_cache
@@ -68,7 +68,9 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
     set_seed(plan.training.seed)
     marks = [time.perf_counter()]
     with on.base.locked(), fitted(on.base, plan.strategy) as fit:
-        run = Prepared(on.base, on.task, plan.strategy, fit, on.splits.sets, plan.training, Clock(watch))
+        run = Prepared(
+            on.base, on.task, plan.strategy, fit, with_validation(on.splits.sets), plan.training, Clock(watch)
+        )
         marks.append(time.perf_counter())
         measured = _solved(run, mixed) if fits_probe(run) else _stepped(run, mixed)
         grown = memory.growth()
@@ -291,6 +293,8 @@ def _few_rows(run: Prepared) -> Prepared:
     """Return a run on a few random rows, with a clock of its own."""
     draw = np.random.default_rng(run.options.seed)
     data = {s: _drawn(rows, _ROWS[s], draw) for s, rows in run.data.items() if s in _ROWS}
+    if not run.held_out:
+        data["validation"] = data["train"]
     return replace(run, data=data, watch=Clock(_clock(run).watch))
 
 

@@ -130,7 +130,7 @@ def _splits(registry: Registry, name: str, adapter: Adapter, sources: DataOption
         splits = data.load(sources, watch, adapter.task.name)
         select_usable(splits, adapter.task, sources)
         return splits
-    return own_rows(registry, name, adapter.task, watch)
+    return own_rows(registry, name, adapter, watch)
 
 
 def _cell(value: Any) -> str:

@@ -10,11 +10,11 @@ from ..store.registry import Registry
 from ..watch import Watch
 
 if TYPE_CHECKING:
+    from ..adapter.adapter import Adapter
     from ..data.splits import Splits
-    from ..tasks import Task
 
 
-def own_rows(registry: Registry, name: str, task: Task, watch: Watch) -> Splits:
+def own_rows(registry: Registry, name: str, adapter: Adapter, watch: Watch) -> Splits:
     """Return the rows of an adapter's run, split as then; paths are relative to here or to the registry's folder."""
     from ..options import build, options
     from ..settings import DataOptions, TrainingOptions
@@ -33,4 +33,5 @@ def own_rows(registry: Registry, name: str, task: Task, watch: Watch) -> Splits:
         if isinstance(selected.get(key), str):
             selected[key] = registry.locate(selected[key])
     seed = build(TrainingOptions, {key: value for key, value in values.items() if key == "seed"}).seed
-    return load_run_splits(build(DataOptions, selected), seed, task, watch)
+    described = adapter.manifest.get("data", {}).get("splits", {})
+    return load_run_splits(build(DataOptions, selected), seed, adapter.task, watch, described)

@@ -100,7 +100,7 @@ def prepare_run(
     """
     watch = watch or Watch()
     rows = run_rows(plan, splits, watch)
-    splits, task = rows.splits, rows.task
+    plan, splits, task = rows.plan, rows.splits, rows.task
     name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
 
     from ..base.base import Base
@@ -195,7 +195,7 @@ def run(
             watch=watch,
         )
         plan = replace(plan, strategy=replace(plan.strategy, learning_rate=trained.learning_rate), auto_rate=False)
-        metrics = {"validation": metrics_plain(trained.validation)}
+        metrics = {trained.split: metrics_plain(trained.validation)}
         notes = list(trained.validation.notes)
         if "test" in splits:
             size = plan.training.per_device_eval_batch_size

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from ..data import splits as data
 from ..data.splits import Splits
 from ..errors import DataError, OptionError, unknown
 from ..options import build
+from ..probe import few_texts
 from ..runtime import processes
 from ..settings import DataOptions
 from ..tasks import Task, infer_task, task_class
@@ -21,11 +22,14 @@ from .usable_rows import select_usable
 if TYPE_CHECKING:
     from datasets import Dataset
 
+DEFAULT_PERCENTAGE = 10
+
 
 @dataclass(frozen=True)
 class RunRows:
     """The rows of a run by split, and the task fitted to those of training."""
 
+    plan: Plan  # with the percentage of validation rows that was cut off
     splits: Splits
     task: Task
     uncut: Mapping[str, Dataset]  # by split, before validation rows were cut off
@@ -40,27 +44,50 @@ def run_rows(plan: Plan, splits: Splits | None, watch: Watch) -> RunRows:
     task = task.fit(splits.unsampled.get("train", splits["train"]))
     select_usable(splits, task, plan.data)
     uncut = dict(splits.sets)
-    _cut(splits, plan.data, plan.training.seed, task)
+    percentage = _percentage(plan, splits, task)
+    _cut(splits, percentage, plan.training.seed, task)
+    if "validation" not in splits:
+        percentage = 0
+    plan = replace(plan, data=replace(plan.data, validation_split_percentage=percentage))
     sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in splits.sets.items())
     inferred = "" if plan.task_name else " (inferred from the columns; --task overrides)"
     summary = f": {task.summary()}" if task.summary() else ""
     watch.note("task", f"{task.name}{inferred}{summary}")
     watch.note("data", f"{splits.name}: {sizes} rows; {task.describe_columns()}")
-    return RunRows(splits, task, uncut)
+    return RunRows(plan, splits, task, uncut)
 
 
-def load_run_splits(options: DataOptions, seed: int, task: Task, watch: Watch | None = None) -> Splits:
-    """Load the rows of a run with the same splits as `run`."""
+def load_run_splits(
+    options: DataOptions,
+    seed: int,
+    task: Task,
+    watch: Watch | None = None,
+    described: Mapping[str, Any] | None = None,
+) -> Splits:
+    """Load the rows of a run with the same splits as `run`; `described` is what its manifest holds about them."""
     splits = data.load(options, watch, task.name)
     select_usable(splits, task, options)
-    _cut(splits, options, seed, task)
+    percentage = options.validation_split_percentage
+    labels_stay = described is None or "cut" in described.get("validation", {})
+    _cut(splits, DEFAULT_PERCENTAGE if percentage is None else percentage, seed, task, labels_stay=labels_stay)
     return splits
 
 
-def _cut(splits: Splits, options: DataOptions, seed: int, task: Task) -> None:
-    if "validation" not in splits:
-        strata = task.strata(splits["train"])
-        data.cut_validation(splits, options.validation_split_percentage, seed, strata)
+def _percentage(plan: Plan, splits: Splits, task: Task) -> int:
+    """Return the percentage of the training rows to use for validation, if there are no validation rows."""
+    if plan.data.validation_split_percentage is not None:
+        return plan.data.validation_split_percentage
+    may_be_none = not plan.strategy.needs_validation and plan.training.head != "model" and "validation" not in splits
+    return 0 if may_be_none and few_texts.need_no_validation(task, len(splits["train"])) else DEFAULT_PERCENTAGE
+
+
+def _cut(splits: Splits, percentage: int, seed: int, task: Task, *, labels_stay: bool = True) -> None:
+    """Cut a validation split off the training rows; earlier versions didn't see to it that labels stay in training."""
+    if "validation" in splits or not percentage:
+        return
+    train = splits["train"]
+    labels = [list(row) for row in task.labels_by_row(train)] if labels_stay else []
+    data.cut_validation(splits, percentage, seed, task.strata(train), labels)
 
 
 def _task(plan: Plan, train: Dataset) -> Task:

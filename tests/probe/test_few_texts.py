@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,33 +18,18 @@ from tests.helpers.adapters import classes
 
 @pytest.mark.parametrize(
     ("depth", "layers"),
-    [(1, (1,)), (2, (1, 2)), (3, (2, 3)), (6, (3, 4, 5, 6)), (12, (5, 7, 10, 12)), (32, (11, 18, 25, 32))],
+    [(0, (0,)), (1, (1,)), (2, (1, 2)), (3, (2, 3)), (6, (3, 4, 5, 6)), (12, (5, 7, 10, 12)), (32, (11, 18, 25, 32))],
 )
 def test_the_upper_two_thirds_are_read(depth: int, layers: tuple[int, ...]) -> None:
     assert few_texts.form(depth) == Form(layers, "mean")
 
 
-class Rows:
-    """Features of which only the shapes matter."""
-
-    def __init__(self, count: int, choices: int = 1) -> None:
-        self.shapes = [(choices, 5)] * count
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-
 def test_it_is_for_few_texts_with_a_vector_each() -> None:
-    task: Any = classes(3)
-    most: Any = Rows(few_texts.MOST_TEXTS)
-    more: Any = Rows(few_texts.MOST_TEXTS + 1)
-    choices: Any = Rows(8, choices=4)
-    assert few_texts.applies(task, most, 6)
-    assert not few_texts.applies(task, more, 6)
-    assert not few_texts.applies(task, most, 6, texts=few_texts.MOST_TEXTS + 1)
-    assert not few_texts.applies(task, choices, 6)
-    assert not few_texts.applies(task, most, 0)  # word vectors have no blocks
-    assert not few_texts.applies(SimpleNamespace(probe_unit="token"), most, 6)  # type: ignore[arg-type]
+    task, most = classes(3), few_texts.MOST_TEXTS
+    assert few_texts.applies(task, most)
+    assert not few_texts.applies(task, most + 1)
+    for other in (SimpleNamespace(probe_unit="text", has_choices=True), SimpleNamespace(probe_unit="token")):
+        assert not few_texts.applies(other, 8)  # type: ignore[arg-type]
 
 
 def test_weights_are_those_of_scikit_learns_logistic_regression(

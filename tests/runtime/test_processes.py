@@ -137,7 +137,7 @@ def test_the_trunk_is_filled_by_both_and_each_example_once(two: dict[str, list[d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["adapt", "accelerate", "torchrun"])
+@pytest.mark.parametrize("launcher", ["adapt", "accelerate"])  # torchrun is what two nodes below are launched by
 def test_a_run_is_launched(launcher: str, folder: Path, tmp_path: Path) -> None:
     options = job(folder, "lora", tmp_path, 4)["plan"]
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
@@ -146,7 +146,6 @@ def test_a_run_is_launched(launcher: str, folder: Path, tmp_path: Path) -> None:
     command = {
         "adapt": [sys.executable, "-m", "adapterkit.cli", *run, "--num-processes", "2", "--", "--rdzv_backend=static"],
         "accelerate": [*accelerate, "--main_process_port", "0", "-m", "adapterkit.cli", *run],
-        "torchrun": [*TORCHRUN, "-m", "adapterkit.cli", *run],
     }[launcher]
     said = subprocess.run(command, env=ENV, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr[-3000:]

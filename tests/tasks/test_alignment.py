@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,14 @@ def questions() -> Any:
     )
 
 
+@functools.cache
+def tiny_tokenizer() -> Any:
+    return tiny.tokenizer()
+
+
 def tokenized(answer: str, begin: int) -> dict[str, Any]:
     rows = {"question": ["who ?"], "context": [CONTEXT], "answers": [{"text": [answer], "answer_start": [begin]}]}
-    features: dict[str, Any] = questions().tokenize(rows, tiny.tokenizer(), labelled=True)
+    features: dict[str, Any] = questions().tokenize(rows, tiny_tokenizer(), labelled=True)
     return features
 
 
@@ -65,7 +71,7 @@ def tagger(labels: tuple[str, ...] = ("O", "B-X", "I-X"), max_seq_length: int = 
 
 
 def windows(rows: dict[str, Any], length: int, *, labelled: bool = False) -> dict[str, Any]:
-    features: dict[str, Any] = tagger(max_seq_length=length).tokenize(rows, tiny.tokenizer(), labelled=labelled)
+    features: dict[str, Any] = tagger(max_seq_length=length).tokenize(rows, tiny_tokenizer(), labelled=labelled)
     return features
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -50,8 +51,13 @@ def dataset(values: list[dict[str, Any]]) -> Any:
     return memory_dataset(values, "rows")
 
 
+@functools.cache
+def tiny_tokenizer() -> Any:
+    return tiny.tokenizer()
+
+
 def tokens(value: str) -> int:
-    return len(tiny.tokenizer()(value)["input_ids"])
+    return len(tiny_tokenizer()(value)["input_ids"])
 
 
 @pytest.fixture(scope="module")

@@ -158,10 +158,10 @@ def test_a_small_t5_learns_to_copy_and_reverse(
 
     train = rows_of("train", 1500, row)
     held_out = rows_of("held-out", 150, lambda i: row(1500 + i))
-    size = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2, "dropout_rate": 0.0}
+    size = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 1, "num_decoder_layers": 1, "dropout_rate": 0.0}
     base = tiny.make("t5", tmp_path / "base", head="AutoModelForSeq2SeqLM", wide=False, **size)
     files = {"train_file": str(train), "validation_file": str(held_out), "test_file": str(held_out), "base": str(base)}
-    options = {"learning_rate": 3e-3, "num_train_epochs": 20, "per_device_train_batch_size": 32}
+    options = {"learning_rate": 5e-3, "num_train_epochs": 14, "per_device_train_batch_size": 32}
     report = run(Plan.resolve({**files, **options, "strategy": "full", "max_target_length": 16}), registry)
     assert report.metrics["test"]["exact_match"] > 95
     assert report.metrics["test"]["n"] == 150
@@ -176,8 +176,8 @@ def test_a_real_language_model_gets_better_at_shakespeare(
     strategy: str, rate: float, tmp_path: Path, registry: Registry
 ) -> None:
     lines = (SHARED / "text" / "tinyshakespeare.txt").read_text().splitlines()
-    (tmp_path / "train.txt").write_text("\n".join(lines[:3000]))
-    (tmp_path / "held-out.txt").write_text("\n".join(lines[-600:]))
+    (tmp_path / "train.txt").write_text("\n".join(lines[:1800]))
+    (tmp_path / "held-out.txt").write_text("\n".join(lines[-300:]))
     base = Base.load(str(SHARED.parent / "bases" / "stories260K"))
     files = {"train_file": str(tmp_path / "train.txt"), "validation_file": str(tmp_path / "held-out.txt")}
     values = {**files, "strategy": strategy, "learning_rate": rate, "num_train_epochs": 2, "base": base.path}

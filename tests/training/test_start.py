@@ -89,7 +89,7 @@ def advised(start: float, epochs: list[tuple[float, float]], interval: tuple[flo
     best = max(range(len(values)), key=lambda i: (values[i], -i if values[i] > start else i))
     progress = Progress(losses=[1.0], start={"accuracy": start}, history=history, best_epoch=best)
     options = SimpleNamespace(num_train_epochs=len(epochs))
-    run_: Any = SimpleNamespace(task=OfClasses(), data={"validation": ["a", "b"] * 50}, options=options)
+    run_: Any = SimpleNamespace(task=OfClasses(), data={"validation": ["a", "b"] * 50}, options=options, held_out=True)
     outcome: Any = SimpleNamespace(progress=progress, learning_rate=0.001)
     prepared: Prepared = run_
     result: Outcome = outcome

@@ -297,9 +297,9 @@ main(["predict", "topic", "--file", sys.argv[1], "--out", sys.argv[2], "--batch-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc tells the memory of a process")
 def test_many_rows_need_no_more_memory_than_few(shop: Shop, tmp_path: Path) -> None:
-    count = 50_000
+    count = 20_000
     with open(tmp_path / "rows.jsonl", "w") as file:
-        file.writelines(json.dumps({"text": f"film {i % 50}", "id": i, "x": "x" * 500}) + "\n" for i in range(count))
+        file.writelines(json.dumps({"text": f"film {i % 50}", "id": i, "x": "x" * 1500}) + "\n" for i in range(count))
     command = [sys.executable, "-c", MEMORY, str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     memory = [int(line) for line in done.stderr.splitlines() if line.isdigit()]
