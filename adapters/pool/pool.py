@@ -225,10 +225,9 @@ class Pool:
                 raise PoolError(f"which adapter? the pool has {', '.join(names) or 'none'}; pass adapter=")
             adapter = names[0]
         if not isinstance(adapter, str):
-            raise PoolError(
-                f"adapter must be one name, got {type(adapter).__name__}; adapters= answers each text with each of "
-                "them, adapter_of_each= each text with its own"
-            )
+            kind = type(adapter).__name__
+            others = "adapters= answers each text with each of them, adapter_of_each= each text with its own"
+            raise PoolError(f"adapter must be one name, got {kind}; {others}")
         return [[adapter]] * count
 
     def _answered(

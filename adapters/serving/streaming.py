@@ -7,28 +7,9 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
-
-
-class _Pieces(TextStreamer):
-    def __init__(self, tokenizer: Any, send: Callable[[str], None]) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self._send = send
-
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Send a piece of text."""
-        if text:
-            self._send(text)
-
-
-class _UntilStopped(StoppingCriteria):
-    def __init__(self, stopped: threading.Event) -> None:
-        self._stopped = stopped
-
-    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        import torch
-
-        return torch.full((len(input_ids),), self._stopped.is_set(), dtype=torch.bool, device=input_ids.device)
+import torch
+from torch import Tensor
+from transformers import StoppingCriteriaList, TextStreamer
 
 
 class Stream:
@@ -44,14 +25,17 @@ class Stream:
 
     def options(self) -> dict[str, Any]:
         """Return the options of generate that send pieces and stop on request."""
-        return {
-            "streamer": _Pieces(self._tokenizer, self._send),
-            "stopping_criteria": StoppingCriteriaList([_UntilStopped(self._stopped)]),
-        }
+        streamer = TextStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
+        streamer.on_finalized_text = self._send
+        return {"streamer": streamer, "stopping_criteria": StoppingCriteriaList([self._is_stopped])}
 
-    def _send(self, text: str) -> None:
-        self._sent += len(text)
-        self._loop.call_soon_threadsafe(self._queue.put_nowait, text)
+    def _send(self, text: str, stream_end: bool = False) -> None:
+        if text:
+            self._sent += len(text)
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, text)
+
+    def _is_stopped(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        return torch.full((len(input_ids),), self._stopped.is_set(), dtype=torch.bool, device=input_ids.device)
 
     def finished(self, future: asyncio.Future[list[Any]]) -> None:
         """End the stream with the result of its generation: an error, or the text where no piece was sent."""
