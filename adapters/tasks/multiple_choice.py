@@ -284,10 +284,13 @@ class MultipleChoice(Task):
     ) -> list[list[dict[str, Any]]]:
         from scipy.special import softmax
 
-        rows, first = [], max(self.first_label, 0)
+        rows: list[list[dict[str, Any]]] = []
+        first = max(self.first_label, 0)
         for logits, (endings, _) in zip(outputs, self._with_keys(data), strict=True):
             shares = enumerate(zip(endings, softmax(logits.astype("float64")), strict=True), start=first)
-            scored = [{"label": i, "ending": ending, "score": float(share)} for i, (ending, share) in shares]
+            scored: list[dict[str, Any]] = [
+                {"label": i, "ending": ending, "score": float(share)} for i, (ending, share) in shares
+            ]
             rows.append(sorted(scored, key=lambda candidate: -float(candidate["score"])))
         return rows
 
