@@ -25,7 +25,9 @@ from .limits import Access
 
 PAGE = Path(__file__).parent / "page" / "index.html"
 _OPEN = ("/health", "/ready")  # for probes, which have no token
-_PAGE_POLICY = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'"
+_PAGE_POLICY = (
+    "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+)
 
 
 class App:

@@ -170,7 +170,7 @@ class Engine:
         loop, entries = asyncio.get_running_loop(), []
         for (pool, *_), indices in groups.items():
             rows = [p for i in indices if isinstance(p := prepared[i], Prepared)]
-            changing = sum(p.tokens for p in rows if p.adapter.changes_base)
+            changing = sum({p.adapter: p.tokens for p in rows if p.adapter.changes_base}.values())
             tokens = max(rows[0].tokens, changing)  # heads alone cost next to nothing
             entries.append((indices, Entry(pool, rows, tokens, all_scores, loop.create_future())))
         return entries

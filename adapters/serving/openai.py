@@ -75,8 +75,8 @@ class Embeddings(msgspec.Struct):
 
 
 async def models(call: Call) -> Response:
-    """List the adapters, and the bases, which embed."""
-    return json_response({"object": "list", "data": [_model(n, o) for n, o in _names(call)]})
+    """List the adapters with their tasks, and the bases, which embed."""
+    return json_response({"object": "list", "data": [_model(call, n, o) for n, o in _names(call)]})
 
 
 async def model(call: Call) -> Response:
@@ -84,7 +84,7 @@ async def model(call: Call) -> Response:
     name, listed = call.request.path_params["name"], dict(_names(call))
     if name not in listed:
         call.engine.models.resolve(name)
-    return json_response(_model(name, listed.get(name, "adapterkit")))
+    return json_response(_model(call, name, listed.get(name, "adapterkit")))
 
 
 def _names(call: Call) -> list[tuple[str, str]]:
@@ -92,8 +92,9 @@ def _names(call: Call) -> list[tuple[str, str]]:
     return [*((name, "adapterkit") for name in served.names()), *((name, "base") for name in served.bases())]
 
 
-def _model(name: str, owner: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": owner}
+def _model(call: Call, name: str, owner: str) -> dict[str, Any]:
+    task = None if owner == "base" else call.engine.models.entry(name.partition("@")[0])["task"]
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner, "task": task}
 
 
 # ---- generation
