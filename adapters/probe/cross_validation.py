@@ -122,7 +122,7 @@ class _Problem:
         labels = {name: values[rows] for name, values in self.e.labels.items()}
         examples = replace(self.e, x=self.e.x[:0], counts=np.ones(len(rows), dtype=np.int64), labels=labels)
         penalties = torch.tensor([few_texts.penalty(int(n), self.features, outs) for n in sizes])
-        curvature = (1 - 1 / outs) / outs if outs > 1 else 1.0
+        curvature = outs**-2.0 if outs > 1 else 1.0  # of the softmax, halfway to confident answers
         squares = (self.e.x**2).sum(0) / texts
         scale = (curvature * squares + penalties.mean()).rsqrt()
         x, shrink = self.e.x * scale, scale**2 * (penalties * sizes / sizes.sum())[:, None, None]
