@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed 's/ /\\ /g')
 
-.PHONY: demo docs test check bench fuzz mutants clean
+.PHONY: demo docs test check bench bench-few-rows fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
@@ -37,6 +37,12 @@ check: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/strategies.py
+
+# against sentence-transformers, in an environment of its own: DATA is the folder with the data sets
+bench-few-rows: $(VENV)/.installed
+	@test -x .rivals/sentence-transformers/bin/python || $(PYTHON) -m venv .rivals/sentence-transformers
+	@.rivals/sentence-transformers/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt sentence-transformers
+	@$(BIN)/python benchmarks/few_rows.py --data $(DATA) --rival .rivals/sentence-transformers/bin/python --draws $(or $(DRAWS),5) --figures docs/figures/few_rows.json
 
 fuzz: $(VENV)/.installed
 	@$(BIN)/python -m tests.fuzz --cases 200000

@@ -24,6 +24,7 @@ SECTIONS = {
     },
     "Use": {
         "predict": "Predict with one adapter or several.",
+        "serve": "Serve the registered adapters over HTTP.",
         "eval": "Evaluate an adapter on labelled rows.",
         "merge": "Merge an adapter into its base, or several adapters into one.",
         "base": "Print the folder of a base model.",

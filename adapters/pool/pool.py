@@ -7,7 +7,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import torch
 
@@ -17,10 +17,11 @@ from ..data.rows import as_rows
 from ..display import size
 from ..errors import AdapterkitError, PoolError
 from ..store.registry import Registry
+from ..tasks import Task
 from ..watch import Watch
 from .adapter_cache import AdapterCache, Stats
 from .loaded_adapter import LoadedAdapter
-from .prepared import Prepared, Preparer
+from .prepared import Prepared, Preparer, raised_or_value
 from .requests import (
     Reader,
     answers,
@@ -33,8 +34,6 @@ from .requests import (
 )
 from .routed_base import RoutedBase, device_of, dtype_of
 from .sources import base_and_registry, named_sources
-
-T = TypeVar("T")
 
 
 class Pool:
@@ -226,10 +225,9 @@ class Pool:
                 raise PoolError(f"which adapter? the pool has {', '.join(names) or 'none'}; pass adapter=")
             adapter = names[0]
         if not isinstance(adapter, str):
-            raise PoolError(
-                f"adapter must be one name, got {type(adapter).__name__}; adapters= answers each text with each of "
-                "them, adapter_of_each= each text with its own"
-            )
+            kind = type(adapter).__name__
+            others = "adapters= answers each text with each of them, adapter_of_each= each text with its own"
+            raise PoolError(f"adapter must be one name, got {kind}; {others}")
         return [[adapter]] * count
 
     def _answered(
@@ -270,7 +268,7 @@ class Pool:
         `options` are options of generate for an adapter that generates, else options of the task that its outputs
         depend on, such as top_k of fill-mask. Raises what `predict` raises.
         """
-        return _value(self.prepare_each([(row, adapter)], **options)[0])
+        return raised_or_value(self.prepare_each([(row, adapter)], **options)[0])
 
     def prepare_each(self, pairs: Sequence[tuple[Any, str]], **options: Any) -> list[Prepared | AdapterkitError]:
         """Return each pair of a row and an adapter's name ready for `answer`, or the error that `prepare` raises.
@@ -285,7 +283,7 @@ class Pool:
                 try:
                     if name not in adapters:
                         adapters[name] = self._cache.get([name])[0]
-                    adapter = _value(adapters[name])
+                    adapter = raised_or_value(adapters[name])
                     if adapter.task.generates:
                         check_generation(options)
                     prepared.append(preparer.prepare(adapter, [row], options))
@@ -294,26 +292,25 @@ class Pool:
                     prepared.append(error)
         return prepared
 
-    def answer(self, prepared: Sequence[Prepared], *, all_scores: bool = False) -> list[Any]:
-        """Return the answer to each prepared row, as `predict` does, in shared batches.
+    def answer(self, prepared: Sequence[Prepared], *, all_scores: bool | Sequence[bool] = False) -> list[Any]:
+        """Return the answer to each prepared row, as `predict` does, in shared batches; `all_scores` may differ by row.
 
         Where a row fails, its error is in the place of its answer.
         """
-        reader = candidates if all_scores else answers
+        scored = [all_scores] * len(prepared) if isinstance(all_scores, bool) else all_scores
         with self._in_use():
-            values = self._values(prepared, reader)
+            values = self._values(prepared, [candidates if scores else answers for scores in scored])
         self._cache.count_rows(Counter(p.adapter.name for p in prepared))
         return values
 
-    def _values(self, prepared: Sequence[Prepared], reader: Reader) -> list[Any]:
+    def _values(self, prepared: Sequence[Prepared], readers: Sequence[Reader]) -> list[Any]:
         """Return the value of each prepared row, or its error; rows of a batch that fails run one by one."""
+        rows = list(zip(prepared, readers, strict=True))
         try:
             outputs = computed(prepared, self.batch_size)
-            return [reader(p, of_row)[0] for p, of_row in zip(prepared, outputs, strict=True)]
+            return [read(p, of_row)[0] for (p, read), of_row in zip(rows, outputs, strict=True)]
         except Exception as error:
-            if len(prepared) == 1:
-                return [error]
-            return [value for p in prepared for value in self._values([p], reader)]
+            return [error] if len(rows) == 1 else [value for p, read in rows for value in self._values([p], [read])]
 
     # ---- adapters
 
@@ -330,8 +327,18 @@ class Pool:
         with self._in_use():
             self._cache.get([name])
 
+    def task(self, name: str) -> Task:
+        """Return the task of an adapter, which is loaded for it."""
+        with self._in_use():
+            return self._cache.get([name])[0].task
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Return the number of tokens of texts."""
+        with self._routed.tokenizing:
+            return sum(map(len, self._routed.tokenizer(list(texts), verbose=False)["input_ids"]))
+
     def unload(self, name: str) -> None:
-        """Remove an adapter from memory; the next request loads it again. Requests in progress are unaffected."""
+        """Remove an adapter from memory until the next request for it. Requests in progress are unaffected."""
         self._cache.unload(name)
 
     def pin(self, name: str, pinned: bool = True) -> None:
@@ -391,10 +398,3 @@ def _distinct(names: Sequence[str]) -> list[str]:
     if not isinstance(names, Iterable):
         raise PoolError(f"names of adapters were expected, got {type(names).__name__} {names!r}")
     return list(dict.fromkeys(names))
-
-
-def _value(value: T | AdapterkitError) -> T:
-    """Return a value, or raise it where it is an error."""
-    if isinstance(value, AdapterkitError):
-        raise value
-    return value

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import AdapterkitError, DataError, PoolError, unknown, warn
 from ..features.lengths import count_cut, cut_note
 from ..tasks import Task
 from ..tasks.columns import Columns, columns_of
 from .loaded_adapter import LoadedAdapter
+
+T = TypeVar("T")
 
 Text = tuple[tuple[int, ...], tuple[int, ...]]
 """The base's input for a text: token ids, and token type ids where the tokenizer gives some."""
@@ -136,3 +138,10 @@ def texts_of(feature: Mapping[str, Any]) -> tuple[Text, ...]:
 def has_choices(feature: Mapping[str, Any]) -> bool:
     """Return whether a feature is a text for each of several choices."""
     return bool(feature["input_ids"]) and isinstance(feature["input_ids"][0], list)
+
+
+def raised_or_value(value: T | AdapterkitError) -> T:
+    """Return a value, or raise it where it is an error."""
+    if isinstance(value, AdapterkitError):
+        raise value
+    return value

@@ -29,7 +29,7 @@ from ..watch import Watch
 from . import cross_validation, few_texts
 from .examples import Examples, Reader, concatenated
 from .model import POOLINGS, Form, ProbeHead, ProbeModel, layers_of, pooled
-from .solver import COARSE, FINE, MEDIUM, PENALTIES, ScoredModel, Solved, Weights, fit, judge_of
+from .solver import COARSE, FINE, MEDIUM, PENALTIES, Judge, ScoredModel, Solved, Weights, fit
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -60,6 +60,7 @@ class Probed:
     predictions: list[Any]
     split: str = "validation"  # of these rows; "cross-validation": training rows, by probes fitted without them
     repeats: list[list[Any]] = field(default_factory=list)  # predictions of further repetitions of cross-validation
+    notes: tuple[str, ...] = ()  # on the predictions
 
 
 def applies(base: Base, task: Task) -> bool:
@@ -103,7 +104,7 @@ def initialise(
         reader.read(range(len(reader.feed)), inputs)
     train, validation = (readers[split].examples("x") for split in ("train", "validation"))
     head = ProbeHead(task, Form((0,), None if by_token else "mean"), model.config, width=last.in_features)
-    judge = judge_of(task, features["validation"], data["validation"])
+    judge = Judge(task, features["validation"], data["validation"])
     labelled = _labelled(train, by_token)
     solution = processes.from_main(
         lambda: fit(task, head, labelled, validation, judge, smoothing=solver.smoothing, tolerance=COARSE)
@@ -169,7 +170,7 @@ def probe(
         reader.select(chosen)
         reader.read(range(len(reader.feed)), _run_base(base, chosen))
 
-    judge = judge_of(task, features["validation"], data["validation"])
+    judge = Judge(task, features["validation"], data["validation"])
 
     def examples_of(split: str, form: Form) -> Examples:
         return concatenated([readers[split].examples(Form((k,), form.pooling)) for k in form.layers])
@@ -196,10 +197,12 @@ def probe(
         return fit_form(form, [nearly.penalty], FINE)
 
     form, weights = processes.from_main(best)
+    note = processes.from_main(judge.optimism)
     model = _solved_model(base, task, form, weights)
     examples = examples_of("validation", form)
     outputs = _outputs(model, examples, torch.addmm(weights.bias, examples.x, weights.weight.T))
-    return Probed(model, weights.loss, task.predictions(outputs, features["validation"], data["validation"]))
+    predictions = task.predictions(outputs, features["validation"], data["validation"])
+    return Probed(model, weights.loss, predictions, notes=(note,))
 
 
 def _solved_model(base: Base, task: Task, form: Form, weights: Weights) -> ProbeModel:

@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 
     from ..tasks import Task
 
-Judge = Callable[[ProbeHead, Examples, Tensor], float]
-
 
 PENALTIES = (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
 _USUAL = 1e-4  # lower penalties are tried only while they improve the metric
 MAX_ITERATIONS = 500
+_LEAST_HALF = 10  # validation rows to choose by
 COARSE, MEDIUM, FINE = 1e-3, 1e-5, 1e-7
 """Relative tolerances: for a head that is trained further, to compare probes, and for the final one."""
 
@@ -101,7 +100,7 @@ def fit(
     head: ProbeHead,
     train: Examples,
     validation: Examples,
-    judge: Judge,
+    judge: Callable[[ProbeHead, Examples, Tensor], float],
     *,
     smoothing: float = 0.0,
     tolerance: float = FINE,
@@ -128,11 +127,39 @@ def fit(
     return best
 
 
-def judge_of(task: Task, features: Dataset, data: Dataset) -> Judge:
-    """Return a function that measures scores of the validation rows by the task's best metric."""
+class Judge:
+    """Measures scores of the validation rows by the task's best metric, and stores the predictions of each call."""
 
-    def judge(head: ProbeHead, examples: Examples, scores: Tensor) -> float:
-        outputs = task.outputs(ScoredModel(head, examples, scores), {})
-        return task.metrics(task.predictions(outputs, features, data), data).values[task.best]
+    def __init__(self, task: Task, features: Dataset, data: Dataset) -> None:
+        self.task, self.features, self.data = task, features, data
+        self.candidates: list[list[Any]] = []
 
-    return judge
+    def __call__(self, head: ProbeHead, examples: Examples, scores: Tensor) -> float:
+        """Return the task's best metric of the scores of all validation rows."""
+        outputs = self.task.outputs(ScoredModel(head, examples, scores), {})
+        self.candidates.append(self.task.predictions(outputs, self.features, self.data))
+        return self.task.metrics(self.candidates[-1], self.data).values[self.task.best]
+
+    def optimism(self) -> str:
+        """Return a remark on a choice by validation rows, whose metrics are too high for others: the nested estimate.
+
+        The best candidate on one half of the rows is measured on the other half, and the reverse.
+        """
+        task, count = self.task, len(self.candidates)
+        text = f"layers, pooling and penalty are the best of {count} on the validation rows"
+        halves = np.array_split(np.random.default_rng(0).permutation(len(self.data)), 2)
+        if any(len(half) < _LEAST_HALF for half in halves):
+            return f"{text}, and their metrics are too high for new rows"
+        nested: dict[int, Any] = {}
+        pick = min if task.lower_is_better else max
+        for half, other in (halves, halves[::-1]):
+            rows = self.data.select(half)
+            values = [task.metrics([c[i] for i in half], rows).values[task.best] for c in self.candidates]
+            best = self.candidates[values.index(pick(values))]
+            nested |= {int(i): best[i] for i in other}
+        measured = task.metrics([nested[i] for i in range(len(self.data))], self.data)
+        low, high = measured.intervals[task.best]
+        return (
+            f"{text}, and their metrics are too high for new rows: chosen on one half and measured on the other, "
+            f"{task.best} is {measured.values[task.best]:.3f} [{low:.3f}, {high:.3f}]"
+        )

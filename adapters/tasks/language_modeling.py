@@ -53,13 +53,24 @@ def padded(features: Sequence[Mapping[str, Any]], fill: Mapping[str, int], *, le
     return batch
 
 
-def generated(model: Any, batch: Mapping[str, Tensor], tokenizer: Any, **options: Any) -> list[str]:
-    """Return what a model generates after each prompt; for an encoder-decoder, all that it generates."""
+def generated(
+    model: Any,
+    batch: Mapping[str, Tensor],
+    tokenizer: Any,
+    *,
+    streamer: Any = None,
+    stopping_criteria: Any = None,
+    **options: Any,
+) -> list[str]:
+    """Return what a model generates after each prompt; for an encoder-decoder, all that it generates.
+
+    `streamer` and `stopping_criteria` are those of transformers' generate.
+    """
     settings = copy.deepcopy(model.generation_config)
     settings.update(pad_token_id=pad_id(tokenizer), max_length=None, **options)
     if settings.eos_token_id is None:
         settings.eos_token_id = tokenizer.eos_token_id
-    ids = model.generate(**batch, generation_config=settings)
+    ids = model.generate(**batch, generation_config=settings, streamer=streamer, stopping_criteria=stopping_criteria)
     if not model.config.is_encoder_decoder:
         ids = ids[:, batch["input_ids"].shape[1] :]
     return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]

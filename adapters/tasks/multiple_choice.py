@@ -165,8 +165,8 @@ class MultipleChoice(Task):
         counts = Counter(len(texts) for texts in self._choices(data))
         if len(counts) < 2:
             return []
-        rows = ", ".join(f"{number} ({count:,} rows)" for number, count in sorted(counts.items()))
-        return [f"{file}: rows have different numbers of endings: {rows}; each is scored among its own"]
+        rows = ", ".join(f"{count:,} of {number}" for number, count in sorted(counts.items()))
+        return [f"{file}: rows have different numbers of endings ({rows}): each is scored among its own"]
 
     def _check_label(self, label: Any, texts: Sequence[str], keys: Sequence[str]) -> None:
         firsts = (0, 1) if self.first_label == UNKNOWN else (self.first_label,)
@@ -284,10 +284,13 @@ class MultipleChoice(Task):
     ) -> list[list[dict[str, Any]]]:
         from scipy.special import softmax
 
-        rows, first = [], max(self.first_label, 0)
+        rows: list[list[dict[str, Any]]] = []
+        first = max(self.first_label, 0)
         for logits, (endings, _) in zip(outputs, self._with_keys(data), strict=True):
             shares = enumerate(zip(endings, softmax(logits.astype("float64")), strict=True), start=first)
-            scored = [{"label": i, "ending": ending, "score": float(share)} for i, (ending, share) in shares]
+            scored: list[dict[str, Any]] = [
+                {"label": i, "ending": ending, "score": float(share)} for i, (ending, share) in shares
+            ]
             rows.append(sorted(scored, key=lambda candidate: -float(candidate["score"])))
         return rows
 

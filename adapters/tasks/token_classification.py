@@ -92,7 +92,11 @@ class TokenClassification(Task):
     def summary(self) -> str:
         read = self._canonical.values() if self.tag_scheme else self.labels
         types = {tag.partition("-")[2] for tag in read} - {""}
-        return f"{len(types)} types of entity: {', '.join(sorted(types))}" if types else shown(self.labels)
+        return (
+            f"{len(types)} {'type' if len(types) == 1 else 'types'} of entity: {', '.join(sorted(types))}"
+            if types
+            else shown(self.labels)
+        )
 
     def fit(self, train: Dataset) -> Self:
         scheme = self.tag_scheme or detect(str(tag) for row in stream(train[self._tags]) for tag in row)
@@ -295,7 +299,8 @@ class TokenClassification(Task):
 
         if not self._has_entities:
             pairs = [pair for pair in zip(*self._flat(predictions, data), strict=True) if pair[0] >= 0]
-            return {"per_label": label_table(*zip(*pairs, strict=True), list(self.labels))}
+            truth, guess = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+            return {"per_label": label_table(truth, guess, list(self.labels))}
         return {"per_type": entity_table(*self._pairs(predictions, data))}
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:

@@ -118,8 +118,9 @@ class Outcome:
     learning_rate: float  # the strategy's, or the one that a search found
     split: str = "validation"  # of the predictions; "cross-validation" and "train": the training rows
     repeats: Sequence[list[Any]] = ()  # predictions of further repetitions of cross-validation
+    notes: tuple[str, ...] = ()  # on the predictions
 
     def metrics(self, task: Task, data: Dataset) -> Metrics:
         """Return the metrics of the predictions, averaged over repetitions, with what is to be known about them."""
         measured = mean_of([task.metrics(predictions, data) for predictions in (self.predictions, *self.repeats)])
-        return replace(measured, notes=(*measured.notes, *_NOTES.get(self.split, ())))
+        return replace(measured, notes=(*measured.notes, *self.notes, *_NOTES.get(self.split, ())))

@@ -26,7 +26,7 @@ def with_row_defaults(plan: Plan, task: Task, rows: int) -> tuple[Plan, str]:
     """
     options = plan.training
     # a probe is fitted without epochs, and a pretrained head needs no steps to become one
-    in_steps = getattr(plan.strategy, "needs_validation", True) or options.head == "model"
+    in_steps = plan.strategy.needs_validation or options.head == "model"
     if "num_train_epochs" not in plan.by_rows or not task.new_head or not in_steps:
         return replace(plan, by_rows=frozenset()), ""
     steps = steps_per_epoch(options, rows)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from adapterkit import Base, Pool, Registry, predict, run
@@ -127,3 +128,20 @@ def made_config(labels: int, task: Task) -> Any:
     import transformers
 
     return transformers.BertConfig(num_labels=labels, problem_type=getattr(task, "problem_type", None))
+
+
+def test_the_optimism_of_a_choice_is_reported() -> None:
+    """The best of forty random answers is above chance on the rows that chose it, and at chance on others."""
+    draw, count = np.random.default_rng(0), 100
+    data = Dataset.from_dict({"text": ["t"] * count, "label": ["a", "b"] * (count // 2)})
+    judge = solver.Judge(task_of(labels=("a", "b")), data, data)
+    judge.candidates = [list(draw.normal(size=(count, 2))) for _ in range(40)]
+    best = max(judge.task.metrics(c, data).values["accuracy"] for c in judge.candidates)
+    remark = judge.optimism()
+    assert "layers, pooling and penalty are the best of 40 on the validation rows" in remark
+    nested = float(remark.split("accuracy is ")[1].split()[0])
+    assert best > 0.58
+    assert nested < best - 0.05
+    few = data.select(range(12))
+    judge = solver.Judge(judge.task, few, few)
+    assert judge.optimism().endswith("and their metrics are too high for new rows")

@@ -1,0 +1,214 @@
+"""The ASGI application: routes, access, limits, errors of each dialect, the log of requests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import traceback
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from . import annotate, decisions, huggingface, openai, vllm
+from .engine import Engine
+from .errors import RequestError, error_object, message_of, status_of
+from .http import Call, Endpoint, json_response
+from .limits import Access
+
+PAGE = Path(__file__).parent / "page" / "index.html"
+_OPEN = ("/health", "/ready")  # for probes, which have no token
+_PAGE_POLICY = (
+    "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+)
+
+
+class App:
+    """A server's application over an engine; `log` has a line of JSON for each request."""
+
+    def __init__(
+        self, engine: Engine, access: Access, log: logging.Logger, request_log: logging.Logger | None = None
+    ) -> None:
+        self.engine, self.access, self._log, self._request_log = engine, access, log, request_log
+        self.endpoints = [
+            *huggingface.endpoints(),
+            *openai.endpoints(),
+            *decisions.endpoints(),
+            *vllm.endpoints(),
+            *annotate.endpoints(),
+            Endpoint("GET", "/health", self._health, None, "Return 200 while the process runs"),
+            Endpoint("GET", "/ready", self._ready, None, "Return 200 while requests are accepted"),
+            Endpoint("GET", "/metrics", self._metrics, None, "Metrics in Prometheus' format"),
+            Endpoint("GET", "/openapi.json", self._schema, None, "This schema"),
+            Endpoint("GET", "/", self._page, None, "The page"),
+        ]
+        routes = [Route(e.path, self._route(e), methods=[e.method]) for e in self.endpoints]
+        self.asgi = Starlette(routes=routes, exception_handlers={404: self._unrouted, 405: self._unrouted})
+
+    # ---- one request
+
+    def _route(self, endpoint: Endpoint) -> Any:
+        async def answer(request: Request) -> Response:
+            started = time.perf_counter()
+            call = Call(self.engine, request, b"", request.headers.get("x-request-id", "")[:64] or uuid.uuid4().hex)
+            self.engine.active += 1
+            try:
+                response = await self._answered(call, endpoint)
+            except Exception as error:
+                response = self._failed(call, error)
+            finally:
+                self.engine.active -= 1
+            self._report(call, endpoint, response, time.perf_counter() - started)
+            return response
+
+        return answer
+
+    async def _answered(self, call: Call, endpoint: Endpoint) -> Response:
+        """Return the handler's response, unless access, size or time forbid it, or the client has gone."""
+        self._check_access(call.request)
+        if endpoint.method != "POST":
+            return await endpoint.handler(call)
+        if self.engine.draining:
+            raise RequestError(503, "the server is shutting down", {"Retry-After": "5"})
+        call.body = await self._body(call.request)
+        work = asyncio.ensure_future(endpoint.handler(call))
+        gone = asyncio.ensure_future(call.request.receive())
+        try:
+            deadline = self.engine.limits.deadline
+            done, _ = await asyncio.wait({work, gone}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
+            if work in done:
+                return work.result()
+            if gone in done:
+                raise RequestError(499, "the client has closed the connection")
+            raise RequestError(504, f"no answer within {deadline:g} s")
+        finally:
+            for future in (work, gone):
+                future.cancel()
+
+    def _check_access(self, request: Request) -> None:
+        host = request.headers.get("host", "")
+        if not self.access.allows_host(host):
+            raise RequestError(403, f"host '{host[:100]}' isn't served; --allowed-hosts names those that are")
+        if not self.access.allows_origin(request.headers.get("origin"), host):
+            raise RequestError(403, "requests from another page's origin aren't allowed; --cors names those that are")
+        if request.url.path not in _OPEN and not self.access.allows_token(request.headers.get("authorization", "")):
+            raise RequestError(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
+
+    async def _body(self, request: Request) -> bytes:
+        """Return the body. Raises `RequestError`, 413, for a large one, read so that the client sees it."""
+        most, body, size = self.engine.limits.max_body_bytes, bytearray(), 0
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= most:
+                    body += chunk
+                elif size > 16 * most:
+                    break
+        except ClientDisconnect as error:
+            raise RequestError(499, "the client has closed the connection") from error
+        if size > most:
+            raise RequestError(413, f"the body has more than {most:,} bytes")
+        return bytes(body)
+
+    def _failed(self, call: Call, error: Exception) -> Response:
+        status, path = status_of(error), call.request.url.path
+        if status == 500:
+            trace = "".join(traceback.format_exception(error))[-4000:]
+            self._log.error(json.dumps({"id": call.id, "path": path, "error": trace}))
+        response = json_response(error_object(path, status, message_of(error)), status)
+        for name, value in getattr(error, "headers", {}).items():
+            response.headers[name] = value
+        return response
+
+    def _report(self, call: Call, endpoint: Endpoint, response: Response, seconds: float) -> None:
+        """Set the headers, count the request, and log it."""
+        response.headers["x-request-id"] = call.id.encode("ascii", "replace").decode()
+        versions = list(call.versions)
+        if versions:
+            response.headers["x-adapter-version"] = ",".join(versions[:16])
+        origin = call.request.headers.get("origin")
+        if origin in self.access.origins:
+            response.headers["access-control-allow-origin"] = str(origin)
+        self.engine.metrics.requests.labels(endpoint.path, response.status_code).inc()
+        self.engine.metrics.seconds.labels(endpoint.path).observe(seconds)
+        line = {
+            "time": round(time.time(), 3),
+            "id": call.id,
+            "method": endpoint.method,
+            "path": call.request.url.path,
+            "status": response.status_code,
+            "ms": round(1000 * seconds, 2),
+            "adapters": versions[:16],
+            "rows": call.rows,
+            "tokens": call.tokens,
+        }
+        self._log.info(json.dumps(line))
+        if self._request_log is not None:
+            for logged in call.logged:
+                self._request_log.info(json.dumps(_logged(call.id, logged), ensure_ascii=False))
+
+    async def _unrouted(self, request: Request, error: Any) -> Response:
+        message = f"no route {request.method} {request.url.path}; GET /openapi.json lists them"
+        return json_response(error_object(request.url.path, error.status_code, message), error.status_code)
+
+    # ---- routes of the server itself
+
+    async def _health(self, call: Call) -> Response:
+        return json_response({"status": "ok"})
+
+    async def _ready(self, call: Call) -> Response:
+        """Wait for a state of the registry, where one is named, and return the current one."""
+        wanted = call.request.query_params.get("generation", "0")
+        if not wanted.isdigit() or len(wanted) > 20:
+            raise RequestError(400, f"generation must be a whole number, got {wanted[:40]!r}")
+        until = time.monotonic() + self.engine.limits.deadline
+        models = self.engine.models
+        while (current := models.generation()) < int(wanted):
+            if time.monotonic() > until:
+                raise RequestError(504, f"the registry is at {current}, not yet at {wanted}")
+            await asyncio.sleep(0.05)
+        models.names()  # raises where registry.json is damaged
+        if self.engine.draining:
+            raise RequestError(503, "the server is shutting down")
+        return json_response({"status": "ready", "generation": current})
+
+    async def _metrics(self, call: Call) -> Response:
+        self.engine.refresh_metrics()
+        return Response(self.engine.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def _page(self, call: Call) -> Response:
+        return Response(PAGE.read_bytes(), media_type="text/html", headers={"Content-Security-Policy": _PAGE_POLICY})
+
+    async def _schema(self, call: Call) -> Response:
+        """Return the OpenAPI schema, made from the structures of the bodies."""
+        bodies = [e.body for e in self.endpoints if e.body is not None]
+        schemas, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
+        by_body = dict(zip(bodies, schemas, strict=True))
+        paths: dict[str, Any] = {}
+        for e in self.endpoints:
+            operation: dict[str, Any] = {"summary": e.summary, "responses": {"default": {"description": "JSON"}}}
+            if "{name}" in e.path:
+                name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+                operation["parameters"] = [name]
+            if e.body is not None:
+                content = {"application/json": {"schema": by_body[e.body]}}
+                operation["requestBody"] = {"required": True, "content": content}
+            paths.setdefault(e.path, {})[e.method.lower()] = operation
+        info = {"title": "adapterkit", "version": "1"}
+        return json_response({"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": components}})
+
+
+def _logged(request_id: str, logged: dict[str, Any]) -> dict[str, Any]:
+    """Return a row and its best answer as a row of a training file: its columns, and a label or answer."""
+    row, answer = logged["row"], logged["answer"]
+    first = answer[0] if isinstance(answer, list) and answer else answer
+    columns = row if isinstance(row, dict) else {"text": row}
+    label = {"label": first["label"]} if isinstance(first, dict) and "label" in first else {"answer": first}
+    return {"id": request_id, "adapter": logged["adapter"], **columns, **label}

@@ -1,0 +1,87 @@
+"""A request as a route's handler sees it: the decoded body and the context that the log and the headers report."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .engine import Engine, Result
+from .errors import RequestError
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Call:
+    """One request: its engine, its body, and what its log line and headers report."""
+
+    engine: Engine
+    request: Request
+    body: bytes
+    id: str
+    versions: dict[str, None] = field(default_factory=dict)
+    rows: int = 0
+    tokens: int = 0
+    logged: list[dict[str, Any]] = field(default_factory=list)
+    """Rows and answers for `--log-requests`."""
+
+    def decoded(self, kind: type[T]) -> T:
+        """Return the body as a structure. Raises `RequestError`, 400, where it isn't one."""
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise RequestError(400, f"the body is invalid: {error}") from error
+
+    def count(self, rows: Iterable[Any], results: Iterable[Result]) -> None:
+        """Add results to what the log and the headers report."""
+        for row, result in zip(rows, results, strict=True):
+            self.rows += 1
+            self.tokens += result.tokens
+            if result.reference:
+                self.versions[result.reference] = None
+            if not result.error:
+                self.logged.append({"adapter": result.reference, "row": row, "answer": result.value})
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A route: method, path, handler, and the structure of its body for the schema."""
+
+    method: str
+    path: str
+    handler: Handler
+    body: type | None = None
+    summary: str = ""
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """Return a JSON response; values that JSON lacks, such as nan, become null."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def new_id(prefix: str) -> str:
+    """Return an id for an object of a response."""
+    return f"{prefix}-{uuid.uuid4().hex[:24]}"
+
+
+def now() -> int:
+    """Return the time in seconds, as openai's objects have it."""
+    return int(time.time())
+
+
+def check_count(count: int, most: int, noun: str) -> None:
+    """Raise `RequestError`, 413 for more than `most`, 400 for none."""
+    if count > most:
+        raise RequestError(413, f"{count:,} {noun}, but at most {most:,} are answered in a request")
+    if not count:
+        raise RequestError(400, f"no {noun}")

@@ -1,0 +1,113 @@
+"""The adapters of a registry as models of a server: names are resolved at each request, a pool for each base."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..base.base import Base
+from ..errors import BaseModelError, RegistryError, unknown
+from ..pool import Pool
+from ..store.registry import Registry
+from .errors import RequestError
+
+
+@dataclass(frozen=True)
+class Target:
+    """One version of an adapter, and the pool of its base."""
+
+    name: str
+    reference: str  # name@version
+    pool: Pool
+
+
+class Models:
+    """The registered adapters, and a pool for each base that they were trained on.
+
+    Changes of the registry take effect at the next `resolve`; requests before it stay with their version.
+    """
+
+    def __init__(self, registry: Registry, base: str | None = None, **options: Any) -> None:
+        """Serve `registry`; with `base`, the adapters of that base alone. `options` are those of `Pool`."""
+        self.registry, self._options = registry, options
+        self._pools: dict[str, Pool] = {}
+        self._lock = threading.Lock()
+        self._only: str | None = None
+        if base is not None:
+            pool = self._opened(Base.load(base))
+            self._only = pool.base.fingerprint
+            self._pools[self._only] = pool
+
+    def load(self) -> None:
+        """Load the base of every registered adapter's current version, so that the first request doesn't."""
+        index = self.registry.index()
+        for name in index:
+            entry = index.cached(name)
+            base = entry["versions"][entry["current"]]["base"]
+            if self._only is None:
+                self._pool(base)
+
+    def names(self) -> list[str]:
+        """Return the names of the registered adapters. Raises `RegistryError` where registry.json is damaged."""
+        return sorted(self.registry.index())
+
+    def bases(self) -> dict[str, Pool]:
+        """Return the pools by the name of their base."""
+        return {pool.base.name: pool for pool in tuple(self._pools.values())}
+
+    def entry(self, name: str) -> Mapping[str, Any]:
+        """Return what registry.json has about the current version of an adapter."""
+        adapter = self.registry.index().cached(name)
+        entry: Mapping[str, Any] = adapter["versions"][adapter["current"]]
+        return entry
+
+    def generation(self) -> int:
+        """Return a number that grows with each change of the registry: its time in nanoseconds, 0 without a file."""
+        try:
+            return os.stat(self.registry.path).st_mtime_ns
+        except OSError:
+            return 0
+
+    def resolve(self, name: str) -> Target:
+        """Return the version that `name`, `name@tag` or `name@version` names now.
+
+        Raises `RequestError`, 404 with the nearest name, or 409 for an adapter of another base than the server's.
+        """
+        index = self.registry.index()
+        stem = name.partition("@")[0]
+        if stem not in index:
+            raise RequestError(404, unknown("adapter", stem, index, known_as="registered"))
+        try:
+            resolved, version = self.registry.resolve(name)
+            base = index.cached(resolved)["versions"][version]["base"]
+        except (RegistryError, KeyError) as error:
+            raise RequestError(404, str(error)) from error
+        return Target(resolved, f"{resolved}@{version}", self._pool(base))
+
+    def _pool(self, base: Mapping[str, Any]) -> Pool:
+        """Return the pool of a base that an adapter names, opened on its first use."""
+        fingerprint = base["fingerprint"]
+        with self._lock:
+            if fingerprint not in self._pools:
+                if self._only is not None:
+                    served = next(iter(self.bases()))
+                    raise RequestError(409, f"the adapter is for base '{base['name']}', and this server has '{served}'")
+                try:
+                    loaded = Base.load(self.registry.locate(base["name"]))
+                except BaseModelError as error:
+                    raise RequestError(409, f"the adapter's base '{base['name']}' can't be loaded: {error}") from error
+                if loaded.fingerprint != fingerprint:
+                    raise RequestError(409, f"base '{base['name']}' has changed since the adapter was trained")
+                self._pools[fingerprint] = self._opened(loaded)
+            return self._pools[fingerprint]
+
+    def _opened(self, base: Base) -> Pool:
+        return Pool(base, registry=self.registry, batch_size=128, **self._options)
+
+    def close(self) -> None:
+        """Close all pools."""
+        for pool in self._pools.values():
+            pool.close()

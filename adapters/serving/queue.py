@@ -1,0 +1,146 @@
+"""A token-bounded queue, fair by adapter, and the thread that answers its rows in batches of mixed adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..pool import Pool
+from ..pool.prepared import Prepared
+from .errors import RequestError
+from .limits import Limits
+from .metrics import Metrics
+
+
+@dataclass(eq=False)
+class Entry:
+    """Rows that run in the same batch, and the future of their answers; a cancelled one is skipped."""
+
+    pool: Pool
+    rows: list[Prepared]
+    tokens: int
+    all_scores: bool
+    future: asyncio.Future[list[Any]]
+
+    @property
+    def key(self) -> str:
+        """The adapter by which the queue is fair."""
+        return self.rows[0].adapter.name
+
+
+class Queue:
+    """Entries by adapter; the worker takes one of each in turn until a batch has its tokens.
+
+    A batch waits for company only where more requests are `active` than have rows in the queue, and at most for
+    `wait_ms`. Futures are completed in the event loop that `start` is called from.
+    """
+
+    def __init__(self, name: str, limits: Limits, metrics: Metrics, active: Callable[[], int]) -> None:
+        self.name, self.limits, self.metrics, self._active = name, limits, metrics, active
+        self._entries: OrderedDict[str, deque[Entry]] = OrderedDict()
+        self._changed = threading.Condition()
+        self._tokens = self._count = 0
+        self._rate = 0.0  # tokens a second, of the last batches
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name=f"adapterkit-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Start the worker thread."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def submit(self, entry: Entry) -> None:
+        """Add an entry. Raises `RequestError`, 413 for one that never fits and 429 where the queue is full."""
+        most = self.limits.max_queue_tokens
+        if entry.tokens > most:
+            raise RequestError(413, f"the row has {entry.tokens:,} tokens; at most {most:,} are read at a time")
+        with self._changed:
+            if self._tokens + entry.tokens > most:
+                seconds = max(1, math.ceil(self._tokens / self._rate)) if self._rate else 1
+                raise RequestError(
+                    429,
+                    f"{self._tokens:,} tokens wait, of at most {most:,}; try again in {seconds} s",
+                    {"Retry-After": str(min(seconds, 60))},
+                )
+            self._entries.setdefault(entry.key, deque()).append(entry)
+            self._tokens += entry.tokens
+            self._count += 1
+            self._changed.notify()
+        self.metrics.waiting.labels(self.name).set(self._tokens)
+
+    def close(self) -> None:
+        """Let the worker end once the queue is empty."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    # ---- the worker
+
+    def _work(self) -> None:
+        torch.set_num_threads(1)  # of this thread; more would wait for each other beside busy neighbours
+        while batch := self._next():
+            started = time.perf_counter()
+            results = self._answers(batch)
+            seconds = time.perf_counter() - started
+            tokens = sum(entry.tokens for entry in batch)
+            self._rate = tokens / seconds if not self._rate else 0.8 * self._rate + 0.2 * tokens / seconds
+            self.metrics.batch_seconds.observe(seconds)
+            self.metrics.batch_rows.observe(sum(len(entry.rows) for entry in batch))
+            self._loop.call_soon_threadsafe(_deliver, batch, results)
+
+    def _next(self) -> list[Entry]:
+        """Return the entries of the next batch; empty once the queue is closed."""
+        with self._changed:
+            while not self._count:
+                if self._closed:
+                    return []
+                self._changed.wait()
+            until = time.monotonic() + self.limits.wait_ms / 1000
+            while self._tokens < self.limits.batch_tokens and self._count < self._active():
+                if not self._changed.wait(max(0.0, until - time.monotonic())):
+                    break
+            return self._take()
+
+    def _take(self) -> list[Entry]:
+        batch: list[Entry] = []
+        tokens = 0
+        while self._count and tokens < self.limits.batch_tokens:
+            key, entries = self._entries.popitem(last=False)
+            entry = entries.popleft()
+            if entries:
+                self._entries[key] = entries  # at the end: the other adapters come first
+            self._count -= 1
+            self._tokens -= entry.tokens
+            if not entry.future.cancelled():
+                batch.append(entry)
+                tokens += entry.tokens
+        self.metrics.waiting.labels(self.name).set(self._tokens)
+        return batch or self._next()
+
+    def _answers(self, batch: list[Entry]) -> list[list[Any]]:
+        results: list[list[Any]] = [[] for _ in batch]
+        for pool in dict.fromkeys(entry.pool for entry in batch):
+            indices = [i for i, entry in enumerate(batch) if entry.pool is pool]
+            rows = [row for i in indices for row in batch[i].rows]
+            scored = [batch[i].all_scores for i in indices for _ in batch[i].rows]
+            try:
+                values = iter(pool.answer(rows, all_scores=scored))
+            except Exception as error:
+                values = iter([error] * len(rows))
+            for i in indices:
+                results[i] = [next(values) for _ in batch[i].rows]
+        return results
+
+
+def _deliver(batch: list[Entry], results: list[list[Any]]) -> None:
+    for entry, values in zip(batch, results, strict=True):
+        if not entry.future.done():
+            entry.future.set_result(values)

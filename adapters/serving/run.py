@@ -1,0 +1,109 @@
+"""Run a server until a signal: load, accept, and on SIGTERM drain before the process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import logging.handlers
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from ..store.registry import Registry
+from .app import App
+from .engine import Engine
+from .limits import Access, Limits
+from .metrics import Metrics
+from .models import Models
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server whose signals are handled by `serve`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+def application(
+    models: Models, limits: Limits, access: Access, *, log: logging.Logger, request_log: logging.Logger | None = None
+) -> App:
+    """Return the application over `models`; its engine is started by whoever runs it."""
+    return App(Engine(models, limits, Metrics()), access, log, request_log)
+
+
+def serve(
+    registry: Registry,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    access: Access | None = None,
+    log_requests: Path | None = None,
+    drain_seconds: float = 0.0,
+    base: str | None = None,
+    **pool_options: Any,
+) -> None:
+    """Serve a registry until SIGTERM or SIGINT; a second signal ends at once. Prints the address to stderr."""
+    models = Models(registry, base, **pool_options)
+    models.load()
+    limits = limits or Limits()
+    log = _logger("adapterkit.serving", logging.StreamHandler(sys.stderr))
+    rotating = log_requests and logging.handlers.RotatingFileHandler(
+        log_requests, maxBytes=100_000_000, backupCount=5, encoding="utf-8"
+    )
+    request_log = _logger("adapterkit.serving.requests", rotating) if rotating else None
+    app = application(models, limits, access or Access.of(host, None, (), ()), log=log, request_log=request_log)
+    asyncio.run(_served(app, host, port, drain_seconds))
+
+
+def _logger(name: str, handler: logging.Handler) -> logging.Logger:
+    log = logging.getLogger(name)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.addHandler(handler)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return log
+
+
+async def _served(app: App, host: str, port: int, drain_seconds: float) -> None:
+    server = Server(configuration(app, host, port))
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        if app.engine.draining:
+            server.should_exit = server.force_exit = True
+            return
+        app.engine.draining = True
+        loop.call_later(drain_seconds, setattr, server, "should_exit", True)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended)
+    app.engine.start()
+    try:
+        await server.serve()
+    finally:
+        app.engine.close()
+
+
+def configuration(app: App, host: str, port: int) -> uvicorn.Config:
+    """Return uvicorn's configuration: no log of its own, no header with its name."""
+    return uvicorn.Config(
+        app.asgi,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        backlog=2048,
+        timeout_keep_alive=30,
+        h11_max_incomplete_event_size=64 * 1024,
+        timeout_graceful_shutdown=round(app.engine.limits.deadline) + 1,
+    )

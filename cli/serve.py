@@ -1,0 +1,119 @@
+"""adapt serve: an HTTP server over the registry, for the clients of Hugging Face, openai and vLLM."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adapterkit.cli.common import common_options, device_option, flag, registry_option
+from adapterkit.cli.predict import Bytes
+from adapterkit.errors import OptionError, RegistryError
+from adapterkit.options import options
+from adapterkit.serving.limits import Access, Limits
+from adapterkit.store.registry import Registry
+
+
+@click.command(short_help="Serve the registered adapters over HTTP.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on.")
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of the token that requests must have.",
+)
+@click.option("--allowed-hosts", default="", metavar="A,B", help="Host names by which the server is called; * for any.")
+@click.option("--cors", default="", metavar="A,B", help="Origins of pages that may call the server.")
+@click.option("--base", "base_name", metavar="NAME", help="Serve adapters of this base alone. [default: of every base]")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Precision of the base. [default: the base's]",
+)
+@click.option("--max-bytes", type=Bytes(), help="Memory for adapters, such as 256MB. [default: no limit]")
+@click.option(
+    "--log-requests",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Append rows and answers to this .jsonl file.",
+)
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Seconds from SIGTERM until connections are closed.",
+)
+@device_option
+@registry_option()
+@common_options
+def command(
+    host: str,
+    port: int,
+    token_file: Path | None,
+    allowed_hosts: str,
+    cors: str,
+    base_name: str | None,
+    dtype: str | None,
+    max_bytes: int | None,
+    log_requests: Path | None,
+    drain_seconds: float,
+    device: str | None,
+    registry: Path | None,
+    as_json: bool,
+    **limits: Any,
+) -> None:
+    """Answer requests of every registered adapter at one address, until SIGTERM.
+
+    Routes are those of huggingface_hub's InferenceClient (/models/NAME), of openai's client (/v1/...) and of vLLM
+    (/classify); / is a page to try them, /openapi.json the schema. Changes of the registry take effect with the next
+    request. Addresses other than loopback need --token-file and --allowed-hosts.
+
+    \b
+    adapt serve
+    adapt serve --host 0.0.0.0 --token-file token --allowed-hosts models.example.org
+    """
+    # before torch is imported: threads that wait for work must not spin beside the server's own
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    opened = Registry.at(registry)
+    if not opened.path.exists():
+        raise RegistryError(f"there is no {opened.path}; `adapt run` creates it")
+    access = Access.of(host, _token(token_file), _names(allowed_hosts), _names(cors))
+    checked = Limits(**{name: value for name, value in limits.items() if value is not None})
+    try:
+        from adapterkit.serving import serve
+    except ImportError as error:
+        raise OptionError(f"adapt serve needs the extra: pip install 'adapterkit[serve]' ({error})") from error
+    click.echo(f"serving    http://{host}:{port}", err=True)
+    serve(
+        opened,
+        host=host,
+        port=port,
+        limits=checked,
+        access=access,
+        log_requests=log_requests,
+        drain_seconds=drain_seconds,
+        base=base_name,
+        dtype=dtype,
+        max_bytes=max_bytes,
+        device=device,
+    )
+
+
+command.params[:0] = [flag(options(Limits)[field.name]) for field in fields(Limits)]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _token(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    token = path.read_text(encoding="utf-8").strip()
+    if len(token) < 16:
+        raise OptionError(f"--token-file {path}: a token has at least 16 characters, got {len(token)}")
+    return token

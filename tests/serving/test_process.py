@@ -1,0 +1,63 @@
+"""`adapt serve` as a process: it says where it listens, and SIGTERM lets requests in progress finish."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+from adapterkit import Registry
+
+
+def test_sigterm_drains_and_exits_with_0(stocked: Registry, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path / "rows.jsonl"
+    command = ["serve", "--registry", stocked.path, "--port", port, "--log-requests", log, "--drain-seconds", "0.5"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "adapterkit.cli", *map(str, command)], stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        until = time.monotonic() + 60
+        while True:
+            assert time.monotonic() < until
+            assert process.poll() is None
+            try:
+                urllib.request.urlopen(f"{url}/ready", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        statuses: list[int] = []
+
+        def ask() -> None:
+            body = json.dumps({"inputs": ["a fine film"] * 200}).encode()
+            with urllib.request.urlopen(urllib.request.Request(f"{url}/models/mood", body), timeout=60) as response:
+                statuses.append(len(json.loads(response.read())))
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join(60)
+        assert process.wait(60) == 0
+        assert statuses == [200] * 8
+    finally:
+        process.kill()
+    assert process.stderr is not None
+    first, *lines = process.stderr.read().splitlines()
+    assert first == f"serving    {url}"
+    assert all(json.loads(line)["status"] in (200, 503) for line in lines)
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(rows) == 1600
+    assert set(rows[0]) == {"id", "adapter", "text", "label"}
