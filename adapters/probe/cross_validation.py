@@ -67,8 +67,8 @@ def _rotated(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the principal components of features, at most as many as texts, and the map of their weights back."""
     wide = x.shape[1] > x.shape[0]
     squares, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
-    kept = squares > 1e-6 * squares[-1].clamp(min=1e-6)
-    vectors, lengths = vectors[:, kept], squares[kept].sqrt()
+    nonzero = squares > 1e-6 * squares[-1].clamp(min=1e-6)
+    vectors, lengths = vectors[:, nonzero], squares[nonzero].sqrt()
     return (vectors * lengths, (vectors / lengths).T @ x) if wide else (x @ vectors, vectors.T)
 
 

@@ -36,8 +36,9 @@ def _columns(row: Row | BadRow) -> Columns | None:
     if isinstance(row, BadRow):
         return None
     by_lower = {name.lower(): name for name in row}
-    found = [next((by_lower[name] for name in names if name in by_lower), None) for names in (_SENTENCE, _WORD, _TAG)]
-    sentence, word, tag = found
+    sentence, word, tag = (
+        next((by_lower[name] for name in names if name in by_lower), None) for names in (_SENTENCE, _WORD, _TAG)
+    )
     return None if sentence is None or word is None or tag is None else (sentence, word, tag)
 
 
