@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapterkit.cli.common import TerminalWatch, common_options, echo, print_json, print_table, print_topics
+from adapterkit.cli.common import TerminalWatch, common_options, counted, echo, print_json, print_table, print_topics
 from adapterkit.cli.run import RunCommand, resolved, run_options
 from adapterkit.errors import printable
 
@@ -54,7 +54,10 @@ class _Bars(TerminalWatch):
 
 def _show(of: DataOverview) -> None:
     topics = [("task", f"{of.task}: {of.reads}" + (f"; {of.summary}" if of.summary else ""))]
-    topics += [(split, f"{of.rows[split]:,} rows of {of.files[split]}") for split in of.rows]
+    topics += [(split, f"{counted(of.rows[split], 'row')} of {of.files[split]}") for split in of.rows]
+    formats = {of.files[split]: how for split, how in of.formats.items() if how}
+    several = len(formats) > 1
+    topics += [("format", f"{file}: {how}" if several else how) for file, how in formats.items()]
     topics += [("remark", remark) for remark in of.remarks]
     print_topics(topics)
     echo()

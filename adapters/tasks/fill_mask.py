@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from ..errors import DataError, TaskError
 from .columns import TEXTS, check_filled, choose, visible
+from .input_checks import check_inputs
 from .language_modeling import IGNORED, packed, padded, token_losses
 from .task import Rows, Task
+from .values import texts_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,6 +53,7 @@ class FillMask(Task):
 
     def check(self, data: Dataset, file: str) -> None:
         check_filled(data, file, self.text_column_name[0])
+        check_inputs(self, data, file)
 
     def check_base(self, base: Base) -> None:
         if base.model.config.is_encoder_decoder:
@@ -65,7 +68,7 @@ class FillMask(Task):
 
         Without `labelled`, the choice of masks is fixed, so that two evaluations have the same masks.
         """
-        texts = list(map(str, rows[self.text_column_name[0]]))
+        texts = texts_of(rows[self.text_column_name[0]])
         before, after = _ends(tokenizer)
         room = self.max_seq_length - len(before) - len(after)
         encoded = tokenizer(texts, add_special_tokens=False, verbose=False)
@@ -122,12 +125,13 @@ class FillMask(Task):
 
     def prompts(self, rows: Rows, tokenizer: Any) -> dict[str, Any]:
         """Return the texts as they are, with the places of their mask tokens in `masks`."""
-        texts = list(map(str, rows[self.text_column_name[0]]))
+        texts = texts_of(rows[self.text_column_name[0]])
         ids = tokenizer(texts, truncation=True, max_length=self.max_seq_length)["input_ids"]
         masks = [[i for i, token in enumerate(row) if token == tokenizer.mask_token_id] for row in ids]
         for text, places in zip(texts, masks, strict=True):
             if not places:
-                raise DataError(f"'{text}' has no {tokenizer.mask_token}, the word to predict")
+                within = f" in its first {self.max_seq_length} tokens" if tokenizer.mask_token in text else ""
+                raise DataError(f"'{text[:60]}' has no {tokenizer.mask_token}{within}, the word to predict")
         return {"input_ids": ids, "masks": masks}
 
     def predictions(self, outputs: Sequence[Any], features: Dataset, data: Dataset | None) -> list[Any]:

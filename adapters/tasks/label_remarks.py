@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Number
@@ -45,6 +46,8 @@ def _text_remarks(column: str, values: Iterable[Any], pair: bool) -> Iterator[st
         yield f"{kinds['list']:,} lists in column '{column}': joined by spaces"
     if kinds["number"]:
         yield f"{kinds['number']:,} numbers in column '{column}': read as texts"
+    if kinds["bytes"]:
+        yield f"{kinds['bytes']:,} texts in column '{column}' are Python's notation of bytes, b'...': read as they are"
     if pair and kinds["empty"]:
         yield f"{kinds['empty']:,} rows have nothing in column '{column}': read as an empty text"
 
@@ -55,11 +58,20 @@ def _streamed(values: Any) -> Iterator[Any]:
 
 
 def _kind_of_text(value: Any) -> str:
+    if isinstance(value, str) and _BYTES.fullmatch(value):
+        return "bytes"
     if isinstance(value, str) and value:
         return "text" if not value.isspace() else "empty"
     if is_empty(value):
         return "empty"
     return "list" if isinstance(value, list) else "number" if isinstance(value, Number) else "text"
+
+
+ABSENT = {"na", "n/a", "n.a.", "#n/a", "nan", "null", "none", "nil", "-", "?", "unknown"}
+"""Labels that tools and people write where there is none."""
+
+
+_BYTES = re.compile(r"b'.+'|b\".+\"", re.DOTALL)
 
 
 def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], kind: Kind) -> list[str]:
@@ -76,6 +88,14 @@ def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], k
     ]
     if rest := [name for name in once if name not in near]:
         remarks.append(f"{len(rest):,} {'label' if len(rest) == 1 else 'labels'} of one row each: {_named(rest)}")
+    if absent := sorted(name for name in counts if name.casefold() in ABSENT):
+        rows = sum(counts[name] for name in absent)
+        remarks.append(f"{rows:,} rows have a label that often means none: {_named(absent)}")
+    if len(counts) > 1 and all(re.fullmatch(r"-?\d+,\d+", name) for name in counts):
+        remarks.append(
+            f"the labels in column '{label}' are read as classes; numbers with a decimal comma need a point, and "
+            "several labels in a cell --label-separator ,"
+        )
     return remarks + (list(_joined_remarks(label, counts)) if kind == SINGLE else [])
 
 

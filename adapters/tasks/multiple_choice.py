@@ -165,8 +165,8 @@ class MultipleChoice(Task):
         counts = Counter(len(texts) for texts in self._choices(data))
         if len(counts) < 2:
             return []
-        rows = ", ".join(f"{number} ({count:,} rows)" for number, count in sorted(counts.items()))
-        return [f"{file}: rows have different numbers of endings: {rows}; each is scored among its own"]
+        rows = ", ".join(f"{count:,} of {number}" for number, count in sorted(counts.items()))
+        return [f"{file}: rows have different numbers of endings ({rows}): each is scored among its own"]
 
     def _check_label(self, label: Any, texts: Sequence[str], keys: Sequence[str]) -> None:
         firsts = (0, 1) if self.first_label == UNKNOWN else (self.first_label,)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ..base.base import Base
     from ..metrics import Metrics
 
-PROMPTS = ("prompt", "instruction", "input", "question")
-COMPLETIONS = ("completion", "response", "output", "answer")
+PROMPTS = ("prompt", "instruction", "input", "question", "inputs")
+COMPLETIONS = ("completion", "response", "output", "answer", "targets")
 INPUTS, SYSTEMS, TOOLS = ("input", "context"), ("system", "system_prompt"), ("tools", "functions")
 CHATS = ("messages", "conversations", "conversation", "chat", "chat_rounds")
 

@@ -92,7 +92,11 @@ class TokenClassification(Task):
     def summary(self) -> str:
         read = self._canonical.values() if self.tag_scheme else self.labels
         types = {tag.partition("-")[2] for tag in read} - {""}
-        return f"{len(types)} types of entity: {', '.join(sorted(types))}" if types else shown(self.labels)
+        return (
+            f"{len(types)} {'type' if len(types) == 1 else 'types'} of entity: {', '.join(sorted(types))}"
+            if types
+            else shown(self.labels)
+        )
 
     def fit(self, train: Dataset) -> Self:
         scheme = self.tag_scheme or detect(str(tag) for row in stream(train[self._tags]) for tag in row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .columns import LABELS, TEXTS, visible
+from .columns import LABELS, TEXTS, first_of, visible
 from .values import is_empty
 
 if TYPE_CHECKING:
@@ -35,7 +35,15 @@ def unread_remark(task: Task, data: Dataset, file: str) -> list[str]:
     read = {name.lower() for name in (*task.columns_read, *task.metadata)}
     unread = [name for name in visible(data.column_names) if name.lower() not in read]
     named = [text for name in unread for text in _described(name, data[name][:_SAMPLE])]
-    return [f"{file}: not read: {', '.join(named)}"] if named else []
+    return [f"{file}: not read: {', '.join(named)}{_how_to_read(task, unread)}"] if named else []
+
+
+def _how_to_read(task: Task, unread: Sequence[str]) -> str:
+    """Return the flags that read the label of a text, where the tags of its words are read instead, as of Rasa."""
+    label = first_of(LABELS, unread)
+    if task.name != "token-classification" or label is None:
+        return ""
+    return f"; --task text-classification --label-column {label} reads '{label}' as the label of a text"
 
 
 def _described(name: str, values: Sequence[Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.readers import ReadOptions, description
 from ..data.splits import LINE, SPLITS, split_names
 from ..errors import DataError
 from ..tasks import Task
@@ -35,7 +37,7 @@ class Column:
     """A column of the training rows."""
 
     name: str
-    read_as: str  # input, label, or empty where the task doesn't read it
+    read_as: str  # input, label, beside them, or empty where the task doesn't read it
     type: str
     filled: int  # rows with a value
     example: str
@@ -73,6 +75,7 @@ class DataOverview:
     reads: str
     summary: str
     files: dict[str, str]  # by split
+    formats: dict[str, str]  # by split: format, encoding and dialect of its file
     rows: dict[str, int]  # by split
     columns: list[Column]
     labels: dict[str, dict[str, int]]  # rows by label, by split
@@ -110,6 +113,9 @@ def overview(plan: Plan, *, first: int = 3, watch: Watch | None = None) -> DataO
         reads=task.describe_columns(),
         summary=task.summary(),
         files=rows.splits.files,
+        formats={
+            split: description(file, ReadOptions.of(plan.data, task.name)) for split, file in rows.splits.files.items()
+        },
         rows={split: len(data) for split, data in rows.splits.sets.items()},
         columns=_columns(task, rows.splits["train"]),
         labels=_labels(task, rows.splits.sets),
@@ -141,20 +147,33 @@ def sources(files: Sequence[str]) -> dict[str, str]:
 
 def _columns(task: Task, data: Dataset) -> list[Column]:
     """Return the columns with what the task reads them as."""
-    inputs, read = set(task.input_columns), set(task.columns_read)
     columns = []
     for name in visible(data.column_names):
         values = [value for value in stream(data[name]) if not is_empty(value)]
         columns.append(
             Column(
                 name,
-                "input" if name in inputs else "label" if name in read else "",
+                _role(task, name),
                 _kind(values[0]) if values else "empty",
                 len(values),
-                " ".join(str(values[0]).split())[:60] if values else "",
+                _example(values[0]) if values else "",
             )
         )
     return columns
+
+
+def _role(task: Task, name: str) -> str:
+    if name in task.input_columns:
+        return "input"
+    if name in task.also_reads:
+        return "beside"
+    return "label" if name in task.columns_read else ""
+
+
+def _example(value: Any) -> str:
+    """Return a value in one line; lists and objects as JSON."""
+    text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else str(value)
+    return " ".join(text.split())[:60]
 
 
 def _kind(value: Any) -> str:

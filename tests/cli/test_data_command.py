@@ -66,8 +66,8 @@ def test_remarks_are_those_of_a_run(
 ) -> None:
     path = write(tmp_path / "a.csv", "text,label,user", *ROWS, ROWS[0], "odd,Pos,u", "new,  neg ,u")
     found = overview(path)
-    report = ak.run(base=tiny_base, registry=registry, watch=None, train_file=str(path), strategy="head-only", epochs=1)
-    assert found["remarks"] == report.remarks
+    report = ak.run(base=tiny_base, registry=registry, watch=None, train_file=str(path), strategy="bitfit", epochs=1)
+    assert found["remarks"] == report.remarks[: len(found["remarks"])]  # those on the training follow
     assert len(found["remarks"]) >= 4
 
 
@@ -136,3 +136,57 @@ def test_help_imports_no_torch() -> None:
     code = "import sys; from adapterkit.cli import main\ntry: main(['data', '--help'])\nexcept SystemExit: pass\n"
     code += "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+FORMATS = {
+    "a.csv": (b"text;label\na film;x\nb film;y\n", "a table, separated by ';', cells may be in quotes; UTF-8"),
+    "a.tsv": (b"text\tlabel\na film\tx\nb film\ty\n", "a table, separated by tabs, quotes are text; UTF-8"),
+    "b.csv": (
+        "text,label\na film,x\nb film,y\n".encode("utf-16"),
+        "a table, separated by ',', cells may be in quotes; UTF-16",
+    ),
+    "a.jsonl": (b'{"text": "a film", "label": "x"}\n{"text": "b film", "label": "y"}\n', "JSON lines; UTF-8"),
+    "a.conll": (b"Ann B-PER\n\nOslo B-LOC\n\n", "CoNLL columns; UTF-8"),
+    "a.txt": (b"__label__x a film\n__label__y b film\n", "fastText; UTF-8"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_format_of_every_file_is_shown(
+    name: str, adapt: Adapt, tiny_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    content, expected = FORMATS[name]
+    (tmp_path / name).write_bytes(content)
+    done = adapt("data", tmp_path / name, "--base", tiny_folder())
+    assert done.exit_code == 0, done.output
+    assert f"format     {expected}" in done.stdout.splitlines()
+
+
+def test_files_of_several_splits_have_each_its_format(overview: Callable[..., Any], tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", "text,label", *[row.rpartition(",")[0] for row in ROWS])
+    test = write(tmp_path / "test.jsonl", '{"text": "fine", "label": "pos"}')
+    formats = overview(train, test)["formats"]
+    assert formats["train"].startswith("a table")
+    assert formats["test"] == "JSON lines; UTF-8"
+
+
+def test_intents_beside_entities_are_named_with_the_flags_that_read_them(
+    overview: Callable[..., Any], tmp_path: Path
+) -> None:
+    rows = [
+        {"text": f"fly to Oslo {i}", "intent": intent, "entities": [{"start": 7, "end": 11, "entity": "city"}]}
+        for i, intent in enumerate(["book", "ask"] * 6)
+    ]
+    path = write(tmp_path / "nlu.jsonl", *map(json.dumps, rows))
+    found = overview(path)
+    (remark,) = [remark for remark in found["remarks"] if "'intent'" in remark]
+    flags = "--task text-classification --label-column intent"
+    assert f"{flags} reads 'intent' as the label of a text" in remark
+    assert [column["read_as"] for column in found["columns"] if column["name"] == "text"] == ["beside"]
+    assert next(c["example"] for c in found["columns"] if c["name"] == "tokens") == '["fly", "to", "Oslo", "0"]'
+    assert overview(path, *flags.split())["reads"] == "text -> intent"
+
+
+def test_a_file_of_one_row_is_shown(overview: Callable[..., Any], tmp_path: Path) -> None:
+    shown = overview(write(tmp_path / "a.conll", "Ann B-PER", "saw O", ""))
+    assert shown["rows"] == {"train": 1}

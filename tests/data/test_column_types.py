@@ -113,7 +113,7 @@ def test_rows_in_memory_are_treated_alike(rows: Any) -> None:
 def test_a_run_and_an_evaluation_read_all_rows(tiny_base: Base, registry: Registry, tmp_path: Path) -> None:
     path = jsonl(tmp_path / "train.jsonl", [1, "x", {"of": []}] * 8)
     report = ak.run(
-        base=tiny_base, registry=registry, watch=None, train_file=path, strategy="head-only", epochs=1, name="a"
+        base=tiny_base, registry=registry, watch=None, train_file=path, strategy="bitfit", epochs=1, name="a"
     )
     assert any("column 'id', which the task doesn't read" in remark for remark in report.remarks)
     assert report.adapter.manifest["data"]["splits"]["train"]["rows"] == 21

@@ -147,6 +147,23 @@ EXPECTED: dict[str, tuple[list[Any], list[str]]] = {
         ["A fine film = ['good']", "Go away, cold soup = ['bad', 'rude']"],
         ["read as fastText: __label__ words are lists of labels"],
     ),
+    "label-studio.csv": ([PER, NONE], [spans("column 'label'", 1, 2)]),
+    "lighttag.json": (
+        [PER],
+        ["rows read from 'examples'; not read: relations, schema", spans("column 'annotations'", 1, 1)],
+    ),
+    "pandas.json": (["A fine film = good", "Cold soup = bad"], ["an object of columns, text, label: read as rows"]),
+    "columns.json": (["A fine film = good", "Cold soup = bad"], ["an object of columns, text, label: read as rows"]),
+    "pandas-split.json": (["A fine film = good", "Cold soup = bad"], []),
+    "by-key.json": (
+        ["A fine film = good", "Cold soup = bad"],
+        ["an object of 2 rows by key: the keys are not read"],
+    ),
+    "viewer.json": (["A fine film = good"], ["rows read from 'rows'; not read: features, num_rows_total"]),
+    "wikiann.txt": (
+        ["Ann/B-PER lives", "Oslo/B-LOC"],
+        ["read as CoNLL: a word and its tag per line", "'en:' before every word left out"],
+    ),
     "arc.jsonl": (
         ["Which is cold? : ice / fire / mud / sky = A", "Which burns? : ice / fire / mud = B"],
         ["2 questions with a stem: read as question and choices"],
@@ -205,6 +222,8 @@ REFUSED = {
     "a name twice": ("a.csv", "a,a\n1,2\n", "column 'a' occurs twice in the header"),
     "an encoding that isn't clear": ("a.csv", "a,b\nmañana,x\n".encode("cp1252"), "the encoding isn't clear"),
     "columns of other numbers": ("a.conll", "a B\nb\n", r"a\.conll:2: 1 column, and 2 were expected"),
+    "a packed table": ("a.csv.gz", b"", r"files that can be read end in .*; unpack it first, to a\.csv"),
+    "several splits in a file": ("a.json", '{"train": [{"a": 1}], "test": [{"a": 1}]}', "save each split as a file"),
     "DocBin": ("a.spacy", b"\x00", "files that can be read end in"),
     "UIMA CAS": ("a.xmi", "<xmi/>", "files that can be read end in"),
     "BRAT without its text": ("a.ann", "T1\tA 0 1\ta\n", "the text is expected beside it"),

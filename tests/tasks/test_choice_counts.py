@@ -53,7 +53,7 @@ def test_rows_may_have_different_numbers_of_choices(tmp_path: Path) -> None:
     task, data = fitted(jsonl(tmp_path / "a.jsonl", FEW, *[FULL] * 9, FEW))
     assert (task.num_choices, task.summary()) == (4, "rows have up to 4 endings")
     (remark,) = task.remarks(data, "a.jsonl", None)
-    assert "rows have different numbers of endings: 2 (2 rows), 4 (9 rows)" in remark
+    assert "rows have different numbers of endings (2 of 2, 9 of 4)" in remark
     features = task.tokenize(data[:], tiny.tokenizer(), labelled=True)
     assert [len(ids) for ids in features["input_ids"]] == [4] * 11
     assert [len(ids) for ids in features["input_ids"][0]][2:] == [1, 1]

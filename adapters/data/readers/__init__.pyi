@@ -4,6 +4,7 @@ from .arrow import table_rows as table_rows
 from .encodings import Encoding as Encoding
 from .encodings import chosen as chosen
 from .encodings import guessed as guessed
+from .file_format import description as description
 from .formats import READERS as READERS
 from .formats import files_of as files_of
 from .formats import holds_texts as holds_texts

@@ -31,6 +31,7 @@ def read_conll(source: Source) -> NumberedRows:
     """
     layout = _layout(source)
     skipped: Counter[str] = Counter()
+    prefix = _language(source, layout)
     for block in _blocks(source.lines(), layout, skipped):
         lines = [row for row in block if not _is_no_word(row[1], layout, skipped)]
         errors = ((n, error) for n, cells in lines if (error := _error(cells, layout)))
@@ -39,10 +40,29 @@ def read_conll(source: Source) -> NumberedRows:
         elif lines:
             columns = {i: [cells[i] for _, cells in lines] for i in range(layout.width)}
             tokens, tags = columns.pop(layout.word), columns.pop(layout.tag)
+            if prefix:
+                tokens = [token.removeprefix(prefix) for token in tokens]
             named = {"tokens": tokens, "tags": _from_brackets(tags) if layout.brackets else tags}
             yield block[0][0], named | {f"column_{i}": cells for i, cells in columns.items()}
     for kind, (one, many) in SKIPPED.items():
         source.count(skipped[kind], one, many)
+
+
+def _language(source: Source, layout: Layout) -> str:
+    """Return the language before each word, as in WikiAnn's `en:Oslo`, with a note; empty for other files."""
+    words = [
+        cells[layout.word]
+        for block in sentences(source.sample(SAMPLE), layout.tab)
+        for cells in block
+        if len(cells) > layout.word
+    ]
+    prefix = words[0].partition(":")[0] + ":" if words else ""
+    if not re.fullmatch(r"[a-z]{2,3}(-[a-z]+)*:", prefix) or len(words) < 3:
+        return ""
+    if not all(word.startswith(prefix) and len(word) > len(prefix) for word in words):
+        return ""
+    source.notes.append(f"'{prefix}' before every word left out")
+    return prefix
 
 
 def _layout(source: Source) -> Layout:

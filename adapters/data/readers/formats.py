@@ -39,6 +39,10 @@ READERS: dict[str, Callable[[Source], NumberedRows]] = {
 """The reader of each format, by the suffix of a file's name."""
 
 
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+"""The suffixes of packed files, which are not read."""
+
+
 def rows(path: str, tag_column: int | None = None, *, options: ReadOptions | None = None) -> Iterator[tuple[int, Row]]:
     """Yield (line, row) for each row of a file in one of the formats of `READERS`.
 
@@ -94,7 +98,9 @@ def holds_texts(path: str, options: ReadOptions) -> bool:
 def open_file(path: str) -> io.BufferedReader:
     """Open a data file, or raise `DataError` with the data files of the folder."""
     if Path(path).suffix.lower() not in READERS:
-        raise DataError(f"{path}: files that can be read end in {', '.join(READERS)}")
+        inner = Path(path).stem if Path(path).suffix.lower() in PACKED else ""
+        hint = f"; unpack it first, to {inner}" if Path(inner).suffix.lower() in READERS else ""
+        raise DataError(f"{path}: files that can be read end in {', '.join(READERS)}{hint}")
     try:
         return open(path, "rb")
     except FileNotFoundError:

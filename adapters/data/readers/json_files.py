@@ -16,6 +16,7 @@ from .spacy_pairs import are_pairs, from_pairs, with_categories
 
 _SQUAD = {"paragraphs", "qas"}
 """The keys of SQuAD's articles and paragraphs."""
+SPLIT_NAMES = {"train", "training", "validation", "valid", "val", "dev", "test"}
 
 
 def read_jsonl(source: Source) -> NumberedRows:
@@ -60,7 +61,9 @@ def read_json(source: Source) -> NumberedRows:
     entries = _entries(source, parsed) if isinstance(parsed, dict) else parsed
     if not isinstance(entries, list):
         got = f"an object of {', '.join(list(parsed)[:6]) or 'nothing'}" if isinstance(parsed, dict) else repr(parsed)
-        raise DataError(f'{source.name}: a list of objects or {{"data": [...]}} was expected, not {got[:80]}')
+        splits = isinstance(parsed, dict) and len(parsed) > 1 and SPLIT_NAMES.issuperset(parsed)
+        hint = "; save each split as a file" if splits else ""
+        raise DataError(f'{source.name}: a list of objects or {{"data": [...]}} was expected, not {got[:80]}{hint}')
     squad = any(isinstance(entry, dict) and _SQUAD & {*entry} for entry in entries)
     if squad:
         yield from enumerate(_squad(entries), start=1)
@@ -77,20 +80,25 @@ def _entries(source: Source, parsed: Row) -> Any:
     if are_pairs(parsed.get("annotations")):  # of an annotator for spaCy
         return [entry for entry in parsed["annotations"] if entry is not None]
     if "data" in parsed:
-        return parsed["data"]
+        names, data = parsed.get("columns"), parsed["data"]
+        split = isinstance(names, list) and isinstance(data, list) and all(isinstance(row, list) for row in data)
+        return [dict(zip(map(str, names), row, strict=False)) for row in data] if split else data  # of pandas
     if (columns := _columns(parsed)) is not None:
         source.notes.append(f"an object of columns, {', '.join(list(columns)[:6])}: read as rows")
         return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    lists = [
-        key for key, value in parsed.items() if isinstance(value, list) and any(isinstance(v, dict) for v in value)
-    ]
-    if len(lists) == 1:
-        others = (
-            f"; not read: {', '.join(key for key in list(parsed)[:6] if key != lists[0])}" if len(parsed) > 1 else ""
-        )
-        source.notes.append(f"rows read from '{lists[0]}'{others}")
-        return parsed[lists[0]]
-    return None
+    rows = list(parsed.values())
+    if len(rows) > 1 and all(isinstance(row, dict) and set(row) == set(rows[0]) for row in rows):
+        source.notes.append(f"an object of {len(rows):,} rows by key: the keys are not read")
+        return rows
+    lists = [key for key in parsed if isinstance(parsed[key], list) and any(isinstance(v, dict) for v in parsed[key])]
+    lists = ["rows"] if "rows" in lists else lists
+    if len(lists) != 1:
+        return None
+    others = [key for key in parsed if key != lists[0]][:6]
+    source.notes.append(f"rows read from '{lists[0]}'" + (f"; not read: {', '.join(others)}" if others else ""))
+    if all(isinstance(entry, dict) and isinstance(entry.get("row"), dict) for entry in parsed[lists[0]]):
+        return [entry["row"] for entry in parsed[lists[0]]]  # of the Hub's data viewer
+    return parsed[lists[0]]
 
 
 def _columns(parsed: Row) -> dict[str, list[Any]] | None:

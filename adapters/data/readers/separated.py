@@ -6,20 +6,21 @@ from itertools import islice
 
 from .dialect import CSV, SAMPLE, SAMPLE_ROWS, TSV, Dialect, inferred, text_rows
 from .source import BadRow, NumberedRows, Source
+from .span_rows import with_words_of_cells
 from .table import Header, chosen_header
 from .webanno import is_webanno, read_webanno
 
 
 def read_csv(source: Source) -> NumberedRows:
     """Read cells, separated by commas unless the file shows another separator; a quoted cell may hold line ends."""
-    return read_table(source, CSV)
+    return with_words_of_cells(source, read_table(source, CSV))
 
 
 def read_tsv(source: Source) -> NumberedRows:
     """Read cells, separated by tabs unless the file shows another separator, a row per line; or WebAnno's export."""
     if source.repeatable and is_webanno(source.sample(1)):
         return read_webanno(source)
-    return read_table(source, TSV)
+    return with_words_of_cells(source, read_table(source, TSV))
 
 
 def read_table(source: Source, usual: Dialect) -> NumberedRows:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from typing import Any
@@ -32,6 +34,43 @@ def with_words(source: Source, numbered: NumberedRows) -> NumberedRows:
     for number, row in rows:
         yield number, row if isinstance(row, BadRow) else _tagged(row, text, spans, tagger)
     tagger.finish(source, f"column '{spans}'")
+
+
+def with_words_of_cells(source: Source, numbered: NumberedRows) -> NumberedRows:
+    """Return the rows of a table with words and tags, where a column's cells hold spans as JSON or Python writes them.
+
+    Rows of other tables, and of a stream, are returned as they are.
+    """
+    if not source.repeatable:
+        yield from numbered
+        return
+    head = list(islice(numbered, PEEK))
+    cells = ((name, cell) for _, row in head if isinstance(row, dict) for name, cell in row.items())
+    columns = {name for name, cell in cells if cell.startswith("[") and _are_spans(_value_of(cell))}
+    rows = chain(head, numbered)
+    if not columns:
+        yield from rows
+        return
+    yield from with_words(source, ((number, _with_values(row, columns)) for number, row in rows))
+
+
+def _with_values(row: Row | BadRow, columns: set[str]) -> Row | BadRow:
+    if isinstance(row, BadRow):
+        return row
+    return {name: _value_of(cell) if name in columns else cell for name, cell in row.items()}
+
+
+def _value_of(cell: str) -> Any:
+    """Return the list that a cell holds, an empty list for an empty cell, and the cell itself where it holds none."""
+    if not cell.strip():
+        return []
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            value = parse(cell)
+        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+            continue
+        return [list(part) if isinstance(part, tuple) else part for part in value] if isinstance(value, list) else cell
+    return cell
 
 
 def _columns(rows: Iterator[Row]) -> tuple[str, str] | None:

@@ -41,7 +41,7 @@ def _sheet(source: Source) -> list[list[Any]]:
         ) from None
     try:
         with CalamineWorkbook.from_path(source.name) as book:
-            sheets = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
+            sheets = {name: _cells(source, book.get_sheet_by_name(name)) for name in book.sheet_names}
     except (CalamineError, OSError, ValueError) as error:
         raise DataError(f"{source.name}: a spreadsheet was expected: {str(error).splitlines()[0]}") from error
     filled = {
@@ -50,6 +50,25 @@ def _sheet(source: Source) -> list[list[Any]]:
     if len(filled) > 1:
         source.notes.append(f"sheet '{next(iter(filled))}' is read; not read: {', '.join(list(filled)[1:])}")
     return next(iter(filled.values()), [])
+
+
+def _cells(source: Source, sheet: Any) -> list[list[Any]]:
+    """Return the cells of a sheet, with the value of merged cells in each of their rows, without a merged title."""
+    rows: list[list[Any]] = sheet.to_python(skip_empty_area=False)
+    repeated = titles = 0
+    for (top, left), (bottom, right) in sheet.merged_cell_ranges or ():
+        if top >= len(rows) or left >= len(rows[top]):
+            continue
+        others = [cell for i, cell in enumerate(rows[top]) if not left <= i <= right]
+        if right > left and not any(cell not in ("", None) for cell in others):
+            titles += 1
+            rows[top] = [""] * len(rows[top])
+        for row in rows[top + 1 : bottom + 1] if left == right else ():
+            row[left] = rows[top][left]
+            repeated += 1
+    source.count(titles, "row of a merged title left out", "rows of merged titles left out")
+    source.count(repeated, "merged cell filled with its value", "merged cells filled with their values")
+    return rows
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,60 @@
+"""Describe how a file is read, whether or not it is the usual way: format, dialect, encoding."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .dialect import CSV, SAMPLE, TSV, inferred
+from .formats import is_brat_folder
+from .source import ReadOptions, Source
+from .text_lines import text_format
+from .webanno import is_webanno
+
+_TEXTS = {
+    ".json": "JSON",
+    ".jsonl": "JSON lines",
+    ".conll": "CoNLL columns",
+    ".iob": "CoNLL columns",
+    ".bio": "CoNLL columns",
+    ".conllu": "CoNLL-U",
+    ".ann": "BRAT",
+}
+_BINARY = {
+    ".parquet": "Parquet",
+    ".arrow": "Arrow",
+    ".feather": "Arrow",
+    ".xlsx": "Excel",
+    ".xls": "Excel",
+    ".ods": "OpenDocument",
+}
+_LINES = {"texts": "a text per line", "conll": "CoNLL columns", "fasttext": "fastText"}
+
+
+def description(path: str, options: ReadOptions) -> str:
+    """Return the format of a file and, of a text file, its encoding and how cells are separated and quoted.
+
+    Empty for what is no file, such as rows in memory. Raises `DataError` where the encoding isn't clear.
+    """
+    suffix = Path(path).suffix.lower()
+    if is_brat_folder(path):
+        return "BRAT, a folder"
+    if not os.path.isfile(path):
+        return ""
+    if suffix in _BINARY:
+        return _BINARY[suffix]
+    source = Source(path, os.path.getsize(path), options=options)
+    return f"{_text_format(source, suffix)}; {source.encoding.name}"
+
+
+def _text_format(source: Source, suffix: str) -> str:
+    if suffix in _TEXTS:
+        return _TEXTS[suffix]
+    if suffix == ".tsv" and is_webanno(source.sample(1)):
+        return "WebAnno TSV"
+    if suffix == ".txt" and (form := text_format(source)) != "table":
+        return _LINES[form]
+    dialect = inferred(source.sample(SAMPLE), TSV if suffix == ".tsv" else CSV, source.options.separator)
+    quotes = "" if dialect.quote == "'" else ", cells may be in quotes" if dialect.quoted else ", quotes are text"
+    header = ", without a header" if source.options.column_names else ""
+    return f"a table, {dialect.describe()}{quotes}{header}"

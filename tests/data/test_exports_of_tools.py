@@ -1,0 +1,85 @@
+"""Files as tools export them: merged cells, spans in cells, labels that mean none, texts that are bytes to Python."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+
+from adapterkit.data.readers import ReadOptions, open_rows
+from adapterkit.data.splits import read
+from adapterkit.tasks import TASKS, TextClassification, infer_task
+
+
+def read_all(path: Path) -> tuple[list[Any], list[str]]:
+    """Return the rows of a file, and the notes of its reader."""
+    with open_rows(str(path), ReadOptions()) as (source, numbered):
+        return [row for _, row in numbered], source.notes
+
+
+def remarks(path: Path, content: str) -> list[str]:
+    """Return the remarks of a classification of a file."""
+    path.write_text(content)
+    data = read(str(path))
+    task = TextClassification().with_columns(data.column_names).fit(data)
+    return task.remarks(data, path.name, None) + task.label_remarks(data, path.name)
+
+
+def test_merged_cells_of_a_sheet(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for cells in (["Reviews", None], ["label", "text"], ["good", "a film"], [None, "a hotel"], ["bad", "a soup"]):
+        sheet.append(cells)
+    sheet.merge_cells("A1:B1")
+    sheet.merge_cells("A3:A4")
+    book.save(tmp_path / "a.xlsx")
+    table, notes = read_all(tmp_path / "a.xlsx")
+    assert [(row["label"], row["text"]) for row in table] == [
+        ("good", "a film"),
+        ("good", "a hotel"),
+        ("bad", "a soup"),
+    ]
+    assert notes == ["1 row of a merged title left out", "1 merged cell filled with its value"]
+
+
+def test_cells_of_spans_as_json_or_as_python_writes_them(tmp_path: Path) -> None:
+    spans = [[0, 3, "PER"]]
+    for number, cell in enumerate((json.dumps(spans), "[(0, 3, 'PER')]")):
+        path = tmp_path / f"{number}.csv"
+        path.write_text('text,entities\n"Ann saw it.","' + cell.replace('"', '""') + '"\nno names,[]\n')
+        table, _ = read_all(path)
+        assert [row["ner_tags"][0] for row in table] == ["B-PER", "O"]
+    path.write_text("text,label\n[1] a list,x\n[a] note,y\n")
+    assert read_all(path)[0] == [{"text": "[1] a list", "label": "x"}, {"text": "[a] note", "label": "y"}]
+
+
+def test_labels_that_mean_none_are_named(tmp_path: Path) -> None:
+    content = "text,label\n" + "".join(f"text {i},{label}\n" for i, label in enumerate(["x", "y", "N/A", "NULL"] * 3))
+    found = remarks(tmp_path / "a.csv", content)
+    assert any("6 rows have a label that often means none: 'N/A', 'NULL'" in remark for remark in found)
+
+
+def test_texts_in_pythons_notation_of_bytes_are_named(tmp_path: Path) -> None:
+    content = "text\tlabel\n" + "".join(f"b'text {i}'\t{i % 2}\n" for i in range(6))
+    assert any(
+        "6 texts in column 'text' are Python's notation of bytes" in r for r in remarks(tmp_path / "a.tsv", content)
+    )
+
+
+def test_numbers_with_a_decimal_comma_are_named(tmp_path: Path) -> None:
+    content = "text;score\n" + "".join(f"text {i};{i % 3},5\n" for i in range(9))
+    assert any("numbers with a decimal comma need a point" in r for r in remarks(tmp_path / "a.csv", content))
+
+
+def test_inputs_and_targets_are_prompts_and_completions() -> None:
+    row = {"inputs": "a question", "targets": "an answer", "task_source": "x"}
+    assert infer_task(row) == "text-generation"
+    assert TASKS["text-generation"]().with_columns(list(row)).describe_columns() == "inputs -> targets"
+
+
+def test_words_with_colons_of_several_kinds_are_words(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("en:Ann B-PER\nde:Lee I-PER\nx:y O\n\n")
+    table, notes = read_all(tmp_path / "a.conll")
+    assert (table[0]["tokens"], notes) == (["en:Ann", "de:Lee", "x:y"], [])
