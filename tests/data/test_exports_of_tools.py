@@ -83,3 +83,13 @@ def test_words_with_colons_of_several_kinds_are_words(tmp_path: Path) -> None:
     (tmp_path / "a.conll").write_text("en:Ann B-PER\nde:Lee I-PER\nx:y O\n\n")
     table, notes = read_all(tmp_path / "a.conll")
     assert (table[0]["tokens"], notes) == (["en:Ann", "de:Lee", "x:y"], [])
+
+
+def test_sentences_of_a_table_of_words_may_be_named_on_each_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("sentence_id\ttoken\tner_tag\n1\tAnn\tB-PER\n1\tsaw\tO\n2\tOslo\tB-LOC\n")
+    table, _ = read_all(path)
+    assert [row["tokens"] for row in table] == [["Ann", "saw"], ["Oslo"]]
+    assert [row["tags"] for row in table] == [["B-PER", "O"], ["B-LOC"]]
+    path.write_text("word\ttag\nAnn\tB-PER\n")
+    assert read_all(path)[0] == [{"word": "Ann", "tag": "B-PER"}]

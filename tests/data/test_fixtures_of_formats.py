@@ -147,6 +147,10 @@ EXPECTED: dict[str, tuple[list[Any], list[str]]] = {
         ["A fine film = ['good']", "Go away, cold soup = ['bad', 'rude']"],
         ["read as fastText: __label__ words are lists of labels"],
     ),
+    "kaggle-ner.csv": (
+        ["Ann/B-PER lives", "Oslo/B-LOC"],
+        ["3 rows of a word each read as 2 sentences, by column 'Sentence #'"],
+    ),
     "label-studio.csv": ([PER, NONE], [spans("column 'label'", 1, 2)]),
     "lighttag.json": (
         [PER],

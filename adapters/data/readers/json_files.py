@@ -81,8 +81,9 @@ def _entries(source: Source, parsed: Row) -> Any:
         return [entry for entry in parsed["annotations"] if entry is not None]
     if "data" in parsed:
         names, data = parsed.get("columns"), parsed["data"]
-        split = isinstance(names, list) and isinstance(data, list) and all(isinstance(row, list) for row in data)
-        return [dict(zip(map(str, names), row, strict=False)) for row in data] if split else data  # of pandas
+        if not isinstance(names, list) or not isinstance(data, list) or not all(isinstance(row, list) for row in data):
+            return data
+        return [dict(zip(map(str, names), row, strict=False)) for row in data]  # of pandas
     if (columns := _columns(parsed)) is not None:
         source.notes.append(f"an object of columns, {', '.join(list(columns)[:6])}: read as rows")
         return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]

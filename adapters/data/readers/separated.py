@@ -9,18 +9,19 @@ from .source import BadRow, NumberedRows, Source
 from .span_rows import with_words_of_cells
 from .table import Header, chosen_header
 from .webanno import is_webanno, read_webanno
+from .word_rows import by_sentence
 
 
 def read_csv(source: Source) -> NumberedRows:
     """Read cells, separated by commas unless the file shows another separator; a quoted cell may hold line ends."""
-    return with_words_of_cells(source, read_table(source, CSV))
+    return with_words_of_cells(source, by_sentence(source, read_table(source, CSV)))
 
 
 def read_tsv(source: Source) -> NumberedRows:
     """Read cells, separated by tabs unless the file shows another separator, a row per line; or WebAnno's export."""
     if source.repeatable and is_webanno(source.sample(1)):
         return read_webanno(source)
-    return with_words_of_cells(source, read_table(source, TSV))
+    return with_words_of_cells(source, by_sentence(source, read_table(source, TSV)))
 
 
 def read_table(source: Source, usual: Dialect) -> NumberedRows:

@@ -46,7 +46,8 @@ def with_words_of_cells(source: Source, numbered: NumberedRows) -> NumberedRows:
         return
     head = list(islice(numbered, PEEK))
     cells = ((name, cell) for _, row in head if isinstance(row, dict) for name, cell in row.items())
-    columns = {name for name, cell in cells if cell.startswith("[") and _are_spans(_value_of(cell))}
+    lists = ((name, cell) for name, cell in cells if isinstance(cell, str) and cell.startswith("["))
+    columns = {name for name, cell in lists if _are_spans(_value_of(cell))}
     rows = chain(head, numbered)
     if not columns:
         yield from rows
