@@ -102,18 +102,19 @@ class App:
             raise RequestError(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
     async def _body(self, request: Request) -> bytes:
-        most = self.engine.limits.max_body_bytes
-        announced = request.headers.get("content-length", "0")
-        if announced.isdigit() and int(announced) > most:
-            raise RequestError(413, f"the body has {int(announced):,} bytes, at most {most:,} are read")
-        body = bytearray()
+        """Return the body. Raises `RequestError`, 413, for a large one, read so that the client sees it."""
+        most, body, size = self.engine.limits.max_body_bytes, bytearray(), 0
         try:
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > most:
-                    raise RequestError(413, f"the body has more than {most:,} bytes")
+                size += len(chunk)
+                if size <= most:
+                    body += chunk
+                elif size > 16 * most:
+                    break
         except ClientDisconnect as error:
             raise RequestError(499, "the client has closed the connection") from error
+        if size > most:
+            raise RequestError(413, f"the body has more than {most:,} bytes")
         return bytes(body)
 
     def _failed(self, call: Call, error: Exception) -> Response:

@@ -1,0 +1,202 @@
+"""Requests a second of `adapt serve` and of FastAPI with a transformers pipeline per task, in one interleaved run.
+
+Both serve the same eight adapters on the small base: FastAPI each merged into a model of its own, as a plain endpoint
+that its thread pool runs, with one torch thread. Clients keep their connection and send a text of about 22 tokens to a
+random adapter. A turn is some seconds of one side; sides take turns, and a figure is the median of the turns.
+
+    python benchmarks/serving.py --fastapi PYTHON --out docs/figures/serving.json   # an interpreter that has fastapi
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+TEXTS = [
+    f"the waiter brought the {dish} after an hour and it was {word}, but the view of the {view} made up for it all"
+    for dish in ("soup", "bread", "salad", "fish")
+    for word in ("cold", "fine", "lovely", "late")
+    for view in ("harbour", "old town", "hills", "lake")
+]
+APP = """
+import sys, torch, transformers
+from pathlib import Path
+from fastapi import FastAPI
+torch.set_num_threads(1)
+folders = sorted(Path(sys.argv[1]).iterdir())
+pipelines = {f.name: transformers.pipeline("text-classification", model=str(f), top_k=None) for f in folders}
+app = FastAPI()
+@app.post("/models/{name}")
+def infer(name: str, body: dict):
+    with torch.inference_mode():
+        return pipelines[name]([body["inputs"]])
+import uvicorn
+uvicorn.run(app, port=int(sys.argv[2]), access_log=False, log_level="warning")
+"""
+
+
+def prepare(folder: Path) -> list[str]:
+    """Register eight adapters, and merge each into a plain model; return their names."""
+    from adapterkit import Base, Registry
+    from adapterkit.convert.merge import merge
+    from tests.helpers import random_adapters as made
+    from tests.helpers.adapters import classes
+    from tests.helpers.pooled import add
+
+    base, registry, names = Base.load("minilm"), Registry(folder / "registry.json"), []
+    for i, strategy in enumerate(["lora"] * 4 + ["head-only"] * 2 + ["layerwise"] * 2):
+        options = {"top": 1} if strategy == "layerwise" else {}
+        adapter = made.adapter(base, classes(2 + i), strategy, seed=i, std=0.02, **options)
+        names.append(f"task{i}")
+        add(registry, names[-1], adapter)
+        merge(base, adapter, folder / "merged" / names[-1])
+    return names
+
+
+def started(command: list[str], port: int) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    body = json.dumps({"inputs": TEXTS[0]}).encode()
+    for _ in range(600):
+        try:
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/models/task0", body, {"Content-Type": "application/json"}
+            )
+            urllib.request.urlopen(request, timeout=5).close()
+            return process
+        except OSError:
+            if process.poll() is not None:
+                raise SystemExit(f"{command} ended with {process.returncode}") from None
+            time.sleep(0.2)
+    raise SystemExit(f"{command} doesn't answer")
+
+
+async def load(port: int, names: list[str], clients: int, seconds: float) -> list[float]:
+    """Return the seconds of each request that `clients` send one after the other for some seconds."""
+    until, times = time.perf_counter() + seconds, []
+
+    async def client(number: int) -> None:
+        dice = random.Random(number)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while time.perf_counter() < until:
+            body = json.dumps({"inputs": dice.choice(TEXTS)}).encode()
+            head = f"POST /models/{dice.choice(names)} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            begin = time.perf_counter()
+            writer.write(head.encode() + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+            length = int(answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            await reader.readexactly(length)
+            times.append(time.perf_counter() - begin)
+        writer.close()
+
+    await asyncio.gather(*(client(i) for i in range(clients)))
+    return times
+
+
+def turn(
+    process: subprocess.Popen[bytes], port: int, names: list[str], clients: int, seconds: float
+) -> dict[str, float]:
+    def used() -> float:
+        cpu = psutil.Process(process.pid).cpu_times()
+        return cpu.user + cpu.system
+
+    before, begin = used(), time.perf_counter()
+    times = asyncio.run(load(port, names, clients, seconds))
+    spent = time.perf_counter() - begin
+    ordered = sorted(times)
+    return {
+        "requests_per_second": len(times) / spent,
+        "cpu_ms_per_request": 1000 * (used() - before) / len(times),
+        "p50_ms": 1000 * statistics.median(times),
+        "p99_ms": 1000 * ordered[int(0.99 * (len(ordered) - 1))],
+        "memory_mb": psutil.Process(process.pid).memory_info().rss / 1e6,
+    }
+
+
+def decisions(port: int, count: int = 400, turns: int = 15) -> float:
+    """Return the median milliseconds of a request of `count` questions on one text, all to head-only adapters."""
+    questions = [{"type": "predicate", "instructions": "", "name": f"task{4 + i % 2}/l0"} for i in range(count)]
+    body = json.dumps({"model": "task4", "input": TEXTS[0], "questions": questions}).encode()
+    times = []
+    for _ in range(turns):
+        begin = time.perf_counter()
+        urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/v1/decisions", body)).read()
+        times.append(1000 * (time.perf_counter() - begin))
+    return statistics.median(times)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fastapi", default=sys.executable)
+    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        names = prepare(folder)
+        (folder / "app.py").write_text(APP)
+        serve = [sys.executable, "-m", "adapterkit.cli", "serve", "--registry", str(folder / "registry.json")]
+        commands: dict[str, Any] = {
+            "adapt serve": serve,
+            "adapt serve --dtype bfloat16": [*serve, "--dtype", "bfloat16"],
+            "FastAPI, pipelines": [args.fastapi, str(folder / "app.py"), str(folder / "merged")],
+        }
+        ports = {side: free_port() for side in commands}
+        processes = {
+            side: started([*c, *(["--port"] if "serve" in side else []), str(ports[side])], ports[side])
+            for side, c in commands.items()
+        }
+        results: dict[str, Any] = {}
+        try:
+            for clients in (1, 32):
+                turns: dict[str, list[dict[str, float]]] = {side: [] for side in commands}
+                for number in range(args.turns + 1):
+                    for side in commands:
+                        one = turn(processes[side], ports[side], names, clients, args.seconds if number else 2)
+                        turns[side] += [one] if number else []  # the first is for warming up
+                results[f"{clients} clients"] = {
+                    side: {key: round(statistics.median(t[key] for t in of_side), 2) for key in of_side[0]}
+                    for side, of_side in turns.items()
+                }
+            results["400 head-only questions on one text, ms"] = {
+                side: round(decisions(ports[side]), 1) for side in commands if "serve" in side
+            }
+        finally:
+            for process in processes.values():
+                process.terminate()
+    cpu = next(
+        (x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), ""
+    )
+    report = {"cpu": cpu or platform.processor(), "cores": os.cpu_count(), "seconds": args.seconds, **results}
+    print(json.dumps(report, indent=2))
+    if args.out:
+        args.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    main()
