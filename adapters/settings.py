@@ -112,8 +112,8 @@ class TrainingOptions:
     ] = "auto"
     head_init: Annotated[
         Literal["auto", "random", "probe"],
-        "initialisation of transformers' head: random, probe (last layer fitted as a linear probe) or auto (probe for "
-        "three or more labels)",
+        "initialisation of transformers' head: random, probe (last layer from a linear probe) or auto (probe for text "
+        "labels, and for three or more tags)",
     ] = "auto"
     group_by_length: Annotated[bool, "batch rows of similar length together, to minimise padding"] = True
     max_tokens_per_batch: Annotated[

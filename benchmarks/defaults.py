@@ -127,7 +127,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.head_scale is not None:
-        probe_head.HEAD_SCALE = args.head_scale
+        probe_head.HEAD_SCALE = probe_head.HEAD_SCALE_OF_TWO = args.head_scale
     file, task, _ = CASES[args.case]
     table = load_splits(DataOptions(train_file=str(args.data / file)), Watch(), task)["train"]
     rows = [{key: value for key, value in row.items() if key != LINE} for row in table]
@@ -141,7 +141,8 @@ def main() -> None:
         for values in itertools.product(*choices):
             options = dict(zip(names, map(value_of, values), strict=True))
             run = {"case": args.case, **size, "strategy": args.strategy, "options": options, "seed": seed}
-            run["head_scale"] = probe_head.HEAD_SCALE
+            if args.head_scale is not None:
+                run["head_scale"] = args.head_scale
             if json.dumps(run, sort_keys=True) in done:
                 continue
             try:

@@ -30,7 +30,7 @@ def table(figures: list[dict[str, Any]]) -> str:
                 run["case"],
                 size,
                 f"`{run['strategy']}`",
-                f"probe x {run['head_scale']:g}" if head == "probe" else head,
+                f"probe x {run['head_scale']:g}" if head == "probe" and "head_scale" in run else head,
                 ", ".join(f"{name}={value}" for name, value in options.items()),
                 f"{rows[0]['metric']} {statistics.mean(values):.3f}{spread}",
                 str(len(values)),

@@ -125,6 +125,7 @@ def planned(small_csv: Path) -> Callable[..., Plan]:
 
     def plan(strategy: str, **options: Any) -> Plan:
         files = {"train_file": str(small_csv), "validation_file": str(small_csv)}
-        return Plan.resolve({**files, "strategy": strategy, "name": "a", "num_train_epochs": 2, **options})
+        values = {"strategy": strategy, "name": "a", "num_train_epochs": 2, "head_init": "random"}
+        return Plan.resolve({**files, **values, **options})
 
     return plan

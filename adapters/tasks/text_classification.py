@@ -268,7 +268,7 @@ class TextClassification(Task):
 
     @property
     def head_starts_solved(self) -> bool:
-        return len(self.labels) > 2  # below, it gained nothing (docs/explanation/training-cost.md)
+        return len(self.labels) > 1
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         texts = [texts_of(rows[column]) for column in self.text_column_name]

@@ -299,7 +299,8 @@ class TokenClassification(Task):
 
         if not self._has_entities:
             pairs = [pair for pair in zip(*self._flat(predictions, data), strict=True) if pair[0] >= 0]
-            return {"per_label": label_table(*zip(*pairs, strict=True), list(self.labels))}
+            truth, guess = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+            return {"per_label": label_table(truth, guess, list(self.labels))}
         return {"per_type": entity_table(*self._pairs(predictions, data))}
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:

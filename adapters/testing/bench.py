@@ -112,7 +112,11 @@ def trained(
     """Train a strategy for a few steps, as `adapt run` does."""
     rows = datasets.Dataset.from_list(ROWS)
     options = TrainingOptions(
-        num_train_epochs=EPOCHS, per_device_train_batch_size=batch, head="model", mixed_precision="no"
+        num_train_epochs=EPOCHS,
+        per_device_train_batch_size=batch,
+        head="model",
+        head_init="random",  # a start from a solved head could be saved, of which nothing has moved
+        mixed_precision="no",
     )
     kind = type(strategy)
     about = {

@@ -13,8 +13,10 @@ from .inputs import features_of
 from .stages import SPLITS, Outcome, Prepared, Progress, TaskModel
 from .trunk_cache import memory_for_cache
 
-HEAD_SCALE = 0.3
-"""The factor on a probe's weights as the head of a training: it answers the same, less confidently.
+HEAD_SCALE, HEAD_SCALE_OF_TWO = 0.3, 0.03
+"""The factors on a probe's weights as the head of a training, of more than two labels and of two.
+
+The head answers the same, less confidently.
 
 A head that fits the training rows already leaves the base little gradient, and hidden states that vary little make its
 weights so large that a rate that trains the base doesn't change them (docs/explanation/strategies-compared.md).
@@ -84,9 +86,10 @@ def starts_from_probe(run: Prepared) -> bool:
 
 def initialise_head(run: Prepared, model: Any, mixed: Precision) -> bool:
     """Set the last linear layer of a model's head to a linear probe's weights; return whether it has such a layer."""
+    scale = HEAD_SCALE if model.config.num_labels > 2 else HEAD_SCALE_OF_TWO
     try:
         result = search.initialise(
-            run.base, model, run.task, features_of(run), run.data, solver_options(run, mixed), scale=HEAD_SCALE
+            run.base, model, run.task, features_of(run), run.data, solver_options(run, mixed), scale=scale
         )
     except OSError as error:
         result = f"no disk space for hidden states: {error.strerror or error}"

@@ -25,4 +25,4 @@ class Dies(Watch):
 
 def plan(rows: Path, **options: Any) -> Plan:
     values = {"train_file": str(rows), "num_train_epochs": 3, "per_device_train_batch_size": 4, "save_steps": 1}
-    return Plan.resolve({**values, "name": "dies", "mixed_precision": "no", **options})
+    return Plan.resolve({**values, "name": "dies", "mixed_precision": "no", "head_init": "random", **options})
