@@ -299,7 +299,7 @@ def _few_rows(run: Prepared) -> Prepared:
 
 
 def _seconds_to_solve(
-    few: Prepared, model: Any, feeds: Mapping[str, Feed], act: Callable[[Prepared], None]
+    few: Prepared, model: Any, feeds: Mapping[str, Feed], act: Callable[[Prepared], object]
 ) -> tuple[float, float]:
     """Return the seconds for running the base over all rows and for fitting a probe, measured by `act` on a few."""
     began = time.perf_counter()
