@@ -113,10 +113,12 @@ class Plugin:
 
 def all_plugins(group: str = STRATEGIES) -> list[Plugin]:
     """Return every plugin of an entry-point group, sorted by name, enabled or not."""
-    plugins = {
-        Plugin(e.name, (e.dist.name if e.dist else "") or "?", (e.dist.version if e.dist else "") or "?", e.value, e)
-        for e in _entry_points(group)
-    }
+    points, owners = list(_entry_points(group)), dict[int, tuple[str, str]]()
+    for point in points:
+        if id(point.dist) not in owners:  # its metadata is parsed anew by each access
+            metadata = point.dist.metadata if point.dist else {"Name": "", "Version": ""}
+            owners[id(point.dist)] = metadata["Name"] or "?", metadata["Version"] or "?"
+    plugins = {Plugin(e.name, *owners[id(e.dist)], e.value, e) for e in points}
     return sorted(plugins, key=lambda plugin: (plugin.name, plugin.distribution))
 
 

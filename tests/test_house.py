@@ -185,10 +185,11 @@ def test_a_face_exports_names_that_exist_and_none_of_a_submodule(stub: Path) -> 
         "from adapterkit.cli import main\ntry: main(['run', '--strategy', 'lora', '--help'])\nexcept SystemExit: pass",
         "from adapterkit.cli import main\ntry: main(['plan', '--strategy', 'lora', '--help'])\nexcept SystemExit: pass",
         "from adapterkit.cli import main\ntry: main(['tune', '--strategy', 'lora', '--help'])\nexcept SystemExit: pass",
+        "from adapterkit.cli import main\ntry: main(['serve', '--help'])\nexcept SystemExit: pass",
     ],
-    ids=["import", "help", "strategies", "run --help", "plan --help", "tune --help"],
+    ids=["import", "help", "strategies", "run --help", "plan --help", "tune --help", "serve --help"],
 )
 def test_torch_is_not_imported_for(code: str) -> None:
-    heavy = {"torch", "transformers", "datasets", "optuna", "huggingface_hub"}
+    heavy = {"torch", "transformers", "datasets", "optuna", "huggingface_hub", "starlette", "uvicorn"}
     code += f"\nimport sys; found = {heavy} & set(sys.modules); assert not found, found"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -99,15 +99,17 @@ class Queue:
     def _next(self) -> list[Entry]:
         """Return the entries of the next batch; empty once the queue is closed."""
         with self._changed:
-            while not self._count:
-                if self._closed:
-                    return []
-                self._changed.wait()
-            until = time.monotonic() + self.limits.wait_ms / 1000
-            while self._tokens < self.limits.batch_tokens and self._count < self._active():
-                if not self._changed.wait(max(0.0, until - time.monotonic())):
-                    break
-            return self._take()
+            while True:
+                while not self._count:
+                    if self._closed:
+                        return []
+                    self._changed.wait()
+                until = time.monotonic() + self.limits.wait_ms / 1000
+                while self._tokens < self.limits.batch_tokens and self._count < self._active():
+                    if not self._changed.wait(max(0.0, until - time.monotonic())):
+                        break
+                if batch := self._take():  # empty where all clients have gone
+                    return batch
 
     def _take(self) -> list[Entry]:
         batch: list[Entry] = []
@@ -123,7 +125,7 @@ class Queue:
                 batch.append(entry)
                 tokens += entry.tokens
         self.metrics.waiting.labels(self.name).set(self._tokens)
-        return batch or self._next()
+        return batch
 
     def _answers(self, batch: list[Entry]) -> list[list[Any]]:
         results: list[list[Any]] = [[] for _ in batch]

@@ -79,8 +79,7 @@ def _probe_at_chance(run: Prepared, outcome: Outcome, validation: Metrics) -> Ad
     rows = "validation" if run.held_out else "training"
     text = f"{name} {validation.values[name]:.3f} on {validation.n:,} {rows} rows is not significantly better than "
     text += f"{chance:.3f}, that of one answer for every row"
-    weights: Any = getattr(run.task, "label_weights", ())
-    if chance < SKEWED or weights or not hasattr(run.task, "class_weight"):
+    if chance < SKEWED or getattr(run.task, "class_weight", None) != "none":
         return Advice(f"{text}: more rows are needed, or another strategy", {"strategy": "lora"})
     return Advice(f"{text}: more rows of the rare labels are needed, or weights", {"class_weight": "balanced"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import json
 import random
@@ -18,6 +19,7 @@ import pytest
 
 from adapterkit import Base, Pool, Registry
 from adapterkit.serving.limits import Access, Limits
+from adapterkit.serving.queue import Entry
 from tests.helpers import random_adapters as made
 from tests.helpers.adapters import classes
 from tests.helpers.pooled import add, same
@@ -143,6 +145,20 @@ def test_clients_that_hang_up_leave_nothing_behind(server: Running) -> None:
         time.sleep(0.05)
     assert server.send("/models/mood", {"inputs": TEXT})[0] == 200
     assert server.send("/models/story", {"inputs": "a"})[0] == 200
+
+
+def test_a_queue_of_requests_whose_clients_have_gone_is_emptied(small: tuple[Registry, Base]) -> None:
+    registry, _ = small
+    with Running(registry) as server:
+        queue, target = server.app.engine.batches, server.models.resolve("a0")
+        row = target.pool.prepare(TEXT, target.reference)
+        for _ in range(1500):  # more than the frames of a stack
+            gone: asyncio.Future[Any] = asyncio.Future(loop=queue._loop)
+            gone.cancel()
+            queue.submit(Entry(target.pool, [row], row.tokens, False, gone))
+            while queue._count:
+                time.sleep(0)
+        assert server.send("/models/a0", {"inputs": TEXT})[0] == 200
 
 
 VALUES: list[Any] = [None, True, 0, -1, 1e308, "", "a", "\0", "é" * 50, [], {}, ["a"], [1], {"a": 1}, [["a"]], 2**70]
