@@ -113,11 +113,10 @@ def test_a_request_beyond_its_deadline_is_504_and_leaves_the_queue(
     registry, _ = small
     with Running(registry, limits=Limits(deadline=0.3)) as server:
         server.models.resolve("a0").pool.load("a0")
-        proceed, answered, answer = threading.Event(), [], Pool.answer
+        proceed, answer = threading.Event(), Pool.answer
 
         def slow(self: Pool, prepared: Any, **options: Any) -> Any:
             proceed.wait(30)
-            answered.append(len(prepared))
             return answer(self, prepared, **options)
 
         monkeypatch.setattr(Pool, "answer", slow)
@@ -130,7 +129,6 @@ def test_a_request_beyond_its_deadline_is_504_and_leaves_the_queue(
             assert time.monotonic() < until
         queue = server.app.engine.batches
         assert (queue._count, queue._tokens) == (0, 0)
-    assert answered[0] <= 4
 
 
 def test_clients_that_hang_up_leave_nothing_behind(server: Running) -> None:
