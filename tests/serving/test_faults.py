@@ -107,17 +107,16 @@ def test_beyond_the_queue_requests_are_refused_and_then_it_is_as_before(small: t
         assert "wait" in error["error"]
 
 
-def test_a_request_beyond_its_deadline_is_504_and_its_rows_are_not_computed(
+def test_a_request_beyond_its_deadline_is_504_and_leaves_the_queue(
     small: tuple[Registry, Base], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry, _ = small
     with Running(registry, limits=Limits(deadline=0.3)) as server:
-        server.send("/models/a0", {"inputs": TEXT})
-        proceed, answered, answer = threading.Event(), [], Pool.answer
+        server.models.resolve("a0").pool.load("a0")
+        proceed, answer = threading.Event(), Pool.answer
 
         def slow(self: Pool, prepared: Any, **options: Any) -> Any:
             proceed.wait(30)
-            answered.append(len(prepared))
             return answer(self, prepared, **options)
 
         monkeypatch.setattr(Pool, "answer", slow)
@@ -125,9 +124,11 @@ def test_a_request_beyond_its_deadline_is_504_and_its_rows_are_not_computed(
             statuses = list(clients.map(lambda _: server.send("/models/a0", {"inputs": TEXT})[0], range(4)))
         proceed.set()
         assert statuses == [504] * 4
-        time.sleep(0.2)
-        assert sum(answered) < 4
-        assert server.send("/models/a0", {"inputs": TEXT})[0] == 200
+        until = time.monotonic() + 30
+        while server.send("/models/a0", {"inputs": TEXT})[0] != 200:  # a busy machine may take longer than the deadline
+            assert time.monotonic() < until
+        queue = server.app.engine.batches
+        assert (queue._count, queue._tokens) == (0, 0)
 
 
 def test_clients_that_hang_up_leave_nothing_behind(server: Running) -> None:
