@@ -28,6 +28,7 @@ from tests.helpers.cli import Adapt
 def trained(adapt: Adapt, small_csv: Path, tiny_folder: Callable[..., Path]) -> list[str]:
     """Train an adapter named tiny, and return the flags that did it."""
     flags = ["--base", str(tiny_folder()), "--train-file", str(small_csv), "--epochs", "1", "--name", "tiny"]
+    flags += ["--validation-split-percentage", "20"]
     done = adapt("run", "--strategy", "head-only", *flags)
     assert done.exit_code == 0, done.output
     return flags

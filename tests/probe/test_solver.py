@@ -78,10 +78,9 @@ def test_layers_side_by_side_are_one_linear_map_of_all(
         assert pool.predict(asked, adapter="tiny") == tolerance.near(expected, tolerance.of_base(base))
 
 
-@pytest.mark.parametrize(("labels", "solved"), [("ab", False), ("abc", True), (["a", "bc"], True)])
-def test_a_head_of_three_labels_or_more_starts_solved(
+@pytest.mark.parametrize("labels", ["ab", "abc", ["a", "bc"]], ids=["two", "three", "several"])
+def test_a_head_of_labels_starts_solved(
     labels: Any,
-    solved: bool,
     rows_of: Callable[..., Path],
     base_for: Callable[[str, str], Base],
     registry: Registry,
@@ -92,7 +91,7 @@ def test_a_head_of_three_labels_or_more_starts_solved(
     file = rows_of("text-classification", 24, lambda i: {**row(i), "label": of(i)})
     notes = Notes()
     run(plan("text-classification", file, "lora"), registry, base=base_for("bert", "text-classification"), watch=notes)
-    assert ("head" in notes.heard) == solved
+    assert "head" in notes.heard
 
 
 @pytest.mark.parametrize("penalty", [1e-1, 1e-3])

@@ -25,8 +25,9 @@ def test_tensorboard_is_told_of_a_run(strategy: str, tiny_base: Base, small_csv:
     assert len(epochs) == len(report.history) + (strategy == "lora")  # before training is epoch 0
     assert events.Scalars("adapter_bytes")[-1].value == report.adapter_bytes
     assert events.Scalars("trained_parameters")[-1].value == report.trained_parameters
-    final = events.Scalars("final/validation/accuracy")[-1].value
-    assert final == pytest.approx(report.metrics["validation"]["accuracy"])
+    split = "validation" if strategy == "lora" else "cross-validation"
+    final = events.Scalars(f"final/{split}/accuracy")[-1].value
+    assert final == pytest.approx(report.metrics[split]["accuracy"])
     if strategy == "lora":
         assert {"train/loss", "train/learning_rate"} <= set(tags)
     told = (next(folder.rglob("hparams.yml"))).read_text()

@@ -122,7 +122,8 @@ def test_what_is_trained_today_has_the_files_and_keys_of_before(name: str, befor
         key: old[key] for key in ("format_version", "base", "task", "head")
     }
     assert stored.get("adapter_config.json") == written.get("adapter_config.json")
-    assert stored["run.yaml"] == written["run.yaml"]
+    # some are trained from a random head today: a solved one may be better than their one epoch, and would be saved
+    assert stored["run.yaml"] == written["run.yaml"].replace(b"head_init: random", b"head_init: auto")
 
 
 def test_the_bases_of_the_fixture_have_the_fingerprint_of_before(before: Path) -> None:

@@ -270,7 +270,7 @@ def test_a_result_is_shown_in_a_line_and_in_html(run: Any) -> None:
     assert repr(run.model).startswith(f"<AdaptedModel reviews@{run.version} on ")
     for shown in (run, run.model):
         assert len(repr(shown)) < 250
-        assert shown._repr_html_().count("<tr>") == 1 + len(run.metrics["validation"]) - 2
+        assert shown._repr_html_().count("<tr>") == 1 + len(run.metrics["cross-validation"]) - 2
     odd = ak.Report(**{**vars(run), "name": "<script>"})
     assert "<script>" not in odd._repr_html_()
 
