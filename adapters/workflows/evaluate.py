@@ -102,6 +102,11 @@ def evaluate_adapter(
     sources = replace(reading or DataOptions(), test_file=test_file, dataset=dataset)
     splits = _splits(registry, name, adapter, sources, watch)
     split = "test" if test_file else split or ("test" if "test" in splits else "validation")
+    if split == "validation" and split not in splits and not dataset:
+        raise DataError(
+            f"'{name}' has neither test nor validation rows to be measured on again; of its run: adapt show {name}; "
+            f"on other rows: adapt eval {name} --file FILE"
+        )
     rows = splits[split]
 
     from ..evaluation.evaluate import evaluate

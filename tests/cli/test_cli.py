@@ -156,6 +156,15 @@ def test_a_run_is_measured_again_on_its_own_rows(adapt: Adapt, trained: list[str
     assert {key: again[key] for key in reported} == reported
 
 
+def test_an_adapter_without_validation_rows_names_other_ways_to_measure_it(adapt: Adapt, trained: list[str]) -> None:
+    flags = [*trained[:-1], "0", "--name", "all-rows"]
+    assert adapt("run", "--strategy", "head-only", *flags).exit_code == 0
+    done = adapt("eval", "all-rows")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "adapt eval all-rows --file FILE" in done.stderr
+    assert adapt("eval", "all-rows", "--file", trained[3]).exit_code == 0
+
+
 def test_an_adapter_is_used_from_another_folder(
     adapt: Adapt, small_csv: Path, tiny_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
