@@ -143,11 +143,14 @@ def run_options(command: Any) -> Any:
 
 
 def resolved(config: str | None, flags: Mapping[str, Any]) -> Plan:
-    """Return the plan that the flags of a command line make, over those of a config file."""
+    """Return the plan that the flags of a command line make, over those of a config file; its files can be opened."""
+    from adapterkit.data.splits import check_files
     from adapterkit.workflows.plan import Plan
 
     values = {key: value for key, value in flags.items() if value is not None}
-    return Plan.resolve(values, config=read_config(config) if config else {})
+    plan = Plan.resolve(values, config=read_config(config) if config else {})
+    check_files(plan.data)
+    return plan
 
 
 def launching(command: Any) -> Any:

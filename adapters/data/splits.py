@@ -132,11 +132,7 @@ def load(options: DataOptions, watch: Watch | None = None, task: str | None = No
     Where there is no validation split, `cut_validation` makes one, once the task has its labels.
     Raises `DataError` for a missing file or data set and, unless it may be skipped, an unreadable row.
     """
-    by_option = {"train": options.train_file, "validation": options.validation_file, "test": options.test_file}
-    files = {split: path for split, path in by_option.items() if path}
-    dataset = options.dataset or (None if files else "demo:sentiment")
-    if dataset and files:
-        raise DataError(f"give --dataset {dataset} or files, not both")
+    dataset, files = _chosen(options)
     if dataset and _is_hub_id(dataset):
         return _load_hub(dataset, options, watch or Watch())
     if options.dataset_config_name:
@@ -148,6 +144,26 @@ def load(options: DataOptions, watch: Watch | None = None, task: str | None = No
         mixed: dict[str, Mixed] = {}
         splits.add(split, _read(path, options, watch, splits.notes, mixed, task), mixed, options)
     return splits
+
+
+def _chosen(options: DataOptions) -> tuple[str | None, dict[str, str]]:
+    """Return the data set or the files by split that options name; raises `DataError` for both."""
+    by_option = {"train": options.train_file, "validation": options.validation_file, "test": options.test_file}
+    files = {split: path for split, path in by_option.items() if path}
+    dataset = options.dataset or (None if files else "demo:sentiment")
+    if dataset and files:
+        raise DataError(f"give --dataset {dataset} or files, not both")
+    return dataset, files
+
+
+def check_files(options: DataOptions) -> None:
+    """Raise `DataError` where a file that the options name can't be opened, before anything slow is imported."""
+    dataset, files = _chosen(options)
+    if dataset and not _is_hub_id(dataset):
+        files = _local(dataset)[1]
+    for path in files.values():
+        if Path(path).is_file() or not Path(path).exists():  # a named pipe can be opened once
+            open_file(path).close()
 
 
 def _name_of(files: Mapping[str, str]) -> str:

@@ -1,0 +1,37 @@
+"""A file that isn't there is an error before anything slow is imported, in every command that trains."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.cli import Adapt
+
+CODE = """
+import sys
+from adapterkit.cli import main
+try:
+    main(sys.argv[1:], prog_name="adapt")
+finally:
+    print(*sorted({"torch", "transformers", "datasets"} & set(sys.modules)), file=sys.stdout)
+"""
+
+
+def test_nothing_slow_is_imported(small_csv: Path) -> None:
+    command = ["run", "--train-file", "row.csv", "--num-processes", "2"]
+    done = subprocess.run([sys.executable, "-c", CODE, *command], cwd=small_csv.parent, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (2, "")
+    assert done.stderr == "Error: no file 'row.csv'; '.' holds rows.csv\n"
+
+
+@pytest.mark.parametrize("command", [["run"], ["plan"], ["tune", "--search", "learning_rate=1e-3,1e-4"]])
+@pytest.mark.parametrize("flag", ["--train-file", "--validation-file", "--test-file", "--dataset"])
+def test_it_is_named_with_those_that_are_there(command: list[str], flag: str, adapt: Adapt, small_csv: Path) -> None:
+    train = [] if flag in ("--train-file", "--dataset") else ["--train-file", "rows.csv"]
+    done = adapt(*command, *train, flag, "gone.csv")
+    assert done.exit_code == 2
+    assert done.stderr == "Error: no file 'gone.csv'; '.' holds rows.csv\n"
+    assert [p.name for p in small_csv.parent.iterdir()] == ["rows.csv"]
