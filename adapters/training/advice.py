@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..metrics import Metrics
+from ..modules import blocks
 from .stages import Outcome, Prepared, Progress
 
 RISEN = 1.05
@@ -80,7 +81,10 @@ def _probe_at_chance(run: Prepared, outcome: Outcome, validation: Metrics) -> Ad
     text = f"{name} {validation.values[name]:.3f} on {validation.n:,} {rows} rows is not significantly better than "
     text += f"{chance:.3f}, that of one answer for every row"
     if chance < SKEWED or getattr(run.task, "class_weight", None) != "none":
-        return Advice(f"{text}: more rows are needed, or another strategy", {"strategy": "lora"})
+        return Advice(
+            f"{text}: more rows are needed, or another strategy",
+            {"strategy": "lora" if blocks(run.base.model) else "full"},
+        )
     return Advice(f"{text}: more rows of the rare labels are needed, or weights", {"class_weight": "balanced"})
 
 

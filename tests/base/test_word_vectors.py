@@ -369,6 +369,15 @@ def test_an_adapter_on_another_table_is_refused(
         predict(Base.load(write(renamed.encode(), "other.vec")), registry.load("tiny"), ["lovely food"])
 
 
+def test_a_probe_at_chance_suggests_a_strategy_that_a_table_has(base: Base, registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "chance.jsonl").write_text("".join(f'{{"text": "cat", "label": "{label}"}}\n' for label in "ab" * 12))
+    options = {"strategy": "head-only", "train_file": str(tmp_path / "chance.jsonl")}
+    (remark,) = (
+        r for r in run(**options, registry=registry, base=base, watch=None).remarks if "not significantly" in r
+    )
+    assert "--strategy full" in remark
+
+
 @pytest.mark.parametrize(("strategy", "message"), [("layerwise", "needs blocks"), ("lora", "linear modules")])
 def test_strategies_that_need_what_a_table_has_not_say_so(
     strategy: str, message: str, opinions: str, small_csv: Path, registry: Registry
