@@ -87,7 +87,6 @@ def command(
         from adapterkit.serving import serve
     except ImportError as error:
         raise OptionError(f"adapt serve needs the extra: pip install 'adapterkit[serve]' ({error})") from error
-    click.echo(f"serving    http://{host}:{port}", err=True)
     serve(
         opened,
         host=host,

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import logging.handlers
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import uvicorn
 
+from ..errors import OptionError
 from ..store.registry import Registry
 from .app import App
 from .engine import Engine
@@ -50,7 +52,12 @@ def serve(
     base: str | None = None,
     **pool_options: Any,
 ) -> None:
-    """Serve a registry until SIGTERM or SIGINT; a second signal ends at once. Prints the address to stderr."""
+    """Serve a registry until SIGTERM or SIGINT; a second signal ends at once. Prints the address to stderr.
+
+    Raises `OptionError` for an address that can't be bound.
+    """
+    bound = _bound(host, port)
+    print(f"serving    http://{host}:{bound.getsockname()[1]}", file=sys.stderr, flush=True)
     models = Models(registry, base, **pool_options)
     models.load()
     limits = limits or Limits()
@@ -60,7 +67,19 @@ def serve(
     )
     request_log = _logger("adapterkit.serving.requests", rotating) if rotating else None
     app = application(models, limits, access or Access.of(host, None, (), ()), log=log, request_log=request_log)
-    asyncio.run(_served(app, host, port, drain_seconds))
+    asyncio.run(_served(app, host, port, drain_seconds, bound))
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Return a socket bound to an address, before anything is loaded; uvicorn listens on it."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise OptionError(f"can't listen on {host}:{port}: {error.strerror}; --port chooses another") from None
+    return bound
 
 
 def _logger(name: str, handler: logging.Handler) -> logging.Logger:
@@ -72,7 +91,7 @@ def _logger(name: str, handler: logging.Handler) -> logging.Logger:
     return log
 
 
-async def _served(app: App, host: str, port: int, drain_seconds: float) -> None:
+async def _served(app: App, host: str, port: int, drain_seconds: float, bound: socket.socket) -> None:
     server = Server(configuration(app, host, port))
     loop = asyncio.get_running_loop()
 
@@ -87,7 +106,7 @@ async def _served(app: App, host: str, port: int, drain_seconds: float) -> None:
         loop.add_signal_handler(number, ended)
     app.engine.start()
     try:
-        await server.serve()
+        await server.serve(sockets=[bound])
     finally:
         app.engine.close()
 

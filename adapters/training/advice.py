@@ -99,11 +99,13 @@ def _still_improving(run: Prepared, progress: Progress) -> Advice | None:
     name, epochs = run.task.best, len(progress.history)
     if progress.best_epoch < epochs or epochs < 2:
         return None
-    before, last = progress.history[-2:]
-    gain = (before[name] - last[name]) if run.task.lower_is_better else (last[name] - before[name])
-    if gain < 0.02 * abs(before[name]) or last["train_loss"] > HARDLY * before["train_loss"]:
+    *earlier, before, last = progress.history
+    values = [epoch[name] for epoch in (*earlier, before)]
+    best = min(values) if run.task.lower_is_better else max(values)
+    gain = (best - last[name]) if run.task.lower_is_better else (last[name] - best)
+    if gain < 0.02 * abs(best) or last["train_loss"] > HARDLY * before["train_loss"]:
         return None
-    text = f"{name} was still improving in the last epoch, from {before[name]:.3f} to {last[name]:.3f}"
+    text = f"{name} was still improving in the last epoch, from {best:.3f} to {last[name]:.3f}"
     return Advice(text, {"num_train_epochs": 2 * epochs})
 
 

@@ -13,7 +13,11 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from adapterkit import Registry
+from adapterkit.errors import OptionError
+from adapterkit.serving.run import serve
 
 
 def test_sigterm_drains_and_exits_with_0(stocked: Registry, tmp_path: Path) -> None:
@@ -61,3 +65,12 @@ def test_sigterm_drains_and_exits_with_0(stocked: Registry, tmp_path: Path) -> N
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(rows) == 1600
     assert set(rows[0]) == {"id", "adapter", "text", "label"}
+
+
+def test_a_port_in_use_is_one_line_before_anything_is_loaded(registry: Registry) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OptionError, match=f"can't listen on 127.0.0.1:{port}: .*; --port chooses another"):
+            serve(registry, port=port)

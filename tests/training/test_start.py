@@ -113,6 +113,7 @@ def advised(start: float, epochs: list[tuple[float, float]], interval: tuple[flo
         ),
         (0.5, [(0.7, 0.5), (0.1, 0.53)], (0.43, 0.63), "more rows are needed", {"strategy": "head-only"}),
         (0.5, [(0.7, 0.6), (0.5, 0.7)], (0.6, 0.8), "accuracy was still improving", {"num_train_epochs": 4}),
+        (0.5, [(0.7, 0.7), (0.5, 0.6), (0.3, 0.7)], (0.6, 0.8), None, None),  # no better than the first
     ],
 )
 def test_the_course_of_a_training_is_remarked_on(
