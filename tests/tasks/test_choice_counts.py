@@ -5,48 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import Result
-from datasets import Dataset
 
 import adapterkit as ak
 from adapterkit import Base, Registry
-from adapterkit.data import read
 from adapterkit.errors import DataError
 from adapterkit.options import build
 from adapterkit.tasks import MultipleChoice
 from adapterkit.tasks.inputs import inputs_of
 from adapterkit.testing import tiny
+from tests.helpers.multiple_choice import KEYED, Pairs, fitted, jsonl
 
 Adapt = Callable[..., Result]
-ENDINGS = ["ice", "fire", "mud", "sky"]
-KEYED = {"text": ENDINGS, "label": ["A", "B", "C", "D"]}
 FEW = {"question": "Hot?", "choices": {"text": ["ice", "fire"], "label": ["A", "B"]}, "answerKey": "B"}
 FULL = {"question": "Cold?", "choices": KEYED, "answerKey": "C"}
-
-
-def jsonl(path: Path, *rows: dict[str, Any]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def fitted(path: Path) -> tuple[MultipleChoice, Dataset]:
-    """Return the task as a run has it: checked, fitted to the rows, and checked again."""
-    data = read(str(path))
-    task = MultipleChoice().with_columns(data.column_names)
-    task.check(data, path.name)
-    task = task.fit(data)
-    task.check(data, path.name)
-    return task, data
-
-
-class Pairs:
-    """A tokenizer that shows what it was called with."""
-
-    def __call__(self, first: list[str], second: list[str], **_: Any) -> dict[str, Any]:
-        return {"input_ids": [f"{a} | {b}" for a, b in zip(first, second, strict=True)]}
 
 
 def test_rows_may_have_different_numbers_of_choices(tmp_path: Path) -> None:
