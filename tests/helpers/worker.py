@@ -108,6 +108,7 @@ def main() -> None:
     each = processes.gathered(found)
     if processes.index() == 0:
         Path(sys.argv[2]).write_text(json.dumps(each))
+    processes.end()  # else the threads of gloo may abort a process that exits before the others
 
 
 if __name__ == "__main__":

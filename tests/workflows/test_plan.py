@@ -115,8 +115,8 @@ def test_a_run_after_a_plan_is_the_run_without_one(
 
 def test_memory_is_that_of_the_worst_moment(tiny_base: Base) -> None:
     memory = Memory(tiny_base.nbytes)
-    torch.ones(16_000_000).sum()  # 64 MB, and gone again
-    assert 60e6 < memory.growth() < 90e6
+    torch.ones(160_000_000).sum()  # 640 MB, freed again; other threads and the system change some MB meanwhile
+    assert 600e6 < memory.growth() < 700e6
 
 
 def test_more_rows_take_more_time(planned: Callable[..., Plan], tiny_base: Base, tmp_path: Path) -> None:
