@@ -7,6 +7,7 @@ that names its distribution.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import os
 import re
@@ -128,10 +129,23 @@ def installed(group: str = STRATEGIES) -> list[Plugin]:
 
 
 def _entry_points(group: str) -> Iterable[EntryPoint]:
+    return _entry_points_of(group, tuple((path, _modified(path)) for path in sys.path))
+
+
+@functools.lru_cache(maxsize=16)
+def _entry_points_of(group: str, folders: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    """Return a group's entry points; `folders` are sys.path with times of modification, which an install changes."""
     try:
-        return entry_points(group=group)
+        return tuple(entry_points(group=group))
     except Exception:  # some distribution's metadata is unreadable: read the others one by one
-        return [e for d in distributions() for e in _readable(d) if e.group == group]
+        return tuple(e for d in distributions() for e in _readable(d) if e.group == group)
+
+
+def _modified(path: str) -> int:
+    try:
+        return os.stat(path or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _readable(distribution: Any) -> Iterable[EntryPoint]:

@@ -7,6 +7,7 @@ aliases (`"--epochs"`), the other string is the help.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -83,8 +84,14 @@ def options(cls: type) -> Mapping[str, Option]:
     A field's type is int, float, bool, str, a Literal of strings, a tuple of strings, or one of these or None. Raises
     `OptionError` for any other type.
     """
+    return _options_of(cls)
+
+
+@functools.cache  # evaluating annotations takes longer than anything else that reads options
+def _options_of(cls: type) -> Mapping[str, Option]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    return {field.name: _option(cls, field, hints[field.name]) for field in dataclasses.fields(cls)}
+    by_name = {field.name: _option(cls, field, hints[field.name]) for field in dataclasses.fields(cls)}
+    return types.MappingProxyType(by_name)
 
 
 def _option(cls: type, field: dataclasses.Field[Any], hint: Any) -> Option:

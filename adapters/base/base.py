@@ -33,7 +33,15 @@ from .checkpoint import (
     read_tensors,
 )
 from .digest_cache import file_states
-from .fingerprint import differences, fingerprint, model_digests, settings_of, tensor_digests, tensors_of_modules
+from .fingerprint import (
+    differences,
+    fingerprint,
+    model_digests,
+    settings_of,
+    tensor_digests,
+    tensor_hashes,
+    tensors_of_modules,
+)
 from .heads import build_task_model, matching_names
 from .tokenizer import tokenizer_digest
 from .tracing import replicate
@@ -67,6 +75,7 @@ class Base:
     fingerprint: str = field(init=False)  # of settings and digests; identifies the base that an adapter belongs to
     tokenizer_digest: str = field(init=False)  # SHA-256 of the tokenizer, before any use changes its state
     _usage: Usage = field(init=False, repr=False, default_factory=Usage)
+    _verified: dict[str, str] = field(init=False, default_factory=dict)  # hashes of values whose digest was right
 
     def __post_init__(self) -> None:
         self.settings = settings_of(self.model.config)
@@ -111,7 +120,7 @@ class Base:
     def view(self, model: Any) -> Base:
         """Return this base with `model`, its modules over other tensors, and with a lock of its own."""
         view = copy.copy(self)
-        view.model, view._usage = model, Usage()
+        view.model, view._usage, view._verified = model, Usage(), {}
         return view
 
     @property
@@ -152,8 +161,16 @@ class Base:
 
     def changed_tensors(self) -> list[str]:
         """Return the names of the tensors whose values changed since the base was loaded."""
-        now = tensor_digests(self.model, without=self.newly_initialized)
-        return [name for name in {**self.digests, **now} if self.digests.get(name) != now.get(name)]
+        hashes = tensor_hashes(self.model, without=self.newly_initialized)
+        unverified = {name for name, value in hashes.items() if self._verified.get(name) != value}
+        now = tensor_digests(self.model, only=unverified)
+        changed = [
+            name
+            for name in {**self.digests, **hashes}
+            if name not in hashes or (name in unverified and self.digests.get(name) != now[name])
+        ]
+        self._verified.update({name: hashes[name] for name in unverified.difference(changed)})
+        return changed
 
     def reload(self) -> None:
         """Reload the tensors' values from the checkpoint."""
@@ -268,7 +285,7 @@ class Base:
         if self.quantization != "no" or isinstance(self.model.config, word_vectors.WordVectorsConfig):
             raise BaseModelError(f"added_tokens={','.join(tokens)}: base '{self.name}' can't have added tokens")
         wider = copy.copy(self)
-        wider.parent, wider.model = self, replicate(self.model, {})
+        wider.parent, wider.model, wider._verified = self, replicate(self.model, {}), {}
         wider.tokenizer, wider.added_tokens = tokenizer_with(self.tokenizer, tokens)
         widen_base(wider.model, len(self.tokenizer), wider._pieces)
         wider.digests = tensor_digests(wider.model, without=self.newly_initialized)

@@ -182,6 +182,8 @@ def _text(value: Any) -> str | None:
     return None if value is None else json.dumps(value, default=str)
 
 
+_DEEPEST = 60
+"""The most levels of lists and objects in a value; Arrow's files hold 64."""
 UNFIT = (ValueError, TypeError, OverflowError, NotImplementedError)
 """What pyarrow raises for a value that is not of a column's type; its own errors are subclasses of these."""
 
@@ -199,8 +201,18 @@ def _record(rows: list[Row], schema: Any) -> Any:
     for name, kind in zip(batch.schema.names, batch.schema.types, strict=True):
         if kind == pa.float64() and any(isinstance(value, bool) for value in columns[name]):
             raise TypeError("true or false among numbers")  # pyarrow would convert it to 1.0
+        if kind.num_fields and _depth(kind) > _DEEPEST:
+            raise ValueError(f"nested in more than {_DEEPEST} levels")
     wide = pa.unify_schemas([schema, batch.schema], promote_options="permissive")
     return batch if batch.schema == wide else pa.RecordBatch.from_pydict(columns, schema=wide)
+
+
+def _depth(kind: Any) -> int:
+    """Return the number of levels of an Arrow type: 1 for a number, 2 for a list of numbers."""
+    level, depth = [kind], 0
+    while level:
+        level, depth = [one.field(i).type for one in level for i in range(one.num_fields)], depth + 1
+    return depth
 
 
 def _misfit(row: Row, schema: Any, error: Exception) -> str:
@@ -215,10 +227,11 @@ def _misfit(row: Row, schema: Any, error: Exception) -> str:
             shown = json.dumps(value, default=str)
             shown = shown if len(shown) <= 60 else shown[:57] + "..."
             try:
-                kind = _words(pa.array([value]).type)
+                arrow_type = pa.array([value]).type
             except UNFIT:
                 return f"{name} is {shown}: {_plain(column_error)}"
-            if not before or kind == _words(before[0].type):
+            kind = _words(arrow_type)
+            if not before or kind == _words(before[0].type) or _depth(arrow_type) > _DEEPEST:
                 return f"{name} is {shown}: {_plain(column_error)}"
             return f"{name} is {kind}, {shown}; {_words(before[0].type)} was expected, as in the rows before"
     return _plain(error)

@@ -17,8 +17,6 @@ T = TypeVar("T")
 Text = tuple[tuple[int, ...], tuple[int, ...]]
 """The base's input for a text: token ids, and token type ids where the tokenizer gives some."""
 
-_CHARACTERS_PER_TOKEN = 512  # a text is cut after this many for each token that its task reads
-
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -66,7 +64,7 @@ class Preparer:
         if all(isinstance(row, str) for row in rows):
             key = (adapter.base, task.tokenize_key, tuple(rows))
         if key is None or key not in self._tokenized:
-            columns = columns_of(task, [_cut(task, row) for row in rows])
+            columns = columns_of(task, rows)
             with adapter.base.tokenizing:
                 features = _features(task, columns, adapter.base.tokenizer)
             if key is not None:
@@ -97,18 +95,6 @@ def _with_options(task: Task, options: Mapping[str, Any]) -> Task:
         if name not in names:
             raise PoolError(unknown(f"option of {task.name}", name, names))
     return replace(task, **options)
-
-
-def _cut(task: Task, row: Any) -> Any:
-    """Return a text without what lies far beyond the tokens that its task reads; tokenizing a megabyte takes 0.2 s."""
-    if task.reads_windows or task.generates:
-        return row
-    limit = _CHARACTERS_PER_TOKEN * task.max_seq_length
-    if isinstance(row, str):
-        return row if len(row) <= 2 * limit or "\t" in row else row[:limit]
-    if not isinstance(row, Mapping) or not any(isinstance(v, str) and len(v) > limit for v in row.values()):
-        return row
-    return {name: v[:limit] if isinstance(v, str) else v for name, v in row.items()}
 
 
 def _features(task: Task, columns: Columns, tokenizer: Any) -> Columns:

@@ -15,6 +15,7 @@ from .inputs import inputs_of
 from .language_modeling import pad_id, padded
 from .task import Rows, Task
 from .values import is_empty, text_of, texts_of
+from .windows import truncated
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -186,7 +187,7 @@ class MultipleChoice(Task):
         for context, begin, endings in zip(contexts, begins, choices, strict=True):
             seconds = [f"{begin} {ending}".strip() for ending in endings]
             firsts = [context] * len(endings)
-            encoded = tokenizer(firsts, seconds, truncation=True, max_length=self.max_seq_length)
+            encoded = truncated(tokenizer, [firsts, seconds], self.max_seq_length)
             for key, value in encoded.items():
                 features.setdefault(key, []).append(value)
         if labelled:

@@ -47,7 +47,7 @@ from .language_modeling import IGNORED
 from .losses import weighted_loss
 from .task import Rows, Task
 from .values import is_empty, text_of, texts_of
-from .windows import in_windows, mean_of_windows
+from .windows import in_windows, mean_of_windows, truncated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -273,7 +273,7 @@ class TextClassification(Task):
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
         texts = [texts_of(rows[column]) for column in self.text_column_name]
         if not self.reads_windows:
-            features = dict(tokenizer(*texts, truncation=True, max_length=self.max_seq_length))
+            features = truncated(tokenizer, texts, self.max_seq_length)
             return {**features, "labels": self._targets(rows)} if labelled else features
         features = in_windows(tokenizer, texts[0], self.max_seq_length)
         if labelled:

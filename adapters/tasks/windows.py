@@ -11,6 +11,7 @@ from typing import Any
 UNCUT = 1 << 30
 """A limit of tokens that no text reaches."""
 _OVERLAP = 4  # windows overlap by a quarter of their length
+_FURTHEST = 4  # a pair's texts are cut behind so many times the tokens that are read
 
 
 def longest(ids: Sequence[Any]) -> int:
@@ -35,6 +36,39 @@ def in_windows(tokenizer: Any, texts: Sequence[str], max_length: int, **options:
     features = dict(encoded)
     features["row"] = features.pop("overflow_to_sample_mapping")
     return features
+
+
+def truncated(tokenizer: Any, texts: Sequence[Sequence[str]], max_length: int) -> dict[str, Any]:
+    """Return the features of texts or, of two columns, of pairs of texts, cut after `max_length` tokens.
+
+    A fast tokenizer makes a window for every two places at which the texts of a pair are cut, and needs gigabytes where
+    both are long. Of such pairs, what follows far behind the last token that is read is removed first.
+    """
+    if len(texts) == 2:
+        pairs = [_shortened(tokenizer, pair, max_length) for pair in zip(*texts, strict=True)]
+        texts = [[first for first, _ in pairs], [second for _, second in pairs]]
+    return dict(tokenizer(*map(list, texts), truncation=True, max_length=max_length))
+
+
+def _shortened(tokenizer: Any, pair: Sequence[str], max_length: int) -> Sequence[str]:
+    """Return a pair of long texts cut behind the tokens that are read, or unchanged where other tokens would be."""
+    most = _FURTHEST * max_length
+    if max_length >= UNCUT or min(map(len, pair)) <= most or not tokenizer.is_fast:
+        return pair
+    options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
+    before = [tokenizer(text, **options) for text in pair]
+    counts = [len(encoded["input_ids"]) for encoded in before]
+    if min(counts) <= most:
+        return pair
+    longer = int(counts[0] <= counts[1])  # a limit that is odd gives one token more to a certain one of both
+    cut, after = list(pair), list(before)
+    for i in (0, 1):
+        end = min(counts[i], 2 * most if i == longer else most)
+        cut[i] = pair[i][: before[i]["offset_mapping"][end - 1][1]]
+        after[i] = tokenizer(cut[i], **options)
+    ids = [encoded["input_ids"] for encoded in (*before, *after)]
+    same = [one[:max_length] for one in ids[:2]] == [one[:max_length] for one in ids[2:]]
+    return cut if same and int(len(ids[2]) <= len(ids[3])) == longer else pair
 
 
 def mean_of_windows(outputs: Sequence[Any], rows: Sequence[int]) -> list[Any]:

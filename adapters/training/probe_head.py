@@ -66,7 +66,7 @@ def fit_probe(run: Prepared, mixed: Precision, *, rows: int | None = None) -> Ou
     metrics = outcome.metrics(run.task, run.data["validation"])
     outcome.progress.history.append({"train_loss": probed.loss, **metrics.values})
     run.watch.epoch(1, 1, outcome.progress.history[0])
-    return outcome
+    return replace(outcome, measured=(run.task, metrics))
 
 
 def solver_options(run: Prepared, mixed: Precision) -> search.SolverOptions:

@@ -121,8 +121,11 @@ class Outcome:
     split: str = "validation"  # of the predictions; "cross-validation" and "train": the training rows
     repeats: Sequence[list[Any]] = ()  # predictions of further repetitions of cross-validation
     notes: tuple[str, ...] = ()  # on the predictions
+    measured: tuple[Task, Metrics] | None = None  # the metrics of the predictions by a task
 
     def metrics(self, task: Task, data: Dataset) -> Metrics:
         """Return the metrics of the predictions, averaged over repetitions, with what is to be known about them."""
+        if self.measured is not None and self.measured[0] is task:
+            return self.measured[1]
         measured = mean_of([task.metrics(predictions, data) for predictions in (self.predictions, *self.repeats)])
         return replace(measured, notes=(*measured.notes, *self.notes, *_NOTES.get(self.split, ())))

@@ -42,6 +42,7 @@ UNREAD = {
     "true among numbers": ([1.5, 2], True, "a number", ["1.5", "2", "true"]),
     "half of a surrogate pair": (["x", "y"], "\ud83d", "text", ["x", "y", '"\\ud83d"']),
 }
+DEEP: Any = json.loads('{"a": ' * 80 + "1" + "}" * 80)
 
 
 @pytest.mark.parametrize("many", [1, LATE])
@@ -59,6 +60,14 @@ def test_a_column_that_no_task_reads_becomes_text(
         f"{path}: column 'id', which the task doesn't read, is read as text: 1 row holds something else than "
         f"{expected}, first at line {2 * many + 1}"
     ]
+
+
+def test_values_deeper_than_arrow_stores_are_text_or_an_error_with_their_line(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", [{"a": 1}, DEEP])
+    assert [json.loads(text) for text in read(path, columns=READ)["id"]] == [{"a": 1}, DEEP]
+    with pytest.raises(DataError, match=r"a.jsonl:2: id is .*: nested in more than 60 levels"):
+        read(path)
+    assert len(read(path, DataOptions(skip_bad_rows=True))) == 1
 
 
 def test_it_is_counted_from_the_cache_too(tmp_path: Path) -> None:

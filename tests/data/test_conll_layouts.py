@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapterkit.data import streams
-from adapterkit.data.readers import ReadOptions, open_rows, rows
+from adapterkit.data.readers import BadRow, ReadOptions, open_rows, rows
 from adapterkit.data.splits import load
 from adapterkit.errors import DataError
 from adapterkit.settings import DataOptions
@@ -177,6 +177,13 @@ def test_a_column_of_words_that_is_not_there_is_an_error(word_column: int, tmp_p
 
 
 TXT = "Anna B-PER\nleft O\n\nOslo B-LOC\n"
+
+
+def test_a_line_that_ends_early_is_a_bad_row_in_conll_u(tmp_path: Path) -> None:
+    cells = ["le", "le", "DET", "_", "_", "3", "det", "_", "_"]
+    lines = ["\t".join(["1", *cells]), "\t".join(["2", *cells]), "3\tvin\tvin"]
+    read_rows, _ = read_all(write(tmp_path / "a.conll", "\n".join(lines) + "\n"))
+    assert read_rows == [BadRow("3 columns, and 10 were expected, separated by tabs")]
 
 
 def test_a_txt_file_that_is_clearly_conll_is_read_as_it(tmp_path: Path) -> None:

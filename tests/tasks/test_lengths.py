@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from adapterkit.features.lengths import count_cut, token_counts, with_length
 from adapterkit.features.tokenize import tokenized
 from adapterkit.pool import Pool
 from adapterkit.tasks import task_class
-from adapterkit.tasks.windows import mean_of_windows
+from adapterkit.tasks.windows import mean_of_windows, truncated
 from adapterkit.testing import tiny
 from tests.helpers import random_adapters as made
 
@@ -271,3 +272,21 @@ def test_entities_at_any_place_of_a_long_row_are_learned_and_predicted(tiny_base
     assert any("20 of 20 texts are longer than 24 tokens and are read in windows" in r for r in report.remarks)
     (entity,) = report.predict(" ".join(data[-1]["tokens"]))["entities"]
     assert entity["text"] == "hotel"
+
+
+def test_long_pairs_have_the_tokens_that_the_tokenizer_alone_gives_them() -> None:
+    tokenizer = tiny_tokenizer()
+    texts = [text(n, n) for n in (0, 5, 30, 60, 61)] + [" ".join("ab" * n for n in range(12)), "a" * 150]
+    for first, second in itertools.product(texts, texts):
+        for limit in (16, 17):
+            expected = dict(tokenizer([first], [second], truncation=True, max_length=limit))
+            assert truncated(tokenizer, [[first], [second]], limit) == expected
+
+
+def test_memory_grows_with_the_length_of_a_pair_and_not_with_its_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, read = tiny_tokenizer(), []
+    call = type(tokenizer).__call__
+    monkeypatch.setattr(type(tokenizer), "__call__", lambda self, *a, **k: read.append((a, k)) or call(self, *a, **k))
+    long = text(20_000)
+    assert len(truncated(tokenizer, [[long], [long]], 16)["input_ids"][0]) == 16
+    assert all(len(column) < 2_000 for args, options in read if "truncation" in options for (column,) in args)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import normalizers, pre_tokenizers
 
 from adapterkit import Adapter, Base, Registry
 from adapterkit.data.rows import memory_dataset
@@ -175,6 +176,43 @@ def test_a_text_has_the_answer_that_evaluation_has(kind: str, base: Base, tmp_pa
 
     with Pool(base, registry=registry) as pool:
         holds()
+
+
+@pytest.fixture(scope="module")
+def collapsing(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """Return a base whose tokenizer drops spaces, marks and characters without a width, as BERT's does."""
+    folder = tiny.make("bert", tmp_path_factory.mktemp("collapsing") / "bert")
+    tokenizer = tiny.tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    )
+    tokenizer.save_pretrained(folder)
+    return Base.load(str(folder))
+
+
+@pytest.mark.parametrize("gap", [" ", "\n", "\u200b", "\u0301", "a"])
+def test_what_follows_a_long_gap_is_read_in_every_way_of_prediction(
+    gap: str, collapsing: Base, adapters: dict[str, Adapter], tmp_path: Path
+) -> None:
+    texts = [f"ab{gap * 40_000} {word}" for word in ("soup", "film", "x y z")]
+    registry = Registry(tmp_path / "registry.json")
+    tasks = {"text": classifier(), "pair": adapters["pair"].task, "choice": adapters["choice"].task}
+    rows: dict[str, list[dict[str, Any]]] = {
+        "text": [{"text": text} for text in texts],
+        "pair": [{"first": text, "second": text} for text in texts],
+        "choice": [{"context": text, "endings": ["a", "b", text]} for text in texts],
+    }
+    for name, task in tasks.items():
+        publish(registry, name, made.adapter(collapsing, task))
+    with Pool(collapsing, registry=registry) as pool:
+        for name in tasks:
+            labelled = [{**row, "label": 1 if name == "choice" else "a"} for row in rows[name]]
+            evaluated = evaluate(collapsing, registry.load(name), memory_dataset(labelled, "rows")).answers
+            assert_near(pool.predict(rows[name], name), evaluated)
+            assert_near([pool.predict([row], name)[0] for row in rows[name]], evaluated)
+        scores = {answer["score"] for answer in pool.predict(texts, "text")}
+    assert len(scores) == (1 if gap == "a" else 3)
 
 
 @PROPERTY

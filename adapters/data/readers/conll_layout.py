@@ -134,7 +134,8 @@ def sentences(lines: Sequence[str], tab: bool) -> Iterator[list[list[str]]]:
 
 
 def _is_universal(cells: Sequence[Sequence[str]], width: int) -> bool:
-    return width == 10 and {row[3] for row in cells} <= _UNIVERSAL and any(row[3] != "_" for row in cells)
+    parts = {row[3] for row in cells if len(row) > 3}
+    return width == 10 and parts <= _UNIVERSAL and bool(parts - {"_"})
 
 
 def looks_like_conll(lines: Sequence[str]) -> bool:
