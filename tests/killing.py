@@ -4,12 +4,14 @@
     python -m tests.killing --every 7 --most 1     # a cut of it
     python -m tests.killing --moments 20           # the demo base: kill -9 at random moments, by one process and by two
 
-A tiny base's runs are children forked from this process, which has everything imported.
+A tiny base's runs are children forked from this process, which imports what the first of them imported: seconds each.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
 import os
 import random
@@ -73,6 +75,7 @@ def forked(plan: Any, folder: Path, base: Any, *, resume: bool, kill_at: int | N
         code = 1
         try:
             run(plan, Registry(folder / "registry.json"), base=base, resume=resume, watch=Killer())
+            (folder / "modules.json").write_text(json.dumps(list(sys.modules)))
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -118,6 +121,9 @@ def tiny_runs(names: Sequence[str], every: int, most: int, folder: Path) -> int:
         whole = folder / name / "whole"
         whole.mkdir(parents=True)
         assert forked(Plan.resolve(values), whole, base, resume=False)
+        for module in json.loads((whole / "modules.json").read_text()):
+            with contextlib.suppress(ImportError):  # such as __mp_main__
+                importlib.import_module(module)
         wanted = contents(whole)
         assert wanted
         for step in range(1, STEPS + 1, every):

@@ -18,7 +18,8 @@ ORDER = [
     *["io", "runtime", "metrics", "patches"],
     *["strategy", "discovery"],
     *["base", "data", "tasks", "plugin_tools", "features", "probe"],
-    *["adapter", "store", "evaluation", "training", "pool", "convert", "workflows", "serving", "sklearn", "testing"],
+    *["adapter", "store", "evaluation", "training", "pool", "convert", "workflows"],
+    *["report", "comparison", "serving", "sklearn", "testing"],
 ]
 """The modules and folders of the package, bottom up: each imports only from those before it."""
 FREE = ("__init__", "demo")

@@ -32,6 +32,7 @@ class Evaluation:
     metrics: Metrics
     answers: list[dict[str, Any]]
     tables: dict[str, Any]
+    predictions: Sequence[Any] = ()  # as `Task.predictions` returns them: of a classifier its logits
 
     def __repr__(self) -> str:
         return self.metrics.describe()
@@ -70,21 +71,16 @@ def evaluate(
         references = task.references(data)
         if not task.generates:
             answers = task.answers(predictions, data, base.tokenizer) if task.new_head else []
-            return Evaluation(metrics, answers, task.tables(predictions, data))
+            return Evaluation(metrics, answers, task.tables(predictions, data), predictions)
         if references is None:
-            return Evaluation(metrics, [], {})
+            return Evaluation(metrics, [], {}, predictions)
         prompts = _prompts(task, data[:], base)
         texts = generate(task, model, prompts, base, batch_size=batch_size, watch=watch, distributed=distributed)
     from ..metrics import text
+    from ..metrics.bootstrap import merged
 
-    of_texts = text(texts, references)
-    both = Metrics(
-        metrics.values | of_texts.values,
-        metrics.intervals | of_texts.intervals,
-        of_texts.n,
-        metrics.notes + of_texts.notes,
-    )
-    return Evaluation(both, [{"generated_text": t} for t in texts], {})
+    both = merged(metrics, text(texts, references))
+    return Evaluation(both, [{"generated_text": t} for t in texts], {}, predictions)
 
 
 def predict(

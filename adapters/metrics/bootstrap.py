@@ -37,6 +37,15 @@ class Metrics:
     n: int
     notes: tuple[str, ...] = ()
 
+    @property
+    def draws(self) -> Mapping[str, np.ndarray]:
+        """Each metric in each resample, (resamples,); the same rows are drawn for the same number of rows.
+
+        Empty for metrics that weren't measured in one go.
+        """
+        draws: Mapping[str, np.ndarray] = self.__dict__.get("_draws", {})
+        return draws
+
     def describe(self, split: str = "") -> str:
         """Return the metrics in one line.
 
@@ -81,7 +90,20 @@ def measure(n: int, scores: Scores, *, notes: Sequence[str] = ()) -> Metrics:
     values = {name: float(value[0]) for name, value in scores(np.ones((1, n))).items()}
     blocks = [scores(weights) for weights in _resamples(n)]
     draws = {name: np.concatenate([block[name] for block in blocks]) for name in values}
-    return Metrics(values, {name: _interval(values[name], draws[name]) for name in values}, n, tuple(notes))
+    intervals = {name: interval_of(values[name], draws[name]) for name in values}
+    return with_draws(Metrics(values, intervals, n, tuple(notes)), draws)
+
+
+def with_draws(metrics: Metrics, draws: Mapping[str, np.ndarray]) -> Metrics:
+    """Set the resamples of metrics, which are no field: `dataclasses.asdict` makes JSON of the others."""
+    metrics.__dict__["_draws"] = dict(draws)
+    return metrics
+
+
+def merged(a: Metrics, b: Metrics) -> Metrics:
+    """Return the metrics of both, measured on the same rows."""
+    both = Metrics(a.values | b.values, a.intervals | b.intervals, b.n, a.notes + b.notes)
+    return with_draws(both, {**a.draws, **b.draws})
 
 
 def mean_of(several: Sequence[Metrics]) -> Metrics:
@@ -107,7 +129,7 @@ def _resamples(n: int) -> Iterator[np.ndarray]:
         yield np.bincount(rows.ravel(), minlength=draws * n).reshape(draws, n).astype(float)
 
 
-def _interval(value: float, draws: np.ndarray) -> tuple[float, float]:
+def interval_of(value: float, draws: np.ndarray) -> tuple[float, float]:
     """Return the bias-corrected percentile interval (Efron 1981), widened where it would leave out the value.
 
     A resample lacks some of the rare labels, so its macro F1 is too low on average. With 77 labels on 3,000 rows plain

@@ -116,6 +116,41 @@ class Reader(Generic[K]):
         for states in self.states.values():
             states.finish()
 
+    def take(
+        self,
+        features: Sequence[int],
+        run: Callable[[dict[str, Tensor]], Mapping[K, Tensor]],
+        vectors: Mapping[Hashable, Tensor],
+    ) -> bool:
+        """Store vectors of `features` that another reader computed, where `run` returns the same for the first batch.
+
+        Returns whether they were stored; `vectors` are in memory, and `features` the first that are read.
+        """
+        shapes = self.feed.shapes
+        batches = list(chunks(sorted(features, key=lambda i: (shapes[i], i)), shapes))
+        first = Reader[K](
+            self.feed,
+            self.device,
+            by_token=self.by_token,
+            label_names=self.label_names,
+            mixed=self.mixed,
+            watch=Watch(),
+        )
+        first.read(batches[0], run)
+        texts = self._texts(batches[0])
+        self._allocate({key: states.values for key, states in first.states.items()})
+        for key, states in self.states.items():
+            if key not in vectors or vectors[key].shape != states.values.shape:
+                self.states = {}
+                return False
+            states.values = vectors[key]
+            if not torch.equal(states.read(texts), first.states[key].read(texts)):
+                self.states = {}
+                return False
+        for chosen in batches:
+            self._label(chosen, self.feed.batch(chosen))
+        return True
+
     def _allocate(self, like: Mapping[K, Tensor]) -> None:
         """Allocate memory or a file for forms that have none; a collective call of all processes."""
         for key, x in like.items():

@@ -10,6 +10,7 @@ For few texts nothing is chosen: layers, pooling and penalty are fixed (`probe/f
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,10 @@ from torch import Tensor, nn
 from ..base.base import Base
 from ..base.tracing import record
 from ..errors import TrainingError
+from ..features.cache import digest
 from ..features.feed import Feed
 from ..features.hidden_states import disk_folder
+from ..features.shared_states import SharedStates
 from ..modules import blocks
 from ..runtime import processes
 from ..watch import Watch
@@ -49,6 +52,7 @@ class SolverOptions:
     rows: int | None = None  # training rows of the run, where those to fit are a part of them
     memory: float = math.inf  # bytes of memory for vectors; if they exceed it, they are stored on disk
     watch: Watch = field(default_factory=Watch)
+    shared: SharedStates | None = None  # vectors of earlier probes on the same base and rows
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def initialise(
 
     readers = _readers(base, feeds, last.in_features, task, solver)
     for reader in readers.values():
-        reader.read(range(len(reader.feed)), inputs)
+        _read(reader, range(len(reader.feed)), inputs, solver, (base.fingerprint, type(model).__name__, "head"))
     train, validation = (readers[split].examples("x") for split in ("train", "validation"))
     head = ProbeHead(task, Form((0,), None if by_token else "mean"), model.config, width=last.in_features)
     judge = Judge(task, features["validation"], data["validation"])
@@ -157,7 +161,7 @@ def probe(
     readers = _readers(base, feeds, width * finalists, task, solver)
     some = {split: _some(feed, by_token, _SCREENED // (4 * width * len(forms))) for split, feed in feeds.items()}
     for split, reader in readers.items():
-        reader.read(some[split], _run_base(base, forms))
+        _read(reader, some[split], _run_base(base, forms), solver, (base.fingerprint, *forms))
 
     def score(form: Form) -> float:
         return _screened(
@@ -231,7 +235,7 @@ def _of_few_texts(
     single = [Form((k,), form.pooling) for k in form.layers]
     readers = _readers(base, feeds, base.model.config.hidden_size * len(single), task, solver)
     for reader in readers.values():
-        reader.read(range(len(reader.feed)), _run_base(base, single))
+        _read(reader, range(len(reader.feed)), _run_base(base, single), solver, (base.fingerprint, *single))
     examples = {split: concatenated([reader.examples(f) for f in single]) for split, reader in readers.items()}
     head = ProbeModel(base, task, form).probe
     folds = None if "validation" in feeds else cross_validation.folds_of(examples["train"], features["train"])
@@ -283,6 +287,31 @@ def _readers(
         for reader in readers.values():
             reader.folder = disk_folder(size)
     return readers
+
+
+def _read(
+    reader: Reader[Any],
+    features: Sequence[int],
+    run: Callable[[dict[str, Tensor]], Mapping[Any, Tensor]],
+    solver: SolverOptions,
+    key: tuple[Any, ...],
+) -> None:
+    """Have a reader run `run` over features, or take the vectors that an earlier probe of the same base computed.
+
+    Those are taken where they equal what `run` returns for the first batch: a strategy may change the base's outputs.
+    """
+    shared = solver.shared
+    if shared is None or reader.folder is not None or processes.count() > 1:
+        reader.read(features, run)
+        return
+    key = (*key, digest(reader.feed.features), tuple(features), reader.mixed)
+    began = time.perf_counter()
+    vectors = shared.get(key)
+    if vectors is not None and reader.take(features, run, vectors):
+        shared.reused(key, time.perf_counter() - began)
+        return
+    reader.read(features, run)
+    shared.put(key, {form: states.values for form, states in reader.states.items()}, time.perf_counter() - began)
 
 
 def _run_base(base: Base, forms: Sequence[Form]) -> Callable[[dict[str, Tensor]], dict[Form, Tensor]]:

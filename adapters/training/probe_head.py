@@ -73,7 +73,11 @@ def solver_options(run: Prepared, mixed: Precision) -> search.SolverOptions:
     """Return those of a run's options that concern a linear probe."""
     memory = min(processes.gathered(memory_for_cache(run.options)))
     return search.SolverOptions(
-        mixed=mixed.name, smoothing=run.options.label_smoothing_factor, memory=memory, watch=run.watch
+        mixed=mixed.name,
+        smoothing=run.options.label_smoothing_factor,
+        memory=memory,
+        watch=run.watch,
+        shared=run.shared,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from ..base.base import Base
+from ..features.shared_states import SharedStates
 from ..metrics import Metrics
 from ..metrics.bootstrap import mean_of
 from ..settings import TrainingOptions
@@ -42,6 +43,7 @@ class Prepared:
     data: Mapping[str, Dataset]
     options: TrainingOptions
     watch: Watch
+    shared: SharedStates | None = None  # hidden states of trainings before on the same base and rows
 
     @property
     def held_out(self) -> bool:

@@ -221,7 +221,7 @@ class Steps:
         if training.refrozen:  # layers that are frozen now may have been trained before
             options = replace(options, keep_features=False)
         training.trunk, self.feeds = cache_trunk(
-            run.base, training.target.model, run.task, run.fit, self.uncached, options, run.watch
+            run.base, training.target.model, run.task, run.fit, self.uncached, options, run.watch, run.shared
         )
         if training.trunk is not None:
             self._replay.enter_context(training.trunk.installed())

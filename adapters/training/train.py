@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from ..adapter.adapter import Adapter
 from ..base.base import Base
 from ..errors import StrategyError, TrainingError
 from ..evaluation.outputs import largest_difference, outputs
+from ..features.shared_states import SharedStates
 from ..features.tokenize import tokenized
 from ..metrics import Metrics
 from ..runtime import processes
@@ -50,6 +51,7 @@ class Trained:
     learning_rate: float  # the strategy's, or the result of a search
     split: str = "validation"  # without validation rows "train", or "cross-validation" for a probe of few texts
     advice: Advice | None = None  # on the course of the training
+    predictions: Sequence[Any] = ()  # for the rows of `split`
 
 
 def train(
@@ -63,6 +65,7 @@ def train(
     auto_rate: bool = False,
     checkpoints: Checkpoints | None = None,
     resume: bool = False,
+    shared: SharedStates | None = None,
     watch: Watch | None = None,
 ) -> Trained:
     """Train `strategy` and the head of `task` on `data["train"]`; return the epoch that is best on `validation`.
@@ -73,7 +76,8 @@ def train(
 
     The base has its original values, bit for bit, when this returns or raises. `about` is added to the adapter's
     manifest. With `auto_rate`, a learning rate is searched first, around the strategy's. `checkpoints`
-    are written during training; with `resume`, it continues from the newest of them. Raises `StrategyError` where the
+    are written during training; with `resume`, it continues from the newest of them. Hidden states in `shared` that
+    the strategy leaves as they are aren't computed again. Raises `StrategyError` where the
     strategy doesn't fit the base, and `TrainingError` where the loss isn't finite, no weight changed, or a signal
     requested a stop.
     """
@@ -82,7 +86,7 @@ def train(
     set_seed(options.seed)
     with base.locked(), fitted(base, strategy) as fit:
         data = with_validation(data)
-        run = Prepared(base, task, strategy, fit, data, options, watch)
+        run = Prepared(base, task, strategy, fit, data, options, watch, shared)
         resumed = processes.from_main(checkpoints.newest) if checkpoints is not None and resume else None
         mixed = precision(options.mixed_precision)
         watch.note("precision", mixed.why)
@@ -107,6 +111,7 @@ def train(
         learning_rate=outcome.learning_rate,
         split=outcome.split,
         advice=advice_on(run, outcome, validation),
+        predictions=outcome.predictions,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..evaluation.outputs import largest_difference
 from ..features import cache
 from ..features.feed import Feed, chunks, rows
 from ..features.hidden_states import HiddenStates, disk_folder
+from ..features.shared_states import SharedStates
 from ..runtime import processes
 from ..runtime.precision import precision
 from ..settings import TrainingOptions
@@ -46,6 +48,7 @@ class CachedFeed(Feed):
     states: dict[str, HiddenStates] = field(default_factory=dict)  # by stack; "hidden" and "pooled" of the whole base
     in_memory: bool = True
     from_disk: bool = False  # written by an earlier run
+    shared: bool = False  # computed by an earlier training of this process
 
     def __post_init__(self) -> None:
         self.features, self.collate, self.shapes = self.feed.features, self.feed.collate, self.feed.shapes
@@ -134,6 +137,25 @@ class CachedFeed(Feed):
         dtypes = [str(s.dtype) for s in self.states.values()]
         return cache.path_of(trunk.base.fingerprint, trunk.base.revision, layers, dtypes, mixed, texts)
 
+    # ---- in memory, between trainings
+
+    def take(self, shared: SharedStates, mixed: str) -> bool:
+        """Take what an earlier training computed for the same texts and trunk; return whether there was any."""
+        key = self._file(mixed)
+        tensors = shared.get(key) or {}
+        if not self.in_memory or set(tensors) != set(self.states):
+            return False
+        for name, states in self.states.items():
+            states.values = tensors[name]
+        shared.reused(key)
+        self.shared = True
+        return True
+
+    def share(self, shared: SharedStates, mixed: str, seconds: float) -> None:
+        """Share the values, which took `seconds` to compute, with later trainings."""
+        if self.in_memory and processes.count() == 1:
+            shared.put(self._file(mixed), {name: s.values for name, s in self.states.items()}, seconds)
+
     # ---- batches
 
     def texts(self, indices: Sequence[int]) -> np.ndarray:
@@ -188,11 +210,19 @@ def _scatter(vectors: Tensor, mask: Tensor) -> Tensor:
 
 
 def fill_cache(
-    trunk: Trunk, feed: Feed, room: float, watch: Watch, *, mixed: str = "no", store: bool = False
+    trunk: Trunk,
+    feed: Feed,
+    room: float,
+    watch: Watch,
+    *,
+    mixed: str = "no",
+    store: bool = False,
+    shared: SharedStates | None = None,
 ) -> CachedFeed:
     """Run the trunk over a split and cache its outputs, in memory where they take no more than `room` bytes.
 
-    With `store`, values cached on disk by an earlier run are read, and computed ones are written there. Raises
+    With `store`, values cached on disk by an earlier run are read, and computed ones are written there; `shared` has
+    those of earlier trainings in memory. Raises
     `OSError` where a file is needed and the disk is full.
     """
     cached = CachedFeed(feed, trunk)
@@ -201,7 +231,10 @@ def fill_cache(
     trunk.model.eval()
     try:
         with contextlib.closing(cached), torch.no_grad():
-            _fill(cached, room, watch, mixed, store)
+            began = time.perf_counter()
+            _fill(cached, room, watch, mixed, store, shared)
+            if shared is not None and not cached.shared:
+                cached.share(shared, mixed, time.perf_counter() - began)
     finally:
         trunk.model.train(was_training)
     if store and rank_on_node == 0 and not cached.from_disk:
@@ -212,7 +245,7 @@ def fill_cache(
     return cached
 
 
-def _fill(cached: CachedFeed, room: float, watch: Watch, mixed: str, store: bool) -> None:
+def _fill(cached: CachedFeed, room: float, watch: Watch, mixed: str, store: bool, shared: SharedStates | None) -> None:
     trunk, feed = cached.trunk, cached.feed
     device = trunk.model.device
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=mixed == "bf16")
@@ -223,6 +256,8 @@ def _fill(cached: CachedFeed, room: float, watch: Watch, mixed: str, store: bool
     if trunk.is_whole_base and not trunk.task.generates:
         cached.level = level_of(trunk, feed, few, sample[""])
     cached.allocate(trunk.counts(feed.features), sample, room)
+    if shared is not None and cached.take(shared, mixed):
+        return
     if store and cached.read_from_disk(mixed):
         return
     mine = _share_of_process(order, feed)
@@ -254,6 +289,7 @@ def cache_trunk(
     feeds: Mapping[str, Feed],
     options: TrainingOptions,
     watch: Watch,
+    shared: SharedStates | None = None,
 ) -> tuple[Trunk | None, dict[str, Feed]]:
     """Return the trunk and the splits with its outputs cached, or None and the splits unchanged; log which and why.
 
@@ -261,7 +297,7 @@ def cache_trunk(
     """
     try:
         trunk = _worth_caching(base, model, task, fit, options)
-        cached = _cached_splits(trunk, feeds, options, watch)
+        cached = _cached_splits(trunk, feeds, options, watch, shared)
         mixed = precision(options.mixed_precision).name
         difference = max(processes.gathered(_difference(trunk, next(iter(cached.values())), mixed)))
         if not difference <= 1e-3:  # nor a NaN
@@ -292,7 +328,11 @@ def _worth_caching(base: Base, model: Any, task: Task, fit: Fitted, options: Tra
 
 
 def _cached_splits(
-    trunk: Trunk, feeds: Mapping[str, Feed], options: TrainingOptions, watch: Watch
+    trunk: Trunk,
+    feeds: Mapping[str, Feed],
+    options: TrainingOptions,
+    watch: Watch,
+    shared: SharedStates | None,
 ) -> dict[str, CachedFeed]:
     cached: dict[str, CachedFeed] = {}
     room = min(processes.gathered(memory_for_cache(options)))
@@ -300,7 +340,7 @@ def _cached_splits(
         mixed = precision(options.mixed_precision).name
         if trunk.is_whole_base and split != "train":
             mixed = "no"  # so that validation outputs are those of the finished model
-        cached[split] = fill_cache(trunk, feed, room, watch, mixed=mixed, store=options.keep_features)
+        cached[split] = fill_cache(trunk, feed, room, watch, mixed=mixed, store=options.keep_features, shared=shared)
         room -= cached[split].nbytes if cached[split].in_memory else 0
     return cached
 
@@ -309,6 +349,8 @@ def _described(trunk: Trunk, cached: Sequence[CachedFeed]) -> str:
     texts, size = sum(map(len, cached)), f"{sum(each.nbytes for each in cached) / 1e6:,.1f} MB"
     if all(each.from_disk for each in cached):
         return f"{trunk.extent}: hidden states of {texts:,} texts were cached on disk by an earlier run, {size}"
+    if all(each.shared for each in cached):
+        return f"{trunk.extent}: hidden states of {texts:,} texts are those of an earlier training, {size}"
     place = "memory" if all(each.in_memory for each in cached) else "a file"
     return f"{trunk.extent} run once over {texts:,} texts; hidden states cached: {size} in {place}"
 

@@ -33,6 +33,7 @@ from .search_space import Choices, Space, default_search, read_search, text_of, 
 
 if TYPE_CHECKING:
     from ..base.base import Base
+    from ..features.shared_states import SharedStates
 
 STUDY, JOURNAL, TABLE, BEST, LOCK = "study.json", "journal.log", "trials.csv", "best.yaml", ".lock"
 _RANDOM_TRIALS = 5  # trials with random values, before the sampler uses their scores
@@ -84,13 +85,17 @@ def tune(
     search: Mapping[str, str] | None = None,
     trials: int = 20,
     base: Base | None = None,
+    setup: RunSetup | None = None,
+    shared: SharedStates | None = None,
+    until: float = math.inf,
     watch: Watch | None = None,
 ) -> Tuned:
     """Try values of a plan's options in `trials` trials; the study is a subfolder of `folder`.
 
     `search` maps names of options to choices, `4,8,16`, or a range, `1e-4..1e-2`, by default `default_search`. A study
-    of the same name is resumed. Raises `OptionError` where it has other rows, base, options or search, and
-    `TrainingError` where no trial was completed.
+    of the same name is resumed. `setup` is a prepared run of the plan, `shared` holds hidden states of trainings on its
+    rows, and no trial but the first starts after the time `until` (of `time.monotonic`). Raises `OptionError` where it
+    has other rows, base, options or search, and `TrainingError` where no trial was completed.
     """
     watch = watch or Watch()
     optuna = _optuna()
@@ -101,7 +106,7 @@ def tune(
             f"--learning-rate {AUTO} is a search by itself; in a study, give --search learning_rate=LOW..HIGH"
         )
     spaces = read_search(plan, search or default_search(plan))
-    on = prepare_run(plan, base=base, watch=watch)
+    on = setup or prepare_run(plan, base=base, watch=watch)
     plan = on.plan
     path = folder / on.name
     check_writable(path)
@@ -109,10 +114,10 @@ def tune(
         texts = {name: str(space) for name, space in spaces.items()}
         watch.note("search", "; ".join(f"{name} {text}" for name, text in texts.items()))
         _check_same(path, plan, on, texts)
-        study = _Study(optuna, _opened(optuna, path, on), plan, on, spaces, watch)
+        study = _Study(optuna, _opened(optuna, path, on), plan, on, spaces, watch, shared)
         if count := len(study.over()):
             watch.note("study", f"resumed {path}: {count} of {trials} trials completed")
-        while (count := len(study.over())) < trials:
+        while (count := len(study.over())) < trials and (not count or time.monotonic() < until):
             if (fixed := study.fixed(count, trials)) is None:
                 watch.note("study", f"all {count} combinations were tried")
                 break
@@ -156,10 +161,18 @@ class _Study:
     """Optuna's study of a plan, with the rows, task and base of its trials."""
 
     def __init__(
-        self, optuna: Any, study: Any, plan: Plan, on: RunSetup, spaces: dict[str, Space], watch: Watch
+        self,
+        optuna: Any,
+        study: Any,
+        plan: Plan,
+        on: RunSetup,
+        spaces: dict[str, Space],
+        watch: Watch,
+        shared: SharedStates | None,
     ) -> None:
         self.optuna, self.study = optuna, study
         self.plan, self.on, self.spaces, self.watch = plan, on, spaces, watch
+        self.shared = shared
         states = optuna.trial.TrialState
         for left in study.get_trials(states=(states.RUNNING,)):  # by a process that died
             study.tell(left.number, state=states.FAIL)
@@ -216,10 +229,12 @@ class _Study:
         from ..training.train import train
 
         states, on, began = self.optuna.trial.TrialState, self.on, time.perf_counter()
-        plan = with_values(self.plan, {**self.values(trial), "keep_features": True})
+        to_disk = {} if self.shared else {"keep_features": True}
+        plan = with_values(self.plan, {**self.values(trial), **to_disk})
+        more: dict[str, Any] = {"shared": self.shared} if self.shared else {}
         watch = _Epochs(self.watch, trial, on.task.best, self.optuna.TrialPruned)
         try:
-            trained = train(on.base, on.task, plan.strategy, on.splits.sets, plan.training, watch=watch)
+            trained = train(on.base, on.task, plan.strategy, on.splits.sets, plan.training, watch=watch, **more)
         except self.optuna.TrialPruned:
             return states.PRUNED, None, {"seconds": time.perf_counter() - began}
         except (StrategyError, TrainingError) as error:

@@ -70,7 +70,7 @@ def test_a_draw_has_the_value_of_its_rows(
     measured = family(np.random.default_rng(0))
     draws: list[np.ndarray] = []
     monkeypatch.setattr(bootstrap, "RESAMPLES", DRAWS)
-    monkeypatch.setattr(bootstrap, "_interval", lambda value, values: (draws.append(values), (value, value))[1])
+    monkeypatch.setattr(bootstrap, "interval_of", lambda value, values: (draws.append(values), (value, value))[1])
     all_rows = measured(range(ROWS))
     by_name = dict(zip(all_rows.values, tuple(draws), strict=True))
     weights = np.concatenate([*bootstrap._resamples(ROWS)])
@@ -95,10 +95,10 @@ def test_the_draws_are_those_of_numpys_generator_with_a_fixed_seed() -> None:
 
 def test_an_interval_is_the_bias_corrected_percentile_one() -> None:
     draws = np.arange(1000) / 1000
-    assert bootstrap._interval(0.4995, draws) == pytest.approx((0.025, 0.975), abs=1e-3)
+    assert bootstrap.interval_of(0.4995, draws) == pytest.approx((0.025, 0.975), abs=1e-3)
     # 30 % of the draws are below: z = -0.5244, so the quantiles of -1.96 - 1.0488 and 1.96 - 1.0488
-    assert bootstrap._interval(0.2995, draws) == pytest.approx((0.00132, 0.8189), abs=2e-3)
-    assert bootstrap._interval(0.6995, draws) == pytest.approx((0.1811, 0.99868), abs=2e-3)
+    assert bootstrap.interval_of(0.2995, draws) == pytest.approx((0.00132, 0.8189), abs=2e-3)
+    assert bootstrap.interval_of(0.6995, draws) == pytest.approx((0.1811, 0.99868), abs=2e-3)
 
 
 def test_a_table_in_html_has_a_row_for_each_metric() -> None:

@@ -57,10 +57,10 @@ def test_the_resamples_of_texts_are_those_of_sacrebleu_on_rows_drawn_again(monke
     references = [" ".join(rng.choices(TEXTS, k=4)) for _ in range(12)]
     predictions = [text.replace("a", "e", rng.randint(0, 3)) for text in references]
     kept: dict[str, np.ndarray] = {}
-    original = bootstrap._interval
+    original = bootstrap.interval_of
     monkeypatch.setattr(bootstrap, "RESAMPLES", 25)
     monkeypatch.setattr(
-        bootstrap, "_interval", lambda value, draws: kept.update({str(value): draws}) or original(value, draws)
+        bootstrap, "interval_of", lambda value, draws: kept.update({str(value): draws}) or original(value, draws)
     )
     found = metrics.text(predictions, references).values
     for i, weights in enumerate(np.concatenate([*bootstrap._resamples(12)])):

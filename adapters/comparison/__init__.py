@@ -1,0 +1,5 @@
+"""Compare strategies on the same rows, in one study that resumes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

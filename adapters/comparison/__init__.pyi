@@ -1,0 +1,2 @@
+from .entries import Options as Options
+from .strategies import compare as compare

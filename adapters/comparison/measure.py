@@ -1,0 +1,116 @@
+"""Measure a comparison's candidates on its last rows, once; and the rows, the speed and the circumstances."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..errors import AdapterkitError
+from ..evaluation.evaluate import Evaluation, evaluate
+from ..report.evaluated import analysed, circumstances, measured_of
+from ..report.results import Answer, Candidate, Costs, Row
+from ..report.tables import groups_of, sample_rows
+from .baselines import Baseline, fit_baselines
+from .costs import pool_rates
+from .entries import Entry, Options
+from .trials import Study
+from .verdict import mean_draws, mean_measured
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..adapter.adapter import Adapter
+    from ..workflows.run import RunSetup
+
+
+def measure_last(study: Study, entries: list[Entry], options: Options) -> list[Entry]:
+    """Measure every trained candidate on the test rows, or without any on the validation rows; return the baselines."""
+    split = "test" if "test" in study.on.splits else "validation"
+    for entry in entries:
+        if entry.trials:
+            try:
+                _measure(study, entry, split)
+            except (AdapterkitError, RuntimeError, MemoryError) as error:
+                entry.candidate.error = f"trained, but can't be measured: {' '.join(str(error).split())[:300]}"
+    return _baselines(study, split, options)
+
+
+def _measure(study: Study, entry: Entry, split: str) -> None:
+    on, candidate = study.on, entry.candidate
+    values = [
+        study.measured(trial, lambda adapter, k=k: _values(study, adapter, split, with_rates=k == 0))
+        for k, trial in enumerate(entry.trials)
+    ]
+    candidate.metrics[split] = measured_of(mean_measured([v["metrics"] for v in values]))
+    entry.draws[split] = mean_draws([v["draws"] for v in values])
+    candidate.tables = values[0]["tables"]
+    candidate.costs.rate, candidate.costs.rate_beside = values[0]["rates"]
+    entry.answers = msgspec.convert(values[0]["answers"], list[Answer]) or None
+    study.watch.note(candidate.name, f"{on.task.best} {candidate.metrics[split].values[on.task.best]:.4f} on {split}")
+
+
+def _values(study: Study, adapter: Adapter, split: str, *, with_rates: bool) -> dict[str, Any]:
+    on = study.on
+    data = on.splits[split]
+    size = on.plan.training.per_device_eval_batch_size
+    measured = evaluate(on.base, adapter, data, batch_size=size, watch=study.watch)
+    rates = (
+        pool_rates(on.base, adapter, on.splits["validation"]) if with_rates and not on.task.generates else (None, None)
+    )
+    return {**analysed(adapter.task, measured, data, on.splits.sets.get("train")), "rates": list(rates)}
+
+
+def _baselines(study: Study, split: str, options: Options) -> list[Entry]:
+    on = study.on
+    seed = on.plan.training.seed
+    try:
+        fitted = fit_baselines(on.task, on.splits["train"], on.base, embeddings=options.baselines, seed=seed)
+    except ValueError as error:  # scikit-learn refuses rows, such as texts without a word
+        study.watch.note("baselines", f"not fitted: {error}")
+        return []
+    entries = [_baseline(study, baseline, split) for baseline in fitted]
+    for entry in entries:
+        value = entry.candidate.metrics[split].values[on.task.best]
+        study.watch.note("baseline", f"{entry.candidate.name}: {on.task.best} {value:.4f} on {split}")
+    return entries
+
+
+def _baseline(study: Study, baseline: Baseline, split: str) -> Entry:
+    on, task = study.on, study.on.task
+    costs = Costs(seconds=baseline.seconds, parameters=baseline.parameters, rate=baseline.rate)
+    candidate = Candidate(baseline.name, "baseline", costs=costs)
+    entry = Entry(candidate, [], {})
+    for rows in dict.fromkeys(("validation", split)):
+        data = on.splits[rows]
+        predictions = baseline.predict(data)
+        answers = task.answers(predictions, data, on.base.tokenizer)
+        evaluation = Evaluation(task.metrics(predictions, data), answers, task.tables(predictions, data), predictions)
+        values = analysed(task, evaluation, data, on.splits.sets.get("train"))
+        candidate.metrics[rows] = measured_of(values["metrics"])
+        entry.draws[rows] = values["draws"]
+        candidate.tables = values["tables"]
+        entry.answers = msgspec.convert(values["answers"], list[Answer]) or None
+    return entry
+
+
+def rows_of(study: Study, entries: list[Entry], split: str) -> list[Row]:
+    """Return a sample of the rows, with the answers of every candidate, in the order of `entries`."""
+    on = study.on
+    data: Dataset = on.splits[split]
+    if not any(entry.answers for entry in entries):
+        return []
+    groups = groups_of(on.task, data, on.splits.sets.get("train"))
+    return sample_rows(on.task, data, [entry.answers for entry in entries], groups)
+
+
+def ran(on: RunSetup, command: str, seconds: float, remarks: list[str]) -> dict[str, Any]:
+    """Return what was run: the command, base, data with digests, versions and machine."""
+    return {
+        **circumstances(command),
+        "base": {"name": on.base.name, "fingerprint": on.base.fingerprint, "model": on.base.describe()},
+        "data": on.splits.describe(),
+        "task": on.task.recorded(),
+        "seconds": round(seconds, 1),
+        "remarks": remarks,
+    }

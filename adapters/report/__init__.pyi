@@ -1,0 +1,2 @@
+from .results import Results as Results
+from .results import read_results as read_results
