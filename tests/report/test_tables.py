@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +16,8 @@ from adapterkit.report.answers import answers_of
 from adapterkit.report.results import Answer, json_schema
 from adapterkit.report.tables import calibration, errors_by_kind, groups_of, sample_rows, slices, tables_of, thresholds
 from adapterkit.tasks import task_class
-from tests.test_house import ROOT
 
+ROOT = Path(__file__).parents[2]
 LABELS = ("a", "b", "c")
 Task = task_class("text-classification")
 
