@@ -10,11 +10,12 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from ..errors import DataError
 from ..features.feed import Feed, chunks
 from ..features.hidden_states import HiddenStates
 from ..runtime import processes
+from ..tasks.multiple_choice import real_choices
 from ..watch import Watch
 
 K = TypeVar("K", bound=Hashable)
@@ -28,6 +29,7 @@ class Examples:
     counts: np.ndarray  # units of each text
     choices: int | None  # texts per row in multiple choice
     labels: Mapping[str, Tensor]  # as the task's loss reads them; one per token where units are tokens
+    real: Tensor | None = None  # (rows, choices), which of them have a text; None: all
     mean: Tensor | None = None  # of each feature, subtracted before dividing by `scale`
     scale: Tensor | None = None
 
@@ -79,6 +81,7 @@ class Reader(Generic[K]):
         self.counts = np.array([longest if by_token else 1 for count, longest in feed.shapes for _ in range(count)])
         self.first = np.cumsum([0, *(count for count, _ in feed.shapes)])  # text of each feature
         self.labels: dict[int, dict[str, Tensor]] = {}  # by feature
+        self.real: dict[int, Tensor] = {}  # by feature, which of several choices are no fillings
         self.states: dict[K, HiddenStates] = {}
 
     def read(self, features: Iterable[int], run: Callable[[dict[str, Tensor]], Mapping[K, Tensor]]) -> None:
@@ -160,6 +163,8 @@ class Reader(Generic[K]):
         for row, i in enumerate(chosen):
             labels = {k: batch[k][row] for k in self.label_names if k in batch}
             self.labels[i] = {k: v[mask[row]] if v.ndim and self.by_token else v for k, v in labels.items()}
+            if batch["attention_mask"].ndim == 3:
+                self.real[i] = real_choices(batch["attention_mask"][row])
 
     def select(self, keys: Iterable[K]) -> None:
         """Drop all forms but these."""
@@ -177,14 +182,14 @@ class Reader(Generic[K]):
             else torch.stack([row[k] for row in labels])
             for k in labels[0]
         }
-        counts = sorted({count for count, _ in self.feed.shapes})
-        if len(counts) > 1:  # of validation rows alone: those of training are filled up
-            raise DataError(
-                f"rows of {counts[0]} to {counts[-1]} endings, more than training rows have; use --head model"
-            )
-        choices = counts[0] if counts[0] > 1 else None
-        x = states.values if features is None else states.read(texts)
-        return Examples(x, self.counts[texts], choices, gathered)
+        x, counts = states.values if features is None else states.read(texts), self.counts[texts]
+        if not self.real:
+            return Examples(x, counts, None, gathered)
+        present = torch.cat([self.real[i] for i in rows])
+        real = pad_sequence([self.real[i] for i in rows], batch_first=True)  # rows may have different numbers of them
+        if real.all():
+            return Examples(x, counts, real.shape[1], gathered)
+        return Examples(x[present], counts[present.numpy()], real.shape[1], gathered, real)
 
     def _texts(self, features: Sequence[int]) -> np.ndarray:
         return np.concatenate([np.arange(self.first[i], self.first[i + 1]) for i in features])

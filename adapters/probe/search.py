@@ -338,7 +338,7 @@ def _screened(task: Task, train: Examples, validation: Examples) -> float:
     """Return the share of the variance of the validation labels that ridge regression explains."""
     mean, scale = train.x.mean(0), train.x.std(0, unbiased=False).clamp(min=1e-6)
     x, other = ((e.x - mean) / scale for e in (train, validation))
-    y, truth = (task.probe_targets(e.labels, e.counts.tolist(), e.choices) for e in (train, validation))
+    y, truth = (_targets(task, e) for e in (train, validation))
     level = y.mean(0)
     gram, product = ((x.T @ right / len(x)).double() for right in (x, y - level))
     spread = ((truth - level) ** 2).sum(0).clamp(min=1e-6)
@@ -348,3 +348,9 @@ def _screened(task: Task, train: Examples, validation: Examples) -> float:
         guess = other @ torch.cholesky_solve(product, factor).float() + level
         explained.append(float((1 - ((truth - guess) ** 2).sum(0) / spread).mean()))
     return max(explained)
+
+
+def _targets(task: Task, e: Examples) -> Tensor:
+    """Return the labels as numbers, (vectors, outputs)."""
+    targets = task.probe_targets(e.labels, e.counts.tolist(), e.choices)
+    return targets if e.real is None else targets[e.real.flatten()]

@@ -61,6 +61,11 @@ class ScoredModel:
             padded = scores.new_zeros(*mask.shape, scores.shape[-1])
             padded[mask] = scores
             scores = padded
+        elif e.real is not None:
+            real = e.real.flatten()
+            padded = scores.new_zeros(len(real), scores.shape[-1])
+            padded[real] = scores
+            scores, mask = padded, torch.stack([torch.ones_like(real), real], 1)  # a filling has a single token
         return self.head.output(scores, mask, e.choices, **labels)
 
 

@@ -41,6 +41,15 @@ def real_choices(mask: Tensor) -> Tensor:
     return real
 
 
+def _loss(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """Return the mean cross-entropy of (rows, endings) logits, whose labels are smoothed over the endings of a row."""
+    from torch.nn.functional import nll_loss
+
+    scores, real = logits.log_softmax(-1), logits > ABSENT / 2
+    smooth = -(scores.masked_fill(~real, 0).sum(-1) / real.sum(-1)).mean()
+    return (1 - label_smoothing) * nll_loss(scores, labels) + label_smoothing * smooth
+
+
 @dataclass(frozen=True, kw_only=True)
 class MultipleChoice(Task):
     """Choose the ending of a context; the head scores each with one output."""
@@ -204,13 +213,13 @@ class MultipleChoice(Task):
                 row += [[fill.get(name, 0)]] * (self.num_choices - len(row))
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0) -> Tensor:
-        if not self.num_choices or "attention_mask" not in batch:
+        if "attention_mask" not in batch:  # the scores of a linear probe
+            return _loss(model().logits, batch["labels"], label_smoothing)
+        if not self.num_choices:
             return super().loss(model, batch, label_smoothing=label_smoothing)
-        from torch.nn.functional import cross_entropy
-
         logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits
-        mask = real_choices(batch["attention_mask"])
-        return cross_entropy(logits.masked_fill(~mask, ABSENT), batch["labels"], label_smoothing=label_smoothing)
+        real = real_choices(batch["attention_mask"])
+        return _loss(logits.masked_fill(~real, ABSENT), batch["labels"], label_smoothing)
 
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
         def collated(features: list[dict[str, Any]]) -> dict[str, Any]:
@@ -252,7 +261,7 @@ class MultipleChoice(Task):
         from transformers.modeling_outputs import MultipleChoiceModelOutput
 
         scores, target = scores.view(-1, choices or 1), labels.get("labels")
-        if self.num_choices and mask.shape[-1] > 1:
+        if mask.shape[-1] > 1:
             scores = scores.masked_fill(~real_choices(mask).view_as(scores), ABSENT)
         return MultipleChoiceModelOutput(loss=None if target is None else cross_entropy(scores, target), logits=scores)
 

@@ -13,6 +13,9 @@ import adapterkit as ak
 from adapterkit import Base, Registry
 from adapterkit.errors import DataError
 from adapterkit.options import build
+from adapterkit.probe.examples import Examples
+from adapterkit.probe.model import Form, ProbeHead
+from adapterkit.probe.solver import ScoredModel, loss_of
 from adapterkit.tasks import MultipleChoice
 from adapterkit.tasks.inputs import inputs_of
 from adapterkit.testing import tiny
@@ -35,7 +38,8 @@ def test_rows_may_have_different_numbers_of_choices(tmp_path: Path) -> None:
     assert build(MultipleChoice, task.recorded()) == task
 
 
-def test_the_loss_is_over_the_choices_of_each_row(tiny_base: Base, tmp_path: Path) -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_is_over_the_choices_of_each_row(smoothing: float, tiny_base: Base, tmp_path: Path) -> None:
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -43,14 +47,14 @@ def test_the_loss_is_over_the_choices_of_each_row(tiny_base: Base, tmp_path: Pat
     model = tiny_base.task_model(task.auto_class).eval()
     features = task.tokenize(data[:], tiny_base.tokenizer, labelled=True)
     rows = [{key: features[key][i] for key in features} for i in range(2)]
-    both = task.loss(model, task.collate(tiny_base.tokenizer, model)(rows))
+    both = task.loss(model, task.collate(tiny_base.tokenizer, model)(rows), label_smoothing=smoothing)
     losses = []
     for row, count in zip(rows, (2, 4), strict=True):
         alone = task.collate(tiny_base.tokenizer, model)(
             [{k: v if k == "labels" else v[:count] for k, v in row.items()}]
         )
         logits = model(**{key: value for key, value in alone.items() if key != "labels"}).logits
-        losses.append(cross_entropy(logits, alone["labels"]))
+        losses.append(cross_entropy(logits, alone["labels"], label_smoothing=smoothing))
     assert both.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-4)
     both.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
@@ -97,3 +101,35 @@ def test_a_run_on_choices_skips_reports_and_predicts(
     assert [answer["key"] in row["choices"]["label"] for answer, row in zip(answers, (few, full[0]), strict=True)] == [
         True
     ] * 2
+
+
+def test_a_probe_sees_no_fillings() -> None:
+    import numpy as np
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    task = MultipleChoice(context_column_name="c", endings_column_name=("e",), label_column_name="l", num_choices=3)
+    real = torch.tensor([[True, True, False], [True, True, True]])
+    labels = {"labels": torch.tensor([1, 2])}
+    examples = Examples(torch.arange(5.0)[:, None], np.ones(5, dtype=int), 3, labels, real)
+    head = ProbeHead(task, Form((0,), "mean"), None, width=1)
+    scores = torch.tensor([[0.5], [1.0], [2.0], [0.0], [1.0]])
+    loss = loss_of(task, head, examples, scores, 0.0)
+    expected = [
+        cross_entropy(scores[:2].T, torch.tensor([1])),
+        cross_entropy(scores[2:].T, torch.tensor([2])),
+    ]
+    assert loss.item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-6)
+    assert not (task.outputs(ScoredModel(head, examples, scores), {})[0][2] > -100)
+
+
+def test_validation_rows_may_have_more_choices_than_training_rows(
+    tiny_base: Base, registry: Registry, tmp_path: Path
+) -> None:
+    full = [{"question": f"Cold {i}?", "choices": KEYED, "answerKey": "ABCD"[i % 4]} for i in range(12)]
+    options = {"strategy": "head-only", "head": "probe", "registry": registry, "name": "a"}
+    train, validation = jsonl(tmp_path / "a.jsonl", *[FEW] * 12), jsonl(tmp_path / "v.jsonl", *full, FEW)
+    report = ak.run(base=tiny_base, train_file=str(train), validation_file=str(validation), **options)
+    answers = ak.predict(tiny_base, registry.load("a"), [*full, FEW])
+    right = sum(answer["key"] == row["answerKey"] for answer, row in zip(answers, [*full, FEW], strict=True))
+    assert report.metrics["validation"]["accuracy"] == pytest.approx(right / 13)
