@@ -38,6 +38,7 @@ SECTIONS = {
         "diff": "Compare two adapters.",
         "tag": "Name a version of an adapter.",
         "rollback": "Make an earlier version the current one.",
+        "promote": "Make the version of a canary the current one.",
         "rename": "Rename an adapter.",
         "remove": "Remove an adapter or a version from the registry.",
     },

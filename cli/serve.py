@@ -13,6 +13,7 @@ from adapterkit.cli.common import common_options, device_option, flag, registry_
 from adapterkit.cli.predict import Bytes
 from adapterkit.errors import OptionError, RegistryError
 from adapterkit.options import options
+from adapterkit.serving.canary import Canary
 from adapterkit.serving.limits import Access, Limits
 from adapterkit.store.registry import Registry
 
@@ -39,6 +40,19 @@ from adapterkit.store.registry import Registry
     type=click.Path(dir_okay=False, path_type=Path),
     help="Append rows and answers to this .jsonl file.",
 )
+@click.option("--redact", default="", metavar="A,B", help="Replace these in the logged texts by x: email, number, url.")
+@click.option(
+    "--canary",
+    "canaries",
+    multiple=True,
+    metavar="NAME=VERSION:10%",
+    help="Compare a version with the current one on a share of the rows (or :shadow, on all); repeatable.",
+)
+@click.option(
+    "--canary-report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of the comparison. [default: canary.json beside the registry]",
+)
 @click.option(
     "--drain-seconds",
     type=click.FloatRange(0),
@@ -59,6 +73,9 @@ def command(
     dtype: str | None,
     max_bytes: int | None,
     log_requests: Path | None,
+    redact: str,
+    canaries: tuple[str, ...],
+    canary_report: Path | None,
     drain_seconds: float,
     device: str | None,
     registry: Path | None,
@@ -94,6 +111,9 @@ def command(
         limits=checked,
         access=access,
         log_requests=log_requests,
+        redact=_names(redact),
+        canaries=[Canary.parse(text) for text in canaries],
+        canary_report=canary_report,
         drain_seconds=drain_seconds,
         base=base_name,
         dtype=dtype,

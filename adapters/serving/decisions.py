@@ -9,9 +9,9 @@ import msgspec
 from starlette.responses import Response
 
 from ..errors import AdapterkitError
-from .engine import Result
 from .errors import RequestError
 from .http import Call, Endpoint, check_count, json_response
+from .results import Result
 
 _YES = ("true", "yes", "1", "positive", "label_1")
 

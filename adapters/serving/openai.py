@@ -13,11 +13,11 @@ from starlette.responses import Response, StreamingResponse
 from ..errors import unknown
 from ..pool import Pool
 from ..tasks import Task
-from .engine import Result
 from .errors import RequestError, error_object, message_of, status_of
 from .http import Call, Endpoint, check_count, json_response, new_id, now
 from .huggingface import generation_options
 from .models import Target
+from .results import Result
 from .streaming import Stream
 
 
