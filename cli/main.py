@@ -39,6 +39,7 @@ SECTIONS = {
         "diff": "Compare two adapters.",
         "tag": "Name a version of an adapter.",
         "rollback": "Make an earlier version the current one.",
+        "bundle": "Name a list of adapters for the server.",
         "promote": "Make the version of a canary the current one.",
         "rename": "Rename an adapter.",
         "remove": "Remove an adapter or a version from the registry.",
