@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from adapterkit.cli.report import command_line, report_option, write_report
 from adapterkit.errors import OptionError
 from adapterkit.store.registry import Registry
 from adapterkit.workflows.config_file import read_config
+
+if TYPE_CHECKING:
+    from adapterkit.comparison import Matrix
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -73,6 +76,12 @@ def seconds_of(text: str | None) -> float | None:
     show_default=True,
     help="Which adapters to register: the recommended one, all or none.",
 )
+@click.option(
+    "--tasks",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Compare on every data set of a folder: files of rows, and folders with train files.",
+)
 @click.option("--csv", "csv_file", metavar="FILE", type=click.Path(), help="Write the table as csv.")
 @report_option
 @click.option(
@@ -92,6 +101,7 @@ def command(
     time: str | None,
     baselines: bool,
     keep: Any,
+    tasks: Path | None,
     csv_file: str | None,
     report: str | None,
     out: Path,
@@ -108,7 +118,7 @@ def command(
     adapt compare --train-file reviews.csv --test-file more.csv --report page.html
     adapt compare --train-file reviews.csv --strategies lora,head-only --seeds 3 --trials 10 --time 15m
     """
-    from adapterkit.comparison import Options, compare
+    from adapterkit.comparison import Options, compare, compare_tasks
     from adapterkit.comparison.plans import plans_of
     from adapterkit.data.splits import check_files
 
@@ -118,7 +128,14 @@ def command(
     trials = trials if trials is not None else 20 if seconds is not None else 0
     options = Options(names, seeds, trials, seconds, baselines, keep, command_line())
     settings = read_config(config) if config else {}
-    check_files(plans_of(values, names, settings).first.data)
+    if tasks is None:
+        check_files(plans_of(values, names, settings).first.data)
+    if tasks is not None:
+        matrix = compare_tasks(
+            values, Registry.at(registry), out, tasks, options, config=settings, watch=TerminalWatch()
+        )
+        _show_matrix(matrix, csv_file, report, as_json)
+        return
     results = compare(values, Registry.at(registry), out, options, config=settings, watch=TerminalWatch())
     from adapterkit.report.texts import csv_text, result_table
 
@@ -136,6 +153,24 @@ def command(
     for candidate in results.candidates:
         if candidate.registered:
             echo(f"saved      {candidate.registered}")
+
+
+def _show_matrix(matrix: Matrix, csv_file: str | None, report: str | None, as_json: bool) -> None:
+    """Print strategies by data sets; a page for each data set has its name in that of the file."""
+    if csv_file:
+        _write(csv_file, matrix.csv_text())
+    for name, results in matrix.results.items():
+        if report:
+            path = Path(report)
+            write_report(results, str(path.with_stem(f"{path.stem}-{name}")))
+    if as_json:
+        print_json(matrix.plain())
+        return
+    print_table(*matrix.table())
+    for name, error in matrix.errors.items():
+        echo(f"{name} failed: {error}")
+    for name, results in matrix.results.items():
+        echo(f"{name}: {results.answer[0]}")
 
 
 def _write(path: str, text: str) -> None:

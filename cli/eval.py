@@ -19,6 +19,7 @@ from adapterkit.cli.common import (
     reading_options,
     registry_option,
 )
+from adapterkit.cli.report import command_line, report_option, write_report
 from adapterkit.settings import DataOptions
 from adapterkit.store.registry import Registry
 
@@ -37,6 +38,7 @@ from adapterkit.store.registry import Registry
     type=click.Path(file_okay=False, path_type=Path),
     help="Write metrics.json, predictions.jsonl and confusion_matrix.csv to this folder.",
 )
+@report_option
 @registry_option()
 @common_options
 def command(
@@ -48,6 +50,7 @@ def command(
     allow_base_mismatch: bool,
     device: str | None,
     output: Path | None,
+    report: str | None,
     registry: Path | None,
     as_json: bool,
     **reading: Any,
@@ -60,7 +63,7 @@ def command(
     """
     from adapterkit.workflows.evaluate import evaluate_adapter
 
-    report = evaluate_adapter(
+    measured = evaluate_adapter(
         Registry.at(registry),
         name,
         test_file=test_file,
@@ -73,11 +76,16 @@ def command(
         watch=TerminalWatch(),
     )
     if output:
-        echo(f"written    {output}: {', '.join(path.name for path in report.write(output))}", err=True)
+        echo(f"written    {output}: {', '.join(path.name for path in measured.write(output))}", err=True)
+    if report:
+        from adapterkit.report.evaluated import results_of
+
+        index = Registry.at(registry)
+        write_report(results_of(index, [(measured, index.load(name))], command_line()), report)
     if as_json:
-        print_json(report.plain())
+        print_json(measured.plain())
         return
-    print_table(*report.table())
-    for table in report.label_tables():
+    print_table(*measured.table())
+    for table in measured.label_tables():
         echo()
         print_table(*table)

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 SECTIONS = ("Strategy", "Task", "Data", "Base model", "Training", "Search", "Checkpoints", "Output", "Other")
 _OF_COMMANDS = {
     **{"strategy": "Strategy", "config": "Strategy", "task": "Task", "num_processes": "Training"},
-    **{"strategies": "Strategy", "seeds": "Search", "time": "Search", "baselines": "Search", "csv_file": "Output"},
+    **{
+        "strategies": "Strategy",
+        "tasks": "Data",
+        "seeds": "Search",
+        "time": "Search",
+        "baselines": "Search",
+        "csv_file": "Output",
+    },
     **{"report": "Output", "keep": "Output"},
     **{"search": "Search", "trials": "Search", "resume": "Checkpoints", "report_to": "Output", "save_as": "Output"},
     **{"help_all": "Other", "debug": "Other", "_click_default_help": "Other"},
@@ -30,7 +37,7 @@ COMMON = (
     *("strategy", "config", "learning_rate", "task", "text_column_name", "label_column_name", "max_seq_length"),
     *("train_file", "validation_file", "test_file", "dataset", "max_train_samples", "base"),
     *("num_train_epochs", "per_device_train_batch_size", "seed", "num_processes", "search", "trials", "resume"),
-    *("strategies", "seeds", "time", "baselines", "keep", "csv_file", "report"),
+    *("strategies", "seeds", "time", "baselines", "keep", "csv_file", "report", "tasks"),
     *("name", "registry", "overwrite", "out", "as_json", "_click_default_help", "help_all"),
 )
 """What `--help` shows, in this order within each section, beside the options of the strategy and of a known task."""

@@ -29,8 +29,21 @@ if TYPE_CHECKING:
 def report_option(command: Any) -> Any:
     """Add --report."""
     return click.option(
-        "--report", metavar="FILE.html", type=click.Path(), help="Write the result as one HTML page, and as JSON."
+        "--report",
+        metavar="FILE.html",
+        type=click.Path(),
+        callback=_checked,
+        help="Write the result as one HTML page, and as JSON.",
     )(command)
+
+
+def _checked(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
+    """Check, before any work, that the page can be written."""
+    if path is not None and not ctx.resilient_parsing:
+        from adapterkit.report.page import check_page
+
+        check_page(Path(path))
+    return path
 
 
 def command_line() -> str:
@@ -58,7 +71,7 @@ def write_report(results: Results, path: str) -> None:
 @click.option(
     "--results", metavar="FILE.json", type=click.Path(), help="Make the page of a results file that was written before."
 )
-@click.option("--out", metavar="FILE.html", type=click.Path(), help="The page. [default: NAME.html]")
+@click.option("--out", metavar="FILE.html", type=click.Path(), callback=_checked, help="The page. [default: NAME.html]")
 @registry_option()
 @common_options
 def command(

@@ -24,6 +24,7 @@ from adapterkit.cli.common import (
     size,
 )
 from adapterkit.cli.help import help_all_option, task_of, write_sections
+from adapterkit.cli.report import command_line, report_option, write_report
 from adapterkit.discovery import default_strategy, installed, strategy_class
 from adapterkit.display import metric_table
 from adapterkit.errors import AdapterkitError, OptionError
@@ -177,7 +178,7 @@ def launched(num_processes: int | None, launcher_flags: tuple[str, ...]) -> None
     sys.exit(launch(without(sys.argv[1:], "--num-processes"), num_processes, launcher_flags))
 
 
-def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool) -> None:
+def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool, page: str | None = None) -> None:
     """Carry out a plan and print its result, on rank 0."""
     from adapterkit.runtime import processes
     from adapterkit.workflows.run import run
@@ -187,6 +188,10 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool)
     processes.end()
     if not main:
         return
+    if page:
+        from adapterkit.report.evaluated import run_results
+
+        write_report(run_results(Registry.at(registry), report, command_line()), page)
     if as_json:
         print_json(report.plain())
         return
@@ -205,11 +210,13 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool)
     help="Continue from the newest checkpoint of a run with the same options, or start if there is none.",
 )
 @launching
+@report_option
 @registry_option()
 @common_options
 def command(
     config: str | None,
     registry: Path | None,
+    report: str | None,
     as_json: bool,
     resume: bool,
     num_processes: int | None,
@@ -227,4 +234,4 @@ def command(
     """
     plan = resolved(config, flags)
     launched(num_processes, launcher_flags)
-    report_of(plan, registry, as_json, resume=resume)
+    report_of(plan, registry, as_json, resume=resume, page=report)

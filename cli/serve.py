@@ -13,6 +13,7 @@ from adapterkit.cli.common import common_options, device_option, flag, registry_
 from adapterkit.cli.predict import Bytes
 from adapterkit.errors import OptionError, RegistryError
 from adapterkit.options import options
+from adapterkit.serving.canary import Canary
 from adapterkit.serving.limits import Access, Limits
 from adapterkit.store.registry import Registry
 
@@ -27,6 +28,7 @@ from adapterkit.store.registry import Registry
 )
 @click.option("--allowed-hosts", default="", metavar="A,B", help="Host names by which the server is called; * for any.")
 @click.option("--cors", default="", metavar="A,B", help="Origins of pages that may call the server.")
+@click.option("--admin", is_flag=True, help="Let requests load adapters and remove them from memory.")
 @click.option("--base", "base_name", metavar="NAME", help="Serve adapters of this base alone. [default: of every base]")
 @click.option(
     "--dtype",
@@ -38,6 +40,19 @@ from adapterkit.store.registry import Registry
     "--log-requests",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Append rows and answers to this .jsonl file.",
+)
+@click.option("--redact", default="", metavar="A,B", help="Replace these in the logged texts by x: email, number, url.")
+@click.option(
+    "--canary",
+    "canaries",
+    multiple=True,
+    metavar="NAME=VERSION:10%",
+    help="Compare a version with the current one on a share of the rows (or :shadow, on all); repeatable.",
+)
+@click.option(
+    "--canary-report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of the comparison. [default: canary.json beside the registry]",
 )
 @click.option(
     "--drain-seconds",
@@ -55,10 +70,14 @@ def command(
     token_file: Path | None,
     allowed_hosts: str,
     cors: str,
+    admin: bool,
     base_name: str | None,
     dtype: str | None,
     max_bytes: int | None,
     log_requests: Path | None,
+    redact: str,
+    canaries: tuple[str, ...],
+    canary_report: Path | None,
     drain_seconds: float,
     device: str | None,
     registry: Path | None,
@@ -81,7 +100,7 @@ def command(
     opened = Registry.at(registry)
     if not opened.path.exists():
         raise RegistryError(f"there is no {opened.path}; `adapt run` creates it")
-    access = Access.of(host, _token(token_file), _names(allowed_hosts), _names(cors))
+    access = Access.of(host, _token(token_file), _names(allowed_hosts), _names(cors), admin=admin)
     checked = Limits(**{name: value for name, value in limits.items() if value is not None})
     try:
         from adapterkit.serving import serve
@@ -94,6 +113,9 @@ def command(
         limits=checked,
         access=access,
         log_requests=log_requests,
+        redact=_names(redact),
+        canaries=[Canary.parse(text) for text in canaries],
+        canary_report=canary_report,
         drain_seconds=drain_seconds,
         base=base_name,
         dtype=dtype,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapterkit.cli.common import TerminalWatch, common_options, echo, print_json, print_table
+from adapterkit.cli.report import command_line, report_option, write_report
 from adapterkit.cli.run import RunCommand, resolved, run_options
 from adapterkit.errors import OptionError
 from adapterkit.workflows.config_file import read_config
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     default=Path("tuning"),
     help="Folder for studies. [default: tuning]",
 )
+@report_option
 @common_options
 def command(
     config: str | None,
@@ -40,6 +42,7 @@ def command(
     trials: int,
     resume: bool,
     out: Path,
+    report: str | None,
     as_json: bool,
     **flags: Any,
 ) -> None:
@@ -66,6 +69,10 @@ def command(
     else:
         plan = resolved(config, flags)
     tuned = tune(plan, out, search=spaces, trials=trials, watch=TerminalWatch())
+    if report:
+        from adapterkit.report.evaluated import search_results
+
+        write_report(search_results(tuned, command_line()), report)
     if as_json:
         print_json(tuned.plain())
     else:

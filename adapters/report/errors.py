@@ -87,11 +87,11 @@ def errors_of(
     if not chosen:
         return [], 0, len(data)
     rows = data.select(chosen)
-    expected, texts, lines = expected_of(task, rows), texts_of(task, rows), lines_of(rows)
+    expected, texts, lines = expected_of(task, rows), texts_of(task, rows), lines_of(data)
     nearest = _nearest(registry, name, adapter, texts, watch)
     errors = [
-        Error(line, text, " or ".join(truth), answers[i], near)
-        for i, line, text, truth, near in zip(chosen, lines, texts, expected, nearest, strict=True)
+        Error(lines[i], text, " or ".join(truth), answers[i], near)
+        for i, text, truth, near in zip(chosen, texts, expected, nearest, strict=True)
     ]
     return errors, len(wrong), len(data)
 

@@ -23,6 +23,7 @@ from .tables import groups_of, sample_rows, slices, tables_of
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from ..workflows.run import Report
     from ..workflows.tune import Tuned
 
 
@@ -168,6 +169,16 @@ def _sentence(candidate: Candidate, split: str, metric: str) -> str:
     low, high = measured.intervals.get(metric, (None, None))
     ends = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
     return f"{candidate.name}: {metric} {measured.values[metric]:.3f}{ends} on {measured.n:,} {split} rows."
+
+
+def run_results(registry: Registry, report: Report, command: str) -> Results:
+    """Evaluate the adapter of a run once more, and return it with the run's epochs and costs."""
+    results = adapter_results(registry, [f"{report.name}@{report.version}"], command=command)
+    (candidate,) = results.candidates
+    candidate.history = [dict(epoch) for epoch in report.history]
+    candidate.costs.seconds = report.seconds
+    candidate.command = f"adapt run --config {report.folder}/run.yaml"
+    return results
 
 
 # ---- searches

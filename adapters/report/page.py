@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..display import size
 from ..errors import OptionError
 from ..io.atomic import check_writable, write_file
 from .plots import plots_of
-from .results import Answer, Candidate, Results, Row
+from .results import Answer, Candidate, Results, Row, decoded_results
 from .texts import difference_text, metric_text
 
 MOST_LABELS = 30
@@ -21,22 +22,28 @@ _MOST_PAIRS, _MOST_ERRORS = 30, 15
 
 def write_page(results: Results, path: Path) -> list[Path]:
     """Write results as a page and, beside it, as JSON; return both files."""
-    if path.suffix not in (".html", ".htm"):
-        raise OptionError(f"--report {path}: expected a name that ends in .html")
-    check_writable(path.parent)
+    check_page(path)
     data = path.with_suffix(".json")
-    write_file(path, page(results).encode())
-    write_file(data, results.encoded())
+    encoded = results.encoded()
+    write_file(path, page(decoded_results(encoded)).encode())
+    write_file(data, encoded)
     return [path, data]
+
+
+def check_page(path: Path) -> None:
+    """Raise `OptionError` where a page can't be written: another suffix, or a package is missing."""
+    if path.suffix not in (".html", ".htm"):
+        raise OptionError(f"'{path}': expected a page's name, which ends in .html")
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if missing:
+        raise OptionError(f"a page requires {' and '.join(missing)}: pip install 'adapterkit[report]'")
+    check_writable(path.parent)
 
 
 def page(results: Results) -> str:
     """Return results as an HTML page."""
-    try:
-        import jinja2
-        import matplotlib  # noqa: F401, checked here so that the error comes before the work
-    except ImportError as error:
-        raise OptionError(f"a page requires {error.name}: pip install 'adapterkit[report]'") from error
+    import jinja2
+
     environment = jinja2.Environment(
         autoescape=True,
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "template"),

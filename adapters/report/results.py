@@ -141,12 +141,17 @@ def read_results(path: str | Path) -> Results:
     """Read a results file; raises `DataError` where it isn't one."""
     try:
         data = read_file(Path(path), most=_MOST)
-        results = msgspec.json.decode(data, type=Results)
+        results = decoded_results(data)
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise DataError(f"'{path}' is no results file of adapterkit: {error}") from error
     if results.format != FORMAT:
         raise DataError(f"'{path}' has format {results.format}; this version reads format {FORMAT}")
     return results
+
+
+def decoded_results(data: bytes | bytearray) -> Results:
+    """Return results from their JSON; raises `msgspec.MsgspecError` where it isn't that of results."""
+    return msgspec.json.decode(data, type=Results)
 
 
 def json_schema() -> str:

@@ -186,9 +186,10 @@ def sample_rows(
     chosen |= dict.fromkeys([*differ[: MOST_ROWS // 2], *shuffled])
     numbers = sorted(list(chosen)[:MOST_ROWS])
     some_rows = data.select(numbers)
-    expected, texts, lines = expected_of(task, some_rows), texts_of(task, some_rows), lines_of(some_rows)
+    lines = lines_of(data)
+    expected, texts = expected_of(task, some_rows), texts_of(task, some_rows)
     join = ", " if kind_of(task) == "labels" else " or "
     return [
-        Row(line, text, join.join(truth)[:600], [some[i] if some else None for some in answers], groups[i])
-        for i, line, text, truth in zip(numbers, lines, texts, expected, strict=True)
+        Row(lines[i], text, join.join(truth)[:600], [some[i] if some else None for some in answers], groups[i])
+        for i, text, truth in zip(numbers, texts, expected, strict=True)
     ]

@@ -17,11 +17,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from . import annotate, decisions, huggingface, openai, vllm
+from . import annotate, decisions, feedback, huggingface, openai, vllm
 from .engine import Engine
 from .errors import RequestError, error_object, message_of, status_of
 from .http import Call, Endpoint, json_response
 from .limits import Access
+from .outcomes import outcome, training_row
 
 PAGE = Path(__file__).parent / "page" / "index.html"
 _OPEN = ("/health", "/ready")  # for probes, which have no token
@@ -33,16 +34,16 @@ _PAGE_POLICY = (
 class App:
     """A server's application over an engine; `log` has a line of JSON for each request."""
 
-    def __init__(
-        self, engine: Engine, access: Access, log: logging.Logger, request_log: logging.Logger | None = None
-    ) -> None:
-        self.engine, self.access, self._log, self._request_log = engine, access, log, request_log
+    def __init__(self, engine: Engine, access: Access, log: logging.Logger) -> None:
+        self.engine, self.access, self.log = engine, access, log
         self.endpoints = [
             *huggingface.endpoints(),
             *openai.endpoints(),
             *decisions.endpoints(),
             *vllm.endpoints(),
+            *(vllm.admin_endpoints() if access.admin else ()),
             *annotate.endpoints(),
+            *feedback.endpoints(),
             Endpoint("GET", "/health", self._health, None, "Return 200 while the process runs"),
             Endpoint("GET", "/ready", self._ready, None, "Return 200 while requests are accepted"),
             Endpoint("GET", "/metrics", self._metrics, None, "Metrics in Prometheus' format"),
@@ -121,7 +122,7 @@ class App:
         status, path = status_of(error), call.request.url.path
         if status == 500:
             trace = "".join(traceback.format_exception(error))[-4000:]
-            self._log.error(json.dumps({"id": call.id, "path": path, "error": trace}))
+            self.log.error(json.dumps({"id": call.id, "path": path, "error": trace}))
         response = json_response(error_object(path, status, message_of(error)), status)
         for name, value in getattr(error, "headers", {}).items():
             response.headers[name] = value
@@ -149,10 +150,19 @@ class App:
             "rows": call.rows,
             "tokens": call.tokens,
         }
-        self._log.info(json.dumps(line))
-        if self._request_log is not None:
-            for logged in call.logged:
-                self._request_log.info(json.dumps(_logged(call.id, logged), ensure_ascii=False))
+        self.log.info(json.dumps(line))
+        if call.answered:
+            self._remember(call)
+
+    def _remember(self, call: Call) -> None:
+        """Hold the answered rows for feedback, and log them where a file was named."""
+        self.engine.recent.remember(call.id, call.answered)
+        if (log := self.engine.request_log) is not None:
+            for answered in call.answered:
+                result, task = answered.result, answered.result.task
+                if task is not None:
+                    row = training_row(task, answered.row, outcome(task, result.value))
+                    log.write({"id": call.id, "adapter": result.reference}, row)
 
     async def _unrouted(self, request: Request, error: Any) -> Response:
         message = f"no route {request.method} {request.url.path}; GET /openapi.json lists them"
@@ -203,12 +213,3 @@ class App:
             paths.setdefault(e.path, {})[e.method.lower()] = operation
         info = {"title": "adapterkit", "version": "1"}
         return json_response({"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": components}})
-
-
-def _logged(request_id: str, logged: dict[str, Any]) -> dict[str, Any]:
-    """Return a row and its best answer as a row of a training file: its columns, and a label or answer."""
-    row, answer = logged["row"], logged["answer"]
-    first = answer[0] if isinstance(answer, list) and answer else answer
-    columns = row if isinstance(row, dict) else {"text": row}
-    label = {"label": first["label"]} if isinstance(first, dict) and "label" in first else {"answer": first}
-    return {"id": request_id, "adapter": logged["adapter"], **columns, **label}

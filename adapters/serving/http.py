@@ -12,8 +12,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .engine import Engine, Result
+from .engine import Engine
 from .errors import RequestError
+from .results import Answered, Result
 
 T = TypeVar("T")
 
@@ -29,8 +30,8 @@ class Call:
     versions: dict[str, None] = field(default_factory=dict)
     rows: int = 0
     tokens: int = 0
-    logged: list[dict[str, Any]] = field(default_factory=list)
-    """Rows and answers for `--log-requests`."""
+    answered: list[Answered] = field(default_factory=list)
+    """Rows with answers, for feedback and `--log-requests`."""
 
     def decoded(self, kind: type[T]) -> T:
         """Return the body as a structure. Raises `RequestError`, 400, where it isn't one."""
@@ -42,12 +43,12 @@ class Call:
     def count(self, rows: Iterable[Any], results: Iterable[Result]) -> None:
         """Add results to what the log and the headers report."""
         for row, result in zip(rows, results, strict=True):
+            if not result.error:
+                self.answered.append(Answered(self.rows, row, result))
             self.rows += 1
             self.tokens += result.tokens
             if result.reference:
                 self.versions[result.reference] = None
-            if not result.error:
-                self.logged.append({"adapter": result.reference, "row": row, "answer": result.value})
 
 
 Handler = Callable[[Call], Awaitable[Response]]
@@ -67,6 +68,11 @@ class Endpoint:
 def json_response(value: Any, status: int = 200) -> Response:
     """Return a JSON response; values that JSON lacks, such as nan, become null."""
     return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def event(value: Any) -> bytes:
+    """Return a value as a server-sent event."""
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
 def new_id(prefix: str) -> str:

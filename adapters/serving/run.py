@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
-import logging.handlers
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
-from ..errors import OptionError
+from ..errors import OptionError, RegistryError
 from ..store.registry import Registry
 from .app import App
+from .canary import Canaries, Canary, report_path
 from .engine import Engine
 from .limits import Access, Limits
 from .metrics import Metrics
 from .models import Models
+from .request_log import RequestLog
 
 
 class Server(uvicorn.Server):
@@ -34,10 +36,16 @@ class Server(uvicorn.Server):
 
 
 def application(
-    models: Models, limits: Limits, access: Access, *, log: logging.Logger, request_log: logging.Logger | None = None
+    models: Models,
+    limits: Limits,
+    access: Access,
+    *,
+    log: logging.Logger,
+    canaries: Canaries | None = None,
+    request_log: RequestLog | None = None,
 ) -> App:
     """Return the application over `models`; its engine is started by whoever runs it."""
-    return App(Engine(models, limits, Metrics()), access, log, request_log)
+    return App(Engine(models, limits, Metrics(), canaries, request_log), access, log)
 
 
 def serve(
@@ -48,25 +56,29 @@ def serve(
     limits: Limits | None = None,
     access: Access | None = None,
     log_requests: Path | None = None,
+    redact: Sequence[str] = (),
+    canaries: Sequence[Canary] = (),
+    canary_report: Path | None = None,
     drain_seconds: float = 0.0,
     base: str | None = None,
     **pool_options: Any,
 ) -> None:
     """Serve a registry until SIGTERM or SIGINT; a second signal ends at once. Prints the address to stderr.
 
-    Raises `OptionError` for an address that can't be bound.
+    Raises `OptionError` for an address that can't be bound, and `RegistryError` for a canary that isn't registered.
     """
+    for canary in canaries:
+        registry.resolve(f"{canary.name}@{canary.version}")
+    compared = Canaries(canaries, canary_report or report_path(registry))
+    request_log = RequestLog(log_requests, redact) if log_requests is not None else None
     bound = _bound(host, port)
     print(f"serving    http://{host}:{bound.getsockname()[1]}", file=sys.stderr, flush=True)
     models = Models(registry, base, **pool_options)
     models.load()
     limits = limits or Limits()
     log = _logger("adapterkit.serving", logging.StreamHandler(sys.stderr))
-    rotating = log_requests and logging.handlers.RotatingFileHandler(
-        log_requests, maxBytes=100_000_000, backupCount=5, encoding="utf-8"
-    )
-    request_log = _logger("adapterkit.serving.requests", rotating) if rotating else None
-    app = application(models, limits, access or Access.of(host, None, (), ()), log=log, request_log=request_log)
+    access = access or Access.of(host, None, (), ())
+    app = application(models, limits, access, log=log, canaries=compared, request_log=request_log)
     asyncio.run(_served(app, host, port, drain_seconds, bound))
 
 
@@ -105,10 +117,26 @@ async def _served(app: App, host: str, port: int, drain_seconds: float, bound: s
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended)
     app.engine.start()
+    reports = asyncio.create_task(_write_reports(app))
     try:
         await server.serve(sockets=[bound])
     finally:
+        reports.cancel()
         app.engine.close()
+        _save(app)
+
+
+async def _write_reports(app: App) -> None:
+    while True:
+        await asyncio.sleep(2)
+        await asyncio.to_thread(_save, app)
+
+
+def _save(app: App) -> None:
+    try:
+        app.engine.canaries.save()
+    except RegistryError as error:  # such as a folder that can't be written; GET /v1/canary has the report
+        app.log.error(json.dumps({"error": f"the report of canaries: {error}"}))
 
 
 def configuration(app: App, host: str, port: int) -> uvicorn.Config:

@@ -83,7 +83,10 @@ ROWS: dict[str, Any] = {
 class Running:
     """A server in a thread of this process."""
 
-    def __init__(self, registry: Registry, *, limits: Limits | None = None, access: Access | None = None) -> None:
+    def __init__(
+        self, registry: Registry, *, limits: Limits | None = None, access: Access | None = None, **parts: Any
+    ) -> None:
+        """Start nothing yet; `parts` are those of `application`, such as canaries."""
         self.lines: list[dict[str, Any]] = []
         log = logging.Logger("tests.server")
         handler = logging.Handler()
@@ -92,7 +95,7 @@ class Running:
         self.models = Models(registry)
         self.models.load()
         self.app: App = application(
-            self.models, limits or Limits(), access or Access.of("127.0.0.1", None, (), ()), log=log
+            self.models, limits or Limits(), access or Access.of("127.0.0.1", None, (), ()), log=log, **parts
         )
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
