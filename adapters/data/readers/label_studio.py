@@ -79,7 +79,7 @@ def _flat(row: Row | BadRow, counts: Counter[str] | None = None) -> Row | BadRow
 
 
 def _answer(value: Mapping[str, Any]) -> Any:
-    """Return the value of a result about its text: choices, paths of a taxonomy, a rating, a number or a text; else None."""
+    """Return the answer of a result: choices, paths of a taxonomy, a rating, a number or a text; else None."""
     if isinstance(value.get("choices"), list):
         return {"choices": value["choices"]}
     paths = value.get("taxonomy")
