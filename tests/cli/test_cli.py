@@ -341,3 +341,11 @@ def test_the_shell_completes(words: str, expected: str, trained: list[str], tmp_
     adapt = Path(sys.executable).with_name("adapt")
     done = subprocess.run([adapt], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert expected in [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+def test_an_error_of_columns_says_how_the_file_was_read(adapt: Adapt, tmp_path: Path, tiny_folder: Any) -> None:
+    (tmp_path / "semi.csv").write_text("note;value\nI like; it\nbad thing;no\nfine;yes\n")
+    done = adapt("run", "--train-file", tmp_path / "semi.csv", "--base", tiny_folder())
+    assert done.exit_code == 2
+    assert "no task fits the columns note, value; give --task" in done.stderr
+    assert "semi.csv: separated by ';')" in done.stderr
