@@ -28,6 +28,7 @@ from adapterkit.store.registry import Registry
 )
 @click.option("--allowed-hosts", default="", metavar="A,B", help="Host names by which the server is called; * for any.")
 @click.option("--cors", default="", metavar="A,B", help="Origins of pages that may call the server.")
+@click.option("--admin", is_flag=True, help="Let requests load adapters and remove them from memory.")
 @click.option("--base", "base_name", metavar="NAME", help="Serve adapters of this base alone. [default: of every base]")
 @click.option(
     "--dtype",
@@ -69,6 +70,7 @@ def command(
     token_file: Path | None,
     allowed_hosts: str,
     cors: str,
+    admin: bool,
     base_name: str | None,
     dtype: str | None,
     max_bytes: int | None,
@@ -98,7 +100,7 @@ def command(
     opened = Registry.at(registry)
     if not opened.path.exists():
         raise RegistryError(f"there is no {opened.path}; `adapt run` creates it")
-    access = Access.of(host, _token(token_file), _names(allowed_hosts), _names(cors))
+    access = Access.of(host, _token(token_file), _names(allowed_hosts), _names(cors), admin=admin)
     checked = Limits(**{name: value for name, value in limits.items() if value is not None})
     try:
         from adapterkit.serving import serve

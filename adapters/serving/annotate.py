@@ -12,17 +12,20 @@ from .http import Call, Endpoint, check_count, json_response
 
 
 class Annotate(msgspec.Struct):
-    """A text, or an object of columns, and the adapters that answer it; by default all."""
+    """A text, or an object of columns, and the adapters or bundles that answer it; by default all adapters."""
 
     text: str | dict[str, Any]
     adapters: list[str] | None = None
+    model: str | None = None
     all_scores: bool = False
 
 
 async def annotate(call: Call) -> Response:
     """Return the answer of each adapter, or its error."""
     body = call.decoded(Annotate)
-    names = list(dict.fromkeys(call.engine.models.names() if body.adapters is None else body.adapters))
+    models, named = call.engine.models, [*(body.adapters or ()), *([body.model] if body.model else ())]
+    unnamed = body.adapters is None and body.model is None
+    names = list(dict.fromkeys(models.names() if unnamed else [x for name in named for x in models.members(name)]))
     check_count(len(names), call.engine.limits.max_questions, "adapters")
     targets = await call.engine.targets(names)
     results = await call.engine.answer([(body.text, targets[name]) for name in names], all_scores=body.all_scores)

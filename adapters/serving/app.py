@@ -41,6 +41,7 @@ class App:
             *openai.endpoints(),
             *decisions.endpoints(),
             *vllm.endpoints(),
+            *(vllm.admin_endpoints() if access.admin else ()),
             *annotate.endpoints(),
             *feedback.endpoints(),
             Endpoint("GET", "/health", self._health, None, "Return 200 while the process runs"),

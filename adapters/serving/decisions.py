@@ -11,6 +11,7 @@ from starlette.responses import Response
 from ..errors import AdapterkitError
 from .errors import RequestError
 from .http import Call, Endpoint, check_count, json_response
+from .models import Target
 from .results import Result
 
 _YES = ("true", "yes", "1", "positive", "label_1")
@@ -41,7 +42,7 @@ class Question(msgspec.Struct):
 
 
 class Decide(msgspec.Struct):
-    """An input, a text or messages, and 1 to 400 questions about it."""
+    """An input, a text or messages, and 1 to 400 questions about it; the model is an adapter or a bundle."""
 
     model: str
     input: str | list[dict[str, Any]]
@@ -53,15 +54,7 @@ async def decide(call: Call) -> Response:
     body = call.decoded(Decide)
     check_count(len(body.questions), call.engine.limits.max_questions, "questions")
     text = _text(body.input)
-    bases = call.engine.models.bases()
-    adapters = [_adapter(question, body.model) for question in body.questions]
-    targets = await call.engine.targets([*adapters, *([] if body.model in bases else [body.model])])
-    if body.model not in bases and isinstance(error := targets[body.model], AdapterkitError):
-        raise error
-    for question, name in zip(body.questions, adapters, strict=True):
-        label = question.name is not None and "/" not in question.name
-        if isinstance(targets[name], AdapterkitError) and label and body.model not in bases:
-            targets[name] = targets[body.model]  # the name is a label of the model, or of the caller
+    adapters, targets = await _targets(call, body)
     names = list(dict.fromkeys(adapters))
     results = await call.engine.answer([(text, targets[name]) for name in names], all_scores=True)
     call.count([text] * len(names), results)
@@ -76,6 +69,42 @@ async def decide(call: Call) -> Response:
         "total_tokens": read,
     }
     return json_response({"answers": answers, "model": body.model, "usage": usage})
+
+
+async def _targets(call: Call, body: Decide) -> tuple[list[str], dict[str, Target | AdapterkitError]]:
+    """Return the adapter of each question, and the version that each of them means."""
+    models = call.engine.models
+    if body.model in models.bundles():
+        members = list(models.members(body.model))
+        targets = await call.engine.targets(members)
+        adapters = [_member(question, targets) for question in body.questions]
+        outside = RequestError(404, f"no adapter of bundle '{body.model}' answers this")
+        return adapters, {"": outside, **targets}
+    bases = models.bases()
+    adapters = [_adapter(question, body.model) for question in body.questions]
+    targets = await call.engine.targets([*adapters, *([] if body.model in bases else [body.model])])
+    if body.model not in bases and isinstance(error := targets[body.model], AdapterkitError):
+        raise error
+    for question, name in zip(body.questions, adapters, strict=True):
+        label = question.name is not None and "/" not in question.name
+        if isinstance(targets[name], AdapterkitError) and label and body.model not in bases:
+            targets[name] = targets[body.model]  # the name is a label of the model, or of the caller
+    return adapters, targets
+
+
+def _member(question: Question, targets: Mapping[str, Target | AdapterkitError]) -> str:
+    """Return the adapter of a bundle that a question names, or that alone has its labels; empty where none does."""
+    name = question.name or ""
+    for member in targets:
+        if name.partition("/")[0] in (member, member.partition("@")[0]):
+            return member
+    allowed = {str(c.value) for c in question.choices} | {level.label for level in question.levels} or {name}
+    having = [
+        member
+        for member, target in targets.items()
+        if isinstance(target, Target) and allowed <= set(getattr(target.pool.task(target.reference), "labels", ()))
+    ]
+    return having[0] if len(having) == 1 and "/" not in name else ""
 
 
 def _adapter(question: Question, model: str) -> str:

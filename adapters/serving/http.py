@@ -70,6 +70,11 @@ def json_response(value: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
+def event(value: Any) -> bytes:
+    """Return a value as a server-sent event."""
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+
 def new_id(prefix: str) -> str:
     """Return an id for an object of a response."""
     return f"{prefix}-{uuid.uuid4().hex[:24]}"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from ..tasks import Task
 from .errors import RequestError, message_of, status_of
-from .http import Call, Endpoint, check_count, json_response
+from .http import Call, Endpoint, check_count, event, json_response
+from .models import Target
+from .results import Result
 
 _IGNORED = {"options", "clean_up_tokenization_spaces", "truncation", "align_to_words", "return_text", "return_tensors"}
 _IGNORED |= {"details", "decoder_input_details", "watermark", "doc_stride", "max_seq_len", "max_question_len", "stride"}
@@ -29,13 +31,14 @@ class Inputs(msgspec.Struct):
 async def infer(call: Call) -> Response:
     """Answer one row or a list of rows with one adapter."""
     body = call.decoded(Inputs)
-    if body.stream:
-        raise RequestError(400, "stream is for POST /v1/completions and /v1/chat/completions")
     target, task = await call.engine.task(call.request.path_params["name"])
     parameters = {k: v for k, v in body.parameters.items() if v is not None and k not in _IGNORED}
     options, top_k, full_text = _options(task, parameters)
     rows = body.inputs if isinstance(body.inputs, list) else [body.inputs]
     check_count(len(rows), call.engine.limits.max_rows, "rows")
+    if body.stream and task.generates:
+        check_count(len(rows), 1, "rows of a stream")
+        return await _streamed(call, target, rows[0], options, full_text)
     pairs: list[Any] = [(_row(task, row), target) for row in rows]
     results = await call.engine.answer(pairs, all_scores=not task.generates, options=options)
     call.count(rows, results)
@@ -55,6 +58,32 @@ async def infer(call: Call) -> Response:
         return json_response(answers)
     nested = task.name == "text-classification" or task.generates
     return json_response(answers if nested else answers[0])
+
+
+async def _streamed(call: Call, target: Target, row: Any, options: dict[str, Any], full_text: bool) -> Response:
+    """Return server-sent events as text-generation-inference sends them; a piece of the text is called a token."""
+    stream, prepared = await call.engine.stream(row, target, options)
+    call.count([row], [Result(target.reference, {"generated_text": ""}, prepared.tokens)])
+
+    async def events() -> AsyncIterator[bytes]:
+        index, text, last = 0, "", ""
+        try:
+            async for piece in stream:
+                if last:
+                    yield event(_token(index, last))
+                    index += 1
+                text, last = text + piece, piece
+            whole = f"{row}{text}" if full_text and isinstance(row, str) else text
+            yield event({**_token(index, last), "generated_text": whole})
+        except Exception as error:
+            yield event({"error": message_of(error), "error_type": "generation"})
+
+    return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+def _token(index: int, text: str) -> dict[str, Any]:
+    token = {"id": 0, "text": text, "logprob": 0.0, "special": False}
+    return {"index": index, "token": token, "generated_text": None, "details": None}
 
 
 def _row(task: Task, row: Any) -> Any:

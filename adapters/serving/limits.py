@@ -37,9 +37,13 @@ class Access:
     token: str | None = None
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    admin: bool = False
+    """Whether requests may load adapters and remove them from memory."""
 
     @classmethod
-    def of(cls, address: str, token: str | None, hosts: Sequence[str], origins: Sequence[str]) -> Access:
+    def of(
+        cls, address: str, token: str | None, hosts: Sequence[str], origins: Sequence[str], *, admin: bool = False
+    ) -> Access:
         """Return the access of a server at `address`.
 
         Raises `OptionError` for an address that isn't loopback without a token or a list of hosts.
@@ -47,7 +51,7 @@ class Access:
         if not is_loopback(address) and not (token and hosts):
             raise OptionError(f"--host {address} is reached from other machines; give --token-file and --allowed-hosts")
         local = ("127.0.0.1", "localhost", "::1") if is_loopback(address) else ()
-        return cls(token=token, hosts=(*local, *hosts), origins=tuple(origins))
+        return cls(token=token, hosts=(*local, *hosts), origins=tuple(origins), admin=admin)
 
     def allows_host(self, header: str) -> bool:
         """Return whether a Host header names this server; others come from a page that rebinds a name."""

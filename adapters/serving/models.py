@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..base.base import Base
 from ..errors import BaseModelError, RegistryError, unknown
 from ..pool import Pool
+from ..store.bundles import bundles
 from ..store.registry import Registry
 from .errors import RequestError
 
@@ -53,6 +54,14 @@ class Models:
     def names(self) -> list[str]:
         """Return the names of the registered adapters. Raises `RegistryError` where registry.json is damaged."""
         return sorted(self.registry.index())
+
+    def bundles(self) -> Mapping[str, Sequence[str]]:
+        """Return the adapters of each bundle."""
+        return bundles(self.registry)
+
+    def members(self, name: str) -> Sequence[str]:
+        """Return the adapters of a bundle, or the name itself where it is no bundle's."""
+        return [name] if name.partition("@")[0] in self.registry.index() else self.bundles().get(name, [name])
 
     def bases(self) -> dict[str, Pool]:
         """Return the pools by the name of their base."""

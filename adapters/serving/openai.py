@@ -14,7 +14,7 @@ from ..errors import unknown
 from ..pool import Pool
 from ..tasks import Task
 from .errors import RequestError, error_object, message_of, status_of
-from .http import Call, Endpoint, check_count, json_response, new_id, now
+from .http import Call, Endpoint, check_count, event, json_response, new_id, now
 from .huggingface import generation_options
 from .models import Target
 from .results import Result
@@ -89,11 +89,12 @@ async def model(call: Call) -> Response:
 
 def _names(call: Call) -> list[tuple[str, str]]:
     served = call.engine.models
-    return [*((name, "adapterkit") for name in served.names()), *((name, "base") for name in served.bases())]
+    names = {"adapterkit": served.names(), "bundle": served.bundles(), "base": served.bases()}
+    return [(name, owner) for owner, owned in names.items() for name in owned]
 
 
 def _model(call: Call, name: str, owner: str) -> dict[str, Any]:
-    task = None if owner == "base" else call.engine.models.entry(name.partition("@")[0])["task"]
+    task = None if owner in ("base", "bundle") else call.engine.models.entry(name.partition("@")[0])["task"]
     return {"id": name, "object": "model", "created": 0, "owned_by": owner, "task": task}
 
 
@@ -219,13 +220,13 @@ async def _streamed(
 
     async def events() -> AsyncIterator[bytes]:
         if first is not None:
-            yield _event({**about, "choices": [first]})
+            yield event({**about, "choices": [first]})
         try:
             async for piece in _pieces(stream, body.stops()):
-                yield _event({**about, "choices": [choice(piece, None)]})
-            yield _event({**about, "choices": [choice("", "stop")]})
+                yield event({**about, "choices": [choice(piece, None)]})
+            yield event({**about, "choices": [choice("", "stop")]})
         except Exception as error:
-            yield _event(error_object("/v1/", status_of(error), message_of(error)))
+            yield event(error_object("/v1/", status_of(error), message_of(error)))
         yield b"data: [DONE]\n\n"
 
     return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
@@ -242,10 +243,6 @@ async def _pieces(stream: Stream, stops: Sequence[str]) -> AsyncIterator[str]:
             return
         text += piece
         yield piece
-
-
-def _event(value: Any) -> bytes:
-    return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
 # ---- embeddings

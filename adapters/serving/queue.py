@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from ..pool.prepared import Prepared
 from .errors import RequestError
 from .limits import Limits
 from .metrics import Metrics
+from .streaming import stop_where
 
 
 @dataclass(eq=False)
@@ -129,9 +130,14 @@ class Queue:
 
     def _answers(self, batch: list[Entry]) -> list[list[Any]]:
         results: list[list[Any]] = [[] for _ in batch]
+        stop = {"stopping_criteria": stop_where(lambda: all(entry.future.cancelled() for entry in batch))}
         for pool in dict.fromkeys(entry.pool for entry in batch):
             indices = [i for i, entry in enumerate(batch) if entry.pool is pool]
-            rows = [row for i in indices for row in batch[i].rows]
+            rows = [
+                replace(row, generation={**stop, **row.generation}) if row.task.generates else row
+                for i in indices
+                for row in batch[i].rows
+            ]
             scored = [batch[i].all_scores for i in indices for _ in batch[i].rows]
             try:
                 values = iter(pool.answer(rows, all_scores=scored))

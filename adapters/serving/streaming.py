@@ -12,6 +12,15 @@ from torch import Tensor
 from transformers import StoppingCriteriaList, TextStreamer
 
 
+def stop_where(stopped: Callable[[], bool]) -> StoppingCriteriaList:
+    """Return criteria that end the generation of a batch once `stopped` returns true."""
+
+    def criterion(input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        return torch.full((len(input_ids),), stopped(), dtype=torch.bool, device=input_ids.device)
+
+    return StoppingCriteriaList([criterion])
+
+
 class Stream:
     """Pieces of a text as they are generated; `stop` ends the generation after its next token."""
 
@@ -27,15 +36,12 @@ class Stream:
         """Return the options of generate that send pieces and stop on request."""
         streamer = TextStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
         streamer.on_finalized_text = self._send
-        return {"streamer": streamer, "stopping_criteria": StoppingCriteriaList([self._is_stopped])}
+        return {"streamer": streamer, "stopping_criteria": stop_where(self._stopped.is_set)}
 
     def _send(self, text: str, stream_end: bool = False) -> None:
         if text:
             self._sent += len(text)
             self._loop.call_soon_threadsafe(self._queue.put_nowait, text)
-
-    def _is_stopped(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        return torch.full((len(input_ids),), self._stopped.is_set(), dtype=torch.bool, device=input_ids.device)
 
     def finished(self, future: asyncio.Future[list[Any]]) -> None:
         """End the stream with the result of its generation: an error, or the text where no piece was sent."""

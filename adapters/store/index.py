@@ -97,6 +97,18 @@ class Index(Mapping[str, dict[str, Any]]):
         else:
             self.lines[name] = _line(name, adapter)
 
+    def other(self, key: str) -> Any:
+        """Return the value of a key of the file other than the adapters, or None."""
+        return parse_json(self.head + b"}}").get(key)
+
+    def put_other(self, key: str, value: Any, version: tuple[int, int]) -> None:
+        """Set such a key, which came with a minor `version` of the schema, or delete it where `value` is empty."""
+        keys = parse_json(self.head + b"}}")
+        keys.pop(key, None)
+        if value:
+            keys |= {key: value, "schema_version": _dotted(max(version, _schema(keys["schema_version"])))}
+        self.head = _head(keys, keys["schema_version"])
+
     def to_bytes(self) -> bytes:
         """Return the content of the file; other keys and a later minor version are preserved."""
         return self.head + b"\n" + b",\n".join([self.lines[name] for name in sorted(self.lines)]) + _END

@@ -13,6 +13,8 @@ from ..io.schema import check, short
 
 SCHEMA = (1, 0)
 """Major and minor version: a new minor adds keys that a reader may ignore, a new major changes existing keys."""
+BUNDLES = (1, 1)
+"""The version of a file that has bundles."""
 
 _END = r"$(?!\n)"  # Python's $ matches before a last line break, too
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,95}"
@@ -85,6 +87,9 @@ class RegistryFile(Struct):
 
     schema_version: Annotated[str, Meta(pattern=rf"^{SCHEMA[0]}\.[0-9]+{_END}", description="major.minor")]
     adapters: Annotated[dict[Name, IndexedAdapter], Meta(description="Adapters by name.")]
+    bundles: Annotated[dict[Name, list[str]], Meta(description="Named lists of adapters; since 1.1.")] | UnsetType = (
+        UNSET
+    )
 
 
 def check_adapter(name: str, value: Any) -> None:

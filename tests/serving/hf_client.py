@@ -32,6 +32,10 @@ def main(url: str, mask: str) -> None:
     assert len(words) == 7
     assert all(isinstance(word.token, int) and word.sequence and word.token_str is not None for word in words)
     assert client.text_generation("a fine", model=at("story"), max_new_tokens=3)
+    pieces = list(client.text_generation("a fine", model=at("story"), max_new_tokens=3, stream=True))
+    assert "".join(pieces).strip() == client.text_generation("a fine", model=at("story"), max_new_tokens=3)
+    *_, last = client.text_generation("a fine", model=at("story"), max_new_tokens=3, stream=True, details=True)
+    assert last.generated_text == "".join(pieces)
     assert client.translation("a fine film", model=at("short")).translation_text
     assert client.summarization("a fine film", model=at("short")).summary_text
     try:

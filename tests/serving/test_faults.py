@@ -148,6 +148,34 @@ def test_clients_that_hang_up_leave_nothing_behind(server: Running) -> None:
     assert server.send("/models/story", {"inputs": "a"})[0] == 200
 
 
+def test_a_generation_ends_when_its_client_hangs_up(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = server.models.resolve("story")
+    body = json.dumps({"inputs": "a", "parameters": {"max_new_tokens": 40}}).encode()
+    request = b"POST /models/story HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+    steps, begun, proceed = [], threading.Event(), threading.Event()
+    model = target.pool._cache.get(["story"])[0].head.model
+    forward = type(model).forward
+
+    def slow(self: Any, *args: Any, **options: Any) -> Any:
+        steps.append(1)
+        begun.set()
+        if len(steps) == 2:
+            proceed.wait(30)
+        return forward(self, *args, **options)
+
+    monkeypatch.setattr(type(model), "forward", slow)
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(request + body)
+        assert begun.wait(30)
+    until = time.monotonic() + 30
+    while server.app.engine.active:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    proceed.set()
+    assert server.send("/models/story", {"inputs": "a", "parameters": {"max_new_tokens": 1}})[0] == 200
+    assert len(steps) < 10
+
+
 def test_a_queue_of_requests_whose_clients_have_gone_is_emptied(small: tuple[Registry, Base]) -> None:
     registry, _ = small
     with Running(registry) as server:
