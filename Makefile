@@ -27,6 +27,13 @@ demo: $(VENV)/.installed
 	cd .demo && ../$(BIN)/adapt list
 	cd .demo && ../$(BIN)/adapt predict sentiment-lora "The soup was cold and so was the waiter." "I'd stay here again tomorrow."
 
+# openai's client for tests/serving, where it is installed
+.clients/.installed:
+	@$(PYTHON) -m venv .clients
+	@.clients/bin/python -m pip install --quiet --disable-pip-version-check openai==3.57.0
+	@touch $@
+
+test: export OPENAI_PYTHON ?= $(if $(wildcard .clients/.installed),$(CURDIR)/.clients/bin/python)
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -54,4 +61,4 @@ mutants: $(VENV)/.installed
 	@$(BIN)/python -m tests.mutants --count $(or $(COUNT),150) --seed $(or $(SEED),0)
 
 clean:
-	rm -rf $(VENV) .demo build dist *.egg-info
+	rm -rf $(VENV) .clients .demo build dist *.egg-info

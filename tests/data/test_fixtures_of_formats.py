@@ -212,6 +212,49 @@ EXPECTED: dict[str, tuple[list[Any], list[str]]] = {
         [],
     ),
 }
+EXPECTED |= {
+    "rasa.yml": (
+        ["from Oslo/B-city to Lima/B-city", "go home"],
+        [
+            "1 part without an intent (synonyms, lookup tables, regular expressions) not read",
+            spans("column 'entities'", 2, 2),
+        ],
+    ),
+    "rasa.json": (["to Oslo/B-city"], [spans("column 'entities'", 1, 1)]),
+    "snips.json": (["to Oslo/B-goal", "go home"], ["2 utterances in pieces", spans("column 'entities'", 1, 2)]),
+    "luis.json": (["to Oslo/B-city"], [spans("column 'entities'", 1, 1)]),
+    "dialogflow.json": (["to Oslo/B-city"], ["1 utterance in pieces", spans("column 'entities'", 1, 1)]),
+    "newsqa.json": (
+        ["Who fell? : Ann at 0", "Why? : nothing"],
+        ["1 story of NewsQA", "1 question without an answer that annotators agree on left out"],
+    ),
+    "tydiqa.jsonl": (
+        ["Who fell? : Anna at 3", "Why? : nothing"],
+        ["3 questions of TyDi QA", "1 question with yes or no as its answer left out"],
+    ),
+    "record.jsonl": (["@placeholder fell down. : Ann at 0, Ann at 21"], ["1 passage of ReCoRD"]),
+    "oasst.jsonl": (
+        ["user: Hi; assistant: Hello."],
+        [
+            "2 trees of messages",
+            "1 reply that is not the best of its message not read",
+            "1 tree without a reply of the assistant left out",
+        ],
+    ),
+    "spacy-2.json": (["Ann/B-PER Lee/L-PER left", "Oslo/U-LOC snows"], ["1 document of spaCy 2"]),
+    "argilla-1.jsonl": (
+        ["A fine film = good", "Cold tea = bad"],
+        ["1 record without a submitted response left out", "1 further response to a question not read"],
+    ),
+    "argilla-2.json": (
+        [PER.replace(" .", ".").replace("Oslo.", "Oslo .")],
+        ["1 record with suggestions, which are not read", spans("column 'entities'", 1, 1)],
+    ),
+    "label-studio-ratings.json": (["A fine film = 5", "Cold soup = 1"], []),
+    "label-studio-taxonomy.json": (["A fine film = Arts / Film"], ["choices read as labels (topic)"]),
+    "label-studio-textarea.json": (["Ein guter Film -> A fine film"], []),
+    "doccano-seq2seq.jsonl": (["Ein guter Film = ['A fine film']", "Kalte Suppe = ['Cold soup']"], []),
+}
 OPTIONS = {
     "germeval.conll": ReadOptions(tag_column=2),
     "headerless.csv": ReadOptions(column_names=("label", "text")),
@@ -229,6 +272,18 @@ REFUSED = {
     "a packed table": ("a.csv.gz", b"", r"files that can be read end in .*; unpack it first, to a\.csv"),
     "several splits in a file": ("a.json", '{"train": [{"a": 1}], "test": [{"a": 1}]}', "save each split as a file"),
     "DocBin": ("a.spacy", b"\x00", "files that can be read end in"),
+    "MultiRC": (
+        "a.jsonl",
+        '{"idx": 0, "passage": {"text": "a", "questions": []}}\n',
+        r"a\.jsonl:1: MultiRC has several right answers to a question; write a row for each answer",
+    ),
+    "YAML of something else": ("a.yml", "a: 1\n", "a.yml:1: Rasa's training data was expected"),
+    "text that is no YAML": ("a.yml", "nlu:\n- [\n", "a.yml:3: not YAML"),
+    "an entity that is no JSON": (
+        "a.yml",
+        "nlu:\n- intent: a\n  examples: |\n    - [b]{c}\n",
+        r"a\.yml:1: an entity was expected in '\{c\}'",
+    ),
     "UIMA CAS": ("a.xmi", "<xmi/>", "files that can be read end in"),
     "BRAT without its text": ("a.ann", "T1\tA 0 1\ta\n", "the text is expected beside it"),
     "WebAnno TSV 2": ("a.tsv", " # webanno.custom.NamedEntity | value\n", "WebAnno TSV before version 3"),
@@ -257,9 +312,16 @@ def as_text(row: dict[str, Any]) -> str:
     if "tokens" in row:
         pairs = zip(row["tokens"], row.get("ner_tags", row.get("tags")), strict=True)
         return " ".join(word if tag == "O" else f"{word}/{tag}" for word, tag in pairs)
+    if "messages" in row:
+        return "; ".join(f"{message['role']}: {message['content']}" for message in row["messages"])
+    if "target" in row:
+        return f"{row['source']} -> {row['target']}"
+    if "answers" in row:
+        places = zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
+        return f"{row['question']} : {', '.join(f'{text} at {start}' for text, start in places) or 'nothing'}"
     if "text" not in row and "column_1" not in row:
         return as_choices(row)
-    label = next((row[name] for name in ("label", "sentiment", "topic") if name in row), None)
+    label = next((row[name] for name in ("label", "sentiment", "topic", "rating") if name in row), None)
     if label is not None:
         return f"{row['text']} = {label}"
     return ", ".join(

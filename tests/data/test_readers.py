@@ -351,7 +351,15 @@ def test_conll_u_has_its_token_second_and_lines_that_are_no_token(tmp_path: Path
     assert row["column_2"] == ["de", "le", "vin"]
 
 
-ELSEWHERE = {".conllu", ".xlsx", ".xls", ".ods", ".ann"}  # test_tables.py and test_annotation_formats.py
+ELSEWHERE = {
+    ".conllu",
+    ".xlsx",
+    ".xls",
+    ".ods",
+    ".ann",
+    ".yml",
+    ".yaml",
+}  # test_tables.py, test_annotation_formats.py and others
 
 
 def test_every_kind_of_file_is_tested_here() -> None:

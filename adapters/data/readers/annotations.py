@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .benchmarks import unnested
+from .argilla import records
 from .label_studio import tasks
+from .layouts import unnested
 from .prodigy import accepted
 from .source import NumberedRows, Source
 from .span_rows import with_words
@@ -18,4 +19,4 @@ def annotated(source: Source, numbered: NumberedRows) -> NumberedRows:
     numbered = unnested(source, numbered)
     if not source.repeatable:
         return numbered
-    return with_words(source, accepted(source, tasks(source, numbered)))
+    return with_words(source, accepted(source, tasks(source, records(source, numbered))))

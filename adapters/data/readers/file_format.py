@@ -19,6 +19,8 @@ _TEXTS = {
     ".bio": "CoNLL columns",
     ".conllu": "CoNLL-U",
     ".ann": "BRAT",
+    ".yml": "Rasa's YAML",
+    ".yaml": "Rasa's YAML",
 }
 _BINARY = {
     ".parquet": "Parquet",

@@ -13,6 +13,7 @@ from .arrow import read_arrow, read_parquet
 from .brat import read_brat, read_brat_folder
 from .conll import read_conll
 from .json_files import read_json, read_jsonl
+from .nlu import read_rasa
 from .separated import read_csv, read_tsv
 from .source import BadRow, NumberedRows, ReadOptions, Row, Source
 from .spreadsheet import read_spreadsheet
@@ -35,6 +36,8 @@ READERS: dict[str, Callable[[Source], NumberedRows]] = {
     ".xlsx": read_spreadsheet,
     ".xls": read_spreadsheet,
     ".ods": read_spreadsheet,
+    ".yml": read_rasa,
+    ".yaml": read_rasa,
 }
 """The reader of each format, by the suffix of a file's name."""
 

@@ -10,7 +10,8 @@ from typing import Any
 from ...errors import DataError
 from ..answer_places import locate
 from .annotations import annotated
-from .benchmarks import is_article
+from .layouts import layout_of
+from .nlu import utterances
 from .source import SURROGATE, BadRow, NumberedRows, Row, Source
 from .spacy_pairs import are_pairs, from_pairs, with_categories
 
@@ -64,7 +65,7 @@ def read_json(source: Source) -> NumberedRows:
         splits = isinstance(parsed, dict) and len(parsed) > 1 and SPLIT_NAMES.issuperset(parsed)
         hint = "; save each split as a file" if splits else ""
         raise DataError(f'{source.name}: a list of objects or {{"data": [...]}} was expected, not {got[:80]}{hint}')
-    squad = any(isinstance(entry, dict) and _SQUAD & {*entry} for entry in entries)
+    squad = any(isinstance(entry, dict) and _SQUAD & {*entry} and not layout_of(entry) for entry in entries)
     if squad:
         yield from enumerate(_squad(entries), start=1)
     else:
@@ -73,10 +74,10 @@ def read_json(source: Source) -> NumberedRows:
 
 def _entries(source: Source, parsed: Row) -> Any:
     """Return the list of rows that an object holds; columns, as pandas writes them, become rows."""
-    if _SQUAD & {*parsed} or is_article(parsed):  # a single article or paragraph
+    if _SQUAD & {*parsed} or ("data" not in parsed and layout_of(parsed)):  # a single article, paragraph or tree
         return [parsed]
-    if isinstance(parsed.get("rasa_nlu_data"), dict):
-        return parsed["rasa_nlu_data"].get("common_examples")
+    if (examples := utterances(parsed)) is not None:
+        return examples
     if are_pairs(parsed.get("annotations")):  # of an annotator for spaCy
         return [entry for entry in parsed["annotations"] if entry is not None]
     if "data" in parsed:

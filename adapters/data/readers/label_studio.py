@@ -51,8 +51,10 @@ def tasks(source: Source, numbered: NumberedRows) -> NumberedRows:
 def _flat(row: Row | BadRow, counts: Counter[str] | None = None) -> Row | BadRow | None:
     """Return a task as a row, None for one without an annotation, and any other row as it is."""
     counts = Counter() if counts is None else counts
-    if isinstance(row, BadRow) or not _is_task(row):
+    if isinstance(row, BadRow):
         return row
+    if not _is_task(row):
+        return {name: _of_minimal(value) for name, value in row.items()} if "annotator" in row else row
     annotations = [a for a in _annotations(row) if isinstance(a, Mapping) and not a.get("was_cancelled")]
     annotations = [a for a in annotations if isinstance(a.get("result"), list)]
     if not annotations:
@@ -64,16 +66,37 @@ def _flat(row: Row | BadRow, counts: Counter[str] | None = None) -> Row | BadRow
         value = result.get("value") if isinstance(result, Mapping) else None
         if not isinstance(value, Mapping):
             counts["other"] += 1
-        elif isinstance(value.get("choices"), list):
-            flat[str(result.get("from_name", "label"))] = {"choices": value["choices"]}
+        elif (answer := _answer(value)) is not None:
+            flat[str(result.get("from_name", "label"))] = answer
         elif isinstance(value.get("labels"), list):
             offsets = value.get("globalOffsets")
             spans.append({**value, **offsets} if isinstance(offsets, Mapping) else dict(value))
         else:
             counts["other"] += 1
-    if spans or not any(True for _ in _choices(flat)):
+    if spans or len(flat) == len(row["data"].keys() - {"spans"}):
         flat["spans"] = spans
     return flat
+
+
+def _answer(value: Mapping[str, Any]) -> Any:
+    """Return the answer of a result: choices, paths of a taxonomy, a rating, a number or a text; else None."""
+    if isinstance(value.get("choices"), list):
+        return {"choices": value["choices"]}
+    paths = value.get("taxonomy")
+    if isinstance(paths, list) and all(isinstance(path, list) for path in paths):
+        return {"choices": [" / ".join(map(str, path)) for path in paths]}
+    if isinstance(value.get("text"), list) and "start" not in value:
+        return "\n".join(map(str, value["text"]))
+    return next((value[key] for key in ("rating", "number") if isinstance(value.get(key), int | float)), None)
+
+
+def _of_minimal(value: Any) -> Any:
+    """Return the rating or the taxonomy that JSON-MIN has in a list of one object; any other value as it is."""
+    single = value[0] if isinstance(value, list) and len(value) == 1 else None
+    if isinstance(single, Mapping) and {*single} & {"taxonomy", "rating", "number"}:
+        answer = _answer(single)
+        return value if answer is None else answer
+    return value
 
 
 def _is_task(row: Row) -> bool:
