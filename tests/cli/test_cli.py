@@ -255,7 +255,10 @@ MISTAKES = {
     "config list": (["run", "--config", "list.yaml"], "expected pairs of option: value, got a list"),
     "adapter": (["predict", "nothing", "a text"], "no adapter named 'nothing', since there is no registry.json"),
     "no adapter": (["predict", "--file", "rows.csv"], "rows.csv: which adapter? name one before the texts, or in"),
-    "no text": (["predict", "--file", "no.txt"], "no file 'no.txt'; '.' holds empty.csv, odd.json, one.csv"),
+    "no text": (
+        ["predict", "--file", "no.txt"],
+        "no file 'no.txt'; '.' holds bad.yaml, blank.yaml, empty.csv, list.yaml, odd.json, odd.yaml, one.csv, rows.csv",
+    ),
     "registry": (["list", "--registry", "odd.json"], "'odd.json' is not JSON"),
     "registry in a run": (["run", "--registry", "odd.json"], "'odd.json' is not JSON"),
 }
