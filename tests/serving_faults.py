@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -212,7 +212,7 @@ def overload(folder: Path, base: Base, seconds: float) -> list[dict[str, Any]]:
             count = len(list(closed.map(ask, range(400))))
             capacity = count / (time.monotonic() - begin)
             for times in (1, 3, 10):
-                begin, futures = time.monotonic(), []
+                begin, futures = time.monotonic(), list[Future[tuple[int, float]]]()
                 while (now := time.monotonic()) < begin + seconds:
                     while len(futures) < (now - begin) * capacity * times and threads._work_queue.qsize() < 400:
                         futures.append(threads.submit(ask, now))

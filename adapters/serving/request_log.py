@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.handlers
@@ -83,6 +84,10 @@ class _File(logging.handlers.RotatingFileHandler):
         if self.failed == 1:
             line = {"error": f"the log of requests can't be written: {sys.exc_info()[1]}; rows are answered unlogged"}
             print(json.dumps(line), file=sys.stderr, flush=True)
+        stream, self.stream = self.stream, None  # opened again by the next row, without what couldn't be written
+        with contextlib.suppress(OSError):
+            if stream is not None:
+                stream.close()
 
 
 def _opened(path: Path) -> _File:
