@@ -54,6 +54,7 @@ from adapterkit.store.registry import Registry
     type=click.Path(dir_okay=False, path_type=Path),
     help="File of the comparison. [default: canary.json beside the registry]",
 )
+@click.option("--otel", is_flag=True, help="Export a span of each request with OpenTelemetry, as OTEL_ variables say.")
 @click.option(
     "--drain-seconds",
     type=click.FloatRange(0),
@@ -78,6 +79,7 @@ def command(
     redact: str,
     canaries: tuple[str, ...],
     canary_report: Path | None,
+    otel: bool,
     drain_seconds: float,
     device: str | None,
     registry: Path | None,
@@ -116,6 +118,7 @@ def command(
         redact=_names(redact),
         canaries=[Canary.parse(text) for text in canaries],
         canary_report=canary_report,
+        otel=otel,
         drain_seconds=drain_seconds,
         base=base_name,
         dtype=dtype,
