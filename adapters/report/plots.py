@@ -244,7 +244,8 @@ def _calibration(results: Results) -> list[Plot]:
         for axes, (name, number, tables) in zip(panels.flat, some, strict=False):
             axes.plot([0, 1], [0, 1], color=LINE, lw=1)
             for row in tables["calibration"]:
-                (mark,) = axes.plot([row["confidence"]], [row["accuracy"]], "o", color=colour(number), ms=5)
+                radius = 3 + 7 * math.sqrt(row["rows"] / results.measured)
+                (mark,) = axes.plot([row["confidence"]], [row["accuracy"]], "o", color=colour(number), ms=radius)
                 _mark(
                     mark, f"{name}: {row['rows']} rows, confidence {row['confidence']:.2f}, right {row['accuracy']:.2f}"
                 )
