@@ -92,6 +92,11 @@ def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], k
     if absent := sorted(name for name in counts if name.casefold() in ABSENT):
         rows = sum(counts[name] for name in absent)
         remarks.append(f"{rows:,} rows have a label that often means none: {_named(absent)}")
+    if "O" in counts and (tag := next((name for name in counts if name[:2] in ("B-", "I-")), None)):
+        remarks.append(
+            f"labels '{tag}' and 'O' look like tags of words; token-classification reads a sentence per row, or a "
+            "word per line of a .conll file"
+        )
     if len(counts) > 1 and all(re.fullmatch(r"-?\d+,\d+", name) for name in counts):
         remarks.append(
             f"the labels in column '{label}' are read as classes; numbers with a decimal comma need a point, and "
