@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed 's/ /\\ /g')
 
-.PHONY: demo docs test check bench bench-few-rows fuzz mutants clean
+.PHONY: demo docs test check bench bench-serving bench-few-rows fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
@@ -27,6 +27,13 @@ demo: $(VENV)/.installed
 	cd .demo && ../$(BIN)/adapt list
 	cd .demo && ../$(BIN)/adapt predict sentiment-lora "The soup was cold and so was the waiter." "I'd stay here again tomorrow."
 
+# openai's client for tests/serving, where it is installed
+.clients/.installed:
+	@$(PYTHON) -m venv .clients
+	@.clients/bin/python -m pip install --quiet --disable-pip-version-check openai==3.57.0
+	@touch $@
+
+test: export OPENAI_PYTHON ?= $(if $(wildcard .clients/.installed),$(CURDIR)/.clients/bin/python)
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -37,6 +44,11 @@ check: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/strategies.py
+
+# against FastAPI, in a folder of its own
+bench-serving: $(VENV)/.installed
+	@test -d .rivals/fastapi || $(BIN)/python -m pip install --quiet --disable-pip-version-check --target .rivals/fastapi fastapi uvicorn
+	@$(BIN)/python benchmarks/serving.py --fastapi .rivals/fastapi --out docs/figures/serving.json
 
 # against sentence-transformers, in an environment of its own: DATA is the folder with the data sets
 bench-few-rows: $(VENV)/.installed
@@ -54,4 +66,4 @@ mutants: $(VENV)/.installed
 	@$(BIN)/python -m tests.mutants --count $(or $(COUNT),150) --seed $(or $(SEED),0)
 
 clean:
-	rm -rf $(VENV) .demo build dist *.egg-info
+	rm -rf $(VENV) .clients .demo build dist *.egg-info

@@ -44,13 +44,12 @@ class Strategy(ABC):
 
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:
         """Return the trained values as patches by module name; by default, every trained parameter, replaced."""
-        from .modules import owners
         from .patches.replace import Replace
 
         learned: dict[str, dict[str, nn.Parameter]] = {}
         for name, parameter in base.named_parameters():
             if parameter.requires_grad:
-                module, parameter_name = owners(base)[name]
+                module, _, parameter_name = name.rpartition(".")
                 learned.setdefault(module, {})[parameter_name] = parameter
         return {module: Replace(tensors) for module, tensors in learned.items()}
 

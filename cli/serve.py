@@ -55,6 +55,9 @@ from adapterkit.store.registry import Registry
     help="File of the comparison. [default: canary.json beside the registry]",
 )
 @click.option(
+    "--otel", is_flag=True, help="Export a span of each request with OpenTelemetry; OTEL_ variables configure it."
+)
+@click.option(
     "--drain-seconds",
     type=click.FloatRange(0),
     default=0.0,
@@ -78,6 +81,7 @@ def command(
     redact: str,
     canaries: tuple[str, ...],
     canary_report: Path | None,
+    otel: bool,
     drain_seconds: float,
     device: str | None,
     registry: Path | None,
@@ -116,6 +120,7 @@ def command(
         redact=_names(redact),
         canaries=[Canary.parse(text) for text in canaries],
         canary_report=canary_report,
+        otel=otel,
         drain_seconds=drain_seconds,
         base=base_name,
         dtype=dtype,

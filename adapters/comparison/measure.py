@@ -8,6 +8,7 @@ import msgspec
 
 from ..errors import AdapterkitError
 from ..evaluation.evaluate import Evaluation, evaluate
+from ..report.attribution import explain_errors
 from ..report.evaluated import analysed, circumstances, measured_of
 from ..report.results import Answer, Candidate, Costs, Row
 from ..report.tables import groups_of, sample_rows
@@ -58,7 +59,9 @@ def _values(study: Study, adapter: Adapter, split: str, *, with_rates: bool) -> 
     rates = (
         pool_rates(on.base, adapter, on.splits["validation"]) if with_rates and not on.task.generates else (None, None)
     )
-    return {**analysed(adapter.task, measured, data, on.splits.sets.get("train")), "rates": list(rates)}
+    values = analysed(adapter.task, measured, data, on.splits.sets.get("train"))
+    explain_errors(on.base, adapter, data, values["answers"])
+    return {**values, "rates": list(rates)}
 
 
 def _baselines(study: Study, split: str, options: Options) -> list[Entry]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..discovery import find_plugin, installed
 from ..errors import AdapterkitError, OptionError
+from ..store.registry import check_name
 from ..workflows.plan import RATE, Plan, canonical_options, run_options
 from ..workflows.run_rows import DEFAULT_PERCENTAGE
 
@@ -34,6 +35,8 @@ def plans_of(values: Mapping[str, Any], strategies: Sequence[str], config: Mappi
     values = {**(config or {}), **values}
     if values.get("strategy") is not None:
         raise OptionError(f"adapt compare takes --strategies {values['strategy']}, not --strategy")
+    if values.get("name") is not None:
+        check_name(str(values["name"]))
     if RATE in values:
         raise OptionError("--learning-rate is the strategies' own, and differs between them; --trials searches it")
     if values.get("validation_split_percentage") == 0 and not values.get("validation_file"):

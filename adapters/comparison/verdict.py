@@ -61,13 +61,17 @@ def sentences(
     winner, chosen = by_name[best], by_name[use]
     lines = []
     if use == best:
-        alike = [c.name for c in candidates if _alike(c) and c.name != best and c.kind == "strategy"]
-        reason = (
-            f"it is the best on the validation rows and the smallest of those that can't be distinguished from it "
-            f"({', '.join(alike)})"
-            if alike
-            else "it is the best on the validation rows, and all others are worse by more than chance"
-        )
+        strategies = [c for c in candidates if c.kind == "strategy" and not c.error and c.name != best]
+        alike = [c.name for c in strategies if _alike(c)]
+        if alike:
+            reason = (
+                "it is the best on the validation rows and the smallest of those that can't be distinguished from it"
+            )
+            reason += f" ({', '.join(alike)})"
+        elif strategies:
+            reason = "it is the best on the validation rows, and all others are worse by more than chance"
+        else:
+            reason = "it is the only strategy that was trained"
         lines.append(f"Use {use}: {reason}. {_value(chosen, metric, split)}")
     else:
         lines.append(

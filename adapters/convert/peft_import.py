@@ -99,7 +99,8 @@ def _outputs(folder: PeftFolder, base: Base, auto_class: str) -> int:
     for count in (2, 3):
         with torch.random.fork_rng(devices=[]):
             model = base.task_model(auto_class, num_labels=count)
-        shapes.append({name: p.shape for name, p in model.named_parameters() if name in set(base.head_names(model))})
+        parameters = dict(model.named_parameters())
+        shapes.append({name: parameters[name].shape for name in base.head_names(model)})
     by_labels = [name for name, shape in shapes[0].items() if shape != shapes[1][name]]
     counts = {len(folder.tensors[key]) for name in by_labels if (key := f"{KEY_PREFIX}{name}") in folder.tensors}
     if len(counts) != 1:

@@ -106,7 +106,7 @@ class AdapterCache:
             room = self.max_bytes - sum(a.nbytes for key, a in self.loaded.items() if self._is_fixed(key))
         group: list[str] = []
         used = 0
-        for name in [*loaded, *(name for name in names if name not in set(loaded))]:
+        for name in dict.fromkeys([*loaded, *names]):
             nbytes = self._size(name)
             if group and used + nbytes > room:
                 yield group

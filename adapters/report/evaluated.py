@@ -16,9 +16,9 @@ from ..store.registry import Registry
 from ..tasks import Task
 from ..watch import Watch
 from ..workflows.evaluate import EvaluationReport, evaluate_adapter
-from .answers import answers_of, texts_of
+from .answers import answers_of, expected_of, kind_of, texts_of
 from .results import FORMAT, Answer, Candidate, Costs, Measured, Results, Tried
-from .tables import groups_of, sample_rows, slices, tables_of
+from .tables import groups_of, sample_rows, slices, span_slices, tables_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,7 +33,10 @@ def analysed(task: Task, measured: Evaluation, data: Dataset, train: Dataset | N
     answers = answers if len(answers) == len(data) else []
     tables = tables_of(task, measured.tables, measured.predictions, data) if answers else dict(measured.tables)
     if answers:
-        tables["slices"] = slices(groups_of(task, data, train), answers)
+        groups = groups_of(task, data, train)
+        tables["slices"] = slices(groups, answers)
+        if kind_of(task) == "span":
+            tables["per_slice"] = span_slices(groups, answers, expected_of(task, data))
     draws: Any = measured.metrics.draws.get(task.best, ())
     return {
         "metrics": metrics_plain(measured.metrics),

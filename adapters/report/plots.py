@@ -114,7 +114,7 @@ def _cost_plot(results: Results, title: str, unit: str, cost: Callable[[Candidat
         measured = candidate.metrics.get(results.split)
         value = measured.values.get(results.metric) if measured is not None else None
         x = cost(candidate)
-        if not candidate.error and value is not None and x:
+        if not candidate.error and value is not None and x and candidate.costs.parameters != 0:  # not the majority
             points.append((x, value, candidate.name, number))
     if len(points) < 2:
         return None
@@ -128,15 +128,34 @@ def _cost_plot(results: Results, title: str, unit: str, cost: Callable[[Candidat
             chosen = i in front
             (mark,) = axes.plot([x], [y], marker="o" if chosen else "s", ms=9 if chosen else 6, color=colour(number))
             _mark(mark, f"{name}: {results.metric} {y:.4f}, {x:,.4g} {unit}")
-            axes.annotate(name, (x, y), xytext=(7, 5 if i % 2 else -13), textcoords="offset points", fontsize=9)
         if max(x for x, *_ in points) > 20 * min(x for x, *_ in points):
             axes.set_xscale("log")
         axes.margins(x=0.18, y=0.15)
         axes.set_xlabel(unit)
         axes.set_ylabel(f"{results.metric} ({results.split})")
+        _label(figure, axes, [(x, y, name) for x, y, name, _ in points])
 
     text = f"{results.metric} of {len(points)} candidates against {unit}; the Pareto front is {names}"
     return _drawn(title, text, draw)
+
+
+def _label(figure: Any, axes: Any, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write names beside points, each at the first place that no other name covers."""
+    figure.draw_without_rendering()
+    boxes: list[tuple[float, float, float, float]] = []
+    places = [(7.0, dy) for dy in (4, -11, 15, -22, 26, -33)] + [(-7.0, dy) for dy in (4, -11, 15, -22, 26, -33)]
+    scale = 72 / figure.dpi
+    for x, y, name in sorted(points, key=lambda point: point[1]):
+        left, bottom = axes.transData.transform((x, y)) * scale
+        width = 4.6 * len(name)
+        for dx, dy in places:
+            start = left + dx - (width if dx < 0 else 0)
+            box = (start, bottom + dy, start + width, bottom + dy + 9)
+            if not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in boxes):
+                break
+        boxes.append(box)
+        side = "right" if dx < 0 else "left"
+        axes.annotate(name, (x, y), xytext=(dx, dy), textcoords="offset points", fontsize=8, ha=side)
 
 
 def pareto(points: Sequence[tuple[float, float]], *, lower: bool = False) -> list[int]:
@@ -225,7 +244,8 @@ def _calibration(results: Results) -> list[Plot]:
         for axes, (name, number, tables) in zip(panels.flat, some, strict=False):
             axes.plot([0, 1], [0, 1], color=LINE, lw=1)
             for row in tables["calibration"]:
-                (mark,) = axes.plot([row["confidence"]], [row["accuracy"]], "o", color=colour(number), ms=5)
+                radius = 3 + 7 * math.sqrt(row["rows"] / results.measured)
+                (mark,) = axes.plot([row["confidence"]], [row["accuracy"]], "o", color=colour(number), ms=radius)
                 _mark(
                     mark, f"{name}: {row['rows']} rows, confidence {row['confidence']:.2f}, right {row['accuracy']:.2f}"
                 )

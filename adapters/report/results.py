@@ -95,6 +95,10 @@ class Answer(Struct, omit_defaults=True):
     others: Annotated[dict[str, Number], Meta(description="Probabilities, the highest first.")] = field(
         default_factory=dict
     )
+    words: Annotated[
+        list[tuple[str, float]],
+        Meta(description="Words with input times gradient of the answer, the largest magnitude 1; of some errors."),
+    ] = field(default_factory=list)
 
 
 class Row(Struct, omit_defaults=True):

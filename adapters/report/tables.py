@@ -19,7 +19,7 @@ BINS = 15
 THRESHOLDS = [k / 20 for k in range(1, 20)]
 MOST_ROWS = 400
 """The most rows of a page."""
-_MOST_ERRORS, _MOST_POINTS, _MOST_VALUES = 25, 400, 12
+_MOST_ERRORS, _MOST_POINTS, _MOST_VALUES, _LEAST_ROWS = 25, 400, 12, 5
 
 
 def tables_of(task: Task, tables: dict[str, Any], predictions: Sequence[Any], data: Dataset) -> dict[str, Any]:
@@ -164,6 +164,27 @@ def slices(groups: Sequence[dict[str, str]], answers: Sequence[Answer]) -> list[
         {"slice": name, "value": value, "rows": len(of), "right": sum(of) / len(of)}
         for (name, value), of in sorted(counts.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1]))
     ]
+
+
+def span_slices(
+    groups: Sequence[dict[str, str]], answers: Sequence[Answer], expected: Sequence[Sequence[str]]
+) -> list[dict[str, Any]]:
+    """Return SQuAD's metrics in each slice of the rows, such as by question word, of at least five rows."""
+    from ..metrics import squad
+
+    rows: dict[tuple[str, str], list[int]] = {}
+    for i, group in enumerate(groups):
+        for key in group.items():
+            rows.setdefault(key, []).append(i)
+    table = []
+    for (name, value), some in sorted(rows.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1])):
+        if len(some) >= _LEAST_ROWS:
+            accepted = [[text for text in expected[i] if text] for i in some]  # none for an unanswerable question
+            values = squad([answers[i].text for i in some], accepted).values
+            table.append(
+                {"slice": name, "value": value, "rows": len(some), **{k: values[k] for k in ("exact_match", "f1")}}
+            )
+    return table
 
 
 def sample_rows(

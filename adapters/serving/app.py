@@ -8,6 +8,7 @@ import logging
 import time
 import traceback
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class App:
 
     def __init__(self, engine: Engine, access: Access, log: logging.Logger) -> None:
         self.engine, self.access, self.log = engine, access, log
+        self.describe: Callable[[Call], None] | None = None
+        """Called with each request at its end, such as for its span."""
         self.endpoints = [
             *huggingface.endpoints(),
             *openai.endpoints(),
@@ -51,7 +54,7 @@ class App:
             Endpoint("GET", "/", self._page, None, "The page"),
         ]
         routes = [Route(e.path, self._route(e), methods=[e.method]) for e in self.endpoints]
-        self.asgi = Starlette(routes=routes, exception_handlers={404: self._unrouted, 405: self._unrouted})
+        self.asgi: Any = Starlette(routes=routes, exception_handlers={404: self._unrouted, 405: self._unrouted})
 
     # ---- one request
 
@@ -151,6 +154,8 @@ class App:
             "tokens": call.tokens,
         }
         self.log.info(json.dumps(line))
+        if self.describe is not None:
+            self.describe(call)
         if call.answered:
             self._remember(call)
 

@@ -73,8 +73,8 @@ async def _streamed(call: Call, target: Target, row: Any, options: dict[str, Any
                     yield event(_token(index, last))
                     index += 1
                 text, last = text + piece, piece
-            whole = f"{row}{text}" if full_text and isinstance(row, str) else text
-            yield event({**_token(index, last), "generated_text": whole})
+            generated = f"{row}{text}" if full_text and isinstance(row, str) else text
+            yield event({**_token(index, last), "generated_text": generated})
         except Exception as error:
             yield event({"error": message_of(error), "error_type": "generation"})
 

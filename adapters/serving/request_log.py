@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.handlers
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,14 +63,35 @@ class RequestLog:
             return {key: self._without(item) for key, item in value.items()}
         return [self._without(item) for item in value] if isinstance(value, list | tuple) else value
 
+    @property
+    def failed(self) -> int:
+        """The number of rows that couldn't be written, such as on a full disk."""
+        return sum(file.failed for file in self._files.values())
+
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():
             file.close()
 
 
-def _opened(path: Path) -> logging.Handler:
+class _File(logging.handlers.RotatingFileHandler):
+    """A rotated file that reports the first row that can't be written, and counts the rest."""
+
+    failed = 0
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self.failed += 1
+        if self.failed == 1:
+            line = {"error": f"the log of requests can't be written: {sys.exc_info()[1]}; rows are answered unlogged"}
+            print(json.dumps(line), file=sys.stderr, flush=True)
+        stream, self.stream = self.stream, None  # opened again by the next row, without what couldn't be written
+        with contextlib.suppress(OSError):
+            if stream is not None:
+                stream.close()
+
+
+def _opened(path: Path) -> _File:
     try:
-        return logging.handlers.RotatingFileHandler(path, maxBytes=_MOST_BYTES, backupCount=_FILES, encoding="utf-8")
+        return _File(path, maxBytes=_MOST_BYTES, backupCount=_FILES, encoding="utf-8")
     except OSError as error:
         raise OptionError(f"can't write --log-requests {path}: {error.strerror}") from None

@@ -17,6 +17,7 @@ import uvicorn
 
 from ..errors import OptionError, RegistryError
 from ..store.registry import Registry
+from . import telemetry
 from .app import App
 from .canary import Canaries, Canary, report_path
 from .engine import Engine
@@ -59,6 +60,7 @@ def serve(
     redact: Sequence[str] = (),
     canaries: Sequence[Canary] = (),
     canary_report: Path | None = None,
+    otel: bool = False,
     drain_seconds: float = 0.0,
     base: str | None = None,
     **pool_options: Any,
@@ -71,6 +73,7 @@ def serve(
         registry.resolve(f"{canary.name}@{canary.version}")
     compared = Canaries(canaries, canary_report or report_path(registry))
     request_log = RequestLog(log_requests, redact) if log_requests is not None else None
+    provided = telemetry.provider() if otel else None
     bound = _bound(host, port)
     print(f"serving    http://{host}:{bound.getsockname()[1]}", file=sys.stderr, flush=True)
     models = Models(registry, base, **pool_options)
@@ -79,7 +82,11 @@ def serve(
     log = _logger("adapterkit.serving", logging.StreamHandler(sys.stderr))
     access = access or Access.of(host, None, (), ())
     app = application(models, limits, access, log=log, canaries=compared, request_log=request_log)
+    if provided is not None:
+        app.asgi, app.describe = telemetry.traced(app.asgi, provided), telemetry.describe
     asyncio.run(_served(app, host, port, drain_seconds, bound))
+    if provided is not None:
+        provided.shutdown()
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -120,15 +120,14 @@ def task_model(
     that train nothing of it; where it is tied to the base's embeddings, a copy of these is trained.
     """
     model = task.model(base)
-    names = set(base.head_names(model))
+    names = head = set(base.head_names(model))
     trains_whole_base = base_parameters == len(list(base.model.parameters()))
     if not task.new_head and trainable and not trains_whole_base:
-        names -= base.from_checkpoint(model)
+        names = names - base.from_checkpoint(model)
     untied = not names and not trainable
     if untied:
         model = task.model(base, untied=True)
-        names = set(base.head_names(model))
-    head = set(base.head_names(model))
+        names = head = set(base.head_names(model))
     for name, p in model.named_parameters():
         if name in head:
             p.requires_grad_(name in names)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ..data import splits as data
 from ..data.splits import Splits
-from ..errors import DataError, OptionError, unknown
+from ..errors import DataError, OptionError, TaskError, unknown
 from ..options import build
 from ..probe import few_texts
 from ..runtime import processes
@@ -39,7 +40,8 @@ def run_rows(plan: Plan, splits: Splits | None, watch: Watch) -> RunRows:
     """Read the rows of a plan, unless `splits` holds them, and fit its task to them."""
     with processes.first_of_node_first():
         splits = data.load(plan.data, watch, plan.task_name) if splits is None else splits.copy()
-    task = _with_columns(_task(plan, splits["train"]), splits["train"])
+    with _with_notes(splits.notes):
+        task = _with_columns(_task(plan, splits["train"]), splits["train"])
     select_usable(splits, task, plan.data)
     task = task.fit(splits.unsampled.get("train", splits["train"]))
     select_usable(splits, task, plan.data)
@@ -55,6 +57,17 @@ def run_rows(plan: Plan, splits: Splits | None, watch: Watch) -> RunRows:
     watch.note("task", f"{task.name}{inferred}{summary}")
     watch.note("data", f"{splits.name}: {sizes} rows; {task.describe_columns()}")
     return RunRows(plan, splits, task, uncut)
+
+
+@contextlib.contextmanager
+def _with_notes(notes: Sequence[str]) -> Iterator[None]:
+    """Add to an error about columns how the file was read: its columns may be those of another separator."""
+    try:
+        yield
+    except (TaskError, DataError) as error:
+        if not notes:
+            raise
+        raise type(error)(f"{error} ({'; '.join(notes)})", suggestion=error.suggestion) from error
 
 
 def load_run_splits(

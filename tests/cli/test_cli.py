@@ -191,7 +191,7 @@ MISTAKES = {
     ),
     "task": (["run", "--task", "text-clasification"], "no task named 'text-clasification'; did you mean 'text-class"),
     "command": (["rnu"], "no command 'rnu'; did you mean 'run'? there are run, resume, data, plan"),
-    "flag": (["run", "--epoch", "3"], "No such option '--epoch'. Did you mean '--epochs'?"),
+    "flag": (["run", "--epoch", "3"], "No such option '--epoch'. (Did you mean one of: '--epochs', '--report'?)"),
     "flag of another": (
         ["run", "--strategy", "full", "--lora-alpha", "3"],
         "strategy full has no option --lora-alpha; lora has it",
@@ -255,7 +255,10 @@ MISTAKES = {
     "config list": (["run", "--config", "list.yaml"], "expected pairs of option: value, got a list"),
     "adapter": (["predict", "nothing", "a text"], "no adapter named 'nothing', since there is no registry.json"),
     "no adapter": (["predict", "--file", "rows.csv"], "rows.csv: which adapter? name one before the texts, or in"),
-    "no text": (["predict", "--file", "no.txt"], "no file 'no.txt'; '.' holds empty.csv, odd.json, one.csv"),
+    "no text": (
+        ["predict", "--file", "no.txt"],
+        "no file 'no.txt'; '.' holds bad.yaml, blank.yaml, empty.csv, list.yaml, odd.json, odd.yaml, one.csv, rows.csv",
+    ),
     "registry": (["list", "--registry", "odd.json"], "'odd.json' is not JSON"),
     "registry in a run": (["run", "--registry", "odd.json"], "'odd.json' is not JSON"),
 }
@@ -341,3 +344,11 @@ def test_the_shell_completes(words: str, expected: str, trained: list[str], tmp_
     adapt = Path(sys.executable).with_name("adapt")
     done = subprocess.run([adapt], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert expected in [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+def test_an_error_of_columns_says_how_the_file_was_read(adapt: Adapt, tmp_path: Path, tiny_folder: Any) -> None:
+    (tmp_path / "semi.csv").write_text("note;value\nI like; it\nbad thing;no\nfine;yes\n")
+    done = adapt("run", "--train-file", tmp_path / "semi.csv", "--base", tiny_folder())
+    assert done.exit_code == 2
+    assert "no task fits the columns note, value; give --task" in done.stderr
+    assert "semi.csv: separated by ';')" in done.stderr

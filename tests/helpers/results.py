@@ -22,7 +22,7 @@ def results(*, rows: int = 40, labels: int = 3, candidates: int = 4, measured: i
         guess = np.where(right, truth, draw.integers(0, labels, rows))
         sure = draw.uniform(0.4, 1.0, rows)
         some = [
-            Answer(names[g], float(s), bool(g == t), {names[g]: float(s)})
+            Answer(names[g], float(s), bool(g == t), {names[g]: float(s)}, [(HTML, 1.0), ("word", -0.5)])
             for g, s, t in zip(guess, sure, truth, strict=True)
         ]
         answers.append(some)

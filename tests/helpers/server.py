@@ -84,7 +84,13 @@ class Running:
     """A server in a thread of this process."""
 
     def __init__(
-        self, registry: Registry, *, limits: Limits | None = None, access: Access | None = None, **parts: Any
+        self,
+        registry: Registry,
+        *,
+        limits: Limits | None = None,
+        access: Access | None = None,
+        prepared: Callable[[App], None] | None = None,
+        **parts: Any,
     ) -> None:
         """Start nothing yet; `parts` are those of `application`, such as canaries."""
         self.lines: list[dict[str, Any]] = []
@@ -97,6 +103,8 @@ class Running:
         self.app: App = application(
             self.models, limits or Limits(), access or Access.of("127.0.0.1", None, (), ()), log=log, **parts
         )
+        if prepared is not None:
+            prepared(self.app)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

@@ -14,7 +14,16 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from adapterkit.report.answers import answers_of
 from adapterkit.report.results import Answer, json_schema
-from adapterkit.report.tables import calibration, errors_by_kind, groups_of, sample_rows, slices, tables_of, thresholds
+from adapterkit.report.tables import (
+    calibration,
+    errors_by_kind,
+    groups_of,
+    sample_rows,
+    slices,
+    span_slices,
+    tables_of,
+    thresholds,
+)
 from adapterkit.tasks import task_class
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +101,17 @@ def test_rows_are_sliced_by_length_by_label_frequency_and_by_other_columns() -> 
     table = slices(groups, [Answer("a", right=i < 3) for i in range(4)])
     assert {"slice": "source", "value": "web", "rows": 2, "right": 1.0} in table
     assert {"slice": "source", "value": "None", "rows": 1, "right": 0.0} in table
+
+
+def test_answers_to_questions_are_measured_by_question_word() -> None:
+    groups = [{"question word": "who"}] * 5 + [{"question word": "when"}] * 5 + [{"question word": "why"}]
+    texts = ["Ada Lovelace"] * 4 + ["Ada"] + [""] * 5 + ["so"]
+    expected = [["Ada Lovelace"]] * 5 + [["1843"]] * 3 + [[""]] * 2 + [["so"]]
+    table = span_slices(groups, [Answer(text) for text in texts], expected)
+    assert [(row["value"], row["rows"]) for row in table] == [("when", 5), ("who", 5)]
+    assert table[0]["exact_match"] == pytest.approx(40.0)  # the two questions without an answer
+    assert table[1]["exact_match"] == pytest.approx(80.0)
+    assert table[1]["f1"] == pytest.approx(80 + 20 * 2 / 3)
 
 
 def test_a_sample_has_the_most_confident_errors_and_the_rows_of_disagreement() -> None:

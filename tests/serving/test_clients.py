@@ -26,7 +26,7 @@ def test_inference_client(server: Running) -> None:
     assert "all tasks answered" in output(sys.executable, "hf_client.py", server.url, MASK)
 
 
-@pytest.mark.skipif("OPENAI_PYTHON" not in os.environ, reason="OPENAI_PYTHON names no interpreter that has openai")
+@pytest.mark.skipif(not os.environ.get("OPENAI_PYTHON"), reason="OPENAI_PYTHON names no interpreter that has openai")
 def test_openai_client(server: Running) -> None:
     base = next(name for name in server.models.bases() if "bert" in name)
     assert "all routes answered" in output(os.environ["OPENAI_PYTHON"], "openai_client.py", server.url, base)
