@@ -54,7 +54,9 @@ from adapterkit.store.registry import Registry
     type=click.Path(dir_okay=False, path_type=Path),
     help="File of the comparison. [default: canary.json beside the registry]",
 )
-@click.option("--otel", is_flag=True, help="Export a span of each request with OpenTelemetry, as OTEL_ variables say.")
+@click.option(
+    "--otel", is_flag=True, help="Export a span of each request with OpenTelemetry; OTEL_ variables configure it."
+)
 @click.option(
     "--drain-seconds",
     type=click.FloatRange(0),

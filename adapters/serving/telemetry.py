@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span for each request, exported as the OTEL_ variables of the environment say."""
+"""OpenTelemetry: a span for each request, exported to where OTEL_ variables of the environment point."""
 
 from __future__ import annotations
 
