@@ -79,7 +79,8 @@ def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], k
     if kind == NUMBER:
         return list(_number_remarks(label, [number for cell in cells if (number := number_in(cell)) is not None]))
     if len(counts) > max(20, len(cells) / 2):
-        return [f"{len(counts):,} different labels in {len(cells):,} rows: is column '{label}' one of ids or texts?"]
+        many = f"{len(counts):,} different labels in {len(cells):,} rows: is column '{label}' one of ids or texts?"
+        return [f"{many} --task text2text-generation learns to generate texts"]
     remarks = [f"labels that differ in case or spaces alone: {_named(same)}" for same in _variants(counts)]
     once = sorted(name for name, count in counts.items() if count == 1)
     near = {rare: name for rare, name in _misspelled(counts) if rare.casefold() != name.casefold()}
