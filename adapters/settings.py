@@ -107,8 +107,8 @@ class TrainingOptions:
     max_grad_norm: Annotated[float, "maximum gradient norm for gradient clipping (0: no clipping)"] = 1.0
     head: Annotated[
         Literal["auto", "probe", "model"],
-        "type of the head: model (transformers' own), probe (linear probe, for frozen bases only) or auto (probe if "
-        "the base is frozen)",
+        "type of the head: model (transformers' own), probe (linear map of the mean over a text's tokens; tags: frozen "
+        "bases only) or auto (probe if the base is frozen)",
     ] = "auto"
     head_init: Annotated[
         Literal["auto", "random", "probe"],

@@ -121,12 +121,13 @@ def record(
     """
     recorded: dict[K, Any] = {}
     handles: list[Any] = []
+    reached = _LastReached()
 
     def add(key: K, value: Any) -> None:
         recorded.pop(key, None)
         recorded[key] = value
         if last is not None and key == last:
-            raise _LastReached
+            raise reached
 
     def add_input(key: K) -> Callable[..., None]:
         return lambda module, args, kwargs: add(key, args[0] if args else next(iter(kwargs.values())))
@@ -140,7 +141,9 @@ def record(
         for key, module in (outputs or {}).items():
             handles.append(module.register_forward_hook(add_output(key)))
         return recorded, run()
-    except _LastReached:
+    except _LastReached as signal:
+        if signal is not reached:  # of a recording around this one
+            raise
         return recorded, None
     finally:
         for handle in handles:

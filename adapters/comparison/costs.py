@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 OTHERS = 31
-_ROWS, _REPEATS = 64, 3
+_ROWS, _REPEATS = 32, 2
 
 
 def pool_rates(base: Base, adapter: Adapter, data: Dataset) -> tuple[float, float]:
-    """Return the rows a second of an adapter in a pool, and of 32 adapters that share batches; the best of three."""
+    """Return the rows a second of an adapter in a pool, and of 32 adapters that share batches; the best of two."""
     columns = adapter.task.input_columns
     few = data.select(range(min(_ROWS, len(data))))
     rows = [{name: row[name] for name in columns if name in row} for row in few]

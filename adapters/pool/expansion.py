@@ -144,13 +144,14 @@ def _steps(final: Sequence[Entry], stages: Sequence[int], device: torch.device) 
         entries = dict.fromkeys((text, a if a is not None and a.first_stage <= stage else None) for text, a in final)
         place = {entry: i for i, entry in enumerate(entries)}
         sources = [previous.place if previous is not None else place for previous in (step, steps.get(0))]
-        indices = [torch.tensor([_origin(e, source) for e in entries], device=device) for source in sources]
+        indices = [torch.tensor([origin(e, source) for e in entries], device=device) for source in sources]
         step = Step(Rows([adapter for _, adapter in entries], device), place, *indices)
         steps[stage] = step
     return steps
 
 
-def _origin(entry: Entry, place: dict[Entry, int]) -> int:
+def origin(entry: Entry, place: dict[Entry, int]) -> int:
+    """Return the row of an entry in a step, in which its text may still have the base's weights."""
     return place[entry] if entry in place else place[entry[0], None]
 
 

@@ -56,7 +56,7 @@ class LoadedAdapter:
         blocks = {name: block for name in mixing for block in base.trace.blocks if name.startswith(f"{block}.")}
         self.separate_blocks = frozenset(blocks.values()) | self._mostly_replaced()
         """The blocks that run for its rows apart: others' rows can't share them, or would gain nothing by it."""
-        self.head = self._shared_head(adapter, changed)
+        self.head = self._shared_head(adapter)
         self._head_tensors = self._loaded_head(adapter, tensors)
         self.cut_reported = False
         """Whether a warning was issued that texts are cut."""
@@ -68,11 +68,9 @@ class LoadedAdapter:
         )
         self._model: Any = None
 
-    def _shared_head(self, adapter: Adapter, changed: set[str]) -> TaskHead:
+    def _shared_head(self, adapter: Adapter) -> TaskHead:
         if (form := adapter.manifest.get("probe")) is None:
             return self.base.head(self.task, untied=self._untied, includes_base=self.task.generates)
-        if changed:
-            raise AdapterError(f"a probe reads the unchanged base, but the adapter changes '{min(changed)}'")
         return self.base.probe(self.task, Form.of(form))
 
     def _mostly_replaced(self) -> set[str]:

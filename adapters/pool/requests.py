@@ -15,7 +15,7 @@ from ..probe.model import pooled
 from ..tasks import Task
 from ..tasks.columns import Columns
 from .context import PassContext, entered
-from .expansion import Expansion
+from .expansion import Expansion, origin
 from .loaded_adapter import LoadedAdapter
 from .prepared import Prepared, Text, features_of, has_choices, texts_of
 from .routed_base import RoutedBase
@@ -157,7 +157,8 @@ def _run_heads(base: RoutedBase, examples: list[Example], batch_size: int) -> It
             done = _base_pass(base, model, batch, weights)
             heads = [(e, w) for e, w in zip(batch, weights, strict=True) if e.adapter.head.form is None]
             yield from _head_outputs(base, heads, done)
-            yield from _probe_outputs(base, [e for e in batch if e.adapter.head.form is not None], done)
+            probes = [(e, w) for e, w in zip(batch, weights, strict=True) if e.adapter.head.form is not None]
+            yield from _probe_outputs(base, probes, done)
 
 
 def _base_pass(
@@ -211,25 +212,28 @@ def _head_outputs(
         yield from zip((example for example, _ in group), results, strict=True)
 
 
-def _probe_outputs(base: RoutedBase, examples: list[Example], done: _BasePass) -> Iterator[tuple[Example, Any]]:
-    """Yield the output of each example's probe."""
-    groups: dict[tuple[Any, Hashable, int], list[Example]] = {}
-    for example in examples:
+def _probe_outputs(
+    base: RoutedBase, examples: list[tuple[Example, LoadedAdapter | None]], done: _BasePass
+) -> Iterator[tuple[Example, Any]]:
+    """Yield the output of each example's probe; each comes with the adapter whose weights the base has for it."""
+    groups: dict[tuple[Any, Hashable, int], list[tuple[Example, LoadedAdapter | None]]] = {}
+    for example, weights in examples:
         key = (example.adapter.head, example.task.outputs_key, len(example.texts))
-        groups.setdefault(key, []).append(example)
-    for (head, _, choices), group in groups.items():
+        groups.setdefault(key, []).append((example, weights))
+    for (head, _, choices), pairs in groups.items():
+        group = [example for example, _ in pairs]
         assert isinstance(head, SharedProbe)
         assert head.form is not None
         rows = Rows([example.adapter for example in group], base.device)
-        texts = [done.index[text] for example in group for text in example.texts]
+        entries = [(done.index[text], weights) for example, weights in pairs for text in example.texts]
         hidden = {}
         for layer in head.form.layers:
             values, place = done.output[0], done.expansion.place
             if layer in done.expansion.hidden:
                 values, step = done.expansion.hidden[layer]
                 place = step.place
-            hidden[layer] = take(values, rows.select([place[text, None] for text in texts]))
-        mask = take(done.inputs["attention_mask"], rows.select([done.row[text] for text in texts]))
+            hidden[layer] = take(values, rows.select([origin(entry, place) for entry in entries]))
+        mask = take(done.inputs["attention_mask"], rows.select([done.row[text] for text, _ in entries]))
         several = choices if has_choices(group[0].feature) else None
         task = group[0].task
         yield from zip(group, head.probe_outputs(task, head.form.read(hidden), mask, several, rows), strict=True)

@@ -82,8 +82,10 @@ def initialise(
     solver: SolverOptions,
     *,
     scale: float = 1.0,
-) -> Solved | str:
+) -> Weights | str:
     """Set the last linear layer of a model's head to `scale` times a linear probe, or return why it can't be fitted.
+
+    Validation rows choose its penalty; without them it is fixed, as for few texts.
 
     Fine-tuning then starts from a head that fits the base, and doesn't distort features to fit a random one (Kumar et
     al. 2022, arXiv:2202.10054).
@@ -106,13 +108,15 @@ def initialise(
     readers = _readers(base, feeds, last.in_features, task, solver)
     for reader in readers.values():
         _read(reader, range(len(reader.feed)), inputs, solver, (base.fingerprint, type(model).__name__, "head"))
-    train, validation = (readers[split].examples("x") for split in ("train", "validation"))
     head = ProbeHead(task, Form((0,), None if by_token else "mean"), model.config, width=last.in_features)
-    judge = Judge(task, features["validation"], data["validation"])
-    labelled = _labelled(train, by_token)
-    solution = processes.from_main(
-        lambda: fit(task, head, labelled, validation, judge, smoothing=solver.smoothing, tolerance=COARSE)
-    )
+    train = _labelled(readers["train"].examples("x"), by_token)
+    if "validation" in readers:
+        judge, validation = Judge(task, features["validation"], data["validation"]), readers["validation"].examples("x")
+        solution: Weights = processes.from_main(
+            lambda: fit(task, head, train, validation, judge, smoothing=solver.smoothing, tolerance=COARSE)
+        )
+    else:
+        solution = processes.from_main(lambda: cross_validation.fit(task, head, train, None, solver.smoothing))
     with torch.no_grad():
         last.weight.copy_(scale * solution.weight)
         if last.bias is not None:

@@ -79,7 +79,8 @@ def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], k
     if kind == NUMBER:
         return list(_number_remarks(label, [number for cell in cells if (number := number_in(cell)) is not None]))
     if len(counts) > max(20, len(cells) / 2):
-        return [f"{len(counts):,} different labels in {len(cells):,} rows: is column '{label}' one of ids or texts?"]
+        many = f"{len(counts):,} different labels in {len(cells):,} rows: is column '{label}' one of ids or texts?"
+        return [f"{many} --task text2text-generation learns to generate texts"]
     remarks = [f"labels that differ in case or spaces alone: {_named(same)}" for same in _variants(counts)]
     once = sorted(name for name, count in counts.items() if count == 1)
     near = {rare: name for rare, name in _misspelled(counts) if rare.casefold() != name.casefold()}
@@ -91,6 +92,11 @@ def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], k
     if absent := sorted(name for name in counts if name.casefold() in ABSENT):
         rows = sum(counts[name] for name in absent)
         remarks.append(f"{rows:,} rows have a label that often means none: {_named(absent)}")
+    if "O" in counts and (tag := next((name for name in counts if name[:2] in ("B-", "I-")), None)):
+        remarks.append(
+            f"labels '{tag}' and 'O' look like tags of words; token-classification reads a sentence per row, or a "
+            "word per line of a .conll file"
+        )
     if len(counts) > 1 and all(re.fullmatch(r"-?\d+,\d+", name) for name in counts):
         remarks.append(
             f"the labels in column '{label}' are read as classes; numbers with a decimal comma need a point, and "

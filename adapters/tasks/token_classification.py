@@ -137,6 +137,11 @@ class TokenClassification(Task):
                 f"{file}: words of a script without spaces are longer than a character, and no rule finds them in a "
                 "text; predict from lists of words, or from texts with spaces between words"
             )
+        if "0" in self.labels and not {"O", "o"} & {*self.labels}:
+            remarks.append(
+                f"{file}: '0' is learned as a tag like others, as no word has the tag O (the letter), which words "
+                "outside of entities have; replace zeros by it, and numbers of tags by names"
+            )
         if self.tag_scheme:
             if count := sum(self._is_unannotated(tag) for row in stream(data[self._tags]) for tag in row):
                 remarks.append(

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from torch import nn
+
 from ..errors import TrainingError
-from ..probe import search
+from ..modules import blocks
+from ..probe import few_texts, search
+from ..probe.model import Form, ProbeModel
+from ..probe.solver import Solved
 from ..runtime import processes
 from ..runtime.precision import Precision
 from .inputs import features_of
@@ -24,14 +29,39 @@ weights so large that a rate that trains the base doesn't change them (docs/expl
 
 
 def fits_probe(run: Prepared) -> bool:
-    """Return whether the head is a linear probe; raises `TrainingError` where it is required but impossible."""
-    wanted = run.options.head
-    possible = not run.fit.trainable and search.applies(run.base, run.task)
-    if wanted == "probe" and not possible:
-        why = "the strategy trains parameters of the base" if run.fit.trainable else f"{run.task.name} on this base"
-        why += "" if run.fit.trainable else " has none"
-        raise TrainingError(f"--head probe: {why}; --head model is transformers' own head")
-    return possible and wanted != "model"
+    """Return whether the run is nothing but a linear probe's fit.
+
+    Raises `TrainingError` where a probe is required but impossible.
+    """
+    possible = search.applies(run.base, run.task)
+    if run.options.head == "probe":
+        if not possible:
+            raise TrainingError(
+                f"--head probe: {run.task.name} on this base has none; --head model is transformers' own head"
+            )
+        if run.fit.trainable and not few_texts.supports(run.task):
+            raise TrainingError(
+                f"--head probe: the strategy trains parameters of the base, and for {run.task.name} a probe is only "
+                "fitted to a frozen one; --head model is transformers' own head"
+            )
+    return possible and not run.fit.trainable and run.options.head != "model"
+
+
+def trains_probe(run: Prepared) -> bool:
+    """Return whether the head that is trained with the base is a linear probe instead of transformers' own."""
+    return run.options.head == "probe" and bool(run.fit.trainable)
+
+
+def probe_model(run: Prepared) -> tuple[ProbeModel, dict[str, nn.Parameter], dict[str, Any]]:
+    """Return a model whose head is a probe, its head's parameters, and their manifest.
+
+    It reads the mean of the base's output: hidden states of lower layers aren't cached where the base is trained above
+    them.
+    """
+    model = ProbeModel(run.base, run.task, Form((len(blocks(run.base.model)),), "mean"))
+    head = {name: p for name, p in model.named_parameters() if name.startswith("probe.")}
+    run.watch.note("probe", f"{model.probe.form}, {sum(p.numel() for p in head.values()):,} parameters")
+    return model, head, {"probe": model.probe.form.plain()}
 
 
 def fit_probe(run: Prepared, mixed: Precision, *, rows: int | None = None) -> Outcome:
@@ -91,17 +121,26 @@ def starts_from_probe(run: Prepared) -> bool:
 def initialise_head(run: Prepared, model: Any, mixed: Precision) -> bool:
     """Set the last linear layer of a model's head to a linear probe's weights; return whether it has such a layer."""
     scale = HEAD_SCALE if model.config.num_labels > 2 else HEAD_SCALE_OF_TWO
+    if trains_probe(run):
+        scale = 1.0
+    splits = SPLITS if run.held_out or not few_texts.supports(run.task) else ("train",)
     try:
         result = search.initialise(
-            run.base, model, run.task, features_of(run), run.data, solver_options(run, mixed), scale=scale
+            run.base,
+            model,
+            run.task,
+            features_of(run, splits=splits),
+            run.data,
+            solver_options(run, mixed),
+            scale=scale,
         )
     except OSError as error:
         result = f"no disk space for hidden states: {error.strerror or error}"
-    if not isinstance(result, str):
-        run.watch.note(
-            "head",
-            f"initialised by a linear probe: {run.task.best} {result.value:.4f} at an L2 penalty of {result.penalty:g}",
-        )
+    if isinstance(result, Solved):
+        by = f"{run.task.best} {result.value:.4f} at an L2 penalty of {result.penalty:g}"
+        run.watch.note("head", f"initialised by a linear probe: {by}")
+    elif not isinstance(result, str):
+        run.watch.note("head", "initialised by a linear probe of all training rows")
     elif run.options.head_init == "probe":
         raise TrainingError(f"--head-init probe: {result}; leave it out")
     else:

@@ -27,7 +27,7 @@ from .advice import Advice, advice_on
 from .checkpoints import Checkpoint, Checkpoints
 from .fit import fitted, learned, moved, task_model, with_added
 from .loop import loop
-from .probe_head import fit_probe, fits_probe, initialise_head, starts_from_probe
+from .probe_head import fit_probe, fits_probe, initialise_head, probe_model, starts_from_probe, trains_probe
 from .stages import Outcome, Prepared, TaskModel, Training, with_validation
 from .steps import predictions_of
 
@@ -130,10 +130,14 @@ def adapter_of(run: Prepared, target: TaskModel, task: Task, about: Mapping[str,
 
 def build_model(run: Prepared) -> TaskModel:
     """Return the task's model on the base, and which of its parameters train."""
-    model, head, untied = task_model(run.base, run.task, run.fit.trainable, len(run.fit.before))
+    if trains_probe(run):
+        model, head, manifest = probe_model(run)
+    else:
+        model, head, untied = task_model(run.base, run.task, run.fit.trainable, len(run.fit.before))
+        manifest = {"untied": untied}
     used = {id(p) for p in model.parameters()}  # a task may have no use for the base's pooler
     parameters = [*(p for p in run.fit.trainable if id(p) in used), *head.values()]
-    target = TaskModel.of(model, head, parameters, {"untied": untied})
+    target = TaskModel.of(model, head, parameters, manifest)
     count, total = target.sizes()
     run.watch.note("strategy", f"{count:,} of {total:,} parameters are trained ({count / total:.2%})")
     return target

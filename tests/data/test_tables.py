@@ -277,3 +277,11 @@ def test_a_spreadsheet_without_its_package_names_the_extra(tmp_path: Path, monke
         DataError, match=r"a\.xlsx: spreadsheets need python-calamine: pip install 'adapterkit\[excel\]'"
     ):
         list(rows(workbook(tmp_path / "a.xlsx", rows=[["text"], ["hi"]])))
+
+
+def test_words_of_two_western_languages_are_windows_1252_however_often_they_occur(tmp_path: Path) -> None:
+    line = "café “naïve” déjà vu über"
+    for times in (1, 14):
+        path = tmp_path / f"{times}.csv"
+        path.write_bytes(("text,label\n" + f"{line},a\n" * times).encode("cp1252"))
+        assert [row["text"] for _, row in rows(str(path))] == [line] * times

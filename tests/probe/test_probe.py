@@ -256,10 +256,12 @@ def test_show_says_what_a_probe_reads(
     assert f"2 head tensors of a linear probe on {form.pooling} of {noun} {layers}" in words
 
 
-def test_a_strategy_that_changes_the_base_has_no_probe(small_csv: Path, tiny_base: Base, registry: Registry) -> None:
-    values = {"train_file": str(small_csv), "base": tiny_base.path, "head": "probe", "strategy": "lora"}
-    with pytest.raises(TrainingError, match="--head probe: the strategy trains parameters of the base; --head model"):
-        run(Plan.resolve(values), registry, base=tiny_base)
+def test_a_probe_of_tags_is_only_fitted_to_a_frozen_base(
+    rows_of: Callable[..., Path], tiny_base: Base, registry: Registry
+) -> None:
+    chosen = plan("token-classification", rows_of("token-classification", 24), "lora", head="probe")
+    with pytest.raises(TrainingError, match="--head probe: the strategy trains parameters of the base, and for token"):
+        run(chosen, registry, base=tiny_base)
     assert registry.adapters() == {}
 
 

@@ -9,7 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapterkit.errors import AdapterkitError, DataError
-from adapterkit.tasks import MultipleChoice, QuestionAnswering, Task, Text2TextGeneration, TextGeneration
+from adapterkit.tasks import (
+    MultipleChoice,
+    QuestionAnswering,
+    Task,
+    Text2TextGeneration,
+    TextGeneration,
+    TokenClassification,
+)
 from adapterkit.tasks.answer_forms import answers_of
 from adapterkit.tasks.choices import choices_of, chosen
 from adapterkit.tasks.columns import Columns
@@ -124,3 +131,10 @@ def test_a_task_checks_and_predicts_any_row_without_a_traceback(name: str) -> No
         assert all(isinstance(text_of(v), str) for v in inputs.values() if not isinstance(v, list | tuple | dict))
 
     check()
+
+
+def test_a_list_with_an_empty_word_is_no_text_to_a_tagger() -> None:
+    task = TokenClassification(text_column_name=("tokens",), label_column_name="tags", labels=("O", "B-X"))
+    with pytest.raises(DataError, match="but a text or a list of words was expected"):
+        inputs_of(task, {"tokens": ["Ann", "", "Lee"]})
+    assert inputs_of(task, {"tokens": ["Ann", "Lee"]}) == {"tokens": ["Ann", "Lee"]}

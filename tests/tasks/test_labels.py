@@ -66,6 +66,10 @@ def test_rare_labels_are_named_and_compared_with_frequent_ones(run: Any) -> None
     assert not remark(numbered, "looks like")
 
 
+def test_labels_that_are_tags_of_words_are_named(run: Any) -> None:
+    assert "labels 'B-PER' and 'O' look like tags of words" in remark(run(["O", "B-PER"]), "tags of words")
+
+
 def test_an_adapter_with_spaces_in_its_labels_is_still_evaluated_by_them() -> None:
     assert [label_text(text, ("pos ", "pos")) for text in ("pos ", "pos", " pos")] == ["pos ", "pos", "pos"]
 

@@ -21,6 +21,8 @@ SKIPPED = {
     "empty": ("empty node (2.1) skipped", "empty nodes (2.1) skipped"),
 }
 """How lines that are no words are counted."""
+LONG = 40
+"""The words of a single sentence that looks like several."""
 
 
 def read_conll(source: Source) -> NumberedRows:
@@ -32,6 +34,7 @@ def read_conll(source: Source) -> NumberedRows:
     layout = _layout(source)
     skipped: Counter[str] = Counter()
     prefix = _language(source, layout)
+    lengths: list[int] = []
     for block in _blocks(source.lines(), layout, skipped):
         lines = [row for row in block if not _is_no_word(row[1], layout, skipped)]
         errors = ((n, error) for n, cells in lines if (error := _error(cells, layout)))
@@ -40,12 +43,15 @@ def read_conll(source: Source) -> NumberedRows:
         elif lines:
             columns = {i: [cells[i] for _, cells in lines] for i in range(layout.width)}
             tokens, tags = columns.pop(layout.word), columns.pop(layout.tag)
+            lengths = [*lengths[:1], len(tokens)]
             if prefix:
                 tokens = [token.removeprefix(prefix) for token in tokens]
             named = {"tokens": tokens, "tags": _from_brackets(tags) if layout.brackets else tags}
             yield block[0][0], named | {f"column_{i}": cells for i, cells in columns.items()}
     for kind, (one, many) in SKIPPED.items():
         source.count(skipped[kind], one, many)
+    if len(lengths) == 1 and lengths[0] > LONG:
+        source.notes.append(f"a single sentence, of {lengths[0]:,} words; a blank line ends a sentence")
 
 
 def _language(source: Source, layout: Layout) -> str:

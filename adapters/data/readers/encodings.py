@@ -157,14 +157,14 @@ def _first_difference(text: str, other: str) -> str:
 
 
 def _candidates(sample: bytes) -> dict[str, str]:
-    """Return the text by codec, for the encodings that charset-normalizer finds about as likely as the likeliest."""
+    """Return the text by codec: of Windows-1252, and of those that charset-normalizer finds about as likely as any."""
     from charset_normalizer import from_bytes
 
     matches = from_bytes(sample, cp_isolation=list(NAMES), preemptive_behaviour=False, enable_fallback=False)
     least = min((match.chaos for match in matches), default=0.0)
     close = {match.encoding for match in matches if match.chaos <= least + _CLOSE}
     close |= {same for match in matches if match.encoding in close for same in match.could_be_from_charset}
-    close = close or set(NAMES)  # where there are more signs than letters, it excludes all
+    close = close | {"cp1252"} if close else set(NAMES)  # where there are more signs than letters, it excludes all
     texts = {}
     for codec in NAMES:
         if codec in close:

@@ -41,7 +41,10 @@ def _json_lines(source: Source, lines: Iterable[str]) -> NumberedRows:
 
 
 def _object(value: Any) -> Row | BadRow:
-    return value if isinstance(value, dict) else BadRow(f"a JSON object was expected, not a {type(value).__name__}")
+    if isinstance(value, dict):
+        return value
+    hint = "; a file of one list is named .json" if isinstance(value, list) else ""
+    return BadRow(f"a JSON object was expected, not a {type(value).__name__}{hint}")
 
 
 def read_json(source: Source) -> NumberedRows:

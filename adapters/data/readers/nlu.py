@@ -33,7 +33,7 @@ def utterances(parsed: Row) -> list[Any] | None:
     }
     if not all(isinstance(entries, list) and all(map(_has_pieces, entries)) for entries in by_intent.values()):
         return None
-    return [{"intent": name, **entry} for name, entries in by_intent.items() for entry in entries]
+    return [{"intent": name, **entry} for name, entries in by_intent.items() for entry in entries or []]
 
 
 def _has_pieces(entry: Any) -> bool:
