@@ -20,6 +20,9 @@ from .limits import Limits
 from .metrics import Metrics
 from .streaming import stop_where
 
+_IN_TIME = 0.7
+"""The part of the deadline that a row may be expected to wait: the rest is for its batch, and for rates that vary."""
+
 
 @dataclass(eq=False)
 class Entry:
@@ -59,16 +62,21 @@ class Queue:
         self._thread.start()
 
     def submit(self, entry: Entry) -> None:
-        """Add an entry. Raises `RequestError`, 413 for one that never fits and 429 where the queue is full."""
+        """Add an entry. Raises `RequestError`, 413 for one that never fits, 429 where too many wait.
+
+        Too many wait where the queue is full, or where answers would come too late for the deadline, by the rate of
+        the last batches: a request that is going to be answered with 504 would take the time of others.
+        """
         most = self.limits.max_queue_tokens
         if entry.tokens > most:
             raise RequestError(413, f"the row has {entry.tokens:,} tokens; at most {most:,} are read at a time")
         with self._changed:
-            if self._tokens + entry.tokens > most:
-                seconds = max(1, math.ceil(self._tokens / self._rate)) if self._rate else 1
+            wait = self._tokens / self._rate if self._rate else 0.0
+            if self._tokens + entry.tokens > most or wait > _IN_TIME * self.limits.deadline:
+                seconds = max(1, math.ceil(wait))
                 raise RequestError(
                     429,
-                    f"{self._tokens:,} tokens wait, of at most {most:,}; try again in {seconds} s",
+                    f"{self._tokens:,} tokens wait, of at most {most:,}, for about {seconds} s; try again after that",
                     {"Retry-After": str(min(seconds, 60))},
                 )
             self._entries.setdefault(entry.key, deque()).append(entry)
