@@ -123,13 +123,16 @@ class App:
 
     def _failed(self, call: Call, error: Exception) -> Response:
         status, path = status_of(error), call.request.url.path
-        if status == 500:
-            trace = "".join(traceback.format_exception(error))[-4000:]
-            self.log.error(json.dumps({"id": call.id, "path": path, "error": trace}))
+        if status == 500 and not isinstance(error, RequestError):
+            self._log_trace(call, error)
         response = json_response(error_object(path, status, message_of(error)), status)
         for name, value in getattr(error, "headers", {}).items():
             response.headers[name] = value
         return response
+
+    def _log_trace(self, call: Call, error: BaseException) -> None:
+        trace = "".join(traceback.format_exception(error))[-4000:]
+        self.log.error(json.dumps({"id": call.id, "path": call.request.url.path, "error": trace}))
 
     def _report(self, call: Call, endpoint: Endpoint, response: Response, seconds: float) -> None:
         """Set the headers, count the request, and log it."""
@@ -154,6 +157,8 @@ class App:
             "tokens": call.tokens,
         }
         self.log.info(json.dumps(line))
+        for error in call.unforeseen[:1]:  # the rest of a batch that failed would repeat it
+            self._log_trace(call, error)
         if self.describe is not None:
             self.describe(call)
         if call.answered:

@@ -12,6 +12,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..errors import AdapterkitError
 from .engine import Engine
 from .errors import RequestError
 from .results import Answered, Result
@@ -32,6 +33,8 @@ class Call:
     tokens: int = 0
     answered: list[Answered] = field(default_factory=list)
     """Rows with answers, for feedback and `--log-requests`."""
+    unforeseen: list[BaseException] = field(default_factory=list)
+    """Errors of rows whose tracebacks the log has."""
 
     def decoded(self, kind: type[T]) -> T:
         """Return the body as a structure. Raises `RequestError`, 400, where it isn't one."""
@@ -43,6 +46,8 @@ class Call:
     def count(self, rows: Iterable[Any], results: Iterable[Result]) -> None:
         """Add results to what the log and the headers report."""
         for row, result in zip(rows, results, strict=True):
+            if result.error is not None and not isinstance(result.error, AdapterkitError):
+                self.unforeseen.append(result.error)
             if not result.error:
                 self.answered.append(Answered(self.rows, row, result))
             self.rows += 1

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +53,16 @@ def stock(registry: Registry, base_for: Callable[[str, str], Base]) -> None:
         ),
         "masks": task_class("fill-mask")(text_column_name=("text",)),
     }
+    tasks = {name: replace(task, max_seq_length=48) for name, task in tasks.items()}  # what the tiny bases read
     for i, (name, task) in enumerate(tasks.items()):
         strategy, options = (("lora", {}), ("head-only", {}), ("layerwise", {"top": 1}))[i % 3]
         add(registry, name, made.adapter(bert, task, strategy, seed=i, **options))
     gpt = base_for("gpt2", "text-generation")
-    story = task_class("text-generation")(text_column_name=("text",), max_new_tokens=6)
+    story = task_class("text-generation")(text_column_name=("text",), max_new_tokens=6, max_seq_length=48)
     add(registry, "story", made.adapter(gpt, story, "lora", seed=20))
     t5 = base_for("t5", "text2text-generation")
     short = task_class("text2text-generation")(
-        source_column_name="text", target_column_name="summary", max_target_length=6
+        source_column_name="text", target_column_name="summary", max_target_length=6, max_seq_length=48
     )
     add(registry, "short", made.adapter(t5, short, "lora", seed=21))
 

@@ -245,6 +245,19 @@ def test_fuzzed_bodies_are_refused_or_answered(server: Running) -> None:
     assert {200, 400, 422} <= {code for code, _ in results}
 
 
+def test_an_unforeseen_error_of_a_row_is_in_the_log_alone(
+    small: tuple[Registry, Base], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, _ = small
+    with Running(registry) as server:
+        monkeypatch.setattr(Pool, "answer", lambda self, rows, **_: [MemoryError("a secret")] * len(rows))
+        status, error, headers = server.send("/models/a0", {"inputs": TEXT})
+        assert (status, "secret" in error["error"]) == (500, False)
+        assert server.send("/models/a0", {"inputs": [TEXT, "dull"]})[0] == 500
+        (line,) = [one for one in server.lines if "error" in one and one["id"] == headers["x-request-id"]]
+        assert "MemoryError: a secret" in line["error"]
+
+
 def test_hosts_origins_and_tokens(small: tuple[Registry, Base]) -> None:
     registry, _ = small
     access = Access.of("127.0.0.1", "a long enough token", ("models.example",), ("http://friend.example",))
