@@ -124,7 +124,7 @@ def test_commas_of_sentences_separate_nothing_where_another_sign_does(tmp_path: 
     [
         ("a.txt", "one\rtwo\nthree\r\nfour\n", ["one\rtwo", "three", "four"]),
         ("a.tsv", "text\tn\none\rtwo\t1\nthree\t2\n", ["one\rtwo", "three"]),
-        ("a.csv", "text,n\none\rtwo,1\nthree,2\n", ["one two", "three"]),
+        ("a.csv", "text,n\none\rtwo,1\nthree,2\n", ["one\rtwo", "three"]),
         ("a.csv", 'text,n\n"one\rtwo",1\nthree,2\n', ["one\rtwo", "three"]),
         ("a.jsonl", json.dumps({"text": "one"})[:-1] + ',\r"n": 1}\n', ["one"]),
     ],

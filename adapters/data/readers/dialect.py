@@ -16,6 +16,8 @@ SEPARATORS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}
 """The separators that are tried, with their names."""
 SAMPLE, SAMPLE_ROWS = 1 << 20, 2000
 """The characters and the rows from which a dialect is inferred."""
+_RETURN = "\ufdd0"
+"""A code point that no text has, in the place of a carriage return inside of a cell."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class _Lines(Iterator[str]):
 
     def __next__(self) -> str:
         line = self.returned.popleft() if self.returned else next(self.lines)
-        if "\r" in line[:-2] and '"' not in line:  # csv takes it for the end of a row
-            line = re.sub("\r(?!\n|$)", " ", line)
+        if not self.consumed and "\r" in line[:-2] and '"' not in line:  # csv takes it for the end of a row
+            line = re.sub("\r(?!\n|$)", _RETURN, line)
         self.consumed.append(line)
         return line
 
@@ -125,7 +127,8 @@ def _next_cells(table: Iterator[list[str]]) -> list[str]:
     """Return the cells of the next row; the limit of their length is the whole process's, so it is restored."""
     before = csv.field_size_limit(LONGEST_CELL)
     try:
-        return next(table)
+        cells = next(table)
+        return [cell.replace(_RETURN, "\r") for cell in cells] if any(_RETURN in cell for cell in cells) else cells
     finally:
         csv.field_size_limit(before)
 

@@ -1,0 +1,126 @@
+"""Kinds of faults that files and texts of the field brought, with tests of at least three relatives of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent.parent
+KINDS: dict[str, dict[str, list[str]]] = {
+    "1 texts and words": {
+        "tasks/test_word_split.py": [
+            "test_an_emoji_sequence_is_one_word",
+            "test_invisible_characters_are_part_of_no_word_s_ends",
+            "test_no_rule_cuts_inside_a_grapheme_cluster_or_drops_a_visible_character",
+            "test_what_no_rule_reproduces_is_remarked_on",
+        ],
+        "tasks/test_any_value.py": ["test_a_list_with_an_empty_word_is_no_text_to_a_tagger"],
+    },
+    "2 length": {
+        "tasks/test_lengths.py": [
+            "test_every_task_that_cuts_counts_what_is_longer",
+            "test_texts_to_predict_are_counted_whatever_their_script",
+            "test_entities_at_any_place_of_a_long_row_are_learned_and_predicted",
+            "test_long_pairs_have_the_tokens_that_the_tokenizer_alone_gives_them",
+        ],
+        "tasks/test_predict_equals_evaluation.py": ["test_what_follows_a_long_gap_is_read_in_every_way_of_prediction"],
+    },
+    "3 values that aren't texts": {
+        "tasks/test_conversations.py": [
+            "test_messages_in_a_cell_of_a_table_are_messages",
+            "test_several_parts_are_lines_and_nothing_is_pythons_repr",
+            "test_a_text_among_chats_is_refused",
+        ],
+        "tasks/test_answer_layouts.py": ["test_a_context_of_paragraphs_is_their_text_in_training_and_in_prediction"],
+    },
+    "4 columns": {
+        "data/test_remarks.py": ["test_a_column_that_looks_as_if_it_mattered_is_named"],
+        "data/test_column_types.py": [
+            "test_a_column_that_no_task_reads_becomes_text",
+            "test_values_deeper_than_arrow_stores_are_text_or_an_error_with_their_line",
+        ],
+        "tasks/test_conversations.py": [
+            "test_tool_calls_and_tools_are_learned_whatever_the_template_writes",
+            "test_keys_of_messages_that_are_not_read_are_named",
+        ],
+    },
+    "5 labels": {
+        "tasks/test_labels.py": [
+            "test_labels_that_differ_in_case_or_spaces_within_are_named",
+            "test_labels_joined_by_line_ends_are_named_and_split",
+            "test_lists_of_a_flag_for_each_label_need_their_names",
+            "test_labels_are_those_of_the_file_before_a_sample_is_drawn",
+            "test_labels_that_are_tags_of_words_are_named",
+        ]
+    },
+    "6 tables": {
+        "data/test_tables.py": [
+            "test_utf_16_without_its_mark_is_detected",
+            "test_an_encoding_that_is_not_clear_is_an_error_with_the_readings",
+            "test_words_of_two_western_languages_are_windows_1252_however_often_they_occur",
+        ],
+        "data/test_headers.py": [
+            "test_cells_between_apostrophes",
+            "test_rows_may_lack_their_last_cells_if_most_do_not",
+        ],
+        "data/test_written_and_read.py": ["test_a_file_is_read_as_its_rows_and_written_as_itself"],
+    },
+    "7 tags and CoNLL": {
+        "tasks/test_tag_schemes.py": [
+            "test_the_figures_are_seqeval_s",
+            "test_words_that_are_not_annotated_are_neither_learned_nor_measured",
+            "test_types_alone_are_measured_as_entities_with_their_remark",
+        ],
+        "data/test_conll_layouts.py": ["test_a_line_that_ends_early_is_a_bad_row_in_conll_u"],
+    },
+    "8 annotation tools": {
+        "data/test_fixtures_of_formats.py": ["test_a_file_is_read_as_the_page_states"],
+        "data/test_nested_layouts.py": [
+            "test_of_rows_to_predict_none_is_left_out",
+            "test_ratings_and_taxonomies_of_json_min",
+        ],
+        "data/test_annotation_formats.py": ["test_a_pair_of_files_and_a_folder_of_pairs_are_read"],
+    },
+    "9 question answering": {
+        "tasks/test_answer_layouts.py": [
+            "test_an_answer_that_begins_with_a_bracket_is_a_text",
+            "test_a_table_has_the_place_in_a_column_of_its_own",
+            "test_rows_whose_answers_are_all_null_are_not_evaluated_as_unanswerable",
+            "test_places_in_bytes_are_those_of_the_characters",
+        ]
+    },
+    "10 rows that aren't whole": {
+        "workflows/test_bad_rows.py": [
+            "test_every_task_has_its_bad_rows_skipped",
+            "test_a_file_of_bad_rows_alone_is_an_error",
+        ],
+        "data/test_remarks.py": [
+            "test_rows_that_occur_twice_or_with_another_label_are_counted",
+            "test_rows_of_two_splits_and_few_validation_rows_are_counted",
+        ],
+    },
+    "11 metrics beyond English": {
+        "metrics/test_scripts.py": [
+            "test_identical_texts_have_100_in_every_language",
+            "test_one_row_of_another_script_among_english_ones_is_no_zero",
+            "test_a_metric_that_would_see_nothing_is_left_out_with_the_reason",
+            "test_bleu_is_sacrebleus_with_the_tokenizer_of_the_script",
+        ]
+    },
+    "12 PEFT": {
+        "convert/test_base_names.py": [
+            "test_a_classifier_on_a_base_without_a_padding_token_is_imported",
+            "test_every_loader_of_transformers_and_peft_answers_elsewhere_with_the_labels",
+            "test_a_base_in_the_cache_of_the_hub_has_its_id",
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_has_the_tests_of_its_relatives(kind: str) -> None:
+    assert sum(map(len, KINDS[kind].values())) >= 3
+    for file, names in KINDS[kind].items():
+        source = (TESTS / file).read_text(encoding="utf-8")
+        assert [name for name in names if f"def {name}(" not in source] == []
