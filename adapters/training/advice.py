@@ -44,12 +44,14 @@ def _diverged(run: Prepared, progress: Progress, validation: Metrics, rate: floa
     (first, last), name = _losses(progress), run.task.best
     low, high = validation.intervals.get(name, (-math.inf, math.inf))
     fell = progress.best_epoch == 0 and not low <= progress.history[-1][name] <= high  # far below the start
-    if last <= RISEN * first and not fell:
+    rose = last > RISEN * first
+    if not rose and not fell:
         return None
+    losses = f"training loss {first:.3g} in the first epoch and {last:.3g} in the last, " if rose else ""
     saved = "the start" if progress.best_epoch == 0 else f"epoch {progress.best_epoch}"
     return Advice(
-        f"the training diverged at learning_rate={rate:g}: training loss {first:.3g} in the first epoch and {last:.3g} "
-        f"in the last, {_values(run, progress)}; {saved} is saved",
+        f"the training {'diverged' if rose else 'made the model worse'} at learning_rate={rate:g}: {losses}"
+        f"{_values(run, progress)}; {saved} is saved",
         {"learning_rate": _rounded(rate / 10)},
     )
 

@@ -101,7 +101,7 @@ def advised(start: float, epochs: list[tuple[float, float]], interval: tuple[flo
     [
         (0.5, [(0.69, 0.7), (0.5, 0.8), (0.45, 0.79)], (0.7, 0.9), None, None),
         (0.5, [(0.7, 0.7), (40.0, 0.5)], (0.6, 0.8), "the training diverged", {"learning_rate": 1e-4}),
-        (0.9, [(0.7, 0.5), (0.69, 0.5)], (0.8, 0.95), "the training diverged", {"learning_rate": 1e-4}),
+        (0.9, [(0.7, 0.5), (0.69, 0.5)], (0.8, 0.95), "the training made the model worse", {"learning_rate": 1e-4}),
         (0.9, [(0.3, 0.88), (0.2, 0.89)], (0.8, 0.95), "no epoch was as good as the start", {"learning_rate": 3.3e-4}),
         (
             0.5,
