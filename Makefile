@@ -35,7 +35,7 @@ demo: $(VENV)/.installed
 
 test: export OPENAI_PYTHON ?= $(if $(wildcard .clients/.installed),$(CURDIR)/.clients/bin/python)
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 check: $(VENV)/.installed
 	@$(BIN)/ruff format --check .

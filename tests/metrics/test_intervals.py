@@ -127,8 +127,8 @@ def test_most_intervals_hold_a_macro_f1_of_rare_labels_which_resamples_underrate
 
 
 def test_an_interval_holds_its_value_where_no_draw_reaches_it() -> None:
-    assert bootstrap._interval(1.0, np.linspace(0.0, 0.5, 1000)) == pytest.approx((0.5, 1.0), abs=1e-3)
-    assert bootstrap._interval(0.0, np.linspace(0.5, 1.0, 1000)) == pytest.approx((0.0, 0.5), abs=1e-3)
+    assert bootstrap.interval_of(1.0, np.linspace(0.0, 0.5, 1000)) == pytest.approx((0.5, 1.0), abs=1e-3)
+    assert bootstrap.interval_of(0.0, np.linspace(0.5, 1.0, 1000)) == pytest.approx((0.0, 0.5), abs=1e-3)
 
 
 def test_a_rare_label_that_a_draw_lacks_is_no_mistake() -> None:

@@ -37,9 +37,9 @@ def test_the_resamples_of_correlations_are_those_of_rows_drawn_again(monkeypatch
     truth = np.round(rng.normal(size=30), 1)
     guess = np.round(truth + rng.normal(size=30), 1)
     kept: dict[str, np.ndarray] = {}
-    original = bootstrap._interval
+    original = bootstrap.interval_of
     monkeypatch.setattr(
-        bootstrap, "_interval", lambda value, draws: kept.update({str(value): draws}) or original(value, draws)
+        bootstrap, "interval_of", lambda value, draws: kept.update({str(value): draws}) or original(value, draws)
     )
     found = metrics.regression(truth.tolist(), guess.tolist()).values
     drawn = [np.repeat(np.arange(30), weights.astype(int)) for weights in np.concatenate([*bootstrap._resamples(30)])]

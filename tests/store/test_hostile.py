@@ -27,7 +27,7 @@ from adapterkit.adapter.manifest import MANIFEST, PEFT_CONFIG, TENSORS
 from adapterkit.discovery import patch_class
 from adapterkit.errors import TrainingError
 from adapterkit.io.atomic import json_bytes, sha256
-from adapterkit.tasks import TextClassification
+from adapterkit.tasks import TextClassification, task_class
 from adapterkit.training import checkpoints
 from adapterkit.training.checkpoints import ABOUT, STATE, committed
 from tests.fuzz import repaired
@@ -225,6 +225,8 @@ def test_a_hostile_adapter_causes_nothing(
         assert predict(tiny_base, Adapter.load(good), TEXTS) == wanted
         with pytest.raises(AdapterkitError, match="no kind of patch named"):
             patch_class("?")  # which reads what packages there are
+        with pytest.raises(AdapterkitError, match="no task named"):
+            task_class("?")
     with heard() as after:
         if message:
             with pytest.raises(AdapterkitError, match=message):
