@@ -335,7 +335,7 @@ def test_a_fine_tuning_can_start_from_the_solved_head(
 
 @pytest.mark.slow
 def test_on_the_real_base_it_beats_transformers_head(minilm: Base, registry: Registry) -> None:
-    values = {"strategy": "head-only", "dataset": "demo:sentiment", "epochs": 3, "max_train_samples": 200}
+    values = {"strategy": "head-only", "dataset": "demo:sentiment", "epochs": 2, "max_train_samples": 120}
     reports = [run(Plan.resolve({**values, "head": h, "name": h}), registry, base=minilm) for h in ("probe", "model")]
     first, second = (r.metrics["test"]["accuracy"] for r in reports)
     assert first > second + 0.1

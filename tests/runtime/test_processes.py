@@ -35,13 +35,18 @@ STRATEGIES: dict[str, dict[str, Any]] = {
         "strategy": "lora",
         "task": "token-classification",
     },  # a mean over tokens, of which each has its own count
-    "accumulated": {"strategy": "lora", "gradient_accumulation_steps": 2},
+    "accumulated": {"strategy": "lora", "gradient_accumulation_steps": 2, "num_train_epochs": 3},
     "recomputed": {"strategy": "full", "gradient_checkpointing": True},
-    "settling": {"strategy": "layerwise", "top": 3, "freezing": "auto"},
-    "thawing": {"strategy": "layerwise", "top": 3, "unfreezing": "gradual"},
+    "settling": {"strategy": "layerwise", "top": 3, "freezing": "auto", "num_train_epochs": 3},
+    "thawing": {"strategy": "layerwise", "top": 3, "unfreezing": "gradual", "num_train_epochs": 3},
     "dora": {"strategy": "lora", "use_dora": True, "loraplus_lr_ratio": 4.0},
     "pissa": {"strategy": "lora", "init_lora_weights": "pissa"},
-    "masks": {"strategy": "full", "task": "fill-mask", "learning_rate": 1e-3},  # drawn anew in every epoch
+    "masks": {
+        "strategy": "full",
+        "task": "fill-mask",
+        "learning_rate": 1e-3,
+        "num_train_epochs": 3,
+    },  # drawn anew in every epoch
 }
 SHARDED = ("lora", "full")
 LONG = {"num_train_epochs": 12}  # the training that a signal stops
@@ -80,7 +85,7 @@ def job(folder: Path, name: str, out: Path, rows: int, **more: Any) -> dict[str,
     values = {
         "base": str(folder / ("masks" if own.get("task") == "fill-mask" else "base")),
         "dataset": str(folder / data),
-        "num_train_epochs": 3,
+        "num_train_epochs": 2,
         "per_device_train_batch_size": rows,
         "per_device_eval_batch_size": 4,
         "validation_split_percentage": 30,
@@ -153,7 +158,7 @@ def test_a_run_is_launched(launcher: str, folder: Path, tmp_path: Path) -> None:
     said = subprocess.run(command, env=ENV, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr[-3000:]
     assert said.stdout.count("saved ") == 1
-    assert sum(line.startswith("3/3 ") for line in said.stderr.splitlines()) == 1
+    assert sum(line.startswith("2/2 ") for line in said.stderr.splitlines()) == 1
     assert list(Registry(tmp_path / "registry.json").adapters()) == ["both"]
     assert not (tmp_path / "runs").exists()
 
