@@ -144,6 +144,20 @@ def reading_options(command: Any) -> Any:
     return command
 
 
+def labelled_rows_options(command: Any) -> Any:
+    """Add the flags that name labelled rows: --test-file, --dataset, --split."""
+    splits = click.Choice(["train", "validation", "test"])
+    for option in (
+        click.option("--split", type=splits, help="Rows to use. [default: test]"),
+        click.option("--dataset", metavar="NAME", help="demo:NAME, or a folder with train, validation and test files."),
+        click.option(
+            "--test-file", "--file", "test_file", metavar="FILE", help="Labelled rows. [default: those of the run]"
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def common_options(command: Any) -> Any:
     """Add --json and --debug."""
     debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")

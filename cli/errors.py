@@ -12,6 +12,7 @@ from adapterkit.cli.common import (
     adapter_argument,
     common_options,
     echo,
+    labelled_rows_options,
     print_json,
     print_table,
     reading_options,
@@ -23,9 +24,7 @@ from adapterkit.store.registry import Registry
 
 @click.command(short_help="List the rows that an adapter gets wrong, the most confident first.")
 @adapter_argument()
-@click.option("--test-file", "--file", "test_file", metavar="FILE", help="Labelled rows. [default: those of the run]")
-@click.option("--dataset", metavar="NAME", help="demo:NAME, or a folder with train, validation and test files.")
-@click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Rows to use. [default: test]")
+@labelled_rows_options
 @reading_options
 @click.option(
     "--top", type=click.IntRange(min=1), default=20, show_default=True, help="Number of rows to print; csv has all."

@@ -14,6 +14,7 @@ from adapterkit.cli.common import (
     common_options,
     device_option,
     echo,
+    labelled_rows_options,
     print_json,
     print_table,
     reading_options,
@@ -26,9 +27,7 @@ from adapterkit.store.registry import Registry
 
 @click.command(short_help="Evaluate an adapter on labelled rows.")
 @adapter_argument()
-@click.option("--test-file", "--file", "test_file", metavar="FILE", help="Labelled rows. [default: those of the run]")
-@click.option("--dataset", metavar="NAME", help="demo:NAME, or a folder with train, validation and test files.")
-@click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Rows to use. [default: test]")
+@labelled_rows_options
 @click.option("--skip-bad-rows", is_flag=True, help="Skip rows that can't be read or used, and report how many.")
 @reading_options
 @base_options()

@@ -16,6 +16,7 @@ from ..errors import AdapterkitError, DataError, OptionError
 from ..report.results import Results
 from ..store.registry import Registry
 from ..watch import Watch
+from ..workflows.run import load_base
 from .entries import Options
 from .plans import plans_of
 from .strategies import compare
@@ -119,15 +120,7 @@ def compare_tasks(
             raise OptionError(f"--{name.replace('_', '-')} names one data set, and --tasks several")
     paths = data_sets(tasks)
     plan = plans_of(values, options.strategies, config).first
-    if base is None:
-        from ..base.base import Base
-
-        base = Base.load(
-            plan.base.base,
-            revision=plan.base.revision,
-            trust_remote_code=plan.base.trust_remote_code,
-            quantization=plan.base.quantization,
-        )
+    base = base or load_base(plan)
     share = None if options.seconds is None else options.seconds / len(paths)
     results: dict[str, Results] = {}
     errors: dict[str, str] = {}

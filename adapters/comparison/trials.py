@@ -17,12 +17,11 @@ from ..discovery import find_plugin
 from ..errors import AdapterError, printable
 from ..evaluation.evaluate import metrics_plain
 from ..io.atomic import json_bytes, new_folder, sha256, write_file
-from ..options import plain
 from ..runtime.stop_signals import StoppedError
 from ..watch import Watch
 from ..workflows.meters import Memory
 from ..workflows.plan import Plan
-from ..workflows.run import RunSetup
+from ..workflows.run import RunSetup, about_run
 
 if TYPE_CHECKING:
     from ..features.shared_states import SharedStates
@@ -123,25 +122,12 @@ class Study:
             plan.strategy,
             on.splits.sets,
             plan.training,
-            about=self._about(plan),
+            about=about_run(plan, self.on.splits),
             auto_rate=plan.auto_rate,
             shared=self.shared,
             watch=_Deadline(self.watch, self.until),
         )
         return self._written(plan, path, trained, memory.growth(), self.shared.saved - before)
-
-    def _about(self, plan: Plan) -> dict[str, Any]:
-        plugin, splits = find_plugin(plan.strategy_name), self.on.splits
-        return {
-            "strategy": {
-                "name": plugin.name,
-                "distribution": plugin.distribution,
-                "version": plugin.version,
-                "options": plain(plan.strategy),
-            },
-            "training": plain(plan.training),
-            "data": {"name": splits.name, "splits": splits.describe()},
-        }
 
     def _written(self, plan: Plan, path: Path, trained: Trained, memory: int, saved: float) -> Trial:
         task = self.on.task

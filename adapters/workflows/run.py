@@ -103,16 +103,7 @@ def prepare_run(
     plan, splits, task = rows.plan, rows.splits, rows.task
     name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
 
-    from ..base.base import Base
-
-    if base is None:
-        base = Base.load(
-            plan.base.base,
-            revision=plan.base.revision,
-            trust_remote_code=plan.base.trust_remote_code,
-            quantization=plan.base.quantization,
-        )
-    base = base.with_tokens(plan.base.added_tokens)
+    base = (base or load_base(plan)).with_tokens(plan.base.added_tokens)
     watch.note("base", base.describe())
     task.check_base(base)
     task = _with_length(plan, task, splits["train"], base, watch)
@@ -156,7 +147,8 @@ def run(
     """
     processes.begin()
     watch = (watch or Watch()) if processes.index() == 0 else Watch()
-    plugin, as_set = find_plugin(plan.strategy_name), plan
+    find_plugin(plan.strategy_name)  # an error before rows are read
+    as_set = plan
     registry.prepare()
     check_trackers(plan.saving.report_to)
     on = prepare_run(plan, base=base, splits=splits, watch=watch)
@@ -167,16 +159,7 @@ def run(
     from ..evaluation.evaluate import evaluate, metrics_plain
     from ..training.train import train
 
-    about = {
-        "strategy": {
-            "name": plugin.name,
-            "distribution": plugin.distribution,
-            "version": plugin.version,
-            "options": plain(plan.strategy),
-        },
-        "training": plain(plan.training),
-        "data": {"name": splits.name, "splits": splits.describe()},
-    }
+    about = about_run(plan, splits)
     named_plan = replace(plan, name=name)
     recorded = {**named_plan.values(), "base_fingerprint": base.fingerprint}
     checkpoints = _checkpoints(named_plan, registry, about["data"], on, watch)
@@ -230,6 +213,33 @@ def run(
         )
         watch.result(report.plain())
     return report
+
+
+def load_base(plan: Plan) -> Base:
+    """Load the base of a plan. Raises `BaseModelError`."""
+    from ..base.base import Base
+
+    return Base.load(
+        plan.base.base,
+        revision=plan.base.revision,
+        trust_remote_code=plan.base.trust_remote_code,
+        quantization=plan.base.quantization,
+    )
+
+
+def about_run(plan: Plan, splits: Splits) -> dict[str, Any]:
+    """Return what the manifest of an adapter holds about its run: strategy, training options, data."""
+    plugin = find_plugin(plan.strategy_name)
+    return {
+        "strategy": {
+            "name": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "options": plain(plan.strategy),
+        },
+        "training": plain(plan.training),
+        "data": {"name": splits.name, "splits": splits.describe()},
+    }
 
 
 def _chosen(plan: Plan) -> list[str]:
