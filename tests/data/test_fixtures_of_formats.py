@@ -212,7 +212,13 @@ EXPECTED: dict[str, tuple[list[Any], list[str]]] = {
         [],
     ),
 }
+SOUP = ["A fine film = good", "Cold soup = bad"]
 EXPECTED |= {
+    "gzip.csv.gz": (SOUP, []),
+    "bzip2.jsonl.bz2": (SOUP, []),
+    "xz.tsv.xz": (SOUP, []),
+    "zstandard.jsonl.zst": (SOUP, []),
+    "archive.zip": (SOUP, ["'reviews/reviews.csv' is read; not read: reviews/LICENSE"]),
     "rasa.yml": (
         ["from Oslo/B-city to Lima/B-city", "go home"],
         [
@@ -269,7 +275,6 @@ REFUSED = {
     "a name twice": ("a.csv", "a,a\n1,2\n", "column 'a' occurs twice in the header"),
     "an encoding that isn't clear": ("a.csv", "a,b\nmañana,x\n".encode("cp1252"), "the encoding isn't clear"),
     "columns of other numbers": ("a.conll", "a B\nb\n", r"a\.conll:2: 1 column, and 2 were expected"),
-    "a packed table": ("a.csv.gz", b"", r"files that can be read end in .*; unpack it first, to a\.csv"),
     "several splits in a file": ("a.json", '{"train": [{"a": 1}], "test": [{"a": 1}]}', "save each split as a file"),
     "DocBin": ("a.spacy", b"\x00", "files that can be read end in"),
     "MultiRC": (

@@ -64,13 +64,13 @@ def chosen(name: str) -> Encoding:
     return Encoding("utf-8-sig" if info.name == "utf-8" else info.name, name)
 
 
-def detected(path: str) -> Encoding:
+def detected(path: str, name: str) -> Encoding:
     """Return the encoding of a file: by its byte order mark, UTF-8, or the one that fits clearly best.
 
-    Raises `DataError` where none or several fit.
+    Raises `DataError`, with `name`, where none or several fit.
     """
     with open(path, "rb") as file:
-        return detected_in(file, path)
+        return detected_in(file, name)
 
 
 def detected_in(file: BinaryIO, name: str) -> Encoding:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from .dialect import CSV, SAMPLE, TSV, inferred
-from .formats import is_brat_folder
+from .formats import is_brat_folder, open_local
 from .separated import is_conll
 from .source import ReadOptions, Source
 from .text_lines import text_format
@@ -39,15 +39,15 @@ def description(path: str, options: ReadOptions) -> str:
 
     Empty for what is no file, such as rows in memory. Raises `DataError` where the encoding isn't clear.
     """
-    suffix = Path(path).suffix.lower()
     if is_brat_folder(path):
         return "BRAT, a folder"
     if not os.path.isfile(path):
         return ""
-    if suffix in _BINARY:
-        return _BINARY[suffix]
-    source = Source(path, os.path.getsize(path), options=options)
-    return f"{_text_format(source, suffix)}; {source.encoding.name}"
+    with open_local(path) as local:
+        suffix = Path(local).suffix.lower()
+        source = Source(path, os.path.getsize(local), options=options, path=local)
+        form = _BINARY.get(suffix) or f"{_text_format(source, suffix)}; {source.encoding.name}"
+    return form if local == path else f"{Path(path).suffix.lower()}, {form}"
 
 
 def _text_format(source: Source, suffix: str) -> str:

@@ -40,7 +40,7 @@ def _sheet(source: Source) -> list[list[Any]]:
             f"{source.name}: spreadsheets need python-calamine: pip install 'adapterkit[excel]'; or save it as csv"
         ) from None
     try:
-        with CalamineWorkbook.from_path(source.name) as book:
+        with CalamineWorkbook.from_path(source.path) as book:
             sheets = {name: _cells(source, book.get_sheet_by_name(name)) for name in book.sheet_names}
     except (CalamineError, OSError, ValueError) as error:
         raise DataError(f"{source.name}: a spreadsheet was expected: {str(error).splitlines()[0]}") from error
