@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .dialect import CSV, SAMPLE, TSV, inferred
 from .formats import is_brat_folder, open_local
+from .separated import is_conll
 from .source import ReadOptions, Source
 from .text_lines import text_format
 from .webanno import is_webanno
@@ -54,6 +55,8 @@ def _text_format(source: Source, suffix: str) -> str:
         return _TEXTS[suffix]
     if suffix == ".tsv" and is_webanno(source.sample(1)):
         return "WebAnno TSV"
+    if suffix == ".tsv" and is_conll(source):
+        return "CoNLL columns"
     if suffix == ".txt" and (form := text_format(source)) != "table":
         return _LINES[form]
     dialect = inferred(source.sample(SAMPLE), TSV if suffix == ".tsv" else CSV, source.options.separator)

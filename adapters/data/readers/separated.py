@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from itertools import islice
 
+from .conll import read_conll
+from .conll_layout import SAMPLE as CONLL_SAMPLE
+from .conll_layout import looks_like_conll
 from .dialect import CSV, SAMPLE, SAMPLE_ROWS, TSV, Dialect, inferred, text_rows
 from .source import BadRow, NumberedRows, Source
 from .span_rows import with_words_of_cells
@@ -18,10 +21,20 @@ def read_csv(source: Source) -> NumberedRows:
 
 
 def read_tsv(source: Source) -> NumberedRows:
-    """Read cells, separated by tabs unless the file shows another separator, a row per line; or WebAnno's export."""
+    """Read cells, separated by tabs unless the file shows another separator; or WebAnno's export, or CoNLL columns."""
     if source.repeatable and is_webanno(source.sample(1)):
         return read_webanno(source)
+    if is_conll(source):
+        source.notes.append("read as CoNLL: a word and its tag per line")
+        return read_conll(source)
     return with_words_of_cells(source, by_sentence(source, read_table(source, TSV)))
+
+
+def is_conll(source: Source) -> bool:
+    """Return whether a .tsv file holds words with their tags, without a header, as GermEval's do."""
+    options = source.options
+    chosen = options.separator or options.column_names or options.task not in (None, "token-classification")
+    return source.repeatable and not chosen and looks_like_conll(source.sample(CONLL_SAMPLE))
 
 
 def read_table(source: Source, usual: Dialect) -> NumberedRows:
