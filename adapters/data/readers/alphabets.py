@@ -16,9 +16,9 @@ THAI_VOWELS = "\u0e31\u0e34\u0e35\u0e36\u0e37\u0e38\u0e39\u0e47"
 """Thai vowels that are written above or below the consonant before them."""
 
 PLACED = "\ufffc"
-"""Stands for a mark that is where its kind is written."""
+"""A placeholder of a mark in a usual place."""
 PLACES = (
-    ("’", r".?[^\W\d]’(\w.?|\W.?)?"),  # it’s, the boys’
+    ("’", r".?[^\W\d]’(\w.?|\W.?)?"),  # an apostrophe
     ("“", r"(.?[\s(,;\"])?“\w.?"),
     ("”", r".?[\w.!?,]”([\s,.;:!?)\"].?)?"),
     ("–—", r".?\s[–—]\s.?|.?\d[–—]\d.?"),
