@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from numbers import Number
 from typing import Any
 
-SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair, which is no character."""
+from ..data.column_types import SURROGATE, number_text
 
 
 def is_missing(value: Any) -> bool:
@@ -43,8 +41,7 @@ def text_of(value: Any) -> str:
     if is_missing(value):
         return ""
     if isinstance(value, Number):
-        integral = isinstance(value, float) and value.is_integer()
-        return str(int(value)) if integral else str(value)  # type: ignore[call-overload]
+        return number_text(value)
     if is_list_of_texts(value):
         return text_of(" ".join(value))
     raise ValueError(f"is {str(value)[:60]}, but a text was expected")

@@ -271,7 +271,7 @@ FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
         {"text": [*["a"] * 11, "\ud800"], "label": ["x", "y"] * 6}, dtype=object
     ),
     "bytes": lambda: pd.DataFrame({"text": [b"a"] * 12, "label": ["x", "y"] * 6}),
-    "numbers among texts": lambda: pd.DataFrame({"text": [*["a"] * 11, 5], "label": ["x", "y"] * 6}),
+    "a list among texts": lambda: pd.DataFrame({"text": [*["a"] * 11, ["b"]], "label": ["x", "y"] * 6}),
 }
 
 
