@@ -82,7 +82,9 @@ def test_labels_of_the_same_letters_in_other_codes_are_named(run: Any) -> None:
 
 
 def test_labels_joined_by_spaces_are_named_where_each_part_is_a_label(run: Any) -> None:
-    assert "--label-separator ' '" in remark(run(["joy anger", "joy", "anger", "fear joy", "fear", "joy"]), "--label-separator")
+    assert "--label-separator ' '" in remark(
+        run(["joy anger", "joy", "anger", "fear joy", "fear", "joy"]), "--label-separator"
+    )
     assert not remark(run(["not spam", "spam", "very bad", "bad"]), "--label-separator")
 
 
