@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Number
 from typing import Any
 
+from ..data.blank import is_blank, without_invisible
 from ..errors import printable
 from .labels import NUMBER, SINGLE, Kind, listed, number_in
 from .values import is_empty
@@ -31,10 +32,10 @@ def reading_remarks(texts: Mapping[str, Iterable[Any]], label: str, cells: Itera
     stripped = lists = empty = 0
     for cell in cells:
         lists += several and isinstance(cell, str) and listed(cell) is not None
-        empty += several and isinstance(cell, str) and not cell.strip()
+        empty += several and isinstance(cell, str) and is_blank(cell)
         parts = cell if isinstance(cell, list) else [cell]
-        stripped += any(isinstance(part, str) and part != part.strip() for part in parts)
-    remarks += [f"spaces around {stripped:,} labels in column '{label}' removed"] * bool(stripped - empty)
+        stripped += any(isinstance(part, str) and part != part.strip() and not is_blank(part) for part in parts)
+    remarks += [f"spaces around {stripped:,} labels in column '{label}' removed"] * bool(stripped)
     remarks += [f"{lists:,} cells of column '{label}' hold a list as text: read as several labels"] * bool(lists)
     remarks += [f"{empty:,} empty cells of column '{label}': read as no label"] * bool(empty)
     return remarks
@@ -81,7 +82,10 @@ def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], k
     if len(counts) > max(20, len(cells) / 2):
         many = f"{len(counts):,} different labels in {len(cells):,} rows: is column '{label}' one of ids or texts?"
         return [f"{many} --task text2text-generation learns to generate texts"]
-    remarks = [f"labels that differ in case or spaces alone: {_named(same)}" for same in _variants(counts)]
+    remarks = [
+        f"labels that differ in case, spaces or invisible characters alone: {_named(same)}"
+        for same in _variants(counts)
+    ]
     once = sorted(name for name, count in counts.items() if count == 1)
     near = {rare: name for rare, name in _misspelled(counts) if rare.casefold() != name.casefold()}
     remarks += [
@@ -121,7 +125,7 @@ def _number_remarks(label: str, numbers: Sequence[float]) -> Iterator[str]:
 def _variants(counts: Mapping[str, int]) -> list[list[str]]:
     by_key: dict[str, list[str]] = {}
     for name in counts:
-        by_key.setdefault(" ".join(name.casefold().split()), []).append(name)
+        by_key.setdefault(" ".join(without_invisible(name).casefold().split()), []).append(name)
     return [sorted(names) for names in by_key.values() if len(names) > 1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ..blank import is_blank
 from .conll import read_conll
 from .conll_layout import SAMPLE, looks_like_conll
 from .dialect import CSV
@@ -46,6 +47,6 @@ def read_txt(source: Source) -> NumberedRows:
 def _texts(source: Source) -> NumberedRows:
     """Read each line that isn't blank as a text."""
     for number, line in enumerate(source.lines(), start=1):
-        if line.strip():
+        if not is_blank(line):
             error = source.undecoded(line)
             yield number, BadRow(error) if error else {"text": line.rstrip("\r\n")}
