@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from ..data.answer_places import Place, locate
 from ..data.splits import LINE
 from ..errors import DataError
-from .answer_forms import answers_of
+from .answer_forms import answers_of, is_form
 from .columns import choose, each, split_fields, stream, visible
 from .input_checks import check_inputs
 from .task import Rows, Task
@@ -102,6 +102,9 @@ class QuestionAnswering(Task):
     def fit(self, train: Dataset) -> Self:
         negative = not all(self._references(train))
         return replace(self, version_2_with_negative=self.version_2_with_negative or negative)
+
+    def parses(self, column: str, cell: str) -> bool:
+        return column == self.answer_column_name and is_form(cell)
 
     def check(self, data: Dataset, file: str) -> None:
         answer = self._columns[2]
