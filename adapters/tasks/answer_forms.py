@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..data.blank import is_blank
 from .cells import from_cell
 
 Answer = tuple[str, int | None]
@@ -23,7 +24,7 @@ def answers_of(value: Any, start: Any = None) -> list[Answer]:
         value = from_cell(value, _fits)
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return []
-    return [(text, place) for text, place in _answers(value, start) if text.strip()]
+    return [(text, place) for text, place in _answers(value, start) if not is_blank(text)]
 
 
 def is_form(cell: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Number
 from typing import Any
 
+from ..data.blank import is_blank, without_invisible
 from ..errors import printable
 from .labels import NUMBER, SINGLE, Kind, has_decimal_comma, listed, number_in, without_ends
 from .values import is_empty
@@ -32,10 +33,10 @@ def reading_remarks(texts: Mapping[str, Iterable[Any]], label: str, cells: Itera
     stripped = lists = empty = 0
     for cell in cells:
         lists += several and isinstance(cell, str) and listed(cell) is not None
-        empty += several and isinstance(cell, str) and not cell.strip()
+        empty += several and isinstance(cell, str) and is_blank(cell)
         parts = cell if isinstance(cell, list) else [cell]
-        stripped += any(isinstance(part, str) and part != without_ends(part) for part in parts)
-    remarks += [f"spaces around {stripped:,} labels in column '{label}' removed"] * bool(stripped - empty)
+        stripped += any(isinstance(part, str) and part != without_ends(part) and not is_blank(part) for part in parts)
+    remarks += [f"spaces around {stripped:,} labels in column '{label}' removed"] * bool(stripped)
     remarks += [f"{lists:,} cells of column '{label}' hold a list as text: read as several labels"] * bool(lists)
     remarks += [f"{empty:,} empty cells of column '{label}': read as no label"] * bool(empty)
     return remarks
@@ -129,9 +130,8 @@ def _number_remarks(label: str, numbers: Sequence[float]) -> Iterator[str]:
 def _variants(counts: Mapping[str, int]) -> list[list[str]]:
     by_key: dict[str, list[str]] = {}
     for name in counts:
-        folded = unicodedata.normalize("NFKC", name).casefold()
-        visible = "".join(char for char in folded if unicodedata.category(char) != "Cf")
-        by_key.setdefault(" ".join(visible.split()), []).append(name)
+        folded = unicodedata.normalize("NFKC", without_invisible(name)).casefold()
+        by_key.setdefault(" ".join(folded.split()), []).append(name)
     return [sorted(names) for names in by_key.values() if len(names) > 1]
 
 

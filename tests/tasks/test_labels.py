@@ -103,6 +103,7 @@ def test_labels_that_differ_in_case_or_spaces_within_are_named(run: Any) -> None
     assert labels(report) == ("Pos", "not  ok", "not ok", "pos")
     assert remark(report, "'Pos', 'pos'")
     assert remark(report, "'not  ok', 'not ok'")
+    assert remark(run(["pos", "p\u200bos"], name="b"), "invisible characters alone: 'pos', ")
 
 
 def test_rare_labels_are_named_and_compared_with_frequent_ones(run: Any) -> None:

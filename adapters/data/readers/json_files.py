@@ -9,6 +9,7 @@ from typing import Any
 
 from ...errors import DataError
 from ..answer_places import locate
+from ..blank import is_blank
 from .annotations import annotated
 from .layouts import layout_of
 from .nlu import utterances
@@ -156,7 +157,7 @@ def _question(columns: Row, entry: Any) -> Row | BadRow:
     for answer in answers or []:
         if problem := _mismatch(answer, f"answer of {name}", text=str):
             return BadRow(problem)
-        if not answer["text"].strip():  # how some tools write that there is no answer
+        if is_blank(answer["text"]):  # how some tools write that there is no answer
             continue
         text, start = answer["text"], _whole(answer.get("answer_start"))
         if start is not None and (problem := _mismatch({START: start}, f"answer of {name}", answer_start=int)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ...errors import DataError
+from ..blank import is_blank
 from .conll import read_conll
 from .conll_layout import SAMPLE, looks_like_conll
 from .dialect import CSV, SEPARATORS
@@ -50,7 +51,7 @@ def read_txt(source: Source) -> NumberedRows:
 
 def _check_no_table(source: Source) -> None:
     """Raise `DataError` where all lines have as many tabs, or bars, and so are the cells of a table."""
-    lines = [line for line in source.sample(SAMPLE) if line.strip()]
+    lines = [line for line in source.sample(SAMPLE) if not is_blank(line)]
     for mark, name in (("\t", "tab"), ("|", "pipe")):
         if len(lines) > 1 and len({line.count(mark) for line in lines}) == 1 and mark in lines[0]:
             raise DataError(
@@ -63,6 +64,6 @@ def _check_no_table(source: Source) -> None:
 def _texts(source: Source) -> NumberedRows:
     """Read each line that isn't blank as a text."""
     for number, line in enumerate(source.lines(), start=1):
-        if line.strip():
+        if not is_blank(line):
             error = source.undecoded(line)
             yield number, BadRow(error) if error else {"text": line.rstrip("\r\n")}
