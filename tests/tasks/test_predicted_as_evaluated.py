@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from adapterkit import Adapter, Base, predict
 from adapterkit.data import memory_dataset
+from adapterkit.data.blank import is_blank
 from adapterkit.errors import DataError
 from adapterkit.evaluation.evaluate import evaluate
 from adapterkit.tasks import Task, task_class
@@ -35,7 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "text-generation": {"max_seq_length": 48, "max_new_tokens": 4},
 }
 ALPHABET = st.sampled_from("ab e.,'-\t\n\"[{5É北กक\u093f\u0301\u200d👍ш")
-TEXT = st.text(ALPHABET, min_size=1, max_size=20).filter(lambda text: bool(text.strip()))
+TEXT = st.text(ALPHABET, min_size=1, max_size=20).filter(lambda text: not is_blank(text))
 CELLS = st.one_of(TEXT, st.integers(0, 99), st.floats(0, 9, width=16), st.lists(TEXT, min_size=1, max_size=3))
 EMPTY = st.one_of(TEXT, st.just(""), st.none())
 

@@ -214,13 +214,14 @@ def test_an_empty_text_is_refused_alike_in_files_and_in_python(
 ) -> None:
     report = trained(rows())
     with Pool(tiny_base, registry=registry) as pool:
-        for empty in ("", " \t", "\u00a0"):
+        for empty in ("", " \t", "\u00a0", "\u200b", "\ufeff \u2060\ufe0f", "\u3164"):
             for ask in (report.predict, pool.predict):
                 with pytest.raises(DataError, match="row 2: text is empty"):
                     ask(["fine", empty])
                 with pytest.raises(DataError, match="row 1: text is empty"):
                     ask([{"text": empty}])
-            assert "text 1: text is empty" in adapt("predict", "a", "--registry", registry.path, "--", empty).stderr
+            shown = adapt("predict", "a", "--registry", registry.path, "--", empty).stderr
+            assert "text 1: text is empty" in shown
 
 
 def test_half_of_a_pair_may_be_empty_and_is_counted(trained: Callable[..., Any]) -> None:
@@ -272,7 +273,7 @@ FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
         {"text": [*["a"] * 11, "\ud800"], "label": ["x", "y"] * 6}, dtype=object
     ),
     "bytes": lambda: pd.DataFrame({"text": [b"a"] * 12, "label": ["x", "y"] * 6}),
-    "numbers among texts": lambda: pd.DataFrame({"text": [*["a"] * 11, 5], "label": ["x", "y"] * 6}),
+    "a list among texts": lambda: pd.DataFrame({"text": [*["a"] * 11, ["b"]], "label": ["x", "y"] * 6}),
 }
 
 
