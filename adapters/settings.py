@@ -163,6 +163,9 @@ class SavingOptions:
     save_minutes: Annotated[float, "minutes between two checkpoints, in addition to one after each epoch"] = 10
     save_total_limit: Annotated[int, "number of newest checkpoints to keep until the adapter is saved"] = 2
     overwrite: Annotated[bool, "replace an adapter of the same name that is for another task"] = False
+    stage: Annotated[
+        str | None, "tag of the new version, which doesn't become the current one: compare it by adapt serve --canary"
+    ] = None
     report_to: Annotated[
         tuple[str, ...], "experiment trackers: tensorboard, wandb, mlflow, ... (files in trackers/)"
     ] = ()

@@ -30,7 +30,14 @@ _OF_COMMANDS = {
     **{"report": "Output", "keep": "Output"},
     **{"search": "Search", "trials": "Search", "resume": "Checkpoints", "report_to": "Output", "save_as": "Output"},
     **{"help_all": "Other", "debug": "Other", "_click_default_help": "Other"},
-    **{"name": "Output", "registry": "Output", "overwrite": "Output", "out": "Output", "as_json": "Output"},
+    **{
+        "name": "Output",
+        "registry": "Output",
+        "overwrite": "Output",
+        "stage": "Output",
+        "out": "Output",
+        "as_json": "Output",
+    },
 }
 """The sections of flags that don't come from a strategy, a task or a section of the settings."""
 COMMON = (
@@ -38,7 +45,7 @@ COMMON = (
     *("train_file", "validation_file", "test_file", "dataset", "max_train_samples", "base"),
     *("num_train_epochs", "per_device_train_batch_size", "seed", "num_processes", "search", "trials", "resume"),
     *("strategies", "seeds", "time", "baselines", "keep", "csv_file", "report", "tasks"),
-    *("name", "registry", "overwrite", "out", "as_json", "_click_default_help", "help_all"),
+    *("name", "registry", "overwrite", "stage", "out", "as_json", "_click_default_help", "help_all"),
 )
 """What `--help` shows, in this order within each section, beside the options of the strategy and of a known task."""
 

@@ -23,7 +23,7 @@ from adapterkit.cli.common import (
     registry_option,
 )
 from adapterkit.cli.writing import WRITERS, new_file, print_tables, records
-from adapterkit.data.readers import READERS, ReadOptions
+from adapterkit.data.readers import ReadOptions, is_data_file
 from adapterkit.data.streams import STREAMED, InputRows, from_file, from_stream, from_texts
 from adapterkit.errors import DataError, OptionError
 from adapterkit.settings import DataOptions
@@ -202,10 +202,10 @@ def _file_among(words: list[str], path: str | None) -> tuple[str | None, list[st
 
     Raises `OptionError` for a file among other words, or together with --file.
     """
-    files = [word for word in words if word == "-" or (Path(word).suffix.lower() in READERS and Path(word).is_file())]
+    files = [word for word in words if word == "-" or (is_data_file(word) and Path(word).is_file())]
     if not files:
         for word in words:
-            if Path(word).suffix.lower() in READERS and not word[:1].isspace() and len(word.split()) == 1:
+            if is_data_file(word) and not word[:1].isspace() and len(word.split()) == 1:
                 echo(f"warning    no file named '{word}'; it is read as a text", err=True)
         return path, words
     if len(words) > 1 or path:

@@ -199,7 +199,8 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool,
     share = report.adapter_bytes / report.base_bytes
     percent = f"{share:.2%}" if share >= 1e-4 else "under 0.01%"
     echo(f"saved      {report.folder}: {size(report.adapter_bytes)}, {percent} of the base")
-    echo(f"try        {predict_command(report.name)}")
+    stage = plan.saving.stage
+    echo(f"try        {predict_command(report.name if stage is None else f'{report.name}@{stage}')}")
 
 
 @click.command(cls=RunCommand, short_help="Train an adapter.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.readers import READERS
+from ..data.readers import is_data_file, stem_of
 from ..errors import AdapterkitError, DataError, OptionError
 from ..report.results import Results
 from ..store.registry import Registry
@@ -92,11 +92,11 @@ def data_sets(folder: Path) -> dict[str, Path]:
     paths = [
         path
         for path in sorted(folder.iterdir())
-        if not path.name.startswith(".") and (path.is_dir() or path.suffix.lower() in READERS)
+        if not path.name.startswith(".") and (path.is_dir() or is_data_file(path))
     ]
     if not paths:
         raise DataError(f"--tasks {folder}: expected folders with train files, or files of rows; there are none")
-    return {path.stem if path.is_file() else path.name: path for path in paths}
+    return {stem_of(path) if path.is_file() else path.name: path for path in paths}
 
 
 def compare_tasks(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
@@ -14,18 +16,36 @@ from .skipped import Skipped
 if TYPE_CHECKING:
     from datasets import Dataset
 
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair, which is no character."""
 LINE = "__line__"
 """The column with a row's line in its file or, in a file without lines, its number from 1."""
+
+Parses = Callable[[str, str], bool]
+"""Whether a task reads a column's cell that is JSON as what it holds: by the column and the cell."""
 
 
 @dataclass
 class Mixed:
-    """A column whose values are of several types, read as text: JSON for values that are no texts."""
+    """A column whose values are of several types, read as text: numbers in digits, JSON for lists and objects.
+
+    A task reads texts with numbers or true and false among them; it refuses other values among them, and any other
+    type than that of the first values.
+    """
 
     expected: str  # the type of the first values, in words
-    reason: str = ""  # why the first value doesn't fit those before it
+    reason: str = ""  # why the first value that is refused doesn't fit those before it
     lines: list[int] = field(default_factory=list)  # of the values that don't fit
     unit: str = "line"
+    refused: list[int] = field(default_factory=list)  # lines of those that a task refuses
+    numbers: list[int] = field(default_factory=list)  # lines of all numbers, true and false
+
+    def add(self, line: int, value: Any, reason: str, *, plain: bool) -> None:
+        """Add the line of a value that doesn't fit; `plain` is whether those before it are texts or numbers."""
+        self.lines.append(line)
+        if not (plain and is_plain(value)):
+            self.reason = self.reason or reason
+            self.refused.append(line)
 
     def note(self, column: str) -> str:
         """Describe a column that the task doesn't read."""
@@ -35,25 +55,45 @@ class Mixed:
             f"{self.expected}, first at {self.unit} {self.lines[0]}"
         )
 
+    def note_of_numbers(self, column: str) -> str:
+        """Describe a column that the task reads as texts."""
+        count = "1 number" if len(self.numbers) == 1 else f"{len(self.numbers):,} numbers"
+        first = f"first at {self.unit} {self.numbers[0]}"
+        return f"column '{column}' holds values of several types: {count} (or true, false) read as text, {first}"
+
 
 def of_one_type(
-    data: Dataset, mixed: Mapping[str, Mixed], columns: Iterable[str], file: str, notes: list[str], *, skip: bool
+    data: Dataset,
+    mixed: Mapping[str, Mixed],
+    columns: Iterable[str],
+    file: str,
+    notes: list[str],
+    *,
+    skip: bool,
+    parses: Parses | None = None,
 ) -> Dataset:
-    """Return rows whose values in `columns`, which a task reads, are of one type each; other columns are noted.
+    """Return rows whose values in `columns`, which a task reads, are of one type each, or texts and numbers as texts.
 
-    Raises `DataError` for the first row with another value, unless such rows are skipped.
+    Such columns, and others of several types, are noted. A column of several types is one of JSON where the task
+    `parses` each of its cells. Raises `DataError` for the first row with another value, unless such rows are skipped.
     """
-    wanted = set(columns)
-    notes += [f"{file}: {m.note(column)}" for column, m in mixed.items() if column not in wanted]
-    read = sorted((m for column, m in mixed.items() if column in wanted), key=lambda m: m.lines[0])
+    nested = {c for c in mixed if parses and all(value is None or parses(c, value) for value in data[c][:])}
+    wanted = set(columns) - nested
+    notes += [f"{file}: {m.note(column)}" for column, m in mixed.items() if column not in wanted | nested]
+    read = sorted((m for column, m in mixed.items() if column in wanted and m.refused), key=lambda m: m.refused[0])
+    if read and not skip:
+        raise DataError(f"{file}:{read[0].refused[0]}: {read[0].reason}")
+    notes += [
+        f"{file}: {m.note_of_numbers(column)}"
+        for column, m in mixed.items()
+        if column in wanted and m.numbers and len(m.refused) < len(m.lines)
+    ]
     if not read:
         return data
-    if not skip:
-        raise DataError(f"{file}:{read[0].lines[0]}: {read[0].reason}")
-    bad = {line for m in read for line in m.lines}
+    bad = {line for m in read for line in m.refused}
     good = [i for i, line in enumerate(data[LINE]) if line not in bad]
     skipped = Skipped()
-    for line, reason in sorted((line, m.reason) for m in read for line in m.lines):
+    for line, reason in sorted((line, m.reason) for m in read for line in m.refused):
         skipped.add(line, reason)
     notes.append(skipped.note(file))
     if not good:
@@ -73,6 +113,7 @@ class Fit:
         self.skipped = Skipped()
         self.expected = None if expected is None else dict(expected)
         self.mixed: dict[str, Mixed] = {}
+        self._numbers: dict[str, list[int]] = {}  # by column, the lines of numbers
 
     def batch(self, chunk: list[tuple[int, Row | BadRow]]) -> Any:
         """Return the rows of a chunk as a record batch, or None where all are bad; `schema` is widened by them."""
@@ -138,14 +179,20 @@ class Fit:
 
     def _count_mixed(self, line: int, row: Row) -> None:
         for column, schema in (self.expected or {}).items():
-            if row.get(column) is None:
+            value = row.get(column)
+            if value is None:
                 continue
+            if isinstance(value, Number):
+                self._numbers.setdefault(column, []).append(line)
             try:
-                self.expected[column] = _record([{column: row[column]}], schema).schema  # type: ignore[index]
+                self.expected[column] = _record([{column: value}], schema).schema  # type: ignore[index]
             except UNFIT as error:
-                words = _words(schema.field(column).type) if schema.names else "a value that Arrow can hold"
-                mixed = self.mixed.setdefault(column, Mixed(words, _misfit({column: row[column]}, schema, error)))
-                mixed.lines.append(line)
+                kind = schema.field(column).type if schema.names else None
+                words = "a value that Arrow can hold" if kind is None else _words(kind)
+                numbers = self._numbers.setdefault(column, [])
+                mixed = self.mixed.setdefault(column, Mixed(words, numbers=numbers))
+                reason = _misfit({column: value}, schema, error)
+                mixed.add(line, value, reason, plain=kind is None or not kind.num_fields)
 
     def _skip(self, bad: list[tuple[int, str]]) -> None:
         bad.sort()
@@ -171,15 +218,22 @@ def _with_text(schema: Any, column: str) -> Any:
     return pa.schema(fields if column in schema.names else [*fields, pa.field(column, pa.string())])
 
 
+def number_text(value: Number) -> str:
+    """Return a number in digits: a whole number alike in a column of integers and of fractions."""
+    integral = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if integral else str(value)  # type: ignore[call-overload]
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether a value is a number, or a text without half of a surrogate pair."""
+    return isinstance(value, Number) or (isinstance(value, str) and not SURROGATE.search(value))
+
+
 def _text(value: Any) -> str | None:
-    """Return a value as a text: JSON for all but texts, and for texts that hold half of a surrogate pair."""
-    if isinstance(value, str):
-        try:
-            value.encode()
-            return value
-        except UnicodeEncodeError:
-            return json.dumps(value)
-    return None if value is None else json.dumps(value, default=str)
+    """Return a value as a text: JSON for all but texts and numbers, and for texts with half of a surrogate pair."""
+    if isinstance(value, Number):
+        return number_text(value)
+    return value if value is None or is_plain(value) else json.dumps(value, default=str)
 
 
 _DEEPEST = 60

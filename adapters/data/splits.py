@@ -20,7 +20,7 @@ from ..settings import DataOptions
 from ..watch import Watch
 from .arrow_cache import cached_dataset
 from .column_types import LINE as LINE
-from .column_types import Mixed, of_one_type
+from .column_types import Mixed, Parses, of_one_type
 from .progress import bars_hidden
 from .readers import (
     READERS,
@@ -28,9 +28,12 @@ from .readers import (
     ReadOptions,
     Source,
     files_of,
+    format_of,
     is_brat_folder,
+    is_data_file,
     open_file,
     open_rows,
+    stem_of,
     table_rows,
 )
 from .validation_rows import EACH_LABEL_STAYS, none_to_cut, validation_rows
@@ -80,15 +83,15 @@ class Splits:
         if self.sets[split] is not rows:
             self.unsampled[split] = rows
 
-    def check_types(self, columns: Iterable[str], options: DataOptions) -> None:
-        """Check that the columns a task reads have values of one type each; other columns are noted.
+    def check_types(self, columns: Iterable[str], options: DataOptions, parses: Parses | None = None) -> None:
+        """Check that the columns a task reads have values of one type each; see `of_one_type`.
 
         Raises `DataError` for the first row with another value, or leaves such rows out with `skip_bad_rows`.
         """
         for split, mixed in self.mixed.items():
             if mixed:
                 file, rows = self.files[split], self.sets[split]
-                rows = of_one_type(rows, mixed, columns, file, self.notes, skip=options.skip_bad_rows)
+                rows = of_one_type(rows, mixed, columns, file, self.notes, skip=options.skip_bad_rows, parses=parses)
                 self.draw(split, rows, options)
         self.mixed = {}
 
@@ -168,7 +171,8 @@ def check_files(options: DataOptions) -> None:
 
 def _name_of(files: Mapping[str, str]) -> str:
     first = Path(next(iter(files.values())))
-    return first.parent.name if first.stem in SPLITS and first.parent.name else first.stem
+    stem = stem_of(first)
+    return first.parent.name if stem in SPLITS and first.parent.name else stem
 
 
 def _local(dataset: str) -> tuple[str, dict[str, str]]:
@@ -176,7 +180,7 @@ def _local(dataset: str) -> tuple[str, dict[str, str]]:
         return dataset.removeprefix("demo:"), demo_files(dataset.removeprefix("demo:"))
     if Path(dataset).is_dir():
         return Path(dataset).resolve().name, _folder_files(Path(dataset))
-    return Path(dataset).stem, {"train": dataset}
+    return stem_of(dataset), {"train": dataset}
 
 
 def demo_names() -> list[str]:
@@ -195,8 +199,8 @@ def _folder_files(folder: Path) -> dict[str, str]:
     names = sorted(p.name for p in folder.iterdir())
     if is_brat_folder(folder):
         return {"train": str(folder)}
-    read = [n for n in names if Path(n).suffix.lower() in READERS or is_brat_folder(folder / n)]
-    by_split = split_names({n: Path(n).stem for n in read})
+    read = [n for n in names if is_data_file(n) or is_brat_folder(folder / n)]
+    by_split = split_names({n: stem_of(n) for n in read})
     for split, files in by_split.items():
         if len(files) > 1:
             raise DataError(f"'{folder}' holds {' and '.join(files)}; which is the {split} file? give --{split}-file")
@@ -233,12 +237,13 @@ def read(
     *,
     columns: Iterable[str] | None = None,
     task: str | None = None,
+    parses: Parses | None = None,
 ) -> Dataset:
     """Return the rows of a file as a data set on disk, each with its line.
 
     Rows are cached by the file's content, whatever its name. Notes about how it was read, and about bad rows where the
     options allow these to be skipped, are appended to `notes`. `columns` are those that must hold values of one type
-    each, by default all; `task` is the task that they are for, where it is named.
+    each, by default all; `task` is the task that they are for, where it is named. `parses`: see `of_one_type`.
     """
     options = options or DataOptions()
     if columns is None:
@@ -246,7 +251,7 @@ def read(
     mixed: dict[str, Mixed] = {}
     notes = [] if notes is None else notes
     rows = _read(path, options, watch, notes, mixed, task)
-    return of_one_type(rows, mixed, columns, path, notes, skip=options.skip_bad_rows)
+    return of_one_type(rows, mixed, columns, path, notes, skip=options.skip_bad_rows, parses=parses)
 
 
 def _read(
@@ -264,9 +269,9 @@ def _read(
         if _states(files) != before:
             raise DataError(f"{path} was changed while it was being read")
 
-    suffix = Path(path).suffix.lower()
-    reading = ReadOptions.of(options, task if suffix == ".txt" else None)  # other formats are the same for any task
-    key = {"sha256": digest, "format": suffix, **asdict(reading)}
+    form, suffix = format_of(path), Path(path).suffix.lower()
+    reading = ReadOptions.of(options, task if form == ".txt" else None)  # other formats are the same for any task
+    key = {"sha256": digest, "format": form if form == suffix else form + suffix, **asdict(reading)}
     start = partial(open_rows, path, reading)
     return cached_dataset(path, key, start, options, watch, notes, check_unchanged, mixed)
 
@@ -293,7 +298,7 @@ def limited(data: Dataset, options: DataOptions, split: str) -> Dataset:
 
 
 def _is_hub_id(dataset: str) -> bool:
-    local = dataset.startswith("demo:") or Path(dataset).exists() or Path(dataset).suffix.lower() in READERS
+    local = dataset.startswith("demo:") or Path(dataset).exists() or is_data_file(dataset)
     return not local and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", dataset) is not None
 
 

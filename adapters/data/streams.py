@@ -19,6 +19,7 @@ from .readers import (
     Row,
     Source,
     chosen,
+    files_of,
     guessed,
     holds_texts,
     open_rows,
@@ -108,13 +109,12 @@ class _File:
 
     def __init__(self, path: str, options: ReadOptions) -> None:
         self.path, self.options = path, options
-        self.seen: tuple[int, int] | None = None
+        self.seen: list[tuple[int, int]] | None = None
         self.notes: list[str] = []
 
     def __iter__(self) -> NumberedRows:
         with open_rows(self.path, self.options) as (source, numbered):
-            state = os.fstat(source.file.fileno())
-            now = state.st_mtime_ns, state.st_size
+            now = [(state.st_mtime_ns, state.st_size) for state in map(os.stat, files_of(self.path))]
             if self.seen not in (None, now):
                 raise DataError(f"{self.path} was changed while it was being read")
             self.seen = now

@@ -91,7 +91,9 @@ def serve(
 
 def _bound(host: str, port: int) -> socket.socket:
     """Return a socket bound to an address, before anything is loaded; uvicorn listens on it."""
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sets TCP_NODELAY on sockets whose protocol is named alone; without it, an answer takes 40 ms longer
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))

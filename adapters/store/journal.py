@@ -114,6 +114,15 @@ class Records:
         removals = [change["removed"] for change in self.events() if "removed" in change]
         return [version for version in (removals or [[]])[-1] if version in self.entries]
 
+    def hold_current(self, current: str) -> None:
+        """Write that `current` stays current after the next version is added, before that one's folder exists."""
+        self.add_change({"number": self.number + 1, "current": current})
+
+    def add_staged(self, version: str, tag: str, current: str) -> None:
+        """Write a tag of an added version, which is restored where it was removed; `current` stays current."""
+        restored = {"restored": [version], "current": current} if version in self.removed() else {}
+        self.add_change({**restored, "tags": {tag: version}})
+
     def add_change(self, change: Mapping[str, Any]) -> None:
         """Write a change to the folder, permanently. Raises `RegistryError` for a link, `FileError` for a full disk."""
         check_no_link(self.folder)

@@ -165,26 +165,32 @@ class Registry:
         with file_errors_as(RegistryError):
             check_writable(self.path.parent)
 
-    def add(self, name: str, files: Mapping[str, bytes], entry: Mapping[str, Any]) -> str:
+    def add(self, name: str, files: Mapping[str, bytes], entry: Mapping[str, Any], stage: str | None = None) -> str:
         """Store the files of an adapter as the current version of `name` and return that version.
 
-        A version is named by the digest of its manifest, which holds the digests of the rest; the same content is the
-        same version. Raises `RegistryError`.
+        With `stage`, a tag, it is `name@stage`, and another version stays current. A version is named by the digest of
+        its manifest, which holds the digests of the rest; the same content is the same version. Raises `RegistryError`.
         """
         check_name(name)
+        stage = None if stage is None else check_tag(stage)
         version = version_of(files[MANIFEST])
         with self.changing(new=True) as index:
             records = self._records(name, index)
             folder = records.folder / version
             check_no_link(folder)
+            state = records.state()
             if not folder.is_dir():
-                records.entries[version] = {**entry, "number": records.number}
+                number = records.number
+                if stage is not None and state is not None:
+                    records.hold_current(state["current"])
+                records.entries[version] = {**entry, "number": number}
                 write_folder(folder, {**files, ENTRY: entry_file(records.entries[version], files)})
             else:
                 records.entries.setdefault(version, {**entry, "number": records.number})
                 _repair(folder, {ENTRY: entry_file(records.entries[version], files), **files})
-            state = records.state()
-            if state is None or state["current"] != version:
+            if stage is not None:
+                records.add_staged(version, stage, version if state is None else state["current"])
+            elif (state := records.state()) is None or state["current"] != version:
                 records.add_change({"current": version})
             index.put(name, records.state(index.get(name)))
         return version

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from numbers import Number
 from typing import Any
 
-SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair, which is no character."""
+from ..data.blank import is_blank
+from ..data.column_types import SURROGATE, number_text
 
 
 def is_missing(value: Any) -> bool:
@@ -17,11 +16,11 @@ def is_missing(value: Any) -> bool:
 
 
 def is_empty(value: Any) -> bool:
-    """Return whether a cell holds nothing: no value, spaces, an empty list or object, a list of empty texts."""
+    """Return whether a cell holds nothing: no value, nothing visible, an empty list or object, empty texts."""
     if isinstance(value, str):
-        return not value.strip()
+        return is_blank(value)
     if isinstance(value, list | tuple):
-        return all(isinstance(part, str) and not part.strip() for part in value)
+        return all(isinstance(part, str) and is_blank(part) for part in value)
     return is_missing(value) or value == {}
 
 
@@ -43,8 +42,7 @@ def text_of(value: Any) -> str:
     if is_missing(value):
         return ""
     if isinstance(value, Number):
-        integral = isinstance(value, float) and value.is_integer()
-        return str(int(value)) if integral else str(value)  # type: ignore[call-overload]
+        return number_text(value)
     if is_list_of_texts(value):
         return text_of(" ".join(value))
     raise ValueError(f"is {str(value)[:60]}, but a text was expected")

@@ -19,7 +19,7 @@ from ..options import options, plain
 from ..runtime import processes
 from ..runtime.trackers import check_trackers, tracked
 from ..settings import AS_IS, RUN_FILE
-from ..store.registry import Registry, check_name
+from ..store.registry import Registry, check_name, check_tag
 from ..tasks import Task
 from ..watch import Watch
 from .adapted_model import AdaptedModel
@@ -150,11 +150,16 @@ def run(
     find_plugin(plan.strategy_name)  # an error before rows are read
     as_set = plan
     registry.prepare()
+    if plan.saving.stage is not None:
+        check_tag(plan.saving.stage)
     check_trackers(plan.saving.report_to)
     on = prepare_run(plan, base=base, splits=splits, watch=watch)
     plan, name, splits, task, base = on.plan, on.name, on.splits, on.task, on.base
     if replaced := _replaced(registry, name, task.name, overwrite=plan.saving.overwrite):
-        watch.note("replaces", replaced)
+        stage = plan.saving.stage
+        watch.note(
+            *(("replaces", replaced) if stage is None else ("beside", f"{replaced}; this one is {name}@{stage}"))
+        )
 
     from ..evaluation.evaluate import evaluate, metrics_plain
     from ..training.train import train
@@ -289,7 +294,14 @@ def _saved(plan: Plan, registry: Registry, on: RunSetup, trained: Trained, check
     resolved = replace(plan, name=on.name, task_name=on.task.name, task_options=on.task.recorded())
     run_file = run_yaml(resolved.values())
     beside = {RUN_FILE: run_file, **remarks_file(on.remarks)}
-    published = publish(registry, on.name, trained.adapter, beside=beside, seconds=round(trained.seconds, 1))
+    published = publish(
+        registry,
+        on.name,
+        trained.adapter,
+        beside=beside,
+        stage=plan.saving.stage,
+        seconds=round(trained.seconds, 1),
+    )
     checkpoints.finish()
     return published
 

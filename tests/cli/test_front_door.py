@@ -151,13 +151,19 @@ def test_a_run_under_a_name_that_exists_says_what_it_replaces(
     again = ["--base", str(tiny_folder()), "--epochs", "1", "--name", "tiny", "--strategy", "bitfit"]
     done = adapt("run", *again, "--train-file", str(small_csv), "--seed", "7")
     assert f"replaces   tiny@{before['version']}, accuracy " in done.stderr
+    current = json.loads(adapt("list", "--json").stdout)["tiny"]["version"]
+    staged = adapt("run", *again, "--train-file", str(small_csv), "--seed", "8", "--stage", "candidate")
+    assert f"beside     tiny@{current}, accuracy " in staged.stderr
+    assert "adapt predict tiny@candidate" in staged.stdout
+    assert json.loads(adapt("list", "--json").stdout)["tiny"]["version"] == current
+    assert adapt("tag", "tiny@candidate", "tried").stdout != f"tiny@tried is tiny@{current}\n"
     (tmp_path / "texts.txt").write_text("a line of text\nanother line of it\n" * 10)
     other = [*again, "--train-file", str(tmp_path / "texts.txt"), "--task", "fill-mask"]
     refused = adapt("run", *other)
     assert refused.exit_code == 2
     assert "'tiny' is an adapter for text-classification, and this run is for fill-mask" in refused.stderr
     assert "--overwrite" in refused.stderr.splitlines()[-1]
-    assert len(json.loads(adapt("show", "tiny", "--json").stdout)["versions"]) == 2
+    assert len(json.loads(adapt("show", "tiny", "--json").stdout)["versions"]) == 3
 
 
 def test_device_is_taken_where_answers_are_made_and_explained_where_accelerate_decides(

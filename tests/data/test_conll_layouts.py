@@ -260,3 +260,28 @@ def test_a_line_without_a_label_is_a_bad_row_in_training_and_a_text_in_predict(t
     with pytest.raises(DataError, match=r"a\.txt:21: no __label__, as the other lines have"):
         list(rows(path))
     assert [row["text"] for _, row in streams.from_file(path)][-1] == "no label here"
+
+
+def test_tags_before_their_words_are_tags(tmp_path: Path) -> None:
+    lines = "B-ACTOR\tAnna\nI-ACTOR\tBerg\nO\tsings\n\nO\tB\nB-PLOT\tO\n\n"  # words that look like tags, too
+    for name in ("train.conll", "train.bio", "train.txt"):
+        read, notes = read_all(write(tmp_path / name, lines))
+        assert [row["tokens"] for row in read] == [["Anna", "Berg", "sings"], ["B", "O"]]
+        assert [row["tags"] for row in read] == [["B-ACTOR", "I-ACTOR", "O"], ["O", "B-PLOT"]]
+        assert "words in column 1, tags in column 0 of 2, from 0" in notes
+
+
+def test_words_that_look_like_tags_before_tags_are_words(tmp_path: Path) -> None:
+    read, _ = read_all(write(tmp_path / "train.conll", "B-2\tB-X\nO\tO\n\nI-5\tI-X\n"))
+    assert [row["tokens"] for row in read] == [["B-2", "O"], ["I-5"]]
+
+
+def test_a_tsv_file_of_words_and_tags_is_conll(tmp_path: Path) -> None:
+    read, notes = read_all(write(tmp_path / "NER-de-train.tsv", GERMEVAL), task="token-classification")
+    assert [row["tokens"] for row in read] == [["Anna", "wohnt"], ["Oslo", "ruht"]]
+    assert [row["tags"] for row in read] == [["O", "O"], ["B-PER", "O"]]
+    assert notes[0] == "read as CoNLL: a word and its tag per line"
+    table, _ = read_all(write(tmp_path / "table.tsv", "word\ttag\nAnna\tB-PER\nsings\tO\n"))
+    assert table[0] == {"word": "Anna", "tag": "B-PER"}  # a header
+    named, _ = read_all(write(tmp_path / "labels.tsv", "Anna\tB\nsings\tO\n"), column_names=("text", "label"))
+    assert named[0] == {"text": "Anna", "label": "B"}

@@ -42,6 +42,10 @@ EXPECTED: dict[str, tuple[list[Any], list[str]]] = {
             "1 row of empty cells skipped",
         ],
     ),
+    "title.csv": (
+        ["the soup is cold = bad", "the rice is warm = good"],
+        ["left out above the header: Survey of soups, autumn;; | ;;", "separated by ';'"],
+    ),
     "spaces.csv": (["Cold soup, again = bad", "A film = good"], ["separated by ',', spaces after them removed"]),
     "windows-1251.csv": (
         ["Отличный фильм = хорошо", "Ужасная гостиница = плохо"],
@@ -212,7 +216,13 @@ EXPECTED: dict[str, tuple[list[Any], list[str]]] = {
         [],
     ),
 }
+SOUP = ["A fine film = good", "Cold soup = bad"]
 EXPECTED |= {
+    "gzip.csv.gz": (SOUP, []),
+    "bzip2.jsonl.bz2": (SOUP, []),
+    "xz.tsv.xz": (SOUP, []),
+    "zstandard.jsonl.zst": (SOUP, []),
+    "archive.zip": (SOUP, ["'reviews/reviews.csv' is read; not read: reviews/LICENSE"]),
     "rasa.yml": (
         ["from Oslo/B-city to Lima/B-city", "go home"],
         [
@@ -269,7 +279,6 @@ REFUSED = {
     "a name twice": ("a.csv", "a,a\n1,2\n", "column 'a' occurs twice in the header"),
     "an encoding that isn't clear": ("a.csv", "a,b\nmañana,x\n".encode("cp1252"), "the encoding isn't clear"),
     "columns of other numbers": ("a.conll", "a B\nb\n", r"a\.conll:2: 1 column, and 2 were expected"),
-    "a packed table": ("a.csv.gz", b"", r"files that can be read end in .*; unpack it first, to a\.csv"),
     "several splits in a file": ("a.json", '{"train": [{"a": 1}], "test": [{"a": 1}]}', "save each split as a file"),
     "DocBin": ("a.spacy", b"\x00", "files that can be read end in"),
     "MultiRC": (

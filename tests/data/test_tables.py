@@ -155,6 +155,13 @@ TEXTS = {
     "cp949": ["이 영화는 정말 재미있었다", "호텔이 너무 나빴다, 다시는 안 간다", "음식이 맛있다"],
     "cp1253": ["Πολύ καλή ταινία, μου άρεσε", "Το ξενοδοχείο ήταν απαίσιο", "Ωραίο φαγητό"],
     "cp1254": ["Çok güzel bir film, beğendim", "Otel berbattı, bir daha asla", "Işıklı şehir"],
+    "euc_jp": ["この映画はとても面白かった", "ホテルはひどかった、二度と行かない", "料理がおいしい"],
+    "koi8_u": ["Суп був холодний і несмачний", "Чудовий готель", "Їжа смачна, є басейн"],
+    "iso8859_5": ["Отличный фильм, очень понравилось", "Ужасная гостиница", "Еда была вкусная"],
+    "iso8859_6": ["كان الحساء باردا", "فندق رائع جدا", "خدمة سيئة"],
+    "cp852": ["Świetny film, bardzo mi się podobał", "Okropny hotel, nigdy więcej", "Jedzenie było pyszne"],
+    "cp1255": ["המרק היה קר", "מלון נהדר, אני ממליץ", "שירות גרוע"],
+    "cp874": ["ซุปเย็นมาก", "โรงแรมดีมาก", "บริการแย่"],
 }
 
 
@@ -277,6 +284,36 @@ def test_a_spreadsheet_without_its_package_names_the_extra(tmp_path: Path, monke
         DataError, match=r"a\.xlsx: spreadsheets need python-calamine: pip install 'adapterkit\[excel\]'"
     ):
         list(rows(workbook(tmp_path / "a.xlsx", rows=[["text"], ["hi"]])))
+
+
+@pytest.mark.parametrize(
+    ("codec", "line"),
+    [
+        ("cp1251", "Супата беше студена"),  # Bulgarian, which as Windows-1255 is Hebrew letters
+        ("cp1251", "Супа је била хладна, љубазно особље"),
+        ("cp1256", "كان الحساء باردا"),
+    ],
+)
+def test_letters_of_another_script_are_none_where_marks_and_final_letters_are_out_of_place(
+    codec: str, line: str, tmp_path: Path
+) -> None:
+    table, _ = read_all(write(tmp_path / "a.csv", f"text,label\n{line.replace(',', ' ')},a\n".encode(codec) * 3))
+    assert table[0]["text"] == line.replace(",", " ")
+
+
+@pytest.mark.parametrize(
+    "line", ["It’s what we’ve wanted", "Don’t go: it costs £5 (or €6)", "the boys’ room – “nice”…"]
+)
+def test_english_with_typographic_marks_alone_is_windows_1252(line: str, tmp_path: Path) -> None:
+    table, notes = read_all(write(tmp_path / "a.csv", b"text,label\n" + f"{line},a\n".encode("cp1252") * 9))
+    assert (table[0]["text"], len(notes)) == (line, 1)
+
+
+def test_japanese_between_escapes_is_iso_2022_jp(tmp_path: Path) -> None:
+    content = "text,label\nスープが冷たい、残念,悪い\n".encode("iso2022_jp")
+    table, notes = read_all(write(tmp_path / "a.csv", content))
+    assert table == [{"text": "スープが冷たい、残念", "label": "悪い"}]
+    assert notes == ["read as ISO-2022-JP: detected (--encoding overrules)"]
 
 
 def test_words_of_two_western_languages_are_windows_1252_however_often_they_occur(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from adapterkit import Registry
 from tests import faults
 
 
-def add(path: Path, name: str, content: str) -> str:
-    return Registry(path).add(name, faults.files(content), faults.ENTRY)
+def add(path: Path, name: str, content: str, *, stage: str | None = None) -> str:
+    return Registry(path).add(name, faults.files(content), faults.ENTRY, stage)
 
 
 def manifest(content: str) -> bytes:

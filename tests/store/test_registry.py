@@ -8,11 +8,13 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from adapterkit import Registry
 from adapterkit.errors import RegistryError
+from adapterkit.store.journal import Records
 from tests import faults
 from tests.crowd import crowd
 from tests.helpers.manifests import add, manifest
@@ -162,6 +164,7 @@ def test_a_disk_that_is_full_leaves_what_there_was(registry: Registry) -> None:
 import pathlib, resource, signal
 from adapterkit import Registry
 from adapterkit.errors import RegistryError
+from adapterkit.store.journal import Records
 from adapterkit.store.maintenance import collect, doctor
 from tests import faults
 from tests.crowd import crowd
@@ -178,3 +181,33 @@ except RegistryError as error:
     after = sorted(str(p) for p in registry.path.parent.rglob("*"))
     assert [p for p in after if p not in before] == [str(registry.store / "b")] or after == before
     assert list(json.loads(registry.path.read_text())["adapters"]) == ["a"]
+
+
+def test_a_staged_version_is_tagged_and_another_stays_current(registry: Registry) -> None:
+    first, second = add(registry.path, "a", "1"), add(registry.path, "a", "2", stage="next")
+    assert first != second
+    assert registry.resolve("a") == ("a", first)
+    assert registry.resolve("a@next") == ("a", second)
+    third = add(registry.path, "a", "3", stage="next")
+    assert registry.resolve("a@next") == ("a", third)
+    registry.remove(f"a@{second}")
+    assert add(registry.path, "a", "2", stage="other") == second  # restored, and not as the current one
+    before = registry.adapters()
+    assert before["a"]["current"] == first
+    assert before["a"]["tags"] == {"next": third, "other": second}
+    assert registry.rebuild() == (before, [])
+    registry.rollback("a", "next")
+    assert registry.resolve("a") == ("a", third)
+    assert add(registry.path, "b", "1", stage="next") == registry.resolve("b")[1]  # the first is current in any case
+
+
+def test_a_crash_after_a_staged_version_is_stored_leaves_the_current_one(registry: Registry) -> None:
+    first = add(registry.path, "a", "1")
+    with (
+        mock.patch.object(Records, "add_staged", side_effect=RegistryError("a crash")),
+        pytest.raises(RegistryError, match="a crash"),
+    ):
+        add(registry.path, "a", "2", stage="next")
+    index, _ = registry.rebuild()
+    assert len(index["a"]["versions"]) == 2
+    assert index["a"]["current"] == first

@@ -10,6 +10,24 @@ def _between(first: int, last: int) -> str:
 MARKS = "\u00a0“”‘’„‚–—…€£°©®™·•¡¿§«»´、。，！？「」（）：；"
 """Marks and symbols that texts of any language hold."""
 
+FINAL = "ςךםןףץةى"
+"""Letters that only end a word."""
+THAI_VOWELS = "\u0e31\u0e34\u0e35\u0e36\u0e37\u0e38\u0e39\u0e47"
+"""Thai vowels that are written above or below the consonant before them."""
+
+PLACED = "\ufffc"
+"""A placeholder of a mark in a usual place."""
+PLACES = (
+    ("’", r".?[^\W\d]’(\w.?|\W.?)?"),  # an apostrophe
+    ("“", r"(.?[\s(,;\"])?“\w.?"),
+    ("”", r".?[\w.!?,]”([\s,.;:!?)\"].?)?"),
+    ("–—", r".?\s[–—]\s.?|.?\d[–—]\d.?"),
+    ("…", r".?\w…([\s,.;\"].?)?"),
+    ("€£", r".?\s?[€£]\s?\d.?|.?\d ?[€£](\W.?)?|(\d )[€£](\W.?)?"),
+    ("°", r".?\d ?°.?.?|\d °.?.?"),
+)
+"""Marks, and where they are: by two characters before, the mark and two behind."""
+
 _KANA = _between(0x3041, 0x3096) + _between(0x30A1, 0x30FC)
 _HANZI = (
     "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然家种"
@@ -49,6 +67,7 @@ LANGUAGES: dict[str, list[tuple[float, str, bool]]] = {
     "Russian": [(1.0, "оеаинтсрвлкмдпуяыьгзбчйхжшюцщэфъё№", True)],
     "Ukrainian": [(1.0, "оанивітеслрдкумпзяьбгчйхцжїшєюфщґ№", True)],
     "Bulgarian": [(1.0, "аиоентрвсдлкпмузягчбъцжхщюшйфь№", True)],
+    "Serbian": [(1.0, "аиоенрстјкудмпвлзгбцшчжњљхћфђџ", True)],
     "Greek": [(1.0, "αοιτεσνηυρκπμλςίόδέγάωήχθύφώβξζψϊϋ", True)],
     "Hebrew": [(1.0, "יוהלאתרבמשנכדםעחקפגטסזןצךףץ" + _between(0x05B0, 0x05C2), True)],
     "Arabic": [(1.0, "اليمونتربدعسقفكحةهجأشصطخذىضزثغءئظإؤآپچگ،؟ـًٌٍَُِّْ", True)],
@@ -61,7 +80,8 @@ LANGUAGES: dict[str, list[tuple[float, str, bool]]] = {
 """Groups of a language's characters: their share of all characters, and whether they are in order of frequency."""
 
 _WEST = ("cp1252", "cp850", "mac_roman", "cp1254")
-_MIDDLE = ("cp1250", "iso8859_2")
+_MIDDLE = ("cp1250", "iso8859_2", "cp852")
+_CYRILLIC = ("cp1251", "koi8_r", "koi8_u", "cp866", "iso8859_5")
 LETTER_CODECS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("French", "Spanish", "Portuguese", "Italian", "Icelandic", "Dutch", "Catalan"), _WEST),
     **dict.fromkeys(("Swedish", "Danish"), (*_WEST, "cp1257")),
@@ -70,11 +90,11 @@ LETTER_CODECS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("Polish", "Czech", "Slovak", "Hungarian", "Croatian", "Romanian"), _MIDDLE),
     "Turkish": ("cp1254",),
     **dict.fromkeys(("Lithuanian", "Latvian", "Estonian"), ("cp1257",)),
-    **dict.fromkeys(("Russian", "Bulgarian"), ("cp1251", "koi8_r", "cp866")),
-    "Ukrainian": ("cp1251", "koi8_r", "cp866"),
+    **dict.fromkeys(("Russian", "Bulgarian", "Serbian"), _CYRILLIC),
+    "Ukrainian": ("cp1251", "koi8_u", "iso8859_5"),
     "Greek": ("cp1253",),
     "Hebrew": ("cp1255",),
-    "Arabic": ("cp1256",),
+    "Arabic": ("cp1256", "iso8859_6"),
     "Thai": ("cp874",),
     "Chinese": ("gb18030",),
     "traditional Chinese": ("big5",),

@@ -23,7 +23,7 @@ def read_parquet(source: Source) -> NumberedRows:
             source.reached = source.size * count // max(file.metadata.num_rows, 1)
 
     try:
-        with pq.ParquetFile(source.name) as file:
+        with pq.ParquetFile(source.path) as file:
             yield from annotated(source, table_rows(source, _features(source, file.schema_arrow), batches(file)))
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: metadata that datasets can't read
         raise DataError(f"{source.name}: a Parquet file was expected: {str(error).splitlines()[0]}") from error
@@ -44,7 +44,7 @@ def read_arrow(source: Source) -> NumberedRows:
             source.reached = file.tell()
 
     try:
-        with pa.memory_map(source.name) as file:
+        with pa.memory_map(source.path) as file:
             try:
                 reader = pa.ipc.open_file(file)
                 batches = file_batches(reader)

@@ -74,7 +74,7 @@ def _language(source: Source, layout: Layout) -> str:
 def _layout(source: Source) -> Layout:
     """Return the layout of a file with the columns that the options choose; notes one that isn't the usual."""
     lines = source.sample(SAMPLE)
-    named = Path(source.name).suffix.lower() == ".conllu"
+    named = Path(source.path).suffix.lower() == ".conllu"
     layout = inferred(lines, universal=named)
     word, tag, width = source.options.word_column, source.options.tag_column, layout.width
     if width > 1:

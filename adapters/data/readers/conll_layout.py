@@ -89,7 +89,15 @@ def inferred(lines: Sequence[str], *, universal: bool = False) -> Layout:
     cells = [row for row in cells if len(row) >= layout.width]
     if layout.universal or (layout.numbered and layout.width == 10 and {row[-1] for row in cells} == {"_"}):
         layout = replace(layout, tag=min(3, layout.width - 1))
-    return with_tags(layout, cells, layout.tag % layout.width)
+    layout = with_tags(layout, cells, layout.tag % layout.width)
+    if layout.width == 2 and not layout.scheme and _are_tags([row[0] for row in cells]):  # as in MIT's movie corpus
+        layout = replace(with_tags(layout, cells, 0), word=1)
+    return layout
+
+
+def _are_tags(column: Sequence[str]) -> bool:
+    """Return whether a column clearly holds tags of entities, of which at least one isn't O."""
+    return bool(set(column) - {"O"}) and all(map(TAG.fullmatch, column))
 
 
 def with_tags(layout: Layout, cells: Sequence[Sequence[str]], tag: int) -> Layout:
@@ -144,6 +152,4 @@ def looks_like_conll(lines: Sequence[str]) -> bool:
     rows = [row for block in sentences(lines, layout.tab) for row in block]
     if layout.width < 2 or len(rows) < 2 or any(len(row) != layout.width for row in rows):
         return False
-    columns = [{row[i] for row in rows} for i in range(1, layout.width)]
-    tags = [column for column in columns if all(map(TAG.fullmatch, column))]
-    return any(column - {"O"} for column in tags)
+    return any(_are_tags([row[i] for row in rows]) for i in range(layout.width) if i != layout.word)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import codecs
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from ...errors import DataError, OptionError
-from .alphabets import LANGUAGES, LETTER_CODECS, MARKS
+from .alphabets import FINAL, LANGUAGES, LETTER_CODECS, MARKS, PLACED, PLACES, THAI_VOWELS
 
 NAMES = {
     "cp1252": "Windows-1252",
@@ -18,11 +19,14 @@ NAMES = {
     "iso8859_2": "ISO 8859-2 (Latin-2)",
     "cp1251": "Windows-1251",
     "koi8_r": "KOI8-R",
+    "koi8_u": "KOI8-U",
+    "iso8859_5": "ISO 8859-5 (Cyrillic)",
     "cp866": "CP866 (DOS)",
     "cp1253": "Windows-1253",
     "cp1254": "Windows-1254",
     "cp1255": "Windows-1255",
     "cp1256": "Windows-1256",
+    "iso8859_6": "ISO 8859-6 (Arabic)",
     "cp1257": "Windows-1257",
     "cp874": "Windows-874",
     "gb18030": "GBK (GB18030)",
@@ -31,15 +35,18 @@ NAMES = {
     "euc_jp": "EUC-JP",
     "cp949": "EUC-KR (CP949)",
     "cp850": "CP850 (DOS)",
+    "cp852": "CP852 (DOS)",
     "mac_roman": "Mac Roman",
 }
 """The encodings that are tried, by codec; where two decode to the same text the first is reported."""
+RARE = ("cp850", "cp852", "mac_roman", "cp866", "iso8859_5", "iso8859_6")
+"""The encodings that few files of today have."""
 SAMPLE = 1 << 17
 """The most bytes, of lines that are not ASCII, that an encoding is detected from."""
 EVIDENCE = 3.0
 """How much more probable (in nats) an encoding must be than the next one to be used without --encoding."""
 _UNUSUAL = math.log(0.0005)  # a letter that the language doesn't have, or a symbol inside a word
-_CLOSE = 0.035  # the difference in charset-normalizer's mess ratio up to which two encodings both fit
+_CLOSE = 0.1  # the difference in charset-normalizer's mess ratio up to which two encodings both fit
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 _BOMS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # after UTF-32, which begins alike
 
@@ -64,13 +71,13 @@ def chosen(name: str) -> Encoding:
     return Encoding("utf-8-sig" if info.name == "utf-8" else info.name, name)
 
 
-def detected(path: str) -> Encoding:
+def detected(path: str, name: str) -> Encoding:
     """Return the encoding of a file: by its byte order mark, UTF-8, or the one that fits clearly best.
 
-    Raises `DataError` where none or several fit.
+    Raises `DataError`, with `name`, where none or several fit.
     """
     with open(path, "rb") as file:
-        return detected_in(file, path)
+        return detected_in(file, name)
 
 
 def detected_in(file: BinaryIO, name: str) -> Encoding:
@@ -82,6 +89,8 @@ def detected_in(file: BinaryIO, name: str) -> Encoding:
             return Encoding(codec, codec.upper().removesuffix("-SIG"))
     if b"\0" in start and (wide := _wide(start)):
         return wide
+    if any(escape in start for escape in (b"\x1b$B", b"\x1b$@")):  # to JIS X 0208; its bytes are ASCII
+        return Encoding("iso2022_jp_ext", "ISO-2022-JP", "read as ISO-2022-JP: detected (--encoding overrules)")
     counts = [0, 0]
     sample = b"".join(_limited(_odd_lines(file, counts)))
     valid, invalid = counts
@@ -180,7 +189,7 @@ def _candidates(sample: bytes) -> dict[str, str]:
 def _log_probability(codec: str, text: str) -> float:
     """Return how probable the characters beyond ASCII are, in the language of the encoding that fits them best."""
     chars = list(_characters(text))
-    prior = 1.0 if codec in ("cp1252", "cp1251") else -6.0 if codec in ("cp850", "mac_roman", "cp866") else 0.0
+    prior = 1.0 if codec in ("cp1252", "cp1251") else -6.0 if codec in RARE else 0.0
     languages = [name for name, codecs_of in LETTER_CODECS.items() if codec in codecs_of]
     tables = map(_letters, languages)
     return prior + max(sum(table.get(char, _UNUSUAL) for char in chars) for table in tables)
@@ -194,10 +203,10 @@ def _unusual(codec: str, text: str) -> float:
 
 
 def _characters(text: str) -> Iterator[str]:
-    """Yield the characters beyond ASCII in lower case, and U+FFFD for one that is odd where it is.
+    """Yield the characters beyond ASCII in lower case, `PLACED` for a mark in its place, and U+FFFD for an odd one.
 
-    Odd are a capital after a small letter, a symbol between two letters, a letter beside a digit, and one of another
-    script beside a Latin letter.
+    Odd are a capital after a small letter, a symbol between two letters, a letter beside a digit, one of another
+    script beside a Latin letter, a mark that no letter is before, and a final letter inside a word.
     """
     for match in re.finditer("[^\x00-\x7f]", text):
         char, at = match[0], match.start()
@@ -205,16 +214,22 @@ def _characters(text: str) -> Iterator[str]:
         if char.isalpha():
             beside = before + after
             odd = (char.isupper() and before.islower()) or any(c.isdigit() and c.isascii() for c in beside)
-            odd = odd or ("\u0370" <= char < "\u3000" and any(c.isalpha() and c.isascii() for c in beside))
+            odd = odd or ("\u0370" <= char < "\u3000" and any(c.isalpha() and c < "\u0370" for c in beside))
+            odd = odd or (char in FINAL and after.isalpha() and after >= "\u0370")
+        elif unicodedata.combining(char) or char in THAI_VOWELS:
+            odd = not (before.isalpha() or unicodedata.combining(before or " ") or before in THAI_VOWELS)
         else:
             odd = before.isalpha() and after.isalpha() and char not in "\u2019·\u00ad" and not char.isalnum()
-        yield "\ufffd" if odd else char.lower()
+        if any(char in marks and re.fullmatch(place, text[max(at - 2, 0) : at + 3]) for marks, place in PLACES):
+            yield PLACED
+        else:
+            yield "\ufffd" if odd else char.lower()
 
 
 def _letters(language: str) -> dict[str, float]:
     """Return the log probability of each character of a language, from letters in the order of their frequency."""
     groups = LANGUAGES[language]
-    table = {mark: math.log(0.02) for mark in MARKS}
+    table = {mark: math.log(0.02) for mark in MARKS} | {PLACED: math.log(0.5)}
     for share, letters, ranked in reversed(groups):  # the first group of a letter counts
         weights = [1 / (rank + 1.5) if ranked else 1.0 for rank in range(len(letters))]
         total = sum(weights)

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from .dialect import CSV, SAMPLE, TSV, inferred
-from .formats import is_brat_folder
+from .formats import is_brat_folder, open_local
+from .preamble import lines_above
+from .separated import is_conll
 from .source import ReadOptions, Source
 from .text_lines import text_format
 from .webanno import is_webanno
@@ -38,15 +40,15 @@ def description(path: str, options: ReadOptions) -> str:
 
     Empty for what is no file, such as rows in memory. Raises `DataError` where the encoding isn't clear.
     """
-    suffix = Path(path).suffix.lower()
     if is_brat_folder(path):
         return "BRAT, a folder"
     if not os.path.isfile(path):
         return ""
-    if suffix in _BINARY:
-        return _BINARY[suffix]
-    source = Source(path, os.path.getsize(path), options=options)
-    return f"{_text_format(source, suffix)}; {source.encoding.name}"
+    with open_local(path) as local:
+        suffix = Path(local).suffix.lower()
+        source = Source(path, os.path.getsize(local), options=options, path=local)
+        form = _BINARY.get(suffix) or f"{_text_format(source, suffix)}; {source.encoding.name}"
+    return form if local == path else f"{Path(path).suffix.lower()}, {form}"
 
 
 def _text_format(source: Source, suffix: str) -> str:
@@ -54,9 +56,13 @@ def _text_format(source: Source, suffix: str) -> str:
         return _TEXTS[suffix]
     if suffix == ".tsv" and is_webanno(source.sample(1)):
         return "WebAnno TSV"
+    if suffix == ".tsv" and is_conll(source):
+        return "CoNLL columns"
     if suffix == ".txt" and (form := text_format(source)) != "table":
         return _LINES[form]
-    dialect = inferred(source.sample(SAMPLE), TSV if suffix == ".tsv" else CSV, source.options.separator)
+    usual, sample = TSV if suffix == ".tsv" else CSV, source.sample(SAMPLE)
+    above = lines_above(sample, usual, source.options.separator) if not source.options.column_names else 0
+    dialect = inferred(sample[above:], usual, source.options.separator)
     quotes = "" if dialect.quote == "'" else ", cells may be in quotes" if dialect.quoted else ", quotes are text"
     header = ", without a header" if source.options.column_names else ""
     return f"a table, {dialect.describe()}{quotes}{header}"

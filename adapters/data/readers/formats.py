@@ -11,6 +11,8 @@ from pathlib import Path
 from ...errors import DataError
 from .arrow import read_arrow, read_parquet
 from .brat import read_brat, read_brat_folder
+from .compressed import SUFFIXES as COMPRESSED
+from .compressed import compression_of, decompressed, inner_name, unread_members
 from .conll import read_conll
 from .json_files import read_json, read_jsonl
 from .nlu import read_rasa
@@ -42,8 +44,10 @@ READERS: dict[str, Callable[[Source], NumberedRows]] = {
 """The reader of each format, by the suffix of a file's name."""
 
 
-PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
-"""The suffixes of packed files, which are not read."""
+_ALONE = READERS.keys() - {".ann"}
+"""The formats of compressed files: those of one file."""
+_ZIPPED = {".xlsx", ".xls", ".ods"}
+"""The formats that are zip archives themselves."""
 
 
 def rows(path: str, tag_column: int | None = None, *, options: ReadOptions | None = None) -> Iterator[tuple[int, Row]]:
@@ -71,9 +75,48 @@ def open_rows(path: str, options: ReadOptions | None = None) -> Iterator[tuple[S
         )
         yield source, read_brat_folder(source)
         return
-    with open_file(path) as file:
-        source = Source(path, os.fstat(file.fileno()).st_size, file, options or ReadOptions())
-        yield source, READERS[Path(path).suffix.lower()](source)
+    with open_local(path) as local, open_file(local) as file:
+        source = Source(path, os.fstat(file.fileno()).st_size, file, options or ReadOptions(), path=local)
+        if local != path and (note := unread_members(path, inner_name(path, _ALONE))):
+            source.notes.append(note)
+        yield source, READERS[Path(local).suffix.lower()](source)
+
+
+@contextmanager
+def open_local(path: str) -> Iterator[str]:
+    """Yield the path of a data file or, of a compressed one, of a temporary file with its content.
+
+    Raises `DataError` for a file that is missing, of an unknown format, damaged, or compressed under another suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in COMPRESSED:
+        open_file(path).close()
+    elif suffix not in _ZIPPED and (actual := compression_of(path)):
+        names = f"{Path(path).name}{actual}" if actual != ".zip" else ".zip or, of a spreadsheet, .xlsx or .ods"
+        raise DataError(f"{path}: not {suffix}, but compressed as {actual}; name it {names}")
+    with decompressed(path, _ALONE) as local:
+        yield local
+
+
+def is_data_file(path: str | Path) -> bool:
+    """Return whether a path has the suffix of a format that is read, or of a compressed file."""
+    return Path(path).suffix.lower() in {*READERS, *COMPRESSED}
+
+
+def format_of(path: str) -> str:
+    """Return the suffix of a file's format, in lower case; of a compressed file that of the file in it."""
+    return Path(inner_name(path, _ALONE)).suffix.lower()
+
+
+def stem_of(path: str | Path) -> str:
+    """Return the name of a data file without the suffixes of its format and compression.
+
+    >>> stem_of("dev.csv.gz"), stem_of("dev.csv"), stem_of("a.dev.csv")
+    ('dev', 'dev', 'a.dev')
+    """
+    name = Path(path)
+    inner = Path(name.stem) if name.suffix.lower() in COMPRESSED else name
+    return inner.stem if inner.suffix.lower() in READERS else inner.name
 
 
 def is_brat_folder(path: str | Path) -> bool:
@@ -93,17 +136,19 @@ def files_of(path: str) -> list[str]:
 
 def holds_texts(path: str, options: ReadOptions) -> bool:
     """Return whether a file holds texts without columns, a text per line; not where there is no such file."""
-    if Path(path).suffix.lower() != ".txt" or not Path(path).is_file():
+    if not Path(path).is_file():
         return Path(path).suffix.lower() == ".txt"
-    return text_format(Source(path, 0, options=options)) == "texts"
+    if format_of(path) != ".txt":
+        return False
+    with open_local(path) as local:
+        return text_format(Source(path, 0, options=options, path=local)) == "texts"
 
 
 def open_file(path: str) -> io.BufferedReader:
     """Open a data file, or raise `DataError` with the data files of the folder."""
-    if Path(path).suffix.lower() not in READERS:
-        inner = Path(path).stem if Path(path).suffix.lower() in PACKED else ""
-        hint = f"; unpack it first, to {inner}" if Path(inner).suffix.lower() in READERS else ""
-        raise DataError(f"{path}: files that can be read end in {', '.join(READERS)}{hint}")
+    if not is_data_file(path):
+        read = f"files that can be read end in {', '.join(READERS)}; compressed, in {', '.join(COMPRESSED)} after that"
+        raise DataError(f"{path}: {read}")
     try:
         return open(path, "rb")
     except FileNotFoundError:
@@ -116,6 +161,6 @@ def open_file(path: str) -> io.BufferedReader:
 
 def _nearby(path: str) -> str:
     folder, suffix = Path(path).parent, Path(path).suffix
-    files = [p for p in folder.iterdir() if p.suffix.lower() in READERS] if folder.is_dir() else []
+    files = [p for p in folder.iterdir() if is_data_file(p)] if folder.is_dir() else []
     names = [p.name for p in sorted(files, key=lambda p: (p.suffix != suffix, p.name))][:8]
     return f"; '{folder}' holds {', '.join(names)}" if names else ""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from itertools import islice
 
+from .conll import read_conll
+from .conll_layout import SAMPLE as CONLL_SAMPLE
+from .conll_layout import looks_like_conll
 from .dialect import CSV, SAMPLE, SAMPLE_ROWS, TSV, Dialect, inferred, text_rows
+from .preamble import lines_above
 from .source import BadRow, NumberedRows, Source
 from .span_rows import with_words_of_cells
 from .table import Header, chosen_header
@@ -18,15 +22,31 @@ def read_csv(source: Source) -> NumberedRows:
 
 
 def read_tsv(source: Source) -> NumberedRows:
-    """Read cells, separated by tabs unless the file shows another separator, a row per line; or WebAnno's export."""
+    """Read cells, separated by tabs unless the file shows another separator; or WebAnno's export, or CoNLL columns."""
     if source.repeatable and is_webanno(source.sample(1)):
         return read_webanno(source)
+    if is_conll(source):
+        source.notes.append("read as CoNLL: a word and its tag per line")
+        return read_conll(source)
     return with_words_of_cells(source, by_sentence(source, read_table(source, TSV)))
+
+
+def is_conll(source: Source) -> bool:
+    """Return whether a .tsv file holds words with their tags, without a header, as GermEval's do."""
+    options = source.options
+    chosen = options.separator or options.column_names or options.task not in (None, "token-classification")
+    return source.repeatable and not chosen and looks_like_conll(source.sample(CONLL_SAMPLE))
 
 
 def read_table(source: Source, usual: Dialect) -> NumberedRows:
     """Read cells, separated as the options or the file show, else as usual."""
     sample = source.sample(SAMPLE)
+    above = lines_above(sample, usual, source.options.separator) if not source.options.column_names else 0
+    if above:
+        source.notes.append(
+            f"left out above the header: {' | '.join(filter(None, map(str.strip, sample[:above])))[:80]}"
+        )
+    sample = sample[above:]
     dialect = inferred(sample, usual, source.options.separator)
     if (
         dialect.separator != (source.options.separator or usual.separator)
@@ -36,6 +56,8 @@ def read_table(source: Source, usual: Dialect) -> NumberedRows:
     first = list(islice(text_rows(sample, dialect), SAMPLE_ROWS)) if source.repeatable else []
     header = chosen_header(source, [row.cells for row in first])
     for row in text_rows(source.lines(), dialect):
+        if row.line <= above:
+            continue
         error = source.undecoded(row.text) or row.error
         if header is None:
             if error:

@@ -14,7 +14,7 @@ from ...settings import DataOptions
 from .encodings import Encoding, chosen, detected
 
 Row = dict[str, Any]
-VERSION = 8
+VERSION = 12
 """The version of the rows that readers return. Rows are cached by it: raise it with every change of them."""
 
 
@@ -68,13 +68,17 @@ class Source:
     unit: str = "line"
     reached: int = 0
     notes: list[str] = field(default_factory=list)
+    path: str = ""  # of the bytes, where it isn't `name`: of a decompressed copy
     repeatable: ClassVar[bool] = True
     """Whether the file can be read again, for a look at its content before its rows are read."""
+
+    def __post_init__(self) -> None:
+        self.path = self.path or self.name
 
     @cached_property
     def encoding(self) -> Encoding:
         """The encoding of the file: the one of the options, or detected by reading the file once."""
-        encoding = chosen(self.options.encoding) if self.options.encoding else detected(self.name)
+        encoding = chosen(self.options.encoding) if self.options.encoding else detected(self.path, self.name)
         self.notes += [encoding.note] if encoding.note else []
         return encoding
 
@@ -94,13 +98,13 @@ class Source:
     @cached_property
     def newline(self) -> str:
         """The end of a line: a line feed, unless the file has carriage returns alone."""
-        with open(self.name, "rb") as file:
+        with open(self.path, "rb") as file:
             start = file.read(1 << 20)
         return "\n" if b"\n" in start or b"\r" not in start else ""
 
     def scan(self) -> Iterator[str]:
         """Yield the lines of the file, which are read again by `lines`."""
-        with open(self.name, "rb") as file:
+        with open(self.path, "rb") as file:
             yield from self._decoded(file)
 
     def sample(self, characters: int) -> list[str]:

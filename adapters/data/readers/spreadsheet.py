@@ -6,6 +6,7 @@ import datetime
 from typing import Any
 
 from ...errors import DataError
+from .preamble import titles_above
 from .source import NumberedRows, Source
 from .table import Header, chosen_header
 
@@ -17,9 +18,14 @@ def read_spreadsheet(source: Source) -> NumberedRows:
     """
     source.unit = "row"
     sheet = [[_text(value) for value in values] for values in _sheet(source)]
-    filled = [cells for cells in sheet if any(cells)]
+    above = 0 if source.options.column_names else titles_above(sheet)
+    if above:
+        source.notes.append(f"left out above the header: {' | '.join(c[0] for c in sheet[:above] if any(c))[:80]}")
+    filled = [cells for cells in sheet[above:] if any(cells)]
     header = chosen_header(source, filled)
     for number, cells in enumerate(sheet, start=1):
+        if number <= above:
+            continue
         if header is None:
             if any(cells):
                 header = Header(source, number, cells)
@@ -40,7 +46,7 @@ def _sheet(source: Source) -> list[list[Any]]:
             f"{source.name}: spreadsheets need python-calamine: pip install 'adapterkit[excel]'; or save it as csv"
         ) from None
     try:
-        with CalamineWorkbook.from_path(source.name) as book:
+        with CalamineWorkbook.from_path(source.path) as book:
             sheets = {name: _cells(source, book.get_sheet_by_name(name)) for name in book.sheet_names}
     except (CalamineError, OSError, ValueError) as error:
         raise DataError(f"{source.name}: a spreadsheet was expected: {str(error).splitlines()[0]}") from error
