@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..base.base import Base
 from ..report.answers import kind_of, texts_of
 from ..tasks import Task
+from ..tasks.labels import number_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +79,7 @@ def _target(task: Task, kind: str, data: Dataset) -> Any:
     import numpy as np
 
     if kind == "number":
-        return np.array([float(value) for value in data[str(task.label_column_name)]])  # type: ignore[attr-defined]
+        return np.array([number_in(value) for value in data[str(task.label_column_name)]])  # type: ignore[attr-defined]
     labels = list(task.labels)  # type: ignore[attr-defined]
     rows = list(task.labels_by_row(data))
     if kind == "label":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Number
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,9 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair, which is no character."""
 LINE = "__line__"
 """The column with a row's line in its file or, in a file without lines, its number from 1."""
+
+Parses = Callable[[str, str], bool]
+"""Whether a task reads a column's cell that is JSON as what it holds: by the column and the cell."""
 
 
 @dataclass
@@ -60,15 +63,23 @@ class Mixed:
 
 
 def of_one_type(
-    data: Dataset, mixed: Mapping[str, Mixed], columns: Iterable[str], file: str, notes: list[str], *, skip: bool
+    data: Dataset,
+    mixed: Mapping[str, Mixed],
+    columns: Iterable[str],
+    file: str,
+    notes: list[str],
+    *,
+    skip: bool,
+    parses: Parses | None = None,
 ) -> Dataset:
     """Return rows whose values in `columns`, which a task reads, are of one type each, or texts and numbers as texts.
 
-    Such columns, and others of several types, are noted. Raises `DataError` for the first row with another value,
-    unless such rows are skipped.
+    Such columns, and others of several types, are noted. A column of several types is one of JSON where the task
+    `parses` each of its cells. Raises `DataError` for the first row with another value, unless such rows are skipped.
     """
-    wanted = set(columns)
-    notes += [f"{file}: {m.note(column)}" for column, m in mixed.items() if column not in wanted]
+    nested = {c for c in mixed if parses and all(value is None or parses(c, value) for value in data[c][:])}
+    wanted = set(columns) - nested
+    notes += [f"{file}: {m.note(column)}" for column, m in mixed.items() if column not in wanted | nested]
     read = sorted((m for column, m in mixed.items() if column in wanted and m.refused), key=lambda m: m.refused[0])
     if read and not skip:
         raise DataError(f"{file}:{read[0].refused[0]}: {read[0].reason}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..settings import DataOptions
-from .column_types import LINE, Fit, Mixed, of_one_type
+from .column_types import LINE, Fit, Mixed, Parses, of_one_type
 from .readers import BadRow, NumberedRows, Row, Source, table_rows
 from .splits import Splits
 
@@ -73,17 +73,18 @@ def memory_dataset(
     notes: list[str] | None = None,
     *,
     columns: Iterable[str] | None = None,
+    parses: Parses | None = None,
 ) -> Dataset:
     """Return rows in memory as a data set whose fingerprint is the SHA-256 of its rows; nothing is written to disk.
 
-    `columns` are those that must hold values of one type each, by default all.
+    `columns` are those that must hold values of one type each, by default all. `parses`: see `of_one_type`.
     """
     options, notes, name = options or DataOptions(), [] if notes is None else notes, MEMORY + name
     if columns is None:
         return _dataset(rows, name, options, notes, None)
     mixed: dict[str, Mixed] = {}
     data = _dataset(rows, name, options, notes, mixed)
-    return of_one_type(data, mixed, columns, name, notes, skip=options.skip_bad_rows)
+    return of_one_type(data, mixed, columns, name, notes, skip=options.skip_bad_rows, parses=parses)
 
 
 def _dataset(rows: Any, name: str, options: DataOptions, notes: list[str], mixed: dict[str, Mixed] | None) -> Dataset:

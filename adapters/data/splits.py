@@ -20,7 +20,7 @@ from ..settings import DataOptions
 from ..watch import Watch
 from .arrow_cache import cached_dataset
 from .column_types import LINE as LINE
-from .column_types import Mixed, of_one_type
+from .column_types import Mixed, Parses, of_one_type
 from .progress import bars_hidden
 from .readers import (
     READERS,
@@ -83,15 +83,15 @@ class Splits:
         if self.sets[split] is not rows:
             self.unsampled[split] = rows
 
-    def check_types(self, columns: Iterable[str], options: DataOptions) -> None:
-        """Check that the columns a task reads have values of one type each; other columns are noted.
+    def check_types(self, columns: Iterable[str], options: DataOptions, parses: Parses | None = None) -> None:
+        """Check that the columns a task reads have values of one type each; see `of_one_type`.
 
         Raises `DataError` for the first row with another value, or leaves such rows out with `skip_bad_rows`.
         """
         for split, mixed in self.mixed.items():
             if mixed:
                 file, rows = self.files[split], self.sets[split]
-                rows = of_one_type(rows, mixed, columns, file, self.notes, skip=options.skip_bad_rows)
+                rows = of_one_type(rows, mixed, columns, file, self.notes, skip=options.skip_bad_rows, parses=parses)
                 self.draw(split, rows, options)
         self.mixed = {}
 
@@ -237,12 +237,13 @@ def read(
     *,
     columns: Iterable[str] | None = None,
     task: str | None = None,
+    parses: Parses | None = None,
 ) -> Dataset:
     """Return the rows of a file as a data set on disk, each with its line.
 
     Rows are cached by the file's content, whatever its name. Notes about how it was read, and about bad rows where the
     options allow these to be skipped, are appended to `notes`. `columns` are those that must hold values of one type
-    each, by default all; `task` is the task that they are for, where it is named.
+    each, by default all; `task` is the task that they are for, where it is named. `parses`: see `of_one_type`.
     """
     options = options or DataOptions()
     if columns is None:
@@ -250,7 +251,7 @@ def read(
     mixed: dict[str, Mixed] = {}
     notes = [] if notes is None else notes
     rows = _read(path, options, watch, notes, mixed, task)
-    return of_one_type(rows, mixed, columns, path, notes, skip=options.skip_bad_rows)
+    return of_one_type(rows, mixed, columns, path, notes, skip=options.skip_bad_rows, parses=parses)
 
 
 def _read(

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
+from ..data.blank import is_blank
 from ..errors import unknown
 from ..pool import Pool
 from ..tasks import Task
@@ -256,8 +257,8 @@ async def embeddings(call: Call) -> Response:
     bases = call.engine.models.bases()
     if body.model not in bases:
         raise RequestError(404, unknown("base", body.model, bases, known_as="bases embed, and there are"))
-    if any(not text.strip() for text in texts):
-        raise RequestError(422, f"row {next(i for i, t in enumerate(texts, 1) if not t.strip())}: text is empty")
+    if any(map(is_blank, texts)):
+        raise RequestError(422, f"row {next(i for i, t in enumerate(texts, 1) if is_blank(t))}: text is empty")
     if body.encoding_format not in ("float", "base64"):
         raise RequestError(400, f"encoding_format must be float or base64, got {body.encoding_format!r}")
     pool = bases[body.model]

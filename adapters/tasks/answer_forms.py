@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..data.blank import is_blank
 from .cells import from_cell
 
 Answer = tuple[str, int | None]
@@ -20,10 +21,15 @@ def answers_of(value: Any, start: Any = None) -> list[Answer]:
     `ValueError` for anything else.
     """
     if isinstance(value, str):
-        value = from_cell(value, _is_form)
+        value = from_cell(value, _fits)
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return []
-    return [(text, place) for text, place in _answers(value, start) if text.strip()]
+    return [(text, place) for text, place in _answers(value, start) if not is_blank(text)]
+
+
+def is_form(cell: str) -> bool:
+    """Return whether a text is the JSON, or Python's notation, of answers."""
+    return not isinstance(from_cell(cell, _fits), str)
 
 
 def _answers(value: Any, start: Any) -> Iterator[Answer]:
@@ -75,7 +81,7 @@ def _place(value: Any) -> int | None:
     return None if place == -1 else int(place)  # cdQA's annotator writes -1 where it found no place
 
 
-def _is_form(value: Any) -> bool:
+def _fits(value: Any) -> bool:
     items = value if isinstance(value, list) else [value]
     return all(isinstance(item, str) or (isinstance(item, dict) and "text" in item) for item in items)
 

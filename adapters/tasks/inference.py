@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..data.blank import is_blank
 from ..errors import TaskError
 from ..options import options
 from .installed import TASKS
@@ -55,7 +56,7 @@ def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:
 
     Several columns of 0 and 1 are a label each.
     """
-    texts = {name: value for name, value in first.items() if isinstance(value, str) and value.strip()}
+    texts = {name: value for name, value in first.items() if isinstance(value, str) and not is_blank(value)}
     if not texts:
         return ()
     text = max(texts, key=lambda name: len(texts[name]))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Number
 from typing import Any
 
+from ..data.blank import is_blank, without_invisible
 from ..errors import printable
-from .labels import NUMBER, SINGLE, Kind, listed, number_in
+from .labels import NUMBER, SINGLE, Kind, has_decimal_comma, listed, number_in, without_ends
 from .values import is_empty
 
 SEPARATORS = (",", ";", "|", "/", "+", "&", "\n", "\t")
@@ -31,10 +33,10 @@ def reading_remarks(texts: Mapping[str, Iterable[Any]], label: str, cells: Itera
     stripped = lists = empty = 0
     for cell in cells:
         lists += several and isinstance(cell, str) and listed(cell) is not None
-        empty += several and isinstance(cell, str) and not cell.strip()
+        empty += several and isinstance(cell, str) and is_blank(cell)
         parts = cell if isinstance(cell, list) else [cell]
-        stripped += any(isinstance(part, str) and part != part.strip() for part in parts)
-    remarks += [f"spaces around {stripped:,} labels in column '{label}' removed"] * bool(stripped - empty)
+        stripped += any(isinstance(part, str) and part != without_ends(part) and not is_blank(part) for part in parts)
+    remarks += [f"spaces around {stripped:,} labels in column '{label}' removed"] * bool(stripped)
     remarks += [f"{lists:,} cells of column '{label}' hold a list as text: read as several labels"] * bool(lists)
     remarks += [f"{empty:,} empty cells of column '{label}': read as no label"] * bool(empty)
     return remarks
@@ -71,17 +73,28 @@ ABSENT = {"na", "n/a", "n.a.", "#n/a", "nan", "null", "none", "nil", "-", "?", "
 """Labels that tools and people write where there is none."""
 
 
+_PAIRS = (
+    "the labels in column '{}' are read as classes; --problem-type regression reads numbers with a decimal comma, and "
+    "--label-separator , several labels in a cell"
+)
 _BYTES = re.compile(r"b'.+'|b\".+\"", re.DOTALL)
 
 
 def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], kind: Kind) -> list[str]:
     """Return what looks like a mistake in the labels of the training rows: their cells, and the rows of each label."""
     if kind == NUMBER:
-        return list(_number_remarks(label, [number for cell in cells if (number := number_in(cell)) is not None]))
+        numbers = [number for cell in cells if (number := number_in(cell)) is not None]
+        commas = sum(map(has_decimal_comma, cells))
+        read = [f"{commas:,} numbers in column '{label}' with a decimal comma or a percent sign: read as 4.5 of 4,5"]
+        return read * bool(commas) + list(_number_remarks(label, numbers))
+    pairs = len(counts) > 1 and all(re.fullmatch(r"-?\d+,\d+", name) for name in counts)
     if len(counts) > max(20, len(cells) / 2):
         many = f"{len(counts):,} different labels in {len(cells):,} rows: is column '{label}' one of ids or texts?"
-        return [f"{many} --task text2text-generation learns to generate texts"]
-    remarks = [f"labels that differ in case or spaces alone: {_named(same)}" for same in _variants(counts)]
+        return [_PAIRS.format(label) if pairs else f"{many} --task text2text-generation learns to generate texts"]
+    remarks = [
+        f"labels that differ in case, spaces or invisible characters alone: {_named(same)}"
+        for same in _variants(counts)
+    ]
     once = sorted(name for name, count in counts.items() if count == 1)
     near = {rare: name for rare, name in _misspelled(counts) if rare.casefold() != name.casefold()}
     remarks += [
@@ -97,11 +110,7 @@ def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], k
             f"labels '{tag}' and 'O' look like tags of words; token-classification reads a sentence per row, or a "
             "word per line of a .conll file"
         )
-    if len(counts) > 1 and all(re.fullmatch(r"-?\d+,\d+", name) for name in counts):
-        remarks.append(
-            f"the labels in column '{label}' are read as classes; numbers with a decimal comma need a point, and "
-            "several labels in a cell --label-separator ,"
-        )
+    remarks += [_PAIRS.format(label)] * pairs
     return remarks + (list(_joined_remarks(label, counts)) if kind == SINGLE else [])
 
 
@@ -121,7 +130,8 @@ def _number_remarks(label: str, numbers: Sequence[float]) -> Iterator[str]:
 def _variants(counts: Mapping[str, int]) -> list[list[str]]:
     by_key: dict[str, list[str]] = {}
     for name in counts:
-        by_key.setdefault(" ".join(name.casefold().split()), []).append(name)
+        folded = unicodedata.normalize("NFKC", without_invisible(name)).casefold()
+        by_key.setdefault(" ".join(folded.split()), []).append(name)
     return [sorted(names) for names in by_key.values() if len(names) > 1]
 
 
@@ -138,9 +148,10 @@ def _misspelled(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
 
 def _joined_remarks(label: str, counts: Mapping[str, int]) -> Iterator[str]:
     """Yield a remark where labels are others joined by a separator."""
-    for separator in SEPARATORS:
+    for separator in (*SEPARATORS, " "):
         parts = {name: [part.strip() for part in name.split(separator)] for name in counts if separator in name}
-        joined = [name for name, of_name in parts.items() if all(of_name) and any(part in counts for part in of_name)]
+        each = all if separator == " " else any  # words of one label are seldom labels
+        joined = [name for name, of_name in parts.items() if all(of_name) and each(part in counts for part in of_name)]
         if joined and 2 * len(joined) >= len(parts):
             rows, written = sum(counts[name] for name in joined), repr(separator)
             yield (

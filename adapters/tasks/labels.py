@@ -22,6 +22,14 @@ _BRACKETS = ("[]", "()", "{}")
 _CALL = re.compile(r"\w+\((?P<list>[\[({].*[\])}])(?:, dtype=\S+)?\)", re.DOTALL)
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
 _YES, _NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
+_EMPTY_SET = re.compile(r"(frozen)?set\(\)")
+_INVISIBLE = "\u200b\u2060\ufeff"
+_LOCALE = re.compile(  # 1,123.50, 4,5 with a decimal comma (1,234 may be either) and 85 %
+    r"(?P<thousands>[+-]?\d{1,3}(,\d{3})+\.\d+)|(?P<comma>[+-]?(\d+,(\d{1,2}|\d{4,})|0,\d+))|"
+    r"(?P<percent>[+-]?\d+([.,]\d+)?)[ \u00a0]?%"
+)
+_DECIMAL = re.compile(r"[+-].*|0,\d+|\d+,\d{2,}|(\d+),\1")
+"""A pair of numbers that is no list of two labels: signed, with a zero before, two digits behind, or equal halves."""
 _MOST_NUMBERS = 0.9
 """The share of numbers from which a column holds numbers, and its other cells are faults."""
 _DIFFERENT = 10
@@ -35,6 +43,8 @@ def listed(cell: str) -> list[str] | None:
     (['joy', 'anger'], ['joy', 'anger'], ['joy', 'anger'], None)
     """
     text = cell.strip()
+    if _EMPTY_SET.fullmatch(text):
+        return []
     if match := _CALL.fullmatch(text):  # numpy's array(['joy'], dtype=object), frozenset({'joy'})
         text = match["list"]
     if text[:1] + text[-1:] not in _BRACKETS or len(text) < 2:
@@ -50,7 +60,7 @@ def listed(cell: str) -> list[str] | None:
 
 
 def label_text(value: Any, trained_labels: Collection[str] = ()) -> str:
-    """Return a label as a text without the spaces around it, or as it is where `trained_labels` has it so.
+    """Return a label as a text without the spaces around it (see `without_ends`), or as `trained_labels` has it.
 
     A whole number of a column of fractions is the label of `trained_labels` without a point.
     """
@@ -59,7 +69,12 @@ def label_text(value: Any, trained_labels: Collection[str] = ()) -> str:
         return text
     if isinstance(value, float) and value.is_integer() and str(int(value)) in trained_labels:
         return str(int(value))
-    return text.strip()
+    return without_ends(text)
+
+
+def without_ends(text: str) -> str:
+    """Return a label without the spaces and invisible characters at its ends."""
+    return text.strip().strip(_INVISIBLE).strip()
 
 
 def labels_in(cell: Any, separator: str | None, trained_labels: Collection[str] = ()) -> list[str]:
@@ -114,7 +129,7 @@ def is_scalar(value: Any) -> bool:
 
 
 def number_in(cell: Any) -> float | None:
-    """Return a cell as a finite number; None for any other."""
+    """Return a cell as a finite number, also one with a decimal comma or a percent sign; None for any other."""
     number = _parsed(cell)
     return number if number is not None and math.isfinite(number) else None
 
@@ -129,9 +144,12 @@ def kind_of(cells: Iterable[Any]) -> Kind:
         return MULTI
     if 2 * sum(isinstance(cell, str) and listed(cell) is not None for cell in filled) > len(filled):
         return MULTI
+    if _are_decimal_commas(filled):
+        return NUMBER
     numbers = [number for cell in filled if (number := _parsed(cell)) is not None]
     pointed = any(
-        isinstance(cell, float | Decimal) or (isinstance(cell, str) and "." in cell and number_in(cell) is not None)
+        isinstance(cell, float | Decimal)
+        or (isinstance(cell, str) and set(".%") & set(cell) and number_in(cell) is not None)
         for cell in filled
     )
     most = len(numbers) >= _MOST_NUMBERS * len(filled) and len(set(numbers)) >= _DIFFERENT
@@ -143,4 +161,28 @@ def _parsed(cell: Any) -> float | None:
     try:
         return float(cell)
     except (TypeError, ValueError, OverflowError):
+        return _in_a_locale(cell) if isinstance(cell, str) else None
+
+
+def _in_a_locale(cell: str) -> float | None:
+    """Return a number as spreadsheets write it in some countries, or None."""
+    match = _LOCALE.fullmatch(cell.strip())
+    if match is None:
         return None
+    if match["thousands"]:
+        return float(match["thousands"].replace(",", ""))
+    return float((match["comma"] or match["percent"]).replace(",", "."))
+
+
+def has_decimal_comma(cell: Any) -> bool:
+    """Return whether a cell is a number with a decimal comma or a percent sign."""
+    return isinstance(cell, str) and (match := _LOCALE.fullmatch(cell.strip())) is not None and not match["thousands"]
+
+
+def _are_decimal_commas(cells: Sequence[Any]) -> bool:
+    """Return whether cells are whole numbers and numbers with a decimal comma, and clearly no lists of two labels."""
+    texts = [cell.strip() for cell in cells if isinstance(cell, str)]
+    if len(texts) < len(cells) or not all(re.fullmatch(r"[+-]?\d+(,\d+)?", text) for text in texts):
+        return False
+    commas = [text for text in texts if "," in text]
+    return 2 * len(commas) > len(texts) and all(map(has_decimal_comma, commas)) and any(map(_DECIMAL.fullmatch, commas))

@@ -100,12 +100,12 @@ class Task(ABC):
     @property
     def columns_read(self) -> list[str]:
         """The columns that training and evaluation read: inputs, labels and answers."""
-        names = list(self.also_reads)
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if f.name.endswith("column_name") and value:
-                names += [value] if isinstance(value, str) else value
-        return names
+        chosen = [getattr(self, f.name) or () for f in fields(self) if f.name.endswith("column_name")]
+        return [*self.also_reads, *(n for value in chosen for n in ([value] if isinstance(value, str) else value))]
+
+    def parses(self, column: str, cell: str) -> bool:
+        """Return whether a cell that is JSON is read as what it holds, whatever types the column has."""
+        return False
 
     @property
     def tokenize_key(self) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
+from ..data.blank import is_blank
 from ..data.splits import LINE
 from ..errors import DataError, TaskError
 from .cells import from_cell
@@ -126,7 +127,7 @@ class Text2TextGeneration(Task):
         column = self.input_column_name
         about = stream(rows[column]) if column and column in names else itertools.repeat("")
         pairs = zip(map(text_of, values), map(text_of, about), strict=False)
-        return [self.source_prefix + "\n".join(part for part in pair if part.strip()) for pair in pairs]
+        return [self.source_prefix + "\n".join(part for part in pair if not is_blank(part)) for pair in pairs]
 
     def _targets(self, rows: Rows | Dataset) -> list[str]:
         values = stream(rows[str(self.target_column_name)])

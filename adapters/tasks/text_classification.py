@@ -291,7 +291,7 @@ class TextClassification(Task):
     def _targets(self, rows: Dataset | Rows) -> list[Any]:
         cells = self._cells(rows)
         if self.problem_type == NUMBER:
-            return [float(cell) for cell in cells]
+            return [number_in(cell) for cell in cells]
         index = {label: i for i, label in enumerate(self.labels)}
         names = [self._names(cell, self.problem_type or SINGLE) for cell in cells]
         if self.problem_type == MULTI:

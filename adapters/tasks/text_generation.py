@@ -112,6 +112,9 @@ class TextGeneration(Task):
         read = " + ".join(filter(None, before))
         return f"{read} -> {self.completion_column_name}" if self.prompt_column_name else read
 
+    def parses(self, column: str, cell: str) -> bool:
+        return is_chat(cell) or (column == self.tools_column_name and cell[:1] in ("[", "{"))
+
     def check(self, data: Dataset, file: str) -> None:
         check_inputs(self, data, file)
         if self.prompt_column_name:

@@ -14,6 +14,7 @@ from .language_modeling import IGNORED
 from .losses import weighted_loss
 from .tag_schemes import UNANNOTATED, TagScheme, canonical, detect, scheme_remarks
 from .task import Rows, Task
+from .values import is_empty
 from .windows import word_windows
 from .word_rules import MOST_SENTENCES, NEARLY_ALL, Sentence, learn, reproduced
 from .word_split import check_rule, is_segmented, split
@@ -160,6 +161,8 @@ class TokenClassification(Task):
         ):
             if words is not None and any(not isinstance(w, str) or not w for w in words):
                 raise DataError(f"{file}:{line}: a word is empty or no text")
+            if words and is_empty(words):
+                raise DataError(f"{file}:{line}: {self._words} is empty")
             if not words or tags is None or len(words) != len(tags):
                 raise DataError(f"{file}:{line}: {len(words or [])} words, but {len(tags or [])} tags")
         if self.labels:

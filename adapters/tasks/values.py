@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from numbers import Number
 from typing import Any
 
+from ..data.blank import is_blank
 from ..data.column_types import SURROGATE, number_text
 
 
@@ -15,11 +16,11 @@ def is_missing(value: Any) -> bool:
 
 
 def is_empty(value: Any) -> bool:
-    """Return whether a cell holds nothing: no value, spaces, an empty list or object, a list of empty texts."""
+    """Return whether a cell holds nothing: no value, nothing visible, an empty list or object, empty texts."""
     if isinstance(value, str):
-        return not value.strip()
+        return is_blank(value)
     if isinstance(value, list | tuple):
-        return all(isinstance(part, str) and not part.strip() for part in value)
+        return all(isinstance(part, str) and is_blank(part) for part in value)
     return is_missing(value) or value == {}
 
 

@@ -56,10 +56,10 @@ class AdaptedModel:
         from ..data.rows import MEMORY, memory_dataset
         from ..data.splits import read
 
-        columns = self.adapter.task.columns_read
+        task = self.adapter.task
         if isinstance(rows, str | os.PathLike):
-            return read(os.fspath(rows), columns=columns, task=self.adapter.task.name), os.fspath(rows)
-        return memory_dataset(rows, "rows", columns=columns), f"{MEMORY}rows"
+            return read(os.fspath(rows), columns=task.columns_read, task=task.name, parses=task.parses), os.fspath(rows)
+        return memory_dataset(rows, "rows", columns=task.columns_read, parses=task.parses), f"{MEMORY}rows"
 
     def __repr__(self) -> str:
         known_as = f"{self.name}@{self.version}" if self.version else self.name

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ..data.blank import is_blank
 from ..data.readers import BadRow, Row
 from ..data.streams import TEXT, InputRows
 from ..errors import (
@@ -362,7 +363,7 @@ def _first(rows: Iterator[tuple[int, Row | BadRow]], source: InputRows) -> list[
 
 def _text_column(rows: list[Row], columns: list[str]) -> str | None:
     """Return the only column of texts or, of several, the only one with a usual name; None where neither exists."""
-    filled = {c for row in rows for c, value in row.items() if isinstance(value, str) and value.strip()}
+    filled = {c for row in rows for c, value in row.items() if isinstance(value, str) and not is_blank(value)}
     texts = [column for column in columns if column in filled - {ROUTE, *LABELS}]
     named = [column for column in texts if column.lower() in TEXTS]
     return next((names[0] for names in (texts, named) if len(names) == 1), None)

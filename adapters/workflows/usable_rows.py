@@ -25,7 +25,7 @@ def select_usable(splits: Splits, task: Task, options: DataOptions) -> None:
     Rows that the task refuses are an error or, with --skip-bad-rows, are left out; so are rejected annotations. Notes
     count them, and the rows of validation and test with labels that the fitted task doesn't have.
     """
-    splits.check_types(task.columns_read, options)
+    splits.check_types(task.columns_read, options, task.parses)
     for split, sample in splits.sets.items():
         before, file = splits.unsampled.get(split, sample), splits.files[split]
         select = checked if split == "train" else evaluable

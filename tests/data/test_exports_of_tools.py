@@ -68,9 +68,11 @@ def test_texts_in_pythons_notation_of_bytes_are_named(tmp_path: Path) -> None:
     )
 
 
-def test_numbers_with_a_decimal_comma_are_named(tmp_path: Path) -> None:
+def test_numbers_with_a_decimal_comma_are_read_or_where_they_may_be_pairs_named(tmp_path: Path) -> None:
     content = "text;score\n" + "".join(f"text {i};{i % 3},5\n" for i in range(9))
-    assert any("numbers with a decimal comma need a point" in r for r in remarks(tmp_path / "a.csv", content))
+    assert any("9 numbers in column 'score' with a decimal comma" in r for r in remarks(tmp_path / "a.csv", content))
+    content = "text;score\n" + "".join(f"text {i};{i % 3 + 1},5\n" for i in range(9))
+    assert any("--problem-type regression reads numbers" in r for r in remarks(tmp_path / "b.csv", content))
 
 
 def test_inputs_and_targets_are_prompts_and_completions() -> None:

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapterkit.cli.writing import WRITERS
+from adapterkit.data.blank import is_blank
 from adapterkit.data.readers import rows
 
 TEXTS = st.text(
@@ -18,7 +19,7 @@ TEXTS = st.text(
     ),
     min_size=1,
     max_size=30,
-).filter(lambda text: bool(text.strip()))
+).filter(lambda text: not is_blank(text))
 ROWS = st.lists(st.builds(lambda text, label: {"text": text, "label": label}, TEXTS, st.sampled_from("ab")), min_size=1)
 
 

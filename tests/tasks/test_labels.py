@@ -15,7 +15,7 @@ import adapterkit as ak
 from adapterkit import Base, Registry
 from adapterkit.errors import DataError, TaskError
 from adapterkit.tasks import infer_task
-from adapterkit.tasks.labels import MULTI, NUMBER, SINGLE, kind_of, label_text, listed
+from adapterkit.tasks.labels import MULTI, NUMBER, SINGLE, kind_of, label_text, listed, number_in
 
 QUICK = {"strategy": "head-only", "epochs": 1, "mixed_precision": "no", "head": "model"}
 
@@ -41,10 +41,57 @@ def remark(report: Any, part: str) -> str:
     return next((text for text in report.remarks if part in text), "")
 
 
+# ---- numbers of other countries, and labels that look alike
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["4,5", "3,25", "2"], NUMBER),
+        (["0,5", "1,5"], NUMBER),
+        (["-1,5", "2,0"], NUMBER),
+        (["1,2", "3", "2,4"], SINGLE),  # may be lists
+        (["1,2", "1,2,3"], SINGLE),
+        (["1,234", "2,5"], SINGLE),  # may be 1234
+        (["1,123.50", "20.00"], NUMBER),
+        (["85 %", "7,5%"], NUMBER),
+        (["100% cotton", "50%"], SINGLE),
+    ],
+)
+def test_numbers_as_spreadsheets_of_other_countries_write_them(cells: list[str], kind: str) -> None:
+    assert kind_of(cells) == kind
+
+
+def test_decimal_commas_are_learned_and_evaluated_as_numbers(
+    run: Any, tiny_base: Base, registry: Registry, tmp_path: Path
+) -> None:
+    report = run(['"4,5"', '"3,25"', '"1,0"'])
+    assert remark(report, "24 numbers in column 'label' with a decimal comma")
+    assert [number_in(cell) for cell in ("4,5", "1,234", "7,5 %", "1,123.5", "a")] == [4.5, None, 7.5, 1123.5, None]
+    (tmp_path / "commas.csv").write_text('text,label\ntext 1,"4,5"\ntext 2,"3,25"\n')
+    (tmp_path / "points.csv").write_text("text,label\ntext 1,4.5\ntext 2,3.25\n")
+    model = ak.load(report.name, registry=registry)
+    first, second = (model.evaluate(str(tmp_path / f"{name}.csv")) for name in ("commas", "points"))
+    assert first.metrics.values == second.metrics.values
+
+
+def test_labels_of_the_same_letters_in_other_codes_are_named(run: Any) -> None:
+    report = run(["caf\u00e9", "cafe\u0301", "\uff21\uff22", "AB", "x\u200by", "xy"])
+    named = [text for text in report.remarks if "differ in case, spaces or invisible characters alone" in text]
+    assert len(named) == 3
+
+
+def test_labels_joined_by_spaces_are_named_where_each_part_is_a_label(run: Any) -> None:
+    assert "--label-separator ' '" in remark(
+        run(["joy anger", "joy", "anger", "fear joy", "fear", "joy"]), "--label-separator"
+    )
+    assert not remark(run(["not spam", "spam", "very bad", "bad"]), "--label-separator")
+
+
 # ---- spaces, case, spelling
 
 
-@pytest.mark.parametrize("space", [" ", "\t", "\u00a0", "  "])
+@pytest.mark.parametrize("space", [" ", "\t", "\u00a0", "  ", "\u200b", " \ufeff "])
 def test_spaces_around_labels_are_no_part_of_them(space: str, run: Any) -> None:
     report = run(["pos", f"pos{space}", f"{space}neg", "neg"])
     assert labels(report) == ("neg", "pos")
@@ -56,6 +103,7 @@ def test_labels_that_differ_in_case_or_spaces_within_are_named(run: Any) -> None
     assert labels(report) == ("Pos", "not  ok", "not ok", "pos")
     assert remark(report, "'Pos', 'pos'")
     assert remark(report, "'not  ok', 'not ok'")
+    assert remark(run(["pos", "p\u200bos"], name="b"), "invisible characters alone: 'pos', ")
 
 
 def test_rare_labels_are_named_and_compared_with_frequent_ones(run: Any) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import normalizers, pre_tokenizers
 
 from adapterkit import Adapter, Base, Registry
+from adapterkit.data.blank import is_blank
 from adapterkit.data.rows import memory_dataset
 from adapterkit.data.splits import read
 from adapterkit.evaluation.evaluate import evaluate, predict
@@ -41,7 +42,7 @@ ALPHABET = st.one_of(
     st.sampled_from("ab Zé.,'-_\u0301\u093f\u0915\u200d\u200b\u00ad王ก\u0e31\u0627👍🏽🇩🇪\ufb01ß İ1½"),
     st.characters(exclude_categories=["Cs"]),
 )
-TEXTS = st.text(ALPHABET, min_size=1, max_size=120).filter(lambda text: bool(text.strip()))
+TEXTS = st.text(ALPHABET, min_size=1, max_size=120).filter(lambda text: not is_blank(text))
 WORDS = st.lists(
     st.text(ALPHABET, min_size=1, max_size=12).map(lambda text: "".join(text.split())).filter(bool),
     min_size=1,

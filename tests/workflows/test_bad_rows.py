@@ -17,6 +17,7 @@ from click.testing import Result
 import adapterkit as ak
 from adapterkit import Base, Pool, Registry
 from adapterkit.errors import DataError, OptionError
+from tests.helpers import tolerance
 
 Adapt = Callable[..., Result]
 QUICK = {"strategy": "head-only", "epochs": 1, "mixed_precision": "no", "head": "model"}
@@ -213,13 +214,14 @@ def test_an_empty_text_is_refused_alike_in_files_and_in_python(
 ) -> None:
     report = trained(rows())
     with Pool(tiny_base, registry=registry) as pool:
-        for empty in ("", " \t", "\u00a0"):
+        for empty in ("", " \t", "\u00a0", "\u200b", "\ufeff \u2060\ufe0f", "\u3164"):
             for ask in (report.predict, pool.predict):
                 with pytest.raises(DataError, match="row 2: text is empty"):
                     ask(["fine", empty])
                 with pytest.raises(DataError, match="row 1: text is empty"):
                     ask([{"text": empty}])
-            assert "text 1: text is empty" in adapt("predict", "a", "--registry", registry.path, "--", empty).stderr
+            shown = adapt("predict", "a", "--registry", registry.path, "--", empty).stderr
+            assert "text 1: text is empty" in shown
 
 
 def test_half_of_a_pair_may_be_empty_and_is_counted(trained: Callable[..., Any]) -> None:
@@ -243,7 +245,7 @@ def test_rows_in_memory_are_read_as_those_of_files(
     text = " ".join(values["text"]) if isinstance(values["text"], list) else f"{values['text']:.0f}"
     for answer in (report.predict([values])[0], report.predict(text)):
         assert answer["label"] == of_file[0]["label"]
-        assert answer["score"] == pytest.approx(of_file[0]["score"], abs=1e-5)
+        assert answer["score"] == pytest.approx(of_file[0]["score"], abs=tolerance.TINY)
 
 
 @pytest.mark.parametrize("odd", [{"a": 1}, ["a", 3], [["a"]], object(), "half \ud800 a pair"])
