@@ -43,7 +43,8 @@ def run_rows(plan: Plan, splits: Splits | None, watch: Watch) -> RunRows:
     with _with_notes(splits.notes):
         task = _with_columns(_task(plan, splits["train"]), splits["train"])
     select_usable(splits, task, plan.data)
-    task = task.fit(splits.unsampled.get("train", splits["train"]))
+    with _with_notes(splits.notes):
+        task = task.fit(splits.unsampled.get("train", splits["train"]))
     select_usable(splits, task, plan.data)
     uncut = dict(splits.sets)
     percentage = _percentage(plan, splits, task)
@@ -61,7 +62,7 @@ def run_rows(plan: Plan, splits: Splits | None, watch: Watch) -> RunRows:
 
 @contextlib.contextmanager
 def _with_notes(notes: Sequence[str]) -> Iterator[None]:
-    """Add to an error about columns how the file was read: its columns may be those of another separator."""
+    """Add to an error about columns or labels how the file was read: by which separator, and what was left out."""
     try:
         yield
     except (TaskError, DataError) as error:
