@@ -59,12 +59,13 @@ def _columns(source: Source, rows: Sequence[Row]) -> tuple[str, str] | None:
         if source.options.task is None and {*by_lower} & _LABELS - {tags.lower()}:
             continue
         cells = [cell if isinstance(cell := row.get(tags), str) else "" for row in rows]
+        several = 2 * sum(len(_items(cell)) > 1 for cell in cells) > len(cells)  # else a word a row
         items = [tag for cell in cells for tag in _items(cell)]
         are_tags = bool(items) and all(map(TAG.fullmatch, items)) and any("-" in tag for tag in items)
         for words in (by_lower[name] for name in _WORDS if name in by_lower):
             texts = [cell if isinstance(cell := row.get(words), str) else "" for row in rows]
             lists = all(listed(cell) is not None for cell in (*cells, *texts))
             as_many = sum(len(_items(text)) == len(_items(cell)) for text, cell in zip(texts, cells, strict=True))
-            if items and (lists or are_tags) and as_many >= _NEARLY_ALL * len(rows):
+            if several and (lists or are_tags) and as_many >= _NEARLY_ALL * len(rows):
                 return words, tags
     return None
