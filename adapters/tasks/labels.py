@@ -36,14 +36,14 @@ _DIFFERENT = 10
 def label_text(value: Any, trained_labels: Collection[str] = ()) -> str:
     """Return a label as a text without the spaces around it (see `without_ends`), or as `trained_labels` has it.
 
-    A whole number of a column of fractions is the label of `trained_labels` without a point.
+    A whole number of a column of fractions, 1.0, is the label of `trained_labels` without a point.
     """
     text = str(value)
     if text in trained_labels:
         return text
-    if isinstance(value, float) and value.is_integer() and str(int(value)) in trained_labels:
-        return str(int(value))
-    return without_ends(text)
+    text = without_ends(text)
+    whole, point, zeros = text.partition(".")
+    return whole if point and whole in trained_labels and zeros and not zeros.strip("0") else text
 
 
 def without_ends(text: str) -> str:

@@ -119,6 +119,13 @@ def test_labels_that_are_tags_of_words_are_named(run: Any) -> None:
 
 
 def test_an_adapter_with_spaces_in_its_labels_is_still_evaluated_by_them() -> None:
+    assert [label_text(text, ("0", "1.5")) for text in ("0.0", 0.0, "0.", "1.5", "0.50")] == [
+        "0",
+        "0",
+        "0.",
+        "1.5",
+        "0.50",
+    ]
     assert [label_text(text, ("pos ", "pos")) for text in ("pos ", "pos", " pos")] == ["pos ", "pos", "pos"]
 
 
