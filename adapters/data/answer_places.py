@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +19,7 @@ class Place:
 
     text: str
     start: int
-    how: Literal["written", "only", "first", "corrected"]
+    how: Literal["written", "only", "first", "corrected", "spaced"]
 
 
 def locate(text: str, start: int | None, context: str) -> Place | None:
@@ -37,7 +38,7 @@ def locate(text: str, start: int | None, context: str) -> Place | None:
     if not places:
         stripped = text.strip()
         place = locate(stripped, start, context) if stripped not in ("", text) else None
-        return place and Place(stripped, place.start, "corrected")
+        return (place and Place(stripped, place.start, "corrected")) or _with_other_spaces(stripped, start, context)
     if start is not None:
         meant = _meant(text, start, context, places)
         return Place(text, meant.pop(), "corrected") if len(meant) == 1 else None
@@ -45,6 +46,17 @@ def locate(text: str, start: int | None, context: str) -> Place | None:
         return Place(text, places[0], "only")
     separate = (place for place in places if _is_separate(context, place, place + len(text)))
     return Place(text, next(separate, places[0]), "first")
+
+
+def _with_other_spaces(text: str, start: int | None, context: str) -> Place | None:
+    """Return the place of an answer whose spaces, such as line ends, differ from the context's, where one is meant."""
+    words = text.split()
+    if len(words) < 2:
+        return None
+    matches = list(re.finditer(r"\s+".join(map(re.escape, words)), context))
+    near = [match for match in matches if start is not None and abs(match.start() - start) <= NEAR]
+    meant = matches if len(matches) == 1 else near
+    return Place(meant[0][0], meant[0].start(), "spaced") if len(meant) == 1 else None
 
 
 def occurrences(text: str, context: str) -> Iterator[int]:

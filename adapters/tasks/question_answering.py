@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..metrics import Metrics
 
+ANSWERS = ("answers", "answer", "answer_text")
 START = "answer_start"
 """The column with the place of an answer that is a text, where a file has one."""
 AMBIGUOUS = (
@@ -32,6 +33,7 @@ MISPLACED = (
     "the answer isn't at its answer_start; the only occurrence near it, or at that offset in bytes or UTF-16 units, "
     "is used"
 )
+SPACED = "the answer and its context differ in spaces or line ends; the context's are used"
 Span = dict[str, Any]
 """A predicted answer: text, start, end (characters), score, and null_score, how much better no answer scores."""
 
@@ -69,11 +71,10 @@ class QuestionAnswering(Task):
 
     @classmethod
     def fits(cls, first: Mapping[str, Any]) -> bool:
-        return "question" in first and "context" in first and bool({"answers", "answer"} & set(first))
+        return "question" in first and "context" in first and bool({*ANSWERS} & set(first))
 
     def with_columns(self, names: Sequence[str]) -> Self:
         names = visible(names)
-        answers = ("answers", "answer", "answer_text")
         return replace(
             self,
             question_column_name=choose(
@@ -86,7 +87,7 @@ class QuestionAnswering(Task):
                 names,
                 ("context", "passage", "paragraph"),
             ),
-            answer_column_name=choose("the answer", "--answer-column-name", self.answer_column_name, names, answers),
+            answer_column_name=choose("the answer", "--answer-column-name", self.answer_column_name, names, ANSWERS),
         )
 
     @property
@@ -128,7 +129,7 @@ class QuestionAnswering(Task):
             raise DataError(f"{file}: no row has answers; such rows can be predicted, but not trained on or evaluated")
         rows = list(zip(stream(data[LINE]), (_places(*row) for row in self._answer_rows(data)), strict=True))
         remarks = []
-        for how, text in (("first", AMBIGUOUS), ("corrected", MISPLACED)):
+        for how, text in (("first", AMBIGUOUS), ("corrected", MISPLACED), ("spaced", SPACED)):
             lines = [line for line, places in rows if any(place.how == how for place in places)]
             remarks += [f"{file}: {_counted(lines)}: {text}"] if lines else []
         empty = [line for line, value in each(data, LINE, self._columns[2]) if is_missing(value) or value == ""]

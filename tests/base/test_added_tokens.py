@@ -225,7 +225,7 @@ def test_the_commands_take_added_tokens(
     assert adapt("eval", "added", "--test-file", rows).exit_code == 0
     assert adapt("export", "added", "--format", "merged", "--to", "out").exit_code == 0
     theirs = transformers.pipeline("text-classification", model=str(tmp_path / "out"))("<good> food")
-    assert theirs[0]["score"] == pytest.approx(found[0]["score"], abs=1e-5)
+    assert theirs[0]["score"] == pytest.approx(found[0]["score"], abs=tolerance.TINY)
     done = adapt("export", "added", "--format", "peft", "--to", "no")
     assert done.exit_code == 2
     assert "PEFT can't have this adapter: it adds tokens to the tokenizer; --format merged" in done.stderr

@@ -21,6 +21,7 @@ from adapterkit.cli.main import main
 from adapterkit.discovery import installed
 from adapterkit.store.publish import publish
 from adapterkit.workflows.plan import run_options
+from tests.helpers import tolerance
 from tests.helpers.cli import Adapt
 
 
@@ -61,7 +62,7 @@ def test_run_predict_eval_list_show(adapt: Adapt, trained: list[str], small_csv:
     answers = json.loads(adapt("predict", "tiny", "lovely food", "a dull film", "--json").stdout)
     assert [sorted(a) for a in answers] == [["label", "score", "text"]] * 2
     piped = json.loads(adapt("predict", "tiny", "--json", input="lovely food\n").stdout)[0]
-    assert piped == {**answers[0], "score": pytest.approx(answers[0]["score"], abs=1e-6)}
+    assert piped == {**answers[0], "score": pytest.approx(answers[0]["score"], abs=tolerance.TINY)}
     measured = json.loads(adapt("eval", "tiny", "--test-file", small_csv, "--json").stdout)
     assert (measured["n"], measured["split"]) == (24, "test")
     listed = json.loads(adapt("list", "--json").stdout)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import transformers
 
+from tests.helpers import tolerance
 from tests.helpers.cli import Adapt
 
 
@@ -37,7 +38,7 @@ def test_merge_writes_models_and_registers_sums_that_every_command_knows(
         theirs = transformers.pipeline("text-classification", model=str(tmp_path / f"{name}-model"))(texts)
         ours = json.loads(adapt("predict", name, *texts, "--json").stdout)
         assert [a["label"] for a in ours] == [a["label"] for a in theirs]
-        assert [a["score"] for a in ours] == pytest.approx([a["score"] for a in theirs], abs=1e-5)
+        assert [a["score"] for a in ours] == pytest.approx([a["score"] for a in theirs], abs=tolerance.TINY)
 
     done = adapt("merge", "a:0.7", "b:0.3", "--name", "ab")
     assert done.exit_code == 0, done.output
@@ -61,7 +62,7 @@ def test_merge_writes_models_and_registers_sums_that_every_command_knows(
 
     ours = json.loads(adapt("predict", "ab", *texts, "--json").stdout)
     theirs = transformers.pipeline("text-classification", model=str(tmp_path / "deep" / "both"))(texts)
-    assert [a["score"] for a in ours] == pytest.approx([a["score"] for a in theirs], abs=1e-5)
+    assert [a["score"] for a in ours] == pytest.approx([a["score"] for a in theirs], abs=tolerance.TINY)
     measured = json.loads(adapt("eval", "ab", "--test-file", small_csv, "--json").stdout)
     assert measured["n"] == 24
 

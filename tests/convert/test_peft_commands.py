@@ -43,7 +43,7 @@ def test_import_list_show_predict_eval_merge_and_export(
     with torch.no_grad():
         logits = theirs(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     assert [a["label"] for a in found] == [("neg", "pos")[i] for i in logits.argmax(-1)]
-    assert [a["score"] for a in found] == pytest.approx(logits.softmax(-1).amax(-1).tolist(), abs=1e-6)
+    assert [a["score"] for a in found] == pytest.approx(logits.softmax(-1).amax(-1).tolist(), abs=tolerance.TINY)
     assert json.loads(adapt("eval", "theirs", "--test-file", small_csv, "--json").stdout)["n"] == 24
     assert adapt("merge", "theirs:0.5", "b:0.5", "--name", "both").exit_code == 0
     assert adapt("registry", "rebuild").exit_code == 0

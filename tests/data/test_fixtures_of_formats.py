@@ -42,6 +42,10 @@ EXPECTED: dict[str, tuple[list[Any], list[str]]] = {
             "1 row of empty cells skipped",
         ],
     ),
+    "title.csv": (
+        ["the soup is cold = bad", "the rice is warm = good"],
+        ["left out above the header: Survey of soups, autumn;; | ;;", "separated by ';'"],
+    ),
     "spaces.csv": (["Cold soup, again = bad", "A film = good"], ["separated by ',', spaces after them removed"]),
     "windows-1251.csv": (
         ["Отличный фильм = хорошо", "Ужасная гостиница = плохо"],

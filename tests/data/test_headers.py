@@ -161,3 +161,62 @@ def test_rows_may_lack_their_last_cells_if_most_do_not(tmp_path: Path) -> None:
     path = write(tmp_path / "b.csv", "text,label\na x\nb y\nc,z\n")  # spaces between the cells of most rows
     with pytest.raises(DataError, match=r"b\.csv:2: 1 cells, but the header has 2 columns"):
         list(rows(path))
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        "Export of 12.3.2024;;\n\n",
+        "Survey on soups;;\nautumn, second wave;;\n",
+        "# written by a tool\n#\n",
+        "# tool; version 2; beta\n",
+        "\n# tool\n",
+    ],
+)
+def test_titles_and_comments_above_the_header_are_left_out(above: str, tmp_path: Path) -> None:
+    content = above + "text;label;note\n" + "".join(f"soup {i};{'ab'[i % 2]};\n" for i in range(6))
+    (tmp_path / "a.csv").write_text(content)
+    with open_rows(str(tmp_path / "a.csv")) as (source, numbered):
+        read = list(numbered)
+    assert read[1] == (above.count("\n") + 3, {"text": "soup 1", "label": "b", "note": ""})
+    assert source.notes[0].startswith("left out above the header: ")
+
+
+@pytest.mark.parametrize("header", ["#id;text;label", "# id\ttext\tlabel", "my text;;", "a text;what it is;", "text;;"])
+def test_a_header_with_a_comment_sign_or_unnamed_columns_is_no_title(header: str, tmp_path: Path) -> None:
+    mark = "\t" if "\t" in header else ";"
+    (tmp_path / "a.csv").write_text(header + "\n" + "".join(f"{i}{mark}soup{mark}{'ab'[i % 2]}\n" for i in range(6)))
+    with open_rows(str(tmp_path / "a.csv")) as (source, numbered):
+        assert len(list(numbered)) == 6
+    assert not any("above the header" in note for note in source.notes)
+
+
+@pytest.mark.parametrize(("mark", "name"), [("\t", "tab"), ("|", "pipe")])
+def test_a_table_named_txt_is_refused_with_the_option_that_reads_it(mark: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(f"text{mark}label\n" + f"a soup{mark}x\n" * 3)
+    with pytest.raises(DataError, match=rf"a\.txt: a text per line was expected.*--separator {name} reads") as caught:
+        list(rows(str(tmp_path / "a.txt")))
+    assert caught.value.suggestion == ("--separator", name)
+    for options in (ReadOptions(separator=mark), ReadOptions(task="text-generation"), ReadOptions(every_row=True)):
+        with open_rows(str(tmp_path / "a.txt"), options) as (_, numbered):
+            assert len(list(numbered)) == (3 if options.separator else 4)
+
+
+@pytest.mark.parametrize(
+    ("above", "expected"),
+    [
+        ([["Export of soups"], [None]], True),
+        ([["Export of soups", None, None], ["autumn 2024"]], True),
+        ([["Export of soups"], ["by Ann Berg"]], True),
+        ([], False),
+    ],
+)
+def test_titles_of_a_sheet_that_are_not_merged_are_left_out(above: list[Any], expected: bool, tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for line in [*above, ["text", "label"], ["soup", "x"], ["rice", "y"]]:
+        book.active.append(line)
+    book.save(tmp_path / "a.xlsx")
+    with open_rows(str(tmp_path / "a.xlsx")) as (source, numbered):
+        table = [row for _, row in numbered]
+    assert ("above the header" in "".join(source.notes)) == expected
+    assert table[0] == {"text": "soup", "label": "x"}

@@ -12,9 +12,6 @@ from tests.helpers import random_adapters as made
 from tests.helpers import tolerance
 from tests.helpers.adapters import classes
 
-TINY = tolerance.relative(48, 3 * tolerance.PRODUCTS)  # of the tiny bases, as `of_base` has it
-
-
 STRATEGIES: list[tuple[str, dict[str, Any]]] = [
     ("lora", {}),
     ("lora", {"r": 4}),
@@ -52,7 +49,7 @@ def same(a: Any, b: Any) -> None:
         for x, y in zip(a, b, strict=True):
             same(x, y)
     elif isinstance(a, float):
-        assert a == pytest.approx(b, rel=1e-4, abs=1e-5)
+        assert a == pytest.approx(b, rel=tolerance.TINY_PAIR, abs=tolerance.TINY_PAIR)
     else:
         assert a == b
 

@@ -18,6 +18,7 @@ from adapterkit import Adapter, Base, Registry, predict
 from adapterkit.tasks import Task, task_class
 from adapterkit.testing import tiny
 from tests.helpers import random_adapters as made
+from tests.helpers import tolerance
 
 TEXTS = ["a fine film", "i want my money back, now", "great", "rude staff & “awful” food", 'so "so", really']
 
@@ -136,7 +137,7 @@ def lines(text: str) -> list[Any]:
 
 
 def close(found: Any, wanted: Any) -> None:
-    """Compare nests of values, numbers to 1e-5."""
+    """Compare nests of values, numbers nearly."""
     if isinstance(wanted, dict):
         assert list(found) == list(wanted)
         for key, value in wanted.items():
@@ -146,7 +147,7 @@ def close(found: Any, wanted: Any) -> None:
         for one, other in zip(found, wanted, strict=True):
             close(one, other)
     elif isinstance(wanted, float):
-        assert found == pytest.approx(wanted, abs=1e-5)
+        assert found == pytest.approx(wanted, abs=tolerance.TINY_PAIR)
     else:
         assert found == wanted
 

@@ -25,6 +25,11 @@ def relative(terms: int, products: int = 1, dtype: torch.dtype = torch.float32) 
     return float(DEVIATIONS * torch.finfo(dtype).eps * math.sqrt(terms * products))
 
 
+# outputs and scores of tiny bases: MLPs of 48, three blocks; an encoder and a decoder are six
+TINY = relative(48, 3 * PRODUCTS)
+TINY_PAIR = relative(48, 6 * PRODUCTS)
+
+
 def of_base(base: Base | Any) -> float:
     """Return the largest difference of the outputs of a base or transformers model, relative to the largest output."""
     model = base.model if isinstance(base, Base) else base

@@ -94,8 +94,9 @@ def test_embeddings_stop_at_their_layer(tiny_base: Base, counted: list[int]) -> 
             found = pool.embed(TEXTS, layer=layer)
             assert len(counted) == layer
             hidden = said.hidden_states[layer]
-            torch.testing.assert_close(found, (hidden * mask).sum(1) / mask.sum(1), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(pool.embed(TEXTS, pooling="cls"), said.last_hidden_state[:, 0], rtol=1e-5, atol=1e-5)
+            tolerance.assert_near(found, (hidden * mask).sum(1) / mask.sum(1), tolerance.of_base(tiny_base))
+        first = pool.embed(TEXTS, pooling="cls")
+        tolerance.assert_near(first, said.last_hidden_state[:, 0], tolerance.of_base(tiny_base))
         with pytest.raises(PoolError, match="layers 0 to 3"):
             pool.embed(TEXTS, layer=4)
         with pytest.raises(PoolError, match="no pooling named 'mena'; did you mean 'mean'"):
@@ -218,7 +219,7 @@ def test_on_a_gpu(tiny_base: Base) -> None:
     wanted = {name: alone(tiny_base, adapter) for name, adapter in adapters.items()}
     with Pool(tiny_base, adapters, device="cuda") as pool:
         for name, said in wanted.items():
-            np.testing.assert_allclose(pool.outputs(TEXTS, name), said, atol=1e-4)
+            tolerance.assert_near(pool.outputs(TEXTS, name), said, tolerance.of_base(tiny_base))
 
 
 # ---- what people try

@@ -13,6 +13,7 @@ from adapterkit.errors import AdapterkitError, DataError, PoolError
 from adapterkit.pool import adapter_cache
 from adapterkit.pool.prepared import Prepared
 from tests.helpers import random_adapters as made
+from tests.helpers import tolerance
 from tests.helpers.adapters import TEXTS, classes
 from tests.helpers.pooled import add, mix, same
 
@@ -102,7 +103,7 @@ def test_all_scores_are_those_of_transformers_pipelines(minilm: Base) -> None:
         expected = pipeline(TEXTS)
     for row, wanted in zip(scores, expected, strict=True):
         assert [candidate["label"] for candidate in row] == [candidate["label"] for candidate in wanted]
-        assert [c["score"] for c in row] == pytest.approx([c["score"] for c in wanted], abs=1e-5)
+        assert [c["score"] for c in row] == pytest.approx([c["score"] for c in wanted], abs=tolerance.of_base(minilm))
         assert sum(c["score"] for c in row) == pytest.approx(1)
 
 

@@ -19,7 +19,7 @@ from adapterkit.training.fit import fitted
 from tests.helpers import random_adapters as made
 from tests.helpers import tolerance
 from tests.helpers.adapters import TEXTS, alone, classes
-from tests.helpers.pooled import TINY, add, mix, same
+from tests.helpers.pooled import add, mix, same
 
 # ---- threads
 
@@ -38,7 +38,7 @@ def hammer(pool: Pool, wanted: dict[str, np.ndarray], seconds: float, threads: i
                 rows = [(dice.randrange(len(TEXTS)), dice.choice(names)) for _ in range(dice.randint(1, 12))]
                 found = pool.outputs([TEXTS[text] for text, _ in rows], adapter_of_each=[name for _, name in rows])
                 for (text, name), logits in zip(rows, found, strict=True):
-                    if not tolerance.is_near(logits, wanted[name][text], TINY):
+                    if not tolerance.is_near(logits, wanted[name][text], tolerance.TINY):
                         wrong.append(f"{name}: {logits} for {wanted[name][text]}")
                 match dice.randrange(4):
                     case 0:
@@ -82,7 +82,7 @@ def test_pools_open_and_close_while_others_train_and_predict(tiny_base: Base) ->
             for _ in range(2):
                 if training.is_set():
                     wrong.append("a training runs while a pool is open")
-                if not tolerance.is_near(pool.outputs(TEXTS, "a"), wanted, TINY):
+                if not tolerance.is_near(pool.outputs(TEXTS, "a"), wanted, tolerance.TINY):
                     wrong.append("a pool answers from tensors that are being trained")
 
     def train() -> None:
@@ -100,7 +100,7 @@ def test_pools_open_and_close_while_others_train_and_predict(tiny_base: Base) ->
                 raise
 
     def attach() -> None:
-        if not tolerance.is_near(alone(tiny_base, adapter), wanted, TINY):
+        if not tolerance.is_near(alone(tiny_base, adapter), wanted, tolerance.TINY):
             wrong.append("an attached adapter runs on tensors that are being trained")
 
     def repeat(work: Callable[[], None]) -> None:

@@ -13,6 +13,7 @@ from adapterkit.errors import RegistryError
 from adapterkit.serving.limits import Access
 from adapterkit.store.bundles import bundles, put_bundle
 from tests.helpers import random_adapters as made
+from tests.helpers import tolerance
 from tests.helpers.adapters import classes
 from tests.helpers.pooled import add
 from tests.helpers.server import Running
@@ -49,9 +50,9 @@ def test_a_bundle_is_a_model(three: Registry, adapt: Callable[..., Any]) -> None
         assert status == 200, decision
         answers = decision["answers"]
         assert [a["type"] for a in answers] == ["predicate", "choice", "choice", "predicate", "refusal", "refusal"]
-        assert answers[0]["probability"] == pytest.approx(scores["a0"]["l1"], rel=1e-4)
-        assert answers[1]["probabilities"][2]["probability"] == pytest.approx(scores["a1"]["l2"], rel=1e-4)
-        assert answers[3]["probability"] == pytest.approx(scores["a2"]["l3"], rel=1e-4)
+        assert answers[0]["probability"] == pytest.approx(scores["a0"]["l1"], abs=tolerance.TINY)
+        assert answers[1]["probabilities"][2]["probability"] == pytest.approx(scores["a1"]["l2"], abs=tolerance.TINY)
+        assert answers[3]["probability"] == pytest.approx(scores["a2"]["l3"], abs=tolerance.TINY)
         assert f"a1@{first}" in headers["x-adapter-version"].split(",")
         _, annotated, _ = server.send("/v1/annotate", {"text": TEXT, "model": "triage"})
         assert list(annotated["answers"]) == ["a0", "a1@stable", "a2"]

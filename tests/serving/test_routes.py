@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from adapterkit.pool import Pool
+from tests.helpers import tolerance
 from tests.helpers.pooled import same
 from tests.helpers.server import ROWS, Running
 
@@ -103,11 +104,13 @@ def test_decisions(server: Running) -> None:
     assert [a["type"] for a in answers] == [
         *("predicate", "choice", "score", "predicate", "predicate", "refusal", "refusal", "refusal")
     ]
-    assert answers[0]["probability"] == pytest.approx(scores["l0"], rel=1e-4)
+    assert answers[0]["probability"] == pytest.approx(scores["l0"], abs=tolerance.TINY)
     pair = {p["value"]: p["probability"] for p in answers[1]["probabilities"]}
-    assert pair == pytest.approx({k: scores[k] / (scores["l0"] + scores["l2"]) for k in ("l0", "l2")}, rel=1e-4)
-    assert answers[2]["score"] == pytest.approx(scores["l1"] + 2 * scores["l2"], rel=1e-4)
-    assert answers[4]["probability"] == pytest.approx(scores["l1"], rel=1e-4)
+    assert pair == pytest.approx(
+        {k: scores[k] / (scores["l0"] + scores["l2"]) for k in ("l0", "l2")}, abs=tolerance.TINY
+    )
+    assert answers[2]["score"] == pytest.approx(scores["l1"] + 2 * scores["l2"], abs=tolerance.TINY)
+    assert answers[4]["probability"] == pytest.approx(scores["l1"], abs=tolerance.TINY)
     assert decision["usage"]["total_tokens"] == len(pool_of(server, "mood").prepare(TEXT, "mood").texts[0][0][0])
 
 
@@ -126,7 +129,7 @@ def test_classify_is_vllms(server: Running) -> None:
     assert status == 200
     scores = {c["label"]: c["score"] for c in pool_of(server, "mood").predict(TEXT, "mood", all_scores=True)}
     first, second = result["data"]
-    assert first["probs"] == pytest.approx([scores["l0"], scores["l1"], scores["l2"]], rel=1e-4)
+    assert first["probs"] == pytest.approx([scores["l0"], scores["l1"], scores["l2"]], abs=tolerance.TINY)
     assert (first["label"], first["num_classes"]) == (max(scores, key=scores.__getitem__), 3)
     assert second["error"]["code"] == 422
 
@@ -152,7 +155,7 @@ def test_embeddings_are_the_bases(server: Running) -> None:
     _, result, _ = server.send("/v1/embeddings", {**body, "encoding_format": "base64"})
     vectors = [struct.unpack("<32f", base64.b64decode(e["embedding"])) for e in result["data"]]
     for vector, expected in zip(vectors, pool.embed(body["input"]).tolist(), strict=True):
-        assert list(vector) == pytest.approx(expected, abs=1e-5)
+        assert list(vector) == pytest.approx(expected, abs=tolerance.TINY)
 
 
 def test_64_clients_that_mix_routes_get_the_pools_answers(server: Running) -> None:

@@ -303,3 +303,37 @@ def test_rows_whose_answers_are_all_null_are_not_evaluated_as_unanswerable(tmp_p
     task, data = task_of(path)
     with pytest.raises(DataError, match=r"a\.jsonl: no row has answers"):
         task.remarks(data, path.name, None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "start", "context", "expected"),
+    [
+        ("Big Apple", None, "The Big\u00a0Apple is old.", ("Big\u00a0Apple", 4)),
+        ("Big Apple", 4, "The Big\nApple is old.", ("Big\nApple", 4)),
+        ("in  the hall", 9, "Ann sang\r\nin the\r\nhall.", ("in the\r\nhall", 10)),
+        ("a b", 0, "a  b, then a\tb", ("a  b", 0)),
+        ("a b", None, "a  b, then a\tb", None),  # two places
+        ("ab", None, "a b", None),
+    ],
+)
+def test_an_answer_may_differ_in_its_spaces(answer: str, start: int | None, context: str, expected: Any) -> None:
+    place = locate(answer, start, context)
+    assert (place and (place.text, place.start)) == expected
+    assert place is None or place.how == "spaced"
+
+
+def test_answers_with_other_spaces_are_counted_and_learned(tmp_path: Path) -> None:
+    row = {"question": "Where?", "context": "Ann sang in the\nhall.", "answer_text": "the hall"}
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    assert learned(path) == [(["the\nhall"], [12])]
+    task, data = task_of(path)
+    assert any("1 row (first at line 1): the answer and its context differ" in r for r in task.remarks(data, "a", None))
+
+
+@pytest.mark.parametrize("start", ["3", 3.0, " 3"])
+def test_a_place_of_the_nested_form_may_be_written_as_tables_have_it(start: Any, tmp_path: Path) -> None:
+    question = {"question": "Where?", "answers": [{"text": "is", "answer_start": start}]}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"data": [{"paragraphs": [{"context": "It is old.", "qas": [question]}]}]}))
+    assert [row["answers"] for _, row in rows(str(path))] == [{"text": ["is"], "answer_start": [3]}]

@@ -20,6 +20,7 @@ from adapterkit.evaluation.evaluate import evaluate
 from adapterkit.tasks import Task, task_class
 from adapterkit.testing import tiny
 from tests.helpers import random_adapters as made
+from tests.helpers import tolerance
 
 pytestmark = pytest.mark.filterwarnings("ignore::adapterkit.errors.TruncationWarning")  # long texts are among the rows
 FAMILIES = {
@@ -65,7 +66,7 @@ def check_alike(name: str, row: dict[str, Any]) -> None:
     as_json = json.loads(json.dumps(inputs))
     for rows in (row, inputs, as_json):
         predicted = predict(base_of(name), adapter, [rows])[0]
-        assert predicted == pytest.approx(evaluated, abs=1e-5)
+        assert predicted == pytest.approx(evaluated, rel=tolerance.TINY_PAIR, abs=tolerance.TINY_PAIR)
 
 
 def alike(name: str, rows: st.SearchStrategy[dict[str, Any]]) -> Any:

@@ -19,6 +19,7 @@ from adapterkit.tasks import TASKS
 from adapterkit.testing import tiny
 from adapterkit.training import steps, trunk, trunk_cache
 from adapterkit.training import train as training
+from tests.helpers import tolerance
 from tests.helpers.bases import same, state
 from tests.helpers.families import WITHOUT
 from tests.helpers.task_plans import plan
@@ -92,7 +93,7 @@ def test_losses_are_those_of_a_trunk_that_is_computed_at_every_step(
         computed(patched)
         own, _ = losses(chosen, base, tmp_path)
     assert len(kept) == len(own) >= 8
-    assert kept == pytest.approx(own, rel=1e-5, abs=1e-5)
+    assert kept == pytest.approx(own, rel=len(kept) * tolerance.TINY)
     assert same(state(base), before)
 
 

@@ -17,6 +17,7 @@ from click.testing import Result
 import adapterkit as ak
 from adapterkit import Base, Pool, Registry
 from adapterkit.errors import DataError, OptionError
+from tests.helpers import tolerance
 
 Adapt = Callable[..., Result]
 QUICK = {"strategy": "head-only", "epochs": 1, "mixed_precision": "no", "head": "model"}
@@ -244,7 +245,7 @@ def test_rows_in_memory_are_read_as_those_of_files(
     text = " ".join(values["text"]) if isinstance(values["text"], list) else f"{values['text']:.0f}"
     for answer in (report.predict([values])[0], report.predict(text)):
         assert answer["label"] == of_file[0]["label"]
-        assert answer["score"] == pytest.approx(of_file[0]["score"], abs=1e-5)
+        assert answer["score"] == pytest.approx(of_file[0]["score"], abs=tolerance.TINY)
 
 
 @pytest.mark.parametrize("odd", [{"a": 1}, ["a", 3], [["a"]], object(), "half \ud800 a pair"])

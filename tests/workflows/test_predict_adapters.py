@@ -13,6 +13,7 @@ from adapterkit import Base
 from adapterkit.data import streams
 from adapterkit.testing import tiny
 from adapterkit.workflows import answer as answering
+from tests.helpers import tolerance
 from tests.helpers.cli import Adapt
 from tests.helpers.shop import TASKS, TEXTS, WRITE, Shop, classes, close, lines
 
@@ -88,8 +89,8 @@ def test_a_row_names_its_adapter(good: Any, shop: Shop, tmp_path: Path, monkeypa
     assert flat[0]["answer"] == said[0]["label"]
     assert flat[1]["answer"] == said[1]["answer"]
     close(json.loads(flat[3]["answer"]), said[3]["entities"])
-    assert float(flat[2]["score"]) == pytest.approx(said[2]["score"], abs=1e-5)
-    assert (float(flat[5]["answer"]), flat[5]["score"]) == (pytest.approx(said[5]["value"], abs=1e-5), "")
+    assert float(flat[2]["score"]) == pytest.approx(said[2]["score"], abs=tolerance.TINY)
+    assert (float(flat[5]["answer"]), flat[5]["score"]) == (pytest.approx(said[5]["value"], abs=tolerance.TINY), "")
 
 
 def test_adapters_that_are_named_win_over_those_of_the_rows(good: Any, shop: Shop) -> None:

@@ -297,7 +297,7 @@ main(["predict", "topic", "--file", sys.argv[1], "--out", sys.argv[2], "--batch-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc tells the memory of a process")
 def test_many_rows_need_no_more_memory_than_few(shop: Shop, tmp_path: Path) -> None:
-    count = 20_000
+    count = 12_000
     with open(tmp_path / "rows.jsonl", "w") as file:
         file.writelines(json.dumps({"text": f"film {i % 50}", "id": i, "x": "x" * 1500}) + "\n" for i in range(count))
     command = [sys.executable, "-c", MEMORY, str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .dialect import CSV, SAMPLE, TSV, inferred
 from .formats import is_brat_folder, open_local
+from .preamble import lines_above
 from .separated import is_conll
 from .source import ReadOptions, Source
 from .text_lines import text_format
@@ -59,7 +60,9 @@ def _text_format(source: Source, suffix: str) -> str:
         return "CoNLL columns"
     if suffix == ".txt" and (form := text_format(source)) != "table":
         return _LINES[form]
-    dialect = inferred(source.sample(SAMPLE), TSV if suffix == ".tsv" else CSV, source.options.separator)
+    usual, sample = TSV if suffix == ".tsv" else CSV, source.sample(SAMPLE)
+    above = lines_above(sample, usual, source.options.separator) if not source.options.column_names else 0
+    dialect = inferred(sample[above:], usual, source.options.separator)
     quotes = "" if dialect.quote == "'" else ", cells may be in quotes" if dialect.quoted else ", quotes are text"
     header = ", without a header" if source.options.column_names else ""
     return f"a table, {dialect.describe()}{quotes}{header}"

@@ -16,6 +16,7 @@ from .nlu import utterances
 from .source import SURROGATE, BadRow, NumberedRows, Row, Source
 from .spacy_pairs import are_pairs, from_pairs, with_categories
 
+START = "answer_start"
 _SQUAD = {"paragraphs", "qas"}
 """The keys of SQuAD's articles and paragraphs."""
 SPLIT_NAMES = {"train", "training", "validation", "valid", "val", "dev", "test"}
@@ -158,11 +159,9 @@ def _question(columns: Row, entry: Any) -> Row | BadRow:
             return BadRow(problem)
         if is_blank(answer["text"]):  # how some tools write that there is no answer
             continue
-        if answer.get("answer_start") is not None and (
-            problem := _mismatch(answer, f"answer of {name}", answer_start=int)
-        ):
+        text, start = answer["text"], _whole(answer.get("answer_start"))
+        if start is not None and (problem := _mismatch({START: start}, f"answer of {name}", answer_start=int)):
             return BadRow(problem)
-        text, start = answer["text"], answer.get("answer_start")
         start = None if start == -1 else start  # as cdQA's annotator writes where it found no place
         if locate(text, start, columns["context"]) is None:
             return BadRow(f"{name}: {_misplaced(text, start, columns['context'])}")
@@ -171,6 +170,13 @@ def _question(columns: Row, entry: Any) -> Row | BadRow:
     if impossible and texts:
         return BadRow(f"{name} is_impossible, and has answers; none were expected")
     return {**columns, "question": entry["question"], "answers": {"text": texts, "answer_start": starts}}
+
+
+def _whole(value: Any) -> Any:
+    """Return a whole number that is written as a text or with a point as a number, and any other value as it is."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _misplaced(text: str, start: int | None, context: str) -> str:

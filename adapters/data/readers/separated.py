@@ -8,6 +8,7 @@ from .conll import read_conll
 from .conll_layout import SAMPLE as CONLL_SAMPLE
 from .conll_layout import looks_like_conll
 from .dialect import CSV, SAMPLE, SAMPLE_ROWS, TSV, Dialect, inferred, text_rows
+from .preamble import lines_above
 from .source import BadRow, NumberedRows, Source
 from .span_rows import with_words_of_cells
 from .table import Header, chosen_header
@@ -40,6 +41,12 @@ def is_conll(source: Source) -> bool:
 def read_table(source: Source, usual: Dialect) -> NumberedRows:
     """Read cells, separated as the options or the file show, else as usual."""
     sample = source.sample(SAMPLE)
+    above = lines_above(sample, usual, source.options.separator) if not source.options.column_names else 0
+    if above:
+        source.notes.append(
+            f"left out above the header: {' | '.join(filter(None, map(str.strip, sample[:above])))[:80]}"
+        )
+    sample = sample[above:]
     dialect = inferred(sample, usual, source.options.separator)
     if (
         dialect.separator != (source.options.separator or usual.separator)
@@ -49,6 +56,8 @@ def read_table(source: Source, usual: Dialect) -> NumberedRows:
     first = list(islice(text_rows(sample, dialect), SAMPLE_ROWS)) if source.repeatable else []
     header = chosen_header(source, [row.cells for row in first])
     for row in text_rows(source.lines(), dialect):
+        if row.line <= above:
+            continue
         error = source.undecoded(row.text) or row.error
         if header is None:
             if error:

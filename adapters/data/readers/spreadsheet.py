@@ -6,6 +6,7 @@ import datetime
 from typing import Any
 
 from ...errors import DataError
+from .preamble import titles_above
 from .source import NumberedRows, Source
 from .table import Header, chosen_header
 
@@ -17,9 +18,14 @@ def read_spreadsheet(source: Source) -> NumberedRows:
     """
     source.unit = "row"
     sheet = [[_text(value) for value in values] for values in _sheet(source)]
-    filled = [cells for cells in sheet if any(cells)]
+    above = 0 if source.options.column_names else titles_above(sheet)
+    if above:
+        source.notes.append(f"left out above the header: {' | '.join(c[0] for c in sheet[:above] if any(c))[:80]}")
+    filled = [cells for cells in sheet[above:] if any(cells)]
     header = chosen_header(source, filled)
     for number, cells in enumerate(sheet, start=1):
+        if number <= above:
+            continue
         if header is None:
             if any(cells):
                 header = Header(source, number, cells)

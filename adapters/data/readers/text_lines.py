@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ...errors import DataError
 from ..blank import is_blank
 from .conll import read_conll
 from .conll_layout import SAMPLE, looks_like_conll
-from .dialect import CSV
+from .dialect import CSV, SEPARATORS
 from .fasttext import looks_like_fasttext, read_fasttext
 from .separated import read_table
 from .source import BadRow, NumberedRows, Source
@@ -41,7 +42,23 @@ def read_txt(source: Source) -> NumberedRows:
         return read_conll(source)
     if form == "fasttext":
         return read_fasttext(source)
-    return read_table(source, CSV) if form == "table" else _texts(source)
+    if form == "table":
+        return read_table(source, CSV)
+    if not source.options.every_row and source.repeatable and source.options.task in (None, "text-classification"):
+        _check_no_table(source)
+    return _texts(source)
+
+
+def _check_no_table(source: Source) -> None:
+    """Raise `DataError` where all lines have as many tabs, or bars, and so are the cells of a table."""
+    lines = [line for line in source.sample(SAMPLE) if not is_blank(line)]
+    for mark, name in (("\t", "tab"), ("|", "pipe")):
+        if len(lines) > 1 and len({line.count(mark) for line in lines}) == 1 and mark in lines[0]:
+            raise DataError(
+                f"{source.name}: a text per line was expected, but all lines are cells between {SEPARATORS[mark]}; "
+                f"--separator {name} reads them as a table, --task text-generation as texts",
+                suggestion=("--separator", name),
+            )
 
 
 def _texts(source: Source) -> NumberedRows:
