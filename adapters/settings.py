@@ -52,7 +52,7 @@ class DataOptions:
     validation_split_percentage: Annotated[
         int | None,
         "percentage of the training rows used for validation if there are no validation rows, 0 for none (default: 10, "
-        "and 0 for head-only on fewer than 1,000 texts, which it cross-validates)",
+        "0 for head-only on fewer than 1,000 texts, which it cross-validates, and 0 with a probe on fewer than 200)",
     ] = None
     max_train_samples: Annotated[int | None, "maximum number of training rows (a random sample)"] = None
     max_eval_samples: Annotated[int | None, "maximum number of validation and of test rows (a random sample)"] = None
@@ -108,7 +108,7 @@ class TrainingOptions:
     head: Annotated[
         Literal["auto", "probe", "model"],
         "type of the head: model (transformers' own), probe (linear map of the mean over a text's tokens; tags: frozen "
-        "bases only) or auto (probe if the base is frozen)",
+        "bases only) or auto (probe if the base is frozen, or embeds texts and there are at most 64 rows a label)",
     ] = "auto"
     head_init: Annotated[
         Literal["auto", "random", "probe"],

@@ -43,6 +43,7 @@ from .fingerprint import (
     tensors_of_modules,
 )
 from .heads import build_task_model, matching_names
+from .pooling import sentence_pooling
 from .tokenizer import tokenizer_digest
 from .tracing import replicate
 from .usage import Usage
@@ -269,6 +270,11 @@ class Base:
             if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
                 limits.append(module.num_embeddings - module.padding_idx - 1)  # RoBERTa's positions start after it
         return min(limits, default=None)
+
+    @functools.cached_property
+    def sentence_pooling(self) -> str | None:
+        """How sentence-transformers pools its tokens (mean, cls or max); None where it isn't such a model."""
+        return sentence_pooling(self.path, self.revision)
 
     @functools.cached_property
     def nbytes(self) -> int:

@@ -118,7 +118,7 @@ def _strategy(study: Study, plans: Plans, strategy: str, options: Options, name:
     if strategy in plans.errors:
         return Entry(Candidate(strategy, "strategy", error=plans.errors[strategy]), [], {})
     on = study.on
-    plan, _ = with_row_defaults(plans.plans[strategy], on.task, len(on.splits["train"]))
+    plan, _ = with_row_defaults(plans.plans[strategy], on.task, len(on.splits["train"]), on.base)
     plan = replace(plan, name=None, task_name=on.task.name, task_options=on.task.recorded())
     first = study.trial(plan)
     tried: list[Tried] = []

@@ -19,6 +19,8 @@ class PassContext:
     """The adapter of each row."""
     run_block: Callable[..., Any] | None = None
     """Computes a block in place of its forward: `Expansion.block`; None where blocks run as usual."""
+    record_block: Callable[[int, Any, Any], None] | None = None
+    """Takes the index, input and output of a block of an adapter with modules of its own: `Expansion.record`."""
     base_outputs: Any = None
     """The base's model output, for a head whose base is a stub."""
 

@@ -68,7 +68,7 @@ class Expansion:
 
     def run(self, model: Any, input_ids: Tensor, attention_mask: Tensor, **others: Tensor) -> Any:
         """Return the base's output with a row for each place; the arguments have a row for each of `texts`."""
-        with entered(PassContext(self.step.rows, run_block=self.block)):
+        with entered(PassContext(self.step.rows, self.block, self.record)):
             return model(**forward_arguments(model, input_ids, attention_mask), **others)
 
     def block(self, index: int, module: nn.Module, unrouted: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -87,6 +87,11 @@ class Expansion:
             output = map_tensors(output, lambda _, t: take(t, step.from_previous) if t.ndim and len(t) == count else t)
             self._enter(step)
         return output
+
+    def record(self, index: int, hidden: Tensor, output: Any) -> None:
+        """Record the input and output of block `index` of a model that isn't routed, where they are of `layers`."""
+        values = {index: hidden, index + 1: output[0] if isinstance(output, tuple) else output}
+        self.hidden |= {k: (value, self.step) for k, value in values.items() if k in self._recorded}
 
     def _expand(self, index: int, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Enter a block's step, and return its arguments for the step's rows, taken from those of the rows before."""
@@ -166,3 +171,16 @@ def block_forward(index: int, module: nn.Module, unrouted: nn.Module, batched: f
         return context.run_block(index, module, unrouted, args, kwargs)
 
     return forward
+
+
+def recorded_forward(index: int, forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the forward of a block of a model that isn't routed, recorded by the pass that it is called in."""
+
+    @functools.wraps(forward)
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        output, context = forward(*args, **kwargs), current()
+        if context is not None and context.record_block is not None:
+            context.record_block(index, args[0] if args else next(iter(kwargs.values())), output)
+        return output
+
+    return recorded

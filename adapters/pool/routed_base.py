@@ -19,7 +19,7 @@ from ..errors import PoolError, unknown
 from ..patches.patch import Patch
 from ..probe.model import Form
 from ..tasks import Task
-from .expansion import block_forward
+from .expansion import block_forward, recorded_forward
 from .routing import route, unrouted_twin
 from .rows import ModulePatch, ReplacedTensors
 from .task_heads import SharedProbe, TaskHead
@@ -140,6 +140,9 @@ class RoutedBase:
         model = replicate(self._plain, {id(parameters[name]): tensor for name, tensor in replaced.items()})
         for name, patch in patches.items():
             patch.attach(model.get_submodule(name))
+        for i, name in enumerate(self.trace.blocks):
+            block = model.get_submodule(name)
+            block.forward = recorded_forward(i, block.forward)
         return model
 
     def probe(self, task: Task, form: Form) -> SharedProbe:

@@ -26,6 +26,7 @@ from ..features.cache import digest
 from ..features.feed import Feed
 from ..features.hidden_states import disk_folder
 from ..features.shared_states import SharedStates
+from ..metrics.bootstrap import mean_of
 from ..modules import blocks
 from ..runtime import processes
 from ..watch import Watch
@@ -116,7 +117,13 @@ def initialise(
             lambda: fit(task, head, train, validation, judge, smoothing=solver.smoothing, tolerance=COARSE)
         )
     else:
-        solution = processes.from_main(lambda: cross_validation.fit(task, head, train, None, solver.smoothing))
+        folds = cross_validation.folds_of(train, features["train"])
+        fitted = processes.from_main(lambda: cross_validation.fit(task, head, train, folds, solver.smoothing))
+        if folds is not None:
+            every = [_predictions(head, train, scores, features["train"], data["train"]) for scores in fitted.held_out]
+            value = mean_of([task.metrics(predictions, data["train"]) for predictions in every]).values[task.best]
+            solver.watch.note("", f"{task.best} {value:.3f} before training, by cross-validation in {folds.describe()}")
+        solution = fitted
     with torch.no_grad():
         last.weight.copy_(scale * solution.weight)
         if last.bias is not None:
@@ -208,8 +215,8 @@ def probe(
     note = processes.from_main(judge.optimism)
     model = _solved_model(base, task, form, weights)
     examples = examples_of("validation", form)
-    outputs = _outputs(model, examples, torch.addmm(weights.bias, examples.x, weights.weight.T))
-    predictions = task.predictions(outputs, features["validation"], data["validation"])
+    scores = torch.addmm(weights.bias, examples.x, weights.weight.T)
+    predictions = _predictions(model.probe, examples, scores, features["validation"], data["validation"])
     return Probed(model, weights.loss, predictions, notes=(note,))
 
 
@@ -221,9 +228,10 @@ def _solved_model(base: Base, task: Task, form: Form, weights: Weights) -> Probe
     return model
 
 
-def _outputs(model: ProbeModel, examples: Examples, scores: Tensor) -> list[Any]:
+def _predictions(head: ProbeHead, examples: Examples, scores: Tensor, features: Dataset, data: Dataset) -> list[Any]:
     with torch.no_grad():
-        return model.probe.task.outputs(ScoredModel(model.probe, examples, scores), {})
+        outputs = head.task.outputs(ScoredModel(head, examples, scores), {})
+    return head.task.predictions(outputs, features, data)
 
 
 def _of_few_texts(
@@ -250,7 +258,7 @@ def _of_few_texts(
     every = fitted.held_out or [torch.addmm(fitted.bias, of.x, fitted.weight.T)]
     if folds is not None:
         solver.watch.note("", f"cross-validation in {folds.describe()}; the probe is fitted to all training rows")
-    predictions = [task.predictions(_outputs(model, of, scores), features[split], data[split]) for scores in every]
+    predictions = [_predictions(model.probe, of, scores, features[split], data[split]) for scores in every]
     return Probed(model, fitted.loss, predictions[0], "cross-validation" if fitted.held_out else split, predictions[1:])
 
 

@@ -14,6 +14,7 @@ from ..probe.model import Form, ProbeModel
 from ..probe.solver import Solved
 from ..runtime import processes
 from ..runtime.precision import Precision
+from ..strategy import Strategy
 from .inputs import features_of
 from .stages import SPLITS, Outcome, Prepared, Progress, TaskModel
 from .trunk_cache import memory_for_cache
@@ -53,15 +54,25 @@ def trains_probe(run: Prepared) -> bool:
 
 
 def probe_model(run: Prepared) -> tuple[ProbeModel, dict[str, nn.Parameter], dict[str, Any]]:
-    """Return a model whose head is a probe, its head's parameters, and their manifest.
-
-    It reads the mean of the base's output: hidden states of lower layers aren't cached where the base is trained above
-    them.
-    """
-    model = ProbeModel(run.base, run.task, Form((len(blocks(run.base.model)),), "mean"))
+    """Return a model whose head is a probe, its head's parameters, and their manifest."""
+    model = ProbeModel(run.base, run.task, _trained_form(run))
     head = {name: p for name, p in model.named_parameters() if name.startswith("probe.")}
     run.watch.note("probe", f"{model.probe.form}, {sum(p.numel() for p in head.values()):,} parameters")
     return model, head, {"probe": model.probe.form.plain()}
+
+
+def _trained_form(run: Prepared) -> Form:
+    """Return the form for few texts, of the trained blocks alone: outputs of cached layers below them aren't computed.
+
+    A strategy that freezes blocks between epochs has the base's output alone.
+    """
+    all_blocks = blocks(run.base.model)
+    trained = {id(p) for p in run.fit.trainable}
+    changed = [k for k, b in enumerate(all_blocks.values(), 1) if any(id(p) in trained for p in b.parameters())]
+    depth, refreezes = len(all_blocks), type(run.strategy).on_epoch is not Strategy.on_epoch
+    form = few_texts.form(depth)
+    lowest = depth if refreezes else min(changed, default=depth)
+    return replace(form, layers=tuple(k for k in form.layers if k >= lowest))
 
 
 def fit_probe(run: Prepared, mixed: Precision, *, rows: int | None = None) -> Outcome:
@@ -121,9 +132,11 @@ def starts_from_probe(run: Prepared) -> bool:
 def initialise_head(run: Prepared, model: Any, mixed: Precision) -> bool:
     """Set the last linear layer of a model's head to a linear probe's weights; return whether it has such a layer."""
     scale = HEAD_SCALE if model.config.num_labels > 2 else HEAD_SCALE_OF_TWO
+    by_validation = run.held_out or not few_texts.supports(run.task)
     if trains_probe(run):
         scale = 1.0
-    splits = SPLITS if run.held_out or not few_texts.supports(run.task) else ("train",)
+        by_validation = not few_texts.applies(run.task, len(run.data["train"]))  # the penalty is fixed, too
+    splits = SPLITS if by_validation else ("train",)
     try:
         result = search.initialise(
             run.base,

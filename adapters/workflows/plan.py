@@ -29,7 +29,7 @@ RATE, AUTO = "learning_rate", "auto"
 RUN_KEYS = ("strategy", "task", "name")
 IN_MEMORY = "in_memory"
 """The key of run.yaml for rows that came from no file: rows and SHA-256 by split."""
-BY_ROWS = frozenset({"num_train_epochs"})
+BY_ROWS = frozenset({"num_train_epochs", "head", RATE})
 """The options whose defaults depend on the number of training rows."""
 ROW_SOURCES = ("dataset", "train_file", "validation_file", "test_file")
 """The options that name rows."""
@@ -99,6 +99,7 @@ class Plan:
         explicit = canonical_options(values, known_options, strategy_name)
         chosen_values = {**canonical_options(config, known_options, strategy_name), **explicit}
         auto_rate = chosen_values.get(RATE) == AUTO
+        by_rows = BY_ROWS - set(chosen_values) | {key for key in ("head",) if explicit.get(key) == AUTO}
         if auto_rate:
             del chosen_values[RATE]
         sections = {f.name for section in (*SECTIONS, strategy_class(strategy_name)) for f in fields(section)}
@@ -124,7 +125,7 @@ class Plan:
             name=None if chosen.get("name") is None else check_name(str(chosen["name"])),
             auto_rate=auto_rate,
             in_memory=in_memory,
-            by_rows=BY_ROWS - set(chosen_values),
+            by_rows=by_rows,
         )
 
     def values(self) -> dict[str, Any]:

@@ -1,43 +1,92 @@
-"""Defaults that the number of training rows decides: of few rows an epoch has few steps, and a run needs some hundred.
+"""Defaults that the training rows decide: epochs, and the head and learning rate where there are few rows a label.
 
-docs/explanation/defaults.md has the measurements.
+docs/explanation/strategies-compared.md has the measurements.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from ..probe import few_texts
 from ..runtime import processes
 from ..settings import TrainingOptions
 from ..tasks import Task
-from .plan import Plan
+from .plan import RATE, Plan
+
+if TYPE_CHECKING:
+    from ..base.base import Base
 
 LEAST_STEPS = 100
 """The number of optimizer steps below which the default number of epochs is raised."""
 MOST_EPOCHS = 30
 """The number of epochs that it is raised to at most."""
+FEW_A_LABEL = 64
+"""The number of training texts a label up to which the head of a base that embeds texts is a probe."""
+MOST_EPOCHS_OF_PROBE = 10
+"""The number of epochs at most where a probe, which starts solved, is trained with the base."""
+LEAST_CUT = 200
+"""The number of training texts below which such a head is trained on all of them, and none is cut off to validate."""
+RATE_OF_PROBE = 0.3
+"""The factor on the strategy's default learning rate there."""
 
 
-def with_row_defaults(plan: Plan, task: Task, rows: int) -> tuple[Plan, str]:
-    """Return a plan with the options that `rows` training rows decide, and which these are; "" where there are none.
+def with_row_defaults(plan: Plan, task: Task, rows: int, base: Base | None = None) -> tuple[Plan, dict[str, str]]:
+    """Return a plan with the options that `rows` training rows decide, and a line on each by its title.
 
     Options that were set, by whatever means, stay.
     """
-    options = plan.training
+    unset, probed = plan.by_rows, trains_probe(plan, task, rows, base)
+    plan = replace(plan, by_rows=frozenset())
     # a probe is fitted without epochs, and a pretrained head needs no steps to become one
-    in_steps = plan.strategy.needs_validation or options.head == "model"
-    if "num_train_epochs" not in plan.by_rows or not task.new_head or not in_steps:
-        return replace(plan, by_rows=frozenset()), ""
-    steps = steps_per_epoch(options, rows)
-    epochs = max(options.num_train_epochs, min(MOST_EPOCHS, math.ceil(LEAST_STEPS / steps)))
-    resolved = replace(plan, training=replace(options, num_train_epochs=epochs), by_rows=frozenset())
-    if epochs == options.num_train_epochs:
-        return resolved, ""
-    return resolved, (
-        f"{epochs} epochs of {steps} steps, by rule: at least {LEAST_STEPS} steps, at most {MOST_EPOCHS} epochs; "
-        "--epochs overrides"
-    )
+    if not task.new_head or not (plan.strategy.needs_validation or plan.training.head == "model"):
+        return plan, {}
+    notes: dict[str, str] = {}
+    if probed and plan.training.head != "probe":
+        plan = replace(plan, training=replace(plan.training, head="probe"))
+        notes["head"] = (
+            f"probe of the mean of tokens, by rule: at most {FEW_A_LABEL} rows a label, and a base that was trained on "
+            "that mean; --head model can be merged and exported"
+        )
+    if probed and RATE in unset:
+        rate = float(f"{RATE_OF_PROBE * plan.strategy.learning_rate:.2g}")
+        plan = replace(plan, strategy=replace(plan.strategy, learning_rate=rate))
+        notes["rate"] = f"{rate:g}, by rule: {RATE_OF_PROBE} of the default with a probe; --learning-rate overrides"
+    if "num_train_epochs" in unset:
+        plan, notes["epochs"] = _with_epochs(plan, rows, MOST_EPOCHS_OF_PROBE if probed else MOST_EPOCHS)
+    return plan, {title: text for title, text in notes.items() if text}
+
+
+def _with_epochs(plan: Plan, rows: int, most: int) -> tuple[Plan, str]:
+    """Return a plan with the number of epochs for some rows, and a line on it; "" where that is the default."""
+    steps, before = steps_per_epoch(plan.training, rows), plan.training.num_train_epochs
+    epochs = max(before, min(most, math.ceil(LEAST_STEPS / steps)))
+    if epochs == before:
+        return plan, ""
+    rule = f"by rule: at least {LEAST_STEPS} steps, at most {most} epochs; --epochs overrides"
+    plan = replace(plan, training=replace(plan.training, num_train_epochs=epochs))
+    return plan, f"{epochs} epochs of {steps} steps, {rule}"
+
+
+def trains_probe(plan: Plan, task: Task, rows: int, base: Base | None) -> bool:
+    """Return whether a strategy that trains the base has a probe as its head: as set, or by rule, for few texts.
+
+    The rule is for bases whose mean of tokens was trained, and not the first token, which transformers' heads read.
+    """
+    if not plan.strategy.needs_validation or not few_texts.supports(task) or "head" not in plan.by_rows:
+        return plan.strategy.needs_validation and plan.training.head == "probe"
+    labels = max(2, int(task.config().get("num_labels", 2)))
+    return rows <= FEW_A_LABEL * labels and _sentence_pooling(plan, base) is not None
+
+
+def _sentence_pooling(plan: Plan, base: Base | None) -> str | None:
+    from ..base import find_base
+    from ..base.pooling import sentence_pooling
+
+    if base is not None:
+        return base.sentence_pooling
+    return sentence_pooling(find_base(plan.base.base), plan.base.revision)
 
 
 def steps_per_epoch(options: TrainingOptions, rows: int) -> int:

@@ -99,7 +99,7 @@ def prepare_run(
     `splits` isn't changed where validation rows have to be cut off.
     """
     watch = watch or Watch()
-    rows = run_rows(plan, splits, watch)
+    rows = run_rows(plan, splits, watch, base)
     plan, splits, task = rows.plan, rows.splits, rows.task
     name = plan.name or check_name(_default_name(splits.name, plan.strategy_name))
 
@@ -111,9 +111,9 @@ def prepare_run(
     for remark in remarks:
         watch.note("remark", remark)
     watch.note("strategy", plan.strategy_name + "".join(f", {text}" for text in _chosen(plan)))
-    plan, by_rows = with_row_defaults(plan, task, len(splits["train"]))
-    if by_rows:
-        watch.note("epochs", by_rows)
+    plan, notes = with_row_defaults(plan, task, len(splits["train"]), base)
+    for title, text in notes.items():
+        watch.note(title, text)
     return RunSetup(plan, name, splits, task, base, remarks)
 
 

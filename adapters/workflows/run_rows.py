@@ -18,10 +18,13 @@ from ..tasks import Task, infer_task, task_class
 from ..tasks.inference import flag_columns
 from ..watch import Watch
 from .plan import Plan
+from .row_defaults import LEAST_CUT, trains_probe
 from .usable_rows import select_usable
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from ..base.base import Base
 
 DEFAULT_PERCENTAGE = 10
 
@@ -36,8 +39,8 @@ class RunRows:
     uncut: Mapping[str, Dataset]  # by split, before validation rows were cut off
 
 
-def run_rows(plan: Plan, splits: Splits | None, watch: Watch) -> RunRows:
-    """Read the rows of a plan, unless `splits` holds them, and fit its task to them."""
+def run_rows(plan: Plan, splits: Splits | None, watch: Watch, base: Base | None = None) -> RunRows:
+    """Read the rows of a plan, unless `splits` holds them, and fit its task to them; `base` is the plan's if loaded."""
     with processes.first_of_node_first():
         splits = data.load(plan.data, watch, plan.task_name) if splits is None else splits.copy()
     with _with_notes(splits.notes):
@@ -46,7 +49,7 @@ def run_rows(plan: Plan, splits: Splits | None, watch: Watch) -> RunRows:
     task = task.fit(splits.unsampled.get("train", splits["train"]))
     select_usable(splits, task, plan.data)
     uncut = dict(splits.sets)
-    percentage = _percentage(plan, splits, task)
+    percentage = _percentage(plan, splits, task, base)
     _cut(splits, percentage, plan.training.seed, task)
     if "validation" not in splits:
         percentage = 0
@@ -86,12 +89,16 @@ def load_run_splits(
     return splits
 
 
-def _percentage(plan: Plan, splits: Splits, task: Task) -> int:
+def _percentage(plan: Plan, splits: Splits, task: Task, base: Base | None) -> int:
     """Return the percentage of the training rows to use for validation, if there are no validation rows."""
     if plan.data.validation_split_percentage is not None:
         return plan.data.validation_split_percentage
-    may_be_none = not plan.strategy.needs_validation and plan.training.head != "model" and "validation" not in splits
-    return 0 if may_be_none and few_texts.need_no_validation(task, len(splits["train"])) else DEFAULT_PERCENTAGE
+    rows = len(splits["train"])
+    if "validation" in splits or plan.training.head == "model" or not few_texts.need_no_validation(task, rows):
+        return DEFAULT_PERCENTAGE
+    if plan.strategy.needs_validation and not (rows < LEAST_CUT and trains_probe(plan, task, rows, base)):
+        return DEFAULT_PERCENTAGE
+    return 0
 
 
 def _cut(splits: Splits, percentage: int, seed: int, task: Task, *, labels_stay: bool = True) -> None:

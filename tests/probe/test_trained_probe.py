@@ -49,7 +49,7 @@ def test_it_starts_solved_and_trains(small_csv: Path, tiny_base: Base, registry:
     values = {"train_file": str(small_csv), "name": "a", "strategy": "lora", "head": "probe", "lr": 0.003}
     report = run(Plan.resolve({**values, "validation_split_percentage": 0}), registry, base=tiny_base, watch=notes)
     assert notes.heard["head"] == "initialised by a linear probe of all training rows"
-    assert notes.heard["probe"] == "mean of layer 3, 66 parameters"
+    assert notes.heard["probe"] == "mean of layers 2, 3, 130 parameters"
     assert report.history[-1]["train_loss"] < report.history[0]["train_loss"]
 
 

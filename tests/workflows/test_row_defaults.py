@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from adapterkit import Base, Plan, Registry, run
+from adapterkit.convert.merge import merge
+from adapterkit.errors import AdapterError
 from adapterkit.tasks import TASKS
 from adapterkit.workflows.row_defaults import with_row_defaults
+from tests.helpers.adapters import task_of
+from tests.helpers.sentence_models import as_sentence_model
 from tests.helpers.watches import Heard
 
 
@@ -29,16 +35,68 @@ from tests.helpers.watches import Heard
     ],
 )
 def test_few_rows_get_more_epochs_unless_their_number_is_set(rows: int, options: dict[str, Any], epochs: int) -> None:
-    plan, line = with_row_defaults(Plan.resolve(options), TASKS["text-classification"](), rows)
+    base: Any = SimpleNamespace(sentence_pooling=None)
+    plan, notes = with_row_defaults(Plan.resolve(options), TASKS["text-classification"](), rows, base)
     assert plan.training.num_train_epochs == epochs
-    assert (line != "") == (epochs > 5)
+    assert ("epochs" in notes) == (epochs > 5)
     assert not plan.by_rows
-    assert with_row_defaults(plan, TASKS["text-classification"](), 8) == (plan, "")
+    assert with_row_defaults(plan, TASKS["text-classification"](), 8) == (plan, {})
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "expected"),
+    [
+        (64, {}, ("probe", 3e-4, 10)),
+        (64, {"head": "auto"}, ("probe", 3e-4, 10)),
+        (64, {"strategy": "full"}, ("probe", 3e-5, 10)),
+        (64, {"learning_rate": 2e-3}, ("probe", 2e-3, 10)),
+        (64, {"learning_rate": "auto"}, ("probe", 1e-3, 10)),
+        (64, {"num_train_epochs": 3}, ("probe", 3e-4, 3)),
+        (64, {"head": "model"}, ("model", 1e-3, 25)),
+        (64, {"head": "probe", "base": "other"}, ("probe", 3e-4, 10)),
+        (64, {"strategy": "head-only"}, ("auto", 5e-3, 5)),
+        (64, {"base": "other"}, ("auto", 1e-3, 25)),
+        (129, {}, ("auto", 1e-3, 12)),
+        (10_000, {"head": "probe"}, ("probe", 3e-4, 5)),
+    ],
+)
+def test_few_rows_a_label_train_a_probe_on_a_base_that_embeds_texts(
+    rows: int, options: dict[str, Any], expected: tuple[str, float, int]
+) -> None:
+    base: Any = SimpleNamespace(sentence_pooling=None if "base" in options else "mean")
+    plan, notes = with_row_defaults(Plan.resolve(options), task_of("text-classification"), rows, base)
+    assert (plan.training.head, plan.strategy.learning_rate, plan.training.num_train_epochs) == expected
+    assert ("head" in notes) == (expected[0] == "probe" and options.get("head") != "probe")
+    assert ("rate" in notes) == (expected[0] == "probe" and "learning_rate" not in options)
+
+
+def test_other_tasks_train_transformers_head() -> None:
+    base: Any = SimpleNamespace(sentence_pooling="mean")
+    plan, _ = with_row_defaults(Plan.resolve({}), task_of("token-classification"), 8, base)
+    assert plan.training.head == "auto"
+
+
+@pytest.mark.parametrize("strategy", ["lora", "layerwise"])
+def test_a_run_of_few_rows_trains_a_probe_on_all_of_them_and_merge_names_the_flag(
+    strategy: str, small_csv: Path, tmp_path: Path, tiny_folder: Callable[..., Path], registry: Registry
+) -> None:
+    base = Base.load(as_sentence_model(tmp_path / "base", of=tiny_folder()))
+    heard, values = Heard(), {"train_file": str(small_csv), "strategy": strategy, "name": "few", "num_train_epochs": 1}
+    report = run(Plan.resolve(values), registry, base=base, watch=heard)
+    assert set(report.metrics) == {"train"}
+    assert heard.notes["head"] == "initialised by a linear probe of all training rows"
+    assert heard.notes[""].endswith("before training, by cross-validation in 10 folds, repeated 5 times")
+    assert "probe" in report.adapter.manifest
+    with pytest.raises(AdapterError, match="train with --head model"):
+        merge(base, report.adapter, tmp_path / "merged")
+    exportable = run(Plan.resolve({**values, "head": "model"}), registry, base=base)
+    assert "probe" not in exportable.adapter.manifest
+    assert "validation" in exportable.metrics
 
 
 def test_a_pretrained_head_needs_no_more_steps() -> None:
-    plan, line = with_row_defaults(Plan.resolve({}), TASKS["fill-mask"](), 20)
-    assert (plan.training.num_train_epochs, line) == (5, "")
+    plan, notes = with_row_defaults(Plan.resolve({}), TASKS["fill-mask"](), 20)
+    assert (plan.training.num_train_epochs, notes) == (5, {})
 
 
 def test_a_run_prints_and_records_the_number_and_repeats_it(
