@@ -14,7 +14,7 @@ from ..options import build
 from ..probe import few_texts
 from ..runtime import processes
 from ..settings import DataOptions
-from ..tasks import Task, infer_task, task_class
+from ..tasks import Task, infer_task, labels_are_texts, task_class
 from ..tasks.inference import flag_columns
 from ..watch import Watch
 from .plan import Plan
@@ -117,6 +117,9 @@ def _task(plan: Plan, train: Dataset) -> Task:
     if name is None:
         first = {key: value for key, value in train[0].items() if key != data.LINE}
         name = infer_task(first, plan.task_options)
+        columns_chosen = any(key.endswith("column_name") for key, value in plan.task_options.items() if value)
+        if name == "text-classification" and not columns_chosen and labels_are_texts(train):
+            name = "text2text-generation"
     cls = task_class(name)
     field_names = {f.name for f in fields(cls)}
     for key in plan.task_options:
