@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..data.blank import is_blank
 from ..errors import TaskError
 from ..options import options
+from .columns import stream
 from .installed import TASKS
 from .task import Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}
 """The values of columns that mark whether a row has a label."""
@@ -49,6 +53,19 @@ def renamed(task: type[Task], first: Mapping[str, Any], columns: Mapping[str, An
         names.update(zip(selected, usual, strict=False))
     replaced = set(names.values())
     return {names.get(key, key): value for key, value in first.items() if key in names or key not in replaced}
+
+
+def labels_are_texts(rows: Dataset) -> bool:
+    """Return whether the lists in a column of labels hold a text each, as doccano writes those of its seq2seq projects.
+
+    Each list has one, hardly any occurs twice, and they have two words or more on average.
+    """
+    if not {"text", "label"} <= set(rows.column_names) or not isinstance(rows[0]["label"], list):
+        return False
+    lists = [value for value in stream(rows["label"]) if value]
+    texts = [value[0] for value in lists if len(value) == 1 and isinstance(value[0], str)]
+    words = sum(len(text.split()) for text in texts)
+    return len(texts) == len(lists) > 1 and len(set(texts)) > 0.9 * len(texts) and words >= 2 * len(texts)
 
 
 def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:
