@@ -4,7 +4,6 @@ Every answer is compared with that of a single-threaded pool for the version tha
 must be an error of a kind that the faults explain.
 
     python -m tests.serving_faults --seconds 120
-    python -m tests.serving_faults --overload 10     # an open loop at 1, 3 and 10 times the capacity, 10 s each
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,7 +28,6 @@ import psutil
 
 from adapterkit import Base, Pool, Registry
 from adapterkit.errors import AdapterkitError
-from adapterkit.serving.limits import Limits
 from adapterkit.testing import tiny
 from tests.helpers import random_adapters as made
 from tests.helpers.adapters import classes
@@ -193,61 +191,15 @@ def under_load(folder: Path, base: Base, seconds: float, clients: int = 16) -> d
     }
 
 
-def overload(folder: Path, base: Base, seconds: float) -> list[dict[str, Any]]:
-    """Measure the capacity in a closed loop, and answers at 1, 3 and 10 times that rate in an open one."""
-    load, rows = Load(folder, base), []
-    limits = Limits(max_queue_tokens=2048, deadline=5)
-    with Running(load.registry, limits=limits) as server:
-
-        def ask(_: float) -> tuple[int, float]:
-            begin = time.monotonic()
-            status, answer, headers = server.send(f"/models/{random.choice(load.names)}", {"inputs": TEXTS})
-            if status == 200:
-                same(answer[0], load.answers[headers["x-adapter-version"], TEXTS[0]])
-            return status, time.monotonic() - begin
-
-        with ThreadPoolExecutor(400) as threads:
-            closed = ThreadPoolExecutor(16)
-            begin = time.monotonic()
-            count = len(list(closed.map(ask, range(400))))
-            capacity = count / (time.monotonic() - begin)
-            for times in (1, 3, 10):
-                begin, futures = time.monotonic(), list[Future[tuple[int, float]]]()
-                while (now := time.monotonic()) < begin + seconds:
-                    while len(futures) < (now - begin) * capacity * times and threads._work_queue.qsize() < 400:
-                        futures.append(threads.submit(ask, now))
-                    time.sleep(0.002)
-                answers = [future.result() for future in futures]
-                spent = time.monotonic() - begin
-                accepted = sorted(s for status, s in answers if status == 200)
-                rows.append(
-                    {
-                        "load": times,
-                        "capacity": round(capacity, 1),
-                        "sent a second": round(len(futures) / spent, 1),
-                        "statuses": dict(Counter(status for status, _ in answers)),
-                        "goodput": round(len(accepted) / spent, 1),
-                        "p99 of accepted, s": round(accepted[int(0.99 * (len(accepted) - 1))], 3),
-                        "memory, MB": round(psutil.Process().memory_info().rss / 1e6),
-                    }
-                )
-    return rows
-
-
 def main() -> None:
     """Print what happened; exit with 1 where an answer was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=120)
-    parser.add_argument("--overload", type=float, metavar="SECONDS")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tiny.make("bert", folder / "base")
         base = Base.load(str(folder / "base"))
-        if args.overload:
-            for row in overload(folder, base, args.overload):
-                print(json.dumps(row), flush=True)
-            return
         try:
             result = under_load(folder, base, args.seconds)
         except AdapterkitError as error:

@@ -85,16 +85,29 @@ class AdapterCache:
         Raises `PoolError` for an unknown name, or where they exceed `max_bytes`, and what loading raises, with the
         adapter's name.
         """
+        adapters = [self._loaded(name) for name in names]
+        if None not in adapters:
+            return adapters  # type: ignore[return-value]
         keys = [self._key(name) for name in names]
-        adapters = []
-        for (key, source), name in zip(keys, names, strict=True):
-            with self._lock:
-                adapter = self.loaded.get(key)
-                if adapter is not None:
-                    self.loaded.move_to_end(key)
-                    self._stats.hits += 1
-            adapters.append(adapter or self._load(key, source, name, {key for key, _ in keys}))
-        return adapters
+        requested = {key for key, _ in keys}
+        return [
+            adapter or self._load(key, source, name, requested)
+            for adapter, (key, source), name in zip(adapters, keys, names, strict=True)
+        ]
+
+    def _loaded(self, name: str) -> LoadedAdapter | None:
+        """Return an adapter that is in memory, as the most recently used one; None for any other.
+
+        A version by its full name is its key, so the registry isn't read for it.
+        """
+        adapter = self.loaded.get(name)
+        key = name if adapter is not None and (adapter.version or name in self.sources) else self._key(name)[0]
+        with self._lock:
+            adapter = self.loaded.get(key)
+            if adapter is not None:
+                self.loaded.move_to_end(key)
+                self._stats.hits += 1
+        return adapter
 
     def groups(self, names: list[str]) -> Iterator[list[str]]:
         """Yield the names in groups that fit into `max_bytes` together, loaded ones first."""
@@ -230,9 +243,7 @@ class AdapterCache:
 
     def is_loaded(self, name: str) -> bool:
         """Return whether an adapter is in memory."""
-        key, _ = self._key(name)
-        with self._lock:
-            return key in self.loaded
+        return name in self.loaded or self._key(name)[0] in self.loaded
 
     def _check_room(self, name: str, adapter: LoadedAdapter) -> None:
         fixed = sum(a.nbytes for key, a in self.loaded.items() if self._is_fixed(key))

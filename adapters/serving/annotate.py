@@ -40,4 +40,4 @@ async def annotate(call: Call) -> Response:
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this dialect."""
-    return [Endpoint("POST", "/v1/annotate", annotate, Annotate, "Answer one text with many adapters")]
+    return [Endpoint("POST", "/v1/annotate", annotate, Annotate, "Answer one text with many adapters", classifies=True)]

@@ -81,6 +81,8 @@ class App:
             return await endpoint.handler(call)
         if self.engine.draining:
             raise RequestError(503, "the server is shutting down", {"Retry-After": "5"})
+        if endpoint.classifies:
+            self.engine.check_wait(call.request.path_params.get("name"))
         call.body = await self._body(call.request)
         work = asyncio.ensure_future(endpoint.handler(call))
         gone = asyncio.ensure_future(call.request.receive())

@@ -193,4 +193,5 @@ def _shares(scores: Sequence[float | None]) -> list[float] | None:
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this dialect."""
-    return [Endpoint("POST", "/v1/decisions", decide, Decide, "Answer questions on one text, as openai's decisions")]
+    summary = "Answer questions on one text, as openai's decisions"
+    return [Endpoint("POST", "/v1/decisions", decide, Decide, summary, classifies=True)]

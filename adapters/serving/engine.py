@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -94,6 +95,21 @@ class Engine:
             raise target
         return target, target.pool.task(target.reference)
 
+    def check_wait(self, name: str | None) -> None:
+        """Raise `RequestError`, 429, where rows would be answered too late; adapters that generate have another queue.
+
+        Called before a request is read: under overload, most of the work is to refuse.
+        """
+        try:
+            self.batches.check_wait()
+        except RequestError:
+            if name is None or self._classifies(self.models.resolve(name)):
+                raise
+
+    @staticmethod
+    def _classifies(target: Target) -> bool:
+        return target.pool.is_loaded(target.reference) and not target.pool.task(target.reference).generates
+
     # ---- rows
 
     async def answer(
@@ -120,15 +136,23 @@ class Engine:
     async def _results(
         self, pairs: Sequence[tuple[Any, Target | AdapterkitError]], all_scores: bool, options: Mapping[str, Any] | None
     ) -> list[Result]:
-        prepared = await self.in_thread(self._tokenizers, self._prepared, pairs, options or {})
+        generates = {t.pool.task(t.reference).generates for _, t in pairs if isinstance(t, Target)}
+        with contextlib.ExitStack() as lanes:
+            for lane in (self.generation if each else self.batches for each in generates):
+                lanes.enter_context(lane.preparing())
+            prepared = await self.in_thread(self._tokenizers, self._prepared, pairs, options or {})
         values: list[Any] = list(prepared)
         entries = self._entries(pairs, prepared, all_scores)
         futures = []
         try:
+            tokens: Counter[Queue] = Counter()
             for indices, entry in entries:
-                generates = entry.rows[0].task.generates
-                (self.generation if generates else self.batches).submit(entry)
+                lane = self.generation if entry.rows[0].task.generates else self.batches
+                lane.submit(entry)
+                tokens[lane] += entry.tokens
                 futures.append((indices, entry.future))
+            for lane, count in tokens.items():
+                lane.count_request(count)
             for indices, future in futures:
                 for i, value in zip(indices, await future, strict=True):
                     values[i] = value

@@ -68,6 +68,8 @@ class Endpoint:
     handler: Handler
     body: type | None = None
     summary: str = ""
+    classifies: bool = False
+    """Whether its rows wait in the queue of batches, unless the adapter in its path generates."""
 
 
 def json_response(value: Any, status: int = 200) -> Response:

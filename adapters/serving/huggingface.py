@@ -172,4 +172,5 @@ def _answer(task: Task, row: Any, value: Any, top_k: int | None, full_text: bool
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this dialect."""
-    return [Endpoint("POST", "/models/{name}", infer, Inputs, "Answer rows with one adapter, as InferenceClient does")]
+    summary = "Answer rows with one adapter, as InferenceClient does"
+    return [Endpoint("POST", "/models/{name}", infer, Inputs, summary, classifies=True)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from .limits import Limits
 from .metrics import Metrics
 from .streaming import stop_where
 
-_IN_TIME = 0.7
+_IN_TIME = 0.4
 """The part of the deadline that a row may be expected to wait: the rest is for its batch, and for rates that vary."""
 
 
@@ -53,6 +54,8 @@ class Queue:
         self._changed = threading.Condition()
         self._tokens = self._count = 0
         self._rate = 0.0  # tokens a second, of the last batches
+        self._preparing = 0  # requests that are tokenized now
+        self._usual = 0.0  # tokens of a request, of the last ones
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"adapterkit-{name}", daemon=True)
 
@@ -61,24 +64,50 @@ class Queue:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    def submit(self, entry: Entry) -> None:
-        """Add an entry. Raises `RequestError`, 413 for one that never fits, 429 where too many wait.
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Count a request that is going to submit entries. Raises `RequestError`, 429, where it would come too late.
 
-        Too many wait where the queue is full, or where answers would come too late for the deadline, by the rate of
-        the last batches: a request that is going to be answered with 504 would take the time of others.
+        Where more arrives than can be answered, it is this that refuses: a row that is tokenized in vain takes the
+        time of others.
         """
+        self.check_wait()
+        self._preparing += 1
+        try:
+            yield
+        finally:
+            self._preparing -= 1
+
+    def count_request(self, tokens: int) -> None:
+        """Note the tokens of a request, by which those are estimated that aren't tokenized yet."""
+        self._usual = tokens if not self._usual else 0.9 * self._usual + 0.1 * tokens
+
+    def check_wait(self) -> None:
+        """Raise `RequestError`, 429, where a request that begins now would come too late."""
+        self._check_wait(self._tokens + round(self._preparing * self._usual), 0)
+
+    def _check_wait(self, tokens: int, more: int) -> None:
+        """Raise `RequestError`, 429, where `more` tokens don't fit behind `tokens`, or would be answered too late.
+
+        A row that the deadline ends, by the rate of the last batches, would take the time of others.
+        """
+        most = self.limits.max_queue_tokens
+        wait = tokens / self._rate if self._rate else 0.0
+        if tokens + more > most or wait > _IN_TIME * self.limits.deadline:
+            seconds = max(1, math.ceil(wait))
+            raise RequestError(
+                429,
+                f"{tokens:,} tokens wait, of at most {most:,}, for about {seconds} s; try again after that",
+                {"Retry-After": str(min(seconds, 60))},
+            )
+
+    def submit(self, entry: Entry) -> None:
+        """Add an entry. Raises `RequestError`, 413 for one that never fits, 429 where too many wait."""
         most = self.limits.max_queue_tokens
         if entry.tokens > most:
             raise RequestError(413, f"the row has {entry.tokens:,} tokens; at most {most:,} are read at a time")
         with self._changed:
-            wait = self._tokens / self._rate if self._rate else 0.0
-            if self._tokens + entry.tokens > most or wait > _IN_TIME * self.limits.deadline:
-                seconds = max(1, math.ceil(wait))
-                raise RequestError(
-                    429,
-                    f"{self._tokens:,} tokens wait, of at most {most:,}, for about {seconds} s; try again after that",
-                    {"Retry-After": str(min(seconds, 60))},
-                )
+            self._check_wait(self._tokens, entry.tokens)
             self._entries.setdefault(entry.key, deque()).append(entry)
             self._tokens += entry.tokens
             self._count += 1

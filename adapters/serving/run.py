@@ -73,6 +73,8 @@ def serve(
         registry.resolve(f"{canary.name}@{canary.version}")
     compared = Canaries(canaries, canary_report or report_path(registry))
     request_log = RequestLog(log_requests, redact) if log_requests is not None else None
+    # an answer isn't sent while another thread holds the interpreter: 1 ms at most, where 5 would be the default
+    sys.setswitchinterval(0.001)
     provided = telemetry.provider() if otel else None
     bound = _bound(host, port)
     print(f"serving    http://{host}:{bound.getsockname()[1]}", file=sys.stderr, flush=True)

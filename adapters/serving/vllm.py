@@ -88,7 +88,7 @@ async def unload_adapter(call: Call) -> Response:
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this dialect."""
-    return [Endpoint("POST", "/classify", classify, Classify, "Classify texts, as vLLM does")]
+    return [Endpoint("POST", "/classify", classify, Classify, "Classify texts, as vLLM does", classifies=True)]
 
 
 def admin_endpoints() -> list[Endpoint]:

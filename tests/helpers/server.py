@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,6 +147,31 @@ class Running:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, _read(error), {k.lower(): v for k, v in error.headers.items()}
+
+
+@contextlib.contextmanager
+def serving(registry: Registry, *flags: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run `adapt serve` as a process on a free port, and kill it at the end; its stderr is in a file."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "adapterkit.cli", "serve", "--registry", registry.path, "--port", port, *flags]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen([*map(str, command)], stderr=log, text=True)
+        process.stderr = log
+        try:
+            until = time.monotonic() + 60
+            while True:
+                assert time.monotonic() < until
+                assert process.poll() is None
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5).close()
+                    break
+                time.sleep(0.1)
+            yield process, port
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _read(response: Any) -> Any:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import socket
 import statistics
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -20,28 +17,13 @@ import pytest
 from adapterkit import Registry
 from adapterkit.errors import OptionError
 from adapterkit.serving.run import serve
+from tests.helpers.server import serving
 
 
 def test_sigterm_drains_and_exits_with_0(stocked: Registry, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     log = tmp_path / "rows.jsonl"
-    command = ["serve", "--registry", stocked.path, "--port", port, "--log-requests", log, "--drain-seconds", "0.5"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "adapterkit.cli", *map(str, command)], stderr=subprocess.PIPE, text=True, env=os.environ
-    )
-    try:
+    with serving(stocked, "--log-requests", log, "--drain-seconds", "0.5") as (process, port):
         url = f"http://127.0.0.1:{port}"
-        until = time.monotonic() + 60
-        while True:
-            assert time.monotonic() < until
-            assert process.poll() is None
-            try:
-                urllib.request.urlopen(f"{url}/ready", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
         assert seconds_of_answers(port) < 0.03  # an answer in two packets waits 40 ms for the client's delayed ACK
         statuses: list[int] = []
 
@@ -59,10 +41,9 @@ def test_sigterm_drains_and_exits_with_0(stocked: Registry, tmp_path: Path) -> N
             thread.join(60)
         assert process.wait(60) == 0
         assert statuses == [200] * 8
-    finally:
-        process.kill()
-    assert process.stderr is not None
-    first, *lines = process.stderr.read().splitlines()
+        assert process.stderr is not None
+        process.stderr.seek(0)
+        first, *lines = process.stderr.read().splitlines()
     assert first == f"serving    {url}"
     assert all(json.loads(line)["status"] in (200, 503) for line in lines)
     rows = [json.loads(line) for line in log.read_text().splitlines()]

@@ -11,7 +11,7 @@ from adapterkit.serving.errors import RequestError
 from adapterkit.serving.limits import Limits
 from adapterkit.serving.metrics import Metrics
 from adapterkit.serving.queue import Entry, Queue
-from tests.helpers.server import ROWS
+from tests.helpers.server import ROWS, Running
 
 
 def test_rows_that_would_be_answered_too_late_are_refused(stocked: Registry) -> None:
@@ -21,7 +21,7 @@ def test_rows_that_would_be_answered_too_late_are_refused(stocked: Registry) -> 
     async def submit_three() -> list[tuple[int, int]]:
         waited: list[tuple[int, int]] = []
         with Pool(stocked, base=base) as pool:
-            queue = Queue("batches", Limits(deadline=1.0), Metrics(), lambda: 0)  # no worker is started
+            queue = Queue("batches", Limits(deadline=1.5), Metrics(), lambda: 0)  # no worker is started
             queue._rate = 100.0  # tokens a second
             loop, row = asyncio.get_running_loop(), pool.prepare(ROWS[name], name)
             for _ in range(3):
@@ -32,7 +32,7 @@ def test_rows_that_would_be_answered_too_late_are_refused(stocked: Registry) -> 
                     waited.append((error.status, int(error.headers["Retry-After"])))
         return waited
 
-    assert asyncio.run(submit_three()) == [(0, 0), (0, 0), (429, 2)]  # after 0, 0.6 and 1.2 s of 1 s
+    assert asyncio.run(submit_three()) == [(0, 0), (0, 0), (429, 2)]  # after 0, 0.6 and 1.2 s of 0.75 s
     assert asyncio.run(refused_for_its_size()) == 413
 
 
@@ -41,3 +41,18 @@ async def refused_for_its_size() -> int:
     with pytest.raises(RequestError) as raised:
         queue.submit(Entry(None, [], 60, False, asyncio.get_running_loop().create_future()))  # type: ignore[arg-type]
     return raised.value.status
+
+
+def test_an_overloaded_server_refuses_before_it_reads_and_still_generates(stocked: Registry) -> None:
+    with Running(stocked, limits=Limits(deadline=5.0)) as server:
+        for name in ("mood", "story"):
+            assert server.send(f"/models/{name}", {"inputs": ROWS[name]})[0] == 200
+        queue = server.app.engine.batches
+        queue._rate, queue._tokens = 10.0, 60
+        for path in ("/models/mood", "/classify", "/v1/annotate", "/v1/decisions"):
+            status, answer, headers = server.send(path, b"not read")
+            assert (status, headers["retry-after"]) == (429, "6"), answer
+        assert server.send("/models/nobody", b"not read")[0] == 404
+        assert server.send("/models/story", {"inputs": ROWS["story"]})[0] == 200
+        queue._tokens = 0
+        assert server.send("/models/mood", {"inputs": ROWS["mood"]})[0] == 200

@@ -159,7 +159,7 @@ def _question(columns: Row, entry: Any) -> Row | BadRow:
             return BadRow(problem)
         if is_blank(answer["text"]):  # how some tools write that there is no answer
             continue
-        text, start = answer["text"], _whole(answer.get("answer_start"))
+        text, start = answer["text"], _integer(answer.get("answer_start"))
         if start is not None and (problem := _mismatch({START: start}, f"answer of {name}", answer_start=int)):
             return BadRow(problem)
         start = None if start == -1 else start  # as cdQA's annotator writes where it found no place
@@ -172,7 +172,7 @@ def _question(columns: Row, entry: Any) -> Row | BadRow:
     return {**columns, "question": entry["question"], "answers": {"text": texts, "answer_start": starts}}
 
 
-def _whole(value: Any) -> Any:
+def _integer(value: Any) -> Any:
     """Return a whole number that is written as a text or with a point as a number, and any other value as it is."""
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value)
