@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 _CHECKED, _CHECKED_OF_HEAD = 8, 2
-"""Rows on which an adapter is compared with the trained model: of a head fitted to few rows, eight would double the time."""
+"""Rows on which an adapter is compared with the trained model; eight would double the time of a head on few rows."""
 
 
 @dataclass(frozen=True)
