@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from ..adapter.adapter import Adapter
     from ..base.base import Base
+    from ..training.advice import Advice
     from ..training.checkpoints import Checkpoints
     from ..training.train import Trained
 
@@ -212,7 +213,7 @@ def _measured(plan: Plan, as_set: Plan, on: RunSetup, trained: Trained, watch: W
         metrics["test"] = metrics_plain(measured.metrics)
         notes += measured.metrics.notes
     if trained.advice is not None:
-        notes.append(f"{trained.advice.text}; try {run_command(as_set, trained.advice.options)}")
+        notes.append(_advised(as_set, trained.advice))
     for note in dict.fromkeys(notes):
         watch.note("remark", note)
         on.remarks.append(note)
@@ -235,6 +236,11 @@ def _report(registry: Registry, on: RunSetup, trained: Trained, version: str, si
         learning_rate=trained.learning_rate,
         remarks=on.remarks,
     )
+
+
+def _advised(plan: Plan, advice: Advice) -> str:
+    """Return an advice with the command that it suggests, if it suggests one."""
+    return advice.text + (f"; try {run_command(plan, advice.options)}" if advice.options else "")
 
 
 def load_base(plan: Plan) -> Base:
