@@ -26,7 +26,7 @@ PAIRS = (
 )
 TEXTS = ("text", "sentence", "review", "utterance", "content", "query", "message", "tweet", "comment")
 LABELS = ("label", "labels", "category", "intent", "class", "topic", "target", "sentiment", "gold_label", "score")
-TAGS = ("ner_tags", "tags", "slots", "pos_tags", "chunk_tags", "labels", "bio_tags")
+TAGS = ("ner_tags", "tags", "slots", "pos_tags", "chunk_tags", "labels", "bio_tags", "ner", "iob_tags", "upos", "pos")
 
 
 class Columns:

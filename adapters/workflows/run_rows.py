@@ -46,7 +46,8 @@ def run_rows(plan: Plan, splits: Splits | None, watch: Watch, base: Base | None 
     with _with_notes(splits.notes):
         task = _with_columns(_task(plan, splits["train"]), splits["train"])
     select_usable(splits, task, plan.data)
-    task = task.fit(splits.unsampled.get("train", splits["train"]))
+    with _with_notes(splits.notes):
+        task = task.fit(splits.unsampled.get("train", splits["train"]))
     select_usable(splits, task, plan.data)
     uncut = dict(splits.sets)
     percentage = _percentage(plan, splits, task, base)
@@ -64,7 +65,7 @@ def run_rows(plan: Plan, splits: Splits | None, watch: Watch, base: Base | None 
 
 @contextlib.contextmanager
 def _with_notes(notes: Sequence[str]) -> Iterator[None]:
-    """Add to an error about columns how the file was read: its columns may be those of another separator."""
+    """Add to an error about columns or labels how the file was read: by which separator, and what was left out."""
     try:
         yield
     except (TaskError, DataError) as error:

@@ -57,6 +57,18 @@ EXPECTED: dict[str, tuple[list[Any], list[str]]] = {
         ["Ann/B-PER lives", "Oslo/B-LOC"],
         ["read as CoNLL: a word and its tag per line", "1 -DOCSTART- line skipped"],
     ),
+    "word-lists.csv": (
+        ["Ann/B-PER lives", "Oslo/B-LOC is old"],
+        ["columns 'Sentence' and 'Tag' hold words and tags as texts: read as lists"],
+    ),
+    "mit.bio": (
+        ["who stars/B-REL in jaws/B-TITLE"],
+        ["words in column 1, tags in column 0 of 2, from 0"],
+    ),
+    "cluener.jsonl": (
+        ["安/B-name 娜/I-name 在 奥/B-address 斯/I-address 陆/I-address"],
+        [spans("column 'label'", 2, 1), "spans whose end is their last character, corrected by their text: 2"],
+    ),
     "germeval.conll": (
         ["Ann/B-PER lebt"],
         ["words in column 1, tags in column 2 of 4, from 0", "1 comment line skipped"],
