@@ -72,7 +72,9 @@ def gliner_sentence(row: Row, left_out: Counts, every: bool) -> Iterator[Row | B
 def is_w2ner(row: Row) -> bool:
     """Return whether an object is a sentence of W2NER: a list of words, and {"index": [words], "type": label}."""
     spans = row.get("ner")
-    indexed = isinstance(spans, list) and all(isinstance(s, Mapping) and isinstance(s.get("index"), list) for s in spans)
+    indexed = isinstance(spans, list) and all(
+        isinstance(s, Mapping) and isinstance(s.get("index"), list) for s in spans
+    )
     return indexed and _are_words(row.get("sentence"))
 
 
