@@ -25,7 +25,22 @@ PAIRS = (
     ("text1", "text2"),
 )
 TEXTS = ("text", "sentence", "review", "utterance", "content", "query", "message", "tweet", "comment")
-LABELS = ("label", "labels", "category", "intent", "class", "topic", "target", "sentiment", "gold_label", "score")
+LABELS = (
+    "label",
+    "labels",
+    "category",
+    "intent",
+    "class",
+    "topic",
+    "target",
+    "sentiment",
+    "gold_label",
+    "score",
+    "is_duplicate",
+    "polarity",
+    "rating",
+    "stars",
+)
 TAGS = ("ner_tags", "tags", "slots", "pos_tags", "chunk_tags", "labels", "bio_tags", "ner", "iob_tags", "upos", "pos")
 
 

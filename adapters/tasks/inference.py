@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from ..data.blank import is_blank
 from ..errors import TaskError
 from ..options import options
-from .columns import stream
+from .columns import first_of, stream
 from .installed import TASKS
 from .task import Task
+from .text_generation import PROMPTS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -71,8 +72,12 @@ def labels_are_texts(rows: Dataset) -> bool:
 def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the options that make a row one of text classification: its longest text and another value as label.
 
-    Several columns of 0 and 1 are a label each.
+    Several columns of 0 and 1 are a label each. Of preferences, the chosen answers can be learned.
     """
+    if {"chosen", "rejected"} <= set(first):
+        prompt = first_of(PROMPTS, list(first))
+        columns = ("--prompt-column", prompt, "--completion-column") if prompt else ("--text-column",)
+        return ("--task", "text-generation", *columns, "chosen")
     texts = {name: value for name, value in first.items() if isinstance(value, str) and not is_blank(value)}
     if not texts:
         return ()
@@ -92,4 +97,7 @@ def flag_columns(first: Mapping[str, Any]) -> list[str]:
 
 def _is_id(name: str) -> bool:
     """Return whether a column is one of ids or row numbers, by its name."""
-    return re.fullmatch(r"(.*[_ -])?(id|idx|index|uid|guid|no|nr)|unnamed:? ?\d*|column \d+", name.lower()) is not None
+    return (
+        re.fullmatch(r"(.*[_ -])?q?(id|idx|index|uid|guid|no|nr)[12]?|unnamed:? ?\d*|column \d+", name.lower())
+        is not None
+    )
