@@ -1,4 +1,4 @@
-"""Read tables with a word a row: a column names its sentence, as in the NER corpus on Kaggle, or an empty row ends it."""
+"""Read tables with a word a row: a column names its sentence, as in the NER corpus on Kaggle, or empty rows end it."""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ OUTSIDE = (
     "spans without a word of their sentence, or without a label, left out",
 )
 RELATION = ("relation, event or cluster not read", "relations, events and clusters not read")
+TAGS = ("ner_tags", "tags", "ner", "slots", "bio_tags", "labels")
+"""Columns whose values are tags themselves."""
 Counts = Counter[tuple[str, str]]
 
 
@@ -47,9 +49,10 @@ def dygie_sentences(row: Row, left_out: Counts, every: bool) -> Iterator[Row | B
 
 
 def is_spert(row: Row) -> bool:
-    """Return whether an object is a sentence of SpERT: tokens, and entities from a word to before another."""
+    """Return whether an object is a sentence of SpERT: tokens without tags, and entities from a word to another."""
     entities = row.get("entities")
-    return _are_words(row.get("tokens")) and isinstance(entities, list) and all(map(_has_bounds, entities))
+    bounds = isinstance(entities, list) and all(map(_has_bounds, entities))
+    return bounds and _are_words(row.get("tokens")) and not any(name in row for name in TAGS)
 
 
 def spert_sentence(row: Row, left_out: Counts, every: bool) -> Iterator[Row | BadRow]:
