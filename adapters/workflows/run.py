@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from ..adapter.adapter import Adapter
     from ..base.base import Base
+    from ..training.advice import Advice
     from ..training.checkpoints import Checkpoints
     from ..training.train import Trained
 
@@ -191,7 +192,7 @@ def run(
             metrics["test"] = metrics_plain(measured.metrics)
             notes += measured.metrics.notes
         if trained.advice is not None:
-            notes.append(f"{trained.advice.text}; try {run_command(as_set, trained.advice.options)}")
+            notes.append(_advised(as_set, trained.advice))
         for note in dict.fromkeys(notes):
             watch.note("remark", note)
             on.remarks.append(note)
@@ -218,6 +219,11 @@ def run(
         )
         watch.result(report.plain())
     return report
+
+
+def _advised(plan: Plan, advice: Advice) -> str:
+    """Return an advice with the command that it suggests, if it suggests one."""
+    return advice.text + (f"; try {run_command(plan, advice.options)}" if advice.options else "")
 
 
 def load_base(plan: Plan) -> Base:
