@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -72,6 +73,35 @@ def _with_interval(measured: Mapping[str, Any], name: str) -> str:
         return "-"
     low_high = measured.get("intervals", {}).get(name)
     return f"{measured[name]:.3f}" + (" [{:.3f}, {:.3f}]".format(*low_high) if low_high else "")
+
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def curve(values: Sequence[float]) -> str:
+    """Return numbers as a line of blocks from the lowest to the highest, between the first and the last: 0.7 █▃▁ 0.2.
+
+    A number that isn't finite is an exclamation mark.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    low, step = min(finite, default=0.0), (max(finite, default=0.0) - min(finite, default=0.0)) / (len(_BLOCKS) - 1)
+    blocks = [
+        "!" if not math.isfinite(value) else _BLOCKS[round((value - low) / step) if step else 0] for value in values
+    ]
+    return f"{values[0]:.3f} {''.join(blocks)} {values[-1]:.3f}"
+
+
+def learning_curves(history: Sequence[Mapping[str, float]], best: str) -> list[tuple[str, str]]:
+    """Return the curves of the training loss and of the metric that chose the epoch, each with its name.
+
+    Empty for fewer than two epochs.
+    """
+    curves = []
+    for name in ("train_loss", best):
+        values = [float(epoch[name]) for epoch in history if epoch.get(name) is not None]
+        if len(values) > 1:
+            curves.append((name, curve(values)))
+    return curves
 
 
 def html_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

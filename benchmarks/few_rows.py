@@ -1,9 +1,9 @@
 """Head-only against sentence-transformers' encode and scikit-learn's LogisticRegression, from 8 rows a label up.
 
 Both read the same rows of the training file, drawn by seed, without validation rows, and are measured on the same rows
-of the test file. Each side runs in a process of its own, the rival in an environment of its own, in turns. CPU seconds
-count from texts to fitted model, user and system, all threads; those of imports and loading are in a column of their
-own. The rival encodes as the model's card has it: mean pooling, normalised.
+of the test file. Each side runs in a process of its own, the rival in an environment of its own, in turns, draw by
+draw. CPU seconds count from texts to fitted model, user and system, all threads; those of imports and loading are in a
+line of their own. The rival encodes as the model's card has it: mean pooling, normalised.
 
     make bench-few-rows DATA=DATA
     python benchmarks/few_rows.py --data DATA --rival RIVAL/bin/python --figures docs/figures/few_rows.json
@@ -87,6 +87,7 @@ def by_rival(folder: str) -> Any:
     word = models.Transformer(folder, max_seq_length=128)
     pooling = models.Pooling(word.get_word_embedding_dimension(), "mean")
     encoder = SentenceTransformer(modules=[word, pooling, models.Normalize()], device="cpu")
+    encoded: dict[str, Any] = {}  # the test rows, which no time counts
 
     def run(job: dict[str, Any]) -> tuple[float, float]:
         texts = {s: [row[0] if len(row) == 2 else tuple(row[:-1]) for row in job[s]] for s in ("train", "test")}
@@ -94,37 +95,60 @@ def by_rival(folder: str) -> Any:
         x = encoder.encode(texts["train"], show_progress_bar=False)
         model = LogisticRegression(max_iter=1000).fit(x, [row[-1] for row in job["train"]])
         seconds = cpu_seconds() - began
-        right = model.predict(encoder.encode(texts["test"], show_progress_bar=False)) == [
-            row[-1] for row in job["test"]
-        ]
+        if encoded.get("texts") != texts["test"]:
+            encoded.update(texts=texts["test"], vectors=encoder.encode(texts["test"], show_progress_bar=False))
+        right = model.predict(encoded["vectors"]) == [row[-1] for row in job["test"]]
         return seconds, float(right.mean())
 
     return run
 
 
-def child(side: str, folder: str, file: str) -> None:
-    """Run a side on the jobs of a file, and print seconds before the first and of each, and accuracies."""
-    jobs = json.loads(Path(file).read_text())
+def child(side: str, folder: str) -> None:
+    """Print the CPU seconds of imports and loading, then seconds and accuracy for each file of a job that is read."""
     run = {"head-only": by_head_only, "rival": by_rival}[side](folder)
-    run({split: rows[:8] for split, rows in jobs[0].items()} | {"train": jobs[0]["train"]})  # imports on first use
-    started = cpu_seconds()
-    print("\n" + json.dumps({"started": started, "results": [run(job) for job in jobs]}))
+    rows = [[f"{word} one", word] for word in ("good", "bad") for _ in range(4)]
+    run({"train": rows, "test": rows})  # imports on first use
+    print("\n" + json.dumps(cpu_seconds()), flush=True)
+    for line in sys.stdin:
+        print("\n" + json.dumps(run(json.loads(Path(line.strip()).read_text()))), flush=True)
 
 
 # ---- all of them
 
 
-def measured(side: str, python: str, folder: str, file: Path, threads: int) -> dict[str, Any]:
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    command = [python, __file__, "--child", side, "--folder", folder, "--jobs", str(file)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{side}: {done.stderr.strip()[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
+class Side:
+    """A side in a process of its own, which runs one job after another."""
+
+    def __init__(self, side: str, python: str, folder: str, threads: int) -> None:
+        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        command = [python, __file__, "--child", side, "--folder", folder]
+        self.name, self.process = (
+            side,
+            subprocess.Popen(
+                command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            ),
+        )
+        self.started: float = self._answer()
+
+    def run(self, file: Path) -> list[float]:
+        """Return the CPU seconds and the accuracy of a job."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{file}\n")
+        self.process.stdin.flush()
+        result: list[float] = self._answer()
+        return result
+
+    def _answer(self) -> Any:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            try:
+                return json.loads(line)
+            except ValueError:
+                continue
+        raise SystemExit(f"{self.name}: ended with {self.process.wait()}")
 
 
-def cell(args: argparse.Namespace, name: str, count: int, temporary: Path) -> list[str] | None:
+def cell(args: argparse.Namespace, name: str, count: int, sides: list[Side], temporary: Path) -> list[str] | None:
     """Return the row of a table for a data set and a number of rows a label."""
     train_files, test_files, columns, label = SETS[name]
     rows = read(args.data, train_files, columns, label)
@@ -132,30 +156,25 @@ def cell(args: argparse.Namespace, name: str, count: int, temporary: Path) -> li
     if len(labels) * count > args.most:
         return None
     test = random.Random(0).sample(tests := read(args.data, test_files, columns, label), min(args.limit, len(tests)))
-    jobs = [{"train": drawn(rows, count, seed), "test": test} for seed in range(args.draws)]
-    pythons = {"head-only": sys.executable, "rival": str(args.rival)}
     results: dict[str, list[list[float]]] = {side: [] for side in SIDES}
-    started: dict[str, list[float]] = {side: [] for side in SIDES}
-    for job in jobs:
-        file = temporary / "jobs.json"
-        file.write_text(json.dumps([job]))
-        for side in SIDES:
-            done = measured(side, pythons[side], args.base, file, args.threads)
-            results[side] += done["results"]
-            started[side].append(done["started"])
+    for seed in range(args.draws):
+        train = drawn(rows, count, seed)
+        file = temporary / "job.json"
+        file.write_text(json.dumps({"train": train, "test": test}))
+        for side in sides:
+            results[side.name].append(side.run(file))
     accuracy = {side: [each for _, each in results[side]] for side in SIDES}
     seconds = {side: statistics.median(each for each, _ in results[side]) for side in SIDES}
-    starts = {side: statistics.median(started[side]) for side in SIDES}
     means = {side: statistics.mean(accuracy[side]) for side in SIDES}
+    points = [100 * (a - b) for a, b in zip(*accuracy.values(), strict=True)]
     return [
         name,
         str(count),
-        str(len(jobs[0]["train"])),
-        *(f"{means[side]:.4f}" for side in SIDES),
-        f"{100 * (means['head-only'] - means['rival']):+.2f}",
+        f"{len(train):,}",
+        *(f"{means[side]:.3f}" for side in SIDES),
+        f"{statistics.mean(points):+.1f} ({min(points):+.1f} to {max(points):+.1f})",
         *(f"{seconds[side]:.2f}" for side in SIDES),
         f"{seconds['head-only'] / seconds['rival']:.2f}",
-        f"{starts['head-only'] / starts['rival']:.2f}",
     ]
 
 
@@ -173,10 +192,9 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="write the table as JSON, for benchmarks/figures.py")
     parser.add_argument("--child", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
-    parser.add_argument("--jobs", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        child(args.child, args.folder, args.jobs)
+        child(args.child, args.folder)
         return
     import bitplanes
     import pages
@@ -185,25 +203,32 @@ def main() -> None:
 
     args.base = args.base or str(ak.Base.load("minilm").path)
     titles = ["data", "rows a label", "rows", *(f"{side}, accuracy" for side in SIDES), "points"]
-    titles += [*(f"{side}, CPU s" for side in SIDES), "ratio", "ratio of imports and loading"]
+    titles += [*(f"{side}, CPU s" for side in SIDES), "ratio"]
     rows: list[list[str]] = []
-    with tempfile.TemporaryDirectory() as temporary:
-        for name in args.sets.split(","):
-            for count in map(int, args.rows.split(",")):
-                row = cell(args, name, count, Path(temporary))
-                if row is not None:
-                    rows.append(row)
-                    print("# " + "  ".join(row), flush=True)
+    sides = [Side("head-only", sys.executable, args.base, args.threads)]
+    sides.append(Side("rival", str(args.rival), args.base, args.threads))
+    started = ", ".join(f"{side.name} {side.started:.1f} s" for side in sides)
     note = (
-        f"Rival: sentence-transformers' encode and LogisticRegression. Means of {args.draws} draws, {args.limit} test "
-        f"rows at most, {args.threads} thread, medians of CPU seconds from texts to fitted model; {bitplanes.cpu()}."
+        f"Rival: sentence-transformers' encode and LogisticRegression. Means of {args.draws} draws (in brackets the "
+        f"least and the largest difference of a draw), {args.limit:,} test rows at most, {args.threads} thread; "
+        f"medians of CPU seconds from texts to fitted model; imports and loading: {started}; {bitplanes.cpu()}."
     )
     if args.most < 100_000:
         note += f" Cells of more than {args.most:,} training rows were not run."
-    tables = {"few-rows": {"titles": titles, "rows": rows, "note": note}}
-    print(pages.rendered(tables["few-rows"]))
-    if args.figures:
-        args.figures.write_text(json.dumps(tables, indent=1) + "\n")
+    table = {"titles": titles, "rows": rows, "note": note}
+    order = args.sets.split(",")
+    with tempfile.TemporaryDirectory() as temporary:
+        for count in map(int, args.rows.split(",")):
+            for name in order:
+                row = cell(args, name, count, sides, Path(temporary))
+                if row is None:
+                    continue
+                rows.append(row)
+                rows.sort(key=lambda row: (order.index(row[0]), int(row[1])))
+                print("# " + "  ".join(row), flush=True)
+                if args.figures:
+                    args.figures.write_text(json.dumps({"few-rows": table}, indent=1) + "\n")
+    print(pages.rendered(table))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,11 @@ def seconds_of(text: str | None) -> float | None:
     help="Number of trials of a search for each strategy, after its defaults. [default: 0, or 20 with --time]",
 )
 @click.option("--time", metavar="TIME", help="Begin no training after this time, such as 15m, and end those under way.")
-@click.option("--baselines", is_flag=True, help="Compare with logistic regression on the base's embeddings, too.")
+@click.option(
+    "--baselines",
+    is_flag=True,
+    help="Compare with logistic regression on the base's embeddings, too, and with SetFit where it is installed.",
+)
 @click.option(
     "--keep",
     type=click.Choice(["best", "all", "none"]),

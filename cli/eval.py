@@ -85,6 +85,7 @@ def command(
         print_json(measured.plain())
         return
     print_table(*measured.table())
-    for table in measured.label_tables():
+    confusion = measured.confusion_table()
+    for table in [*measured.label_tables(), *([confusion] if confusion else [])]:
         echo()
         print_table(*table)

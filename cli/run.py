@@ -20,13 +20,14 @@ from adapterkit.cli.common import (
     predict_command,
     print_json,
     print_table,
+    print_topics,
     registry_option,
     size,
 )
 from adapterkit.cli.help import help_all_option, task_of, write_sections
 from adapterkit.cli.report import command_line, report_option, write_report
 from adapterkit.discovery import default_strategy, installed, strategy_class
-from adapterkit.display import metric_table
+from adapterkit.display import learning_curves, metric_table
 from adapterkit.errors import AdapterkitError, OptionError
 from adapterkit.store.registry import Registry
 from adapterkit.workflows.config_file import read_config
@@ -196,6 +197,8 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool,
         print_json(report.plain())
         return
     print_table(*metric_table(report.metrics, report.adapter.task.best))
+    if sys.stdout.isatty():
+        print_topics(learning_curves(report.history, report.adapter.task.best))
     share = report.adapter_bytes / report.base_bytes
     percent = f"{share:.2%}" if share >= 1e-4 else "under 0.01%"
     echo(f"saved      {report.folder}: {size(report.adapter_bytes)}, {percent} of the base")

@@ -27,7 +27,7 @@ class Baseline:
     seconds: float
     parameters: int
     rate: float  # rows a second
-    predict: Callable[[Dataset], list[Any]]  # predictions as the task's: logits of each row
+    predict: Callable[[Sequence[str]], list[Any]]  # predictions as the task's: logits of each text
 
 
 def fit_baselines(task: Task, train: Dataset, base: Base, *, embeddings: bool, seed: int) -> list[Baseline]:
@@ -56,8 +56,8 @@ def _fitted(
     _logits(model, kind, x, task)
     rate = len(texts) / max(time.perf_counter() - began, 1e-9)
 
-    def predict(data: Dataset) -> list[Any]:
-        return list(_logits(model, kind, read(texts_of(task, data)), task))
+    def predict(texts: Sequence[str]) -> list[Any]:
+        return list(_logits(model, kind, read(texts), task))
 
     return Baseline(name, seconds, _parameters(model), rate, predict)
 
@@ -75,16 +75,21 @@ def _model(name: str, kind: str, seed: int) -> Any:
     return model if kind == "label" else OneVsRestClassifier(model)
 
 
+def label_numbers(task: Task, data: Dataset) -> list[int]:
+    """Return the number of each row's label."""
+    labels = list(task.labels)  # type: ignore[attr-defined]
+    return [labels.index(row[0]) for row in task.labels_by_row(data)]
+
+
 def _target(task: Task, kind: str, data: Dataset) -> Any:
     import numpy as np
 
     if kind == "number":
         return np.array([number_in(value) for value in data[str(task.label_column_name)]])  # type: ignore[attr-defined]
-    labels = list(task.labels)  # type: ignore[attr-defined]
-    rows = list(task.labels_by_row(data))
     if kind == "label":
-        return np.array([labels.index(row[0]) for row in rows])
-    return np.array([[label in row for label in labels] for row in rows], dtype=int)
+        return np.array(label_numbers(task, data))
+    labels = list(task.labels)  # type: ignore[attr-defined]
+    return np.array([[label in row for label in labels] for row in task.labels_by_row(data)], dtype=int)
 
 
 def _logits(model: Any, kind: str, x: Any, task: Task) -> np.ndarray:

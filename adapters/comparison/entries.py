@@ -20,7 +20,7 @@ class Options:
     seeds: int = 1
     trials: int = 0  # of a search for each strategy, after its defaults
     seconds: float | None = None  # after which nothing is begun
-    baselines: bool = False  # the embeddings', too
+    baselines: bool = False  # on embeddings and of SetFit, too
     keep: Keep = "best"  # which adapters are registered
     command: str = "adapt compare"  # that makes it again
 

@@ -8,11 +8,13 @@ import msgspec
 
 from ..errors import AdapterkitError
 from ..evaluation.evaluate import Evaluation, evaluate
+from ..report.answers import kind_of, texts_of
 from ..report.attribution import explain_errors
 from ..report.evaluated import analysed, circumstances, measured_of
 from ..report.results import Answer, Candidate, Costs, Row
 from ..report.tables import groups_of, sample_rows
-from .baselines import Baseline, fit_baselines
+from . import setfit
+from .baselines import Baseline, fit_baselines, label_numbers
 from .costs import pool_rates
 from .entries import Entry, Options
 from .trials import Study
@@ -73,10 +75,24 @@ def _baselines(study: Study, split: str, options: Options) -> list[Entry]:
         study.watch.note("baselines", f"not fitted: {error}")
         return []
     entries = [_baseline(study, baseline, split) for baseline in fitted]
+    if options.baselines and setfit.is_installed() and kind_of(on.task) == "label":
+        entries.append(_setfit(study, split, seed))
     for entry in entries:
-        value = entry.candidate.metrics[split].values[on.task.best]
-        study.watch.note("baseline", f"{entry.candidate.name}: {on.task.best} {value:.4f} on {split}")
+        if not entry.candidate.error:
+            value = entry.candidate.metrics[split].values[on.task.best]
+            study.watch.note("baseline", f"{entry.candidate.name}: {on.task.best} {value:.4f} on {split}")
     return entries
+
+
+def _setfit(study: Study, split: str, seed: int) -> Entry:
+    on = study.on
+    train = on.splits["train"]
+    try:
+        numbers = label_numbers(on.task, train)
+        labels = len(on.task.labels)  # type: ignore[attr-defined]
+        return _baseline(study, setfit.fit_setfit(on.base, texts_of(on.task, train), numbers, labels, seed), split)
+    except (AdapterkitError, RuntimeError, ValueError) as error:  # of another package
+        return Entry(Candidate(setfit.NAME, "baseline", error=" ".join(str(error).split())[:300]), [], {})
 
 
 def _baseline(study: Study, baseline: Baseline, split: str) -> Entry:
@@ -86,7 +102,7 @@ def _baseline(study: Study, baseline: Baseline, split: str) -> Entry:
     entry = Entry(candidate, [], {})
     for rows in dict.fromkeys(("validation", split)):
         data = on.splits[rows]
-        predictions = baseline.predict(data)
+        predictions = baseline.predict(texts_of(task, data))
         answers = task.answers(predictions, data, on.base.tokenizer)
         evaluation = Evaluation(task.metrics(predictions, data), answers, task.tables(predictions, data), predictions)
         values = analysed(task, evaluation, data, on.splits.sets.get("train"))

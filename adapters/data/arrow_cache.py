@@ -80,8 +80,9 @@ def _write(
             out.seek(0)
             out.truncate()
             fit = Fit(source.name, schema, options.skip_bad_rows, expected)
+            fit.skipped.notes = source.notes  # to which the reader appends
             if _stream(fit, _chunks(source, numbered, bar), out):
-                fit.skipped.unit, fit.skipped.notes = source.unit, source.notes
+                fit.skipped.unit = source.unit
                 for column in fit.mixed.values():
                     column.unit = source.unit
                 return fit.skipped, fit.mixed
@@ -104,7 +105,7 @@ def _stream(fit: Fit, chunks: Iterable[list[tuple[int, Row | BadRow]]], out: Any
     if writer is None:
         if fit.skipped.count:
             raise DataError(f"no row of {fit.name} can be used: {fit.skipped.note(fit.name)}")
-        raise DataError(f"{fit.name}: no rows")
+        raise DataError(f"{fit.name}: no rows" + (f" ({'; '.join(fit.skipped.notes)})" if fit.skipped.notes else ""))
     writer.close()
     return bool(fit.schema == first)
 

@@ -1,4 +1,4 @@
-"""Tell texts that show nothing: spaces, control characters and the characters that Unicode ignores by default."""
+"""Detect texts that show nothing: spaces, control characters and the characters that Unicode ignores by default."""
 
 from __future__ import annotations
 

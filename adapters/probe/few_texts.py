@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MOST_TEXTS = 1500
 """Up to so many training texts nothing is chosen; with more, forms and penalties are compared on validation rows."""
+FEW_A_LABEL = 64
+"""Up to so many training texts a label, a strategy that trains a base of sentence-transformers hardly beats a probe."""
 _MOST_UNCUT = 1000  # a tenth of fewer is below 100 rows: an accuracy of 0.8 on them has an interval of 0.08 and more
 _MOST_LAYERS = 4
 _STRENGTH = 1.5  # per output: C of scikit-learn's LogisticRegression on vectors whose mean squared norm is 1
@@ -29,6 +31,11 @@ def supports(task: Task) -> bool:
 def need_no_validation(task: Task, texts: int) -> bool:
     """Return whether a probe of so many training texts is better cross-validated than measured on a tenth of them."""
     return supports(task) and texts < min(MOST_TEXTS, _MOST_UNCUT)
+
+
+def few_a_label(task: Task, texts: int) -> bool:
+    """Return whether there are few training texts for each label; a task without labels counts as two."""
+    return texts <= FEW_A_LABEL * max(2, int(task.config().get("num_labels", 2)))
 
 
 def applies(task: Task, texts: int) -> bool:

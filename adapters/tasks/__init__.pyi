@@ -2,6 +2,7 @@
 
 from .fill_mask import FillMask as FillMask
 from .inference import infer_task as infer_task
+from .inference import labels_are_texts as labels_are_texts
 from .installed import TASKS as TASKS
 from .installed import load_task as load_task
 from .installed import task_class as task_class

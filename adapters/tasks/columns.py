@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,23 @@ PAIRS = (
     ("text1", "text2"),
 )
 TEXTS = ("text", "sentence", "review", "utterance", "content", "query", "message", "tweet", "comment")
-LABELS = ("label", "labels", "category", "intent", "class", "topic", "target", "sentiment", "gold_label", "score")
-TAGS = ("ner_tags", "tags", "slots", "pos_tags", "chunk_tags", "labels", "bio_tags")
+LABELS = (
+    "label",
+    "labels",
+    "category",
+    "intent",
+    "class",
+    "topic",
+    "target",
+    "sentiment",
+    "gold_label",
+    "score",
+    "is_duplicate",
+    "polarity",
+    "rating",
+    "stars",
+)
+TAGS = ("ner_tags", "tags", "slots", "pos_tags", "chunk_tags", "labels", "bio_tags", "ner", "iob_tags", "upos", "pos")
 
 
 class Columns:
@@ -141,7 +157,13 @@ def choose(
         chosen = {name for name in without if name}
         others = [name for name in columns if name not in chosen] or columns
         suggestion = (flag.removesuffix("-name"), others[-1 if chosen else 0]) if others else ()
-        raise DataError(f"which column is {what}? give {flag}; there are {', '.join(columns)}", suggestion=suggestion)
+        hint = ""
+        if len(columns) == 1 and (mark := re.search(r"[^\w\s()?!'\"/-]", columns[0])):  # several names in one
+            hint = f"; if they are separated by '{mark[0]}', give --separator '{mark[0]}'"
+            suggestion = ("--separator", mark[0])
+        raise DataError(
+            f"which column is {what}? give {flag}; there are {', '.join(columns)}{hint}", suggestion=suggestion
+        )
     return column
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..data.blank import is_blank
 from ..errors import TaskError
 from ..options import options
+from .columns import first_of, stream
 from .installed import TASKS
 from .task import Task
+from .text_generation import PROMPTS
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}
 """The values of columns that mark whether a row has a label."""
@@ -51,11 +56,28 @@ def renamed(task: type[Task], first: Mapping[str, Any], columns: Mapping[str, An
     return {names.get(key, key): value for key, value in first.items() if key in names or key not in replaced}
 
 
+def labels_are_texts(rows: Dataset) -> bool:
+    """Return whether the lists in a column of labels hold a text each, as doccano writes those of its seq2seq projects.
+
+    Each list has one, hardly any occurs twice, and they have two words or more on average.
+    """
+    if not {"text", "label"} <= set(rows.column_names) or not isinstance(rows[0]["label"], list):
+        return False
+    lists = [value for value in stream(rows["label"]) if value]
+    texts = [value[0] for value in lists if len(value) == 1 and isinstance(value[0], str)]
+    words = sum(len(text.split()) for text in texts)
+    return len(texts) == len(lists) > 1 and len(set(texts)) > 0.9 * len(texts) and words >= 2 * len(texts)
+
+
 def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the options that make a row one of text classification: its longest text and another value as label.
 
-    Several columns of 0 and 1 are a label each.
+    Several columns of 0 and 1 are a label each. Of preferences, the chosen answers can be learned.
     """
+    if {"chosen", "rejected"} <= set(first):
+        prompt = first_of(PROMPTS, list(first))
+        columns = ("--prompt-column", prompt, "--completion-column") if prompt else ("--text-column",)
+        return ("--task", "text-generation", *columns, "chosen")
     texts = {name: value for name, value in first.items() if isinstance(value, str) and not is_blank(value)}
     if not texts:
         return ()
@@ -75,4 +97,7 @@ def flag_columns(first: Mapping[str, Any]) -> list[str]:
 
 def _is_id(name: str) -> bool:
     """Return whether a column is one of ids or row numbers, by its name."""
-    return re.fullmatch(r"(.*[_ -])?(id|idx|index|uid|guid|no|nr)|unnamed:? ?\d*|column \d+", name.lower()) is not None
+    return (
+        re.fullmatch(r"(.*[_ -])?q?(id|idx|index|uid|guid|no|nr)[12]?|unnamed:? ?\d*|column \d+", name.lower())
+        is not None
+    )

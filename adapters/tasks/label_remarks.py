@@ -11,8 +11,9 @@ from numbers import Number
 from typing import Any
 
 from ..data.blank import is_blank, without_invisible
+from ..data.listed import listed
 from ..errors import printable
-from .labels import NUMBER, SINGLE, Kind, has_decimal_comma, listed, number_in, without_ends
+from .labels import NUMBER, SINGLE, Kind, has_decimal_comma, number_in, without_ends
 from .values import is_empty
 
 SEPARATORS = (",", ";", "|", "/", "+", "&", "\n", "\t")

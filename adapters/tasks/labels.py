@@ -9,6 +9,7 @@ from decimal import Decimal
 from numbers import Number
 from typing import Any, Final, Literal
 
+from ..data.listed import listed
 from .values import is_empty
 
 SINGLE: Final = "single_label_classification"
@@ -18,11 +19,7 @@ Kind = Literal["single_label_classification", "multi_label_classification", "reg
 
 ESCAPES = {"\\n": "\n", "\\t": "\t"}
 """Separators as they are written on a command line."""
-_BRACKETS = ("[]", "()", "{}")
-_CALL = re.compile(r"\w+\((?P<list>[\[({].*[\])}])(?:, dtype=\S+)?\)", re.DOTALL)
-_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
 _YES, _NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
-_EMPTY_SET = re.compile(r"(frozen)?set\(\)")
 _INVISIBLE = "\u200b\u2060\ufeff"
 _LOCALE = re.compile(  # 1,123.50, 4,5 with a decimal comma (1,234 may be either) and 85 %
     r"(?P<thousands>[+-]?\d{1,3}(,\d{3})+\.\d+)|(?P<comma>[+-]?(\d+,(\d{1,2}|\d{4,})|0,\d+))|"
@@ -36,40 +33,17 @@ _DIFFERENT = 10
 """The number of different numbers from which that is assumed."""
 
 
-def listed(cell: str) -> list[str] | None:
-    """Return the labels of a list that was written as a text; None for any other text.
-
-    >>> listed("['joy', 'anger']"), listed("['joy' 'anger']"), listed("[joy, anger]"), listed("joy")
-    (['joy', 'anger'], ['joy', 'anger'], ['joy', 'anger'], None)
-    """
-    text = cell.strip()
-    if _EMPTY_SET.fullmatch(text):
-        return []
-    if match := _CALL.fullmatch(text):  # numpy's array(['joy'], dtype=object), frozenset({'joy'})
-        text = match["list"]
-    if text[:1] + text[-1:] not in _BRACKETS or len(text) < 2:
-        return None
-    inner = text[1:-1]
-    quoted = [re.sub(r"\\(.)", r"\1", a or b) for a, b in _QUOTED.findall(inner)]
-    if not _QUOTED.sub("", inner).strip(" ,;\n\t"):
-        return quoted
-    parts = [part.strip() for part in inner.split(",") if part.strip()]
-    numbers = "," in inner and all(part.lstrip("-").isdecimal() for part in parts)
-    bare = text[0] == "[" and not set(inner) & set("[]{}'\"")
-    return parts if bare or (text[0] == "(" and numbers) else None
-
-
 def label_text(value: Any, trained_labels: Collection[str] = ()) -> str:
     """Return a label as a text without the spaces around it (see `without_ends`), or as `trained_labels` has it.
 
-    A whole number of a column of fractions is the label of `trained_labels` without a point.
+    A whole number of a column of fractions, 1.0, is the label of `trained_labels` without a point.
     """
     text = str(value)
     if text in trained_labels:
         return text
-    if isinstance(value, float) and value.is_integer() and str(int(value)) in trained_labels:
-        return str(int(value))
-    return without_ends(text)
+    text = without_ends(text)
+    whole, point, zeros = text.partition(".")
+    return whole if point and whole in trained_labels and zeros and not zeros.strip("0") else text
 
 
 def without_ends(text: str) -> str:

@@ -68,7 +68,11 @@ class TextGeneration(Task):
         names = list(first)
         chat = "messages" in names or any(is_chat(first.get(name)) for name in CHATS)
         prompted = first_of(PROMPTS, names) and first_of(COMPLETIONS, names) and not asks_yes_or_no(first)
-        return chat or names == ["text"] or bool(prompted and ("context" not in names or "instruction" in names))
+        return (
+            chat
+            or names == ["text"]
+            or bool(prompted and ("context" not in names or {"instruction", "prompt"} & {*names}))
+        )
 
     @classmethod
     def default_columns(cls) -> tuple[str, ...]:

@@ -22,20 +22,45 @@ IMPORTANT = {
     *("tool_calls", "messages", "conversations", "entities", "spans", "rationale", "options", "choices"),
 }
 """The names of columns that matter in the usual layouts of data sets."""
+SPLITS = {"train", "training", "validation", "valid", "val", "dev", "test", "eval"}
+VERDICTS = {
+    "accept",
+    "accepted",
+    "approved",
+    "reject",
+    "rejected",
+    "ignore",
+    "ignored",
+    "skipped",
+    "discarded",
+    "flagged",
+}
+"""Values by which a column says of which split a row is, or what a reviewer said of it."""
 _SAMPLE = 1000
 _WORDS = 3
 """The number of words from which a value is a text, and no name or date."""
 
 
 def unread_remark(task: Task, data: Dataset, file: str) -> list[str]:
-    """Return a line that names the columns which look as if they mattered and aren't read; none where there are none.
+    """Return lines that name the columns which look as if they mattered and aren't read; none where there are none.
 
-    These are columns of texts of several words, and those with a name that a usual layout has.
+    These are columns of splits or verdicts, of texts of several words, and those with a name that a usual layout has.
     """
     read = {name.lower() for name in (*task.columns_read, *task.metadata)}
     unread = [name for name in visible(data.column_names) if name.lower() not in read]
+    remarks = [f"{file}: {text}" for name in unread for text in _marks(name, data[name][:_SAMPLE])]
     named = [text for name in unread for text in _described(name, data[name][:_SAMPLE])]
-    return [f"{file}: not read: {', '.join(named)}{_how_to_read(task, unread)}"] if named else []
+    return remarks + ([f"{file}: not read: {', '.join(named)}{_how_to_read(task, unread)}"] if named else [])
+
+
+def _marks(name: str, values: Sequence[Any]) -> Iterator[str]:
+    """Yield what a column marks rows as that are all read alike."""
+    marks = {str(value).strip().lower() for value in values if not is_empty(value)}
+    shown = ", ".join(sorted(marks))
+    if len(marks) > 1 and marks <= SPLITS:
+        yield f"column '{name}' holds {shown}, and all rows are read as one split; save each split as a file"
+    elif len(marks) > 1 and len(marks & VERDICTS) > 1 - (name.lower() in ("status", "answer", "review_status")):
+        yield f"column '{name}' holds {shown}, and all rows are read; leave out those that were rejected"
 
 
 def _how_to_read(task: Task, unread: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..metrics import Metrics
 from ..modules import blocks
+from ..probe import few_texts
 from .stages import Outcome, Prepared, Progress
 
 RISEN = 1.05
@@ -21,7 +22,7 @@ HARDLY = 0.9
 
 @dataclass(frozen=True)
 class Advice:
-    """A remark on a training, and the options of a run to try instead, by name."""
+    """A remark on a training, and the options of a run to try instead, by name; none where no option helps."""
 
     text: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -82,6 +83,8 @@ def _probe_at_chance(run: Prepared, outcome: Outcome, validation: Metrics) -> Ad
     rows = "validation" if run.held_out else "training"
     text = f"{name} {validation.values[name]:.3f} on {validation.n:,} {rows} rows is not significantly better than "
     text += f"{chance:.3f}, that of one answer for every row"
+    if chance < SKEWED and few_texts.few_a_label(run.task, len(run.data["train"])):
+        return Advice(f"{text}: more rows are needed")
     if chance < SKEWED or getattr(run.task, "class_weight", None) != "none":
         return Advice(
             f"{text}: more rows are needed, or another strategy",

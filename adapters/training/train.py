@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 
+_CHECKED, _CHECKED_OF_HEAD = 8, 2
+"""Rows on which an adapter is compared with the trained model; eight would double the time of a head on few rows."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """An adapter, the metrics of each epoch, and what training cost."""
@@ -97,7 +101,9 @@ def train(
         task = task.calibrate(outcome.predictions, data["validation"])
         adapter = adapter_of(run, outcome.target, task, about)
         validation = outcome.metrics(task, data["validation"])
-        few = tokenized(task, data["validation"].select(range(min(8, len(data["validation"])))), base, labelled=False)
+        rows = data["validation"]
+        checked = min(len(rows), _CHECKED if fit.trainable else _CHECKED_OF_HEAD)
+        few = tokenized(task, rows.select(range(checked)), base, labelled=False)
         trained_outputs = outputs(task, outcome.target.model, few, base, batch_size=8)
     _check_adapter(adapter, strategy, base, few, trained_outputs)
     return Trained(

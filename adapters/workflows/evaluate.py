@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from ..evaluation.evaluate import Evaluation
 
 
+_MOST_IN_MATRIX, _MOST_ERRORS = 10, 10
+"""Labels of a confusion matrix that is printed whole, and the largest errors that are listed of a larger one."""
+
+
 @dataclass(frozen=True, repr=False)
 class EvaluationReport:
     """The evaluation of a registered adapter, and the rows it was measured on."""
@@ -62,6 +66,24 @@ class EvaluationReport:
         """Return columns and rows of the metrics by label or type, where the task has them."""
         tables = [table for title in ("per_label", "per_type") if (table := self.evaluation.tables.get(title))]
         return [(list(table[0]), [[_cell(value) for value in row.values()] for row in table]) for table in tables]
+
+    def confusion_table(self) -> tuple[list[str], list[list[str]]] | None:
+        """Return columns and rows of the confusion matrix, a row for each true label; of many labels its errors.
+
+        None where the task has no such matrix, or every row is right.
+        """
+        tables = self.evaluation.tables
+        matrix, labels = tables.get("confusion_matrix"), [str(label) for label in tables.get("labels", [])]
+        if not matrix or not any(n for i, row in enumerate(matrix) for j, n in enumerate(row) if i != j):
+            return None
+        if len(labels) <= _MOST_IN_MATRIX:
+            return ["true / predicted", *labels], [
+                [label, *(f"{n:,}" if n else "." for n in row)] for label, row in zip(labels, matrix, strict=True)
+            ]
+        errors = [(n, i, j) for i, row in enumerate(matrix) for j, n in enumerate(row) if n and i != j]
+        errors.sort(key=lambda error: (-error[0], error[1:]))
+        rows = [[labels[i], labels[j], f"{n:,}", f"{sum(matrix[i]):,}"] for n, i, j in errors[:_MOST_ERRORS]]
+        return ["true", "predicted", "rows", "of"], rows
 
     def write(self, folder: str | Path) -> list[Path]:
         """Write metrics.json, predictions.jsonl and confusion_matrix.csv, where there are any; return the files."""

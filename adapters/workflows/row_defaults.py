@@ -22,8 +22,6 @@ LEAST_STEPS = 100
 """The number of optimizer steps below which the default number of epochs is raised."""
 MOST_EPOCHS = 30
 """The number of epochs that it is raised to at most."""
-FEW_A_LABEL = 64
-"""The number of training texts a label up to which the head of a base that embeds texts is a probe."""
 MOST_EPOCHS_OF_PROBE = 10
 """The number of epochs at most where a probe, which starts solved, is trained with the base."""
 LEAST_CUT = 200
@@ -46,8 +44,8 @@ def with_row_defaults(plan: Plan, task: Task, rows: int, base: Base | None = Non
     if probed and plan.training.head != "probe":
         plan = replace(plan, training=replace(plan.training, head="probe"))
         notes["head"] = (
-            f"probe of the mean of tokens, by rule: at most {FEW_A_LABEL} rows a label, and a base that was trained on "
-            "that mean; --head model can be merged and exported"
+            f"probe of the mean of tokens, by rule: at most {few_texts.FEW_A_LABEL} rows a label, and a base that was "
+            "trained on that mean; --head model can be merged and exported"
         )
     if probed and RATE in unset:
         rate = float(f"{RATE_OF_PROBE * plan.strategy.learning_rate:.2g}")
@@ -64,9 +62,9 @@ def _with_epochs(plan: Plan, rows: int, most: int) -> tuple[Plan, str]:
     epochs = max(before, min(most, math.ceil(LEAST_STEPS / steps)))
     if epochs == before:
         return plan, ""
-    rule = f"by rule: at least {LEAST_STEPS} steps, at most {most} epochs; --epochs overrides"
+    rule = f"by rule: {LEAST_STEPS} steps or more, but at most {most} epochs; --epochs overrides"
     plan = replace(plan, training=replace(plan.training, num_train_epochs=epochs))
-    return plan, f"{epochs} epochs of {steps} steps, {rule}"
+    return plan, f"{epochs} epochs of {steps} step{'s' * (steps > 1)}, {rule}"
 
 
 def trains_probe(plan: Plan, task: Task, rows: int, base: Base | None) -> bool:
@@ -76,8 +74,7 @@ def trains_probe(plan: Plan, task: Task, rows: int, base: Base | None) -> bool:
     """
     if not plan.strategy.needs_validation or not few_texts.supports(task) or "head" not in plan.by_rows:
         return plan.strategy.needs_validation and plan.training.head == "probe"
-    labels = max(2, int(task.config().get("num_labels", 2)))
-    return rows <= FEW_A_LABEL * labels and _sentence_pooling(plan, base) is not None
+    return few_texts.few_a_label(task, rows) and _sentence_pooling(plan, base) is not None
 
 
 def _sentence_pooling(plan: Plan, base: Base | None) -> str | None:

@@ -14,7 +14,7 @@ from ..options import build
 from ..probe import few_texts
 from ..runtime import processes
 from ..settings import DataOptions
-from ..tasks import Task, infer_task, task_class
+from ..tasks import Task, infer_task, labels_are_texts, task_class
 from ..tasks.inference import flag_columns
 from ..watch import Watch
 from .plan import Plan
@@ -46,7 +46,8 @@ def run_rows(plan: Plan, splits: Splits | None, watch: Watch, base: Base | None 
     with _with_notes(splits.notes):
         task = _with_columns(_task(plan, splits["train"]), splits["train"])
     select_usable(splits, task, plan.data)
-    task = task.fit(splits.unsampled.get("train", splits["train"]))
+    with _with_notes(splits.notes):
+        task = task.fit(splits.unsampled.get("train", splits["train"]))
     select_usable(splits, task, plan.data)
     uncut = dict(splits.sets)
     percentage = _percentage(plan, splits, task, base)
@@ -64,7 +65,7 @@ def run_rows(plan: Plan, splits: Splits | None, watch: Watch, base: Base | None 
 
 @contextlib.contextmanager
 def _with_notes(notes: Sequence[str]) -> Iterator[None]:
-    """Add to an error about columns how the file was read: its columns may be those of another separator."""
+    """Add to an error about columns or labels how the file was read: by which separator, and what was left out."""
     try:
         yield
     except (TaskError, DataError) as error:
@@ -116,6 +117,9 @@ def _task(plan: Plan, train: Dataset) -> Task:
     if name is None:
         first = {key: value for key, value in train[0].items() if key != data.LINE}
         name = infer_task(first, plan.task_options)
+        columns_chosen = any(key.endswith("column_name") for key, value in plan.task_options.items() if value)
+        if name == "text-classification" and not columns_chosen and labels_are_texts(train):
+            name = "text2text-generation"
     cls = task_class(name)
     field_names = {f.name for f in fields(cls)}
     for key in plan.task_options:

@@ -190,3 +190,19 @@ def test_intents_beside_entities_are_named_with_the_flags_that_read_them(
 def test_a_file_of_one_row_is_shown(overview: Callable[..., Any], tmp_path: Path) -> None:
     shown = overview(write(tmp_path / "a.conll", "Ann B-PER", "saw O", ""))
     assert shown["rows"] == {"train": 1}
+
+
+EXPORTS = Path(__file__).parents[1] / "fixtures" / "formats"
+
+
+def test_labels_that_are_a_text_each_are_targets_without_a_flag(overview: Callable[..., Any], tmp_path: Path) -> None:
+    path = EXPORTS / "doccano-seq2seq.jsonl"
+    for words in ((path,), (path, "--task", "text2text-generation")):
+        found = overview(*words, family="t5")
+        assert (found["task"], found["reads"]) == ("text2text-generation", "text -> label")
+    assert overview(path, "--label-column", "label")["task"] == "text-classification"
+    assert overview(EXPORTS / "doccano-classification.jsonl")["task"] == "text-classification"
+    several = write(tmp_path / "a.jsonl", *(f'{{"text": "a {i}", "label": ["no heat", "no water"]}}' for i in range(9)))
+    assert overview(several)["task"] == "text-classification"
+    repeated = write(tmp_path / "b.jsonl", *(f'{{"text": "a {i}", "label": ["a fine film"]}}' for i in range(9)))
+    assert overview(repeated)["task"] == "text-classification"

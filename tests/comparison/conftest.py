@@ -23,3 +23,9 @@ def compared(small_csv: Path, tmp_path: Path, registry: Registry, tiny_base: Bas
         return compare({"train_file": str(small_csv), **more}, registry, tmp_path / "studies", chosen, base=tiny_base)
 
     return run
+
+
+@pytest.fixture
+def no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows a second, which take pools of 32 adapters, have a test of their own."""
+    monkeypatch.setattr("adapterkit.comparison.measure.pool_rates", lambda *args: (1.0, 1.0))

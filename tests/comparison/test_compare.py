@@ -20,13 +20,8 @@ from adapterkit.report import Results
 from adapterkit.training import train as training
 from adapterkit.workflows.run import run
 
+pytestmark = pytest.mark.usefixtures("no_speed")
 STRATEGIES = sorted({entry.name for entry in installed()})
-
-
-@pytest.fixture(autouse=True)
-def no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows a second, which take pools of 32 adapters, have a test of their own."""
-    monkeypatch.setattr("adapterkit.comparison.measure.pool_rates", lambda *args: (1.0, 1.0))
 
 
 def table(results: Results) -> list[Any]:

@@ -314,3 +314,38 @@ def test_another_column_of_webanno_can_be_chosen(tmp_path: Path) -> None:
         assert read_all(path, tag_column=column)[0][0]["ner_tags"] == [tag]
     with pytest.raises(DataError, match="tag_column=9, but the columns of layers are 3 to 4"):
         read_all(path, tag_column=9)
+
+
+BY_TYPE = {
+    "by type": {"text": TEXT, "entities": {"PER": [[0, 7]], "LOC": [[17, 21]]}},
+    "by type and text, to the last character": {
+        "text": TEXT,
+        "label": {"PER": {"Ann Lee": [[0, 6]]}, "LOC": {"Oslo": [[17, 20]]}},
+    },
+    "offsets as texts": {
+        "text": TEXT,
+        "spans": [{"start": "0", "end": "7", "label": "PER"}, {"start": "17", "end": "21", "label": "LOC"}],
+    },
+    "ends that are the last character": {
+        "text": TEXT,
+        "entities": [
+            {"start": 0, "end": 6, "type": "PER", "value": "Ann Lee"},
+            {"start": 17, "end": 20, "type": "LOC", "text": "Oslo"},
+        ],
+    },
+    "a value that is another word": {
+        "text": TEXT,
+        "entities": [
+            {"start": 0, "end": 7, "entity": "PER", "value": "Anne Lee"},
+            {"start": 17, "end": 21, "entity": "LOC", "value": "oslo"},
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("row", BY_TYPE.values(), ids=BY_TYPE)
+def test_spans_by_type_and_with_other_ends_are_read(row: dict[str, Any], tmp_path: Path) -> None:
+    table, notes = read_all(write(tmp_path / "a.jsonl", lines(row)))
+    assert [tagged(row) for row in table] == ["Ann/B-PER Lee/I-PER lives in Oslo/B-LOC ."]
+    corrected = "spans whose end is their last character, corrected by their text: 2"
+    assert (corrected in notes) == ("last character" in next(name for name, other in BY_TYPE.items() if other is row))

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import openpyxl
+import pytest
 
 from adapterkit.data.readers import ReadOptions, open_rows
 from adapterkit.data.splits import read
+from adapterkit.errors import DataError
 from adapterkit.tasks import TASKS, TextClassification, infer_task
 
 
@@ -95,3 +97,10 @@ def test_sentences_of_a_table_of_words_may_be_named_on_each_row(tmp_path: Path) 
     assert [row["tags"] for row in table] == [["B-PER", "O"], ["B-LOC"]]
     path.write_text("word\ttag\nAnn\tB-PER\n")
     assert read_all(path)[0] == [{"word": "Ann", "tag": "B-PER"}]
+
+
+def test_a_file_without_rows_has_what_was_left_out(tmp_path: Path) -> None:
+    tasks = [{"id": 1, "data": {"text": "Ann sings"}, "annotations": [], "predictions": []}]
+    (tmp_path / "a.json").write_text(json.dumps(tasks))
+    with pytest.raises(DataError, match=r"no rows \(1 task without an annotation left out\)"):
+        read(str(tmp_path / "a.json"))

@@ -57,6 +57,18 @@ EXPECTED: dict[str, tuple[list[Any], list[str]]] = {
         ["Ann/B-PER lives", "Oslo/B-LOC"],
         ["read as CoNLL: a word and its tag per line", "1 -DOCSTART- line skipped"],
     ),
+    "word-lists.csv": (
+        ["Ann/B-PER lives", "Oslo/B-LOC is old"],
+        ["columns 'Sentence' and 'Tag' hold words and tags as texts: read as lists"],
+    ),
+    "mit.bio": (
+        ["who stars/B-REL in jaws/B-TITLE"],
+        ["words in column 1, tags in column 0 of 2, from 0"],
+    ),
+    "cluener.jsonl": (
+        ["安/B-name 娜/I-name 在 奥/B-address 斯/I-address 陆/I-address"],
+        [spans("column 'label'", 2, 1), "spans whose end is their last character, corrected by their text: 2"],
+    ),
     "germeval.conll": (
         ["Ann/B-PER lebt"],
         ["words in column 1, tags in column 2 of 4, from 0", "1 comment line skipped"],
@@ -214,6 +226,26 @@ EXPECTED: dict[str, tuple[list[Any], list[str]]] = {
     "boolq.jsonl": (
         ["is ice cold + Ice is frozen water. = True", "is fire cold + Fire is hot. = False"],
         [],
+    ),
+}
+OVERLAP = "1 overlapping or nested span left out (the first and outermost one counts)"
+OUTSIDE = "1 span without a word of its sentence, or without a label, left out"
+LEE = ["Ann/B-PER Lee/I-PER left"]
+EXPECTED |= {
+    "scierc.jsonl": (
+        ["Ann/B-PER Lee/I-PER left .", "Oslo/B-LOC snows"],
+        ["1 document of DyGIE++", OUTSIDE, OVERLAP, "1 relation, event or cluster not read"],
+    ),
+    "spert.json": (LEE, ["1 sentence of SpERT"]),
+    "gliner.json": (LEE, ["1 sentence of GLiNER"]),
+    "w2ner.json": (LEE, ["1 sentence of W2NER", OUTSIDE]),
+    "words.csv": (
+        ["Ann/B-PER lives", ", Oslo/B-LOC"],
+        ["1 row of empty cells skipped", "4 rows of a word each read as 2 sentences, which empty rows end"],
+    ),
+    "texts.json": (
+        ["A fine film", "Cold soup", "No seats"],
+        ["2 bare texts read as column 'text'", "1 row is JSON in a JSON text: read as its object"],
     ),
 }
 SOUP = ["A fine film = good", "Cold soup = bad"]

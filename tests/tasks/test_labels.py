@@ -119,6 +119,13 @@ def test_labels_that_are_tags_of_words_are_named(run: Any) -> None:
 
 
 def test_an_adapter_with_spaces_in_its_labels_is_still_evaluated_by_them() -> None:
+    assert [label_text(text, ("0", "1.5")) for text in ("0.0", 0.0, "0.", "1.5", "0.50")] == [
+        "0",
+        "0",
+        "0.",
+        "1.5",
+        "0.50",
+    ]
     assert [label_text(text, ("pos ", "pos")) for text in ("pos ", "pos", " pos")] == ["pos ", "pos", "pos"]
 
 
@@ -346,3 +353,9 @@ def test_other_values_are_refused_with_their_line_in_training_and_evaluation(
     rows = [{"text": odd, "label": "pn"[i % 2]} for i in range(24)]
     with pytest.raises(DataError, match=r"memory:train:1: text "):
         ak.run(base=tiny_base, registry=registry, watch=None, train=rows, **QUICK, task="text-classification")
+
+
+def test_an_error_about_labels_has_what_was_left_out(tiny_base: Base, registry: Registry) -> None:
+    rows = [{"text": f"text {i}", "label": "a", "answer": ["accept", "reject"][i % 2]} for i in range(6)]
+    with pytest.raises(DataError, match=r"have the label 'a'.*\(.*3 'reject' in column 'answer'"):
+        ak.run(base=tiny_base, registry=registry, watch=None, train=rows, **QUICK)

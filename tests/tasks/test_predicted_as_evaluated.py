@@ -66,7 +66,7 @@ def check_alike(name: str, row: dict[str, Any]) -> None:
     as_json = json.loads(json.dumps(inputs))
     for rows in (row, inputs, as_json):
         predicted = predict(base_of(name), adapter, [rows])[0]
-        assert predicted == pytest.approx(evaluated, rel=tolerance.TINY_PAIR, abs=tolerance.TINY_PAIR)
+        assert predicted == tolerance.near(evaluated, tolerance.TINY_PAIR)
 
 
 def alike(name: str, rows: st.SearchStrategy[dict[str, Any]]) -> Any:

@@ -105,7 +105,7 @@ def test_a_run_prints_and_records_the_number_and_repeats_it(
     heard = Heard()
     values = {"train_file": str(small_csv), "validation_file": str(small_csv), "strategy": "layerwise", "name": "few"}
     report = run(Plan.resolve(values), registry, base=tiny_base, watch=heard)
-    assert heard.notes["epochs"].startswith("30 epochs of 2 steps, by rule: at least 100 steps")
+    assert heard.notes["epochs"].startswith("30 epochs of 2 steps, by rule: 100 steps or more")
     assert len(report.history) == 30
     recorded = yaml.safe_load((Path(report.folder) / "run.yaml").read_text())
     assert recorded["num_train_epochs"] == 30

@@ -13,12 +13,13 @@ from .source import BadRow, NumberedRows, Source
 from .span_rows import with_words_of_cells
 from .table import Header, chosen_header
 from .webanno import is_webanno, read_webanno
+from .word_lists import with_word_lists
 from .word_rows import by_sentence
 
 
 def read_csv(source: Source) -> NumberedRows:
     """Read cells, separated by commas unless the file shows another separator; a quoted cell may hold line ends."""
-    return with_words_of_cells(source, by_sentence(source, read_table(source, CSV)))
+    return _unfolded(source, CSV)
 
 
 def read_tsv(source: Source) -> NumberedRows:
@@ -28,7 +29,12 @@ def read_tsv(source: Source) -> NumberedRows:
     if is_conll(source):
         source.notes.append("read as CoNLL: a word and its tag per line")
         return read_conll(source)
-    return with_words_of_cells(source, by_sentence(source, read_table(source, TSV)))
+    return _unfolded(source, TSV)
+
+
+def _unfolded(source: Source, usual: Dialect) -> NumberedRows:
+    """Return the rows of a table, with lists where its rows are words, or its cells lists of words or spans."""
+    return with_words_of_cells(source, with_word_lists(source, by_sentence(source, read_table(source, usual))))
 
 
 def is_conll(source: Source) -> bool:

@@ -87,17 +87,31 @@ def _columns(rows: Iterator[Row]) -> tuple[str, str] | None:
 
 
 def _are_spans(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        value = _by_type(value)
     return isinstance(value, list) and bool(value) and all(map(_spans_of, value))
+
+
+def _by_type(value: Mapping[str, Any]) -> list[Any]:
+    """Return the spans of an object of types, {"PER": [[0, 3]]} or CLUENER's {"name": {"Ann": [[0, 2]]}}, or none."""
+    spans: list[Any] = []
+    for label, places in value.items():
+        texts = places if isinstance(places, Mapping) else {None: places}
+        for text, pairs in texts.items():
+            if not isinstance(pairs, list) or not all(isinstance(p, list) and len(p) == 2 for p in pairs):
+                return []
+            spans += [{"label": label, "start": start, "end": end, "text": text} for start, end in pairs]
+    return spans
 
 
 def _tagged(row: Row, text: str, column: str, tagger: Tagger) -> Row | BadRow:
     value, annotations = row.get(text), row.get(column)
     if not isinstance(value, str):
         return BadRow(f"a text was expected as '{text}', not {type(value).__name__}")
-    if annotations is not None and not isinstance(annotations, list):
+    if annotations is not None and not isinstance(annotations, list | Mapping):
         return BadRow(f"a list of spans was expected as '{column}', not {type(annotations).__name__}")
     spans: list[Span] = []
-    for annotation in annotations or []:
+    for annotation in _by_type(annotations) if isinstance(annotations, Mapping) else annotations or []:
         read = _spans_of(annotation)
         spans += read
         tagger.counts["unreadable"] += not read
@@ -147,10 +161,14 @@ def _spans_of(value: Any) -> list[Span]:
         points = [p for p in value["points"] if isinstance(p, Mapping) and _is_place(p.get("start"), p.get("end"))]
         return [Span(p["start"], p["end"] + 1, label) for p in points]
     start, end = (next((value[key] for key in keys if key in value), None) for keys in (_STARTS, _ENDS))
-    text = value.get("text")
-    if not _is_place(start, end):
+    if isinstance(start, str) and isinstance(end, str) and start.isdecimal() and end.isdecimal():
+        start, end = int(start), int(end)
+    if not isinstance(start, int) or not isinstance(end, int) or not _is_place(start, end):
         return []
-    return [Span(start, end, label, text if isinstance(text, str) else None)]  # type: ignore[arg-type]
+    text, hint = value.get("text"), value.get("value")
+    if isinstance(text, str):
+        return [Span(start, end, label, text)]
+    return [Span(start, end, label, hint, hint=True) if isinstance(hint, str) else Span(start, end, label)]
 
 
 def _further_labels(value: Any) -> int:

@@ -20,6 +20,7 @@ PROBLEMS = {
     "outside": "spans outside of their text, or without a word, left out",
     "elsewhere": "spans left out because their text isn't at their offsets",
     "moved": "spans with offsets in units of UTF-16, corrected by their text",
+    "inclusive": "spans whose end is their last character, corrected by their text",
     "cut": "words cut where a span begins or ends inside of them",
     "parts": "spans in several parts, read as a span for each part",
     "labels": "further labels of a span left out",
@@ -36,6 +37,7 @@ class Span:
     end: int
     label: str
     text: str | None = None
+    hint: bool = False  # whether `text` may be another, as a normalised value is
 
 
 class Tagger:
@@ -75,6 +77,11 @@ class Tagger:
     def _placed(self, text: str, span: Span) -> Span | None:
         """Return a span without spaces at its ends, or None where it isn't part of the text."""
         if span.text is not None and text[max(span.start, 0) : max(span.end, 0)].split() != span.text.split():
+            if text[max(span.start, 0) : max(span.end + 1, 0)] == span.text:
+                self.counts["inclusive"] += 1
+                return self._placed(text, replace(span, end=span.end + 1))
+            if span.hint:
+                return self._placed(text, replace(span, text=None))
             start, end = (_character(text, unit) for unit in (span.start, span.end))
             if text[start:end].split() != span.text.split():
                 self.counts["elsewhere"] += 1

@@ -1,0 +1,94 @@
+"""Columns that mark rows, and preferences, are named with what to do about them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapterkit.data import read
+from adapterkit.errors import DataError, TaskError
+from adapterkit.tasks import TextClassification, infer_task
+from adapterkit.tasks.inference import flag_columns
+from adapterkit.tasks.unread_columns import unread_remark
+
+ROW = {"text": "a soup", "label": "good"}
+CHAT = [{"role": "user", "content": "Cook"}, {"role": "assistant", "content": "soup"}]
+
+
+def remark_on(path: Path, name: str, values: list[Any]) -> list[str]:
+    path.write_text("".join(json.dumps({**ROW, name: value}) + "\n" for value in values))
+    data = read(str(path))
+    return unread_remark(TextClassification().with_columns(data.column_names), data, "a")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        (
+            "split",
+            ["train", "test", "train"],
+            "a: column 'split' holds test, train, and all rows are read as one split",
+        ),
+        ("set", ["train", "dev", None], "a: column 'set' holds dev, train, and all rows are read as one split"),
+        ("status", ["approved", "rejected"], "a: column 'status' holds approved, rejected, and all rows are read"),
+        ("review", ["accept", "ignore", "x"], "a: column 'review' holds accept, ignore, x, and all rows are read"),
+        ("status", ["new", "rejected"], "a: column 'status' holds new, rejected, and all rows are read"),
+    ],
+)
+def test_columns_that_mark_rows_are_named(name: str, values: list[Any], expected: str, tmp_path: Path) -> None:
+    assert any(text.startswith(expected) for text in remark_on(tmp_path / "a.jsonl", name, values))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("split", ["train", "train"]), ("status", ["new", "old"]), ("town", ["test", "oslo"])]
+)
+def test_other_columns_mark_no_rows(name: str, values: list[Any], tmp_path: Path) -> None:
+    assert remark_on(tmp_path / "a.jsonl", name, values) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        (
+            {"prompt": "Cook", "chosen": "soup", "rejected": "stone"},
+            ["--prompt-column", "prompt", "--completion-column"],
+        ),
+        ({"chosen": CHAT, "rejected": CHAT}, ["--text-column"]),
+    ],
+)
+def test_of_preferences_the_chosen_answers_are_suggested(row: dict[str, Any], columns: list[str]) -> None:
+    with pytest.raises(TaskError) as caught:
+        infer_task(row)
+    assert list(caught.value.suggestion) == ["--task", "text-generation", *columns, "chosen"]
+
+
+def test_a_prompt_about_a_context_with_a_response_is_generated() -> None:
+    assert infer_task({"prompt": "Who?", "context": "Ann sings.", "response": "Ann"}) == "text-generation"
+    assert infer_task({"question": "Who?", "context": "Ann sings.", "answer": "Ann"}) == "question-answering"
+
+
+def test_ids_of_pairs_are_no_flags() -> None:
+    assert flag_columns({"qid1": "0", "qid2": "1", "id1": 0, "toxic": 0, "said": 1}) == ["toxic", "said"]
+
+
+@pytest.mark.parametrize(("header", "mark"), [("text^label", "^"), ("text::label", ":"), ("text~label", "~")])
+def test_a_header_of_one_cell_with_a_separator_is_named(header: str, mark: str) -> None:
+    with pytest.raises(DataError, match=f"separated by '{re.escape(mark)}'") as caught:
+        TextClassification().with_columns([header])
+    assert caught.value.suggestion == ("--separator", mark)
+
+
+@pytest.mark.parametrize("header", ["text", "What did you like?", "story (short)", "a-b"])
+def test_a_header_of_one_name_has_no_separator(header: str) -> None:
+    with pytest.raises(DataError) as caught:
+        TextClassification().with_columns([header])
+    assert "--separator" not in str(caught.value)
+
+
+def test_names_of_columns_have_no_invisible_characters(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('"\ufefftext",\u200blabel\na,b\n')
+    assert list(read(str(tmp_path / "a.csv")).column_names)[:2] == ["text", "label"]
