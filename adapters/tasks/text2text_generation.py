@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from ..metrics import Metrics
 
 SOURCES = ("source", "document", "article", "instruction", "input", "text", "src", "dialogue", "prompt", "question")
-TARGETS = ("target", "summary", "highlights", "output", "translation", "tgt", "completion", "response", "answer")
-TARGETS += ("label",)  # of doccano's export, whose layout is that of labels
+TARGETS = (
+    *("target", "summary", "highlights", "output", "translation", "tgt", "completion", "response", "answer"),
+    "label",  # of doccano's export, whose layout is that of labels
+)
 ASKING, INPUTS = ("instruction", "prompt", "question"), ("input", "context")
 """The columns of a source that may be about a text in another column, and the columns of that."""
 

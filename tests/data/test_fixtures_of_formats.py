@@ -228,6 +228,26 @@ EXPECTED: dict[str, tuple[list[Any], list[str]]] = {
         [],
     ),
 }
+OVERLAP = "1 overlapping or nested span left out (the first and outermost one counts)"
+OUTSIDE = "1 span without a word of its sentence, or without a label, left out"
+LEE = ["Ann/B-PER Lee/I-PER left"]
+EXPECTED |= {
+    "scierc.jsonl": (
+        ["Ann/B-PER Lee/I-PER left .", "Oslo/B-LOC snows"],
+        ["1 document of DyGIE++", OUTSIDE, OVERLAP, "1 relation, event or cluster not read"],
+    ),
+    "spert.json": (LEE, ["1 sentence of SpERT"]),
+    "gliner.json": (LEE, ["1 sentence of GLiNER"]),
+    "w2ner.json": (LEE, ["1 sentence of W2NER", OUTSIDE]),
+    "words.csv": (
+        ["Ann/B-PER lives", ", Oslo/B-LOC"],
+        ["1 row of empty cells skipped", "4 rows of a word each read as 2 sentences, which empty rows end"],
+    ),
+    "texts.json": (
+        ["A fine film", "Cold soup", "No seats"],
+        ["2 bare texts read as column 'text'", "1 row is JSON in a JSON text: read as its object"],
+    ),
+}
 SOUP = ["A fine film = good", "Cold soup = bad"]
 EXPECTED |= {
     "gzip.csv.gz": (SOUP, []),

@@ -28,6 +28,7 @@ def read_jsonl(source: Source) -> NumberedRows:
 
 
 def _json_lines(source: Source, lines: Iterable[str]) -> NumberedRows:
+    objects = _Objects(source)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -35,18 +36,53 @@ def _json_lines(source: Source, lines: Iterable[str]) -> NumberedRows:
             yield number, BadRow(error)
             continue
         try:
-            yield number, _object(json.loads(line))
+            yield number, objects.row(json.loads(line))
         except json.JSONDecodeError as failure:
             yield number, BadRow(f"not JSON: {failure.msg} at character {failure.pos + 1}")
         except (ValueError, RecursionError) as failure:
             yield number, BadRow(f"JSON that can't be read: {failure}")
+    objects.finish()
 
 
-def _object(value: Any) -> Row | BadRow:
-    if isinstance(value, dict):
-        return value
-    hint = "; a file of one list is named .json" if isinstance(value, list) else ""
-    return BadRow(f"a JSON object was expected, not a {type(value).__name__}{hint}")
+class _Objects:
+    """Rows from JSON values: objects, bare texts as the column `text`, and objects that were written as text."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.texts = self.written_twice = 0
+
+    def row(self, value: Any) -> Row | BadRow:
+        """Return a value as a row."""
+        if isinstance(value, dict):
+            return value
+        if isinstance(value, str):
+            if (inner := _object_in(value)) is not None:
+                self.written_twice += 1
+                return inner
+            self.texts += 1
+            return {"text": value}
+        hint = "; a file of one list is named .json" if isinstance(value, list) else ""
+        return BadRow(f"a JSON object was expected, not a {type(value).__name__}{hint}")
+
+    def finish(self) -> None:
+        """Append the notes about the rows to those of the source."""
+        self.source.count(self.texts, "bare text read as column 'text'", "bare texts read as column 'text'")
+        self.source.count(
+            self.written_twice,
+            "row is JSON in a JSON text: read as its object",
+            "rows are JSON in a JSON text: read as their objects",
+        )
+
+
+def _object_in(text: str) -> Row | None:
+    """Return the object that a text is in JSON, or None for any other text."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def read_json(source: Source) -> NumberedRows:
@@ -74,7 +110,10 @@ def read_json(source: Source) -> NumberedRows:
     if squad:
         yield from enumerate(_squad(entries), start=1)
     else:
-        yield from annotated(source, enumerate(map(_object, with_categories(source, from_pairs(entries))), start=1))
+        objects = _Objects(source)
+        values = with_categories(source, from_pairs(entries))
+        yield from annotated(source, enumerate(map(objects.row, values), start=1))
+        objects.finish()
 
 
 def _entries(source: Source, parsed: Row) -> Any:

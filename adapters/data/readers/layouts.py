@@ -21,6 +21,16 @@ from .passages import (
 )
 from .source import BadRow, NumberedRows, Row, Source
 from .spacy_documents import is_document, sentences_of
+from .word_spans import (
+    dygie_sentences,
+    gliner_sentence,
+    is_dygie,
+    is_gliner,
+    is_spert,
+    is_w2ner,
+    spert_sentence,
+    w2ner_sentence,
+)
 
 Counts = Counter[tuple[str, str]]
 
@@ -52,6 +62,10 @@ LAYOUTS = (
     Layout("passage", is_multirc, refused_multirc, ("passage of MultiRC", "passages of MultiRC")),
     Layout("prompt", is_tree, best_path, ("tree of messages", "trees of messages")),
     Layout("paragraphs", is_document, sentences_of, ("document of spaCy 2", "documents of spaCy 2")),
+    Layout("sentences", is_dygie, dygie_sentences, ("document of DyGIE++", "documents of DyGIE++")),
+    Layout("entities", is_spert, spert_sentence, ("sentence of SpERT", "sentences of SpERT")),
+    Layout("tokenized_text", is_gliner, gliner_sentence, ("sentence of GLiNER", "sentences of GLiNER")),
+    Layout("sentence", is_w2ner, w2ner_sentence, ("sentence of W2NER", "sentences of W2NER")),
     Layout("data", is_utterance, utterance, ("utterance in pieces", "utterances in pieces")),
 )
 

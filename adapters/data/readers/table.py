@@ -54,7 +54,7 @@ class Header:
                 self._fail(f"'{cell[:40]}' occurs in {again:,} rows below it, too")
             if (
                 cell.startswith("__label__")
-                or re.fullmatch(r"-?\d+\.\d+", cell)
+                or re.fullmatch(r"-?\d+\.\d+|[BI]-[A-Z]{2,}", cell)
                 or len(cell.split()) > 10
                 or "\r" in cell
             ):

@@ -1,14 +1,17 @@
-"""Read tables with a word a row and a column that names its sentence, as the NER corpus on Kaggle."""
+"""Read tables with a word a row: a column names its sentence, as in the NER corpus on Kaggle, or empty rows end it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
 
+from .dialect import SAMPLE
 from .source import BadRow, NumberedRows, Row, Source
 
 _SENTENCE = ("sentence #", "sentence_id", "sentence id", "sent_id", "sentence_number")
 _WORD, _TAG = ("word", "token"), ("tag", "ner_tag", "ner")
+_WORDS, _TAGS = (*_WORD, "words", "tokens"), (*_TAG, "tags", "ner_tags", "label", "labels", "bio", "iob", "entity")
+"""The names of columns where empty rows end sentences."""
 Columns = tuple[str, str, str]
 
 
@@ -21,7 +24,8 @@ def by_sentence(source: Source, numbered: NumberedRows) -> NumberedRows:
     columns = _columns(head[0][1]) if head and source.repeatable else None
     rows = chain(head, numbered)
     if columns is None:
-        yield from rows
+        pair = _pair(head[0][1]) if head and source.repeatable else None
+        yield from rows if pair is None or not _has_gaps(source) else _between_gaps(source, rows, pair)
         return
     words = sentences = 0
     for line, row in _sentences(rows, columns):
@@ -40,6 +44,45 @@ def _columns(row: Row | BadRow) -> Columns | None:
         next((by_lower[name] for name in names if name in by_lower), None) for names in (_SENTENCE, _WORD, _TAG)
     )
     return None if sentence is None or word is None or tag is None else (sentence, word, tag)
+
+
+def _pair(row: Row | BadRow) -> tuple[str, str] | None:
+    """Return the columns of the word and the tag, or None."""
+    if isinstance(row, BadRow):
+        return None
+    by_lower = {name.lower(): name for name in row}
+    word, tag = (next((by_lower[name] for name in names if name in by_lower), None) for names in (_WORDS, _TAGS))
+    return None if word is None or tag is None else (word, tag)
+
+
+def _has_gaps(source: Source) -> bool:
+    """Return whether an empty row is between others, among the first ones."""
+    filled = [bool(line.strip(' \t\r\n,;|"')) for line in source.sample(SAMPLE)]
+    return any(not filled[i] and filled[i + 1] for i in range(1, len(filled) - 1))
+
+
+def _between_gaps(source: Source, rows: NumberedRows, pair: tuple[str, str]) -> NumberedRows:
+    """Yield a row of words, tags and lists of the other cells for each run of rows on neighbouring lines."""
+    word, tag = pair
+    current: Row = {}
+    start = behind = words = sentences = 0
+    for line, row in rows:
+        if isinstance(row, BadRow):
+            yield line, row
+            continue
+        if current and line > behind:
+            yield start, current
+            current = {}
+        if not current:
+            start, sentences = line, sentences + 1
+        for name, cell in row.items():
+            column = {word: "tokens", tag: "tags"}.get(name, name)
+            current.setdefault(column, []).append(cell)
+        words += 1
+        behind = line + 1 + sum(str(cell).count("\n") for cell in row.values())
+    if current:
+        yield start, current
+    source.notes.append(f"{words:,} rows of a word each read as {sentences:,} sentences, which empty rows end")
 
 
 def _sentences(rows: NumberedRows, columns: Columns) -> Iterator[tuple[int, Row | BadRow]]:
