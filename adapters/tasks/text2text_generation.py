@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from ..metrics import Metrics
 
 SOURCES = ("source", "document", "article", "instruction", "input", "text", "src", "dialogue", "prompt", "question")
-TARGETS = ("target", "summary", "highlights", "output", "translation", "tgt", "completion", "response", "answer")
-TARGETS += ("label",)  # of doccano's export, whose layout is that of labels
+TARGETS = (
+    *("target", "summary", "highlights", "output", "translation", "tgt", "completion", "response", "answer"),
+    "label",  # of doccano's export, whose layout is that of labels
+)
 ASKING, INPUTS = ("instruction", "prompt", "question"), ("input", "context")
 """The columns of a source that may be about a text in another column, and the columns of that."""
 
@@ -134,7 +136,7 @@ class Text2TextGeneration(Task):
     def _targets(self, rows: Rows | Dataset) -> list[str]:
         values = stream(rows[str(self.target_column_name)])
         if self._translates:
-            return [text_of(_sides(value)[str(self.target_lang)]) for value in values]
+            return [single_text_of(_sides(value)[str(self.target_lang)]) for value in values]
         return [single_text_of(value) for value in values]
 
     def check(self, data: Dataset, file: str) -> None:
@@ -154,7 +156,7 @@ class Text2TextGeneration(Task):
         for language in filter(None, (self.source_lang, self.target_lang)):
             if is_empty(sides.get(language)):
                 raise ValueError(f"has no '{language}'; it has {', '.join(sides)}")
-            text_of(sides[language])
+            single_text_of(sides[language])
 
     def accepts(self, column: str, value: Any) -> str | None:
         if not self.source_lang:

@@ -148,34 +148,27 @@ def run(
     """
     processes.begin()
     watch = (watch or Watch()) if processes.index() == 0 else Watch()
-    find_plugin(plan.strategy_name)  # an error before rows are read
     as_set = plan
-    registry.prepare()
-    if plan.saving.stage is not None:
-        check_tag(plan.saving.stage)
-    check_trackers(plan.saving.report_to)
+    _check_before_reading(plan, registry)
     on = prepare_run(plan, base=base, splits=splits, watch=watch)
-    plan, name, splits, task, base = on.plan, on.name, on.splits, on.task, on.base
-    if replaced := _replaced(registry, name, task.name, overwrite=plan.saving.overwrite):
+    if replaced := _replaced(registry, on.name, on.task.name, overwrite=plan.saving.overwrite):
         stage = plan.saving.stage
         watch.note(
-            *(("replaces", replaced) if stage is None else ("beside", f"{replaced}; this one is {name}@{stage}"))
+            *(("replaces", replaced) if stage is None else ("beside", f"{replaced}; this one is {on.name}@{stage}"))
         )
-
-    from ..evaluation.evaluate import evaluate, metrics_plain
-    from ..training.train import train
-
-    about = about_run(plan, splits)
-    named_plan = replace(plan, name=name)
-    recorded = {**named_plan.values(), "base_fingerprint": base.fingerprint}
+    plan, about = on.plan, about_run(on.plan, on.splits)
+    named_plan = replace(plan, name=on.name)
+    recorded = {**named_plan.values(), "base_fingerprint": on.base.fingerprint}
     checkpoints = _checkpoints(named_plan, registry, about["data"], on, watch)
-    trackers = tracked(plan.saving.report_to, registry.path.parent / "trackers", name, recorded, watch)
+    trackers = tracked(plan.saving.report_to, registry.path.parent / "trackers", on.name, recorded, watch)
     with contextlib.closing(checkpoints), trackers as watch:
+        from ..training.train import train
+
         trained = train(
-            base,
-            task,
+            on.base,
+            on.task,
             plan.strategy,
-            splits.sets,
+            on.splits.sets,
             plan.training,
             about=about,
             auto_rate=plan.auto_rate,
@@ -184,41 +177,65 @@ def run(
             watch=watch,
         )
         plan = replace(plan, strategy=replace(plan.strategy, learning_rate=trained.learning_rate), auto_rate=False)
-        metrics = {trained.split: metrics_plain(trained.validation)}
-        notes = list(trained.validation.notes)
-        if "test" in splits:
-            size = plan.training.per_device_eval_batch_size
-            measured = evaluate(base, trained.adapter, splits["test"], batch_size=size, watch=watch, distributed=True)
-            metrics["test"] = metrics_plain(measured.metrics)
-            notes += measured.metrics.notes
-        if trained.advice is not None:
-            notes.append(_advised(as_set, trained.advice))
-        for note in dict.fromkeys(notes):
-            watch.note("remark", note)
-            on.remarks.append(note)
+        metrics = _measured(plan, as_set, on, trained, watch)
         trained.adapter.manifest["strategy"]["options"] = plain(plan.strategy)
         trained.adapter.manifest |= {"parameters": trained.trained_parameters, "metrics": metrics}
         if plan.training.save_as != AS_IS:
             trained = processes.from_main(lambda: _encoded(plan, on, trained, watch))
-            metrics = trained.adapter.manifest["metrics"]
         version, size = processes.from_main(lambda: _saved(plan, registry, on, trained, checkpoints))
-        report = Report(
-            name=name,
-            version=version,
-            folder=str(registry.folder(name, version)),
-            adapter=trained.adapter,
-            base=base,
-            metrics=metrics,
-            history=trained.history,
-            trained_parameters=trained.trained_parameters,
-            adapter_bytes=size,
-            base_bytes=base.nbytes,
-            seconds=trained.seconds,
-            learning_rate=trained.learning_rate,
-            remarks=on.remarks,
-        )
+        report = _report(registry, on, trained, version, size)
         watch.result(report.plain())
     return report
+
+
+def _check_before_reading(plan: Plan, registry: Registry) -> None:
+    """Raise what can be known to fail before any row is read."""
+    find_plugin(plan.strategy_name)
+    registry.prepare()
+    if plan.saving.stage is not None:
+        check_tag(plan.saving.stage)
+    check_trackers(plan.saving.report_to)
+
+
+def _measured(plan: Plan, as_set: Plan, on: RunSetup, trained: Trained, watch: Watch) -> dict[str, Any]:
+    """Return the metrics on the validation and test rows; what is remarkable is logged and added to the remarks.
+
+    `as_set` is the plan with the options that the user set, for the command of an advice.
+    """
+    from ..evaluation.evaluate import evaluate, metrics_plain
+
+    metrics = {trained.split: metrics_plain(trained.validation)}
+    notes = list(trained.validation.notes)
+    if "test" in on.splits:
+        size = plan.training.per_device_eval_batch_size
+        rows = on.splits["test"]
+        measured = evaluate(on.base, trained.adapter, rows, batch_size=size, watch=watch, distributed=True)
+        metrics["test"] = metrics_plain(measured.metrics)
+        notes += measured.metrics.notes
+    if trained.advice is not None:
+        notes.append(_advised(as_set, trained.advice))
+    for note in dict.fromkeys(notes):
+        watch.note("remark", note)
+        on.remarks.append(note)
+    return metrics
+
+
+def _report(registry: Registry, on: RunSetup, trained: Trained, version: str, size: int) -> Report:
+    return Report(
+        name=on.name,
+        version=version,
+        folder=str(registry.folder(on.name, version)),
+        adapter=trained.adapter,
+        base=on.base,
+        metrics=trained.adapter.manifest["metrics"],
+        history=trained.history,
+        trained_parameters=trained.trained_parameters,
+        adapter_bytes=size,
+        base_bytes=on.base.nbytes,
+        seconds=trained.seconds,
+        learning_rate=trained.learning_rate,
+        remarks=on.remarks,
+    )
 
 
 def _advised(plan: Plan, advice: Advice) -> str:
