@@ -41,7 +41,7 @@ SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages:
     "sizes": ("sizes", lambda tables: pages.rendered(tables["sizes"])),
     "bitplanes": ("bitplanes", bitplanes),
     "verdicts": ("verdicts", lambda tables: pages.rendered(tables["verdicts"])),
-    "probe": ("probe", lambda tables: pages.rendered(tables["probe"])),
+    "few-rows": ("few_rows", lambda tables: pages.rendered(tables["few-rows"])),
     "checked": ("estimate", lambda tables: pages.rendered(tables["checked"])),
     "large": ("estimate", lambda tables: pages.rendered(tables["large"])),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +157,13 @@ def choose(
         chosen = {name for name in without if name}
         others = [name for name in columns if name not in chosen] or columns
         suggestion = (flag.removesuffix("-name"), others[-1 if chosen else 0]) if others else ()
-        raise DataError(f"which column is {what}? give {flag}; there are {', '.join(columns)}", suggestion=suggestion)
+        hint = ""
+        if len(columns) == 1 and (mark := re.search(r"[^\w\s()?!'\"/-]", columns[0])):  # several names in one
+            hint = f"; if they are separated by '{mark[0]}', give --separator '{mark[0]}'"
+            suggestion = ("--separator", mark[0])
+        raise DataError(
+            f"which column is {what}? give {flag}; there are {', '.join(columns)}{hint}", suggestion=suggestion
+        )
     return column
 
 

@@ -67,6 +67,8 @@ def _at_chance(run: Prepared, progress: Progress, validation: Metrics) -> Advice
     same = f"{chance:.3f}, that of the most frequent label" if chance else "0"
     rows = "validation" if run.held_out else "training"
     text = f"{name} {value:.3f} on {validation.n:,} {rows} rows is {of} {same}"
+    if skewed := _weights(run, chance, text):
+        return skewed
     if last > HARDLY * first:
         epochs = 3 * run.options.num_train_epochs
         text += f"; the training loss hardly fell, from {first:.3g} to {last:.3g}"
@@ -83,13 +85,19 @@ def _probe_at_chance(run: Prepared, outcome: Outcome, validation: Metrics) -> Ad
     rows = "validation" if run.held_out else "training"
     text = f"{name} {validation.values[name]:.3f} on {validation.n:,} {rows} rows is not significantly better than "
     text += f"{chance:.3f}, that of one answer for every row"
-    if chance < SKEWED and few_texts.few_a_label(run.task, len(run.data["train"])):
+    if skewed := _weights(run, chance, text):
+        return skewed
+    is_table = not blocks(run.base.model)  # of word vectors, which full trains
+    if not is_table and few_texts.few_a_label(run.task, len(run.data["train"])):
         return Advice(f"{text}: more rows are needed")
+    strategy = "full" if is_table else "lora"
+    return Advice(f"{text}: more rows are needed, or another strategy", {"strategy": strategy})
+
+
+def _weights(run: Prepared, chance: float, text: str) -> Advice | None:
+    """Return `text` with the advice to weigh the labels, where nearly all rows have one and they aren't weighed."""
     if chance < SKEWED or getattr(run.task, "class_weight", None) != "none":
-        return Advice(
-            f"{text}: more rows are needed, or another strategy",
-            {"strategy": "lora" if blocks(run.base.model) else "full"},
-        )
+        return None
     return Advice(f"{text}: more rows of the rare labels are needed, or weights", {"class_weight": "balanced"})
 
 

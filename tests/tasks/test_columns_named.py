@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapterkit.data import read
-from adapterkit.errors import TaskError
+from adapterkit.errors import DataError, TaskError
 from adapterkit.tasks import TextClassification, infer_task
 from adapterkit.tasks.inference import flag_columns
 from adapterkit.tasks.unread_columns import unread_remark
@@ -72,3 +73,22 @@ def test_a_prompt_about_a_context_with_a_response_is_generated() -> None:
 
 def test_ids_of_pairs_are_no_flags() -> None:
     assert flag_columns({"qid1": "0", "qid2": "1", "id1": 0, "toxic": 0, "said": 1}) == ["toxic", "said"]
+
+
+@pytest.mark.parametrize(("header", "mark"), [("text^label", "^"), ("text::label", ":"), ("text~label", "~")])
+def test_a_header_of_one_cell_with_a_separator_is_named(header: str, mark: str) -> None:
+    with pytest.raises(DataError, match=f"separated by '{re.escape(mark)}'") as caught:
+        TextClassification().with_columns([header])
+    assert caught.value.suggestion == ("--separator", mark)
+
+
+@pytest.mark.parametrize("header", ["text", "What did you like?", "story (short)", "a-b"])
+def test_a_header_of_one_name_has_no_separator(header: str) -> None:
+    with pytest.raises(DataError) as caught:
+        TextClassification().with_columns([header])
+    assert "--separator" not in str(caught.value)
+
+
+def test_names_of_columns_have_no_invisible_characters(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('"\ufefftext",\u200blabel\na,b\n')
+    assert list(read(str(tmp_path / "a.csv")).column_names)[:2] == ["text", "label"]

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ...errors import DataError
+from ..blank import without_invisible
 from .source import BadRow, Row, Source
 
 LEAST_WORDS = 4
@@ -21,7 +22,7 @@ class Header:
 
     def __init__(self, source: Source, line: int, cells: list[str]) -> None:
         self.source = source
-        self.names = [cell.strip() for cell in cells]
+        self.names = [without_invisible(cell).strip() for cell in cells]
         self.unnamed = {i for i, name in enumerate(self.names) if not name}
         if len(self.unnamed) == len(self.names):
             source.fail(line, f"{len(self.names)} columns without a name; the first row of a table names its columns")
