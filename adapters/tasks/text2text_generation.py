@@ -135,7 +135,7 @@ class Text2TextGeneration(Task):
     def _targets(self, rows: Rows | Dataset) -> list[str]:
         values = stream(rows[str(self.target_column_name)])
         if self._translates:
-            return [text_of(_sides(value)[str(self.target_lang)]) for value in values]
+            return [single_text_of(_sides(value)[str(self.target_lang)]) for value in values]
         return [single_text_of(value) for value in values]
 
     def check(self, data: Dataset, file: str) -> None:
@@ -155,7 +155,7 @@ class Text2TextGeneration(Task):
         for language in filter(None, (self.source_lang, self.target_lang)):
             if is_empty(sides.get(language)):
                 raise ValueError(f"has no '{language}'; it has {', '.join(sides)}")
-            text_of(sides[language])
+            single_text_of(sides[language])
 
     def accepts(self, column: str, value: Any) -> str | None:
         if not self.source_lang:
