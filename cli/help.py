@@ -22,6 +22,7 @@ _OF_COMMANDS = {
     **{
         "strategies": "Strategy",
         "tasks": "Data",
+        "each": "Data",
         "seeds": "Search",
         "time": "Search",
         "baselines": "Search",

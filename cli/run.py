@@ -213,6 +213,12 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool,
     is_flag=True,
     help="Continue from the newest checkpoint of a run with the same options, or start if there is none.",
 )
+@click.option(
+    "--each",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Train an adapter for each data set of a folder, or for each entry of a YAML list of options, in one process.",
+)
 @launching
 @report_option
 @registry_option()
@@ -223,6 +229,7 @@ def command(
     report: str | None,
     as_json: bool,
     resume: bool,
+    each: Path | None,
     num_processes: int | None,
     launcher_flags: tuple[str, ...],
     **flags: Any,
@@ -235,7 +242,33 @@ def command(
     \b
     adapt run --train-file reviews.csv --test-file more.csv
     adapt run --strategy head-only --dataset demo:topics --name topics
+    adapt run --strategy head-only --each tasks/
     """
+    if each is not None:
+        if num_processes is not None or report is not None:
+            raise OptionError(
+                "--each trains in one process and writes no page: --num-processes and --report don't apply"
+            )
+        values = {key: value for key, value in flags.items() if value is not None}
+        _run_each(each, values, read_config(config) if config else {}, registry, as_json, resume=resume)
+        return
     plan = resolved(config, flags)
     launched(num_processes, launcher_flags)
     report_of(plan, registry, as_json, resume=resume, page=report)
+
+
+def _run_each(
+    path: Path, values: dict[str, Any], config: dict[str, Any], registry: Path | None, as_json: bool, *, resume: bool
+) -> None:
+    """Train each task and print a table; exits with 2 where one failed."""
+    from adapterkit.workflows.run_each import run_each, tasks_in
+
+    tasks = tasks_in(path)
+    results = run_each(tasks, values, Registry.at(registry), config=config, resume=resume, watch=TerminalWatch())
+    if as_json:
+        print_json([vars(result) for result in results])
+    else:
+        print_table(["task", "adapter", "metric", "train s"], [result.row() for result in results])
+    failed = sum(bool(result.error) for result in results)
+    if failed:
+        raise OptionError(f"{failed} of {len(results)} tasks failed")

@@ -32,8 +32,10 @@ from adapterkit.store.registry import Registry
 @click.option("--base", "base_name", metavar="NAME", help="Serve adapters of this base alone. [default: of every base]")
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="Precision of the base. [default: the base's]",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="Precision of the base: auto is bfloat16 where the hardware computes in it, else the base's.",
 )
 @click.option("--max-bytes", type=Bytes(), help="Memory for adapters, such as 256MB. [default: no limit]")
 @click.option(
@@ -75,7 +77,7 @@ def command(
     cors: str,
     admin: bool,
     base_name: str | None,
-    dtype: str | None,
+    dtype: str,
     max_bytes: int | None,
     log_requests: Path | None,
     redact: str,

@@ -28,6 +28,7 @@ import psutil
 
 from adapterkit import Base, Pool, Registry
 from adapterkit.errors import AdapterkitError
+from adapterkit.serving.limits import Limits
 from adapterkit.testing import tiny
 from tests.helpers import random_adapters as made
 from tests.helpers.adapters import classes
@@ -158,7 +159,7 @@ def under_load(folder: Path, base: Base, seconds: float, clients: int = 16) -> d
     """Run clients and faults for some seconds; return what happened."""
     load, done = Load(folder, base), Counter[str]()
     dice, process = random.Random(0), psutil.Process()
-    with Running(load.registry) as server, ThreadPoolExecutor(clients) as threads:
+    with Running(load.registry, limits=Limits(threads=2)) as server, ThreadPoolExecutor(clients) as threads:
         futures = [threads.submit(load.client, server.port, i) for i in range(clients)]
         begin, memory, files = time.monotonic(), [], []
         while time.monotonic() < begin + seconds:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.readers import is_data_file, stem_of
+from ..data.folders import data_sets
 from ..errors import AdapterkitError, DataError, OptionError
 from ..report.results import Results
 from ..store.registry import Registry
@@ -85,20 +85,6 @@ class Matrix:
         return {"mean_ranks": self.mean_ranks(), "results": results, "errors": self.errors}
 
 
-def data_sets(folder: Path) -> dict[str, Path]:
-    """Return the data sets of a folder by name: folders with a train file, and files of rows."""
-    if not folder.is_dir():
-        raise OptionError(f"--tasks {folder}: no such folder")
-    paths = [
-        path
-        for path in sorted(folder.iterdir())
-        if not path.name.startswith(".") and (path.is_dir() or is_data_file(path))
-    ]
-    if not paths:
-        raise DataError(f"--tasks {folder}: expected folders with train files, or files of rows; there are none")
-    return {stem_of(path) if path.is_file() else path.name: path for path in paths}
-
-
 def compare_tasks(
     values: Mapping[str, Any],
     registry: Registry,
@@ -118,7 +104,7 @@ def compare_tasks(
     for name in ("train_file", "validation_file", "test_file", "dataset", "name"):
         if values.get(name) is not None:
             raise OptionError(f"--{name.replace('_', '-')} names one data set, and --tasks several")
-    paths = data_sets(tasks)
+    paths = data_sets(tasks, "--tasks")
     plan = plans_of(values, options.strategies, config).first
     base = base or load_base(plan)
     share = None if options.seconds is None else options.seconds / len(paths)

@@ -10,6 +10,11 @@ import numpy as np
 from ..display import size
 from ..metrics.bootstrap import interval_of
 from ..report.results import Candidate, Difference
+from . import setfit
+from .baselines import EMBEDDINGS
+
+OF_TRANSFORMERS = (EMBEDDINGS, setfit.NAME)
+"""Baselines that need the base, or a trained copy of it."""
 
 
 def difference(value: float, draws: Sequence[float], best: float, best_draws: Sequence[float]) -> Difference:
@@ -100,10 +105,15 @@ def _on_baselines(candidates: Sequence[Candidate], winner: Candidate, split: str
     alike = [name for name, gap in gaps.items() if gap.same or _is_above(gap) != lower]
     if not alike:
         return []
-    names = ", ".join(f"{name} ({_interval(gaps[name])})" for name in alike)
-    return [
-        f"No transformer may be needed: on the {split} rows, no worse than {winner.name} by more than chance: {names}."
-    ]
+
+    def named(names: Sequence[str]) -> str:
+        return ", ".join(f"{name} ({_interval(gaps[name])})" for name in names)
+
+    of_words = [name for name in alike if name not in OF_TRANSFORMERS]
+    others = [name for name in alike if name in OF_TRANSFORMERS]
+    same = f"on the {split} rows, no worse than {winner.name} by more than chance"
+    lines = [f"No transformer may be needed: {same}: {named(of_words)}."] if of_words else []
+    return [*lines, f"Of the other baselines, {same}: {named(others)}."] if others else lines
 
 
 def _is_above(gap: Difference) -> bool:

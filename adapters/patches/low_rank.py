@@ -64,8 +64,10 @@ class LowRank(Update):
         x = x.to(self.A.dtype)
         if self.A.ndim == 2:
             # in the order in which PEFT computes it, so that what was trained is what runs, to the bit
-            update: Tensor = nn.functional.linear(nn.functional.linear(x, self.A), self.B, self.bias) * self.scale
-            return (y + update).to(y.dtype)
+            update: Tensor = nn.functional.linear(nn.functional.linear(x, self.A), self.B, self.bias)
+            if torch.is_grad_enabled() or update.dtype != y.dtype:
+                return (y + update * self.scale).to(y.dtype)
+            return y.add_(update.mul_(self.scale))  # the same numbers, without memory for two more tensors
         rows = x.shape[0]
         inner = torch.bmm(x.reshape(rows, -1, x.shape[-1]), self.A.mT)
         flat = y.reshape(rows, -1, y.shape[-1])

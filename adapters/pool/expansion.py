@@ -55,7 +55,8 @@ class Expansion:
         self.hidden: dict[int, tuple[Tensor, Step]] = {}
         """The hidden states of each recorded layer, (rows, tokens, features), and the step that they belong to."""
         self._recorded = layers
-        order = {adapter: i for i, adapter in enumerate(dict.fromkeys(adapter for _, adapter in entries))}
+        distinct = dict.fromkeys(adapter for _, adapter in entries)
+        order = {adapter: i for i, adapter in enumerate(sorted(distinct, key=_runs_apart))}
         final = sorted(set(entries), key=lambda entry: (order[entry[1]], entry[0]))
         self.steps = _steps(final, sorted({0, *(a.first_stage for a in order if a is not None)}), device)
         self.texts = [text for text, _ in self.steps[0].place]
@@ -139,6 +140,11 @@ class Expansion:
             with narrowed(rows.subset(indices)):
                 outputs.append((selection, route(module, unrouted, batched, *some_args, **some_kwargs)))
         return join(outputs, len(rows))
+
+
+def _runs_apart(adapter: RowAdapter | None) -> bool:
+    """Return whether blocks run for an adapter's rows apart; they come last, so that the others are consecutive."""
+    return adapter is not None and bool(adapter.separate_blocks)
 
 
 def _steps(final: Sequence[Entry], stages: Sequence[int], device: torch.device) -> dict[int, Step]:

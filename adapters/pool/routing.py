@@ -69,6 +69,10 @@ def _shared_product(unrouted: nn.Module, parts: Parts, x: Tensor, args: Any, kwa
     y: Tensor = unrouted(inputs, *args, **kwargs)
     for rows, update in parts.updates:
         if type(update).outputs is not Update.outputs:
-            changed = update.outputs(take(x, rows), take(y, rows))
-            y = changed if rows is None else put(y, rows, changed)
+            before = take(y, rows)
+            changed = update.outputs(take(x, rows), before)
+            if rows is None:
+                y = changed
+            elif changed is not before or not isinstance(rows, slice):  # else they were changed in place, in a view
+                put(y, rows, changed)
     return y

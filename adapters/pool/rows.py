@@ -31,7 +31,7 @@ class ModulePatch:
     def __init__(self, patch: Patch, unrouted: nn.Module) -> None:
         self.patch, self.unrouted = patch, unrouted
         self.stack_key: Hashable = None
-        """Equal for patches that can be stacked."""
+        """Equal for updates that can be stacked; None for other patches."""
         if isinstance(patch, Update):
             shapes = tuple(t.shape for t in patch.tensors().values())
             self.stack_key = (type(patch), shapes, tuple(patch.options().items()))
@@ -87,6 +87,10 @@ class Rows:
         self.device = device
         self._parts: dict[nn.Module, Parts | None] = {}
         self._repeated: dict[int, Rows] = {}
+        by_adapter: dict[int, tuple[RowAdapter | None, list[int]]] = {}
+        for i, adapter in enumerate(self.adapters):
+            by_adapter.setdefault(id(adapter), (adapter, []))[1].append(i)
+        self._by_adapter = list(by_adapter.values())
 
     def __len__(self) -> int:
         return len(self.adapters)
@@ -114,20 +118,17 @@ class Rows:
         return self._parts[module]
 
     def _split(self, module: nn.Module) -> Parts | None:
-        patches = [None if a is None else a.patches.get(module) for a in self.adapters]
-        groups: dict[int, tuple[ModulePatch | None, list[int]]] = {}
-        for i, patch in enumerate(patches):
-            groups.setdefault(id(patch), (patch, []))[1].append(i)
-        if len(groups) == 1:
-            return None if patches[0] is None else Parts(patches[0], None, False, [], [])
-        shared = [i for i, one in enumerate(patches) if one is None or isinstance(one.patch, Update)]
-        patched = [(patch, indices) for patch, indices in groups.values() if patch is not None]
-        updates = self._shared_updates(patched, shared)
-        others = self._other_parts(module, [(p, indices) for p, indices in patched if not isinstance(p.patch, Update)])
+        groups = [(None if a is None else a.patches.get(module), indices) for a, indices in self._by_adapter]
+        if len(groups) == 1 or all(patch is None for patch, _ in groups):
+            return None if groups[0][0] is None else Parts(groups[0][0], None, False, [], [])
+        apart = [(p, indices) for p, indices in groups if p is not None and p.stack_key is None]
+        shared = sorted(i for p, indices in groups if p is None or p.stack_key is not None for i in indices)
+        updates = self._shared_updates([(p, i) for p, i in groups if p is not None and p.stack_key is not None], shared)
+        others = self._other_parts(module, apart)
         if module._modules and shared:  # its children are routed too, and must get the adapters of these rows alone
             others.append((self.select(shared), None, self.subset(shared)))
             shared = []
-        some = self.select(shared) if 0 < len(shared) < len(patches) else None
+        some = self.select(shared) if 0 < len(shared) < len(self) else None
         return Parts(None, some, not shared, updates, others)
 
     def _shared_updates(
@@ -137,8 +138,7 @@ class Rows:
         place = {row: i for i, row in enumerate(shared)}
         alike: dict[Hashable, list[tuple[Any, list[int]]]] = {}
         for one, indices in patched:
-            if isinstance(one.patch, Update):
-                alike.setdefault(one.stack_key, []).append((one.patch, [place[i] for i in indices]))
+            alike.setdefault(one.stack_key, []).append((one.patch, [place[i] for i in indices]))
         return [
             (None if len(rows) == len(shared) and _is_range(rows) else self.select(rows), update)
             for same in alike.values()

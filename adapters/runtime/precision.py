@@ -22,16 +22,23 @@ def precision(wanted: str) -> Precision:
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION")
     if launched in _NAMES:
         return Precision(launched, f"{_NAMES[launched]}, set by the launcher")
-    if torch.cuda.is_available():
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return Precision("bf16", "bf16 autocast, supported by this GPU")
-        return Precision("no", "fp32: this GPU doesn't support bf16")
     if torch.backends.mps.is_available():
         return Precision("no", "fp32, on MPS")
+    supported, hardware = bf16_support("cuda" if torch.cuda.is_available() else "cpu")
+    if supported:
+        return Precision("bf16", f"bf16 autocast, supported by {hardware}")
+    return Precision("no", f"fp32: {hardware} doesn't support bf16{'' if 'GPU' in hardware else _NO_BF16}")
+
+
+def bf16_support(device: str) -> tuple[bool, str]:
+    """Return whether a kind of device computes in bf16 without emulation, and the hardware in words."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False), "this GPU"
     for name, check in (("avx512_bf16", "_is_avx512_bf16_supported"), ("amx", "_is_amx_tile_supported")):
-        if getattr(torch.cpu, check, lambda: False)():
-            return Precision("bf16", f"bf16 autocast, supported by this CPU ({name})")
-    return Precision("no", "fp32: this CPU doesn't support bf16 (neither avx512_bf16 nor amx)")
+        if device == "cpu" and getattr(torch.cpu, check, lambda: False)():
+            return True, f"this CPU ({name})"
+    return False, "this CPU" if device == "cpu" else device
 
 
+_NO_BF16 = " (neither avx512_bf16 nor amx)"
 _NAMES = {"no": "fp32", "bf16": "bf16 autocast", "fp16": "fp16 autocast"}

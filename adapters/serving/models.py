@@ -11,9 +11,21 @@ from typing import Any
 from ..base.base import Base
 from ..errors import BaseModelError, RegistryError, unknown
 from ..pool import Pool
+from ..runtime.precision import bf16_support
 from ..store.bundles import bundles
 from ..store.registry import Registry
 from .errors import RequestError
+
+
+def fastest_dtype(base: Base, device: str | None) -> tuple[str, str]:
+    """Return bfloat16 for a base in float32 on hardware that computes in it, else the base's dtype, and the reason."""
+    name = str(base.model.dtype).removeprefix("torch.")
+    supported, hardware = bf16_support((device or base.model.device.type).partition(":")[0])
+    if name != "float32":
+        return name, "the base's"
+    if not supported:
+        return name, f"{hardware} doesn't compute in bfloat16"
+    return "bfloat16", f"{hardware} computes in it; --dtype float32 is exact"
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,8 @@ class Models:
         self._pools: dict[str, Pool] = {}
         self._lock = threading.Lock()
         self._only: str | None = None
+        self.precisions: list[str] = []
+        """The dtype of each base that was chosen here, in words, with the reason."""
         if base is not None:
             pool = self._opened(Base.load(base))
             self._only = pool.base.fingerprint
@@ -114,7 +128,11 @@ class Models:
             return self._pools[fingerprint]
 
     def _opened(self, base: Base) -> Pool:
-        return Pool(base, registry=self.registry, batch_size=128, **self._options)
+        options = dict(self._options)
+        if options.get("dtype") == "auto":
+            options["dtype"], why = fastest_dtype(base, options.get("device"))
+            self.precisions.append(f"{base.name} in {options['dtype']}: {why}")
+        return Pool(base, registry=self.registry, batch_size=128, **options)
 
     def close(self) -> None:
         """Close all pools."""

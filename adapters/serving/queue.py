@@ -1,4 +1,4 @@
-"""A token-bounded queue, fair by adapter, and the thread that answers its rows in batches of mixed adapters."""
+"""A token-bounded queue, fair by adapter, and the threads that answer its rows in batches of mixed adapters."""
 
 from __future__ import annotations
 
@@ -42,27 +42,33 @@ class Entry:
 
 
 class Queue:
-    """Entries by adapter; the worker takes one of each in turn until a batch has its tokens.
+    """Entries by adapter; a worker thread takes one of each in turn until a batch has its tokens.
 
-    A batch waits for company only where more requests are `active` than have rows in the queue, and at most for
-    `wait_ms`. Futures are completed in the event loop that `start` is called from.
+    A batch waits for company only where more requests are `active` than have rows in the queue or in a batch, and at
+    most for `wait_ms`. Futures are completed in the event loop that `start` is called from.
     """
 
-    def __init__(self, name: str, limits: Limits, metrics: Metrics, active: Callable[[], int]) -> None:
+    def __init__(
+        self, name: str, limits: Limits, metrics: Metrics, active: Callable[[], int], threads: int = 1
+    ) -> None:
         self.name, self.limits, self.metrics, self._active = name, limits, metrics, active
         self._entries: OrderedDict[str, deque[Entry]] = OrderedDict()
         self._changed = threading.Condition()
         self._tokens = self._count = 0
-        self._rate = 0.0  # tokens a second, of the last batches
+        self._computing = 0  # entries of batches that run now
+        self._rate = 0.0  # tokens a second of all threads, by the last batches
         self._preparing = 0  # requests that are tokenized now
         self._usual = 0.0  # tokens of a request, of the last ones
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name=f"adapterkit-{name}", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._work, name=f"adapterkit-{name}-{i}", daemon=True) for i in range(threads)
+        ]
 
     def start(self) -> None:
-        """Start the worker thread."""
+        """Start the worker threads."""
         self._loop = asyncio.get_running_loop()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     @contextlib.contextmanager
     def preparing(self) -> Iterator[None]:
@@ -115,10 +121,10 @@ class Queue:
         self.metrics.waiting.labels(self.name).set(self._tokens)
 
     def close(self) -> None:
-        """Let the worker end once the queue is empty."""
+        """Let the workers end once the queue is empty."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     # ---- the worker
 
@@ -128,8 +134,10 @@ class Queue:
             started = time.perf_counter()
             results = self._answers(batch)
             seconds = time.perf_counter() - started
-            tokens = sum(entry.tokens for entry in batch)
-            self._rate = tokens / seconds if not self._rate else 0.8 * self._rate + 0.2 * tokens / seconds
+            rate = len(self._threads) * sum(entry.tokens for entry in batch) / seconds
+            with self._changed:
+                self._computing -= len(batch)
+                self._rate = rate if not self._rate else 0.8 * self._rate + 0.2 * rate
             self.metrics.batch_seconds.observe(seconds)
             self.metrics.batch_rows.observe(sum(len(entry.rows) for entry in batch))
             self._loop.call_soon_threadsafe(_deliver, batch, results)
@@ -143,10 +151,11 @@ class Queue:
                         return []
                     self._changed.wait()
                 until = time.monotonic() + self.limits.wait_ms / 1000
-                while self._tokens < self.limits.batch_tokens and self._count < self._active():
+                while self._tokens < self.limits.batch_tokens and self._count + self._computing < self._active():
                     if not self._changed.wait(max(0.0, until - time.monotonic())):
                         break
-                if batch := self._take():  # empty where all clients have gone
+                if batch := self._take():  # empty where all clients have gone, or another worker took theirs
+                    self._computing += len(batch)
                     return batch
 
     def _take(self) -> list[Entry]:

@@ -80,6 +80,8 @@ def serve(
     print(f"serving    http://{host}:{bound.getsockname()[1]}", file=sys.stderr, flush=True)
     models = Models(registry, base, **pool_options)
     models.load()
+    for line in models.precisions:
+        print(f"precision  {line}", file=sys.stderr, flush=True)
     limits = limits or Limits()
     log = _logger("adapterkit.serving", logging.StreamHandler(sys.stderr))
     access = access or Access.of(host, None, (), ())

@@ -72,7 +72,8 @@ def labels_are_texts(rows: Dataset) -> bool:
 def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the options that make a row one of text classification: its longest text and another value as label.
 
-    Several columns of 0 and 1 are a label each. Of preferences, the chosen answers can be learned.
+    Several columns of 0 and 1 are a label each. Of preferences, the chosen answers can be learned. Two languages
+    are a translation.
     """
     if {"chosen", "rejected"} <= set(first):
         prompt = first_of(PROMPTS, list(first))
@@ -81,6 +82,9 @@ def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:
     texts = {name: value for name, value in first.items() if isinstance(value, str) and not is_blank(value)}
     if not texts:
         return ()
+    if len(texts) == len(first) == 2 and all(re.fullmatch("[a-z]{2}([_-][A-Za-z]{2})?", name) for name in texts):
+        source, target = texts  # named by their languages
+        return ("--task", "translation", "--source-column", source, "--target-column", target)
     text = max(texts, key=lambda name: len(texts[name]))
     if len(flags := flag_columns(first)) > 1:
         return ("--text-column", text, "--label-column", ",".join(flags))

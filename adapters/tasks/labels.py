@@ -42,8 +42,8 @@ def label_text(value: Any, trained_labels: Collection[str] = ()) -> str:
     if text in trained_labels:
         return text
     text = without_ends(text)
-    whole, point, zeros = text.partition(".")
-    return whole if point and whole in trained_labels and zeros and not zeros.strip("0") else text
+    integer, point, zeros = text.partition(".")
+    return integer if point and integer in trained_labels and zeros and not zeros.strip("0") else text
 
 
 def without_ends(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from ..data.blank import is_blank
 from ..data.splits import LINE
 from ..errors import DataError, TaskError
+from .beginnings import beginning
 from .cells import from_cell
 from .columns import (
     check_filled,
@@ -135,7 +136,7 @@ class Text2TextGeneration(Task):
     def _targets(self, rows: Rows | Dataset) -> list[str]:
         values = stream(rows[str(self.target_column_name)])
         if self._translates:
-            return [text_of(_sides(value)[str(self.target_lang)]) for value in values]
+            return [single_text_of(_sides(value)[str(self.target_lang)]) for value in values]
         return [single_text_of(value) for value in values]
 
     def check(self, data: Dataset, file: str) -> None:
@@ -155,7 +156,7 @@ class Text2TextGeneration(Task):
         for language in filter(None, (self.source_lang, self.target_lang)):
             if is_empty(sides.get(language)):
                 raise ValueError(f"has no '{language}'; it has {', '.join(sides)}")
-            text_of(sides[language])
+            single_text_of(sides[language])
 
     def accepts(self, column: str, value: Any) -> str | None:
         if not self.source_lang:
@@ -173,7 +174,8 @@ class Text2TextGeneration(Task):
         return {**features, "labels": encoded["input_ids"]}
 
     def prompts(self, rows: Rows, tokenizer: Any) -> dict[str, Any]:
-        encoded = tokenizer(self._sources(rows), truncation=True, max_length=self.max_seq_length)
+        sources = [beginning(tokenizer, text, self.max_seq_length) for text in self._sources(rows)]
+        encoded = tokenizer(sources, truncation=True, max_length=self.max_seq_length)
         return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
 
     def lengths(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, list[int]]:

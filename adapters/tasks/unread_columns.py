@@ -35,7 +35,7 @@ VERDICTS = {
     "discarded",
     "flagged",
 }
-"""Values by which a column says of which split a row is, or what a reviewer said of it."""
+"""Values of columns that hold a row's split or a reviewer's verdict."""
 _SAMPLE = 1000
 _WORDS = 3
 """The number of words from which a value is a text, and no name or date."""

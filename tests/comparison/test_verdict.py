@@ -75,14 +75,17 @@ def test_the_smallest_that_cannot_be_distinguished_from_the_best_is_recommended(
         candidate("worse", 0.7, 1, (-0.3, -0.1)),
         best,
         candidate("words", 0.95, 0, (0.0, 0.1), "baseline"),
+        candidate("setfit", 0.94, 0, (0.0, 0.1), "baseline"),
         Candidate("broken", "strategy", error="it failed"),
     ]
     order = ranked(some, "f", lower=False)
-    assert [c.name for c in order] == ["words", "best", "alike", "worse", "broken"]
+    assert [c.name for c in order] == ["words", "setfit", "best", "alike", "worse", "broken"]
     assert recommended(order) == ("best", "alike")
     lines = sentences(order, "f", "validation", "best", "alike", 12.0, lower=False)
     assert lines[0].startswith("Use alike (10 B): on the validation rows it can't be distinguished from the best, best")
-    assert any("No transformer may be needed" in line and "words" in line for line in lines)
+    rows = "on the validation rows, no worse than best by more than chance"
+    assert any(line.startswith(f"No transformer may be needed: {rows}: words (+0.050 [+") for line in lines)
+    assert any(line.startswith(f"Of the other baselines, {rows}: setfit (+0.040 [+") for line in lines)
     assert "broken failed: it failed" in lines
     assert any("saved 12.0 s" in line for line in lines)
 

@@ -43,8 +43,10 @@ def test_sigterm_drains_and_exits_with_0(stocked: Registry, tmp_path: Path) -> N
         assert statuses == [200] * 8
         assert process.stderr is not None
         process.stderr.seek(0)
-        first, *lines = process.stderr.read().splitlines()
+        first, *rest = process.stderr.read().splitlines()
     assert first == f"serving    {url}"
+    lines = [line for line in rest if not line.startswith("precision  ")]
+    assert len(rest) - len(lines) == 3  # of three bases
     assert all(json.loads(line)["status"] in (200, 503) for line in lines)
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(rows) == 1600

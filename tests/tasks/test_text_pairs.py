@@ -10,8 +10,8 @@ import pytest
 from datasets import Dataset
 
 from adapterkit.data import read
-from adapterkit.errors import DataError
-from adapterkit.tasks import Text2TextGeneration
+from adapterkit.errors import DataError, TaskError
+from adapterkit.tasks import Text2TextGeneration, infer_task
 from adapterkit.tasks.columns import columns_of
 
 
@@ -101,3 +101,24 @@ def test_what_cant_be_read_is_refused_with_file_and_line(name: str, tmp_path: Pa
         fitted(path)
     assert str(caught.value).startswith("a.jsonl:1: ")
     assert reason in str(caught.value)
+
+
+def test_several_references_of_a_translation_are_refused_and_a_single_one_is_read(tmp_path: Path) -> None:
+    for number, target in enumerate((["b", "c"], ["b"])):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text(json.dumps({"translation": {"en": "a", "de": target}}) + "\n")
+        data = read(str(path))
+        task = Text2TextGeneration(source_lang="en", target_lang="de").with_columns(data.column_names)
+        if len(target) == 1:
+            task.check(data, "a")
+            assert task._targets(data) == ["b"]
+        else:
+            with pytest.raises(DataError, match="a:1: translation is a list of 2 texts, but one text was expected"):
+                task.check(data, "a")
+
+
+def test_columns_named_by_two_languages_suggest_a_translation() -> None:
+    with pytest.raises(TaskError) as caught:
+        infer_task({"en": "a soup", "pt_BR": "uma sopa"})
+    command = ("--task", "translation", "--source-column", "en", "--target-column", "pt_BR")
+    assert caught.value.suggestion == command

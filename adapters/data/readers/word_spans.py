@@ -34,8 +34,9 @@ class WordSpan(NamedTuple):
 def is_dygie(row: Row) -> bool:
     """Return whether an object is a document of DyGIE++: sentences of words, and the spans of each."""
     sentences, spans = row.get("sentences"), row.get("ner")
-    lists = isinstance(sentences, list) and isinstance(spans, list) and len(sentences) == len(spans) > 0
-    return lists and all(map(_are_words, sentences)) and all(isinstance(of_one, list) for of_one in spans)
+    if not (isinstance(sentences, list) and isinstance(spans, list) and len(sentences) == len(spans) > 0):
+        return False
+    return all(map(_are_words, sentences)) and all(isinstance(of_one, list) for of_one in spans)
 
 
 def dygie_sentences(row: Row, left_out: Counts, every: bool) -> Iterator[Row | BadRow]:
