@@ -89,10 +89,10 @@ def count_cut(
 ) -> int:
     """Return how many rows to predict are longer than max_seq_length, where the task cuts them.
 
-    Only rows that may be are tokenized without a limit: those whose `features` have as many tokens as the task reads
-    or, without these, those of more bytes, of which a token has at least one.
+    Only rows that may be are tokenized again, with a larger limit: those whose `features` have as many tokens as the
+    task reads or, without these, those of more bytes, of which a token has at least one.
     """
-    if task.reads_windows or not rows:
+    if task.reads_windows or not task.cuts_prompts or not rows:
         return 0
     columns = [name for name in task.input_columns if name in rows]
     count = len(next(iter(rows.values())))
@@ -104,8 +104,9 @@ def count_cut(
         long = [i for i, ids in enumerate(features["input_ids"]) if longest(ids) >= task.max_seq_length]
     if not long or long[-1] >= count:
         return 0
-    lengths = task.lengths({name: [rows[name][i] for i in long] for name in columns}, tokenizer, labelled=False)
-    return sum(n > task.max_seq_length for n in lengths.get("max_seq_length", ()))
+    one_more = replace(task, max_seq_length=task.max_seq_length + 1)  # no limit would tokenize megabytes
+    ids = one_more.prompts({name: [rows[name][i] for i in long] for name in columns}, tokenizer)["input_ids"]
+    return sum(longest(row) > task.max_seq_length for row in ids) if len(ids) == len(long) else 0
 
 
 def cut_note(task: Task, cut: int, count: int) -> str:

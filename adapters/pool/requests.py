@@ -13,6 +13,7 @@ from ..errors import PoolError, unknown
 from ..evaluation.outputs import check_room
 from ..probe.model import pooled
 from ..tasks import Task
+from ..tasks.beginnings import beginning
 from ..tasks.columns import Columns
 from .context import PassContext, entered
 from .expansion import Expansion, origin
@@ -253,6 +254,8 @@ def embeddings(base: RoutedBase, texts: Sequence[Any], batch_size: int, layer: i
         raise PoolError(f"embed takes at least one text, got {type(texts[0]).__name__ if texts else 'none'}")
     layer, max_length = depth if layer is None else layer, base.original.max_length
     with base.tokenizing:
+        if max_length is not None:
+            texts = [beginning(base.tokenizer, text, max_length) for text in texts]
         features = base.tokenizer(list(texts), truncation=max_length is not None, max_length=max_length)
     tokenized = [texts_of(feature)[0] for feature in features_of(Columns(features))]
     ordered = sorted(dict.fromkeys(tokenized), key=lambda text: len(text[0]))

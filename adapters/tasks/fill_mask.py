@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from ..errors import DataError, TaskError
+from .beginnings import beginning
 from .columns import TEXTS, check_filled, choose, visible
 from .input_checks import check_inputs
 from .language_modeling import IGNORED, packed, padded, token_losses
@@ -126,7 +127,8 @@ class FillMask(Task):
     def prompts(self, rows: Rows, tokenizer: Any) -> dict[str, Any]:
         """Return the texts as they are, with the places of their mask tokens in `masks`."""
         texts = texts_of(rows[self.text_column_name[0]])
-        ids = tokenizer(texts, truncation=True, max_length=self.max_seq_length)["input_ids"]
+        begin = [beginning(tokenizer, text, self.max_seq_length) for text in texts]
+        ids = tokenizer(begin, truncation=True, max_length=self.max_seq_length)["input_ids"]
         masks = [[i for i, token in enumerate(row) if token == tokenizer.mask_token_id] for row in ids]
         for text, places in zip(texts, masks, strict=True):
             if not places:

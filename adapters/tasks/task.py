@@ -60,7 +60,8 @@ class Task(ABC):
     """PEFT's name for models of this task, or None where PEFT has none."""
     usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """The usual columns by option, such as {"text_column_name": ("text", "text_pair")}."""
-
+    cuts_prompts: ClassVar[bool] = True
+    """Whether rows to predict are cut behind `max_seq_length` tokens."""
     also_reads: ClassVar[tuple[str, ...]] = ()
     """Columns that the task reads where rows have them, and that no option names."""
     metadata: ClassVar[tuple[str, ...]] = ()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from ..data.blank import is_blank
 from ..data.splits import LINE
 from ..errors import DataError, TaskError
+from .beginnings import beginning
 from .cells import from_cell
 from .columns import (
     check_filled,
@@ -173,7 +174,8 @@ class Text2TextGeneration(Task):
         return {**features, "labels": encoded["input_ids"]}
 
     def prompts(self, rows: Rows, tokenizer: Any) -> dict[str, Any]:
-        encoded = tokenizer(self._sources(rows), truncation=True, max_length=self.max_seq_length)
+        sources = [beginning(tokenizer, text, self.max_seq_length) for text in self._sources(rows)]
+        encoded = tokenizer(sources, truncation=True, max_length=self.max_seq_length)
         return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
 
     def lengths(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, list[int]]:

@@ -43,6 +43,7 @@ class TextGeneration(Task):
     lower_is_better: ClassVar[bool] = True
     new_head: ClassVar[bool] = False
     generates: ClassVar[bool] = True
+    cuts_prompts: ClassVar[bool] = False
     peft_task_type: ClassVar[str | None] = "CAUSAL_LM"
     usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "text_column_name": ("text",),

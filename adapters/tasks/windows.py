@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .beginnings import beginning
+
 UNCUT = 1 << 30
 """A limit of tokens that no text reaches."""
 _OVERLAP = 4  # windows overlap by a quarter of their length
@@ -44,6 +46,8 @@ def truncated(tokenizer: Any, texts: Sequence[Sequence[str]], max_length: int) -
     A fast tokenizer makes a window for every two places at which the texts of a pair are cut, and needs gigabytes where
     both are long. Of such pairs, what follows far behind the last token that is read is removed first.
     """
+    if len(texts) == 1:
+        texts = [[beginning(tokenizer, text, max_length) for text in texts[0]]]
     if len(texts) == 2:
         pairs = [_shortened(tokenizer, pair, max_length) for pair in zip(*texts, strict=True)]
         texts = [[first for first, _ in pairs], [second for _, second in pairs]]
@@ -53,8 +57,12 @@ def truncated(tokenizer: Any, texts: Sequence[Sequence[str]], max_length: int) -
 def _shortened(tokenizer: Any, pair: Sequence[str], max_length: int) -> Sequence[str]:
     """Return a pair of long texts cut behind the tokens that are read, or unchanged where other tokens would be."""
     most = _FURTHEST * max_length
-    if max_length >= UNCUT or min(map(len, pair)) <= most or not tokenizer.is_fast:
+    if max_length >= UNCUT or not tokenizer.is_fast:
         return pair
+    if min(map(len, pair)) <= most:
+        shorter = tokenizer(min(pair, key=len), add_special_tokens=False, verbose=False)
+        tokens = max_length + len(shorter["input_ids"])  # the longer text stays the longer one
+        return [beginning(tokenizer, text, tokens) for text in pair]
     options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
     before = [tokenizer(text, **options) for text in pair]
     counts = [len(encoded["input_ids"]) for encoded in before]
