@@ -91,6 +91,13 @@ def chosen(label: Any, texts: Sequence[str], keys: Sequence[str], first: int) ->
     return number if 0 <= number < len(texts) else None
 
 
+def names_another(label: Any, texts: Sequence[str], keys: Sequence[str], first: int) -> bool:
+    """Return whether a label that numbers a choice is the text of another choice, so that it may be meant as a text."""
+    text = "" if is_empty(label) or isinstance(label, list | tuple | Mapping) else text_of(label).strip()
+    number = chosen(label, texts, keys, first)
+    return text not in keys and number is not None and text in texts and texts[number] != text
+
+
 def counts_from_1(labels: Sequence[Any], counts: Sequence[int]) -> bool:
     """Return whether labels are numbers of choices from 1 on: none is 0, and one is the number of choices."""
     texts = [text_of(label).strip() for label in labels if not is_empty(label)]

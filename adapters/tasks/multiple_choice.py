@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..data.splits import LINE
 from ..errors import DataError
-from .choices import choice_columns, choices_of, chosen, counts_from_1, right_choice
+from .choices import choice_columns, choices_of, chosen, counts_from_1, names_another, right_choice
 from .columns import check_there, choose, each, first_of, require, stream, visible
 from .inputs import inputs_of
 from .language_modeling import pad_id, padded
@@ -173,10 +173,21 @@ class MultipleChoice(Task):
 
     def remarks(self, data: Dataset, file: str, tokenizer: Any) -> list[str]:
         counts = Counter(len(texts) for texts in self._choices(data))
-        if len(counts) < 2:
-            return []
-        rows = ", ".join(f"{count:,} of {number}" for number, count in sorted(counts.items()))
-        return [f"{file}: rows have different numbers of endings ({rows}): each is scored among its own"]
+        found = []
+        if len(counts) > 1:
+            rows = ", ".join(f"{count:,} of {number}" for number, count in sorted(counts.items()))
+            found.append(f"{file}: rows have different numbers of endings ({rows}): each is scored among its own")
+        labels = stream(data[str(self.label_column_name)])
+        double = sum(
+            names_another(label, *endings, max(self.first_label, 0))
+            for label, endings in zip(labels, self._with_keys(data), strict=True)
+        )
+        if double:
+            found.append(
+                f"{file}: {double:,} of {len(data):,} labels number an ending and are the text of another: they are "
+                "read as numbers; letters, from A on, are unambiguous"
+            )
+        return found
 
     def _check_label(self, label: Any, texts: Sequence[str], keys: Sequence[str]) -> None:
         firsts = (0, 1) if self.first_label == UNKNOWN else (self.first_label,)

@@ -57,7 +57,7 @@ def truncated(tokenizer: Any, texts: Sequence[Sequence[str]], max_length: int) -
 def _shortened(tokenizer: Any, pair: Sequence[str], max_length: int) -> Sequence[str]:
     """Return a pair of long texts cut behind the tokens that are read, or unchanged where other tokens would be."""
     most = _FURTHEST * max_length
-    if max_length >= UNCUT or not tokenizer.is_fast:
+    if max_length >= UNCUT or not getattr(tokenizer, "is_fast", False):
         return pair
     if min(map(len, pair)) <= most:
         shorter = tokenizer(min(pair, key=len), add_special_tokens=False, verbose=False)

@@ -38,6 +38,15 @@ def test_rows_may_have_different_numbers_of_choices(tmp_path: Path) -> None:
     assert build(MultipleChoice, task.recorded()) == task
 
 
+def test_labels_that_are_numbers_and_texts_are_counted(tmp_path: Path) -> None:
+    sums = {"question": "One and one?", "choices": ["1", "3", "2"], "label": "1"}
+    same = {"question": "One and none?", "choices": ["0", "1", "2"], "label": "1"}
+    task, data = fitted(jsonl(tmp_path / "a.jsonl", sums, same, {**sums, "label": "0"}))
+    (remark,) = task.remarks(data, "a.jsonl", None)
+    assert "a.jsonl: 1 of 3 labels number an ending and are the text of another: they are read as numbers" in remark
+    assert task.tokenize(data[:], tiny.tokenizer(), labelled=True)["labels"] == [1, 1, 0]
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_is_over_the_choices_of_each_row(smoothing: float, tiny_base: Base, tmp_path: Path) -> None:
     import torch
