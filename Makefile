@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed 's/ /\\ /g')
 
-.PHONY: demo docs test check bench bench-serving bench-few-rows fuzz mutants clean
+.PHONY: demo docs test check bench bench-serving bench-serving-adapters bench-few-rows fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
@@ -49,6 +49,12 @@ bench: $(VENV)/.installed
 bench-serving: $(VENV)/.installed
 	@test -d .rivals/fastapi || $(BIN)/python -m pip install --quiet --disable-pip-version-check --target .rivals/fastapi fastapi uvicorn
 	@$(BIN)/python benchmarks/serving.py --fastapi .rivals/fastapi --out docs/figures/serving.json
+	@$(BIN)/python benchmarks/figures.py
+
+# one to a thousand adapters in memory, and ten thousand of which memory holds five hundred
+bench-serving-adapters: $(VENV)/.installed
+	@$(BIN)/python -m benchmarks.serving_adapters --out docs/figures/serving_adapters.json
+	@$(BIN)/python benchmarks/figures.py
 
 # against sentence-transformers, in an environment of its own: DATA is the folder with the data sets
 bench-few-rows: $(VENV)/.installed

@@ -22,6 +22,7 @@ from typing import Any
 import blosc2  # type: ignore[import-untyped]
 import numpy as np
 import zstandard
+from pages import cpu_name
 
 from adapterkit import Base, Plan, Registry, run
 from adapterkit.io import bitplanes
@@ -93,7 +94,7 @@ def pairs(base: Base, epochs: int, samples: int) -> list[Pair]:
     changed = []
     for module, patch in adapter.patches(base).items():
         for name, values in patch.tensors().items():
-            own = base.model.get_submodule(module).get_parameter(name).detach().cpu()
+            own = base.model.get_submodule(module).get_parameter(name).detach().cpu_name()
             if values.shape == own.shape:
                 changed.append((bitplanes.bits(values), bitplanes.bits(own)))
     return changed[::4]
@@ -123,12 +124,6 @@ def measure(tensors: list[Pair], repetitions: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def cpu() -> str:
-    """Return the name of the CPU."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="minilm")
@@ -136,7 +131,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, default=Path("docs/figures/bitplanes.json"))
     args = parser.parse_args()
     base = Base.load(args.base)
-    figures: dict[str, Any] = {"cpu": cpu(), "threads": 1, "base": args.base, "repetitions": args.repetitions}
+    figures: dict[str, Any] = {"cpu": cpu_name(), "threads": 1, "base": args.base, "repetitions": args.repetitions}
     for name, epochs, samples in (("a few steps", 1, 64), ("three epochs", 3, 400)):
         tensors = pairs(base, epochs, samples)
         plain = sum(values.nbytes for values, _ in tensors)

@@ -13,6 +13,7 @@ from typing import Any
 import defaults_report
 import pages
 import pool_report
+import serving_report
 import strategies_report
 import training_report
 
@@ -43,6 +44,8 @@ SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages:
     "verdicts": ("verdicts", lambda tables: pages.rendered(tables["verdicts"])),
     "few-rows": ("few_rows", lambda tables: pages.rendered(tables["few-rows"])),
     "checked": ("estimate", lambda tables: pages.rendered(tables["checked"])),
+    "serving": ("serving", serving_report.sides),
+    "serving-adapters": ("serving_adapters", serving_report.adapters),
     "large": ("estimate", lambda tables: pages.rendered(tables["large"])),
 }
 

@@ -34,3 +34,9 @@ def table(titles: list[str], rows: list[list[str]]) -> str:
 def rendered(figures: dict[str, Any]) -> str:
     """Return a table of titles, rows and a note, as the JSON files of docs/figures hold it, in Markdown."""
     return f"{table(figures['titles'], figures['rows'])}\n\n{figures['note']}"
+
+
+def cpu_name() -> str:
+    """Return the name of the CPU."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -4,7 +4,7 @@ Both serve the same eight adapters on the small base: FastAPI each merged into a
 that its thread pool runs, with one torch thread. Clients keep their connection and send a text of about 22 tokens to a
 random adapter. A turn is some seconds of one side; sides take turns, and a figure is the median of the turns.
 
-    make bench-serving   # installs FastAPI in a folder of its own; three to five minutes
+    make bench-serving   # installs FastAPI in a folder of its own; five minutes
 """
 
 from __future__ import annotations
@@ -149,6 +149,12 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def cpu_name() -> str:
+    """Return the name of the processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fastapi", type=Path, help="folder with fastapi, where the interpreter doesn't have it")
@@ -156,6 +162,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    busy = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         names = prepare(folder)
@@ -163,7 +170,8 @@ def main() -> None:
         serve = [sys.executable, "-m", "adapterkit.cli", "serve", "--registry", str(folder / "registry.json")]
         commands: dict[str, Any] = {
             "adapt serve": serve,
-            "adapt serve --dtype bfloat16": [*serve, "--dtype", "bfloat16"],
+            "adapt serve --dtype float32": [*serve, "--dtype", "float32"],
+            "adapt serve --threads 2": [*serve, "--threads", "2"],
             "FastAPI, pipelines": [sys.executable, str(folder / "app.py"), str(folder / "merged")],
         }
         ports = {side: free_port() for side in commands}
@@ -193,10 +201,7 @@ def main() -> None:
         finally:
             for process in processes.values():
                 process.terminate()
-    cpu = next(
-        (x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), ""
-    )
-    report = {"cpu": cpu or platform.processor(), "cores": os.cpu_count(), "seconds": args.seconds, **results}
+    report = {"cpu": cpu_name(), "cores": os.cpu_count(), "load": busy, "seconds": args.seconds, **results}
     print(json.dumps(report, indent=2))
     if args.out:
         args.out.write_text(json.dumps(report, indent=2) + "\n")

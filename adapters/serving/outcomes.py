@@ -13,7 +13,7 @@ from ..tasks.labels import MULTI, NUMBER
 def outcome(task: Task, value: Any) -> Any:
     """Return the label, labels, number, entities, words or text of an answer, with or without all scores."""
     if task.generates:
-        return value["generated_text"]
+        return (value[0] if isinstance(value, list) else value)["generated_text"]  # a list where all scores are wanted
     kind = getattr(task, "problem_type", None)
     if task.name == "token-classification":
         entities = value if isinstance(value, list) else value.get("entities", value.get("tags", []))

@@ -35,7 +35,7 @@ VERDICTS = {
     "discarded",
     "flagged",
 }
-"""Values of columns that hold a row's split or a reviewer's verdict."""
+"""Values of columns that name the split of a row, or a reviewer's verdict on it."""
 _SAMPLE = 1000
 _WORDS = 3
 """The number of words from which a value is a text, and no name or date."""

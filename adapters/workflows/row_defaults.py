@@ -22,8 +22,8 @@ LEAST_STEPS = 100
 """The number of optimizer steps below which the default number of epochs is raised."""
 MOST_EPOCHS = 30
 """The number of epochs that it is raised to at most."""
-MOST_EPOCHS_OF_PROBE = 10
-"""The number of epochs at most where a probe, which starts solved, is trained with the base."""
+LEAST_STEPS_OF_PROBE, MOST_EPOCHS_OF_PROBE = 40, 10
+"""The same two numbers where a probe, which starts solved, is trained with the base."""
 LEAST_CUT = 200
 """The number of training texts below which such a head is trained on all of them, and none is cut off to validate."""
 RATE_OF_PROBE = 0.3
@@ -52,17 +52,18 @@ def with_row_defaults(plan: Plan, task: Task, rows: int, base: Base | None = Non
         plan = replace(plan, strategy=replace(plan.strategy, learning_rate=rate))
         notes["rate"] = f"{rate:g}, by rule: {RATE_OF_PROBE} of the default with a probe; --learning-rate overrides"
     if "num_train_epochs" in unset:
-        plan, notes["epochs"] = _with_epochs(plan, rows, MOST_EPOCHS_OF_PROBE if probed else MOST_EPOCHS)
+        limits = (LEAST_STEPS_OF_PROBE, MOST_EPOCHS_OF_PROBE) if probed else (LEAST_STEPS, MOST_EPOCHS)
+        plan, notes["epochs"] = _with_epochs(plan, rows, *limits)
     return plan, {title: text for title, text in notes.items() if text}
 
 
-def _with_epochs(plan: Plan, rows: int, most: int) -> tuple[Plan, str]:
+def _with_epochs(plan: Plan, rows: int, least_steps: int, most: int) -> tuple[Plan, str]:
     """Return a plan with the number of epochs for some rows, and a line on it; "" where that is the default."""
     steps, before = steps_per_epoch(plan.training, rows), plan.training.num_train_epochs
-    epochs = max(before, min(most, math.ceil(LEAST_STEPS / steps)))
+    epochs = max(before, min(most, math.ceil(least_steps / steps)))
     if epochs == before:
         return plan, ""
-    rule = f"by rule: {LEAST_STEPS} steps or more, but at most {most} epochs; --epochs overrides"
+    rule = f"by rule: {least_steps} steps or more, but at most {most} epochs; --epochs overrides"
     plan = replace(plan, training=replace(plan.training, num_train_epochs=epochs))
     return plan, f"{epochs} epochs of {steps} step{'s' * (steps > 1)}, {rule}"
 

@@ -32,6 +32,11 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_several_parts_are_lines_and_nothing_is_pythons_repr",
             "test_a_text_among_chats_is_refused",
         ],
+        "tasks/test_columns_of_several_types.py": [
+            "test_messages_of_several_types_are_read_as_prediction_reads_them",
+            "test_schemas_of_tools_may_have_defaults_of_several_types",
+        ],
+        "tasks/test_text_pairs.py": ["test_several_references_of_a_translation_are_refused_and_a_single_one_is_read"],
         "tasks/test_answer_layouts.py": ["test_a_context_of_paragraphs_is_their_text_in_training_and_in_prediction"],
     },
     "4 columns": {
@@ -39,6 +44,10 @@ KINDS: dict[str, dict[str, list[str]]] = {
         "data/test_column_types.py": [
             "test_a_column_that_no_task_reads_becomes_text",
             "test_values_deeper_than_arrow_stores_are_text_or_an_error_with_their_line",
+        ],
+        "tasks/test_columns_named.py": [
+            "test_columns_that_mark_rows_are_named",
+            "test_of_preferences_the_chosen_answers_are_suggested",
         ],
         "tasks/test_conversations.py": [
             "test_tool_calls_and_tools_are_learned_whatever_the_template_writes",
@@ -52,6 +61,9 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_lists_of_a_flag_for_each_label_need_their_names",
             "test_labels_are_those_of_the_file_before_a_sample_is_drawn",
             "test_labels_that_are_tags_of_words_are_named",
+            "test_decimal_commas_are_learned_and_evaluated_as_numbers",
+            "test_labels_of_the_same_letters_in_other_codes_are_named",
+            "test_labels_joined_by_spaces_are_named_where_each_part_is_a_label",
         ]
     },
     "6 tables": {
@@ -59,10 +71,14 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_utf_16_without_its_mark_is_detected",
             "test_an_encoding_that_is_not_clear_is_an_error_with_the_readings",
             "test_words_of_two_western_languages_are_windows_1252_however_often_they_occur",
+            "test_english_with_typographic_marks_alone_is_windows_1252",
+            "test_japanese_between_escapes_is_iso_2022_jp",
         ],
         "data/test_headers.py": [
             "test_cells_between_apostrophes",
             "test_rows_may_lack_their_last_cells_if_most_do_not",
+            "test_titles_and_comments_above_the_header_are_left_out",
+            "test_a_table_named_txt_is_refused_with_the_option_that_reads_it",
         ],
         "data/test_written_and_read.py": ["test_a_file_is_read_as_its_rows_and_written_as_itself"],
     },
@@ -72,7 +88,12 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_words_that_are_not_annotated_are_neither_learned_nor_measured",
             "test_types_alone_are_measured_as_entities_with_their_remark",
         ],
-        "data/test_conll_layouts.py": ["test_a_line_that_ends_early_is_a_bad_row_in_conll_u"],
+        "data/test_conll_layouts.py": [
+            "test_a_line_that_ends_early_is_a_bad_row_in_conll_u",
+            "test_tags_before_their_words_are_tags",
+            "test_a_tsv_file_of_words_and_tags_is_conll",
+        ],
+        "data/test_word_lists.py": ["test_words_and_tags_in_cells_are_lists"],
     },
     "8 annotation tools": {
         "data/test_fixtures_of_formats.py": ["test_a_file_is_read_as_the_page_states"],
@@ -80,7 +101,10 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_of_rows_to_predict_none_is_left_out",
             "test_ratings_and_taxonomies_of_json_min",
         ],
-        "data/test_annotation_formats.py": ["test_a_pair_of_files_and_a_folder_of_pairs_are_read"],
+        "data/test_annotation_formats.py": [
+            "test_a_pair_of_files_and_a_folder_of_pairs_are_read",
+            "test_spans_by_type_and_with_other_ends_are_read",
+        ],
     },
     "9 question answering": {
         "tasks/test_answer_layouts.py": [
@@ -88,6 +112,8 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_a_table_has_the_place_in_a_column_of_its_own",
             "test_rows_whose_answers_are_all_null_are_not_evaluated_as_unanswerable",
             "test_places_in_bytes_are_those_of_the_characters",
+            "test_an_answer_may_differ_in_its_spaces",
+            "test_a_place_of_the_nested_form_may_be_written_as_tables_have_it",
         ]
     },
     "10 rows that aren't whole": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -19,6 +20,14 @@ def test_no_answer_is_wrong_while_the_registry_changes_and_clients_hang_up(tmp_p
     assert result["left"] == (0, 0, 0)
     assert all(result["faults"][kind] >= 1 for kind in KINDS)
     assert result["statuses"][200] > 20
+
+
+def test_a_generated_text_with_all_scores_is_logged(stocked: Registry, tmp_path: Path) -> None:
+    log = RequestLog(tmp_path / "rows.jsonl")
+    with Running(stocked, request_log=log) as server:
+        status, answer, _ = server.send("/v1/annotate", {"text": "a fine", "adapters": ["story"], "all_scores": True})
+    assert status == 200, answer
+    assert json.loads((tmp_path / "rows.jsonl").read_text())["adapter"].startswith("story@")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")

@@ -48,6 +48,7 @@ def test_few_rows_get_more_epochs_unless_their_number_is_set(rows: int, options:
     [
         (64, {}, ("probe", 3e-4, 10)),
         (64, {"head": "auto"}, ("probe", 3e-4, 10)),
+        (128, {}, ("probe", 3e-4, 5)),
         (64, {"strategy": "full"}, ("probe", 3e-5, 10)),
         (64, {"learning_rate": 2e-3}, ("probe", 2e-3, 10)),
         (64, {"learning_rate": "auto"}, ("probe", 1e-3, 10)),
