@@ -51,7 +51,7 @@ def why_not(manifest: Mapping[str, Any]) -> str | None:
     """Return why PEFT can't represent the adapter of a manifest, or None where it can."""
     kinds = sorted({patch["kind"] for patch in manifest["patches"].values()})
     if "probe" in manifest:
-        return "its head is a probe, which transformers has no class for"
+        return "its head is a probe, which transformers has no class for; train with --head model"
     if "added_tokens" in manifest:
         return "it adds tokens to the tokenizer"
     if not kinds:

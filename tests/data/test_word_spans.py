@@ -59,6 +59,8 @@ def test_the_words_of_a_document_are_numbered_through_its_sentences(tmp_path: Pa
     document = {"sentences": [["a"], ["b", "c"], ["d"]], "ner": [[], [[1, 2, "X"], [0, 0, "X"]], [[3, 3, "Y", 0.9]]]}
     path = write(tmp_path / "a.jsonl", json.dumps({**document, "events": [[], [[1]], []]}))
     assert tags(path) == ["O", "B-X I-X", "B-Y"]
+    odd = {**document, "relations": [1, None], "events": 5, "clusters": 7}
+    assert len(tags(write(tmp_path / "c.jsonl", json.dumps(odd)))) == 3
     empty = write(tmp_path / "b.jsonl", json.dumps({"sentences": [["a"], []], "ner": [[], []]}))
     assert [isinstance(row, BadRow) for row in read(empty)[0]] == [False, True]
 

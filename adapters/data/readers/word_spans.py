@@ -45,8 +45,8 @@ def dygie_sentences(row: Row, left_out: Counts, every: bool) -> Iterator[Row | B
     for words, start, spans in zip(row["sentences"], starts, row["ner"], strict=False):
         yield _row(words, [_listed(span, start) for span in spans], left_out)
     for key in ("relations", "events"):
-        left_out[RELATION] += sum(len(of_one) for of_one in row.get(key) or () if isinstance(of_one, list))
-    left_out[RELATION] += len(row.get("clusters") or ())
+        left_out[RELATION] += sum(map(_count, row[key])) if isinstance(row.get(key), list) else 0
+    left_out[RELATION] += _count(row.get("clusters"))
 
 
 def is_spert(row: Row) -> bool:
@@ -59,7 +59,7 @@ def is_spert(row: Row) -> bool:
 def spert_sentence(row: Row, left_out: Counts, every: bool) -> Iterator[Row | BadRow]:
     """Yield the sentence; `end` is the word behind the last one."""
     spans = [_span(e["start"], e["end"], e.get("type") or e.get("label")) for e in row["entities"]]
-    left_out[RELATION] += len(row.get("relations") or ())
+    left_out[RELATION] += _count(row.get("relations"))
     yield _row(row["tokens"], spans, left_out)
 
 
@@ -117,6 +117,10 @@ def _listed(span: Any, offset: int) -> WordSpan | None:
 
 def _span(start: int, end: int, label: Any) -> WordSpan | None:
     return WordSpan(start, end, label) if isinstance(label, str) and label.strip() else None
+
+
+def _count(value: Any) -> int:
+    return len(value) if isinstance(value, list) else 0
 
 
 def _has_bounds(entity: Any) -> bool:
