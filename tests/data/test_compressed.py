@@ -138,6 +138,7 @@ def test_a_bomb_is_refused(suffix: str, tmp_path: Path, monkeypatch: pytest.Monk
         ("a.zip", b"PK\5\6" + bytes(18), r"got no data file: nothing"),
         ("a.zip", zipped(b"a")[:-30], "can't be decompressed: File is not a zip file"),
     ],
+    ids=range(11),  # the bytes of an archive hold the time
 )
 def test_what_is_refused(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
