@@ -173,21 +173,21 @@ class MultipleChoice(Task):
 
     def remarks(self, data: Dataset, file: str, tokenizer: Any) -> list[str]:
         counts = Counter(len(texts) for texts in self._choices(data))
-        found = []
+        remarks = []
         if len(counts) > 1:
             rows = ", ".join(f"{count:,} of {number}" for number, count in sorted(counts.items()))
-            found.append(f"{file}: rows have different numbers of endings ({rows}): each is scored among its own")
+            remarks.append(f"{file}: rows have different numbers of endings ({rows}): each is scored among its own")
         labels = stream(data[str(self.label_column_name)])
         double = sum(
             names_another(label, *endings, max(self.first_label, 0))
             for label, endings in zip(labels, self._with_keys(data), strict=True)
         )
         if double:
-            found.append(
+            remarks.append(
                 f"{file}: {double:,} of {len(data):,} labels number an ending and are the text of another: they are "
                 "read as numbers; letters, from A on, are unambiguous"
             )
-        return found
+        return remarks
 
     def _check_label(self, label: Any, texts: Sequence[str], keys: Sequence[str]) -> None:
         firsts = (0, 1) if self.first_label == UNKNOWN else (self.first_label,)

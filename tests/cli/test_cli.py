@@ -192,7 +192,10 @@ MISTAKES = {
     ),
     "task": (["run", "--task", "text-clasification"], "no task named 'text-clasification'; did you mean 'text-class"),
     "command": (["rnu"], "no command 'rnu'; did you mean 'run'? there are run, resume, data, plan"),
-    "flag": (["run", "--epoch", "3"], "No such option '--epoch'. (Did you mean one of: '--epochs', '--report'?)"),
+    "flag": (
+        ["run", "--epoch", "3"],
+        "No such option '--epoch'. (Did you mean one of: '--each', '--epochs', '--report'?)",
+    ),
     "flag of another": (
         ["run", "--strategy", "full", "--lora-alpha", "3"],
         "strategy full has no option --lora-alpha; lora has it",

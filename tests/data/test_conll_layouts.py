@@ -204,7 +204,6 @@ def test_a_txt_file_that_is_clearly_conll_is_read_as_it(tmp_path: Path) -> None:
         "Anna left\nOslo sleeps\n",
         "All O\nNone O\n",
         "I like O\nthis is I\nshort B\n",
-        "I won\tB\nyou lost\tC\n",
         "O\nB\n",
         "one line\n",
         "",
@@ -214,6 +213,12 @@ def test_other_texts_are_texts(content: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", content)
     assert read_all(path) == ([{"text": line} for line in content.split("\n")[:-1]], [])
     assert streams.from_file(path).texts_only
+
+
+def test_a_table_between_tabs_is_no_text_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "I won\tB\nyou lost\tC\n")
+    with pytest.raises(DataError, match="all lines are cells between tabs; --separator tab reads them as a table"):
+        read_all(path)
 
 
 def test_words_without_tags_named_as_ner_are_an_error_and_tags_of_any_kind_are_read(tmp_path: Path) -> None:

@@ -238,9 +238,9 @@ BAD = {
     ),
     "squad with an answer of no place": (
         "a.json",
-        squad({**WHO, "answers": [{"text": "Ann", "answer_start": "0"}]}),
+        squad({**WHO, "answers": [{"text": "Ann", "answer_start": "on top"}]}),
         1,
-        "answer of question 'q1': a whole number was expected as 'answer_start', not str '0'",
+        "answer of question 'q1': a whole number was expected as 'answer_start', not str 'on top'",
         0,
     ),
     "squad with an answer that can't be": (
