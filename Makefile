@@ -48,7 +48,7 @@ bench: $(VENV)/.installed
 # against FastAPI, in a folder of its own
 bench-serving: $(VENV)/.installed
 	@test -d .rivals/fastapi || $(BIN)/python -m pip install --quiet --disable-pip-version-check --target .rivals/fastapi fastapi uvicorn
-	@$(BIN)/python benchmarks/serving.py --fastapi .rivals/fastapi --out docs/figures/serving.json
+	@$(BIN)/python -m benchmarks.serving --fastapi .rivals/fastapi --out docs/figures/serving.json
 	@$(BIN)/python benchmarks/figures.py
 
 # one to a thousand adapters in memory, and ten thousand of which memory holds five hundred

@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import random
 import socket
 import statistics
@@ -26,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from benchmarks.pages import cpu_name
 
 TEXTS = [
     f"the waiter brought the {dish} after an hour and it was {word}, but the view of the {view} made up for it all"
@@ -149,18 +150,18 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def cpu_name() -> str:
-    """Return the name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
+def arguments(doc: str | None, seconds: float) -> argparse.ArgumentParser:
+    """Return a parser of the options of benchmarks in turns: of how many seconds, how many, and where figures go."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--seconds", type=float, default=seconds)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    return parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__, seconds=6)
     parser.add_argument("--fastapi", type=Path, help="folder with fastapi, where the interpreter doesn't have it")
-    parser.add_argument("--seconds", type=float, default=6)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     busy = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:

@@ -9,7 +9,6 @@ on the small base. Turns are interleaved, and figures are medians.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -21,7 +20,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving import TEXTS, cpu_name, free_port, started, turn
+from benchmarks.pages import cpu_name
+from benchmarks.serving import TEXTS, arguments, free_port, started, turn
 
 RESIDENT = (1, 10, 100, 1000)
 ROOM = 500
@@ -79,12 +79,9 @@ def zipf(names: list[str], count: int) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__, seconds=5)
     parser.add_argument("--adapters", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     busy = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
