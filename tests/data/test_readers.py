@@ -236,6 +236,20 @@ BAD = {
         "question 'q1': a list was expected as 'answers', not str 'Ann'",
         0,
     ),
+    "spaCy's document without a list of sentences": (
+        "a.json",
+        '[{"id": 0, "paragraphs": [{"raw": "Ann left.", "sentences": 5}]}]',
+        1,
+        "a list of sentences was expected in each paragraph",
+        0,
+    ),
+    "a tree without a list of replies": (
+        "a.jsonl",
+        '{"prompt": {"text": "Hi", "role": "prompter", "replies": [{"text": "No", "role": "prompter", "replies": 1}]}}',
+        1,
+        "a list was expected as replies",
+        0,
+    ),
     "squad with an answer of no place": (
         "a.json",
         squad({**WHO, "answers": [{"text": "Ann", "answer_start": "on top"}]}),

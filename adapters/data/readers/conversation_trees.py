@@ -32,6 +32,9 @@ def best_path(row: Row, left_out: Counter[tuple[str, str]], every: bool) -> Iter
             return
         messages.append({"role": role, "content": text})
         replies = node.get("replies")
+        if replies and not isinstance(replies, list):
+            yield BadRow("a list was expected as replies")
+            return
         replies = [r for r in replies if isinstance(r, Mapping) and not r.get("deleted")] if replies else []
         left_out[_OTHERS] += max(0, len(replies) - 1)
         node = min(replies, key=_rank, default=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from .source import BadRow, Row
@@ -17,8 +18,11 @@ def is_document(row: Row) -> bool:
 
 def sentences_of(row: Row, left_out: Counter[tuple[str, str]], every: bool) -> Iterator[Row | BadRow]:
     """Yield a row for each sentence: words, and their entities (BILUO) or else their parts of speech as tags."""
-    sentences = [s for p in row["paragraphs"] if isinstance(p, Mapping) for s in p.get("sentences") or []]
-    for sentence in sentences:
+    paragraphs = [p.get("sentences") or [] for p in row["paragraphs"] if isinstance(p, Mapping)]
+    if not all(isinstance(sentences, list) for sentences in paragraphs):
+        yield BadRow("a list of sentences was expected in each paragraph")
+        return
+    for sentence in chain(*paragraphs):
         tokens = sentence.get("tokens") if isinstance(sentence, Mapping) else None
         if not isinstance(tokens, list) or not tokens or not all(map(_is_token, tokens)):
             yield BadRow("a sentence of tokens with 'orth' was expected")
