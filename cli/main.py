@@ -108,7 +108,7 @@ class Group(click.Group):
             click.echo("Error: interrupted", err=True)
             sys.exit(130)
         except AdapterkitError as error:
-            from adapterkit.runtime import processes
+            from adapterkit.execution import processes
 
             if "--debug" in sys.argv:
                 import traceback
@@ -123,7 +123,7 @@ class Group(click.Group):
                     click.echo(f"try: {completed(words, error.suggestion)}", err=True)
             sys.exit(code)
         except RuntimeError:
-            from adapterkit.runtime import processes
+            from adapterkit.execution import processes
 
             if processes.launched() == 1 or processes.failed_first():
                 raise

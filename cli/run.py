@@ -184,7 +184,7 @@ def launched(num_processes: int | None, launcher_flags: tuple[str, ...]) -> None
 
 def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool, page: str | None = None) -> None:
     """Carry out a plan and print its result, on rank 0."""
-    from adapterkit.runtime import processes
+    from adapterkit.execution import processes
     from adapterkit.workflows.run import run
 
     main = processes.launched_main()
