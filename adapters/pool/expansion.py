@@ -32,10 +32,9 @@ class Step:
     layout: Layout | None  # of the rows' tokens in a packed pass
 
     @functools.cached_property
-    def packed(self) -> Rows:
-        """The rows in a packed batch."""
-        assert self.layout is not None
-        return self.rows.packed(self.layout)
+    def packed(self) -> Rows | None:
+        """The rows in a packed batch; None in a padded pass."""
+        return None if self.layout is None else self.rows.packed(self.layout)
 
 
 class Expansion:
@@ -144,12 +143,12 @@ class Expansion:
         batched = self.trace.batched_arguments[name]
         run = functools.partial(route, module, unrouted, batched)
         if len(groups) == 1:
-            return self._run_rows(name, rows, self.step.layout and self.step.packed, run, args, kwargs)
+            return self._run_rows(name, rows, self.step.packed, run, args, kwargs)
         outputs = []
         for indices in groups.values():
             selection, some = rows.select(indices), rows.subset(indices)
             some_args, some_kwargs = arguments_of(selection, batched, args, kwargs)
-            packed = self.step.layout and self.step.packed.subset(indices)
+            packed = self.step.packed and self.step.packed.subset(indices)
             outputs.append((selection, self._run_rows(name, some, packed, run, some_args, some_kwargs)))
         return join(outputs, len(rows))
 
@@ -157,7 +156,11 @@ class Expansion:
         self, name: str, rows: Rows, packed: Rows | None, run: Callable[..., Any], args: Any, kwargs: Any
     ) -> Any:
         """Return a block's output for some rows, computed without padding where they are `packed` too."""
-        if packed is None or any(adapter is not None and name in adapter.padded_blocks for adapter in rows.adapters):
+        if (
+            packed is None
+            or packed.layout is None
+            or any(adapter is not None and name in adapter.padded_blocks for adapter in rows.adapters)
+        ):
             if rows is self.step.rows:
                 return run(*args, **kwargs)
             with narrowed(rows):
@@ -181,11 +184,11 @@ def _steps(
         entries = dict.fromkeys((text, a if a is not None and a.first_stage <= stage else None) for text, a in final)
         place = {entry: i for i, entry in enumerate(entries)}
         sources = [previous.place if previous is not None else place for previous in (step, steps.get(0))]
-        indices = [torch.tensor([origin(e, source) for e in entries], device=device) for source in sources]
+        before, first = (torch.tensor([origin(e, source) for e in entries], device=device) for source in sources)
         layout = None
         if packed_lengths is not None:
             layout = Layout(tuple(packed_lengths[text] for text, _ in entries), max(packed_lengths), device)
-        step = Step(Rows([adapter for _, adapter in entries], device), place, *indices, layout)
+        step = Step(Rows([adapter for _, adapter in entries], device), place, before, first, layout)
         steps[stage] = step
     return steps
 

@@ -39,7 +39,8 @@ def attention(
     context = current()
     layout = None if context is None else context.rows.layout
     if layout is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        padded: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        return padded
     if query.shape[2] != 1 or len(query) != layout.tokens or len(key) != layout.tokens:
         raise NotImplementedError(f"packed attention of queries {tuple(query.shape)} to keys {tuple(key.shape)}")
     if options.get("position_bias") is not None:
@@ -145,5 +146,6 @@ def _token_ids(model: Any, rows: int, length: int) -> Tensor:
     """Return different token ids, (rows, length), none of which is a special one of low number."""
     vocabulary = model.get_input_embeddings().num_embeddings
     lowest = min(10, vocabulary // 2)
-    ids = torch.arange(rows * length).view(rows, length) * 7919 % (vocabulary - lowest) + lowest
-    return ids.to(model.device)
+    ids: Tensor = torch.arange(rows * length).view(rows, length) * 7919 % (vocabulary - lowest) + lowest
+    moved: Tensor = ids.to(model.device)
+    return moved

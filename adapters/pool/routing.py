@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ..base.tracing import Path, map_tensors
 from ..patches.patch import Update
 from .context import current, narrowed
-from .rows import Parts, Selection, join, put, take
+from .layout import Selection
+from .rows import Parts, join, put, take
 
 
 def unrouted_twin(module: nn.Module) -> nn.Module:
