@@ -15,7 +15,7 @@ import adapterkit
 ROOT = Path(__file__).parent.parent
 ORDER = [
     *["errors", "display", "options", "settings", "watch", "modules"],
-    *["io", "runtime", "metrics", "patches"],
+    *["io", "execution", "metrics", "patches"],
     *["strategy", "discovery"],
     *["base", "data", "tasks", "plugin_tools", "features", "probe"],
     *["adapter", "store", "evaluation", "training", "pool", "convert", "workflows"],
