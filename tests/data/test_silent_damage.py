@@ -30,6 +30,21 @@ def test_a_file_of_one_encoding_is_read(words: str, codec: str, tmp_path: Path) 
     assert read(str(path))[0]["text"] == words
 
 
+@pytest.mark.parametrize(
+    ("words", "codec"), [("수프가 차가웠습니다", "iso2022_kr"), ("汤很冷", "hz"), ("スープ", "iso2022_jp")]
+)
+def test_encodings_of_seven_bits_are_detected(words: str, codec: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("".join(f"{words} {i};{'ab'[i % 2]}\n" if i else "text;label\n" for i in range(9)).encode(codec))
+    assert read(str(path))[0]["text"] == f"{words} 1"
+
+
+def test_tildes_and_braces_are_no_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text;label\n" + "".join(f"~{{x}}~ and ~{{ a b ~}} {i};{'ab'[i % 2]}\n" for i in range(9)))
+    assert read(str(path))[0]["text"] == "~{x}~ and ~{ a b ~} 0"
+
+
 def damage(*values: Any, is_input: bool = True) -> list[str]:
     return list(damage_remarks("text", values, is_input=is_input))
 

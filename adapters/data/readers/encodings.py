@@ -40,6 +40,13 @@ NAMES = {
     "mac_roman": "Mac Roman",
 }
 """The encodings that are tried, by codec; where two decode to the same text the first is reported."""
+SEVEN_BIT = {
+    "iso2022_jp_ext": re.compile(rb"\x1b\$[B@]"),
+    "iso2022_kr": re.compile(rb"\x1b\$\)C"),
+    "hz": re.compile(rb"~\{(?:[!-w][!-~]){2,}~\}"),
+}
+"""Encodings whose bytes are all ASCII, by what announces their characters."""
+SEVEN_BIT_NAMES = {"iso2022_jp_ext": "ISO-2022-JP", "iso2022_kr": "ISO-2022-KR", "hz": "HZ (GB2312)"}
 RARE = ("cp850", "cp852", "mac_roman", "cp866", "iso8859_5", "iso8859_6")
 """The encodings that few files of today have."""
 SAMPLE = 1 << 17
@@ -92,8 +99,9 @@ def detected_in(file: BinaryIO, name: str) -> Encoding:
             return Encoding(codec, codec.upper().removesuffix("-SIG"))
     if b"\0" in start and (wide := _wide(start)):
         return wide
-    if any(escape in start for escape in (b"\x1b$B", b"\x1b$@")):  # to JIS X 0208; its bytes are ASCII
-        return Encoding("iso2022_jp_ext", "ISO-2022-JP", "read as ISO-2022-JP: detected (--encoding overrules)")
+    if seven_bit := next((codec for codec, sign in SEVEN_BIT.items() if sign.search(start)), None):
+        shown = SEVEN_BIT_NAMES[seven_bit]
+        return Encoding(seven_bit, shown, f"read as {shown}: detected (--encoding overrules)")
     counts: Counter[str] = Counter()
     sample = b"".join(_limited(_odd_lines(file, counts)))
     if counts["valid"] > counts["invalid"] or not counts["invalid"]:  # rows with damaged bytes are refused
