@@ -151,7 +151,7 @@ def command(
     columns = tuple(text_columns.split(",")) if text_columns else ()
     with nullcontext() if out is None else new_file(out) as file:
         answering = kind(rows, opened, names, text_columns=columns)
-        for note in rows.notes:
+        for note in (*rows.notes, *answering.notes):
             watch.note("remark", note)
         chunks = answering.chunks(
             base=base_name,

@@ -170,8 +170,17 @@ def _base_pass(
     entries = [(index[text], w) for example, w in zip(batch, weights, strict=True) for text in example.texts]
     depth = len(base.trace.blocks)
     layers = {k for e in batch for k in (e.adapter.head.form.layers if e.adapter.head.form else (depth,))}
-    expansion = Expansion(entries, base.trace, base.device, frozenset(layers - {depth}), all_blocks=depth in layers)
     texts = list(index)
+    lengths = [len(ids) for ids, _ in texts]
+    packs = model is base.model and base.packs([lengths[i] for i, _ in dict.fromkeys(entries)])
+    expansion = Expansion(
+        entries,
+        base.trace,
+        base.device,
+        frozenset(layers - {depth}),
+        all_blocks=depth in layers,
+        packed_lengths=lengths if packs else None,
+    )
     ids, others = _padded(base, [texts[i] for i in expansion.texts])
     output = expansion.run(model, ids, **others)
     row = {text: i for i, text in enumerate(expansion.texts)}
@@ -267,7 +276,9 @@ def embeddings(base: RoutedBase, texts: Sequence[Any], batch_size: int, layer: i
             is_top = layer == len(base.trace.blocks)
             layers = frozenset() if is_top else frozenset({layer})
             entries = [(i, None) for i in range(len(batch))]
-            expansion = Expansion(entries, base.trace, base.device, layers, all_blocks=is_top)
+            lengths = [len(ids) for ids, _ in batch]
+            packed = lengths if base.packs(lengths) else None
+            expansion = Expansion(entries, base.trace, base.device, layers, all_blocks=is_top, packed_lengths=packed)
             ids, others = _padded(base, batch)
             output = expansion.run(base.model, ids, **others)
             hidden = output[0] if is_top else expansion.hidden[layer][0]

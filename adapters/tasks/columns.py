@@ -171,7 +171,8 @@ def check_there(data: Dataset, file: str, *columns: str) -> None:
     """Raise `DataError` where a column is missing."""
     for column in columns:
         if column not in data.column_names:
-            raise DataError(f"{file}: " + unknown("column", column, visible(data.column_names), known_as="there are"))
+            missing = unknown("column", column, visible(data.column_names), known_as="there are")
+            raise DataError(f"{file}: {missing}; expected the columns of the training rows: {', '.join(columns)}")
 
 
 def check_filled(data: Dataset, file: str, *columns: str) -> None:

@@ -124,6 +124,8 @@ class Answering:
         self._base: Base | None = None
         self._tokenizer: Any = None
         self._allow_mismatch, self._watch = False, Watch()
+        self.notes: list[str] = []
+        """What the rows are read as, where their columns have other names than those of the training rows."""
         self.count = 0
         """The number of rows that were read for answers, up to now."""
         self.unanswered: dict[int, str] = {}
@@ -346,7 +348,13 @@ class Answering:
         text = _text_column(rows, names) if len(wanted) == 1 else None
         if text is None:
             raise DataError(f"{location}: {reads}; there are {', '.join(names)}; give --text-column-name")
+        self._note(f"{self.source.name}: column '{text}' is read as '{wanted[0]}'")
         return {wanted[0]: text}
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+            self._watch.note("remark", text)
 
     def _load(self, name: str | None) -> Base:
         from ..base.base import Base
