@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -29,7 +30,7 @@ from adapterkit.errors import DataError, OptionError
 from adapterkit.settings import DataOptions
 from adapterkit.store.registry import Registry
 from adapterkit.watch import Watch
-from adapterkit.workflows.answer import Answering, runtime_of
+from adapterkit.workflows.answer import Answering
 
 ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 """How a file is written, by the end of its name."""
@@ -177,7 +178,8 @@ def _adapters_and_kind(
     registry: Registry, runtime: str | None, exported: Path | None
 ) -> tuple[Registry, type[Answering]]:
     """Return where adapters are looked up, and the kind of answering, by the flags --runtime and --export."""
-    if runtime_of(runtime or ("onnx" if exported else None)) == "torch":
+    chosen = runtime or ("torch" if not exported and importlib.util.find_spec("torch") else "onnx")
+    if chosen == "torch":
         if exported:
             raise OptionError(f"--export {exported} is for --runtime onnx, got --runtime torch")
         return registry, Answering

@@ -229,7 +229,9 @@ class QuestionAnswering(Task):
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         inputs = {key: value for key, value in batch.items() if not key.endswith("_positions")}
         output = model(**inputs)
-        return self.outputs_of({name: output[name].float().cpu().numpy() for name in ("start_logits", "end_logits")})
+        return self.outputs_of(
+            {name: getattr(output, name).float().cpu().numpy() for name in ("start_logits", "end_logits")}
+        )
 
     def outputs_of(self, arrays: Mapping[str, np.ndarray]) -> list[Any]:
         return list(zip(arrays["start_logits"], arrays["end_logits"], strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import itertools
 import time
 import warnings
@@ -100,11 +99,6 @@ class _RoutedRow:
     row: Row
     requests: list[tuple[_Target, Row]] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
-
-
-def runtime_of(chosen: str | None) -> str:
-    """Return torch or onnx: as `chosen`, else torch where it is installed."""
-    return chosen or ("torch" if importlib.util.find_spec("torch") else "onnx")
 
 
 class Answering:
