@@ -18,7 +18,7 @@ ORDER = [
     *["io", "execution", "metrics", "patches"],
     *["strategy", "discovery"],
     *["base", "data", "tasks", "plugin_tools", "features", "probe"],
-    *["adapter", "store", "evaluation", "training", "pool", "convert", "workflows"],
+    *["adapter", "store", "evaluation", "training", "runtime", "pool", "convert", "workflows"],
     *["report", "comparison", "serving", "sklearn", "testing"],
 ]
 """The modules and folders of the package, bottom up: each imports only from those before it."""

@@ -15,10 +15,11 @@ from ..probe.model import pooled
 from ..tasks import Task
 from ..tasks.beginnings import beginning
 from ..tasks.columns import Columns
+from ..tasks.feature_texts import Text, features_of, has_choices, texts_of
 from .context import PassContext, entered
 from .expansion import Expansion, origin
 from .loaded_adapter import LoadedAdapter
-from .prepared import Prepared, Text, features_of, has_choices, texts_of
+from .prepared import Prepared
 from .routed_base import RoutedBase
 from .rows import RowAdapter, Rows, take
 from .task_heads import SharedProbe, TaskHead

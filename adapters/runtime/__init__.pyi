@@ -1,0 +1,3 @@
+"""The public names of adapterkit.runtime."""
+
+from .pool import OnnxPool as OnnxPool
