@@ -15,6 +15,7 @@ from ..errors import AdapterError
 from ..patches.patch import Patch
 from ..patches.replace import Replace
 from ..probe.model import Form
+from .folding import Folded
 from .routed_base import RoutedBase
 from .rows import ModulePatch
 from .task_heads import TaskHead
@@ -70,6 +71,9 @@ class LoadedAdapter:
             {base.modules[name]: patch for name, patch in self._patches.items()}, replaced | head
         )
         self._model: Any = None
+        self.tokens_alone = 0
+        """The tokens of batches that it had to itself."""
+        self.folded: Folded | None = None
 
     def _shared_head(self, adapter: Adapter) -> TaskHead:
         if (form := adapter.manifest.get("probe")) is None:

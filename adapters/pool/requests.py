@@ -21,7 +21,7 @@ from .expansion import Expansion, origin
 from .loaded_adapter import LoadedAdapter
 from .prepared import Prepared
 from .routed_base import RoutedBase
-from .rows import Rows, take
+from .rows import RowAdapter, Rows, take
 from .task_heads import SharedProbe, TaskHead
 
 _MOST_TOKENS = 1 << 14  # of a pass, padding included
@@ -138,7 +138,7 @@ class _BasePass:
     index: dict[Text, int]  # of each text among the batch's distinct ones
     row: dict[int, int]  # the row of each of these in `inputs`
 
-    def output_rows(self, example: Example, adapter: LoadedAdapter | None) -> list[int]:
+    def output_rows(self, example: Example, adapter: RowAdapter | None) -> list[int]:
         """Return the rows of an example's texts in the output, computed with the weights of `adapter`."""
         return [self.expansion.place[self.index[text], adapter] for text in example.texts]
 
@@ -155,7 +155,7 @@ def _run_heads(base: RoutedBase, examples: list[Example], batch_size: int) -> It
     for exclusive, group in groups.items():
         model = base.model if exclusive is None else exclusive.exclusive_model()
         for batch in _batches(group, batch_size):
-            weights = [None if exclusive or not e.adapter.changes_base else e.adapter for e in batch]
+            weights = _weights(base, batch, exclusive)
             done = _base_pass(base, model, batch, weights)
             heads = [(e, w) for e, w in zip(batch, weights, strict=True) if e.adapter.head.form is None]
             yield from _head_outputs(base, heads, done)
@@ -163,9 +163,17 @@ def _run_heads(base: RoutedBase, examples: list[Example], batch_size: int) -> It
             yield from _probe_outputs(base, probes, done)
 
 
-def _base_pass(
-    base: RoutedBase, model: Any, batch: list[Example], weights: Sequence[LoadedAdapter | None]
-) -> _BasePass:
+def _weights(base: RoutedBase, batch: list[Example], exclusive: LoadedAdapter | None) -> list[RowAdapter | None]:
+    """Return the adapter whose weights the base needs for each example, folded where it is the batch's only one."""
+    weights: list[RowAdapter | None] = [None if exclusive or not e.adapter.changes_base else e.adapter for e in batch]
+    first = batch[0].adapter
+    if all(adapter is first for adapter in weights):
+        tokens = sum(len(ids) for e in batch for ids, _ in e.texts)
+        return [base.folding.weights(first, tokens)] * len(batch)
+    return weights
+
+
+def _base_pass(base: RoutedBase, model: Any, batch: list[Example], weights: Sequence[RowAdapter | None]) -> _BasePass:
     index = {text: i for i, text in enumerate(dict.fromkeys(t for example in batch for t in example.texts))}
     entries = [(index[text], w) for example, w in zip(batch, weights, strict=True) for text in example.texts]
     depth = len(base.trace.blocks)
@@ -202,10 +210,10 @@ def _padded(base: RoutedBase, texts: Sequence[Text]) -> tuple[Tensor, dict[str, 
 
 
 def _head_outputs(
-    base: RoutedBase, examples: list[tuple[Example, LoadedAdapter | None]], done: _BasePass
+    base: RoutedBase, examples: list[tuple[Example, RowAdapter | None]], done: _BasePass
 ) -> Iterator[tuple[Example, Any]]:
     """Yield the output of each example's head; each comes with the adapter whose weights the base has for it."""
-    groups: dict[Any, list[tuple[Example, LoadedAdapter | None]]] = {}
+    groups: dict[Any, list[tuple[Example, RowAdapter | None]]] = {}
     for example, weights in examples:
         adapter = example.adapter
         key = (adapter.head, example.task.outputs_key, len(example.texts), has_choices(example.feature))
@@ -224,10 +232,10 @@ def _head_outputs(
 
 
 def _probe_outputs(
-    base: RoutedBase, examples: list[tuple[Example, LoadedAdapter | None]], done: _BasePass
+    base: RoutedBase, examples: list[tuple[Example, RowAdapter | None]], done: _BasePass
 ) -> Iterator[tuple[Example, Any]]:
     """Yield the output of each example's probe; each comes with the adapter whose weights the base has for it."""
-    groups: dict[tuple[Any, Hashable, int], list[tuple[Example, LoadedAdapter | None]]] = {}
+    groups: dict[tuple[Any, Hashable, int], list[tuple[Example, RowAdapter | None]]] = {}
     for example, weights in examples:
         key = (example.adapter.head, example.task.outputs_key, len(example.texts))
         groups.setdefault(key, []).append((example, weights))

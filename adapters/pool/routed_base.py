@@ -20,6 +20,7 @@ from ..patches.patch import Patch
 from ..probe.model import Form
 from ..tasks import Task
 from .expansion import Expansion, block_forward, recorded_forward
+from .folding import Folding
 from .packing import Packing
 from .routing import route, unrouted_twin
 from .rows import ModulePatch, ReplacedTensors
@@ -71,7 +72,7 @@ class RoutedBase:
         self._stack_keys: dict[Hashable, Hashable] = {}
         self._lock = threading.RLock()
         self._add_owners(self.model)
-        self.packing = Packing(self.model)
+        self.packing, self.folding = Packing(self.model), Folding()
         for i, name in enumerate(self.trace.blocks):
             module = self.modules[name]
             batched = self.trace.batched_arguments.get(name, frozenset())
@@ -97,6 +98,7 @@ class RoutedBase:
         if "added_tokens" not in adapter.manifest:
             return self
         routed = RoutedBase(adapter.on(self._plain_base()), self.device, self.dtype)
+        routed.folding = self.folding
         routed.release()  # this one serves from the same tensors
         return routed
 
