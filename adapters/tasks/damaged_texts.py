@@ -38,7 +38,8 @@ def damage_remarks(column: str, values: Iterable[Any], *, is_input: bool) -> Ite
         yield f"{_texts(lost)} in column '{column}' with U+FFFD, the sign of a lost character: read as written"
     if misread >= _LEAST:
         yield (
-            f"{_texts(misread)} in column '{column}' that look decoded in the wrong encoding ({example}): read as written"
+            f"{_texts(misread)} in column '{column}' that look decoded in the wrong encoding ({example}): "
+            "read as written"
         )
 
 
