@@ -232,7 +232,10 @@ def test_a_header_that_is_read_as_a_row_is_named(tmp_path: Path) -> None:
         ),
         ("cold soup,a\n", []),
         ("the room 7,c\n", []),
-        ("text,label\n", ["1 row repeats the header: left out"]),
+        (
+            "text,label\n",
+            ["the first row (text, label) looks like a header, and is read as a row: give no --column-names"],
+        ),
     ):
         path.write_text(header + rows)
         with open_rows(str(path), ReadOptions(column_names=("text", "label"))) as (source, numbered):

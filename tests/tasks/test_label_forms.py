@@ -48,5 +48,5 @@ def test_lists_among_single_labels_are_named() -> None:
 
 
 def test_minus_one_among_numbers_of_labels_often_means_none() -> None:
-    assert remarks("0", "1", "-1") == ["10 rows have a label that often means none: '-1'"]
-    assert remarks("1", "-1") == []
+    assert remarks("0", "1", "2", "-1") == ["10 rows have a label that often means none: '-1'"]
+    assert remarks("1", "0", "-1") == []

@@ -158,7 +158,7 @@ def chosen_header(source: Source, rows: Sequence[Sequence[str]]) -> Header | Non
         return None
     if rows and len(rows[0]) != len(names):
         raise DataError(f"{source.name}: {len(names)} column names, but the first row has {len(rows[0])} cells")
-    if rows and list(rows[0]) != list(names) and _looks_like_header(rows):
+    if _looks_like_header(rows):
         shown = ", ".join(rows[0])
         source.notes.append(
             f"the first row ({shown}) looks like a header, and is read as a row: give no --column-names"
