@@ -35,6 +35,14 @@ class Strategy(ABC):
         if not 0 <= self.learning_rate < float("inf"):  # nor a NaN
             raise OptionError(f"learning_rate must be a finite number >= 0, got {self.learning_rate}")
 
+    @property
+    def trains_weights(self) -> bool:
+        """Whether weight matrices train, or a low-rank update of them that PEFT's LoRA layers add; by default False.
+
+        Of few texts, a head then starts from the mean of tokens by an update of these.
+        """
+        return False
+
     @abstractmethod
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
         """Prepare the frozen `base` for training, in place, and return the parameters to train.

@@ -18,5 +18,9 @@ class Full(Strategy):
 
     learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 1e-4
 
+    @property
+    def trains_weights(self) -> bool:
+        return True
+
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
         return base.parameters()

@@ -35,6 +35,10 @@ class Layerwise(Strategy):
     ] = "none"
     freezing: Annotated[Literal["none", "auto"], "auto: freeze converged blocks from below (arXiv:2102.01386)"] = "none"
 
+    @property
+    def trains_weights(self) -> bool:
+        return True
+
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
         if self.unfreezing != "none" and self.freezing != "none":
             raise StrategyError(f"unfreezing={self.unfreezing} and freezing={self.freezing} exclude each other")

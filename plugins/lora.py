@@ -38,6 +38,10 @@ class LoRA(Strategy):
     ] = "default"
     loraplus_lr_ratio: Annotated[float, "learning rate of B relative to A's (LoRA+, arXiv:2402.12354)"] = 1.0
 
+    @property
+    def trains_weights(self) -> bool:
+        return not self.use_dora
+
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
         from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as usual
 
