@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from adapterkit import Base, Plan
-from adapterkit.runtime.precision import precision
+from adapterkit.execution.precision import precision
 from adapterkit.training.accelerate_setup import accelerator_for
 from adapterkit.training.fit import fitted
 from adapterkit.training.inputs import batches_of, feeds_of

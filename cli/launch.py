@@ -22,7 +22,7 @@ def launch(command: Sequence[str], count: int, flags: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    from adapterkit.runtime.precision import precision
+    from adapterkit.execution.precision import precision
 
     arguments = [f"--num_processes={count}"]
     if count > 1 and not _any(flags, "multi_gpu", "use_fsdp", "use_deepspeed", "config_file"):

@@ -102,13 +102,13 @@ class Group(click.Group):
             error.show()
             sys.exit(2)
         except click.ClickException as error:
-            click.echo(f"Error: {' '.join(error.format_message().split())}", err=True)
+            click.echo(f"Error: {' '.join(error.format_message().split())}{_flag_of_file(error, words)}", err=True)
             sys.exit(error.exit_code)
         except click.Abort:
             click.echo("Error: interrupted", err=True)
             sys.exit(130)
         except AdapterkitError as error:
-            from adapterkit.runtime import processes
+            from adapterkit.execution import processes
 
             if "--debug" in sys.argv:
                 import traceback
@@ -123,11 +123,20 @@ class Group(click.Group):
                     click.echo(f"try: {completed(words, error.suggestion)}", err=True)
             sys.exit(code)
         except RuntimeError:
-            from adapterkit.runtime import processes
+            from adapterkit.execution import processes
 
             if processes.launched() == 1 or processes.failed_first():
                 raise
             sys.exit(1)  # another process ended, and said why
+
+
+def _flag_of_file(error: click.ClickException, words: Sequence[str]) -> str:
+    """Return how to name the file that was one argument too many, or an empty text."""
+    if not isinstance(error, click.UsageError) or error.ctx is None or "unexpected extra argument" not in error.message:
+        return ""
+    flags = [flag for param in error.ctx.command.params for flag in param.opts if flag in ("--test-file", "--file")]
+    file = next((word for word in reversed(words) if f"({word})" in error.message and os.path.exists(word)), None)
+    return f"; to read a file, give {flags[0]} {shlex.quote(file)}" if flags and file else ""
 
 
 def completed(words: Sequence[str], suggestion: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -83,6 +84,18 @@ class Bytes(click.ParamType[int]):
 @base_options()
 @device_option
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Rows per forward pass.")
+@click.option(
+    "--runtime",
+    type=click.Choice(["torch", "onnx"]),
+    help="What computes: onnx answers from an export, without torch. [default: torch, where it is installed]",
+)
+@click.option(
+    "--export",
+    "exported",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The export for --runtime onnx. [default: the folder onnx beside registry.json]",
+)
 @click.option("--max-bytes", type=Bytes(), help="Memory for adapters, such as 256MB. [default: no limit]")
 @registry_option()
 @common_options
@@ -104,6 +117,8 @@ def command(
     registry: Path | None,
     as_json: bool,
     skip_bad_rows: bool,
+    runtime: str | None,
+    exported: Path | None,
     **reading: Any,
 ) -> None:
     """Predict for texts or for the rows of a file, with the adapter NAME, NAME@VERSION or NAME@TAG, or with several.
@@ -124,7 +139,7 @@ def command(
     adapt predict reviews-lora more.csv --out predictions.csv
     """
     watch = TerminalWatch()
-    opened = Registry.at(registry)
+    opened, kind = _adapters_and_kind(Registry.at(registry), runtime, exported)
     form = _output_format(out, form, as_json)
     names, texts = _names_and_texts(words, opened)
     path, texts = _file_among(texts, path)
@@ -136,8 +151,8 @@ def command(
     form = form or ("table" if not rows.name or sys.stdout.isatty() else "jsonl")
     columns = tuple(text_columns.split(",")) if text_columns else ()
     with nullcontext() if out is None else new_file(out) as file:
-        answering = Answering(rows, opened, names, text_columns=columns)
-        for note in rows.notes:
+        answering = kind(rows, opened, names, text_columns=columns)
+        for note in (*rows.notes, *answering.notes):
             watch.note("remark", note)
         chunks = answering.chunks(
             base=base_name,
@@ -157,6 +172,20 @@ def command(
                     to.write(text.encode("utf-8", "backslashreplace"))  # half of a surrogate pair, as JSON writes it
                     to.flush()
     _report(answering, out)
+
+
+def _adapters_and_kind(
+    registry: Registry, runtime: str | None, exported: Path | None
+) -> tuple[Registry, type[Answering]]:
+    """Return where adapters are looked up, and the kind of answering, by the flags --runtime and --export."""
+    chosen = runtime or ("torch" if not exported and importlib.util.find_spec("torch") else "onnx")
+    if chosen == "torch":
+        if exported:
+            raise OptionError(f"--export {exported} is for --runtime onnx, got --runtime torch")
+        return registry, Answering
+    from adapterkit.workflows.onnx_answer import ExportedAdapters, OnnxAnswering
+
+    return ExportedAdapters.beside(registry, exported), OnnxAnswering  # type: ignore[return-value]  # a part of it
 
 
 def _report(answering: Answering, out: Path | None) -> None:

@@ -35,7 +35,7 @@ def command(
     adapt resume
     adapt resume reviews-lora
     """
-    from adapterkit.runtime import processes
+    from adapterkit.execution import processes
     from adapterkit.workflows.resume import interrupted_run, interrupted_runs, resumed_plan
 
     opened = Registry.at(registry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -169,9 +170,11 @@ def launching(command: Any) -> Any:
 def launched(num_processes: int | None, launcher_flags: tuple[str, ...]) -> None:
     """Run this command again in several processes and exit, if --num-processes requests that."""
     if launcher_flags and (num_processes is None or "--" not in sys.argv):
-        raise OptionError(
-            f"'{launcher_flags[0]}' was not expected; flags of the launcher follow after --, with --num-processes"
-        )
+        first = launcher_flags[0]
+        expected = "flags of the launcher follow after --, with --num-processes"
+        if os.path.exists(first):
+            expected = f"to train on its rows, give --train-file {shlex.quote(first)}"
+        raise OptionError(f"'{first}' was not expected; {expected}")
     if num_processes is None or (num_processes == 1 and not launcher_flags) or "RANK" in os.environ:
         return
     from adapterkit.cli.launch import launch, without
@@ -181,7 +184,7 @@ def launched(num_processes: int | None, launcher_flags: tuple[str, ...]) -> None
 
 def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool, page: str | None = None) -> None:
     """Carry out a plan and print its result, on rank 0."""
-    from adapterkit.runtime import processes
+    from adapterkit.execution import processes
     from adapterkit.workflows.run import run
 
     main = processes.launched_main()

@@ -15,10 +15,10 @@ import adapterkit
 ROOT = Path(__file__).parent.parent
 ORDER = [
     *["errors", "display", "options", "settings", "watch", "modules"],
-    *["io", "runtime", "metrics", "patches"],
+    *["io", "execution", "metrics", "patches"],
     *["strategy", "discovery"],
     *["base", "data", "tasks", "plugin_tools", "features", "probe"],
-    *["adapter", "store", "evaluation", "training", "pool", "convert", "workflows"],
+    *["adapter", "store", "evaluation", "training", "runtime", "pool", "convert", "workflows"],
     *["report", "comparison", "serving", "sklearn", "testing"],
 ]
 """The modules and folders of the package, bottom up: each imports only from those before it."""

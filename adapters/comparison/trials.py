@@ -16,8 +16,8 @@ from ..adapter.manifest import TENSORS
 from ..discovery import find_plugin
 from ..errors import AdapterError, printable
 from ..evaluation.evaluate import metrics_plain
+from ..execution.stop_signals import StoppedError
 from ..io.atomic import json_bytes, new_folder, sha256, write_file
-from ..runtime.stop_signals import StoppedError
 from ..watch import Watch
 from ..workflows.meters import Memory
 from ..workflows.plan import Plan

@@ -70,6 +70,8 @@ def _peft_model(folder: PeftFolder, base: Base, task: Task) -> Any:
             # PEFT asks the model for it by this name
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
             fresh = task.unshared_model(base)
+            # the folder may name the base by its Hub id, and this base is one of a local folder
+            warnings.filterwarnings("ignore", message="The PEFT config's `base_model_name_or_path` was renamed")
             model = peft.get_peft_model(fresh.to(base.model.device), config_class(**settings))
         left = peft.set_peft_model_state_dict(model, dict(folder.tensors)).unexpected_keys
     except (KeyError, ValueError, TypeError, RuntimeError) as error:

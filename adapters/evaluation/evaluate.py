@@ -11,10 +11,10 @@ from ..adapter.adapter import Adapter
 from ..base.base import Base
 from ..data.rows import as_rows
 from ..errors import DataError, TaskError, warn
+from ..execution import processes
 from ..features.lengths import count_cut, cut_note
 from ..features.tokenize import tokenized
 from ..metrics import Metrics
-from ..runtime import processes
 from ..tasks import Task
 from ..tasks.columns import columns_of
 from ..watch import Watch

@@ -10,8 +10,8 @@ import torch
 
 from ..base.base import Base
 from ..errors import DataError, OptionError
+from ..execution import processes
 from ..features.feed import Feed
-from ..runtime import processes
 from ..tasks import Task
 from ..watch import Watch
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..runtime import processes
+from ..execution import processes
 
 _PREFIX = ".trunk-"
 

@@ -24,6 +24,7 @@ class Bottleneck(Update):
     """Add a small two-layer network of a linear map's own output (Houlsby et al. 2019, arXiv:1902.00751)."""
 
     kind: ClassVar[str] = "bottleneck"
+    by_token: ClassVar[bool] = True
     down: Tensor  # (m, features), or (rows, m, features)
     down_bias: Tensor  # (m,), or (rows, m)
     up: Tensor  # (features, m), or (rows, features, m)

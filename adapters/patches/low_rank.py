@@ -22,6 +22,7 @@ class LowRank(Update):
     """
 
     kind: ClassVar[str] = "low-rank"
+    by_token: ClassVar[bool] = True
     A: Tensor  # (r, in_features), or (rows, r, in_features)
     B: Tensor  # (out_features, r), or (rows, out_features, r)
     scale: float
@@ -73,7 +74,11 @@ class LowRank(Update):
         flat = y.reshape(rows, -1, y.shape[-1])
         if self.bias is not None:
             flat = flat + (self.bias * self.scale).to(flat.dtype)[:, None]
-        return torch.baddbmm(flat, inner.to(flat.dtype), self.B.mT.to(flat.dtype), alpha=self.scale).view_as(y)
+        inner, b = inner.to(flat.dtype), self.B.mT.to(flat.dtype)
+        if torch.is_grad_enabled() or flat.data_ptr() != y.data_ptr():
+            return torch.baddbmm(flat, inner, b, alpha=self.scale).view_as(y)
+        flat.baddbmm_(inner, b, alpha=self.scale)  # the same numbers, without memory for another tensor
+        return y
 
     def fold(self, module: nn.Module) -> Mapping[str, Tensor] | None:
         if self.bias is not None and module.bias is None:
@@ -94,6 +99,7 @@ class Dora(Update):
     """Scale each row of weight plus low-rank update to a learned length (DoRA, Liu et al. 2024, arXiv:2402.09353)."""
 
     kind: ClassVar[str] = "dora"
+    by_token: ClassVar[bool] = True
     A: Tensor  # (r, in_features), or (rows, r, in_features)
     B: Tensor  # (out_features, r), or (rows, out_features, r)
     magnitude: Tensor  # (out_features,), or (rows, out_features)

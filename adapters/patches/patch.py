@@ -19,6 +19,8 @@ class Patch(ABC):
     """The name of this kind of patch in manifests; unique among the installed ones."""
     encoded: ClassVar[bool] = False
     """Whether its tensors may be integers: codes that `load` decodes."""
+    by_token: ClassVar[bool] = False
+    """Whether it changes each token from this token alone, so that it can run in a batch without padding."""
 
     @abstractmethod
     def tensors(self) -> Mapping[str, Tensor]:

@@ -18,6 +18,7 @@ class Replace(Patch):
     """Replace some parameters of a module."""
 
     kind: ClassVar[str] = "replace"
+    by_token: ClassVar[bool] = True
     replaced: Mapping[str, Tensor]
 
     def tensors(self) -> Mapping[str, Tensor]:

@@ -18,6 +18,7 @@ class Scale(Update):
     """Multiply what goes into a module, or what comes out, by a number a feature (IA3, arXiv:2205.05638)."""
 
     kind: ClassVar[str] = "scale"
+    by_token: ClassVar[bool] = True
     by: Tensor  # (features,), or (rows, features)
     of: Literal["inputs", "outputs"]
 
@@ -67,6 +68,7 @@ class Bias(Update):
     """Add a number a feature to what comes out of a module."""
 
     kind: ClassVar[str] = "bias"
+    by_token: ClassVar[bool] = True
     add: Tensor  # (features,), or (rows, features)
 
     def tensors(self) -> Mapping[str, Tensor]:

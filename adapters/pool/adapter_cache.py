@@ -224,6 +224,8 @@ class AdapterCache:
                 self._stats.misses += 1
                 self.loaded[key] = loaded
                 loading.nbytes = 0
+                if self.max_bytes is not None:
+                    self.base.folding.limit(self.max_bytes - sum(a.nbytes for a in self.loaded.values()))
         return loaded
 
     @contextlib.contextmanager

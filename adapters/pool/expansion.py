@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from ..base.tracing import Path, Trace, forward_arguments, map_tensors
 from .context import PassContext, advance, current, entered, narrowed
+from .layout import Layout
+from .packing import run_packed
 from .routing import arguments_of, route
 from .rows import RowAdapter, Rows, join, take
 
@@ -27,6 +29,12 @@ class Step:
     place: dict[Entry, int]  # the row of each entry
     from_previous: Tensor  # (rows,), the row of the previous step from which each row comes
     from_first: Tensor  # (rows,), the row of the first step
+    layout: Layout | None  # of the rows' tokens in a packed pass
+
+    @functools.cached_property
+    def packed(self) -> Rows | None:
+        """The rows in a packed batch; None in a padded pass."""
+        return None if self.layout is None else self.rows.packed(self.layout)
 
 
 class Expansion:
@@ -44,8 +52,9 @@ class Expansion:
         layers: frozenset[int] = frozenset(),
         *,
         all_blocks: bool = True,
+        packed_lengths: Sequence[int] | None = None,
     ) -> None:
-        """Plan the pass of `entries`.
+        """Plan the pass of `entries`, of texts with `packed_lengths` tokens where it is to run without padding.
 
         The hidden states of `layers` are recorded; layer 0 is the lowest block's input. Unless `all_blocks` are to
         run, the pass ends at the highest of these layers.
@@ -58,7 +67,8 @@ class Expansion:
         distinct = dict.fromkeys(adapter for _, adapter in entries)
         order = {adapter: i for i, adapter in enumerate(sorted(distinct, key=_runs_apart))}
         final = sorted(set(entries), key=lambda entry: (order[entry[1]], entry[0]))
-        self.steps = _steps(final, sorted({0, *(a.first_stage for a in order if a is not None)}), device)
+        stages = sorted({0, *(a.first_stage for a in order if a is not None)})
+        self.steps = _steps(final, stages, device, packed_lengths)
         self.texts = [text for text, _ in self.steps[0].place]
         """The indices of the texts in the order of the rows that enter the base."""
         last_step = next(reversed(self.steps.values()))
@@ -131,15 +141,32 @@ class Expansion:
             separate = adapter is not None and name in adapter.separate_blocks
             groups.setdefault(adapter if separate else None, []).append(i)
         batched = self.trace.batched_arguments[name]
+        run = functools.partial(route, module, unrouted, batched)
         if len(groups) == 1:
-            return route(module, unrouted, batched, *args, **kwargs)
+            return self._run_rows(name, rows, self.step.packed, run, args, kwargs)
         outputs = []
         for indices in groups.values():
-            selection = rows.select(indices)
+            selection, some = rows.select(indices), rows.subset(indices)
             some_args, some_kwargs = arguments_of(selection, batched, args, kwargs)
-            with narrowed(rows.subset(indices)):
-                outputs.append((selection, route(module, unrouted, batched, *some_args, **some_kwargs)))
+            packed = self.step.packed and self.step.packed.subset(indices)
+            outputs.append((selection, self._run_rows(name, some, packed, run, some_args, some_kwargs)))
         return join(outputs, len(rows))
+
+    def _run_rows(
+        self, name: str, rows: Rows, packed: Rows | None, run: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
+        """Return a block's output for some rows, computed without padding where they are `packed` too."""
+        if (
+            packed is None
+            or packed.layout is None
+            or any(adapter is not None and name in adapter.padded_blocks for adapter in rows.adapters)
+        ):
+            if rows is self.step.rows:
+                return run(*args, **kwargs)
+            with narrowed(rows):
+                return run(*args, **kwargs)
+        with narrowed(packed):
+            return run_packed(packed.layout, run, args, kwargs)
 
 
 def _runs_apart(adapter: RowAdapter | None) -> bool:
@@ -147,7 +174,9 @@ def _runs_apart(adapter: RowAdapter | None) -> bool:
     return adapter is not None and bool(adapter.separate_blocks)
 
 
-def _steps(final: Sequence[Entry], stages: Sequence[int], device: torch.device) -> dict[int, Step]:
+def _steps(
+    final: Sequence[Entry], stages: Sequence[int], device: torch.device, packed_lengths: Sequence[int] | None
+) -> dict[int, Step]:
     """Return the steps of a pass by the stage at which they begin; `final` are the entries in the order of rows."""
     steps: dict[int, Step] = {}
     step: Step | None = None
@@ -155,8 +184,11 @@ def _steps(final: Sequence[Entry], stages: Sequence[int], device: torch.device) 
         entries = dict.fromkeys((text, a if a is not None and a.first_stage <= stage else None) for text, a in final)
         place = {entry: i for i, entry in enumerate(entries)}
         sources = [previous.place if previous is not None else place for previous in (step, steps.get(0))]
-        indices = [torch.tensor([origin(e, source) for e in entries], device=device) for source in sources]
-        step = Step(Rows([adapter for _, adapter in entries], device), place, *indices)
+        before, first = (torch.tensor([origin(e, source) for e in entries], device=device) for source in sources)
+        layout = None
+        if packed_lengths is not None:
+            layout = Layout(tuple(packed_lengths[text] for text, _ in entries), max(packed_lengths), device)
+        step = Step(Rows([adapter for _, adapter in entries], device), place, before, first, layout)
         steps[stage] = step
     return steps
 

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from ..adapter.adapter import Adapter
 from ..adapter.peft_config import KEY_PREFIX
 from ..errors import AdapterError
+from ..patches.patch import Patch
 from ..patches.replace import Replace
 from ..probe.model import Form
+from .folding import Folded
 from .routed_base import RoutedBase
 from .rows import ModulePatch
 from .task_heads import TaskHead
@@ -56,6 +58,8 @@ class LoadedAdapter:
         blocks = {name: block for name in mixing for block in base.trace.blocks if name.startswith(f"{block}.")}
         self.separate_blocks = frozenset(blocks.values()) | self._mostly_replaced()
         """The blocks that run for its rows apart: others' rows can't share them, or would gain nothing by it."""
+        self.padded_blocks = self._blocks_by_row(patches, changed)
+        """The blocks that can't run for its rows in a packed batch."""
         self.head = self._shared_head(adapter)
         self._head_tensors = self._loaded_head(adapter, tensors)
         self.cut_reported = False
@@ -67,11 +71,30 @@ class LoadedAdapter:
             {base.modules[name]: patch for name, patch in self._patches.items()}, replaced | head
         )
         self._model: Any = None
+        self.tokens_alone = 0
+        """The tokens of batches that it had to itself."""
+        self.folded: Folded | None = None
 
     def _shared_head(self, adapter: Adapter) -> TaskHead:
         if (form := adapter.manifest.get("probe")) is None:
             return self.base.head(self.task, untied=self._untied, includes_base=self.task.generates)
         return self.base.probe(self.task, Form.of(form))
+
+    def _blocks_by_row(self, patches: Mapping[str, Patch], changed: set[str]) -> frozenset[str]:
+        """Return the blocks with a change that needs to know which tokens are a row's."""
+        by_token = {
+            name
+            for name in changed
+            if not self.base.modules[name]._modules
+            and self.base.trace.batched_arguments.get(name, frozenset()) <= {(0,)}
+            and (name not in patches or patches[name].by_token)
+        }
+        return frozenset(
+            block
+            for block in self.base.trace.blocks
+            for name in changed - by_token
+            if f"{name}.".startswith(f"{block}.")
+        )
 
     def _mostly_replaced(self) -> set[str]:
         """Return the blocks of which more than half of the numbers are replaced."""

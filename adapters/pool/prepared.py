@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -10,12 +10,10 @@ from ..errors import AdapterkitError, DataError, PoolError, unknown, warn
 from ..features.lengths import count_cut, cut_note
 from ..tasks import Task
 from ..tasks.columns import Columns, columns_of
+from ..tasks.feature_texts import Text, features_of, texts_of
 from .loaded_adapter import LoadedAdapter
 
 T = TypeVar("T")
-
-Text = tuple[tuple[int, ...], tuple[int, ...]]
-"""The base's input for a text: token ids, and token type ids where the tokenizer gives some."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,26 +102,6 @@ def _features(task: Task, columns: Columns, tokenizer: Any) -> Columns:
         raise
     except Exception as error:  # tokenizers raise a bare Exception for rows that they can't truncate
         raise DataError(f"{task.name} can't read these rows: {type(error).__name__}: {error}") from error
-
-
-def features_of(columns: Columns) -> Iterator[dict[str, Any]]:
-    """Yield each feature as a dict."""
-    for i in range(len(columns)):
-        yield {name: values[i] for name, values in columns.values.items()}
-
-
-def texts_of(feature: Mapping[str, Any]) -> tuple[Text, ...]:
-    """Return the base's input for a feature: one text, or one for each choice."""
-    ids, types = feature["input_ids"], feature.get("token_type_ids")
-    if has_choices(feature):
-        kinds = types or [()] * len(ids)
-        return tuple((tuple(i), tuple(t)) for i, t in zip(ids, kinds, strict=True))
-    return ((tuple(ids), tuple(types or ())),)
-
-
-def has_choices(feature: Mapping[str, Any]) -> bool:
-    """Return whether a feature is a text for each of several choices."""
-    return bool(feature["input_ids"]) and isinstance(feature["input_ids"][0], list)
 
 
 def raised_or_value(value: T | AdapterkitError) -> T:

@@ -15,12 +15,13 @@ from ..probe.model import pooled
 from ..tasks import Task
 from ..tasks.beginnings import beginning
 from ..tasks.columns import Columns
+from ..tasks.feature_texts import Text, features_of, has_choices, texts_of
 from .context import PassContext, entered
 from .expansion import Expansion, origin
 from .loaded_adapter import LoadedAdapter
-from .prepared import Prepared, Text, features_of, has_choices, texts_of
+from .prepared import Prepared
 from .routed_base import RoutedBase
-from .rows import Rows, take
+from .rows import RowAdapter, Rows, take
 from .task_heads import SharedProbe, TaskHead
 
 _MOST_TOKENS = 1 << 14  # of a pass, padding included
@@ -137,7 +138,7 @@ class _BasePass:
     index: dict[Text, int]  # of each text among the batch's distinct ones
     row: dict[int, int]  # the row of each of these in `inputs`
 
-    def output_rows(self, example: Example, adapter: LoadedAdapter | None) -> list[int]:
+    def output_rows(self, example: Example, adapter: RowAdapter | None) -> list[int]:
         """Return the rows of an example's texts in the output, computed with the weights of `adapter`."""
         return [self.expansion.place[self.index[text], adapter] for text in example.texts]
 
@@ -154,7 +155,7 @@ def _run_heads(base: RoutedBase, examples: list[Example], batch_size: int) -> It
     for exclusive, group in groups.items():
         model = base.model if exclusive is None else exclusive.exclusive_model()
         for batch in _batches(group, batch_size):
-            weights = [None if exclusive or not e.adapter.changes_base else e.adapter for e in batch]
+            weights = _weights(base, batch, exclusive)
             done = _base_pass(base, model, batch, weights)
             heads = [(e, w) for e, w in zip(batch, weights, strict=True) if e.adapter.head.form is None]
             yield from _head_outputs(base, heads, done)
@@ -162,15 +163,32 @@ def _run_heads(base: RoutedBase, examples: list[Example], batch_size: int) -> It
             yield from _probe_outputs(base, probes, done)
 
 
-def _base_pass(
-    base: RoutedBase, model: Any, batch: list[Example], weights: Sequence[LoadedAdapter | None]
-) -> _BasePass:
+def _weights(base: RoutedBase, batch: list[Example], exclusive: LoadedAdapter | None) -> list[RowAdapter | None]:
+    """Return the adapter whose weights the base needs for each example, folded where it is the batch's only one."""
+    weights: list[RowAdapter | None] = [None if exclusive or not e.adapter.changes_base else e.adapter for e in batch]
+    first = batch[0].adapter
+    if all(adapter is first for adapter in weights):
+        tokens = sum(len(ids) for e in batch for ids, _ in e.texts)
+        return [base.folding.weights(first, tokens)] * len(batch)
+    return weights
+
+
+def _base_pass(base: RoutedBase, model: Any, batch: list[Example], weights: Sequence[RowAdapter | None]) -> _BasePass:
     index = {text: i for i, text in enumerate(dict.fromkeys(t for example in batch for t in example.texts))}
     entries = [(index[text], w) for example, w in zip(batch, weights, strict=True) for text in example.texts]
     depth = len(base.trace.blocks)
     layers = {k for e in batch for k in (e.adapter.head.form.layers if e.adapter.head.form else (depth,))}
-    expansion = Expansion(entries, base.trace, base.device, frozenset(layers - {depth}), all_blocks=depth in layers)
     texts = list(index)
+    lengths = [len(ids) for ids, _ in texts]
+    packs = model is base.model and base.packs([lengths[i] for i, _ in dict.fromkeys(entries)])
+    expansion = Expansion(
+        entries,
+        base.trace,
+        base.device,
+        frozenset(layers - {depth}),
+        all_blocks=depth in layers,
+        packed_lengths=lengths if packs else None,
+    )
     ids, others = _padded(base, [texts[i] for i in expansion.texts])
     output = expansion.run(model, ids, **others)
     row = {text: i for i, text in enumerate(expansion.texts)}
@@ -192,10 +210,10 @@ def _padded(base: RoutedBase, texts: Sequence[Text]) -> tuple[Tensor, dict[str, 
 
 
 def _head_outputs(
-    base: RoutedBase, examples: list[tuple[Example, LoadedAdapter | None]], done: _BasePass
+    base: RoutedBase, examples: list[tuple[Example, RowAdapter | None]], done: _BasePass
 ) -> Iterator[tuple[Example, Any]]:
     """Yield the output of each example's head; each comes with the adapter whose weights the base has for it."""
-    groups: dict[Any, list[tuple[Example, LoadedAdapter | None]]] = {}
+    groups: dict[Any, list[tuple[Example, RowAdapter | None]]] = {}
     for example, weights in examples:
         adapter = example.adapter
         key = (adapter.head, example.task.outputs_key, len(example.texts), has_choices(example.feature))
@@ -214,10 +232,10 @@ def _head_outputs(
 
 
 def _probe_outputs(
-    base: RoutedBase, examples: list[tuple[Example, LoadedAdapter | None]], done: _BasePass
+    base: RoutedBase, examples: list[tuple[Example, RowAdapter | None]], done: _BasePass
 ) -> Iterator[tuple[Example, Any]]:
     """Yield the output of each example's probe; each comes with the adapter whose weights the base has for it."""
-    groups: dict[tuple[Any, Hashable, int], list[tuple[Example, LoadedAdapter | None]]] = {}
+    groups: dict[tuple[Any, Hashable, int], list[tuple[Example, RowAdapter | None]]] = {}
     for example, weights in examples:
         key = (example.adapter.head, example.task.outputs_key, len(example.texts))
         groups.setdefault(key, []).append((example, weights))
@@ -266,7 +284,9 @@ def embeddings(base: RoutedBase, texts: Sequence[Any], batch_size: int, layer: i
             is_top = layer == len(base.trace.blocks)
             layers = frozenset() if is_top else frozenset({layer})
             entries = [(i, None) for i in range(len(batch))]
-            expansion = Expansion(entries, base.trace, base.device, layers, all_blocks=is_top)
+            lengths = [len(ids) for ids, _ in batch]
+            packed = lengths if base.packs(lengths) else None
+            expansion = Expansion(entries, base.trace, base.device, layers, all_blocks=is_top, packed_lengths=packed)
             ids, others = _padded(base, batch)
             output = expansion.run(base.model, ids, **others)
             hidden = output[0] if is_top else expansion.hidden[layer][0]

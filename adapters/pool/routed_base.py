@@ -6,7 +6,7 @@ import copy
 import functools
 import json
 import threading
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,9 @@ from ..errors import PoolError, unknown
 from ..patches.patch import Patch
 from ..probe.model import Form
 from ..tasks import Task
-from .expansion import block_forward, recorded_forward
+from .expansion import Expansion, block_forward, recorded_forward
+from .folding import Folding
+from .packing import Packing
 from .routing import route, unrouted_twin
 from .rows import ModulePatch, ReplacedTensors
 from .task_heads import SharedProbe, TaskHead
@@ -70,10 +72,22 @@ class RoutedBase:
         self._stack_keys: dict[Hashable, Hashable] = {}
         self._lock = threading.RLock()
         self._add_owners(self.model)
+        self.packing, self.folding = Packing(self.model), Folding()
         for i, name in enumerate(self.trace.blocks):
             module = self.modules[name]
             batched = self.trace.batched_arguments.get(name, frozenset())
             module.forward = block_forward(i, module, self.unrouted(module), batched)
+
+    def packs(self, lengths: Sequence[int]) -> bool:
+        """Return whether rows of these lengths are to run without padding."""
+        return self.packing.allows(lengths, self._hidden_states)
+
+    def _hidden_states(self, ids: Tensor, mask: Tensor, packed_lengths: Sequence[int] | None) -> Tensor:
+        """Return the base's last hidden states, (rows, tokens, features), without any adapter."""
+        entries = [(i, None) for i in range(len(ids))]
+        expansion = Expansion(entries, self.trace, self.device, packed_lengths=packed_lengths)
+        hidden: Tensor = expansion.run(self.model, ids, mask)[0]
+        return hidden
 
     def release(self) -> None:
         """Stop serving from the base's tensors; they may be trained from now on."""
@@ -84,6 +98,7 @@ class RoutedBase:
         if "added_tokens" not in adapter.manifest:
             return self
         routed = RoutedBase(adapter.on(self._plain_base()), self.device, self.dtype)
+        routed.folding = self.folding
         routed.release()  # this one serves from the same tensors
         return routed
 

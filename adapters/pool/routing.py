@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ..base.tracing import Path, map_tensors
 from ..patches.patch import Update
 from .context import current, narrowed
-from .rows import Parts, Selection, join, put, take
+from .layout import Selection
+from .rows import Parts, join, put, take
 
 
 def unrouted_twin(module: nn.Module) -> nn.Module:
@@ -62,17 +63,20 @@ def _shared_product(unrouted: nn.Module, parts: Parts, x: Tensor, args: Any, kwa
     """Return the module's output for the rows that share its product, with each row's update applied."""
     x = take(x, parts.shared)
     inputs = x
-    for rows, update in parts.updates:
+    for shared in parts.updates:
+        rows, update = shared.selection, shared.update
         if type(update).inputs is not Update.inputs:
-            changed = update.inputs(take(x, rows))
+            some = take(x, rows)
+            changed = update.inputs(shared.by_row(some)).view_as(some)
             inputs = changed if rows is None else put(inputs.clone() if inputs is x else inputs, rows, changed)
     y: Tensor = unrouted(inputs, *args, **kwargs)
-    for rows, update in parts.updates:
+    for shared in parts.updates:
+        rows, update = shared.selection, shared.update
         if type(update).outputs is not Update.outputs:
-            before = take(y, rows)
-            changed = update.outputs(take(x, rows), before)
+            target = take(y, rows)
+            changed = update.outputs(shared.by_row(take(x, rows)), shared.by_row(target)).view_as(target)
             if rows is None:
                 y = changed
-            elif changed is not before or not isinstance(rows, slice):  # else they were changed in place, in a view
+            elif changed.data_ptr() != target.data_ptr() or not isinstance(rows, slice):  # else changed in a view of y
                 put(y, rows, changed)
     return y

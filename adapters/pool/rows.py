@@ -6,16 +6,14 @@ import copy
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..patches.patch import Patch, Update
 from ..patches.replace import Replace
-
-Selection = slice | Tensor
-"""Some rows of a batch: a slice, or a tensor of their indices."""
+from .layout import Layout, Selection
 
 Part = tuple[Selection, Callable[..., Any] | None, "Rows"]
 """Some rows, the forward that computes them (None: the module's), and their adapters."""
@@ -64,8 +62,22 @@ class RowAdapter(Protocol):
     """The first stage whose outputs differ from the base's."""
     separate_blocks: frozenset[str]
     """The blocks that run for its rows apart from other adapters' rows."""
+    padded_blocks: frozenset[str]
+    """The blocks that can't run for its rows in a packed batch."""
     patches: Mapping[nn.Module, ModulePatch]
     """Its patch of each module that it changes."""
+
+
+class SharedUpdate(NamedTuple):
+    """An update of some of the rows that share a module's product."""
+
+    selection: Selection | None  # within the shared rows; None for all of them
+    update: Update
+    packed_rows: int | None  # the number of rows, all of one length, of a stacked update in a packed batch
+
+    def by_row(self, selected: Tensor) -> Tensor:
+        """Return the selected tokens, (tokens, 1, features), as (rows, tokens, features) for a stacked update."""
+        return selected if self.packed_rows is None else selected.reshape(self.packed_rows, -1, selected.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -75,16 +87,21 @@ class Parts:
     only: ModulePatch | None  # the patch that all rows share
     shared: Selection | None  # the rows that share the module's product; None for all
     none_shared: bool
-    updates: list[tuple[Selection | None, Update]]  # by rows within the shared ones
+    updates: list[SharedUpdate]
     others: list[Part]
 
 
 class Rows:
-    """The adapter of each row of a batch, None for the base's weights."""
+    """The adapter of each row of a batch, None for the base's weights.
 
-    def __init__(self, adapters: Sequence[RowAdapter | None], device: torch.device) -> None:
+    With a `layout`, the batch is packed: (tokens, 1, features), and a selection of rows is one of their tokens.
+    """
+
+    def __init__(
+        self, adapters: Sequence[RowAdapter | None], device: torch.device, layout: Layout | None = None
+    ) -> None:
         self.adapters = tuple(adapters)
-        self.device = device
+        self.device, self.layout = device, layout
         self._parts: dict[nn.Module, Parts | None] = {}
         self._repeated: dict[int, Rows] = {}
         by_adapter: dict[int, tuple[RowAdapter | None, list[int]]] = {}
@@ -93,7 +110,8 @@ class Rows:
         self._by_adapter = list(by_adapter.values())
 
     def __len__(self) -> int:
-        return len(self.adapters)
+        """Return the size of the batch's first dimension."""
+        return len(self.adapters) if self.layout is None else self.layout.tokens
 
     def repeated(self, count: int) -> Rows:
         """Return each row `count` times in a row, as beams and choices are ordered."""
@@ -103,10 +121,17 @@ class Rows:
 
     def subset(self, indices: Sequence[int]) -> Rows:
         """Return the rows at some indices."""
-        return Rows([self.adapters[i] for i in indices], self.device)
+        layout = None if self.layout is None else self.layout.subset(indices)
+        return Rows([self.adapters[i] for i in indices], self.device, layout)
+
+    def packed(self, layout: Layout) -> Rows:
+        """Return the same rows in a packed batch."""
+        return Rows(self.adapters, self.device, layout)
 
     def select(self, indices: Sequence[int]) -> Selection:
-        """Return consecutive indices as a slice, others as a tensor."""
+        """Return consecutive indices as a slice, others as a tensor; in a packed batch, those of the rows' tokens."""
+        if self.layout is not None:
+            return self.layout.select(indices)
         if _is_range(indices):
             return slice(indices[0], indices[-1] + 1)
         return torch.tensor(indices, device=self.device)
@@ -128,21 +153,20 @@ class Rows:
         if module._modules and shared:  # its children are routed too, and must get the adapters of these rows alone
             others.append((self.select(shared), None, self.subset(shared)))
             shared = []
-        some = self.select(shared) if 0 < len(shared) < len(self) else None
+        some = self.select(shared) if 0 < len(shared) < len(self.adapters) else None
         return Parts(None, some, not shared, updates, others)
 
-    def _shared_updates(
-        self, patched: list[tuple[ModulePatch, list[int]]], shared: list[int]
-    ) -> list[tuple[Selection | None, Update]]:
+    def _shared_updates(self, patched: list[tuple[ModulePatch, list[int]]], shared: list[int]) -> list[SharedUpdate]:
         """Return the updates of the rows that share the module's product, stacked where that is faster."""
         place = {row: i for i, row in enumerate(shared)}
         alike: dict[Hashable, list[tuple[Any, list[int]]]] = {}
         for one, indices in patched:
             alike.setdefault(one.stack_key, []).append((one.patch, [place[i] for i in indices]))
+        among = self if len(shared) == len(self.adapters) else self.subset(shared)
         return [
-            (None if len(rows) == len(shared) and _is_range(rows) else self.select(rows), update)
+            SharedUpdate(None if len(rows) == len(shared) and _is_range(rows) else among.select(rows), update, packed)
             for same in alike.values()
-            for rows, update in _stacked(same)
+            for rows, update, packed in _stacked(same, among.layout)
         ]
 
     def _other_parts(self, module: nn.Module, patched: list[tuple[ModulePatch, list[int]]]) -> list[Part]:
@@ -152,7 +176,7 @@ class Rows:
         ]
         rows = sum(len(indices) for _, indices in linear)
         size = sum(t.numel() for t in module._parameters.values() if t is not None)
-        if not linear or len(linear) * 4 <= rows or rows * size > _MOST_STACKED:
+        if not linear or self.layout or len(linear) * 4 <= rows or rows * size > _MOST_STACKED:
             linear = []
         together = {id(p) for p, _ in linear}
         parts: list[Part] = [
@@ -182,13 +206,20 @@ def _is_range(indices: Sequence[int]) -> bool:
     return all(b == a + 1 for a, b in itertools.pairwise(indices))
 
 
-def _stacked(alike: list[tuple[Any, list[int]]]) -> list[tuple[list[int], Update]]:
-    """Return rows and their update: a single stacked one where most rows differ, else one for each patch."""
+def _stacked(alike: list[tuple[Any, list[int]]], layout: Layout | None) -> list[tuple[list[int], Update, int | None]]:
+    """Return rows and their update: a single stacked one where most rows differ, else one for each patch.
+
+    In a packed batch, the rows of each length have a stacked one, returned with their number.
+    """
     if len(alike) * 4 <= sum(len(rows) for _, rows in alike):
-        return [(rows, patch) for patch, rows in alike]
-    pairs = sorted((i, k) for k, (_, rows) in enumerate(alike) for i in rows)
-    stacked = type(alike[0][0]).stack([alike[k][0] for _, k in pairs])
-    return [([i for i, _ in pairs], stacked)]
+        return [(rows, patch, None) for patch, rows in alike]
+    patch_of = {i: patch for patch, rows in alike for i in rows}
+    stack = type(alike[0][0]).stack
+    if layout is None:
+        ordered = sorted(patch_of)
+        return [(ordered, stack([patch_of[i] for i in ordered]), None)]
+    groups = layout.grouped(sorted(patch_of))
+    return [(list(g.rows), stack([patch_of[i] for i in g.rows]), len(g.rows)) for g in groups]
 
 
 def take(x: Tensor, rows: Selection | None) -> Tensor:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ..execution import processes
 from ..features.feed import Feed, chunks
 from ..features.hidden_states import HiddenStates
-from ..runtime import processes
 from ..tasks.multiple_choice import real_choices
 from ..watch import Watch
 

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from ..base.base import Base
 from ..base.tracing import record
 from ..errors import TrainingError
+from ..execution import processes
 from ..features.cache import digest
 from ..features.feed import Feed
 from ..features.hidden_states import disk_folder
 from ..features.shared_states import SharedStates
 from ..metrics.bootstrap import mean_of
 from ..modules import blocks
-from ..runtime import processes
 from ..watch import Watch
 from . import cross_validation, few_texts
 from .examples import Examples, Reader, concatenated

@@ -1,4 +1,4 @@
-"""The machine: processes, sharding, precision, stop signals and experiment trackers."""
+"""Answers without torch: an exported base, run by onnxruntime, and many adapters on it."""
 
 import lazy_loader
 

@@ -1,2 +1,3 @@
-from .precision import Precision as Precision
-from .stop_signals import StoppedError as StoppedError
+"""The public names of adapterkit.runtime."""
+
+from .pool import OnnxPool as OnnxPool

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..base.base import Base
 from ..errors import BaseModelError, RegistryError, unknown
+from ..execution.precision import bf16_support
 from ..pool import Pool
-from ..runtime.precision import bf16_support
 from ..store.bundles import bundles
 from ..store.registry import Registry
 from .errors import RequestError

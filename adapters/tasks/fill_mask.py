@@ -11,10 +11,12 @@ from .beginnings import beginning
 from .columns import TEXTS, check_filled, choose, visible
 from .input_checks import check_inputs
 from .language_modeling import IGNORED, packed, padded, token_losses
+from .probabilities import softmax
 from .task import Rows, Task
 from .values import texts_of
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
     from torch import Tensor
 
@@ -122,6 +124,16 @@ class FillMask(Task):
         if "labels" in batch:
             return token_losses(logits, batch["labels"])
         shares, tokens = logits.float().softmax(-1).topk(min(self.top_k, logits.shape[-1]))
+        return list(zip(shares.tolist(), tokens.tolist(), strict=True))
+
+    def outputs_of(self, arrays: Mapping[str, np.ndarray]) -> list[Any]:
+        import numpy as np
+
+        logits = arrays["logits"]
+        count = min(self.top_k, logits.shape[-1])
+        tokens = np.argpartition(-logits, count - 1, axis=-1)[..., :count]
+        tokens = np.take_along_axis(tokens, np.argsort(-np.take_along_axis(logits, tokens, -1), -1, kind="stable"), -1)
+        shares = np.take_along_axis(softmax(logits), tokens, -1)
         return list(zip(shares.tolist(), tokens.tolist(), strict=True))
 
     def prompts(self, rows: Rows, tokenizer: Any) -> dict[str, Any]:

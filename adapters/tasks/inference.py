@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 from ..data.blank import is_blank
 from ..errors import TaskError
 from ..options import options
-from .columns import first_of, stream
+from .columns import first_of, stream, usual_label
 from .installed import TASKS
 from .task import Task
 from .text_generation import PROMPTS
+from .unread_columns import SPLITS
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}
 """The values of columns that mark whether a row has a label."""
+DATE = re.compile(r"\d{4}([-/.])\d\d?\1\d\d?\b|\d\d?([-/.])\d\d?\2\d{2,4}\b|\d\d?:\d\d")
 
 
 def infer_task(first: Mapping[str, Any], chosen: Mapping[str, Any] | None = None) -> str:
@@ -79,7 +81,7 @@ def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:
         prompt = first_of(PROMPTS, list(first))
         columns = ("--prompt-column", prompt, "--completion-column") if prompt else ("--text-column",)
         return ("--task", "text-generation", *columns, "chosen")
-    texts = {name: value for name, value in first.items() if isinstance(value, str) and not is_blank(value)}
+    texts = {n: v for n, v in first.items() if isinstance(v, str) and not is_blank(v) and not _is_id(n)}
     if not texts:
         return ()
     if len(texts) == len(first) == 2 and all(re.fullmatch("[a-z]{2}([_-][A-Za-z]{2})?", name) for name in texts):
@@ -91,7 +93,14 @@ def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:
     scalar = [name for name, value in first.items() if name != text and isinstance(value, str | int | float)]
     if not scalar:
         return ("--task", "text-generation", "--text-column", text)
-    return ("--text-column", text, "--label-column", scalar[-1])
+    label = usual_label(scalar) or ([name for name in scalar if _may_be_label(name, first[name])] or scalar)[-1]
+    return ("--text-column", text, "--label-column", label)
+
+
+def _may_be_label(name: str, value: Any) -> bool:
+    """Return whether a value can be a label: neither an id, nor a date, an address, or the name of a split."""
+    text = str(value).strip()
+    return not (_is_id(name) or DATE.match(text) or "://" in text or text.lower() in SPLITS)
 
 
 def flag_columns(first: Mapping[str, Any]) -> list[str]:

@@ -37,6 +37,8 @@ ALIASES = {
 }
 """Other names that the pipelines of transformers have for them."""
 
+REGRESSION = "; regression is --task text-classification --problem-type regression"
+
 
 def task_class(name: str) -> type[Task]:
     """Return the task of that name, ours or a plugin's, or raise `TaskError` with the installed ones."""
@@ -45,7 +47,8 @@ def task_class(name: str) -> type[Task]:
         return ours
     plugins = all_plugins(GROUP)
     if not any(plugin.matches(name) for plugin in plugins):
-        raise TaskError(unknown("task", name, [*TASKS, *ALIASES, *(plugin.name for plugin in plugins)]))
+        hint = REGRESSION if name.lower() == "regression" else ""
+        raise TaskError(unknown("task", name, [*TASKS, *ALIASES, *(plugin.name for plugin in plugins)]) + hint)
     return load_task(find_plugin(name, GROUP))
 
 

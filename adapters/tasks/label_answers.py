@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .labels import MULTI, NUMBER, Kind
+from .probabilities import expit, softmax
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +33,6 @@ def label_candidates(logits: Sequence[Any], labels: Sequence[str], kind: Kind) -
 def _probabilities(logits: Sequence[Any], kind: Kind) -> np.ndarray:
     """Return the probability of each label, (rows, labels), or the numbers themselves."""
     import numpy as np
-    from scipy.special import expit, softmax
 
     values = np.stack(logits).astype("float64")
     if kind == NUMBER:

@@ -13,6 +13,7 @@ from .choices import choice_columns, choices_of, chosen, counts_from_1, names_an
 from .columns import check_there, choose, each, first_of, require, stream, visible
 from .inputs import inputs_of
 from .language_modeling import pad_id, padded
+from .probabilities import softmax
 from .task import Rows, Task
 from .values import is_empty, text_of, texts_of
 from .windows import truncated
@@ -289,8 +290,6 @@ class MultipleChoice(Task):
         return classification(self._targets(data), chosen_ones, max(counts))
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
-        from scipy.special import softmax
-
         answers: list[dict[str, Any]] = []
         for logits, (endings, keys) in zip(predictions, self._with_keys(data), strict=True):
             logits = logits[: len(endings)]  # without those that fill a row up
@@ -303,8 +302,6 @@ class MultipleChoice(Task):
     def candidates(
         self, outputs: Sequence[Any], features: Any, data: Any, tokenizer: Any
     ) -> list[list[dict[str, Any]]]:
-        from scipy.special import softmax
-
         rows: list[list[dict[str, Any]]] = []
         first = max(self.first_label, 0)
         for logits, (endings, _) in zip(outputs, self._with_keys(data), strict=True):

@@ -13,10 +13,12 @@ from ..errors import DataError
 from .answer_forms import answers_of, is_form
 from .columns import choose, each, split_fields, stream, visible
 from .input_checks import check_inputs
+from .probabilities import expit
 from .task import Rows, Task
 from .values import is_missing, text_of, texts_of
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
     from torch import Tensor
 
@@ -227,8 +229,12 @@ class QuestionAnswering(Task):
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         inputs = {key: value for key, value in batch.items() if not key.endswith("_positions")}
         output = model(**inputs)
-        starts, ends = output.start_logits.float().cpu().numpy(), output.end_logits.float().cpu().numpy()
-        return list(zip(starts, ends, strict=True))
+        return self.outputs_of(
+            {name: getattr(output, name).float().cpu().numpy() for name in ("start_logits", "end_logits")}
+        )
+
+    def outputs_of(self, arrays: Mapping[str, np.ndarray]) -> list[Any]:
+        return list(zip(arrays["start_logits"], arrays["end_logits"], strict=True))
 
     def probe_outputs(self, config: Any) -> int:
         return 2  # how well a token starts an answer, and ends one
@@ -272,8 +278,6 @@ class QuestionAnswering(Task):
     def candidates(
         self, outputs: Sequence[Any], features: Any, data: Any, tokenizer: Any
     ) -> list[list[dict[str, Any]]]:
-        from scipy.special import expit
-
         best = self.predictions(outputs, features, data)
         rows: list[dict[tuple[int, int], float]] = [{} for _ in best]
         for (starts, ends), row, offsets in zip(outputs, features["row"], features["offsets"], strict=True):
@@ -324,8 +328,6 @@ class QuestionAnswering(Task):
         return squad([self._text(span) for span in predictions], self._references(data))
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
-        from scipy.special import expit
-
         answers = []
         for span in predictions:
             text = self._text(span)

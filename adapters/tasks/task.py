@@ -294,16 +294,12 @@ class Task(ABC):
         return weighted_loss(model, batch, None, label_smoothing)
 
     def loss_weight(self, batch: Mapping[str, Tensor]) -> float:
-        """Return what the mean of `loss` is over: rows or, where tokens have labels, the sum of their weights.
-
-        The means of several processes are combined by it.
-        """
+        """Return what `loss` is a mean over, for the mean of processes: rows, or the sum of the weights of labels."""
         labels = batch.get("labels")
         if labels is None or labels.is_floating_point():
             return float(len(next(iter(batch.values()))))
         labels = labels[labels != IGNORED]
-        weights = getattr(self, "label_weights", ())
-        if weights:
+        if weights := getattr(self, "label_weights", ()):
             import torch
 
             labels = torch.tensor([float(w) for w in weights], device=labels.device)[labels]
@@ -322,6 +318,10 @@ class Task(ABC):
         """
         inputs = {key: value for key, value in batch.items() if key not in self.label_names}
         return list(model(**inputs).logits.float().cpu().numpy())
+
+    def outputs_of(self, arrays: Mapping[str, Any]) -> list[Any]:
+        """Return what `outputs` does from the fields of a model's output as arrays, for a model that isn't torch's."""
+        return list(arrays["logits"])
 
     def predictions(self, outputs: Sequence[Any], features: Dataset, data: Dataset | None) -> list[Any]:
         """Return a prediction per row (per feature, where rows are packed) from what `outputs` returned."""

@@ -45,6 +45,7 @@ from .labels import (
 )
 from .language_modeling import IGNORED
 from .losses import weighted_loss
+from .probabilities import expit
 from .task import Rows, Task
 from .values import is_empty, text_of, texts_of
 from .windows import in_windows, mean_of_windows, truncated
@@ -343,8 +344,6 @@ class TextClassification(Task):
         return [not set(self.labels).issuperset(labels) for labels in self.labels_by_row(data)]
 
     def _chosen(self, logits: np.ndarray) -> np.ndarray:
-        from scipy.special import expit
-
         chosen: np.ndarray = expit(logits.astype("float64")) >= self.threshold
         return chosen
 

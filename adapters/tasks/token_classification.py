@@ -12,6 +12,7 @@ from ..errors import DataError
 from .columns import TAGS, check_labels, check_weights, choose, labels_of, labels_of_head, shown, stream, visible
 from .language_modeling import IGNORED
 from .losses import weighted_loss
+from .probabilities import softmax
 from .tag_schemes import UNANNOTATED, TagScheme, canonical, detect, scheme_remarks
 from .task import Rows, Task
 from .values import is_empty
@@ -313,8 +314,6 @@ class TokenClassification(Task):
 
     def answers(self, predictions: Sequence[Any], data: Dataset, tokenizer: Any) -> list[dict[str, Any]]:
         """Return the entities of each row, with character offsets in the text (in the words joined by spaces)."""
-        from scipy.special import softmax
-
         from ..metrics import entity_spans
 
         answers: list[dict[str, Any]] = []
@@ -333,8 +332,6 @@ class TokenClassification(Task):
     def candidates(
         self, outputs: Sequence[Any], features: Any, data: Any, tokenizer: Any
     ) -> list[list[dict[str, Any]]]:
-        from scipy.special import softmax
-
         from ..metrics import entity_spans
 
         rows, read = [], self._canonical if self._has_entities else {}

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from ..base.base import Base
+from ..execution import processes
 from ..io.atomic import write_folder
 from ..options import build
-from ..runtime import processes
 from .bench import BATCH, trained
 
 

@@ -11,7 +11,7 @@ import accelerate
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 
 from ..errors import TrainingError
-from ..runtime.precision import Precision
+from ..execution.precision import Precision
 from ..settings import TrainingOptions
 
 

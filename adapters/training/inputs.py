@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TrainingError
+from ..execution import processes
 from ..features.feed import Feed
 from ..features.length_batches import Batches
 from ..features.tokenize import tokenized
-from ..runtime import processes
 from ..settings import TrainingOptions
 from .stages import SPLITS, Prepared
 

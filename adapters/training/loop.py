@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..execution.precision import Precision
+from ..execution.stop_signals import signals_noted
 from ..features.feed import Feed
-from ..runtime.precision import Precision
-from ..runtime.stop_signals import signals_noted
 from .accelerate_setup import accelerator_for
 from .checkpoints import Checkpoint, Checkpoints
 from .inputs import batches_of, feeds_of

@@ -8,12 +8,12 @@ from typing import Any
 from torch import nn
 
 from ..errors import TrainingError
+from ..execution import processes
+from ..execution.precision import Precision
 from ..modules import blocks
 from ..probe import few_texts, search
 from ..probe.model import Form, ProbeModel
 from ..probe.solver import Solved
-from ..runtime import processes
-from ..runtime.precision import Precision
 from ..strategy import Strategy
 from .inputs import features_of
 from .stages import SPLITS, Outcome, Prepared, Progress, TaskModel

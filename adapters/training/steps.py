@@ -18,10 +18,10 @@ from transformers import get_scheduler
 from ..base.snapshot import Snapshot
 from ..errors import TrainingError, named
 from ..evaluation.outputs import outputs
+from ..execution import processes
+from ..execution.sharding import full_tensor, is_sharded
+from ..execution.stop_signals import SIGNALS, Stop, StoppedError
 from ..features.feed import Feed
-from ..runtime import processes
-from ..runtime.sharding import full_tensor, is_sharded
-from ..runtime.stop_signals import SIGNALS, Stop, StoppedError
 from ..watch import Watch
 from .accelerate_setup import checkpointed_activations, prepare
 from .checkpoints import Checkpoints

@@ -15,11 +15,11 @@ from ..adapter.adapter import Adapter
 from ..base.base import Base
 from ..errors import StrategyError, TrainingError
 from ..evaluation.outputs import largest_difference, outputs
+from ..execution import processes
+from ..execution.precision import Precision, precision
 from ..features.shared_states import SharedStates
 from ..features.tokenize import tokenized
 from ..metrics import Metrics
-from ..runtime import processes
-from ..runtime.precision import Precision, precision
 from ..settings import TrainingOptions
 from ..strategy import Strategy
 from ..watch import Watch

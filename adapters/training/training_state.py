@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..errors import TrainingError, named
+from ..execution import processes
+from ..execution.sharding import copy_full, full_tensor, sharded_like
 from ..io import tensors as tensorfile
-from ..runtime import processes
-from ..runtime.sharding import copy_full, full_tensor, sharded_like
 from .checkpoints import BEST, LEARNS, Checkpoint
 
 if TYPE_CHECKING:

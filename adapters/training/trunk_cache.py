@@ -18,12 +18,12 @@ from torch import Tensor
 from ..base.base import Base
 from ..errors import FileError, TrainingError
 from ..evaluation.outputs import largest_difference
+from ..execution import processes
+from ..execution.precision import precision
 from ..features import cache
 from ..features.feed import Feed, chunks, rows
 from ..features.hidden_states import HiddenStates, disk_folder
 from ..features.shared_states import SharedStates
-from ..runtime import processes
-from ..runtime.precision import precision
 from ..settings import TrainingOptions
 from ..watch import Watch
 from .fit import Fitted

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..data.blank import is_blank
 from ..data.readers import BadRow, Row
@@ -31,7 +32,6 @@ from ..watch import Watch
 if TYPE_CHECKING:
     from ..adapter.adapter import Adapter
     from ..base.base import Base
-    from ..pool import Pool
 
 ROUTE = "adapter"
 """The column that names the adapter of a row."""
@@ -66,6 +66,13 @@ class _Target:
             raise DataError(f"{location}: {column} is {text}a text, unlike in the rows before")
         self.fields = set(values)
         return values
+
+
+class _Predictor(Protocol):
+    """A `Pool`, or another that answers as it does."""
+
+    def predict(self, texts: Any, *, adapter_of_each: Sequence[str]) -> Any:
+        """Return the answer to each text by the adapter that is named for it."""
 
 
 # ---- answers
@@ -109,7 +116,10 @@ class Answering:
         self.names = list(dict.fromkeys(names))
         self._targets: dict[str, _Target] = {}
         self._base: Base | None = None
+        self._tokenizer: Any = None
         self._allow_mismatch, self._watch = False, Watch()
+        self.notes: list[str] = []
+        """What the rows are read as, where their columns have other names than those of the training rows."""
         self.count = 0
         """The number of rows that were read for answers, up to now."""
         self.unanswered: dict[int, str] = {}
@@ -156,18 +166,9 @@ class Answering:
         An adapter of another base is an error or, with `allow_base_mismatch`, a remark.
         """
         from ..features.lengths import cut_note
-        from ..pool import Pool
 
         self._allow_mismatch, self._watch = allow_base_mismatch, watch or Watch()
-        self._base = self._load(base)
-        with Pool(
-            self._base,
-            registry=self.registry,
-            batch_size=batch_size,
-            max_bytes=max_bytes,
-            device=device,
-            allow_base_mismatch=allow_base_mismatch,
-        ) as pool:
+        with self._open_pool(base, batch_size, max_bytes, device) as pool:
             for chunk in self._chunks(batch_size):
                 every = [request for routed in chunk for request in routed.requests]
                 answers = iter(self._predicted(pool, every))
@@ -178,7 +179,30 @@ class Answering:
                 note = cut_note(target.task, target.cut, target.answered)
                 self._watch.note("warning", f"adapter '{target.name}': {note}")
 
-    def _predicted(self, pool: Pool, requests: Sequence[tuple[_Target, Row]]) -> list[dict[str, Any] | DataError]:
+    @contextlib.contextmanager
+    def _open_pool(
+        self, base: str | None, batch_size: int, max_bytes: int | None, device: str | None
+    ) -> Iterator[_Predictor]:
+        """Yield what answers the rows: a pool on the adapters' base."""
+        from ..pool import Pool
+
+        self._base = self._load(base)
+        self._tokenizer = self._base.tokenizer
+        with Pool(
+            self._base,
+            registry=self.registry,
+            batch_size=batch_size,
+            max_bytes=max_bytes,
+            device=device,
+            allow_base_mismatch=self._allow_mismatch,
+        ) as pool:
+            yield pool
+
+    def _read(self, reference: str) -> Adapter:
+        """Return an adapter, NAME@VERSION, without its tensors."""
+        return replace(self.registry.load(reference), tensors={})
+
+    def _predicted(self, pool: _Predictor, requests: Sequence[tuple[_Target, Row]]) -> list[dict[str, Any] | DataError]:
         """Return the answer to each request; where bad rows are skipped, or the error of one that a model refuses."""
 
         def answers_of(some: list[tuple[_Target, Row]]) -> list[Any]:
@@ -211,11 +235,10 @@ class Answering:
         """Count the rows of each adapter, and those that are longer than it reads."""
         from ..features.lengths import count_cut
 
-        assert self._base is not None
         for target in self._targets.values():
             if rows := [row for of_row, row in requests if of_row is target]:
                 target.answered += len(rows)
-                target.cut += count_cut(target.task, columns_of(target.task, rows).values, self._base.tokenizer)
+                target.cut += count_cut(target.task, columns_of(target.task, rows).values, self._tokenizer)
 
     def _chunks(self, batch_size: int) -> Iterator[list[_RoutedRow]]:
         chunk: list[_RoutedRow] = []
@@ -289,7 +312,7 @@ class Answering:
         if name not in self._targets:
             try:
                 reference = "@".join(self.registry.resolve(name))
-                adapter = replace(self.registry.load(reference), tensors={})
+                adapter = self._read(reference)
                 adapter.task.check_named()
                 if self._base is not None:
                     self._check_base(name, adapter, self._base)
@@ -319,7 +342,13 @@ class Answering:
         text = _text_column(rows, names) if len(wanted) == 1 else None
         if text is None:
             raise DataError(f"{location}: {reads}; there are {', '.join(names)}; give --text-column-name")
+        self._note(f"{self.source.name}: column '{text}' is read as '{wanted[0]}'")
         return {wanted[0]: text}
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+            self._watch.note("remark", text)
 
     def _load(self, name: str | None) -> Base:
         from ..base.base import Base

@@ -15,10 +15,10 @@ from torch import Tensor
 from ..adapter.manifest import FILE_METADATA
 from ..base.base import Base
 from ..evaluation.outputs import outputs
+from ..execution.precision import Precision, precision
 from ..features.feed import Feed, chunks
 from ..io import tensors
 from ..probe import search
-from ..runtime.precision import Precision, precision
 from ..settings import TrainingOptions
 from ..training.accelerate_setup import accelerator_for
 from ..training.fit import fitted

@@ -9,8 +9,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..execution import processes
 from ..probe import few_texts
-from ..runtime import processes
 from ..settings import TrainingOptions
 from ..tasks import Task
 from .plan import RATE, Plan

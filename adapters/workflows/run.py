@@ -14,10 +14,10 @@ from ..discovery import find_plugin
 from ..display import best_metric, html_table, metric_rows
 from ..display import size as size_text
 from ..errors import RegistryError
+from ..execution import processes
+from ..execution.trackers import check_trackers, tracked
 from ..io.atomic import json_bytes, sha256
 from ..options import options, plain
-from ..runtime import processes
-from ..runtime.trackers import check_trackers, tracked
 from ..settings import AS_IS, RUN_FILE
 from ..store.registry import Registry, check_name, check_tag
 from ..tasks import Task

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ..data import splits as data
 from ..data.splits import Splits
 from ..errors import DataError, OptionError, TaskError, unknown
+from ..execution import processes
 from ..options import build
 from ..probe import few_texts
-from ..runtime import processes
 from ..settings import DataOptions
 from ..tasks import Task, infer_task, labels_are_texts, task_class
 from ..tasks.inference import flag_columns

@@ -35,3 +35,26 @@ def test_it_is_named_with_those_that_are_there(command: list[str], flag: str, ad
     assert done.exit_code == 2
     assert done.stderr == "Error: no file 'gone.csv'; '.' holds rows.csv\n"
     assert [p.name for p in small_csv.parent.iterdir()] == ["rows.csv"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["run", "rows.csv"], "'rows.csv' was not expected; to train on its rows, give --train-file rows.csv"),
+        (
+            ["run", "gone.csv"],
+            "'gone.csv' was not expected; flags of the launcher follow after --, with --num-processes",
+        ),
+        (
+            ["eval", "x", "rows.csv"],
+            "Got unexpected extra argument (rows.csv); to read a file, give --test-file rows.csv",
+        ),
+        (["eval", "x", "gone.csv"], "Got unexpected extra argument (gone.csv)"),
+        (["show", "x", "rows.csv"], "Got unexpected extra argument (rows.csv)"),
+    ],
+)
+def test_a_file_without_its_flag_is_an_error_that_names_the_flag(
+    command: list[str], message: str, adapt: Adapt, small_csv: Path
+) -> None:
+    done = adapt(*command)
+    assert (done.exit_code, done.stderr) == (2, f"Error: {message}\n")

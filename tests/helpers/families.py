@@ -23,3 +23,9 @@ WITHOUT = {
 """By family: the tasks without a head in transformers, or that the architecture can't do. Any other pair works."""
 PAIRS = [(family, task) for family in tiny.CONFIGS for task in ROWS if task not in WITHOUT[family]]
 IMPOSSIBLE = [(family, task) for family, tasks in WITHOUT.items() for task in tasks]
+NOT_PACKED = {
+    "deberta-v2": "its attention is its own, with relative positions, and not transformers' AttentionInterface",
+    "t5": "an encoder-decoder, whose heads include the base",
+    "bart": "an encoder-decoder, whose heads include the base",
+}
+"""The families whose passes are always padded, and why."""

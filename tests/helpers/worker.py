@@ -16,7 +16,7 @@ import torch
 
 from adapterkit import Base, Plan, Strategy
 from adapterkit.evaluation.evaluate import metrics_plain
-from adapterkit.runtime import processes
+from adapterkit.execution import processes
 from adapterkit.training import steps, trunk_cache
 from adapterkit.training.train import train
 from adapterkit.watch import Watch

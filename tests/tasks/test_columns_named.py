@@ -11,8 +11,8 @@ import pytest
 
 from adapterkit.data import read
 from adapterkit.errors import DataError, TaskError
-from adapterkit.tasks import TextClassification, infer_task
-from adapterkit.tasks.inference import flag_columns
+from adapterkit.tasks import TextClassification, infer_task, task_class
+from adapterkit.tasks.inference import flag_columns, suggested
 from adapterkit.tasks.unread_columns import unread_remark
 
 ROW = {"text": "a soup", "label": "good"}
@@ -92,3 +92,55 @@ def test_a_header_of_one_name_has_no_separator(header: str) -> None:
 def test_names_of_columns_have_no_invisible_characters(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('"\ufefftext",\u200blabel\na,b\n')
     assert list(read(str(tmp_path / "a.csv")).column_names)[:2] == ["text", "label"]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"created": "2024-01-03"},
+        {"day": "3.1.2024 10:00"},
+        {"ticket id": "77"},
+        {"url": "https://a.b/c"},
+        {"split": "dev"},
+    ],
+)
+def test_dates_ids_addresses_and_splits_are_not_suggested_as_labels(last: dict[str, str]) -> None:
+    row = {"body": "a soup that was cold", "queue": "kitchen", **last}
+    assert suggested(row) == ("--text-column", "body", "--label-column", "queue")
+
+
+def test_a_column_with_the_usual_name_of_a_label_is_suggested_first() -> None:
+    row = {"body": "a soup that was cold", "category": "kitchen", "place": "Oslo"}
+    assert suggested(row) == ("--text-column", "body", "--label-column", "category")
+
+
+def test_regression_is_an_option_of_text_classification() -> None:
+    with pytest.raises(TaskError, match="regression is --task text-classification --problem-type regression"):
+        task_class("regression")
+
+
+@pytest.mark.parametrize(
+    ("columns", "read_columns"),
+    [
+        (["uid", "context", "hypothesis", "label"], "context + hypothesis -> label"),  # ANLI
+        (["claim", "evidence", "label"], "claim + evidence -> label"),  # FEVER
+        (
+            ["pair_ID", "sentence_A", "sentence_B", "entailment_judgment"],
+            "sentence_A + sentence_B -> entailment_judgment",
+        ),
+        (["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"], "#1 String + #2 String -> Quality"),  # MRPC
+        (["query", "document", "label"], "query + document -> label"),
+        (["text", "target", "sentiment"], "text -> sentiment"),  # the target is what the sentiment is about
+    ],
+)
+def test_both_texts_of_a_pair_are_read(columns: list[str], read_columns: str) -> None:
+    assert TextClassification().with_columns(columns).describe_columns() == read_columns
+
+
+def test_an_aspect_that_is_not_read_is_named(tmp_path: Path) -> None:
+    [remark] = remark_on(tmp_path / "a.jsonl", "aspect", ["food", "staff"])
+    assert remark == "a: not read: column 'aspect' (2 different values)"
+
+
+def test_an_id_is_no_text_to_learn() -> None:
+    assert suggested({"id": "a-long-id-of-a-row", "items": [{"from": "human"}]}) == ()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.cli import Adapt
 from tests.helpers.rows import ASK
 from tests.helpers.shop import TEXTS, WRITE, Shop, close, lines
 
@@ -102,3 +103,11 @@ def test_columns_of_other_names_are_found_or_given(good: Any, shop: Shop, tmp_pa
     pair = json.dumps({"a": "it pours", "b": "it rains"})
     found = lines(good("pair", "--text-column", "b,a", input=pair))[0]
     close(found, {"a": "it pours", "b": "it rains", **shop.say("pair", ["it rains\tit pours"])[0]})
+
+
+def test_a_text_column_of_another_name_is_remarked_on(adapt: Adapt, shop: Shop, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("review,id\na dull film,1\n")
+    assert f"remark     {path}: column 'review' is read as 'text'" in adapt("predict", "mood", str(path)).stderr
+    path.write_text("text,id\na dull film,1\n")
+    assert "is read as" not in adapt("predict", "mood", str(path)).stderr

@@ -1,0 +1,2 @@
+from .precision import Precision as Precision
+from .stop_signals import StoppedError as StoppedError

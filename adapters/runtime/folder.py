@@ -1,0 +1,96 @@
+"""The folder of an export: each file is read once, hashed, and used from the same bytes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import AdapterError
+from ..io.atomic import sha256
+from ..io.tensors import places
+from ..io.untrusted import read_file
+from .graph_check import check_graph
+from .manifest import MANIFEST, MOST_MANIFEST, TOKENIZER, ExportManifest, parse_manifest
+from .tokenizer import ExportedTokenizer
+
+_DTYPE = "F32"
+
+
+class ExportFolder:
+    """The files of an export. Methods raise `AdapterError` path one is missing, damaged or not as in the manifest."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self.manifest: ExportManifest = parse_manifest(
+                read_file(self.path / MANIFEST, most=MOST_MANIFEST),
+            )
+        except FileNotFoundError as error:
+            raise AdapterError(f"{self.path} is no export: it has no {MANIFEST}; adapt export --format onnx") from error
+        except OSError as error:
+            raise AdapterError(f"{self.path / MANIFEST} can't be read: {error.strerror}") from error
+        except ValueError as error:
+            raise AdapterError(f"{self.path / MANIFEST} is not an export's manifest: {error}") from error
+
+    def read(self, name: str) -> bytearray:
+        """Return the content of a file that the manifest names."""
+        stated = self.manifest.files[name]
+        folder = (self.path / name).parent
+        if folder.is_symlink():
+            raise AdapterError(f"{folder} is a link, and a folder was expected")
+        try:
+            data = read_file(self.path / name, size=stated.bytes)
+        except OSError as error:
+            raise AdapterError(f"{self.path / name} can't be read: {error.strerror}") from error
+        except ValueError as error:
+            raise AdapterError(f"{self.path / name} is damaged: {error}") from error
+        if (actual := sha256(data)) != stated.sha256:
+            raise AdapterError(
+                f"{self.path / name} is damaged or was edited: its SHA-256 is {actual[:12]}…, expected "
+                f"{stated.sha256[:12]}…"
+            )
+        return data
+
+    def graph(self, name: str) -> bytearray:
+        """Return an ONNX file of standard operators, all of whose tensors are in the file."""
+        data = self.read(name)
+        check_graph(memoryview(data), str(self.path / name))
+        return data
+
+    def tokenizer(self) -> ExportedTokenizer:
+        """Return the base's tokenizer."""
+        try:
+            return ExportedTokenizer(self.read(TOKENIZER), self.manifest.tokenizer)
+        except ValueError as error:
+            raise AdapterError(f"{self.path / TOKENIZER} is no tokenizer: {error}") from error
+
+    def tensors(self, adapter: str) -> dict[str, np.ndarray]:
+        """Return the tensors of an adapter in float32: `<module>.A`, `<module>.B` and `head.<parameter>`."""
+        record = self.manifest.adapters[adapter]
+        data = self.read(record.tensors)
+        path = self.path / record.tensors
+        try:
+            by_name = places(data)
+        except ValueError as error:
+            raise AdapterError(f"{path}: not a safetensors file: {error}") from error
+        tensors: dict[str, np.ndarray] = {}
+        for name, place in by_name.items():
+            if place.dtype != _DTYPE:
+                raise AdapterError(f"{path}: '{name}' is {place.dtype}, expected {_DTYPE}")
+            flat = np.frombuffer(data, np.float32, math.prod(place.shape), place.start)
+            if not np.isfinite(flat).all():
+                raise AdapterError(f"{path}: '{name}' holds what is no finite number")
+            tensors[name] = flat.reshape(place.shape)
+        for module in record.modules:
+            self._check_factors(tensors, module, path)
+        return tensors
+
+    def _check_factors(self, tensors: dict[str, np.ndarray], module: str, path: Path) -> None:
+        inputs, outputs = self.manifest.modules[module]
+        a, b = (tensors.get(f"{module}.{letter}", np.empty(0)).shape for letter in "AB")
+        if len(a) != 2 or len(b) != 2 or (a[0], b[1]) != (inputs, outputs) or a[1] != b[0]:
+            raise AdapterError(
+                f"{path}: the factors of '{module}' are {a} and {b}, expected ({inputs}, r) and (r, {outputs})"
+            )

@@ -1,0 +1,283 @@
+"""The pool of an export: many adapters on one base, run by onnxruntime."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import AdapterkitError, DataError, PoolError, unknown
+from ..tasks import Task
+from ..tasks.columns import Columns, columns_of
+from ..tasks.feature_texts import Text, features_of, has_choices, texts_of
+from .adapters import AdapterCache, ExportedAdapter, stacked
+from .folder import ExportFolder
+from .manifest import BASE_GRAPH
+from .session import Session
+
+_MOST_TOKENS = 1 << 14  # of a pass, padding included
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """The rows of one adapter, tokenized."""
+
+    adapter: ExportedAdapter
+    columns: Columns
+    features: Columns
+
+
+@dataclass(frozen=True, eq=False)
+class _Example:
+    """One feature of a request, and the texts of it: one, or one for each choice."""
+
+    request: int
+    index: int
+    adapter: ExportedAdapter
+    texts: tuple[Text, ...]
+    choosing: bool
+
+
+_Reader = Callable[[_Request, list[Any]], list[Any]]
+
+
+class OnnxPool:
+    """An export of `adapt export --format onnx`, which answers as a `Pool` does, without torch.
+
+    >>> OnnxPool("exported").predict(["Great value"], adapter="reviews-lora")  # doctest: +SKIP
+    [{'label': 'positive', 'score': 0.98}]
+
+    Rows of different adapters, tasks and ranks share a batch. Adapters are loaded on first use, and the least recently
+    used are evicted where `max_bytes` would be exceeded. Threads may share a pool.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        max_bytes: int | None = None,
+        batch_size: int = 64,
+        threads: int | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        """Open an export; `threads` are those of one operator, by default one for each core.
+
+        Raises `AdapterError` where it is damaged, or its base has another `fingerprint`.
+        """
+        for option, value in (("batch_size", batch_size), ("max_bytes", max_bytes), ("threads", threads)):
+            if value is not None and (type(value) is not int or value < 1):
+                raise PoolError(f"{option} must be an integer >= 1, got {value!r}")
+        self.folder, self.batch_size, self.threads = ExportFolder(folder), batch_size, threads
+        self.manifest = self.folder.manifest
+        if fingerprint is not None and fingerprint != self.manifest.base.fingerprint:
+            raise PoolError(
+                f"{folder} is an export of base '{self.manifest.base.name}' ({self.manifest.base.fingerprint[:12]}), "
+                f"expected a base of fingerprint {fingerprint[:12]}"
+            )
+        self.tokenizer = self.folder.tokenizer()
+        self._cache = AdapterCache(self.folder, max_bytes)
+        self._base = Session(self.folder.graph(BASE_GRAPH), str(self.folder.path / BASE_GRAPH), threads=threads)
+        self._heads: dict[str, Session] = {}
+        self._lock, self._tokenizing = threading.Lock(), threading.Lock()
+
+    def names(self) -> list[str]:
+        """Return the names of the adapters, sorted."""
+        return sorted(self.manifest.adapters)
+
+    def task(self, name: str) -> Task:
+        """Return an adapter's task, with its labels. Raises `PoolError` for an unknown one."""
+        return self._cache.task(self._checked(name))
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of the loaded adapters."""
+        return self._cache.nbytes
+
+    # ---- requests
+
+    def predict(
+        self,
+        texts: Any,
+        adapter: str | None = None,
+        *,
+        adapters: Sequence[str] | None = None,
+        adapter_of_each: Sequence[str] | None = None,
+        all_scores: bool = False,
+    ) -> Any:
+        """Return an answer for each text, as `Pool.predict` does; of a single text, its answer."""
+        return self._each(
+            texts, (adapter, adapters, adapter_of_each), self._candidates if all_scores else self._answers
+        )
+
+    def outputs(
+        self,
+        texts: Any,
+        adapter: str | None = None,
+        *,
+        adapters: Sequence[str] | None = None,
+        adapter_of_each: Sequence[str] | None = None,
+    ) -> Any:
+        """Return the model's outputs for each feature of each text's adapter, such as logits, as `Pool.outputs`."""
+        return self._each(texts, (adapter, adapters, adapter_of_each), _outputs_by_row)
+
+    def _answers(self, request: _Request, outputs: list[Any]) -> list[Any]:
+        task = request.adapter.task
+        predictions = task.predictions(outputs, request.features, request.columns)
+        return task.answers(predictions, request.columns, self.tokenizer)
+
+    def _candidates(self, request: _Request, outputs: list[Any]) -> list[Any]:
+        return request.adapter.task.candidates(outputs, request.features, request.columns, self.tokenizer)
+
+    def _each(
+        self, texts: Any, names: tuple[str | None, Sequence[str] | None, Sequence[str] | None], reader: _Reader
+    ) -> Any:
+        single = isinstance(texts, str | Mapping)
+        rows = [texts] if single else list(texts)
+        by_row = self._adapters_by_row(len(rows), *names)
+        pairs = [(row, name) for row, of_row in zip(rows, by_row, strict=True) for name in of_row]
+        values = iter(self._answered(pairs, reader))
+        several = names[1] is not None
+        results = [{name: next(values) for name in of_row} if several else next(values) for of_row in by_row]
+        return results[0] if single else results
+
+    def _adapters_by_row(
+        self,
+        count: int,
+        adapter: str | None,
+        adapters: Sequence[str] | None,
+        adapter_of_each: Sequence[str] | None,
+    ) -> list[list[str]]:
+        if sum(names is not None for names in (adapter, adapters, adapter_of_each)) > 1:
+            raise PoolError("adapter, adapters and adapter_of_each exclude each other; pass one of them")
+        if adapter_of_each is not None:
+            names = list(adapter_of_each)
+            if len(names) != count:
+                raise PoolError(f"adapter_of_each must have a name for each of {count} texts, got {len(names)}")
+            return [[self._checked(name)] for name in names]
+        if adapters is not None:
+            return [[self._checked(name) for name in dict.fromkeys(adapters)]] * count
+        if adapter is None and len(self.manifest.adapters) != 1:
+            raise PoolError(f"which adapter? the export has {', '.join(self.names()) or 'none'}; pass adapter=")
+        return [[self._checked(adapter if adapter is not None else self.names()[0])]] * count
+
+    def _checked(self, name: str) -> str:
+        if name not in self.manifest.adapters:
+            raise PoolError(unknown("adapter", str(name), self.names(), known_as="the export has"))
+        return name
+
+    def _answered(self, pairs: list[tuple[Any, str]], reader: _Reader) -> list[Any]:
+        """Return the value of each pair of a row and an adapter's name, in their order."""
+        by_name: dict[str, list[int]] = {}
+        for i, (_, name) in enumerate(pairs):
+            by_name.setdefault(name, []).append(i)
+        requests = [self._request(name, [pairs[i][0] for i in rows]) for name, rows in by_name.items()]
+        outputs = self._computed(requests)
+        values: list[Any] = [None] * len(pairs)
+        for request, of_request, rows in zip(requests, outputs, by_name.values(), strict=True):
+            for i, value in zip(rows, reader(request, of_request), strict=True):
+                values[i] = value
+        return values
+
+    def _request(self, name: str, rows: Sequence[Any]) -> _Request:
+        adapter = self._cache.get(name)
+        columns = columns_of(adapter.task, rows)
+        try:
+            with self._tokenizing:
+                features = Columns(adapter.task.prompts(columns.values, self.tokenizer))
+        except AdapterkitError:
+            raise
+        except Exception as error:  # tokenizers raise a bare Exception for rows that they can't truncate
+            raise DataError(f"{adapter.task.name} can't read these rows: {type(error).__name__}: {error}") from error
+        return _Request(adapter, columns, features)
+
+    # ---- passes
+
+    def _computed(self, requests: Sequence[_Request]) -> list[list[Any]]:
+        """Return the outputs of the features of each request, in batches that these share."""
+        outputs: list[list[Any]] = [[None] * len(request.features) for request in requests]
+        examples = [
+            _Example(n, i, request.adapter, texts_of(feature), has_choices(feature))
+            for n, request in enumerate(requests)
+            for i, feature in enumerate(features_of(request.features))
+        ]
+        groups: dict[ExportedAdapter | None, list[_Example]] = {}
+        for example in examples:
+            apart = _changing(example.adapter) if self.manifest.base.one_adapter_a_pass else None
+            groups.setdefault(apart, []).append(example)
+        for batch in (batch for group in groups.values() for batch in _batches(group, self.batch_size)):
+            for example, value in self._batch_outputs(batch):
+                outputs[example.request][example.index] = value
+        return outputs
+
+    def _batch_outputs(self, batch: list[_Example]) -> Iterator[tuple[_Example, Any]]:
+        """Yield the output of each example: the base runs once for each text and update, then each adapter's head."""
+        place: dict[tuple[Text, ExportedAdapter | None], int] = {}
+        for example in batch:
+            for text in example.texts:
+                place.setdefault((text, _changing(example.adapter)), len(place))
+        inputs = self._padded([text for text, _ in place])
+        updates = list(dict.fromkeys(adapter for _, adapter in place))
+        feeds = stacked(updates, self.manifest.modules)
+        feeds["adapter_of_row"] = np.array([updates.index(adapter) for _, adapter in place], np.int64)
+        values = {**inputs, **self._base.run({**inputs, **feeds})}
+        groups: dict[tuple[ExportedAdapter, int, bool], list[_Example]] = {}
+        for example in batch:
+            groups.setdefault((example.adapter, len(example.texts), example.choosing), []).append(example)
+        for (adapter, choices, choosing), group in groups.items():
+            rows = [place[text, _changing(adapter)] for example in group for text in example.texts]
+            selected = {name: value[rows] for name, value in values.items()}
+            results = self._head(adapter.head).run({**selected, **adapter.head_tensors})
+            if choosing:  # the graph scores each choice as a row of its own
+                results = {name: value.reshape(len(group), choices) for name, value in results.items()}
+            yield from zip(group, adapter.task.outputs_of(results), strict=True)
+
+    def _head(self, name: str) -> Session:
+        with self._lock:
+            if name not in self._heads:
+                path = str(self.folder.path / name)
+                self._heads[name] = Session(self.folder.graph(name), path, threads=self.threads)
+            return self._heads[name]
+
+    def _padded(self, texts: Sequence[Text]) -> dict[str, np.ndarray]:
+        """Return token ids, mask and token type ids, (texts, longest) each."""
+        longest = max(1, *(len(ids) for ids, _ in texts))
+        ids = np.full((len(texts), longest), self.tokenizer.pad_token_id or 0, np.int64)
+        mask, types = np.zeros_like(ids), np.zeros_like(ids)
+        for i, (text, kinds) in enumerate(texts):
+            ids[i, : len(text)], mask[i, : len(text)], types[i, : len(kinds)] = text, 1, kinds
+        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+
+
+def _changing(adapter: ExportedAdapter) -> ExportedAdapter | None:
+    """Return an adapter that changes the base's outputs, else None."""
+    return adapter if adapter.factors else None
+
+
+def _batches(examples: Sequence[_Example], batch_size: int) -> Iterator[list[_Example]]:
+    """Yield examples in batches of similar lengths, those with equal texts beside each other."""
+    batch: list[_Example] = []
+    count = 0
+    for example in sorted(examples, key=lambda e: (max(len(ids) for ids, _ in e.texts), e.texts)):
+        longest = max(len(ids) for ids, _ in example.texts)
+        if batch and (len(batch) >= batch_size or (count + len(example.texts)) * longest > _MOST_TOKENS):
+            yield batch
+            batch, count = [], 0
+        batch.append(example)
+        count += len(example.texts)
+    if batch:
+        yield batch
+
+
+def _outputs_by_row(request: _Request, outputs: list[Any]) -> list[Any]:
+    """Return the model's outputs for each row; a list of them where a row has several features."""
+    if "row" not in request.features.column_names:
+        return list(outputs)
+    rows: list[list[Any]] = [[] for _ in range(len(request.columns))]
+    for row, value in zip(request.features["row"], outputs, strict=True):
+        rows[row].append(value)
+    single = not request.adapter.task.always_windows
+    return [values[0] if single and len(values) == 1 else values for values in rows]

@@ -1,0 +1,121 @@
+"""Answer rows from an export, without torch: what `adapt predict --runtime onnx` runs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OptionError, PoolError, unknown
+from ..runtime.adapters import task_of
+from ..runtime.folder import ExportFolder
+from ..runtime.pool import OnnxPool
+from ..store.registry import Registry
+from ..tasks import Task
+from .answer import Answering
+
+if TYPE_CHECKING:
+    from ..adapter.adapter import Adapter
+    from ..runtime.manifest import ExportManifest
+
+FOLDER = "onnx"
+"""The export that is looked for beside registry.json."""
+
+
+@dataclass
+class ExportedAdapters:
+    """The adapters of an export, with the part of a registry's interface that answering needs.
+
+    Where there is a registry.json, names, tags and versions are the registry's, and the export must have that version.
+    """
+
+    registry: Registry
+    folder: Path
+
+    @classmethod
+    def beside(cls, registry: Registry, folder: Path | None) -> ExportedAdapters:
+        """Return the adapters of `folder`, by default of the folder `onnx` beside registry.json."""
+        return cls(registry, folder or Path(registry.path).parent / FOLDER)
+
+    @functools.cached_property
+    def manifest(self) -> ExportManifest:
+        """The export's manifest; raises `AdapterError` where there is none."""
+        return ExportFolder(self.folder).manifest
+
+    def adapters(self) -> dict[str, Any]:
+        """Return the exported adapters by name."""
+        return dict(sorted(self.manifest.adapters.items()))
+
+    def resolve(self, reference: str) -> tuple[str, str]:
+        """Return name and version of an exported adapter.
+
+        Raises `PoolError` where the export lacks it, or has another version or base than the registry.
+        """
+        name, _, wanted = reference.partition("@")
+        registered = Path(self.registry.path).exists()
+        if registered:
+            name, wanted = self.registry.resolve(reference)
+        if name not in self.manifest.adapters:
+            raise PoolError(unknown("adapter", name, self.manifest.adapters, known_as=f"exported to {self.folder}"))
+        version = self.manifest.adapters[name].version
+        if wanted and not version.startswith(wanted):
+            raise PoolError(
+                f"{self.folder} has version {version} of '{name}', expected {wanted}; export it again: adapt export "
+                f"{name} --format onnx --to DIR"
+            )
+        if registered:
+            base = self.registry.adapters()[name]["versions"][wanted]["base"]
+            if base["fingerprint"] != self.manifest.base.fingerprint:
+                raise PoolError(
+                    f"{self.folder} is an export of base '{self.manifest.base.name}' "
+                    f"({self.manifest.base.fingerprint[:12]}), but '{name}' belongs to base '{base['name']}' "
+                    f"({base['fingerprint'][:12]})"
+                )
+        return name, version
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """An exported adapter, as answering reads it."""
+
+    task: Task
+    manifest: dict[str, Any]
+
+
+class _Named:
+    """The pool of an export, whose adapters are named by NAME@VERSION."""
+
+    def __init__(self, pool: OnnxPool) -> None:
+        self._pool = pool
+
+    def predict(self, texts: Any, *, adapter_of_each: Any) -> Any:
+        """Return the answer to each text by the adapter that is named for it."""
+        return self._pool.predict(texts, adapter_of_each=[name.partition("@")[0] for name in adapter_of_each])
+
+
+class OnnxAnswering(Answering):
+    """Rows, and the exported adapters that answer them; `registry` is an `ExportedAdapters`."""
+
+    registry: Any
+
+    def _read(self, reference: str) -> Adapter:
+        manifest = self.registry.manifest
+        task = task_of(manifest.adapters[reference.partition("@")[0]])
+        entry = {"base": {"name": manifest.base.name, "fingerprint": manifest.base.fingerprint}}
+        return _Stored(task, entry)  # type: ignore[return-value]
+
+    @contextlib.contextmanager
+    def _open_pool(
+        self, base: str | None, batch_size: int, max_bytes: int | None, device: str | None
+    ) -> Iterator[_Named]:
+        for option, value in (("--base", base), ("--device", device)):
+            if value is not None:
+                raise OptionError(
+                    f"{option} {value} is for --runtime torch; the export has its base, and runs on the CPU"
+                )
+        pool = OnnxPool(self.registry.folder, batch_size=batch_size, max_bytes=max_bytes)
+        self._tokenizer = pool.tokenizer
+        yield _Named(pool)
