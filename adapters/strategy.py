@@ -29,19 +29,17 @@ class Strategy(ABC):
     needs_validation: ClassVar[bool] = True
     """Whether validation rows choose what is saved. If not, none are cut off a training split of few texts."""
 
+    trains_weights: ClassVar[bool] = False
+    """Whether weight matrices train, or low-rank updates of them in PEFT's LoRA layers.
+
+    Of few texts, a head then starts from the mean of tokens, by an update of these.
+    """
+
     learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"]
 
     def __post_init__(self) -> None:
         if not 0 <= self.learning_rate < float("inf"):  # nor a NaN
             raise OptionError(f"learning_rate must be a finite number >= 0, got {self.learning_rate}")
-
-    @property
-    def trains_weights(self) -> bool:
-        """Whether weight matrices train, or a low-rank update of them that PEFT's LoRA layers add; by default False.
-
-        Of few texts, a head then starts from the mean of tokens by an update of these.
-        """
-        return False
 
     @abstractmethod
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:

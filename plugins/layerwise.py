@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from adapterkit.errors import StrategyError
 from adapterkit.modules import block_groups, blocks, chosen_blocks
@@ -24,6 +24,7 @@ class Layerwise(Strategy):
     For a base that fits the language of its task already; hidden states of the frozen blocks below are cached.
     """
 
+    trains_weights: ClassVar[bool] = True
     learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 3e-4
     top: Annotated[int | None, "number of highest blocks to train (default: 2 if nothing else is chosen)"] = None
     bottom: Annotated[int | None, "number of lowest blocks to train"] = None
@@ -34,10 +35,6 @@ class Layerwise(Strategy):
         Literal["none", "gradual"], "gradual: the highest block first, one more in each epoch (arXiv:1801.06146)"
     ] = "none"
     freezing: Annotated[Literal["none", "auto"], "auto: freeze converged blocks from below (arXiv:2102.01386)"] = "none"
-
-    @property
-    def trains_weights(self) -> bool:
-        return True
 
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
         if self.unfreezing != "none" and self.freezing != "none":

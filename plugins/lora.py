@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from adapterkit.errors import StrategyError
 from adapterkit.modules import target_linear_maps
@@ -23,6 +23,7 @@ class LoRA(Strategy):
     For most tasks: near full fine-tuning, in a hundredth of its bytes.
     """
 
+    trains_weights: ClassVar[bool] = True
     learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 1e-3
     r: Annotated[int, "rank of the update"] = 8
     lora_alpha: Annotated[int, "scale of the update: lora_alpha / r"] = 16
@@ -37,10 +38,6 @@ class LoRA(Strategy):
         "initialisation; pissa (arXiv:2404.02948) and olora (arXiv:2406.01775) double the size of the adapter",
     ] = "default"
     loraplus_lr_ratio: Annotated[float, "learning rate of B relative to A's (LoRA+, arXiv:2402.12354)"] = 1.0
-
-    @property
-    def trains_weights(self) -> bool:
-        return not self.use_dora
 
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:
         from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as usual
@@ -72,10 +69,9 @@ class LoRA(Strategy):
         return {} if ratio == 1.0 else {p: ratio for m in layers for p in m.lora_B["default"].parameters()}
 
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:
-        from adapterkit.patches.peft_layer import layers_of
-        from adapterkit.patches.peft_lora import patch_of
+        from adapterkit.patches.peft_lora import patches_of
 
-        return {name: patch_of(layer) for name, layer in layers_of(base).items()}
+        return patches_of(base)
 
     def remove(self, base: nn.Module) -> None:
         from adapterkit.patches.peft_layer import remove_layers

@@ -35,8 +35,8 @@ def starts_from_mean(run: Prepared) -> bool:
 def attend_alike(run: Prepared, model: Any) -> bool:
     """Let the first token attend to all tokens alike in the two upper blocks; return whether any was changed.
 
-    Its query there becomes about 0: a rank-1 update of the map to queries, minus their mean times what tells the first
-    token's hidden state from others. It is written to LoRA's factors, or else to the weight, where these are trained.
+    Its query there becomes about 0: a rank-1 update of the map to queries, minus their mean times a direction that only
+    the first token's hidden state has. It is written to LoRA's factors, or else to the weight, where these are trained.
     """
     features = features_of(run, splits=("train",))["train"]
     feed = Feed(features, run.task.collate(run.base.tokenizer, model))
@@ -81,15 +81,9 @@ def _candidates(base: Any, name: str, block: nn.Module) -> Iterator[nn.Module]:
     width = base.config.hidden_size
     for module in block.modules():
         linear = getattr(module, "base_layer", module)
-        if isinstance(linear, nn.Linear) and (linear.in_features, linear.out_features) == (width, width):
-            if linear is not module and not _is_plain_lora(module):
-                continue
-            if linear is not module or linear.weight.requires_grad:
-                yield module
-
-
-def _is_plain_lora(module: Any) -> bool:
-    return bool(getattr(module, "lora_A", None)) and not getattr(module, "lora_magnitude_vector", None)
+        square = isinstance(linear, nn.Linear) and (linear.in_features, linear.out_features) == (width, width)
+        if square and (getattr(module, "lora_A", None) or (linear is module and linear.weight.requires_grad)):
+            yield module
 
 
 @contextlib.contextmanager
@@ -151,4 +145,6 @@ def _set_to_zero(query: Any, model: Any, inputs: Mapping[str, Tensor]) -> bool:
     factor = direction.norm() / down[0].norm()  # so that the row is as long as it was
     down[0] = (direction / factor).to(down)
     up[:, 0] = (-mean * factor / query.scaling["default"]).to(up)
+    for magnitude in query.lora_magnitude_vector.values():  # DoRA's, of which the update is no more than that
+        magnitude.weight.copy_(torch.linalg.norm(layer.weight + query.scaling["default"] * up @ down, dim=1))
     return True

@@ -26,8 +26,8 @@ LEAST_STEPS_OF_MEAN, MOST_EPOCHS_OF_MEAN = 40, 10
 """The same two numbers where the head reads the mean of tokens, and starts solved."""
 LEAST_CUT = 200
 """The number of training texts below which such a head is trained on all of them, and none is cut off to validate."""
-RATE_OF_MEAN = 0.3
-"""The factor on the strategy's default learning rate there."""
+RATE_OF_PROBE = 0.3
+"""The factor on the strategy's default learning rate where the head is a probe."""
 
 
 def with_row_defaults(plan: Plan, task: Task, rows: int, base: Base | None = None) -> tuple[Plan, dict[str, str]]:
@@ -47,13 +47,10 @@ def with_row_defaults(plan: Plan, task: Task, rows: int, base: Base | None = Non
             f"probe of the mean of tokens, by rule: at most {few_texts.FEW_A_LABEL} rows a label, and a base that was "
             "trained on that mean; --head model can be merged and exported"
         )
-    if of_mean and RATE in unset:
-        rate = float(f"{RATE_OF_MEAN * plan.strategy.learning_rate:.2g}")
+    if of_mean and plan.training.head == "probe" and RATE in unset:
+        rate = float(f"{RATE_OF_PROBE * plan.strategy.learning_rate:.2g}")
         plan = replace(plan, strategy=replace(plan.strategy, learning_rate=rate))
-        notes["rate"] = (
-            f"{rate:g}, by rule: {RATE_OF_MEAN} of the default where the head starts from the mean of tokens; "
-            "--learning-rate overrides"
-        )
+        notes["rate"] = f"{rate:g}, by rule: {RATE_OF_PROBE} of the default with a probe; --learning-rate overrides"
     if "num_train_epochs" in unset:
         limits = (LEAST_STEPS_OF_MEAN, MOST_EPOCHS_OF_MEAN) if of_mean else (LEAST_STEPS, MOST_EPOCHS)
         plan, notes["epochs"] = _with_epochs(plan, rows, *limits)

@@ -46,16 +46,16 @@ def test_few_rows_get_more_epochs_unless_their_number_is_set(rows: int, options:
 @pytest.mark.parametrize(
     ("rows", "options", "expected"),
     [
-        (64, {}, ("auto", 3e-4, 10)),
-        (64, {"head": "auto"}, ("auto", 3e-4, 10)),
-        (128, {}, ("auto", 3e-4, 5)),
-        (64, {"strategy": "full"}, ("auto", 3e-5, 10)),
+        (64, {}, ("auto", 1e-3, 10)),
+        (64, {"head": "auto"}, ("auto", 1e-3, 10)),
+        (128, {}, ("auto", 1e-3, 5)),
+        (64, {"strategy": "full"}, ("auto", 1e-4, 10)),
         (64, {"learning_rate": 2e-3}, ("auto", 2e-3, 10)),
         (64, {"learning_rate": "auto"}, ("auto", 1e-3, 10)),
-        (64, {"num_train_epochs": 3}, ("auto", 3e-4, 3)),
-        (64, {"head": "model"}, ("model", 3e-4, 10)),
+        (64, {"num_train_epochs": 3}, ("auto", 1e-3, 3)),
+        (64, {"head": "model"}, ("model", 1e-3, 10)),
         (64, {"head_init": "random"}, ("auto", 1e-3, 25)),
-        (64, {"use_dora": True}, ("probe", 3e-4, 10)),
+        (64, {"use_dora": True}, ("auto", 1e-3, 10)),
         (64, {"strategy": "bottleneck"}, ("probe", 9e-4, 10)),
         (64, {"strategy": "bottleneck", "head": "model"}, ("model", 3e-3, 25)),
         (64, {"head": "probe", "base": "other"}, ("probe", 3e-4, 10)),
@@ -72,7 +72,7 @@ def test_few_rows_a_label_start_from_the_mean_of_tokens_on_a_base_that_embeds_te
     plan, notes = with_row_defaults(Plan.resolve(options), task_of("text-classification"), rows, base)
     assert (plan.training.head, plan.strategy.learning_rate, plan.training.num_train_epochs) == expected
     assert ("head" in notes) == (expected[0] == "probe" and options.get("head") != "probe")
-    assert ("rate" in notes) == (expected[1] in (3e-4, 3e-5, 9e-4) and "learning_rate" not in options)
+    assert ("rate" in notes) == (expected[0] == "probe" and "learning_rate" not in options)
 
 
 def test_other_tasks_train_transformers_head() -> None:
