@@ -30,6 +30,36 @@ def test_a_file_of_one_encoding_is_read(words: str, codec: str, tmp_path: Path) 
     assert read(str(path))[0]["text"] == words
 
 
+ROWS = (
+    "завтрак вкусный", "персонал грубый", "отличный номер", "пляж далеко", "очень понравилось", "не советую", "дорого",
+    "ужасная еда", "море чистое", "быстро и хорошо", "цена хорошая", "суп холодный",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [str.upper, str.lower, str.capitalize])
+@pytest.mark.parametrize("codec", ["cp1251", "koi8-r"])
+def test_cyrillic_encodings_that_swap_cases_are_distinguished(case: Any, codec: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [case(row) for row in ROWS]
+    path.write_bytes("".join(["text;label\n", *(f"{r};{'ab'[i % 2]}\n" for i, r in enumerate(rows))]).encode(codec))
+    assert read(str(path))["text"][:] == rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "codec"),
+    [
+        ([row.capitalize() for row in ROWS], "mac-cyrillic"),
+        (["Суп був холодний, їжа смачна", "Чудовий готель є басейн"] * 6, "cp1125"),
+    ],
+)
+def test_rare_cyrillic_encodings_are_detected_where_no_usual_one_fits(
+    rows: list[str], codec: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("".join(["text;label\n", *(f"{r};{'ab'[i % 2]}\n" for i, r in enumerate(rows))]).encode(codec))
+    assert read(str(path))["text"][:] == rows
+
+
 @pytest.mark.parametrize(
     ("words", "codec"), [("수프가 차가웠습니다", "iso2022_kr"), ("汤很冷", "hz"), ("スープ", "iso2022_jp")]
 )
