@@ -89,7 +89,7 @@ def damage(*values: Any, is_input: bool = True) -> list[str]:
 def test_utf_8_that_was_read_as_another_encoding_is_counted(original: str, codec: str) -> None:
     misread = _sloppy(original.encode()) if codec == "cp1252" else original.encode().decode(codec, "ignore")
     [remark] = damage(f"a {misread}", "plain", [misread, "word"])
-    assert remark.startswith("2 texts in column 'text' that look like UTF-8 read as another encoding (")
+    assert remark.startswith("2 texts in column 'text' that look decoded in the wrong encoding (")
 
 
 def _sloppy(data: bytes) -> str:
@@ -113,6 +113,12 @@ def _sloppy(data: bytes) -> str:
 )
 def test_texts_as_people_write_them_are_not_damaged(text: str) -> None:
     assert damage(text, text, text) == []
+
+
+def test_cyrillic_that_was_read_as_windows_1252_is_counted() -> None:
+    misread = [row.encode("cp1251").decode("cp1252") for row in ROWS]
+    [remark] = damage(*misread)
+    assert "texts in column 'text' that look decoded in the wrong encoding ('çàâòðàê' for 'завтрак')" in remark
 
 
 def test_lost_characters_and_signs_of_no_text_are_counted() -> None:
