@@ -24,6 +24,14 @@ PAIRS = (
     ("question", "passage"),
     ("text", "text_pair"),
     ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("sentence_a", "sentence_b"),
+    ("sent1", "sent2"),
+    ("context", "hypothesis"),
+    ("claim", "evidence"),
+    ("query", "document"),
+    ("query", "passage"),
+    ("#1 string", "#2 string"),
 )
 TEXTS = ("text", "sentence", "review", "utterance", "content", "query", "message", "tweet", "comment")
 LABELS = (
@@ -32,15 +40,18 @@ LABELS = (
     "category",
     "intent",
     "class",
+    "gold_label",
+    "sentiment",
+    "stance",
     "topic",
     "target",
-    "sentiment",
-    "gold_label",
     "score",
     "is_duplicate",
     "polarity",
     "rating",
     "stars",
+    "entailment_judgment",
+    "quality",
 )
 TAGS = ("ner_tags", "tags", "slots", "pos_tags", "chunk_tags", "labels", "bio_tags", "ner", "iob_tags", "upos", "pos")
 

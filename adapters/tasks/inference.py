@@ -81,7 +81,7 @@ def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:
         prompt = first_of(PROMPTS, list(first))
         columns = ("--prompt-column", prompt, "--completion-column") if prompt else ("--text-column",)
         return ("--task", "text-generation", *columns, "chosen")
-    texts = {name: value for name, value in first.items() if isinstance(value, str) and not is_blank(value)}
+    texts = {n: v for n, v in first.items() if isinstance(v, str) and not is_blank(v) and not _is_id(n)}
     if not texts:
         return ()
     if len(texts) == len(first) == 2 and all(re.fullmatch("[a-z]{2}([_-][A-Za-z]{2})?", name) for name in texts):

@@ -16,7 +16,7 @@ from ..errors import printable
 from .labels import NUMBER, SINGLE, Kind, has_decimal_comma, number_in, without_ends
 from .values import is_empty
 
-SEPARATORS = (",", ";", "|", "/", "+", "&", "\n", "\t")
+SEPARATORS = (",", ";", "|", "/", "+", "&", "#", "\n", "\t")
 MOST = 5
 """The most labels that a remark names."""
 _RARE, _FREQUENT, _SIMILAR = 3, 8, 0.8
@@ -70,7 +70,7 @@ def _kind_of_text(value: Any) -> str:
     return "list" if isinstance(value, list) else "number" if isinstance(value, Number) else "text"
 
 
-ABSENT = {"na", "n/a", "n.a.", "#n/a", "nan", "null", "none", "nil", "-", "?", "unknown"}
+ABSENT = {"na", "n/a", "n.a.", "#n/a", "nan", "null", "none", "nil", "-", "?", "unknown", "<na>", "\\n"}
 """Labels that tools and people write where there is none."""
 
 
@@ -78,6 +78,11 @@ _PAIRS = (
     "the labels in column '{}' are read as classes; --problem-type regression reads numbers with a decimal comma, and "
     "--label-separator , several labels in a cell"
 )
+_ALIKE = str.maketrans("авеіјкмнорсѕтухёїαεικνορτυχ", "abeijkmhopcstyxeiaeiknoptux")
+"""Cyrillic and Greek letters that look like Latin ones, also as capitals."""
+_ALONE = "labels that differ in case, hyphens, leading zeros, look-alike letters, spaces or invisible characters alone"
+_MONTH = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_DATE = re.compile(rf"\d{{4}}-\d\d-\d\d\b|\d\d?-({_MONTH})$|({_MONTH})-\d\d$", re.IGNORECASE)
 _BYTES = re.compile(r"b'.+'|b\".+\"", re.DOTALL)
 
 
@@ -92,10 +97,7 @@ def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], k
     if len(counts) > max(20, len(cells) / 2):
         many = f"{len(counts):,} different labels in {len(cells):,} rows: is column '{label}' one of ids or texts?"
         return [_PAIRS.format(label) if pairs else f"{many} --task text2text-generation learns to generate texts"]
-    remarks = [
-        f"labels that differ in case, spaces or invisible characters alone: {_named(same)}"
-        for same in _variants(counts)
-    ]
+    remarks = [f"{_ALONE}: {_named(same)}" for same in _variants(counts)]
     once = sorted(name for name, count in counts.items() if count == 1)
     near = {rare: name for rare, name in _misspelled(counts) if rare.casefold() != name.casefold()}
     remarks += [
@@ -106,6 +108,12 @@ def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], k
     if absent := sorted(name for name in counts if name.casefold() in ABSENT):
         rows = sum(counts[name] for name in absent)
         remarks.append(f"{rows:,} rows have a label that often means none: {_named(absent)}")
+    if (dates := sorted(filter(_DATE.match, counts))) and len(dates) < len(counts):
+        rows = sum(counts[name] for name in dates)
+        remarks.append(f"{rows:,} rows have a date among other labels, as spreadsheets make of 1-2: {_named(dates)}")
+    if lists := sorted(name for name in counts if len(listed(name) or ()) > 1 and set(name) & set("'\"")):
+        rows = sum(counts[name] for name in lists)
+        remarks.append(f"{rows:,} rows have a list as text, read as one label, as most have none: {_named(lists)}")
     if "O" in counts and (tag := next((name for name in counts if name[:2] in ("B-", "I-")), None)):
         remarks.append(
             f"labels '{tag}' and 'O' look like tags of words; token-classification reads a sentence per row, or a "
@@ -131,8 +139,9 @@ def _number_remarks(label: str, numbers: Sequence[float]) -> Iterator[str]:
 def _variants(counts: Mapping[str, int]) -> list[list[str]]:
     by_key: dict[str, list[str]] = {}
     for name in counts:
-        folded = unicodedata.normalize("NFKC", without_invisible(name)).casefold()
-        by_key.setdefault(" ".join(folded.split()), []).append(name)
+        folded = unicodedata.normalize("NFKC", without_invisible(name)).casefold().translate(_ALIKE)
+        words = re.split(r"[\s_-]+", folded) if any(map(str.isalpha, folded)) else folded.split()  # 1-2 is not 12
+        by_key.setdefault(" ".join(re.sub(r"^0+(?=\d)", "", word) for word in words if word), []).append(name)
     return [sorted(names) for names in by_key.values() if len(names) > 1]
 
 

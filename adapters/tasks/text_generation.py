@@ -134,6 +134,8 @@ class TextGeneration(Task):
                 self._check_answer(data, i, value, chats)
             except ValueError as error:
                 raise DataError(f"{file}:{line}: {error}") from error
+        if chats and not self.prompt_column_name and _unlearned(stream(data[self._text])) == len(data):
+            raise DataError(f"{file}: all answers have weight 0, so there is nothing to learn")
 
     def _check_answer(self, data: Dataset, row: int, value: Any, chats: bool) -> None:
         """Raise `ValueError` where a row has no answer to learn."""
@@ -162,6 +164,8 @@ class TextGeneration(Task):
         remarks = []
         if keys := sorted(set().union(*(unread_keys(value, template) for value in values))):
             remarks.append(f"{file}: not read in messages: {', '.join(keys)}")
+        if (unlearned := _unlearned(values)) and not self.prompt_column_name:
+            remarks.append(f"{file}: {unlearned:,} chats have only answers of weight 0: nothing is learned from them")
         unstable = sum(is_unstable(tokenizer, messages_of(value)) for value in values) if template else 0
         if unstable:
             remarks.append(
@@ -324,3 +328,9 @@ def _starts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     begin = tokenizer.bos_token_id
     rows = [plain_ids(tokenizer, text) for text in texts]
     return [row if begin is None else [begin, *row] for row in rows]
+
+
+def _unlearned(chats: Iterable[Any]) -> int:
+    """Return how many chats have no answer with another weight than 0."""
+    weights = ([m.get("weight") for m in messages_of(chat) if m["role"] == "assistant"] for chat in chats)
+    return sum(all(weight == 0 for weight in of_one) for of_one in weights)

@@ -19,6 +19,8 @@ IMPORTANT = {
     *("input", "inputs", "instruction", "context", "system", "history", "passage", "document", "article", "question"),
     *("answer", "answers", "response", "output", "completion", "title", "subject", "headline", "body", "abstract"),
     *("description", "summary", "premise", "hypothesis", "text_pair", "text2", "sentence2", "tools", "functions"),
+    *("aspect", "aspects", "aspect_term", "term", "word", "keyword", "entity", "entity1", "entity2", "head", "tail"),
+    *("claim", "evidence", "parent", "reply", "post", "speaker", "history", "reference", "domain", "product"),
     *("tool_calls", "messages", "conversations", "entities", "spans", "rationale", "options", "choices"),
 }
 """The names of columns that matter in the usual layouts of data sets."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.splits import LINE, Splits
 from ..tasks.columns import each, stream
+from ..tasks.damaged_texts import damage_remarks
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,6 +22,8 @@ FEW = 30
 def row_remarks(task: Task, splits: Splits, uncut: Mapping[str, Dataset]) -> list[str]:
     """Return the remarks on the rows of a run; `uncut` are those before a validation split was cut off."""
     remarks = [text for split, data in uncut.items() for text in _twice(task, data, splits.files[split])]
+    for split, data in uncut.items():
+        remarks += [f"{splits.files[split]}: {text}" for text in _damaged(task, data)]
     if "train" in splits:
         training_keys = set(_keys(splits["train"], task.input_columns))
         for split in ("validation", "test"):
@@ -54,6 +57,12 @@ def _twice(task: Task, data: Dataset, file: str) -> Iterator[str]:
         rows = "1 row has" if len(contrary) == 1 else f"{len(contrary):,} rows have"
         earlier, line = contrary[0]
         yield f"{file}: {rows} the text of an earlier one and another label, first lines {earlier} and {line}"
+
+
+def _damaged(task: Task, data: Dataset) -> Iterator[str]:
+    for column in dict.fromkeys([*task.input_columns, *task.columns_read]):
+        if column in data.column_names:
+            yield from damage_remarks(column, stream(data[column]), is_input=column in task.input_columns)
 
 
 def _in_training(task: Task, data: Dataset, file: str, split: str, training_keys: set[Any]) -> Iterator[str]:

@@ -290,3 +290,34 @@ def test_a_tsv_file_of_words_and_tags_is_conll(tmp_path: Path) -> None:
     assert table[0] == {"word": "Anna", "tag": "B-PER"}  # a header
     named, _ = read_all(write(tmp_path / "labels.tsv", "Anna\tB\nsings\tO\n"), column_names=("text", "label"))
     assert named[0] == {"text": "Anna", "label": "B"}
+
+
+@pytest.mark.parametrize(
+    ("last", "reads"),
+    [
+        (["ann1", "ann2"], "tags in column 1 of 3"),  # annotators, one in each sentence
+        (["0.9", "1", ".5"], "tags in column 1 of 3"),  # confidences
+        (["NNP", "VBD"], None),  # parts of speech are tags, too
+    ],
+)
+def test_a_last_column_that_holds_no_tags_is_none(last: list[str], reads: str | None, tmp_path: Path) -> None:
+    sentences = 6
+    path = tmp_path / "a.conll"
+    one_each = last[0] == "ann1"
+    lines = [
+        f"{word} {tag} {last[(i if one_each else k) % len(last)]}\n" + "\n" * (k == 2)
+        for i in range(sentences)
+        for k, (word, tag) in enumerate([("Ann", "B-PER"), ("in", "O"), ("Oslo", "B-LOC")])
+    ]
+    path.write_text("".join(lines))
+    with open_rows(str(path), ReadOptions()) as (source, numbered):
+        tags = {tag for _, row in numbered for tag in row["tags"]}  # type: ignore[index]
+    assert tags == ({"B-PER", "O", "B-LOC"} if reads else set(last))
+    assert [reads in note for note in source.notes] == [True] if reads else source.notes == []
+
+
+def test_a_column_of_tags_may_be_named_although_it_is_not_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text("Ann B-PER x\nsings O x\n\nBob B-PER y\nsings O y\n")
+    with open_rows(str(path), ReadOptions(tag_column=2)) as (_, numbered):
+        assert [row["tags"] for _, row in numbered] == [["x", "x"], ["y", "y"]]  # type: ignore[index]

@@ -104,3 +104,20 @@ def test_a_file_without_rows_has_what_was_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(tasks))
     with pytest.raises(DataError, match=r"no rows \(1 task without an annotation left out\)"):
         read(str(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize(
+    "place", [{"pos": [0, 3]}, {"offset": 0, "length": 3}, {"startIndex": 0, "endIndex": 3}, {"span": [0, 3]}]
+)
+@pytest.mark.parametrize("label", ["type", "category", "displayName", "entityType"])
+def test_places_and_labels_under_other_names(place: dict[str, Any], label: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": "Ann saw it.", "entities": [{**place, label: "PER"}]}) + "\n")
+    assert read_all(path)[0][0]["ner_tags"] == ["B-PER", "O", "O", "O"]
+
+
+def test_several_choices_in_a_late_cell_are_a_bad_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "a film,good\n" * 1000 + 'a soup,"{""choices"": [""good"", ""bad""]}"\n')
+    data = read_all(path)[0]
+    assert data[-1].reason == "several choices in 'label', after 1,000 rows of one"

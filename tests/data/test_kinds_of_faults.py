@@ -32,6 +32,7 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_several_parts_are_lines_and_nothing_is_pythons_repr",
             "test_a_text_among_chats_is_refused",
         ],
+        "tasks/test_message_weights.py": ["test_chats_of_which_nothing_is_learned_are_counted"],
         "tasks/test_columns_of_several_types.py": [
             "test_messages_of_several_types_are_read_as_prediction_reads_them",
             "test_schemas_of_tools_may_have_defaults_of_several_types",
@@ -48,6 +49,8 @@ KINDS: dict[str, dict[str, list[str]]] = {
         "tasks/test_columns_named.py": [
             "test_columns_that_mark_rows_are_named",
             "test_of_preferences_the_chosen_answers_are_suggested",
+            "test_both_texts_of_a_pair_are_read",
+            "test_an_aspect_that_is_not_read_is_named",
         ],
         "tasks/test_conversations.py": [
             "test_tool_calls_and_tools_are_learned_whatever_the_template_writes",
@@ -64,7 +67,12 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_decimal_commas_are_learned_and_evaluated_as_numbers",
             "test_labels_of_the_same_letters_in_other_codes_are_named",
             "test_labels_joined_by_spaces_are_named_where_each_part_is_a_label",
-        ]
+        ],
+        "tasks/test_label_forms.py": [
+            "test_labels_that_look_alike_are_named",
+            "test_dates_among_other_labels_are_named",
+            "test_lists_among_single_labels_are_named",
+        ],
     },
     "6 tables": {
         "data/test_tables.py": [
@@ -73,6 +81,11 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_words_of_two_western_languages_are_windows_1252_however_often_they_occur",
             "test_english_with_typographic_marks_alone_is_windows_1252",
             "test_japanese_between_escapes_is_iso_2022_jp",
+        ],
+        "data/test_silent_damage.py": [
+            "test_a_file_of_two_encodings_is_refused",
+            "test_utf_8_that_was_read_as_another_encoding_is_counted",
+            "test_lost_characters_and_signs_of_no_text_are_counted",
         ],
         "data/test_headers.py": [
             "test_cells_between_apostrophes",
@@ -92,6 +105,7 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_a_line_that_ends_early_is_a_bad_row_in_conll_u",
             "test_tags_before_their_words_are_tags",
             "test_a_tsv_file_of_words_and_tags_is_conll",
+            "test_a_last_column_that_holds_no_tags_is_none",
         ],
         "data/test_word_lists.py": ["test_words_and_tags_in_cells_are_lists"],
     },

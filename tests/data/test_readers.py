@@ -367,6 +367,8 @@ def test_conll_u_has_its_token_second_and_lines_that_are_no_token(tmp_path: Path
 
 ELSEWHERE = {
     ".conllu",
+    ".conllup",
+    ".iob2",
     ".xlsx",
     ".xls",
     ".ods",

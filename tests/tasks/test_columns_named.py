@@ -117,3 +117,30 @@ def test_a_column_with_the_usual_name_of_a_label_is_suggested_first() -> None:
 def test_regression_is_an_option_of_text_classification() -> None:
     with pytest.raises(TaskError, match="regression is --task text-classification --problem-type regression"):
         task_class("regression")
+
+
+@pytest.mark.parametrize(
+    ("columns", "read_columns"),
+    [
+        (["uid", "context", "hypothesis", "label"], "context + hypothesis -> label"),  # ANLI
+        (["claim", "evidence", "label"], "claim + evidence -> label"),  # FEVER
+        (
+            ["pair_ID", "sentence_A", "sentence_B", "entailment_judgment"],
+            "sentence_A + sentence_B -> entailment_judgment",
+        ),
+        (["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"], "#1 String + #2 String -> Quality"),  # MRPC
+        (["query", "document", "label"], "query + document -> label"),
+        (["text", "target", "sentiment"], "text -> sentiment"),  # the target is what the sentiment is about
+    ],
+)
+def test_both_texts_of_a_pair_are_read(columns: list[str], read_columns: str) -> None:
+    assert TextClassification().with_columns(columns).describe_columns() == read_columns
+
+
+def test_an_aspect_that_is_not_read_is_named(tmp_path: Path) -> None:
+    [remark] = remark_on(tmp_path / "a.jsonl", "aspect", ["food", "staff"])
+    assert remark == "a: not read: column 'aspect' (2 different values)"
+
+
+def test_an_id_is_no_text_to_learn() -> None:
+    assert suggested({"id": "a-long-id-of-a-row", "items": [{"from": "human"}]}) == ()

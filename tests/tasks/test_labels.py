@@ -77,7 +77,11 @@ def test_decimal_commas_are_learned_and_evaluated_as_numbers(
 
 def test_labels_of_the_same_letters_in_other_codes_are_named(run: Any) -> None:
     report = run(["caf\u00e9", "cafe\u0301", "\uff21\uff22", "AB", "x\u200by", "xy"])
-    named = [text for text in report.remarks if "differ in case, spaces or invisible characters alone" in text]
+    named = [
+        text
+        for text in report.remarks
+        if "differ in case, hyphens, leading zeros, look-alike letters, spaces or invisible characters alone" in text
+    ]
     assert len(named) == 3
 
 

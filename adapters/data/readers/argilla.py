@@ -26,6 +26,7 @@ def records(source: Source, numbered: NumberedRows) -> NumberedRows:
     """
     counts: Counter[str] = Counter()
     for number, row in numbered:
+        row = row if isinstance(row, BadRow) else _nested(row)
         if isinstance(row, BadRow) or not _is_record(row):
             yield number, row
             continue
@@ -38,6 +39,24 @@ def records(source: Source, numbered: NumberedRows) -> NumberedRows:
         yield number, {**identity, **row["fields"], **values}
     for kind, words in WORDS.items():
         source.count(counts[kind], *words)
+
+
+def _nested(row: Row) -> Row:
+    """Return a row of `Dataset.records.to_datasets()`, with columns such as `label.responses`, as a record."""
+    questions = [name.removesuffix(".responses") for name in row if name.endswith(".responses")]
+    if not questions or not all(f"{name}.responses.status" in row for name in questions):
+        return row
+    responses = {name: _answers(row[f"{name}.responses"], row[f"{name}.responses.status"]) for name in questions}
+    others = {name: value for name, value in row.items() if name.partition(".")[0] not in questions}
+    identity = {name: others.pop(name) for name in ("id", "_server_id", "status") if name in others}
+    suggested = any(row.get(f"{name}.suggestion") is not None for name in questions)
+    return {"fields": others, "responses": responses, "suggestions": suggested, "id": identity.get("id")}
+
+
+def _answers(values: Any, statuses: Any) -> list[dict[str, Any]]:
+    if not isinstance(values, list) or not isinstance(statuses, list):  # None: no response
+        return []
+    return [{"value": value, "status": status} for value, status in zip(values, statuses, strict=False)]
 
 
 def _is_record(row: Row) -> bool:

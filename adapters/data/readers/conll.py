@@ -90,7 +90,8 @@ def _layout(source: Source) -> Layout:
                 f"with the token in column {token}"
             )
         layout = with_tags(layout, cells, column)
-        unusual = layout.brackets or (not named and word is None and layout.word)
+        before_last = tag is None and not layout.universal and column != width - 1
+        unusual = layout.brackets or before_last or (not named and word is None and layout.word)
         layout = replace(layout, word=token)
         if unusual:
             source.notes.append(layout.describe())

@@ -90,6 +90,12 @@ def inferred(lines: Sequence[str], *, universal: bool = False) -> Layout:
     if layout.universal or (layout.numbered and layout.width == 10 and {row[-1] for row in cells} == {"_"}):
         layout = replace(layout, tag=min(3, layout.width - 1))
     layout = with_tags(layout, cells, layout.tag % layout.width)
+    if names := _column_names(lines, layout.width):
+        layout = replace(layout, word=names.index("FORM"), numbered=names[0] == "ID", universal=True)
+        return with_tags(layout, cells, layout.width - 1)
+    if layout.width > 2 and not (layout.scheme or layout.universal) and _names_no_tags(lines, layout):
+        others = [i for i in range(layout.width) if i != layout.word and _are_spans([row[i] for row in cells])]
+        layout = with_tags(layout, cells, others[0]) if others else layout
     if layout.width == 2 and not layout.scheme and _are_tags([row[0] for row in cells]):  # as in MIT's movie corpus
         layout = replace(with_tags(layout, cells, 0), word=1)
     return layout
@@ -98,6 +104,24 @@ def inferred(lines: Sequence[str], *, universal: bool = False) -> Layout:
 def _are_tags(column: Sequence[str]) -> bool:
     """Return whether a column clearly holds tags of entities, of which at least one isn't O."""
     return bool(set(column) - {"O"}) and all(map(TAG.fullmatch, column))
+
+
+def _column_names(lines: Sequence[str], width: int) -> list[str]:
+    """Return the names of the columns, one of them FORM, that a file of CoNLL-U Plus begins with; none of another."""
+    names = lines[0].partition("=")[2].split() if lines and lines[0].startswith("# global.columns") else []
+    return names if len(names) == width and "FORM" in names else []
+
+
+def _names_no_tags(lines: Sequence[str], layout: Layout) -> bool:
+    """Return whether the column of tags holds numbers, or one value in every sentence: confidences or annotators."""
+    values = [[row[layout.tag] for row in block if len(row) > layout.tag] for block in sentences(lines, layout.tab)]
+    one_each = all(len(set(block)) < 2 for block in values) and any(len(block) > 1 for block in values)
+    return one_each or all(re.fullmatch(r"-?\d*\.?\d+", value) for block in values for value in block)
+
+
+def _are_spans(column: Sequence[str]) -> bool:
+    """Return whether a column clearly holds tags of spans with types, such as B-PER, and O."""
+    return _are_tags(column) and any("-" in tag for tag in column) and len(set(column)) > 1
 
 
 def with_tags(layout: Layout, cells: Sequence[Sequence[str]], tag: int) -> Layout:

@@ -6,6 +6,7 @@ import codecs
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -39,10 +40,19 @@ NAMES = {
     "mac_roman": "Mac Roman",
 }
 """The encodings that are tried, by codec; where two decode to the same text the first is reported."""
+SEVEN_BIT = {
+    "iso2022_jp_ext": re.compile(rb"\x1b\$[B@]"),
+    "iso2022_kr": re.compile(rb"\x1b\$\)C"),
+    "hz": re.compile(rb"~\{(?:[!-w][!-~]){2,}~\}"),
+}
+"""Encodings whose bytes are all ASCII, by what announces their characters."""
+SEVEN_BIT_NAMES = {"iso2022_jp_ext": "ISO-2022-JP", "iso2022_kr": "ISO-2022-KR", "hz": "HZ (GB2312)"}
 RARE = ("cp850", "cp852", "mac_roman", "cp866", "iso8859_5", "iso8859_6")
 """The encodings that few files of today have."""
 SAMPLE = 1 << 17
 """The most bytes, of lines that are not ASCII, that an encoding is detected from."""
+MIXED = 0.2
+"""The share of lines in UTF-8, each with two characters or more, from which a file has two encodings."""
 EVIDENCE = 3.0
 """How much more probable (in nats) an encoding must be than the next one to be used without --encoding."""
 _UNUSUAL = math.log(0.0005)  # a letter that the language doesn't have, or a symbol inside a word
@@ -89,25 +99,33 @@ def detected_in(file: BinaryIO, name: str) -> Encoding:
             return Encoding(codec, codec.upper().removesuffix("-SIG"))
     if b"\0" in start and (wide := _wide(start)):
         return wide
-    if any(escape in start for escape in (b"\x1b$B", b"\x1b$@")):  # to JIS X 0208; its bytes are ASCII
-        return Encoding("iso2022_jp_ext", "ISO-2022-JP", "read as ISO-2022-JP: detected (--encoding overrules)")
-    counts = [0, 0]
+    if seven_bit := next((codec for codec, sign in SEVEN_BIT.items() if sign.search(start)), None):
+        shown = SEVEN_BIT_NAMES[seven_bit]
+        return Encoding(seven_bit, shown, f"read as {shown}: detected (--encoding overrules)")
+    counts: Counter[str] = Counter()
     sample = b"".join(_limited(_odd_lines(file, counts)))
-    valid, invalid = counts
-    if valid > invalid or not invalid:  # where some bytes are damaged, the rows with them are refused
+    if counts["valid"] > counts["invalid"] or not counts["invalid"]:  # rows with damaged bytes are refused
         return Encoding("utf-8-sig")
+    if (lines := counts["UTF-8 lines"]) > MIXED * counts["lines"]:
+        raise DataError(
+            f"{name}: two encodings: {lines:,} of {counts['lines']:,} lines that aren't ASCII are UTF-8, the others "
+            "aren't; save the file in one encoding"
+        )
     return guessed(sample, name)
 
 
-def _odd_lines(file: BinaryIO, counts: list[int]) -> Iterator[bytes]:
-    """Yield the lines that are not ASCII; `counts` are its valid characters and its invalid bytes."""
+def _odd_lines(file: BinaryIO, counts: Counter[str]) -> Iterator[bytes]:
+    """Yield the lines that are not ASCII, and count them, those in UTF-8, valid characters and invalid bytes."""
     for line in file:
         if line.isascii():
             continue
         text = line.decode("utf-8", "surrogateescape")
         bad = sum("\udc80" <= char <= "\udcff" for char in text)
-        counts[0] += sum(char > "\x7f" for char in text) - bad
-        counts[1] += bad
+        valid = sum(char > "\x7f" for char in text) - bad
+        counts["lines"] += 1
+        counts["valid"] += valid
+        counts["invalid"] += bad
+        counts["UTF-8 lines"] += not bad and valid > 1
         yield line
 
 

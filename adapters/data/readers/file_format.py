@@ -18,6 +18,8 @@ _TEXTS = {
     ".jsonl": "JSON lines",
     ".conll": "CoNLL columns",
     ".iob": "CoNLL columns",
+    ".iob2": "CoNLL columns",
+    ".conllup": "CoNLL columns",
     ".bio": "CoNLL columns",
     ".conllu": "CoNLL-U",
     ".ann": "BRAT",

@@ -32,6 +32,8 @@ READERS: dict[str, Callable[[Source], NumberedRows]] = {
     ".conll": read_conll,
     ".conllu": read_conll,
     ".iob": read_conll,
+    ".iob2": read_conll,
+    ".conllup": read_conll,
     ".bio": read_conll,
     ".txt": read_txt,
     ".ann": read_brat,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from itertools import chain, islice
@@ -46,6 +47,44 @@ def tasks(source: Source, numbered: NumberedRows) -> NumberedRows:
     source.count(counts["none"], *WORDS["none"])
     source.count(counts["further"], *WORDS["further"])
     source.count(counts["other"], *WORDS["other"])
+
+
+def choices_of_cells(source: Source, numbered: NumberedRows) -> NumberedRows:
+    """Return the rows of a table with lists of labels, where Label Studio wrote {"choices": [...]} in a cell.
+
+    One choice is written as it is, so every cell of such a column is a list. Rows of a stream are returned unchanged.
+    """
+    if not source.repeatable:
+        yield from numbered
+        return
+    head = list(islice(numbered, PEEK))
+    cells = ((name, cell) for _, row in head if isinstance(row, dict) for name, cell in row.items())
+    columns = {name for name, cell in cells if isinstance(cell, str) and _cell_choices(cell)}
+    for number, row in chain(head, numbered):
+        if isinstance(row, BadRow):
+            yield number, row
+        elif late := next((n for n, cell in row.items() if n not in columns and _cell_choices(cell)), None):
+            yield number, BadRow(f"several choices in '{late}', after {PEEK:,} rows of one")
+        else:
+            yield number, {n: _choice_list(cell) if n in columns else cell for n, cell in row.items()}
+    for name in sorted(columns):
+        source.notes.append(f"choices read as lists of labels ({name})")
+
+
+def _cell_choices(cell: Any) -> list[Any] | None:
+    """Return the choices of a cell such as {"choices": ["a", "b"]}; None for any other."""
+    if not isinstance(cell, str) or not cell.startswith('{"choices"'):
+        return None
+    try:
+        value = json.loads(cell)
+    except ValueError:
+        return None
+    return value["choices"] if isinstance(value.get("choices"), list) else None
+
+
+def _choice_list(cell: Any) -> Any:
+    choices = _cell_choices(cell)
+    return choices if choices is not None else [cell] if str(cell).strip() else []
 
 
 def _flat(row: Row | BadRow, counts: Counter[str] | None = None) -> Row | BadRow | None:

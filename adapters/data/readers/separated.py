@@ -8,6 +8,7 @@ from .conll import read_conll
 from .conll_layout import SAMPLE as CONLL_SAMPLE
 from .conll_layout import looks_like_conll
 from .dialect import CSV, SAMPLE, SAMPLE_ROWS, TSV, Dialect, inferred, text_rows
+from .label_studio import choices_of_cells
 from .preamble import lines_above
 from .source import BadRow, NumberedRows, Source
 from .span_rows import with_words_of_cells
@@ -34,7 +35,8 @@ def read_tsv(source: Source) -> NumberedRows:
 
 def _unfolded(source: Source, usual: Dialect) -> NumberedRows:
     """Return the rows of a table, with lists where its rows are words, or its cells lists of words or spans."""
-    return with_words_of_cells(source, with_word_lists(source, by_sentence(source, read_table(source, usual))))
+    rows = choices_of_cells(source, by_sentence(source, read_table(source, usual)))
+    return with_words_of_cells(source, with_word_lists(source, rows))
 
 
 def is_conll(source: Source) -> bool:

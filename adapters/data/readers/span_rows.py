@@ -13,12 +13,26 @@ from .spans import Span, Tagger
 
 PEEK = 1000
 """The most rows that are looked at to find out which column holds spans."""
-_STARTS = ("start", "start_offset", "begin", "start_char", "startOffset")
-_ENDS = ("end", "end_offset", "stop", "end_char", "endOffset")
-_LABELS = ("label", "labels", "type", "entity", "entity_type", "entity_group", "tag", "class")
-_USUAL = ("spans", "entities", "label", "labels", "annotations", "annotation", "ents")
+_STARTS = ("start", "start_offset", "begin", "start_char", "startOffset", "startIndex", "start_index", "offset")
+_ENDS = ("end", "end_offset", "stop", "end_char", "endOffset", "endIndex", "end_index")
+_LABELS = (
+    "label",
+    "labels",
+    "type",
+    "entity",
+    "entity_type",
+    "entity_group",
+    "tag",
+    "class",
+    "category",
+    "displayName",
+)
+_LABELS += ("entityType",)
+_PAIRS = ("pos", "position", "span", "offsets", "range")
+"""Where an annotation has its start and end as a list of two."""
+_USUAL = ("spans", "entities", "label", "labels", "annotations", "annotation", "ents", "textSegmentAnnotations")
 """The columns that usually hold spans, the first that does is read."""
-_TEXTS = ("text", "content", "sentence", "document", "data")
+_TEXTS = ("text", "content", "sentence", "document", "data", "textContent", "source")
 
 
 def with_words(source: Source, numbered: NumberedRows) -> NumberedRows:
@@ -88,7 +102,7 @@ def _columns(rows: Iterator[Row]) -> tuple[str, str] | None:
 
 def _are_spans(value: Any) -> bool:
     if isinstance(value, Mapping):
-        value = _by_type(value)
+        value = _ground_truth(value) or _by_type(value)
     return isinstance(value, list) and bool(value) and all(map(_spans_of, value))
 
 
@@ -104,6 +118,13 @@ def _by_type(value: Mapping[str, Any]) -> list[Any]:
     return spans
 
 
+def _ground_truth(value: Mapping[str, Any]) -> list[Any] | None:
+    """Return the entities of a job of SageMaker Ground Truth, or None."""
+    annotations = value.get("annotations")
+    entities = annotations.get("entities") if isinstance(annotations, Mapping) else None
+    return entities if isinstance(entities, list) else None
+
+
 def _tagged(row: Row, text: str, column: str, tagger: Tagger) -> Row | BadRow:
     value, annotations = row.get(text), row.get(column)
     if not isinstance(value, str):
@@ -111,7 +132,9 @@ def _tagged(row: Row, text: str, column: str, tagger: Tagger) -> Row | BadRow:
     if annotations is not None and not isinstance(annotations, list | Mapping):
         return BadRow(f"a list of spans was expected as '{column}', not {type(annotations).__name__}")
     spans: list[Span] = []
-    for annotation in _by_type(annotations) if isinstance(annotations, Mapping) else annotations or []:
+    if isinstance(annotations, Mapping):
+        annotations = _by_type(annotations) if (entities := _ground_truth(annotations)) is None else entities
+    for annotation in annotations or []:
         read = _spans_of(annotation)
         spans += read
         tagger.counts["unreadable"] += not read
@@ -161,6 +184,11 @@ def _spans_of(value: Any) -> list[Span]:
         points = [p for p in value["points"] if isinstance(p, Mapping) and _is_place(p.get("start"), p.get("end"))]
         return [Span(p["start"], p["end"] + 1, label) for p in points]
     start, end = (next((value[key] for key in keys if key in value), None) for keys in (_STARTS, _ENDS))
+    if end is None and isinstance(start, int) and isinstance(value.get("length"), int):  # Azure, BioC
+        end = start + value["length"]
+    if start is None and end is None:
+        pair = next((value[key] for key in _PAIRS if isinstance(value.get(key), list)), [])
+        start, end = pair if len(pair) == 2 else (None, None)
     if isinstance(start, str) and isinstance(end, str) and start.isdecimal() and end.isdecimal():
         start, end = int(start), int(end)
     if not isinstance(start, int) or not isinstance(end, int) or not _is_place(start, end):
