@@ -63,6 +63,8 @@ SECTIONS = {
     },
 }
 COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
+TORCH = ("torch", "transformers", "datasets", "scipy")
+"""The packages that an environment for answers alone may lack."""
 
 
 class Group(click.Group):
@@ -122,6 +124,11 @@ class Group(click.Group):
                 if error.suggestion:
                     click.echo(f"try: {completed(words, error.suggestion)}", err=True)
             sys.exit(code)
+        except ModuleNotFoundError as error:
+            if error.name not in TORCH:
+                raise
+            click.echo(f"Error: this needs {error.name}, which is not installed: pip install adapterkit", err=True)
+            sys.exit(2)
         except RuntimeError:
             from adapterkit.execution import processes
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from adapterkit.adapter.stored import StoredAdapter
 from adapterkit.cli.common import (
     adapter_argument,
     best_text,
@@ -27,9 +28,6 @@ from adapterkit.errors import AdapterError
 from adapterkit.store.registry import Registry
 from adapterkit.workflows.remarks import stored_remarks
 
-if TYPE_CHECKING:
-    from adapterkit.adapter.adapter import Adapter
-
 
 @click.command(short_help="Show an adapter: task, data, metrics, files.")
 @adapter_argument()
@@ -44,7 +42,7 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
     """
     opened = Registry.at(registry)
     name, version = opened.resolve(name)
-    adapter = opened.load(f"{name}@{version}")
+    adapter = StoredAdapter.load(opened.fetched(name, version), version=version)
     entry = opened.adapters()[name]
     folder = opened.folder(name, version)
     remarks = stored_remarks(folder)
@@ -70,13 +68,13 @@ def command(name: str, registry: Path | None, as_json: bool) -> None:
         print_table(["versions", "strategy", "measured", ""], versions)
 
 
-def _best(entry: dict[str, Any], adapter: Adapter) -> str:
+def _best(entry: dict[str, Any], adapter: StoredAdapter) -> str:
     """Return the metric that chose the epoch."""
     return str(entry.get("best") or adapter.task.best)
 
 
 def _topics(
-    name: str, version: str, entry: dict[str, Any], adapter: Adapter, folder: Path, remarks: list[str]
+    name: str, version: str, entry: dict[str, Any], adapter: StoredAdapter, folder: Path, remarks: list[str]
 ) -> Iterator[tuple[str, str]]:
     """Yield topics and texts from a manifest and an entry of the registry."""
     m, base, strategy = adapter.manifest, adapter.manifest["base"], adapter.manifest["strategy"]

@@ -17,14 +17,14 @@ from ..discovery import patch_class
 from ..display import html_table, metric_rows, size
 from ..errors import AdapterError
 from ..io import tensors as tensorfile
-from ..io.atomic import json_bytes, sha256, version_of
-from ..io.untrusted import MOST_JSON, read_file
-from ..options import build
+from ..io.atomic import json_bytes, sha256
+from ..io.untrusted import MOST_JSON
 from ..patches.patch import Patch
 from ..patches.replace import Replace
-from ..tasks import Task, task_class
+from ..tasks import Task
 from .manifest import FILE_METADATA, FORMAT_VERSION, MANIFEST, PEFT_CONFIG, TENSORS, parse_manifest
 from .peft_config import KEY_PREFIX, peft_config
+from .stored import StoredAdapter, read_files
 
 
 @dataclass(eq=False, repr=False)
@@ -93,8 +93,7 @@ class Adapter:
     @property
     def task(self) -> Task:
         """The task that the adapter does, with its labels."""
-        stored = self.manifest["task"]
-        return build(task_class(stored["name"]), stored["options"], source=f"task '{stored['name']}'")
+        return StoredAdapter(self.manifest).task
 
     def files(self) -> dict[str, bytes]:
         """Return the adapter as files by name; the manifest holds the digests of the others.
@@ -129,23 +128,7 @@ class Adapter:
         `version`.
         """
         folder = Path(folder)
-        data = _read(folder / MANIFEST)
-        if version is not None and version != version_of(data):
-            raise AdapterError(
-                f"{folder / MANIFEST} is damaged or was edited: it is version {version_of(data)}, expected {version}"
-            )
-        try:
-            manifest = parse_manifest(data)
-        except ValueError as error:
-            raise AdapterError(f"{folder / MANIFEST} is not an adapter's manifest: {error}") from error
-        contents = {}
-        for name, stated in manifest["files"].items():
-            contents[name] = _read(folder / name, stated["bytes"])
-            if (actual := sha256(contents[name])) != stated["sha256"]:
-                raise AdapterError(
-                    f"{folder / name} is damaged or was edited: its SHA-256 is {actual[:12]}…, "
-                    f"expected {stated['sha256'][:12]}…"
-                )
+        manifest, contents = read_files(folder, version)
         try:
             adapter = cls(manifest, tensorfile.tensors(contents[TENSORS]))
         except ValueError as error:
@@ -319,12 +302,3 @@ def _stated(patches: Mapping[str, Patch]) -> dict[str, Any]:
 
 def _copied(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().clone().contiguous()
-
-
-def _read(path: Path, size: int | None = None) -> bytearray:
-    try:
-        return read_file(path, size=size)
-    except OSError as error:
-        raise AdapterError(f"can't read '{path}': {error.strerror or error}") from error
-    except ValueError as error:
-        raise AdapterError(f"{path} is damaged or was edited: {error}") from error
