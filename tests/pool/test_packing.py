@@ -141,6 +141,21 @@ def test_a_base_is_not_packed_where_its_attention_is_its_own_or_its_hidden_state
     packing.register()
 
 
+def test_a_length_that_cannot_be_packed_leaves_shorter_ones_packed(
+    tiny_base: Base, monkeypatch: pytest.MonkeyPatch, passes: Callable[[bool], list[int]]
+) -> None:
+    with Pool(tiny_base) as pool:
+        base = pool._routed
+        expected = pool.embed(TEXTS)
+        tokens = passes(True)
+        tolerance.assert_near(pool.embed(TEXTS), expected, tolerance.of_base(tiny_base))
+        monkeypatch.setattr(packing.Packing, "_differs_by_rounding", lambda *_: False)
+        assert not base.packing.equals_padded(64, base._hidden_states)
+        tokens.clear()
+        tolerance.assert_near(pool.embed(TEXTS), expected, tolerance.of_base(tiny_base))
+        assert tokens
+
+
 def test_a_base_in_bf16_is_packed_within_its_rounding(tiny_base: Base, passes: Callable[[bool], list[int]]) -> None:
     adapters = mix(tiny_base)
     rows = rows_of(adapters)
