@@ -25,8 +25,10 @@ from ..strategy import Strategy
 from ..watch import Watch
 from .advice import Advice, advice_on
 from .checkpoints import Checkpoint, Checkpoints
+from .first_token import attend_alike, starts_from_mean
 from .fit import fitted, learned, moved, task_model, with_added
 from .loop import loop
+from .pairs import fit_by_pairs, trains_on_pairs
 from .probe_head import fit_probe, fits_probe, initialise_head, probe_model, starts_from_probe, trains_probe
 from .stages import Outcome, Prepared, TaskModel, Training, with_validation
 from .steps import predictions_of
@@ -96,6 +98,8 @@ def train(
         watch.note("precision", mixed.why)
         if fits_probe(run):
             outcome = fit_probe(run, mixed)
+        elif trains_on_pairs(run):
+            outcome = fit_by_pairs(run, mixed)
         else:
             outcome = fine_tune(run, mixed, search_rate=auto_rate, checkpoints=checkpoints, resumed=resumed)
         task = task.calibrate(outcome.predictions, data["validation"])
@@ -159,7 +163,8 @@ def fine_tune(
 ) -> Outcome:
     """Train the model of the task by gradient descent, and set it to the values of its best epoch."""
     target = build_model(run)
-    solved = resumed is None and starts_from_probe(run) and initialise_head(run, target.model, mixed)
+    of_mean = resumed is None and starts_from_mean(run) and attend_alike(run, target.model)
+    solved = resumed is None and starts_from_probe(run) and initialise_head(run, target.model, mixed, of_mean=of_mean)
     start = run.fit.starts(target.parameters)
     if processes.index():
         torch.manual_seed(run.options.seed + processes.index())  # so that dropout differs between processes
