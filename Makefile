@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed 's/ /\\ /g')
 
-.PHONY: demo docs test check bench bench-serving bench-serving-adapters bench-few-rows fuzz mutants clean
+.PHONY: demo docs test check bench bench-serving bench-serving-adapters bench-few-rows bench-few-shot fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
@@ -61,6 +61,12 @@ bench-few-rows: $(VENV)/.installed
 	@test -x .rivals/sentence-transformers/bin/python || $(PYTHON) -m venv .rivals/sentence-transformers
 	@.rivals/sentence-transformers/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt sentence-transformers
 	@$(BIN)/python benchmarks/few_rows.py --data $(DATA) --rival .rivals/sentence-transformers/bin/python --draws $(or $(DRAWS),5) --figures docs/figures/few_rows.json
+
+# against SetFit, in an environment of its own; SetFit takes minutes a cell: CELLS=sentiment:16,snips-intent:8 are some of them
+bench-few-shot: $(VENV)/.installed
+	@test -x .rivals/setfit/bin/python || $(PYTHON) -m venv .rivals/setfit
+	@.rivals/setfit/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setfit==1.2.0
+	@$(BIN)/python benchmarks/few_shot.py --data $(DATA) --rival .rivals/setfit/bin/python --draws $(or $(DRAWS),2) $(if $(CELLS),--cells $(CELLS)) --figures docs/figures/few_shot.json
 
 fuzz: $(VENV)/.installed
 	@$(BIN)/python -m tests.fuzz --cases 200000

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from .patches.patch import Patch
 
 
+@dataclass(frozen=True)
+class PairTraining:
+    """How a strategy trains the base on pairs of texts before the head is solved (SetFit, arXiv:2209.11055)."""
+
+    passes: int  # over the training texts
+    batch_texts: int  # texts of which all pairs are compared in a step
+
+
 @dataclass(frozen=True, kw_only=True)
 class Strategy(ABC):
     """A way to adapt the shared base to a task. Its fields are its options: flags, manifest and docs derive from them.
@@ -56,6 +64,13 @@ class Strategy(ABC):
     def rates(self, base: nn.Module) -> Mapping[nn.Parameter, float]:
         """Return factors on the learning rate by parameter, 1 for those left out; by default empty."""
         return {}
+
+    def pair_training(self) -> PairTraining | None:
+        """Return how to train on pairs of texts instead of the task's loss; by default None.
+
+        It applies where each text has one label and the head isn't transformers'; elsewhere the task's loss is trained.
+        """
+        return None
 
     def on_epoch(self, base: nn.Module, epoch: int) -> Iterable[nn.Parameter] | None:
         """Return which of the parameters of `apply` to train in `epoch`, counted from 1; None for all of them.

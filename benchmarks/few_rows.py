@@ -61,7 +61,7 @@ def cpu_seconds() -> float:
     return times.user + times.system
 
 
-def by_head_only(folder: str) -> Any:
+def by_strategy(strategy: str, folder: str) -> Any:
     import adapterkit as ak
 
     base = ak.Base.load(folder)
@@ -72,7 +72,7 @@ def by_head_only(folder: str) -> Any:
         with tempfile.TemporaryDirectory() as store:
             began = cpu_seconds()
             report = ak.run(
-                strategy="head-only", train=train, base=base, registry=f"{store}/registry.json", name="a", watch=None
+                strategy=strategy, train=train, base=base, registry=f"{store}/registry.json", name="a", watch=None
             )
             seconds = cpu_seconds() - began
             return seconds, float(report.model.evaluate(test).metrics.values["accuracy"])
@@ -105,7 +105,11 @@ def by_rival(folder: str) -> Any:
 
 def child(side: str, folder: str) -> None:
     """Print the CPU seconds of imports and loading, then seconds and accuracy for each file of a job that is read."""
-    run = {"head-only": by_head_only, "rival": by_rival}[side](folder)
+    answer_jobs(by_rival(folder) if side == "rival" else by_strategy(side, folder))
+
+
+def answer_jobs(run: Any) -> None:
+    """Do as `child`, for a function that runs a job."""
     rows = [[f"{word} one", word] for word in ("good", "bad") for _ in range(4)]
     run({"train": rows, "test": rows})  # imports on first use
     print("\n" + json.dumps(cpu_seconds()), flush=True)
@@ -119,9 +123,9 @@ def child(side: str, folder: str) -> None:
 class Side:
     """A side in a process of its own, which runs one job after another."""
 
-    def __init__(self, side: str, python: str, folder: str, threads: int) -> None:
+    def __init__(self, side: str, python: str, folder: str, threads: int, script: str = __file__) -> None:
         env = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        command = [python, __file__, "--child", side, "--folder", folder]
+        command = [python, script, "--child", side, "--folder", folder]
         self.name, self.process = (
             side,
             subprocess.Popen(

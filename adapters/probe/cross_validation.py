@@ -51,9 +51,22 @@ class Fitted(Weights):
     held_out: list[Tensor]  # (texts, outputs) each
 
 
-def fit(task: Task, head: ProbeHead, train: Examples, folds: Folds | None, smoothing: float = 0.0) -> Fitted:
-    """Fit a probe to all texts and, for an estimate, to those outside of each fold."""
+def fit(
+    task: Task,
+    head: ProbeHead,
+    train: Examples,
+    folds: Folds | None,
+    smoothing: float = 0.0,
+    *,
+    one_scale: bool = False,
+) -> Fitted:
+    """Fit a probe to all texts and, for an estimate, to those outside of each fold.
+
+    With `one_scale` all features are divided by one number: their variances were trained, and mean something.
+    """
     mean, scale = train.x.mean(0), train.x.std(0, unbiased=False).clamp(min=1e-6)
+    if one_scale:
+        scale = (scale**2).mean().sqrt().expand_as(scale)
     with torch.enable_grad(), threadpool_limits(1, user_api="blas"):
         rotated, back = _rotated((train.x - mean) / scale)
         problem = _Problem(task, head, replace(train, x=rotated), train.x.shape[1], smoothing)

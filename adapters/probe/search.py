@@ -83,10 +83,12 @@ def initialise(
     solver: SolverOptions,
     *,
     scale: float = 1.0,
+    base_trained: bool = False,
 ) -> Weights | str:
     """Set the last linear layer of a model's head to `scale` times a linear probe, or return why it can't be fitted.
 
-    Validation rows choose its penalty; without them it is fixed, as for few texts.
+    Validation rows choose its penalty; without them it is fixed, as for few texts. Where the base was trained on the
+    same rows already, a cross-validation would measure rows that it has learned, and there is none.
 
     Fine-tuning then starts from a head that fits the base, and doesn't distort features to fit a random one (Kumar et
     al. 2022, arXiv:2202.10054).
@@ -117,8 +119,10 @@ def initialise(
             lambda: fit(task, head, train, validation, judge, smoothing=solver.smoothing, tolerance=COARSE)
         )
     else:
-        folds = cross_validation.folds_of(train, features["train"])
-        fitted = processes.from_main(lambda: cross_validation.fit(task, head, train, folds, solver.smoothing))
+        folds = None if base_trained else cross_validation.folds_of(train, features["train"])
+        fitted = processes.from_main(
+            lambda: cross_validation.fit(task, head, train, folds, solver.smoothing, one_scale=base_trained)
+        )
         if folds is not None:
             every = [_predictions(head, train, scores, features["train"], data["train"]) for scores in fitted.held_out]
             value = mean_of([task.metrics(predictions, data["train"]) for predictions in every]).values[task.best]

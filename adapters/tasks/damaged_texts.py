@@ -13,6 +13,8 @@ NO_TEXT = frozenset({"\\N", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A"
 _RUN = re.compile(r"[^\x00-\x7f]{2,}")
 _PLAUSIBLE = re.compile(r"[\xa0-\xff\u0100-\u017f\u0391-\u03ce\u0410-\u044f\u0401\u0451\u2010-\u203a\u20ac\u2122]+")
 _CYRILLIC = re.compile(r"[\u0401\u0410-\u044f\u0451]{2,}")
+_ACCENTED = re.compile(r"[\xc0-\xff\xb8]{5,}")
+"""More accented letters in a row than any language of Windows-1252 has, all of which are Cyrillic in 1251."""
 _LEAST = 2
 """The fewest misread texts that are named: «CAFÉ» ends in two characters that are one in UTF-8, by chance."""
 
@@ -36,7 +38,7 @@ def damage_remarks(column: str, values: Iterable[Any], *, is_input: bool) -> Ite
         yield f"{_texts(lost)} in column '{column}' with U+FFFD, the sign of a lost character: read as written"
     if misread >= _LEAST:
         yield (
-            f"{_texts(misread)} in column '{column}' that look like UTF-8 read as another encoding ({example}): "
+            f"{_texts(misread)} in column '{column}' that look decoded in the wrong encoding ({example}): "
             "read as written"
         )
 
@@ -50,7 +52,9 @@ def _are_words(value: Any) -> bool:
 
 
 def _misread(text: str) -> Iterator[tuple[str, str]]:
-    """Yield parts of a text that are UTF-8 read as Windows-1252 or 1251, each with what it was."""
+    """Yield parts of a text that were decoded as Windows-1252 or 1251, each with what it was in UTF-8 or Cyrillic."""
+    for match in _ACCENTED.finditer(text):
+        yield match[0], match[0].encode("cp1252").decode("cp1251")
     for match in _RUN.finditer(text):
         for codec, plausible in (("cp1252", _PLAUSIBLE), ("cp1251", _CYRILLIC)):
             try:

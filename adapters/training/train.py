@@ -27,6 +27,7 @@ from .advice import Advice, advice_on
 from .checkpoints import Checkpoint, Checkpoints
 from .fit import fitted, learned, moved, task_model, with_added
 from .loop import loop
+from .pairs import fit_by_pairs, trains_on_pairs
 from .probe_head import fit_probe, fits_probe, initialise_head, probe_model, starts_from_probe, trains_probe
 from .stages import Outcome, Prepared, TaskModel, Training, with_validation
 from .steps import predictions_of
@@ -96,6 +97,8 @@ def train(
         watch.note("precision", mixed.why)
         if fits_probe(run):
             outcome = fit_probe(run, mixed)
+        elif trains_on_pairs(run):
+            outcome = fit_by_pairs(run, mixed)
         else:
             outcome = fine_tune(run, mixed, search_rate=auto_rate, checkpoints=checkpoints, resumed=resumed)
         task = task.calibrate(outcome.predictions, data["validation"])

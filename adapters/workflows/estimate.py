@@ -23,6 +23,7 @@ from ..settings import TrainingOptions
 from ..training.accelerate_setup import accelerator_for
 from ..training.fit import fitted
 from ..training.inputs import batches_of, feeds_of
+from ..training.pairs import pair_model, trains_on_pairs
 from ..training.probe_head import fit_probe, fits_probe, initialise_head, starts_from_probe
 from ..training.stages import Outcome, Prepared, TaskModel, Training, with_validation
 from ..training.steps import Steps, stepping
@@ -72,7 +73,10 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
             on.base, on.task, plan.strategy, fit, with_validation(on.splits.sets), plan.training, Clock(watch)
         )
         marks.append(time.perf_counter())
-        measured = _solved(run, mixed) if fits_probe(run) else _stepped(run, mixed)
+        if fits_probe(run):
+            measured = _solved(run, mixed)
+        else:
+            measured = _paired(run, mixed) if trains_on_pairs(run) else _stepped(run, mixed, build_model)
         grown = memory.growth()
         parts = parts_of(dict(zip(measured.target.names, measured.target.parameters, strict=True)))
         count, total = measured.target.sizes()
@@ -101,11 +105,20 @@ def measure(plan: Plan, *, base: Base | None = None, watch: Watch | None = None)
 # ---- steps
 
 
-def _stepped(run: Prepared, mixed: Precision) -> _Measured:
+def _paired(run: Prepared, mixed: Precision) -> _Measured:
+    """Time a few steps on batches of the size of those of pairs; the task's loss takes as long as that of pairs."""
+    how = run.strategy.pair_training()
+    assert how is not None
+    options = replace(run.options, num_train_epochs=how.passes, per_device_train_batch_size=how.batch_texts)
+    measured = _stepped(replace(run, options=options), mixed, pair_model)
+    return replace(measured, seconds=replace(measured.seconds, validation=0.0))  # the head is solved at the end
+
+
+def _stepped(run: Prepared, mixed: Precision, build: Callable[[Prepared], TaskModel]) -> _Measured:
     """Time a few steps of a run."""
     options = run.options
     began = time.perf_counter()
-    target = build_model(run)
+    target = build(run)
     building = time.perf_counter() - began
     parameters = target.parameters
     copies = [run.fit.starts(parameters), [p.detach().clone() for p in parameters]]  # the first and the best

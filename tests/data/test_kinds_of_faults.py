@@ -84,6 +84,8 @@ KINDS: dict[str, dict[str, list[str]]] = {
         ],
         "data/test_silent_damage.py": [
             "test_a_file_of_two_encodings_is_refused",
+            "test_cyrillic_encodings_that_swap_cases_are_distinguished",
+            "test_encodings_of_seven_bits_are_detected",
             "test_utf_8_that_was_read_as_another_encoding_is_counted",
             "test_lost_characters_and_signs_of_no_text_are_counted",
         ],

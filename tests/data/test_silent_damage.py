@@ -30,6 +30,36 @@ def test_a_file_of_one_encoding_is_read(words: str, codec: str, tmp_path: Path) 
     assert read(str(path))[0]["text"] == words
 
 
+ROWS = (
+    "завтрак вкусный", "персонал грубый", "отличный номер", "пляж далеко", "очень понравилось", "не советую", "дорого",
+    "ужасная еда", "море чистое", "быстро и хорошо", "цена хорошая", "суп холодный",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [str.upper, str.lower, str.capitalize])
+@pytest.mark.parametrize("codec", ["cp1251", "koi8-r"])
+def test_cyrillic_encodings_that_swap_cases_are_distinguished(case: Any, codec: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [case(row) for row in ROWS]
+    path.write_bytes("".join(["text;label\n", *(f"{r};{'ab'[i % 2]}\n" for i, r in enumerate(rows))]).encode(codec))
+    assert read(str(path))["text"][:] == rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "codec"),
+    [
+        ([row.capitalize() for row in ROWS], "mac-cyrillic"),
+        (["Суп був холодний, їжа смачна", "Чудовий готель є басейн"] * 6, "cp1125"),
+    ],
+)
+def test_rare_cyrillic_encodings_are_detected_where_no_usual_one_fits(
+    rows: list[str], codec: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("".join(["text;label\n", *(f"{r};{'ab'[i % 2]}\n" for i, r in enumerate(rows))]).encode(codec))
+    assert read(str(path))["text"][:] == rows
+
+
 @pytest.mark.parametrize(
     ("words", "codec"), [("수프가 차가웠습니다", "iso2022_kr"), ("汤很冷", "hz"), ("スープ", "iso2022_jp")]
 )
@@ -59,7 +89,7 @@ def damage(*values: Any, is_input: bool = True) -> list[str]:
 def test_utf_8_that_was_read_as_another_encoding_is_counted(original: str, codec: str) -> None:
     misread = _sloppy(original.encode()) if codec == "cp1252" else original.encode().decode(codec, "ignore")
     [remark] = damage(f"a {misread}", "plain", [misread, "word"])
-    assert remark.startswith("2 texts in column 'text' that look like UTF-8 read as another encoding (")
+    assert remark.startswith("2 texts in column 'text' that look decoded in the wrong encoding (")
 
 
 def _sloppy(data: bytes) -> str:
@@ -83,6 +113,12 @@ def _sloppy(data: bytes) -> str:
 )
 def test_texts_as_people_write_them_are_not_damaged(text: str) -> None:
     assert damage(text, text, text) == []
+
+
+def test_cyrillic_that_was_read_as_windows_1252_is_counted() -> None:
+    misread = [row.encode("cp1251").decode("cp1252") for row in ROWS]
+    [remark] = damage(*misread)
+    assert "texts in column 'text' that look decoded in the wrong encoding ('çàâòðàê' for 'завтрак')" in remark
 
 
 def test_lost_characters_and_signs_of_no_text_are_counted() -> None:

@@ -45,6 +45,9 @@ def test_what_is_planned_is_what_the_run_does(
     if found.batches is None:
         assert (strategy, options) == ("head-only", {})
         return
+    if strategy == "few-shot":
+        assert heard.bars["pairs"] == found.seconds.epochs * found.batches.steps == 8
+        return
     assert found.batches.steps == heard.bars["epoch 1/2"] == 2
     assert found.batches.rows == 24
     said = heard.notes["trunk"]

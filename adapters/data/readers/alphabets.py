@@ -81,7 +81,7 @@ LANGUAGES: dict[str, list[tuple[float, str, bool]]] = {
 
 _WEST = ("cp1252", "cp850", "mac_roman", "cp1254")
 _MIDDLE = ("cp1250", "iso8859_2", "cp852")
-_CYRILLIC = ("cp1251", "koi8_r", "koi8_u", "cp866", "iso8859_5")
+_CYRILLIC = ("cp1251", "koi8_r", "koi8_u", "cp866", "iso8859_5", "mac_cyrillic")
 LETTER_CODECS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("French", "Spanish", "Portuguese", "Italian", "Icelandic", "Dutch", "Catalan"), _WEST),
     **dict.fromkeys(("Swedish", "Danish"), (*_WEST, "cp1257")),
@@ -91,7 +91,7 @@ LETTER_CODECS: dict[str, tuple[str, ...]] = {
     "Turkish": ("cp1254",),
     **dict.fromkeys(("Lithuanian", "Latvian", "Estonian"), ("cp1257",)),
     **dict.fromkeys(("Russian", "Bulgarian", "Serbian"), _CYRILLIC),
-    "Ukrainian": ("cp1251", "koi8_u", "iso8859_5"),
+    "Ukrainian": ("cp1251", "koi8_u", "iso8859_5", "mac_cyrillic", "cp1125"),
     "Greek": ("cp1253",),
     "Hebrew": ("cp1255",),
     "Arabic": ("cp1256", "iso8859_6"),

@@ -38,6 +38,8 @@ NAMES = {
     "cp850": "CP850 (DOS)",
     "cp852": "CP852 (DOS)",
     "mac_roman": "Mac Roman",
+    "mac_cyrillic": "Mac Cyrillic",
+    "cp1125": "CP1125 (DOS, Ukrainian)",
 }
 """The encodings that are tried, by codec; where two decode to the same text the first is reported."""
 SEVEN_BIT = {
@@ -48,7 +50,8 @@ SEVEN_BIT = {
 """Encodings whose bytes are all ASCII, by what announces their characters."""
 SEVEN_BIT_NAMES = {"iso2022_jp_ext": "ISO-2022-JP", "iso2022_kr": "ISO-2022-KR", "hz": "HZ (GB2312)"}
 RARE = ("cp850", "cp852", "mac_roman", "cp866", "iso8859_5", "iso8859_6")
-"""The encodings that few files of today have."""
+RAREST = ("mac_cyrillic", "cp1125")
+"""The encodings that few files of today have, and those that hardly any has."""
 SAMPLE = 1 << 17
 """The most bytes, of lines that are not ASCII, that an encoding is detected from."""
 MIXED = 0.2
@@ -57,6 +60,8 @@ EVIDENCE = 3.0
 """How much more probable (in nats) an encoding must be than the next one to be used without --encoding."""
 _UNUSUAL = math.log(0.0005)  # a letter that the language doesn't have, or a symbol inside a word
 _CLOSE = 0.1  # the difference in charset-normalizer's mess ratio up to which two encodings both fit
+_ODD = 0.3  # the share of characters that no language of an encoding has, from which it isn't that of the file
+_CAPITALS = math.log(0.02)  # a text in capitals of another script than Latin: KOI8-R and Windows-1251 swap cases
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 _BOMS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # after UTF-32, which begins alike
 
@@ -154,11 +159,14 @@ def guessed(sample: bytes, name: str) -> Encoding:
     texts = _candidates(sample)
     if not texts:
         raise DataError(f"{name}: bytes that are not UTF-8, and no usual encoding fits; give --encoding")
+    usual = [codec for codec in LETTER_CODECS["Russian"] if codec in texts and codec not in RAREST]
+    if any(not _foreign(codec, texts[codec]) for codec in usual):
+        texts = {codec: text for codec, text in texts.items() if codec not in RAREST}
     scores = {codec: _log_probability(codec, text) for codec, text in texts.items()}
     ranked = sorted(texts, key=lambda codec: -scores[codec])
     best, rivals = ranked[0], [codec for codec in ranked if texts[codec] != texts[ranked[0]]]
     lead = scores[best] - scores[rivals[0]] if rivals else EVIDENCE
-    if _unusual(best, texts[best]) > 0.3:
+    if _unusual(best, texts[best]) > _ODD:
         raise DataError(f"{name}: bytes that are not UTF-8, and no usual encoding fits; give --encoding")
     if lead < EVIDENCE:
         read = [f"{NAMES[c]} ({_first_difference(texts[c], texts[other])})" for c, other in _pair(best, rivals[0])]
@@ -188,9 +196,12 @@ def _candidates(sample: bytes) -> dict[str, str]:
     from charset_normalizer import from_bytes
 
     matches = from_bytes(sample, cp_isolation=list(NAMES), preemptive_behaviour=False, enable_fallback=False)
-    least = min((match.chaos for match in matches), default=0.0)
+    usual = [match for match in matches if _unusual(match.encoding, str(match)) <= _ODD]  # half-width kana aren't
+    least = min((match.chaos for match in usual or matches), default=0.0)
     close = {match.encoding for match in matches if match.chaos <= least + _CLOSE}
     close |= {same for match in matches if match.encoding in close for same in match.could_be_from_charset}
+    if close & (cyrillic := {*LETTER_CODECS["Russian"], *LETTER_CODECS["Ukrainian"]}):
+        close |= cyrillic  # whose letters differ in frequency rather than in kind
     close = close | {"cp1252"} if close else set(NAMES)  # where there are more signs than letters, it excludes all
     texts = {}
     for codec in NAMES:
@@ -207,9 +218,11 @@ def _candidates(sample: bytes) -> dict[str, str]:
 def _log_probability(codec: str, text: str) -> float:
     """Return how probable the characters beyond ASCII are, in the language of the encoding that fits them best."""
     chars = list(_characters(text))
-    prior = 1.0 if codec in ("cp1252", "cp1251") else -6.0 if codec in RARE else 0.0
+    prior = 1.0 if codec in ("cp1252", "cp1251") else -12.0 if codec in RAREST else -6.0 if codec in RARE else 0.0
     languages = [name for name, codecs_of in LETTER_CODECS.items() if codec in codecs_of]
     tables = map(_letters, languages)
+    capitals = sum(map(len, re.findall("(?<=[\u0391-\u042f])[\u0391-\u03a9\u0401\u0410-\u042f]+", text)))
+    prior += _CAPITALS * (3 * capitals > len(chars))
     return prior + max(sum(table.get(char, _UNUSUAL) for char in chars) for table in tables)
 
 
@@ -218,6 +231,13 @@ def _unusual(codec: str, text: str) -> float:
     letters = {letter for name, codecs_of in LETTER_CODECS.items() if codec in codecs_of for letter in _letters(name)}
     odd = [char not in letters for char in _characters(text)]
     return sum(odd) / max(len(odd), 1)
+
+
+def _foreign(codec: str, text: str) -> float:
+    """Return the share of the characters beyond ASCII that the language of an encoding that fits best doesn't have."""
+    chars = list(_characters(text))
+    languages = [_letters(name) for name, codecs_of in LETTER_CODECS.items() if codec in codecs_of]
+    return min(sum(char not in letters for char in chars) for letters in languages) / max(len(chars), 1)
 
 
 def _characters(text: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from ...settings import DataOptions
 from .encodings import Encoding, chosen, detected
 
 Row = dict[str, Any]
-VERSION = 32
+VERSION = 33
 """The version of the rows that readers return. Rows are cached by it: raise it with every change of them."""
 
 
