@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed 's/ /\\ /g')
 
-.PHONY: demo docs test check bench bench-serving bench-serving-adapters bench-few-rows bench-few-shot fuzz mutants clean
+.PHONY: demo docs test check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
@@ -44,6 +44,11 @@ check: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/strategies.py
+
+# against transformers, on one thread: DATA is the folder with the data sets
+bench-pool: $(VENV)/.installed
+	@$(BIN)/python benchmarks/pool_pass.py --data $(DATA) --out docs/figures/pool_pass.json
+	@$(BIN)/python benchmarks/figures.py
 
 # against FastAPI, in a folder of its own
 bench-serving: $(VENV)/.installed

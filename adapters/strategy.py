@@ -37,6 +37,12 @@ class Strategy(ABC):
     needs_validation: ClassVar[bool] = True
     """Whether validation rows choose what is saved. If not, none are cut off a training split of few texts."""
 
+    trains_weights: ClassVar[bool] = False
+    """Whether weight matrices train, or low-rank updates of them in PEFT's LoRA layers.
+
+    Of few texts, a head then starts from the mean of tokens, by an update of these.
+    """
+
     learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"]
 
     def __post_init__(self) -> None:

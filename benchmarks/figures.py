@@ -35,6 +35,8 @@ def bitplanes(figures: dict[str, Any]) -> str:
 DOCS = Path(__file__).parent.parent / "docs"
 SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages: the file of its figures, and the text
     "pool": ("pool", pool_report.table),
+    "pool-pass": ("pool_pass", lambda tables: pages.rendered(tables["pool-pass"])),
+    "pool-mixed": ("pool_pass", lambda tables: pages.rendered(tables["pool-mixed"])),
     "training": ("training", training_report.table),
     "training-short": ("training", training_report.short),
     "strategies": ("strategies", strategies_report.table),

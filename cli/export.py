@@ -80,6 +80,8 @@ def command(
         return
     load = _LOADING[form].format(folder=to, auto_class=exported.auto_class)
     echo(f"written    {to}: {size(exported.nbytes)}; load it with {load}")
+    if form == "peft" and exported.auto_class == "AutoModel":
+        echo("head       a probe, which PEFT doesn't load: its weight and bias are in adapter_model.safetensors")
 
 
 def _export_onnx(

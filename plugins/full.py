@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from adapterkit.strategy import Strategy
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class Full(Strategy):
     """Train the whole base (Devlin et al. 2018, arXiv:1810.04805); the adapter holds what changed."""
 
+    trains_weights: ClassVar[bool] = True
     learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 1e-4
 
     def apply(self, base: nn.Module) -> Iterable[nn.Parameter]:

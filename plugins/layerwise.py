@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from adapterkit.errors import StrategyError
 from adapterkit.modules import block_groups, blocks, chosen_blocks
@@ -24,6 +24,7 @@ class Layerwise(Strategy):
     For a base that fits the language of its task already; hidden states of the frozen blocks below are cached.
     """
 
+    trains_weights: ClassVar[bool] = True
     learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 3e-4
     top: Annotated[int | None, "number of highest blocks to train (default: 2 if nothing else is chosen)"] = None
     bottom: Annotated[int | None, "number of lowest blocks to train"] = None

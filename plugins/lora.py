@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from adapterkit.errors import StrategyError
 from adapterkit.modules import target_linear_maps
@@ -23,6 +23,7 @@ class LoRA(Strategy):
     For most tasks: near full fine-tuning, in a hundredth of its bytes.
     """
 
+    trains_weights: ClassVar[bool] = True
     learning_rate: Annotated[float, "peak learning rate (AdamW)", "--lr"] = 1e-3
     r: Annotated[int, "rank of the update"] = 8
     lora_alpha: Annotated[int, "scale of the update: lora_alpha / r"] = 16
@@ -68,10 +69,9 @@ class LoRA(Strategy):
         return {} if ratio == 1.0 else {p: ratio for m in layers for p in m.lora_B["default"].parameters()}
 
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:
-        from adapterkit.patches.peft_layer import layers_of
-        from adapterkit.patches.peft_lora import patch_of
+        from adapterkit.patches.peft_lora import patches_of
 
-        return {name: patch_of(layer) for name, layer in layers_of(base).items()}
+        return patches_of(base)
 
     def remove(self, base: nn.Module) -> None:
         from adapterkit.patches.peft_layer import remove_layers

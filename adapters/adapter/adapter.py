@@ -23,7 +23,7 @@ from ..patches.patch import Patch
 from ..patches.replace import Replace
 from ..tasks import Task
 from .manifest import FILE_METADATA, FORMAT_VERSION, MANIFEST, PEFT_CONFIG, TENSORS, parse_manifest
-from .peft_config import KEY_PREFIX, peft_config
+from .peft_config import FEATURES, KEY_PREFIX, peft_config
 from .stored import StoredAdapter, read_files
 
 
@@ -42,7 +42,7 @@ class Adapter:
 
         Raises `AdapterError` where a tensor is empty, as those of DeepSpeed's ZeRO-3 are until they are gathered.
         """
-        prefix = base.prefix(model)
+        prefix = "" if "probe" in about else base.prefix(model)  # PEFT has no such head, and loads patches on the base
         tensors = {f"{KEY_PREFIX}{name}": _copied(tensor) for name, tensor in head.items()}
         tensors |= _tensors(prefix, patches)
         if empty := [name for name, tensor in tensors.items() if not tensor.numel()]:  # in pieces, on other devices
@@ -101,7 +101,8 @@ class Adapter:
         Raises `AdapterError` where it couldn't be read again.
         """
         files = {TENSORS: b"".join(tensorfile.chunks(self.tensors, FILE_METADATA))}
-        config = peft_config(self.manifest, self.tensors, self.task.peft_task_type)
+        task_type = FEATURES if "probe" in self.manifest else self.task.peft_task_type
+        config = peft_config(self.manifest, self.tensors, task_type)
         if config is not None:
             files[PEFT_CONFIG] = self._config_bytes(config)
         digests = {name: {"sha256": sha256(data), "bytes": len(data)} for name, data in files.items()}

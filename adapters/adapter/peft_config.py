@@ -17,6 +17,10 @@ PEFT_TYPES = {"low-rank": "LORA", "dora": "LORA", "scale": "IA3"}
 """PEFT's name for an adapter that is made of patches of one kind."""
 
 
+FEATURES = "FEATURE_EXTRACTION"
+"""PEFT's task type of an adapter whose head is a probe: it loads the patches, and leaves the head's tensors unread."""
+
+
 def peft_config(
     manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], task_type: str | None
 ) -> dict[str, Any] | None:
@@ -50,7 +54,8 @@ def peft_config(
 def why_not(manifest: Mapping[str, Any]) -> str | None:
     """Return why PEFT can't represent the adapter of a manifest, or None where it can."""
     kinds = sorted({patch["kind"] for patch in manifest["patches"].values()})
-    if "probe" in manifest:
+    if "probe" in manifest and (not kinds or manifest["base"]["prefix"]):
+        # tensors with a prefix are those of an earlier version, and no model of transformers has such names
         return "its head is a probe, which transformers has no class for; train with --head model"
     if "added_tokens" in manifest:
         return "it adds tokens to the tokenizer"
@@ -67,6 +72,8 @@ def why_not(manifest: Mapping[str, Any]) -> str | None:
 
 def _head_modules(manifest: Mapping[str, Any]) -> list[str]:
     """Return the outermost modules of the head, PEFT's `modules_to_save`; some may be children of the base."""
+    if "probe" in manifest:
+        return []
     prefix = manifest["base"]["prefix"]
     pairs = [(prefix if name.startswith(prefix) else "", name) for name in manifest["head"]]
     return sorted({before + name.removeprefix(before).partition(".")[0] for before, name in pairs})

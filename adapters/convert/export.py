@@ -17,7 +17,6 @@ from ..base.base import Base
 from ..base.checkpoint import find_base, hub_id
 from ..errors import AdapterError, file_errors_as
 from ..io.atomic import json_bytes, write_folder
-from ..tasks import Task
 from .merge import check_folder, check_head, merge
 from .peft_reader import TASK_CONFIG
 
@@ -89,17 +88,18 @@ def _beside(adapter: Adapter, path: str) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         if labelled:
-            _task_config(adapter.task, config, tokenizer).to_json_file(os.path.join(folder, TASK_CONFIG))
+            _task_config(adapter, config, tokenizer).to_json_file(os.path.join(folder, TASK_CONFIG))
         return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
 
 
-def _task_config(task: Task, config: Any, tokenizer: Any) -> Any:
-    """Return the config of a base with the settings of a task, such as its labels, and with a padding token."""
+def _task_config(adapter: Adapter, config: Any, tokenizer: Any) -> Any:
+    """Return the config of a base with the settings of the task, such as its labels, and with a padding token."""
+    task = adapter.task
     for key, value in task.config().items():
         setattr(config, key, value)
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = tokenizer.pad_token_id
-    if task.auto_class:
+    if task.auto_class and "probe" not in adapter.manifest:
         config.architectures = [getattr(transformers, task.auto_class)._model_mapping[type(config)].__name__]
     return config
 

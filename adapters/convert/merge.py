@@ -32,8 +32,8 @@ SENTENCEPIECE = "tokenizer.model"
 
 
 def check_head(adapter: Adapter, *, plain: bool = True) -> None:
-    """Raise `AdapterError` for a head that can't be written: a probe or, in a `plain` model, a class of its own."""
-    if "probe" in adapter.manifest:
+    """Raise `AdapterError` for a head that a `plain` model can't have: a probe, or one of a class of its own."""
+    if "probe" in adapter.manifest and plain:
         raise AdapterError(
             "the adapter's head is a probe, which transformers has no class for; train with --head model"
         )

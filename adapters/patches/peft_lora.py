@@ -36,6 +36,11 @@ def insert_lora(base: nn.Module, targets: Mapping[str, nn.Module], init: str, **
     return parameters
 
 
+def patches_of(base: nn.Module) -> dict[str, Patch]:
+    """Return the updates of a base's LoRA layers as patches, by module name."""
+    return {name: patch_of(layer) for name, layer in layers_of(base).items()}
+
+
 def patch_of(layer: Any) -> Patch:
     """Return a LoRA layer's update as a patch, DoRA's where it has a magnitude."""
     low_rank = LowRank(layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.scaling["default"])

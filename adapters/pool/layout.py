@@ -13,6 +13,9 @@ from torch import Tensor
 
 from ..base.tracing import map_tensors
 
+_MOST_LENGTHS = 4  # of rows that are stacked, each length apart
+_SIMILAR = 0.7  # of the longest row's length, from which on rows are stacked with it
+
 Selection = slice | Tensor
 """Some rows or tokens of a batch: a slice, or a tensor of their indices."""
 
@@ -27,6 +30,33 @@ class Group:
     """The tokens of these rows, row by row."""
 
 
+class Stacked:
+    """Rows of similar lengths, (rows, width, features), made of their packed tokens, (tokens, 1, features).
+
+    Shorter rows are filled up with their last token.
+    """
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        self.rows, self.width = len(lengths), max(lengths)
+        self._sources: Tensor | None = None
+        if min(lengths) < self.width:
+            sizes, steps = torch.tensor(lengths)[:, None], torch.arange(self.width)
+            starts = torch.tensor([0, *itertools.accumulate(lengths[:-1])])[:, None]
+            self._sources = (starts + torch.minimum(steps, sizes - 1)).flatten().to(device)
+            self._places = (steps < sizes).flatten().nonzero().flatten().to(device)
+
+    def by_row(self, x: Tensor) -> Tensor:
+        """Return packed tokens by row; without copying them where all rows have the same length."""
+        if self._sources is not None:
+            x = x.squeeze(1).index_select(0, self._sources)
+        return x.reshape(self.rows, self.width, x.shape[-1])
+
+    def by_token(self, x: Tensor) -> Tensor:
+        """Return rows as packed tokens."""
+        x = x.reshape(-1, 1, x.shape[-1])
+        return x if self._sources is None else x.index_select(0, self._places)
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """The places of tokens in a packed batch, (tokens, 1, features), whose rows follow each other without padding.
@@ -38,6 +68,7 @@ class Layout:
     lengths: tuple[int, ...]
     width: int
     device: torch.device
+    _stacks: dict[tuple[int, ...], list[tuple[list[int], Stacked]]] = field(default_factory=dict)
     _masks: dict[tuple[int, bool], tuple[Tensor, list[Tensor | str | None]]] = field(default_factory=dict)
 
     @cached_property
@@ -59,14 +90,23 @@ class Layout:
     @cached_property
     def groups(self) -> list[Group]:
         """The rows by length."""
-        return self.grouped(range(len(self.lengths)))
-
-    def grouped(self, rows: Sequence[int]) -> list[Group]:
-        """Return some rows by length."""
         by_length: dict[int, list[int]] = {}
-        for row in rows:
-            by_length.setdefault(self.lengths[row], []).append(row)
+        for row, length in enumerate(self.lengths):
+            by_length.setdefault(length, []).append(row)
         return [Group(length, tuple(some), self.select(some)) for length, some in sorted(by_length.items())]
+
+    def stacks(self, rows: Sequence[int]) -> list[tuple[list[int], Stacked]]:
+        """Return some rows by length, rows of similar lengths together where they have many different ones."""
+        if (key := tuple(rows)) not in self._stacks:
+            ratio = _SIMILAR if len({self.lengths[row] for row in rows}) > _MOST_LENGTHS else 1.0
+            groups: list[list[int]] = []
+            for row in sorted(rows, key=lambda row: -self.lengths[row]):
+                if not groups or self.lengths[row] < ratio * self.lengths[groups[-1][0]]:
+                    groups.append([])
+                groups[-1].append(row)
+            ordered = [sorted(group) for group in groups]
+            self._stacks[key] = [(some, Stacked([self.lengths[row] for row in some], self.device)) for some in ordered]
+        return self._stacks[key]
 
     def subset(self, rows: Sequence[int]) -> Layout:
         """Return the layout of some of the rows, packed."""

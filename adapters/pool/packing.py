@@ -114,7 +114,8 @@ class Packing:
 
     def _compared(self, longest: int, run: Run) -> bool:
         config = self._model.config
-        if config._attn_implementation not in ("sdpa", ATTENTION) or config.is_encoder_decoder:
+        attention = getattr(config, "_attn_implementation", None)
+        if attention not in ("sdpa", ATTENTION) or config.is_encoder_decoder:
             return False
         register()
         config._attn_implementation = ATTENTION
@@ -123,7 +124,7 @@ class Packing:
         except Exception:  # whatever a model does with a batch that it wasn't written for, it can't be packed
             equal = False
         if not equal:
-            config._attn_implementation = "sdpa"
+            config._attn_implementation = attention  # that of shorter rows, where these can be packed
         return equal
 
     def _differs_by_rounding(self, longest: int, run: Run) -> bool:

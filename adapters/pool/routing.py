@@ -67,14 +67,14 @@ def _shared_product(unrouted: nn.Module, parts: Parts, x: Tensor, args: Any, kwa
         rows, update = shared.selection, shared.update
         if type(update).inputs is not Update.inputs:
             some = take(x, rows)
-            changed = update.inputs(shared.by_row(some)).view_as(some)
+            changed = shared.by_token(update.inputs(shared.by_row(some)))
             inputs = changed if rows is None else put(inputs.clone() if inputs is x else inputs, rows, changed)
     y: Tensor = unrouted(inputs, *args, **kwargs)
     for shared in parts.updates:
         rows, update = shared.selection, shared.update
         if type(update).outputs is not Update.outputs:
             target = take(y, rows)
-            changed = update.outputs(shared.by_row(take(x, rows)), shared.by_row(target)).view_as(target)
+            changed = shared.by_token(update.outputs(shared.by_row(take(x, rows)), shared.by_row(target)))
             if rows is None:
                 y = changed
             elif changed.data_ptr() != target.data_ptr() or not isinstance(rows, slice):  # else changed in a view of y

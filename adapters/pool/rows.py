@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..patches.patch import Patch, Update
 from ..patches.replace import Replace
-from .layout import Layout, Selection
+from .layout import Layout, Selection, Stacked
 
 Part = tuple[Selection, Callable[..., Any] | None, "Rows"]
 """Some rows, the forward that computes them (None: the module's), and their adapters."""
@@ -73,11 +73,15 @@ class SharedUpdate(NamedTuple):
 
     selection: Selection | None  # within the shared rows; None for all of them
     update: Update
-    packed_rows: int | None  # the number of rows, all of one length, of a stacked update in a packed batch
+    stacked: Stacked | None  # the rows of a stacked update in a packed batch
 
     def by_row(self, selected: Tensor) -> Tensor:
-        """Return the selected tokens, (tokens, 1, features), as (rows, tokens, features) for a stacked update."""
-        return selected if self.packed_rows is None else selected.reshape(self.packed_rows, -1, selected.shape[-1])
+        """Return the selected part of a batch by row, which a stacked update needs."""
+        return selected if self.stacked is None else self.stacked.by_row(selected)
+
+    def by_token(self, rows: Tensor) -> Tensor:
+        """Return what `by_row` returned as a part of the batch."""
+        return rows if self.stacked is None else self.stacked.by_token(rows)
 
 
 @dataclass(frozen=True)
@@ -164,9 +168,9 @@ class Rows:
             alike.setdefault(one.stack_key, []).append((one.patch, [place[i] for i in indices]))
         among = self if len(shared) == len(self.adapters) else self.subset(shared)
         return [
-            SharedUpdate(None if len(rows) == len(shared) and _is_range(rows) else among.select(rows), update, packed)
+            SharedUpdate(None if len(rows) == len(shared) and _is_range(rows) else among.select(rows), update, stacked)
             for same in alike.values()
-            for rows, update, packed in _stacked(same, among.layout)
+            for rows, update, stacked in _stacked(same, among.layout)
         ]
 
     def _other_parts(self, module: nn.Module, patched: list[tuple[ModulePatch, list[int]]]) -> list[Part]:
@@ -206,10 +210,12 @@ def _is_range(indices: Sequence[int]) -> bool:
     return all(b == a + 1 for a, b in itertools.pairwise(indices))
 
 
-def _stacked(alike: list[tuple[Any, list[int]]], layout: Layout | None) -> list[tuple[list[int], Update, int | None]]:
+def _stacked(
+    alike: list[tuple[Any, list[int]]], layout: Layout | None
+) -> list[tuple[list[int], Update, Stacked | None]]:
     """Return rows and their update: a single stacked one where most rows differ, else one for each patch.
 
-    In a packed batch, the rows of each length have a stacked one, returned with their number.
+    In a packed batch, the rows of similar lengths have a stacked one.
     """
     if len(alike) * 4 <= sum(len(rows) for _, rows in alike):
         return [(rows, patch, None) for patch, rows in alike]
@@ -218,8 +224,8 @@ def _stacked(alike: list[tuple[Any, list[int]]], layout: Layout | None) -> list[
     if layout is None:
         ordered = sorted(patch_of)
         return [(ordered, stack([patch_of[i] for i in ordered]), None)]
-    groups = layout.grouped(sorted(patch_of))
-    return [(list(g.rows), stack([patch_of[i] for i in g.rows]), len(g.rows)) for g in groups]
+    stacks = layout.stacks(sorted(patch_of))
+    return [(rows, stack([patch_of[i] for i in rows]), stacked) for rows, stacked in stacks]
 
 
 def take(x: Tensor, rows: Selection | None) -> Tensor:

@@ -129,14 +129,20 @@ def starts_from_probe(run: Prepared) -> bool:
     return run.options.head_init == "probe"
 
 
-def initialise_head(run: Prepared, model: Any, mixed: Precision) -> bool:
-    """Set the last linear layer of a model's head to a linear probe's weights; return whether it has such a layer."""
+def initialise_head(run: Prepared, model: Any, mixed: Precision, *, of_mean: bool = False) -> bool:
+    """Set the last linear layer of a model's head to a linear probe's weights; return whether it has such a layer.
+
+    `of_mean` is whether it reads the mean of tokens, as that of a probe does: it is trained as it was fitted.
+    """
     scale = HEAD_SCALE if model.config.num_labels > 2 else HEAD_SCALE_OF_TWO
     by_validation = run.held_out or not few_texts.supports(run.task)
-    if trains_probe(run):
+    if trains_probe(run) or of_mean:
         scale = 1.0
         by_validation = not few_texts.applies(run.task, len(run.data["train"]))  # the penalty is fixed, too
     splits = SPLITS if by_validation else ("train",)
+    solver = solver_options(run, mixed)
+    if of_mean:  # the base is no longer the one whose hidden states others share
+        solver = replace(solver, shared=None)
     try:
         result = search.initialise(
             run.base,
@@ -144,7 +150,7 @@ def initialise_head(run: Prepared, model: Any, mixed: Precision) -> bool:
             run.task,
             features_of(run, splits=splits),
             run.data,
-            solver_options(run, mixed),
+            solver,
             scale=scale,
         )
     except OSError as error:

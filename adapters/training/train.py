@@ -25,6 +25,7 @@ from ..strategy import Strategy
 from ..watch import Watch
 from .advice import Advice, advice_on
 from .checkpoints import Checkpoint, Checkpoints
+from .first_token import attend_alike, starts_from_mean
 from .fit import fitted, learned, moved, task_model, with_added
 from .loop import loop
 from .pairs import fit_by_pairs, trains_on_pairs
@@ -162,7 +163,8 @@ def fine_tune(
 ) -> Outcome:
     """Train the model of the task by gradient descent, and set it to the values of its best epoch."""
     target = build_model(run)
-    solved = resumed is None and starts_from_probe(run) and initialise_head(run, target.model, mixed)
+    of_mean = resumed is None and starts_from_mean(run) and attend_alike(run, target.model)
+    solved = resumed is None and starts_from_probe(run) and initialise_head(run, target.model, mixed, of_mean=of_mean)
     start = run.fit.starts(target.parameters)
     if processes.index():
         torch.manual_seed(run.options.seed + processes.index())  # so that dropout differs between processes

@@ -24,7 +24,7 @@ class Exported:
     folder: Path
     files: list[str]
     nbytes: int
-    auto_class: str  # of transformers, which loads a merged model
+    auto_class: str  # of transformers, which loads the model; AutoModel for a head that is a probe
 
     def plain(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -56,7 +56,8 @@ def export_adapter(
         adapter = on_base(reference, adapter, target, allow_base_mismatch=allow_base_mismatch, watch=watch or Watch())
         write_model(target, adapter, folder, form=form)
     files = sorted(file.name for file in folder.iterdir())
-    return Exported(reference, form, folder, files, folder_bytes(folder), adapter.task.auto_class)
+    auto_class = "AutoModel" if "probe" in adapter.manifest else adapter.task.auto_class
+    return Exported(reference, form, folder, files, folder_bytes(folder), auto_class)
 
 
 @dataclass(frozen=True)

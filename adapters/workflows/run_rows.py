@@ -18,7 +18,7 @@ from ..tasks import Task, infer_task, labels_are_texts, task_class
 from ..tasks.inference import flag_columns
 from ..watch import Watch
 from .plan import Plan
-from .row_defaults import LEAST_CUT, trains_probe
+from .row_defaults import LEAST_CUT, reads_mean
 from .usable_rows import select_usable
 
 if TYPE_CHECKING:
@@ -95,11 +95,13 @@ def _percentage(plan: Plan, splits: Splits, task: Task, base: Base | None) -> in
     if plan.data.validation_split_percentage is not None:
         return plan.data.validation_split_percentage
     rows = len(splits["train"])
-    if "validation" in splits or plan.training.head == "model" or not few_texts.need_no_validation(task, rows):
+    if "validation" in splits or not few_texts.need_no_validation(task, rows):
         return DEFAULT_PERCENTAGE
-    if plan.strategy.needs_validation and not (rows < LEAST_CUT and trains_probe(plan, task, rows, base)):
-        return DEFAULT_PERCENTAGE
-    return 0
+    if plan.strategy.needs_validation:
+        all_train = rows < LEAST_CUT and reads_mean(plan, task, rows, base)
+    else:
+        all_train = plan.training.head != "model"
+    return 0 if all_train else DEFAULT_PERCENTAGE
 
 
 def _cut(splits: Splits, percentage: int, seed: int, task: Task, *, labels_stay: bool = True) -> None:

@@ -60,7 +60,14 @@ def test_import_list_show_predict_eval_merge_and_export(
     for args, message in {
         ("export", "theirs", "--format", "gguf-ready", "--to", "x"): "GGUF is for causal language models, and this",
         ("export", "theirs", "--format", "peft", "--to", "out/peft"): "'out/peft' is there already and holds adapter_",
-        ("export", "theirs", "--format", "onnx", "--to", "x"): "'onnx' is not one of 'peft', 'merged', 'gguf-ready'",
+        (
+            "export",
+            "theirs",
+            "--format",
+            "tflite",
+            "--to",
+            "x",
+        ): "'tflite' is not one of 'peft', 'merged', 'gguf-ready'",
         ("import", "nowhere"): "no folder 'nowhere'; a PEFT adapter is a folder or a Hub id such as owner/name",
         ("import", "owner/name"): "is neither a folder nor to be had from the Hub or its cache (HF_HUB_OFFLINE is set)",
         ("import", "theirs", "--task-option", "x"): "--task-option x: expected NAME=VALUE",

@@ -141,6 +141,21 @@ def test_a_base_is_not_packed_where_its_attention_is_its_own_or_its_hidden_state
     packing.register()
 
 
+def test_a_length_that_cannot_be_packed_leaves_shorter_ones_packed(
+    tiny_base: Base, monkeypatch: pytest.MonkeyPatch, passes: Callable[[bool], list[int]]
+) -> None:
+    with Pool(tiny_base) as pool:
+        base = pool._routed
+        expected = pool.embed(TEXTS)
+        tokens = passes(True)
+        tolerance.assert_near(pool.embed(TEXTS), expected, tolerance.of_base(tiny_base))
+        monkeypatch.setattr(packing.Packing, "_differs_by_rounding", lambda *_: False)
+        assert not base.packing.equals_padded(64, base._hidden_states)
+        tokens.clear()
+        tolerance.assert_near(pool.embed(TEXTS), expected, tolerance.of_base(tiny_base))
+        assert tokens
+
+
 def test_a_base_in_bf16_is_packed_within_its_rounding(tiny_base: Base, passes: Callable[[bool], list[int]]) -> None:
     adapters = mix(tiny_base)
     rows = rows_of(adapters)
@@ -198,3 +213,20 @@ def test_a_mask_is_dropped_where_it_hides_padding_alone() -> None:
     biased = layout.mask(biases, 0)
     assert isinstance(biased, torch.Tensor)
     assert torch.equal(biased, biases[..., :2, :2])
+
+
+def test_rows_of_similar_lengths_are_stacked_where_there_are_many_lengths() -> None:
+    few = Layout((2, 3, 2), 4, CPU).stacks([0, 1, 2])
+    assert [rows for rows, _ in few] == [[1], [0, 2]]
+    lengths = (3, 9, 10, 8, 2, 7)
+    layout = Layout(lengths, 10, CPU)
+    stacks = layout.stacks(range(6))
+    assert [rows for rows, _ in stacks] == [[1, 2, 3, 5], [0], [4]]
+    x = torch.randn(layout.tokens, 1, 4)
+    for rows, stacked in stacks:
+        tokens = x[layout.select(rows)]
+        by_row = stacked.by_row(tokens)
+        assert by_row.shape == (len(rows), max(lengths[row] for row in rows), 4)
+        for one, row in zip(by_row, rows, strict=True):
+            assert torch.equal(one[: lengths[row]], x[layout.select([row]), 0])
+        assert torch.equal(stacked.by_token(by_row), tokens)

@@ -46,14 +46,18 @@ def test_few_rows_get_more_epochs_unless_their_number_is_set(rows: int, options:
 @pytest.mark.parametrize(
     ("rows", "options", "expected"),
     [
-        (64, {}, ("probe", 3e-4, 10)),
-        (64, {"head": "auto"}, ("probe", 3e-4, 10)),
-        (128, {}, ("probe", 3e-4, 5)),
-        (64, {"strategy": "full"}, ("probe", 3e-5, 10)),
-        (64, {"learning_rate": 2e-3}, ("probe", 2e-3, 10)),
-        (64, {"learning_rate": "auto"}, ("probe", 1e-3, 10)),
-        (64, {"num_train_epochs": 3}, ("probe", 3e-4, 3)),
-        (64, {"head": "model"}, ("model", 1e-3, 25)),
+        (64, {}, ("auto", 1e-3, 10)),
+        (64, {"head": "auto"}, ("auto", 1e-3, 10)),
+        (128, {}, ("auto", 1e-3, 5)),
+        (64, {"strategy": "full"}, ("auto", 1e-4, 10)),
+        (64, {"learning_rate": 2e-3}, ("auto", 2e-3, 10)),
+        (64, {"learning_rate": "auto"}, ("auto", 1e-3, 10)),
+        (64, {"num_train_epochs": 3}, ("auto", 1e-3, 3)),
+        (64, {"head": "model"}, ("model", 1e-3, 10)),
+        (64, {"head_init": "random"}, ("auto", 1e-3, 25)),
+        (64, {"use_dora": True}, ("auto", 1e-3, 10)),
+        (64, {"strategy": "bottleneck"}, ("probe", 9e-4, 10)),
+        (64, {"strategy": "bottleneck", "head": "model"}, ("model", 3e-3, 25)),
         (64, {"head": "probe", "base": "other"}, ("probe", 3e-4, 10)),
         (64, {"strategy": "head-only"}, ("auto", 5e-3, 5)),
         (64, {"base": "other"}, ("auto", 1e-3, 25)),
@@ -61,7 +65,7 @@ def test_few_rows_get_more_epochs_unless_their_number_is_set(rows: int, options:
         (10_000, {"head": "probe"}, ("probe", 3e-4, 5)),
     ],
 )
-def test_few_rows_a_label_train_a_probe_on_a_base_that_embeds_texts(
+def test_few_rows_a_label_start_from_the_mean_of_tokens_on_a_base_that_embeds_texts(
     rows: int, options: dict[str, Any], expected: tuple[str, float, int]
 ) -> None:
     base: Any = SimpleNamespace(sentence_pooling=None if "base" in options else "mean")
@@ -77,7 +81,7 @@ def test_other_tasks_train_transformers_head() -> None:
     assert plan.training.head == "auto"
 
 
-@pytest.mark.parametrize("strategy", ["lora", "layerwise"])
+@pytest.mark.parametrize("strategy", ["bitfit", "ia3"])
 def test_a_run_of_few_rows_trains_a_probe_on_all_of_them_and_merge_names_the_flag(
     strategy: str, small_csv: Path, tmp_path: Path, tiny_folder: Callable[..., Path], registry: Registry
 ) -> None:
@@ -93,6 +97,20 @@ def test_a_run_of_few_rows_trains_a_probe_on_all_of_them_and_merge_names_the_fla
     exportable = run(Plan.resolve({**values, "head": "model"}), registry, base=base)
     assert "probe" not in exportable.adapter.manifest
     assert "validation" in exportable.metrics
+
+
+@pytest.mark.parametrize("strategy", ["lora", "layerwise", "full"])
+def test_what_trains_weights_can_be_merged_of_few_rows_too(
+    strategy: str, small_csv: Path, tmp_path: Path, tiny_folder: Callable[..., Path], registry: Registry
+) -> None:
+    base = Base.load(as_sentence_model(tmp_path / "base", of=tiny_folder()))
+    heard, values = Heard(), {"train_file": str(small_csv), "strategy": strategy, "name": "few", "num_train_epochs": 1}
+    report = run(Plan.resolve(values), registry, base=base, watch=heard)
+    assert set(report.metrics) == {"train"}
+    assert heard.notes["start"].startswith("the first token attends to all tokens alike in blocks ")
+    assert heard.notes["head"] == "initialised by a linear probe of all training rows"
+    assert "probe" not in report.adapter.manifest
+    merge(base, report.adapter, tmp_path / "merged")
 
 
 def test_a_pretrained_head_needs_no_more_steps() -> None:
