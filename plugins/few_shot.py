@@ -42,7 +42,10 @@ class FewShot(Strategy):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise StrategyError(f"{name} must be >= {least}, got {value}")
-        chosen = tuple(f"{name}." for name in list(blocks(base))[-(self.top or 0) :])
+        names = list(blocks(base))
+        if self.top is not None and self.top > len(names):
+            raise StrategyError(f"top={self.top}, but the base has {len(names)} blocks")
+        chosen = tuple(f"{name}." for name in names[-(self.top or 0) :])
         targets = {name: module for name, module in linear_maps(base).items() if chosen and name.startswith(chosen)}
         if not targets:
             raise StrategyError(

@@ -7,6 +7,7 @@ similar length over cached activations of the frozen blocks.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -135,7 +136,7 @@ def _vectors(model: Any, feed: Feed, texts: Sequence[int], mixed: Precision) -> 
         labels.append(batch.pop("labels"))
         autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=mixed.name == "bf16")
         with feed.using(part, batch), autocast:
-            recorded, _ = record(lambda batch=batch: model(**batch), inputs={"x": model.probe.score}, last="x")
+            recorded, _ = record(functools.partial(model, **batch), inputs={"x": model.probe.score}, last="x")
         vectors.append(recorded["x"])
     return torch.cat(vectors), torch.cat(labels)
 
@@ -149,7 +150,8 @@ def pair_loss(vectors: Tensor, labels: Tensor) -> Tensor:
     first, second = torch.triu_indices(len(labels), len(labels), 1, device=vectors.device)
     same = (labels[first] == labels[second]).float()
     errors = ((vectors[first] * vectors[second]).sum(1) - same) ** 2
-    return sum((errors * kind).sum() / kind.sum().clamp(min=1) for kind in (same, 1 - same)) / 2
+    means = [(errors * kind).sum() / kind.sum().clamp(min=1) for kind in (same, 1 - same)]
+    return (means[0] + means[1]) / 2
 
 
 def pair_batches(labels: Sequence[int], how: PairTraining, seed: int) -> Iterator[list[int]]:

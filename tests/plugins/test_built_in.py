@@ -322,6 +322,8 @@ def test_the_trunk_follows_what_learns(small_csv: Path, tiny_base: Base, registr
         ("lora", {"init_lora_weights": "orthogonal", "r": 3}, "needs an even r, got 3"),
         ("lora", {"loraplus_lr_ratio": 0.0}, "loraplus_lr_ratio must be finite and > 0, got 0.0"),
         ("lora", {"target_modules": ("word_embeddings",)}, "is not a linear module"),
+        ("few-shot", {"top": 4}, "top=4, but the base has 3 blocks"),
+        ("few-shot", {"batch_texts": 1}, "batch_texts must be >= 2, got 1"),
         ("bottleneck", {"bottleneck_dim": 0}, "bottleneck_dim must be >= 1, got 0"),
         ("bottleneck", {"target_modules": ("nosuch",)}, "target_modules=nosuch; the base has these linear modules"),
         ("prefix", {"num_virtual_tokens": 0}, "num_virtual_tokens must be >= 1, got 0"),
