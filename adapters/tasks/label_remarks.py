@@ -105,7 +105,9 @@ def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], k
     ]
     if rest := [name for name in once if name not in near]:
         remarks.append(f"{len(rest):,} {'label' if len(rest) == 1 else 'labels'} of one row each: {_named(rest)}")
-    if absent := sorted(name for name in counts if name.casefold() in ABSENT):
+    numbered = sum(map(str.isdecimal, counts)) > 2  # -1, 0 and 1 may be kinds of sentiment
+    codes = {"-1", "-100"} if numbered else set()  # of data sets on the Hub, and of PyTorch
+    if absent := sorted(name for name in counts if name.casefold() in ABSENT | codes):
         rows = sum(counts[name] for name in absent)
         remarks.append(f"{rows:,} rows have a label that often means none: {_named(absent)}")
     if (dates := sorted(filter(_DATE.match, counts))) and len(dates) < len(counts):

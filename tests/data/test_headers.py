@@ -220,3 +220,24 @@ def test_titles_of_a_sheet_that_are_not_merged_are_left_out(above: list[Any], ex
         table = [row for _, row in numbered]
     assert ("above the header" in "".join(source.notes)) == expected
     assert table[0] == {"text": "soup", "label": "x"}
+
+
+def test_a_header_that_is_read_as_a_row_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = "".join(f"the soup {i},{'ab'[i % 2]}\n" for i in range(12))
+    for header, notes in (
+        (
+            "sentence,class\n",
+            ["the first row (sentence, class) looks like a header, and is read as a row: give no --column-names"],
+        ),
+        ("cold soup,a\n", []),
+        ("the room 7,c\n", []),
+        (
+            "text,label\n",
+            ["the first row (text, label) looks like a header, and is read as a row: give no --column-names"],
+        ),
+    ):
+        path.write_text(header + rows)
+        with open_rows(str(path), ReadOptions(column_names=("text", "label"))) as (source, numbered):
+            list(numbered)
+            assert source.notes == notes

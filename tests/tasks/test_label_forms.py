@@ -45,3 +45,8 @@ def test_labels_joined_by_the_sign_of_doccano_are_named() -> None:
 def test_lists_among_single_labels_are_named() -> None:
     [remark] = remarks("joy", "anger", "['joy', 'anger']", "['fear', 'joy']")
     assert remark.startswith("20 rows have a list as text, read as one label, as most have none: ")
+
+
+def test_minus_one_among_numbers_of_labels_often_means_none() -> None:
+    assert remarks("0", "1", "2", "-1") == ["10 rows have a label that often means none: '-1'"]
+    assert remarks("1", "0", "-1") == []

@@ -13,6 +13,10 @@ from .source import BadRow, Row, Source
 LEAST_WORDS = 4
 """The words from which a cell is a sentence."""
 
+_NAME = re.compile(r"[^\W\d][\w-]{0,29}")
+_ROWS = 10
+"""The rows from which it is judged whether the first is a header."""
+
 
 class Header:
     """The names of a table's columns, in order; a column without a name is named by its number, from 1.
@@ -154,4 +158,20 @@ def chosen_header(source: Source, rows: Sequence[Sequence[str]]) -> Header | Non
         return None
     if rows and len(rows[0]) != len(names):
         raise DataError(f"{source.name}: {len(names)} column names, but the first row has {len(rows[0])} cells")
+    if _looks_like_header(rows):
+        shown = ", ".join(rows[0])
+        source.notes.append(
+            f"the first row ({shown}) looks like a header, and is read as a row: give no --column-names"
+        )
     return Header(source, 1, list(names))
+
+
+def _looks_like_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether a first row has short names, none of which occurs again where the values of a column do."""
+    if len(rows) < _ROWS or not all(_NAME.fullmatch(cell.strip()) for cell in rows[0]):
+        return False
+    columns = [[row[i] for row in rows[1:] if len(row) > i] for i in range(len(rows[0]))]
+    repeated = [
+        (cell, values) for cell, values in zip(rows[0], columns, strict=True) if 2 * len(set(values)) <= len(values)
+    ]
+    return bool(repeated) and all(cell not in values for cell, values in repeated)
