@@ -87,9 +87,10 @@ def seconds(command: list[str], folder: Path) -> float:
 
 def size_of(python: str) -> float:
     """Return the installed size of an environment's packages in MB."""
-    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    place = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
-    return sum(f.stat().st_size for f in Path(place).rglob("*") if f.is_file() and not f.is_symlink()) / 1e6
+    code = "import json, sys; print(json.dumps([p for p in sys.path if p.endswith('site-packages')]))"
+    folders = json.loads(subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout)
+    files = (file for folder in folders for file in Path(folder).rglob("*"))
+    return sum(file.stat().st_size for file in files if file.is_file() and not file.is_symlink()) / 1e6
 
 
 def processor() -> str:
