@@ -45,6 +45,7 @@ SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages:
     "bitplanes": ("bitplanes", bitplanes),
     "verdicts": ("verdicts", lambda tables: pages.rendered(tables["verdicts"])),
     "few-rows": ("few_rows", lambda tables: pages.rendered(tables["few-rows"])),
+    "few-shot": ("few_shot", lambda tables: pages.rendered(tables["few-shot"])),
     "checked": ("estimate", lambda tables: pages.rendered(tables["checked"])),
     "serving": ("serving", serving_report.sides),
     "serving-adapters": ("serving_adapters", serving_report.adapters),

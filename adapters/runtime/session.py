@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,8 @@ class Session:
         options.intra_op_num_threads = threads or 0
         options.inter_op_num_threads = 1
         try:
-            self._session = onnxruntime.InferenceSession(bytes(data), options, providers=["CPUExecutionProvider"])
+            with _source(data) as source:
+                self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has an exception for each status, without a common class
             raise AdapterError(f"{name} can't be loaded by onnxruntime: {_first_line(error)}") from error
         self.name = name
@@ -43,6 +46,19 @@ class Session:
         except Exception as error:
             raise AdapterError(f"{self.name} can't be run: {_first_line(error)}") from error
         return dict(zip(self.outputs, values, strict=True))
+
+
+@contextlib.contextmanager
+def _source(data: bytes | bytearray) -> Iterator[str | bytes]:
+    """Yield a model as onnxruntime takes it: on Linux a file in memory, since it would keep a copy of the bytes."""
+    if not (hasattr(os, "memfd_create") and os.path.exists("/proc/self/fd")):
+        yield bytes(data)
+        return
+    with open(os.memfd_create("graph"), "wb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _first_line(error: Exception) -> str:
