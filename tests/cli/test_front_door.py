@@ -108,7 +108,7 @@ def test_an_error_prints_the_command_that_completes_it_and_that_command_works(
 
 def test_a_flag_of_another_strategy_is_told_apart_from_a_typo(adapt: Adapt) -> None:
     other, typo = adapt("run", "--top", "2"), adapt("run", "--epoch", "2")
-    assert "strategy lora has no option --top; layerwise has it: --strategy layerwise" in other.stderr
+    assert "strategy lora has no option --top; few-shot, layerwise have it: --strategy few-shot" in other.stderr
     assert "--epochs" in typo.stderr
     assert other.exit_code == typo.exit_code == 2
 
