@@ -26,8 +26,8 @@ _LABELS = (
     "class",
     "category",
     "displayName",
+    "entityType",
 )
-_LABELS += ("entityType",)
 _PAIRS = ("pos", "position", "span", "offsets", "range")
 """Where an annotation has its start and end as a list of two."""
 _USUAL = ("spans", "entities", "label", "labels", "annotations", "annotation", "ents", "textSegmentAnnotations")
@@ -187,7 +187,7 @@ def _spans_of(value: Any) -> list[Span]:
     if end is None and isinstance(start, int) and isinstance(value.get("length"), int):  # Azure, BioC
         end = start + value["length"]
     if start is None and end is None:
-        pair = next((value[key] for key in _PAIRS if isinstance(value.get(key), list)), [])
+        pair: list[Any] = next((value[key] for key in _PAIRS if isinstance(value.get(key), list)), [])
         start, end = pair if len(pair) == 2 else (None, None)
     if isinstance(start, str) and isinstance(end, str) and start.isdecimal() and end.isdecimal():
         start, end = int(start), int(end)
