@@ -54,10 +54,9 @@ class FewShot(Strategy):
         return insert_lora(base, targets, "default", r=self.r, lora_alpha=self.lora_alpha)
 
     def patches(self, base: nn.Module) -> Mapping[str, Patch]:
-        from adapterkit.patches.peft_layer import layers_of
-        from adapterkit.patches.peft_lora import patch_of
+        from adapterkit.patches.peft_lora import patches_of
 
-        return {name: patch_of(layer) for name, layer in layers_of(base).items()}
+        return patches_of(base)
 
     def remove(self, base: nn.Module) -> None:
         from adapterkit.patches.peft_layer import remove_layers

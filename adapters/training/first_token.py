@@ -29,7 +29,7 @@ def starts_from_mean(run: Prepared) -> bool:
     """Return whether rows are few, the head is transformers' own, and the base was trained on the mean of tokens."""
     few = few_texts.supports(run.task) and few_texts.few_a_label(run.task, len(run.data["train"]))
     own_head = run.task.new_head and run.options.head != "probe" and run.options.head_init != "random"
-    return few and own_head and run.base.sentence_pooling == "mean"
+    return few and own_head and run.base.quantization == "no" and run.base.sentence_pooling == "mean"
 
 
 def attend_alike(run: Prepared, model: Any) -> bool:
