@@ -42,7 +42,8 @@ class Adapter:
 
         Raises `AdapterError` where a tensor is empty, as those of DeepSpeed's ZeRO-3 are until they are gathered.
         """
-        prefix = "" if "probe" in about else base.prefix(model)  # PEFT has no such head, and loads patches on the base
+        # PEFT has no probes, and loads the patches of an adapter that has one on the base alone
+        prefix = "" if patches and "probe" in about else base.prefix(model)
         tensors = {f"{KEY_PREFIX}{name}": _copied(tensor) for name, tensor in head.items()}
         tensors |= _tensors(prefix, patches)
         if empty := [name for name, tensor in tensors.items() if not tensor.numel()]:  # in pieces, on other devices

@@ -198,7 +198,7 @@ MISTAKES = {
     ),
     "flag of another": (
         ["run", "--strategy", "full", "--lora-alpha", "3"],
-        "strategy full has no option --lora-alpha; lora has it",
+        "strategy full has no option --lora-alpha; few-shot, lora have it",
     ),
     "value": (["run", "--epochs", "many"], "--num-train-epochs must be an integer, got 'many'"),
     "range": (["run", "--epochs", "0"], "num_train_epochs must be >= 1, got 0"),
