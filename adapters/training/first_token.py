@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..base.tracing import forward_arguments, record
+from ..base.tracing import forward_arguments, record, replicate
 from ..features.feed import Feed
 from ..modules import blocks
 from ..probe import few_texts
@@ -48,7 +48,10 @@ def attend_alike(run: Prepared, model: Any) -> bool:
         if _set_to_zero(query, model, inputs)
     ]
     if changed:
-        run.watch.note("start", f"the first token attends to all tokens alike in blocks {', '.join(changed)}")
+        run.watch.note(
+            "start",
+            f"the first token attends to all tokens alike in block{'s' * (len(changed) > 1)} {', '.join(changed)}",
+        )
     return bool(changed)
 
 
@@ -58,55 +61,45 @@ def _queries(base: Any, first: Tensor) -> dict[int, nn.Module]:
     `first` is the id of the first token of each text, (texts, 1). A map is one to queries if the attention of the first
     token depends on the other tokens, and no longer does where the map's output for it is 0.
     """
-    all_blocks = list(blocks(base).items())
+    twin = replicate(base, {})  # transformers leaves hooks in a model that returned its attention
+    try:
+        twin.set_attn_implementation("eager")
+    except (AttributeError, ValueError):
+        return {}
     others = torch.randint(10, 100, (2, 7), generator=torch.Generator().manual_seed(0)).to(first.device)
     ids = torch.cat([first[:1].expand(2, 1), others], 1)
     queries: dict[int, nn.Module] = {}
-    with _eager(base) as possible:
-        for number, (name, block) in list(enumerate(all_blocks, 1))[-_BLOCKS:] if possible else ():
-            attention = _first_attention(base, ids, number)
-            if attention is None or torch.allclose(attention[0], attention[1], atol=1e-4):
-                continue
-            for candidate in _candidates(base, name, block):
-                with _without_first(candidate):
-                    without = _first_attention(base, ids, number)
-                if without is not None and torch.allclose(without[0], without[1], atol=1e-4):
-                    queries[number] = candidate
-                    break
+    for number, (name, block) in list(enumerate(blocks(base).items(), 1))[-_BLOCKS:]:
+        if _attends_alike(twin, ids, number):
+            continue
+        for candidate in _candidates(base, name, block):
+            with _without_first(twin.get_submodule(candidate)):
+                is_query = _attends_alike(twin, ids, number)
+            if is_query:
+                queries[number] = base.get_submodule(candidate)
+                break
     return queries
 
 
-def _candidates(base: Any, name: str, block: nn.Module) -> Iterator[nn.Module]:
-    """Yield the square linear maps of a block whose weight or whose LoRA factors are trained."""
+def _candidates(base: Any, name: str, block: nn.Module) -> Iterator[str]:
+    """Yield the names of a block's square linear maps whose weight or whose LoRA factors are trained."""
     width = base.config.hidden_size
-    for module in block.modules():
+    for path, module in block.named_modules(prefix=name):
         linear = getattr(module, "base_layer", module)
         square = isinstance(linear, nn.Linear) and (linear.in_features, linear.out_features) == (width, width)
         if square and (getattr(module, "lora_A", None) or (linear is module and linear.weight.requires_grad)):
-            yield module
+            yield path
 
 
-@contextlib.contextmanager
-def _eager(base: Any) -> Iterator[bool]:
-    """Let a base return its attention probabilities; yield whether it can."""
-    before = base.config._attn_implementation
-    try:
-        base.set_attn_implementation("eager")
-    except (AttributeError, ValueError):
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        base.set_attn_implementation(before)
-
-
-def _first_attention(base: Any, ids: Tensor, number: int) -> Tensor | None:
-    """Return the attention of the first token in a block, (texts, heads, tokens), or None where a base has none."""
+def _attends_alike(model: Any, ids: Tensor, number: int) -> bool:
+    """Return whether the first token's attention in a block is the same in both texts of `ids`, (2, tokens)."""
     with torch.no_grad():
-        output = base(**forward_arguments(base, ids, torch.ones_like(ids)), output_attentions=True)
+        output = model(**forward_arguments(model, ids, torch.ones_like(ids)), output_attentions=True)
     attentions = getattr(output, "attentions", None)
-    return attentions[number - 1][:, :, 0] if attentions and len(attentions) >= number else None
+    if not attentions or len(attentions) < number:
+        return False
+    first = attentions[number - 1][:, :, 0]  # (texts, heads, tokens)
+    return torch.allclose(first[0], first[1], atol=1e-4)
 
 
 @contextlib.contextmanager

@@ -87,4 +87,5 @@ def test_the_base_is_as_it_was_afterwards(
     implementation = base.model.config._attn_implementation
     assert "start" in trained(registry, base, train_file=str(small_csv), strategy=strategy)[1]
     assert base.model.config._attn_implementation == implementation
+    assert not any(m._forward_hooks or "forward" in vars(m) for m in base.model.modules())
     assert all(torch.equal(p, before[name]) for name, p in base.model.named_parameters())

@@ -107,7 +107,7 @@ def test_what_trains_weights_can_be_merged_of_few_rows_too(
     heard, values = Heard(), {"train_file": str(small_csv), "strategy": strategy, "name": "few", "num_train_epochs": 1}
     report = run(Plan.resolve(values), registry, base=base, watch=heard)
     assert set(report.metrics) == {"train"}
-    assert heard.notes["start"].startswith("the first token attends to all tokens alike in blocks ")
+    assert heard.notes["start"].startswith("the first token attends to all tokens alike in block")
     assert heard.notes["head"] == "initialised by a linear probe of all training rows"
     assert "probe" not in report.adapter.manifest
     merge(base, report.adapter, tmp_path / "merged")
