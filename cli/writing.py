@@ -149,10 +149,10 @@ def _separated(chunks: Records, by: str) -> Iterator[str]:
 
 
 def _quoted(value: Any) -> str:
-    """Return a cell, in quotes where it has to be; lists and objects as JSON."""
+    """Return a cell, in quotes where it would be read as another without them; lists and objects as JSON."""
     json_value = isinstance(value, list | dict | bool | int | float)
     text = _json(value) if json_value else "" if value is None else str(value)
-    return '"' + text.replace('"', '""') + '"' if re.search('[",\t\r\n]', text) else text
+    return '"' + text.replace('"', '""') + '"' if re.search("^ *'|[\",\t\r\n]", text) else text
 
 
 WRITERS: dict[str, Callable[[Records], Iterator[str]]] = {

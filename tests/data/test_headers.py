@@ -112,6 +112,8 @@ def test_cells_between_apostrophes(tmp_path: Path) -> None:
     )
     plain = write(tmp_path / "b.csv", "label,text\nx,don't\ny,'tis\nz,a\n")
     assert [row["text"] for row in read_all(plain)[0]] == ["don't", "'tis", "a"]
+    alone = write(tmp_path / "c.csv", "text,label\n',a\n',a\n")
+    assert read_all(alone)[0] == [{"text": "'", "label": "a"}] * 2
 
 
 def test_commas_of_sentences_separate_nothing_where_another_sign_does(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from adapterkit.cli.writing import WRITERS
@@ -28,6 +28,9 @@ def test_a_file_is_read_as_its_rows_and_written_as_itself(form: str, tmp_path: P
     path = tmp_path / f"rows.{form}"
 
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @example(table=[{"text": "'", "label": "a"}] * 2)
+    @example(table=[{"text": "'b'", "label": "a"}] * 2)
+    @example(table=[{"text": "a,'b',a", "label": "a"}] * 2)
     @given(table=ROWS)
     def holds(table: list[dict[str, str]]) -> None:
         content = "".join(WRITERS[form](iter([table])))

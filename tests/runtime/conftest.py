@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from filelock import FileLock
 
 from adapterkit import Adapter, Base, Registry
 from adapterkit.testing import tiny
@@ -47,20 +49,29 @@ def adapters_of(base: Base) -> tuple[dict[str, Adapter], Rows]:
 
 @pytest.fixture(scope="session")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
-    """Export adapters of every task on a BERT. It takes many seconds, so all tests of this folder share it."""
+    """Export adapters of every task on a BERT. It takes many seconds, so all tests and workers share it."""
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
+    shared = tmp_path_factory.getbasetemp()
+    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "export"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            tiny.make("bert", folder / "base", head="AutoModelForMaskedLM", num_hidden_layers=2)
+        base = Base.load(str(folder / "base"))
+        adapters, rows = adapters_of(base)
+        registry = Registry.at(folder / "registry.json")
+        if not (folder / "onnx").exists():
+            _export(registry, adapters, folder / "onnx")
+    mixed = list(itertools.chain(rows[::3], rows[1::3], rows[2::3]))
+    return Export(base, registry, adapters, mixed, folder / "onnx")
+
+
+def _export(registry: Registry, adapters: dict[str, Adapter], folder: Path) -> None:
     from adapterkit.cli import main
 
-    folder = tmp_path_factory.mktemp("export")
-    base = Base.load(str(tiny.make("bert", folder / "base", head="AutoModelForMaskedLM", num_hidden_layers=2)))
-    adapters, rows = adapters_of(base)
-    registry = Registry.at(folder / "registry.json")
     for name, adapter in adapters.items():
         add(registry, name, adapter)
-    flags = ["--format", "onnx", "--to", str(folder / "onnx"), "--registry", str(registry.path)]
+    flags = ["--format", "onnx", "--to", str(folder), "--registry", str(registry.path)]
     result = CliRunner().invoke(main, ["export", *adapters, *flags], prog_name="adapt")
     assert result.exit_code == 0, result.output
     assert f"{len(adapters)} adapters" in result.output
-    mixed = list(itertools.chain(rows[::3], rows[1::3], rows[2::3]))
-    return Export(base, registry, adapters, mixed, folder / "onnx")

@@ -169,12 +169,17 @@ def inferred(sample: Sequence[str], usual: Dialect, separator: str | None = None
 
 
 def _dialects(separator: str, usual: Dialect, sample: Sequence[str]) -> list[Dialect]:
-    """Return the dialects of a separator; apostrophes are quotes only where most lines have a cell that begins so."""
+    """Return the dialects of a separator, one with apostrophes as quotes where lines look so."""
     quoted = replace(usual, separator=separator, quoted=True)
-    begins = re.compile(f"(^|{re.escape(separator)}) ?'")
-    apostrophes = sum(begins.search(line) is not None for line in sample) > len(sample) / 2
     plain = [replace(quoted, quoted=False)] if separator == "\t" else []
-    return [*plain, quoted, *([replace(quoted, quote="'")] if apostrophes else [])]
+    return [*plain, quoted, *([replace(quoted, quote="'")] if _has_apostrophes(sample, separator) else [])]
+
+
+def _has_apostrophes(sample: Sequence[str], separator: str) -> bool:
+    """Return whether most lines have a cell that begins with an apostrophe and ends with one, and no quotes."""
+    mark = re.escape(separator)
+    cell = re.compile(rf"(^|{mark}) *'([^']|'')*'\s*({mark}|$)")
+    return sum('"' not in line and cell.search(line) is not None for line in sample) > len(sample) / 2
 
 
 def _refined(sample: Sequence[str], dialect: Dialect, fit: Fit) -> Dialect:
@@ -187,8 +192,7 @@ def _refined(sample: Sequence[str], dialect: Dialect, fit: Fit) -> Dialect:
         variants.append(replace(dialect, spaced=True))
     if any('\\"' in row.text for row in rows if row.error or fit.share < 1):
         variants.append(replace(dialect, escaped=True))
-    apostrophes = sum(any(re.match(" *'", cell) for cell in row.cells) for row in rows)
-    if apostrophes > len(rows) / 2:
+    if _has_apostrophes(sample, dialect.separator):
         variants.append(replace(dialect, quote="'"))
     for variant in variants:
         other = _fit(sample, variant)
