@@ -3,5 +3,9 @@
 from __future__ import annotations
 
 from adapterkit.cli.main import main
+from adapterkit.execution import processes
 
-main(prog_name="adapt")
+try:
+    main(prog_name="adapt")
+except SystemExit as done:
+    processes.leave(done)

@@ -6,13 +6,15 @@ the groups by node, and errors that are raised in all processes; Accelerate has 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 _TIMEOUT = datetime.timedelta(hours=12)  # one process may fit a probe, write or tokenize while the others wait
@@ -53,6 +55,20 @@ def end() -> None:
     """Leave the process group."""
     if (group := _group()) is not None:
         group.destroy_process_group()
+
+
+def leave(done: SystemExit) -> NoReturn:
+    """Exit as `done` states; one of several processes without tearing down its interpreter.
+
+    A thread of torch.distributed that waits for the interpreter while that ends aborts the process: "terminate called
+    without an active exception", after all was done.
+    """
+    if launched() == 1 or not isinstance(done.code, int | None):
+        raise done
+    atexit._run_exitfuncs()  # temporary folders, logs
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(done.code or 0)
 
 
 def _group() -> Any:

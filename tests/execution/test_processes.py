@@ -295,3 +295,12 @@ def test_a_signal_writes_a_checkpoint_and_a_resumed_run_is_the_run(
         found, wanted = registry.load("long"), tensors(folder / "two" / "long")
         assert found.tensors.keys() == wanted.keys()
         assert all(torch.equal(found.tensors[key], wanted[key]) for key in wanted)
+
+
+def test_one_of_several_leaves_with_its_code_after_what_was_to_happen_at_exit() -> None:
+    code = "import atexit, sys; from adapterkit.execution import processes; atexit.register(print, 'cleaned')\n"
+    code += "print('done'); processes.leave(SystemExit(int(sys.argv[1])))"
+    for size in ("1", "2"):
+        env = {**ENV, "WORLD_SIZE": size}
+        done = subprocess.run([sys.executable, "-c", code, "3"], env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (3, "done\ncleaned\n")
