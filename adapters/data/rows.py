@@ -126,12 +126,16 @@ def _row(row: Any) -> Row | BadRow:
 
 def _table_rows(name: str, rows: Any) -> NumberedRows | None:
     """Return the rows of a data set, data frame or Arrow table; None for what is none of them."""
-    import pyarrow as pa
-
     if hasattr(rows, "features") and hasattr(rows, "with_format"):  # datasets.Dataset, which torch users may not have
         visible = rows.remove_columns([LINE]) if LINE in rows.column_names else rows
         return table_rows(Source(name, len(rows)), visible.features, visible.with_format("arrow").iter(1000))
-    if hasattr(rows, "columns") and hasattr(rows, "iloc"):  # pandas.DataFrame
+    is_frame = hasattr(rows, "columns") and hasattr(rows, "iloc")  # of pandas
+    # Arrow's own tables, Polars, DuckDB
+    if not is_frame and (hasattr(rows, "iloc") or not hasattr(rows, "__arrow_c_stream__")):
+        return None
+    import pyarrow as pa
+
+    if is_frame:
         if twice := [column for column, again in zip(rows.columns, rows.columns.duplicated(), strict=True) if again]:
             raise DataError(f"{name.removeprefix(MEMORY)}: two columns of the data frame are named '{twice[0]}'")
         try:
@@ -139,10 +143,8 @@ def _table_rows(name: str, rows: Any) -> NumberedRows | None:
         except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):  # a column with values of several types
             records = rows.astype(object).where(rows.notna(), None).to_dict("records")
             return enumerate(map(_row, records), start=1)
-    elif not hasattr(rows, "iloc") and hasattr(rows, "__arrow_c_stream__"):  # Arrow's own tables, Polars, DuckDB
-        rows = pa.table(rows)
     else:
-        return None
+        rows = pa.table(rows)
     return table_rows(Source(name, len(rows)), {}, rows.to_batches(1000))
 
 

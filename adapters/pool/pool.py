@@ -16,6 +16,7 @@ from ..base.base import Base
 from ..data.rows import as_rows
 from ..display import size
 from ..errors import AdapterkitError, PoolError
+from ..runtime.requests import Names, by_text, distinct
 from ..store.registry import Registry
 from ..tasks import Task
 from ..watch import Watch
@@ -164,7 +165,7 @@ class Pool:
         self, texts: Any, adapters: Sequence[str] | None = None, *, watch: Watch | None = None
     ) -> dict[str, Any]:
         """Return the answers of each of `adapters`, by default all, to each text: a list by adapter."""
-        names = _distinct(self.names() if adapters is None else adapters)
+        names = distinct(self.names() if adapters is None else adapters)
         if not names:
             return {}
         results = self.predict(texts, adapters=names, watch=watch)
@@ -185,50 +186,20 @@ class Pool:
     def _each(
         self,
         texts: Any,
-        names: tuple[str | None, Sequence[str] | None, Sequence[str] | None],
+        names: Names,
         reader: Reader,
         watch: Watch | None,
         options: Mapping[str, Any] | None = None,
         generates: bool | None = None,
     ) -> Any:
         """Return what `reader` returns for each text, and dicts of answers where each text has several adapters."""
-        rows, single = as_rows(texts)
-        by_row = self._adapters_by_row(len(rows), *names)
-        pairs = [(row, name) for row, of_row in zip(rows, by_row, strict=True) for name in of_row]
-        values = iter(self._answered(pairs, reader, watch or Watch(), options or {}, generates))
-        several = names[1] is not None
-        results = [{name: next(values) for name in of_row} if several else next(values) for of_row in by_row]
-        return results[0] if single else results
-
-    def _adapters_by_row(
-        self,
-        count: int,
-        adapter: str | None,
-        adapters: Sequence[str] | None,
-        adapter_of_each: Sequence[str] | None,
-    ) -> list[list[str]]:
-        """Return the adapters of each row. Raises `PoolError` where they aren't named in exactly one way."""
-        if sum(names is not None for names in (adapter, adapters, adapter_of_each)) > 1:
-            raise PoolError("adapter, adapters and adapter_of_each exclude each other; pass one of them")
-        if adapters is not None:
-            if not (names := _distinct(adapters)) or not all(isinstance(name, str) for name in names):
-                raise PoolError(f"adapters must be one or more names, got {names}")
-            return [names] * count
-        if adapter_of_each is not None:
-            listed = [adapter_of_each] if isinstance(adapter_of_each, str) else list(adapter_of_each)
-            if len(listed) != count or not all(isinstance(name, str) for name in listed):
-                raise PoolError(f"adapter_of_each must have a name for each of {count} texts, got {len(listed)}")
-            return [[name] for name in listed]
-        if adapter is None:
-            names = self.names()
-            if len(names) != 1:
-                raise PoolError(f"which adapter? the pool has {', '.join(names) or 'none'}; pass adapter=")
-            adapter = names[0]
-        if not isinstance(adapter, str):
-            kind = type(adapter).__name__
-            others = "adapters= answers each text with each of them, adapter_of_each= each text with its own"
-            raise PoolError(f"adapter must be one name, got {kind}; {others}")
-        return [[adapter]] * count
+        return by_text(
+            texts,
+            names,
+            self.names,
+            "the pool",
+            lambda pairs: self._answered(pairs, reader, watch or Watch(), options or {}, generates),
+        )
 
     def _answered(
         self,
@@ -390,11 +361,3 @@ class Pool:
         stats = self.stats()
         state = "closed" if self._closed else f"{stats.loaded} adapters loaded, {size(stats.bytes)}"
         return f"<Pool on {self.base.name}: {state}>"
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    if isinstance(names, str):
-        return [names]
-    if not isinstance(names, Iterable):
-        raise PoolError(f"names of adapters were expected, got {type(names).__name__} {names!r}")
-    return list(dict.fromkeys(names))

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import PoolError, unknown
 from ..evaluation.outputs import check_room
 from ..probe.model import pooled
+from ..runtime.requests import outputs_by_row as by_row
 from ..tasks import Task
 from ..tasks.beginnings import beginning
 from ..tasks.columns import Columns
@@ -64,13 +65,7 @@ def candidates(prepared: Prepared, outputs: list[Any]) -> list[list[dict[str, An
 
 def outputs_by_row(prepared: Prepared, outputs: list[Any]) -> list[Any]:
     """Return the model's outputs for each row."""
-    if "row" not in prepared.features.column_names:
-        return list(outputs)
-    rows: list[list[Any]] = [[] for _ in range(len(prepared.columns))]
-    for row, value in zip(prepared.features["row"], outputs, strict=True):
-        rows[row].append(value)
-    single = not prepared.task.always_windows
-    return [values[0] if single and len(values) == 1 else values for values in rows]
+    return by_row(prepared.task, prepared.features, len(prepared.columns), outputs)
 
 
 def check_generates(adapter: LoadedAdapter, generates: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..tasks.feature_texts import Text, features_of, has_choices, texts_of
 from .adapters import AdapterCache, ExportedAdapter, stacked
 from .folder import ExportFolder
 from .manifest import BASE_GRAPH
+from .requests import Names, by_text, outputs_by_row
 from .session import Session
 
 _MOST_TOKENS = 1 << 14  # of a pass, padding included
@@ -132,37 +133,8 @@ class OnnxPool:
     def _candidates(self, request: _Request, outputs: list[Any]) -> list[Any]:
         return request.adapter.task.candidates(outputs, request.features, request.columns, self.tokenizer)
 
-    def _each(
-        self, texts: Any, names: tuple[str | None, Sequence[str] | None, Sequence[str] | None], reader: _Reader
-    ) -> Any:
-        single = isinstance(texts, str | Mapping)
-        rows = [texts] if single else list(texts)
-        by_row = self._adapters_by_row(len(rows), *names)
-        pairs = [(row, name) for row, of_row in zip(rows, by_row, strict=True) for name in of_row]
-        values = iter(self._answered(pairs, reader))
-        several = names[1] is not None
-        results = [{name: next(values) for name in of_row} if several else next(values) for of_row in by_row]
-        return results[0] if single else results
-
-    def _adapters_by_row(
-        self,
-        count: int,
-        adapter: str | None,
-        adapters: Sequence[str] | None,
-        adapter_of_each: Sequence[str] | None,
-    ) -> list[list[str]]:
-        if sum(names is not None for names in (adapter, adapters, adapter_of_each)) > 1:
-            raise PoolError("adapter, adapters and adapter_of_each exclude each other; pass one of them")
-        if adapter_of_each is not None:
-            names = list(adapter_of_each)
-            if len(names) != count:
-                raise PoolError(f"adapter_of_each must have a name for each of {count} texts, got {len(names)}")
-            return [[self._checked(name)] for name in names]
-        if adapters is not None:
-            return [[self._checked(name) for name in dict.fromkeys(adapters)]] * count
-        if adapter is None and len(self.manifest.adapters) != 1:
-            raise PoolError(f"which adapter? the export has {', '.join(self.names()) or 'none'}; pass adapter=")
-        return [[self._checked(adapter if adapter is not None else self.names()[0])]] * count
+    def _each(self, texts: Any, names: Names, reader: _Reader) -> Any:
+        return by_text(texts, names, self.names, "the export", lambda pairs: self._answered(pairs, reader))
 
     def _checked(self, name: str) -> str:
         if name not in self.manifest.adapters:
@@ -173,7 +145,7 @@ class OnnxPool:
         """Return the value of each pair of a row and an adapter's name, in their order."""
         by_name: dict[str, list[int]] = {}
         for i, (_, name) in enumerate(pairs):
-            by_name.setdefault(name, []).append(i)
+            by_name.setdefault(self._checked(name), []).append(i)
         requests = [self._request(name, [pairs[i][0] for i in rows]) for name, rows in by_name.items()]
         outputs = self._computed(requests)
         values: list[Any] = [None] * len(pairs)
@@ -273,11 +245,4 @@ def _batches(examples: Sequence[_Example], batch_size: int) -> Iterator[list[_Ex
 
 
 def _outputs_by_row(request: _Request, outputs: list[Any]) -> list[Any]:
-    """Return the model's outputs for each row; a list of them where a row has several features."""
-    if "row" not in request.features.column_names:
-        return list(outputs)
-    rows: list[list[Any]] = [[] for _ in range(len(request.columns))]
-    for row, value in zip(request.features["row"], outputs, strict=True):
-        rows[row].append(value)
-    single = not request.adapter.task.always_windows
-    return [values[0] if single and len(values) == 1 else values for values in rows]
+    return outputs_by_row(request.adapter.task, request.features, len(request.columns), outputs)

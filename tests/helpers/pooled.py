@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
+import numpy as np
 
 from adapterkit import Adapter, Base, Registry
 from tests.helpers import random_adapters as made
@@ -38,18 +38,18 @@ def mix(base: Base) -> dict[str, Adapter]:
 # ---- tasks of every kind
 
 
-def same(a: Any, b: Any) -> None:
-    """Check that two nests of answers are alike, numbers nearly."""
+def same(a: Any, b: Any, within: float = tolerance.TINY_PAIR) -> None:
+    """Check that two nests of answers are alike, numbers and arrays nearly."""
     if isinstance(a, Mapping):
         assert list(a) == list(b)
         for key in a:
-            same(a[key], b[key])
+            same(a[key], b[key], within)
     elif isinstance(a, list | tuple):
         assert len(a) == len(b)
         for x, y in zip(a, b, strict=True):
-            same(x, y)
-    elif isinstance(a, float):
-        assert a == pytest.approx(b, rel=tolerance.TINY_PAIR, abs=tolerance.TINY_PAIR)
+            same(x, y, within)
+    elif isinstance(a, float | np.ndarray):
+        np.testing.assert_allclose(a, b, rtol=within, atol=within)
     else:
         assert a == b
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from adapterkit import AdapterkitError, Base, Pool
@@ -18,26 +17,11 @@ from adapterkit.runtime import OnnxPool
 from adapterkit.testing import tiny
 from tests.helpers import random_adapters as made
 from tests.helpers.adapters import TEXTS, classes
+from tests.helpers.pooled import same
 from tests.helpers.random_probes import probe
 from tests.runtime.conftest import Export
 
-NEAR = 1e-4
-
-
-def near(found: Any, wanted: Any) -> None:
-    """Check that two nests of answers are alike, numbers within 1e-4."""
-    if isinstance(wanted, dict):
-        assert list(found) == list(wanted)
-        for key in wanted:
-            near(found[key], wanted[key])
-    elif isinstance(wanted, list | tuple):
-        assert len(found) == len(wanted)
-        for one, other in zip(found, wanted, strict=True):
-            near(one, other)
-    elif isinstance(wanted, float | np.ndarray):
-        np.testing.assert_allclose(found, wanted, rtol=NEAR, atol=NEAR)
-    else:
-        assert found == wanted
+near = functools.partial(same, within=1e-4)
 
 
 def test_every_task_and_kind_of_adapter_in_one_batch(export: Export) -> None:
@@ -136,6 +120,8 @@ def test_the_least_recently_used_adapters_are_evicted(export: Export) -> None:
     for text, name in export.rows[:9] * 2:
         near(small.predict(text, name), exported.predict(text, name))
         assert 0 < small.nbytes <= largest
+    with pytest.raises(PoolError, match="adapters must be one or more names"):
+        exported.predict("a", adapters=[])
     with pytest.raises(PoolError, match=r"has \d+ bytes, max_bytes is 8"):
         OnnxPool(export.folder, max_bytes=8).predict("a", "classes-lora")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from adapterkit import Base, Plan, Registry, run
+from adapterkit import Base, Plan, Registry, Report, run
 from adapterkit.convert.merge import merge
 from adapterkit.errors import AdapterError
 from adapterkit.tasks import TASKS
@@ -81,15 +81,21 @@ def test_other_tasks_train_transformers_head() -> None:
     assert plan.training.head == "auto"
 
 
+def of_few_rows(values: dict[str, Any], folder: Path, registry: Registry) -> tuple[Base, Report, Heard]:
+    """Return the base in `folder`, a run on it that trained on all rows, and what the run noted."""
+    base, heard = Base.load(folder), Heard()
+    report = run(Plan.resolve(values), registry, base=base, watch=heard)
+    assert set(report.metrics) == {"train"}
+    assert heard.notes["head"] == "initialised by a linear probe of all training rows"
+    return base, report, heard
+
+
 @pytest.mark.parametrize("strategy", ["bitfit", "ia3"])
 def test_a_run_of_few_rows_trains_a_probe_on_all_of_them_and_merge_names_the_flag(
     strategy: str, small_csv: Path, tmp_path: Path, tiny_folder: Callable[..., Path], registry: Registry
 ) -> None:
-    base = Base.load(as_sentence_model(tmp_path / "base", of=tiny_folder()))
-    heard, values = Heard(), {"train_file": str(small_csv), "strategy": strategy, "name": "few", "num_train_epochs": 1}
-    report = run(Plan.resolve(values), registry, base=base, watch=heard)
-    assert set(report.metrics) == {"train"}
-    assert heard.notes["head"] == "initialised by a linear probe of all training rows"
+    values = {"train_file": str(small_csv), "strategy": strategy, "name": "few", "num_train_epochs": 1}
+    base, report, heard = of_few_rows(values, as_sentence_model(tmp_path / "base", of=tiny_folder()), registry)
     assert heard.notes[""].endswith("before training, by cross-validation in 10 folds, repeated 5 times")
     assert "probe" in report.adapter.manifest
     with pytest.raises(AdapterError, match="train with --head model"):
