@@ -11,10 +11,11 @@ import contextlib
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
+from adapterkit.store import registry as registry_module
 from adapterkit.store.maintenance import doctor
 from adapterkit.store.registry import Registry
 from tests.faults import ENTRY, files
@@ -25,17 +26,40 @@ def no_lock(registry: Registry, seconds: float = 0) -> Iterator[None]:
     yield
 
 
-def save(path: Path, worker: int, each: int, locked: bool) -> None:
-    with contextlib.nullcontext() if locked else mock.patch.object(Registry, "locked", no_lock):
-        for number in range(each):
-            name = f"shared-{number % 5}" if number % 2 else f"own-{worker}-{number}"
-            Registry(path).add(name, files(f"{worker} {number}"), ENTRY)
+@contextlib.contextmanager
+def first_write_waits(wait: Callable[[], object]) -> Iterator[None]:
+    """Call `wait` once, between a change's read of the index and its write."""
+    write = registry_module.write_folder
+
+    def waiting(folder: Path, files: dict[str, bytes]) -> None:
+        first.stop()
+        wait()
+        write(folder, files)
+
+    first = mock.patch.object(registry_module, "write_folder", waiting)
+    first.start()
+    yield
+
+
+def save(path: Path, worker: int, each: int) -> None:
+    for number in range(each):
+        name = f"shared-{number % 5}" if number % 2 else f"own-{worker}-{number}"
+        Registry(path).add(name, files(f"{worker} {number}"), ENTRY)
+
+
+def save_without_lock(path: Path, worker: int, each: int, wait: Callable[[], object]) -> None:
+    """Save where the lock does nothing. All workers read the same index first, so at least one entry is lost."""
+    with mock.patch.object(Registry, "locked", no_lock), first_write_waits(wait):
+        save(path, worker, each)
 
 
 def crowd(path: Path, processes: int, each: int, *, locked: bool) -> tuple[int, int]:
     """Save from all processes at once; return how many versions the index lists, and how many after a rebuild."""
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=save, args=(path, number, each, locked)) for number in range(processes)]
+    wait = context.Barrier(processes).wait
+    target = save if locked else save_without_lock
+    extra = () if locked else (wait,)
+    workers = [context.Process(target=target, args=(path, number, each, *extra)) for number in range(processes)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -65,7 +65,7 @@ def test_adds_from_many_processes_all_stand_after_a_rebuild_even_where_the_lock_
 ) -> None:
     listed, rebuilt = crowd(registry.path, 8, 20, locked=locked)
     assert rebuilt == 160
-    assert listed == 160 if locked else listed < 160
+    assert listed == 160 if locked else listed <= 160 - 7  # of eight entries from the same index, one stands
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../a", "a.b", ".a", "-a", "a b", "a" * 97, "ä"])
