@@ -55,7 +55,10 @@ class SentenceSimilarity(Task):
     new_head: ClassVar[bool] = False
     has_choices: ClassVar[bool] = True
     peft_task_type: ClassVar[str | None] = "FEATURE_EXTRACTION"
-    usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {"text_column_name": ("anchor", "positive")}
+    usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "text_column_name": ("anchor", "positive"),
+        "label_column_name": ("score",),
+    }
     label_options: ClassVar[frozenset[str]] = Task.label_options | {
         *("loss_type", "scale", "margin", "matryoshka_dims", "mini_batch_size", "pooling", "normalize")
     }
@@ -120,6 +123,10 @@ class SentenceSimilarity(Task):
     def fits(cls, first: Mapping[str, Any]) -> bool:
         names = list(first)
         return first_of(POSITIVES, names) is not None and first_of(ANCHORS, names) is not None
+
+    @classmethod
+    def default_columns(cls) -> tuple[str, ...]:
+        return cls.usual_columns["text_column_name"]
 
     def with_columns(self, names: Sequence[str]) -> Self:
         names = visible(names)
