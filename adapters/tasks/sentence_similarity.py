@@ -56,7 +56,7 @@ class SentenceSimilarity(Task):
     has_choices: ClassVar[bool] = True
     peft_task_type: ClassVar[str | None] = "FEATURE_EXTRACTION"
     usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "text_column_name": ("anchor", "positive"),
+        "text_column_name": ("sentence1", "sentence2"),
         "label_column_name": ("score",),
     }
     label_options: ClassVar[frozenset[str]] = Task.label_options | {
