@@ -29,8 +29,8 @@ from .readers import (
     Source,
     files_of,
     format_of,
-    is_brat_folder,
     is_data_file,
+    is_data_folder,
     open_file,
     open_rows,
     stem_of,
@@ -197,9 +197,9 @@ def demo_files(name: str) -> dict[str, str]:
 
 def _folder_files(folder: Path) -> dict[str, str]:
     names = sorted(p.name for p in folder.iterdir())
-    if is_brat_folder(folder):
+    if is_data_folder(folder):
         return {"train": str(folder)}
-    read = [n for n in names if is_data_file(n) or is_brat_folder(folder / n)]
+    read = [n for n in names if is_data_file(n) or is_data_folder(folder / n)]
     by_split = split_names({n: stem_of(n) for n in read})
     for split, files in by_split.items():
         if len(files) > 1:

@@ -272,21 +272,22 @@ class Answering:
     def _columns(self, name: str, task: Task, rows: list[Row], location: str) -> dict[str, str]:
         """Return the rows' column for each column that a task reads."""
         wanted, names = task.input_columns, list(dict.fromkeys(column for row in rows for column in row))
+        needed = [column for column in wanted if column not in task.optional_columns]
         reads = f"adapter '{name}' reads {' + '.join(wanted)}"
         if chosen := self.text_columns:
             for column in chosen:
                 if column not in names:
                     raise DataError(f"{location}: " + unknown("column", column, names, known_as="there are"))
-            if len(chosen) != len(wanted):
+            if not len(needed) <= len(chosen) <= len(wanted):
                 raise OptionError(f"--text-column-name={','.join(chosen)}, but {reads}: {len(wanted)} expected")
-            return dict(zip(wanted, chosen, strict=True))
-        if set(wanted) - task.optional_columns <= set(names):
+            return dict(zip(wanted, chosen, strict=False))
+        if set(needed) <= set(names):
             return {column: column for column in wanted}
-        text = text_column(rows, names) if len(wanted) == 1 else None
+        text = text_column(rows, names) if len(needed) == 1 else None
         if text is None:
             raise DataError(f"{location}: {reads}; there are {', '.join(names)}; give --text-column-name")
-        self._note(f"{self.source.name}: column '{text}' is read as '{wanted[0]}'")
-        return {wanted[0]: text}
+        self._note(f"{self.source.name}: column '{text}' is read as '{needed[0]}'")
+        return {needed[0]: text}
 
     def _note(self, text: str) -> None:
         if text not in self.notes:

@@ -268,6 +268,7 @@ EXPECTED |= {
     "bzip2.jsonl.bz2": (SOUP, []),
     "xz.tsv.xz": (SOUP, []),
     "zstandard.jsonl.zst": (SOUP, []),
+    "saved-set": (["Cold soup = bad", "A film = good"], []),
     "archive.zip": (SOUP, ["'reviews/reviews.csv' is read; not read: reviews/LICENSE"]),
     "rasa.yml": (
         ["from Oslo/B-city to Lima/B-city", "go home"],

@@ -88,7 +88,7 @@ class Header:
         Cells without a name are part of a row where they are not empty.
         """
         width = len(self.names)
-        if cells == self.cells and not self.source.options.column_names and not self.source.options.every_row:
+        if self._is_again(cells) and not self.source.options.column_names and not self.source.options.every_row:
             self.repeated += 1
             return None
         if len(cells) > 1 and not any(cells):
@@ -111,6 +111,14 @@ class Header:
                 row[self.names[i]] = cell
                 self.filled[i] += 1
         return row
+
+    def _is_again(self, cells: list[str]) -> bool:
+        """Return whether a row is the header, as where files with a byte order mark each were joined."""
+        return cells == self.cells or (
+            cells[:1] != self.cells[:1]
+            and cells[1:] == self.cells[1:]
+            and without_invisible(cells[0]).strip() == self.names[0]
+        )
 
     def finish(self) -> None:
         """Append the notes about the table to those of its source."""
