@@ -9,6 +9,7 @@ from ..options import options
 from .fill_mask import FillMask
 from .multiple_choice import MultipleChoice
 from .question_answering import QuestionAnswering
+from .sentence_similarity import SentenceSimilarity
 from .task import Task
 from .text2text_generation import Text2TextGeneration
 from .text_classification import TextClassification
@@ -18,6 +19,7 @@ from .token_classification import TokenClassification
 TASKS: dict[str, type[Task]] = {
     task.name: task
     for task in (
+        SentenceSimilarity,
         QuestionAnswering,
         MultipleChoice,
         TokenClassification,

@@ -50,6 +50,11 @@ ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
         "endings": [" ".join(sentence(i + k)) for k in range(3)],
         "label": i % 3,
     },
+    "sentence-similarity": lambda i: {
+        "anchor": " ".join(sentence(i)),
+        "positive": " ".join(sentence(i + 1)),
+        "negative": " ".join(sentence(i + 5)),
+    },
 }
 
 
@@ -61,6 +66,7 @@ ASK: dict[str, Any] = {
     "text-generation": "lovely film",
     "fill-mask": "lovely <mask> film",
     "multiple-choice": "lovely film\tgreat staff\tdull hotel\trude waiter",
+    "sentence-similarity": "lovely film\tgreat staff",
 }
 
 
