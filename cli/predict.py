@@ -23,7 +23,7 @@ from adapterkit.cli.common import (
     reading_options,
     registry_option,
 )
-from adapterkit.cli.writing import WRITERS, new_file, print_tables, records
+from adapterkit.cli.writing import BINARY, WRITERS, binary_writer, new_file, print_tables, records
 from adapterkit.data.readers import ReadOptions, is_data_file
 from adapterkit.data.streams import STREAMED, InputRows, from_file, from_stream, from_texts
 from adapterkit.errors import DataError, OptionError
@@ -32,7 +32,7 @@ from adapterkit.store.registry import Registry
 from adapterkit.watch import Watch
 from adapterkit.workflows.answer import Answering
 
-ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv"}
+ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".npy": "npy", ".parquet": "parquet"}
 """How a file is written, by the end of its name."""
 
 
@@ -76,10 +76,13 @@ class Bytes(click.ParamType[int]):
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Write to this .jsonl, .csv or .tsv file, which appears when all rows are done.",
+    help="Write to this .jsonl, .csv, .tsv, .parquet or .npy file (vectors), which appears when all rows are done.",
 )
 @click.option(
-    "--format", "form", type=click.Choice(["table", *ENDINGS.values()]), help="Format of the standard output."
+    "--format",
+    "form",
+    type=click.Choice(["table", *(form for form in ENDINGS.values() if form not in BINARY)]),
+    help="Format of the standard output.",
 )
 @base_options()
 @device_option
@@ -167,6 +170,8 @@ def command(
             written = records(answering, chunks, form, bar)
             if form == "table":
                 print_tables(written)
+            elif form in BINARY:
+                binary_writer(form)(written, to)
             else:
                 for text in WRITERS[form](written):
                     to.write(text.encode("utf-8", "backslashreplace"))  # half of a surrogate pair, as JSON writes it
