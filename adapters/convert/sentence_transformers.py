@@ -75,4 +75,5 @@ def _dense(width: int) -> dict[str, Any]:
 def _with_identity(weight: Tensor) -> Tensor:
     """Return the head's map as one linear map: a vector is added to its product."""
     width = len(weight)
-    return (torch.eye(width, dtype=torch.float64) + weight.double().cpu() * width**-0.5).float()
+    both: Tensor = torch.eye(width, dtype=torch.float64) + weight.double().cpu() * width**-0.5
+    return both.float()

@@ -37,7 +37,7 @@ def write_parquet(chunks: Records, file: BinaryIO) -> None:
 
     Raises `DataError` for columns of mixed types.
     """
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
     from pyarrow import parquet
 
     writer = None
