@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed 's/ /\\ /g')
 
-.PHONY: demo docs test check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot packages installs fuzz mutants clean
+.PHONY: demo docs site test test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot packages installs fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
@@ -18,6 +18,18 @@ docs: $(VENV)/.installed
 	@$(BIN)/python benchmarks/figures.py
 	@$(BIN)/python docs/refresh.py $(if $(DATA),--data $(DATA))
 	@$(BIN)/python docs/terminal.py
+
+# the site, in build/html: no warning is allowed, and nothing is fetched; its tools are in an environment of their own
+.site/.installed: docs/site/requirements.txt
+	@$(PYTHON) -m venv .site
+	@.site/bin/python -m pip install --quiet --disable-pip-version-check --requirement docs/site/requirements.txt
+	@touch $@
+
+site: export NO_MKDOCS_2_WARNING = 1
+site: $(VENV)/.installed .site/.installed
+	@$(BIN)/python docs/site/stage.py build/site build/html
+	@PATH="$(CURDIR)/.site/bin:$$PATH" .site/bin/mkdocs build --quiet --strict --config-file build/site/mkdocs.yml
+	@echo "build/html/index.html"
 
 demo: $(VENV)/.installed
 	@mkdir -p .demo
@@ -36,6 +48,15 @@ demo: $(VENV)/.installed
 test: export OPENAI_PYTHON ?= $(if $(wildcard .clients/.installed),$(CURDIR)/.clients/bin/python)
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
+
+# what needs Ray (485 MB), in an environment of its own; several raylets on loopback, about five minutes
+.ray/.installed: pyproject.toml constraints.txt $(SOURCES)
+	@test -x .ray/bin/python || $(PYTHON) -m venv .ray
+	@.ray/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev,tune,ray]'
+	@touch $@
+
+test-ray: .ray/.installed
+	@.ray/bin/python -m pytest tests/cluster
 
 check: $(VENV)/.installed
 	@$(BIN)/ruff format --check .
@@ -101,4 +122,4 @@ mutants: $(VENV)/.installed
 	@$(BIN)/python -m tests.mutants --count $(or $(COUNT),150) --seed $(or $(SEED),0)
 
 clean:
-	rm -rf $(VENV) .clients .release .demo build dist *.egg-info
+	rm -rf $(VENV) .clients .ray .release .site .demo build dist *.egg-info

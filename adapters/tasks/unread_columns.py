@@ -21,6 +21,7 @@ IMPORTANT = {
     *("description", "summary", "premise", "hypothesis", "text_pair", "text2", "sentence2", "tools", "functions"),
     *("aspect", "aspects", "aspect_term", "term", "word", "keyword", "entity", "entity1", "entity2", "head", "tail"),
     *("claim", "evidence", "parent", "reply", "post", "speaker", "history", "reference", "domain", "product"),
+    *("label_text", "label_name", "label_names", "class_name", "annotator_labels", "gold"),
     *("tool_calls", "messages", "conversations", "entities", "spans", "rationale", "options", "choices"),
 }
 """The names of columns that matter in the usual layouts of data sets."""

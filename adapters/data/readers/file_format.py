@@ -35,7 +35,13 @@ _BINARY = {
     ".xls": "Excel",
     ".ods": "OpenDocument",
 }
-_LINES = {"texts": "a text per line", "conll": "CoNLL columns", "fasttext": "fastText"}
+_LINES = {
+    "texts": "a text per line",
+    "conll": "CoNLL columns",
+    "fasttext": "fastText",
+    "pubtator": "PubTator",
+    "slashed": "words with tags, word/TAG",
+}
 
 
 def description(path: str, options: ReadOptions) -> str:

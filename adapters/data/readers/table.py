@@ -14,6 +14,7 @@ LEAST_WORDS = 4
 """The words from which a cell is a sentence."""
 
 _NAME = re.compile(r"[^\W\d][\w-]{0,29}")
+_ROW_NAMES = "row_number"
 _ROWS = 10
 """The rows from which it is judged whether the first is a header."""
 
@@ -50,6 +51,10 @@ class Header:
         Where only some names do, a note reports it. Rows may lack their last cells if most don't.
         """
         others = [row for row in rows if list(row) != self.cells]
+        if _are_numbered(others, len(self.cells)):
+            self.names, self.cells = [_ROW_NAMES, *self.names], [_ROW_NAMES, *self.cells]
+            self.unnamed = {i + 1 for i in self.unnamed}
+            self.source.notes.append(f"the header lacks the name of the first column, numbers of rows: '{_ROW_NAMES}'")
         self.fills = 2 * sum(len(row) >= len(self.cells) for row in others) >= len(others)
         if all(cell.strip().isdecimal() for cell in self.cells):  # numbered columns
             return
@@ -140,6 +145,12 @@ class Header:
             "row has more cells than the header, the others empty: left out",
             "rows have more cells than the header, the others empty: left out",
         )
+
+
+def _are_numbered(rows: Sequence[Sequence[str]], width: int) -> bool:
+    """Return whether all rows have a cell more than the header, first the numbers from 1, as R's write.table writes."""
+    numbers = [row[0].strip() for row in rows if len(row) == width + 1]
+    return len(numbers) == len(rows) > 1 and numbers == [str(i) for i in range(1, len(rows) + 1)]
 
 
 def is_like_values(name: str, values: Sequence[str]) -> bool:
