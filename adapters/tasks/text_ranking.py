@@ -130,10 +130,10 @@ class TextRanking(Task):
     def faults(self, data: Dataset, file: str) -> Iterator[tuple[int, str]]:
         query, passage, label = self._columns
         check_there(data, file, query, passage, label)
-        for i, (asked, cell, relevance) in enumerate(each(data, query, passage, label)):
+        for i, (question, cell, relevance) in enumerate(each(data, query, passage, label)):
             numbers = _numbers(relevance)
-            if is_empty(asked) or is_empty(cell):
-                yield i, f"{query if is_empty(asked) else passage} is empty"
+            if is_empty(question) or is_empty(cell):
+                yield i, f"{query if is_empty(question) else passage} is empty"
             elif self.accepts(passage, cell):
                 yield i, f"{passage} is {str(cell)[:60]}, but {self.accepts(passage, cell)} was expected"
             elif numbers is None or min(numbers, default=0.0) < 0:
