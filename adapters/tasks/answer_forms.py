@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from numbers import Number
 from typing import Any
 
 from ..data.blank import is_blank
@@ -38,7 +39,7 @@ def _answers(value: Any, start: Any) -> Iterator[Answer]:
         yield value, _place(start)
     elif isinstance(value, bool) or not isinstance(value, int | float | list | tuple | Mapping):
         raise ValueError(f"a text or a list of answers was expected, got {_shown(value)}")
-    elif isinstance(value, int | float):
+    elif isinstance(value, Number):
         yield number_text(value), _place(start)
     elif isinstance(value, Mapping):
         yield from _object(value)
