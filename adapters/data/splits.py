@@ -52,6 +52,12 @@ HUB = "hub:"
 """The prefix of the name of a Hub data set where a file's path is expected."""
 
 
+def _renamed(rows: Dataset, names: Mapping[str, str]) -> Dataset:
+    changed = {old: new for old, new in names.items() if old != new}
+    replaced = [new for new in changed.values() if new in rows.column_names and new not in changed]
+    return rows.remove_columns(replaced).rename_columns(changed)
+
+
 @dataclass
 class Splits:
     """The data sets of a run, each with its file, and notes about how they were split.
@@ -82,6 +88,22 @@ class Splits:
         self.sets[split] = limited(rows, options, split)
         if self.sets[split] is not rows:
             self.unsampled[split] = rows
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Rename columns, old name to new; a column that has a new name already is left out.
+
+        Raises `DataError` where a split has no column of an old name.
+        """
+        for split, rows in self.sets.items():
+            for old in names:
+                if old not in rows.column_names:
+                    columns = [column for column in rows.column_names if column != LINE]
+                    raise DataError(f"{self.files[split]}: {unknown('column', old, columns, known_as='there are')}")
+            self.sets[split] = _renamed(rows, names)
+            if split in self.unsampled:
+                self.unsampled[split] = _renamed(self.unsampled[split], names)
+            mixed = self.mixed.get(split, {})
+            self.mixed[split] = {names.get(name, name): how for name, how in mixed.items()}
 
     def check_types(self, columns: Iterable[str], options: DataOptions, parses: Parses | None = None) -> None:
         """Check that the columns a task reads have values of one type each; see `of_one_type`.
