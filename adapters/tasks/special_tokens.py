@@ -64,10 +64,10 @@ class SpecialTokens:
 
 
 def _words_of(value: Any) -> str:
-    """Return a text, or a list of words as a text; empty for any other value."""
+    """Return a text, or a list of words as a text; empty for any other value, and for JSON."""
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         return " ".join(value)
-    return value if isinstance(value, str) else ""
+    return value if isinstance(value, str) and value[:1] not in ("[", "{") else ""
 
 
 def _text(value: Any) -> str:
