@@ -62,14 +62,14 @@ test: export OPENAI_PYTHON ?= $(if $(wildcard .clients/.installed),$(CURDIR)/.cl
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
-# what needs Ray (485 MB), in an environment of its own; several raylets on loopback, about five minutes
+# what needs Ray (485 MB) or an S3 server, in an environment of its own; several raylets on loopback, about five minutes
 .ray/.installed: pyproject.toml constraints.txt $(SOURCES)
 	@test -x .ray/bin/python || $(PYTHON) -m venv .ray
-	@.ray/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev,tune,ray]'
+	@.ray/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev,tune,ray,remote]' 'moto[server]'
 	@touch $@
 
 test-ray: .ray/.installed
-	@.ray/bin/python -m pytest tests/cluster
+	@.ray/bin/python -m pytest tests/cluster tests/store/test_remote.py
 
 check: $(VENV)/.installed
 	@$(BIN)/ruff format --check .

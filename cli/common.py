@@ -104,13 +104,20 @@ def adapter_argument() -> Callable[[Any], Any]:
     return click.argument("name", shell_complete=adapter_names)
 
 
+class RegistryPath(click.Path):
+    """The path of a registry.json, or a URL, which stays a text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if "://" in str(value) else super().convert(value, param, ctx)
+
+
 def registry_option() -> Callable[[Any], Any]:
     """Return the flag --registry."""
     return click.option(
         "--registry",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=RegistryPath(dir_okay=False, path_type=Path),
         envvar="ADAPT_REGISTRY",
-        help="The registry.json to use. [default: $ADAPT_REGISTRY, or the one in this folder]",
+        help="The registry.json to use, or a URL: s3://BUCKET/PREFIX. [default: $ADAPT_REGISTRY, or this folder's]",
     )
 
 

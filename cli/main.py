@@ -26,6 +26,7 @@ SECTIONS = {
     },
     "Use": {
         "predict": "Predict with one adapter or several.",
+        "search": "Find the texts of a file that are nearest to a query.",
         "serve": "Serve the registered adapters over HTTP.",
         "eval": "Evaluate an adapter on labelled rows.",
         "report": "Write adapters, measured on their rows, as one HTML page.",

@@ -25,7 +25,7 @@ from adapterkit.cli.common import (
     reading_options,
     registry_option,
 )
-from adapterkit.cli.writing import WRITERS, new_file, print_tables, records
+from adapterkit.cli.writing import BINARY, WRITERS, binary_writer, new_file, print_tables, records
 from adapterkit.cluster import Placement, open_executor
 from adapterkit.data.readers import ReadOptions, is_data_file
 from adapterkit.data.streams import STREAMED, InputRows, from_file, from_stream, from_texts
@@ -36,7 +36,7 @@ from adapterkit.watch import Watch
 from adapterkit.workflows.answer import Answering, answered_chunks
 from adapterkit.workflows.pool_worker import PoolOptions
 
-ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv"}
+ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".npy": "npy", ".parquet": "parquet"}
 """How a file is written, by the end of its name."""
 
 
@@ -80,10 +80,14 @@ class Bytes(click.ParamType[int]):
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Write to this .jsonl, .csv or .tsv file, complete or not at all; of several files, to a folder.",
+    help="Write to this .jsonl, .csv, .tsv, .parquet or .npy (vectors) file, complete or not at all; of several files, "
+    "to a folder.",
 )
 @click.option(
-    "--format", "form", type=click.Choice(["table", *ENDINGS.values()]), help="Format of the standard output."
+    "--format",
+    "form",
+    type=click.Choice(["table", *(form for form in ENDINGS.values() if form not in BINARY)]),
+    help="Format of the standard output.",
 )
 @base_options()
 @device_option
@@ -188,6 +192,8 @@ def command(
             written = records(answering, chunks, form, bar)
             if form == "table":
                 print_tables(written)
+            elif form in BINARY:
+                binary_writer(form)(written, to)
             else:
                 for text in WRITERS[form](written):
                     to.write(text.encode("utf-8", "backslashreplace"))  # half of a surrogate pair, as JSON writes it

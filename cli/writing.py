@@ -168,6 +168,17 @@ WRITERS: dict[str, Callable[[Records], Iterator[str]]] = {
 """The function that writes records as text, by format."""
 
 
+BINARY = ("npy", "parquet")
+"""The formats that are written to files alone."""
+
+
+def binary_writer(form: str) -> Callable[[Records, BinaryIO], None]:
+    """Return the function that writes records to a file in one of `BINARY`."""
+    from adapterkit.workflows.vector_files import WRITERS as TO_FILES
+
+    return TO_FILES[form]
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a file that takes the place of `path` once it is whole; where anything goes wrong, it is gone."""

@@ -36,18 +36,13 @@ from .readers import (
     stem_of,
     table_rows,
 )
+from .split_names import split_names as split_names
 from .validation_rows import EACH_LABEL_STAYS, none_to_cut, validation_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 SPLITS = ("train", "validation", "test")
-WORDS = {
-    "train": {"train", "training", "trn"},
-    "validation": {"validation", "valid", "val", "dev", "development", "eval"},
-    "test": {"test", "testing", "tst"},
-}
-"""The words for a split in file names."""
 HUB = "hub:"
 """The prefix of the name of a Hub data set where a file's path is expected."""
 
@@ -230,25 +225,6 @@ def _folder_files(folder: Path) -> dict[str, str]:
         holds = f"it holds {', '.join(names[:8]) or 'nothing'}"
         raise DataError(f"no train, validation or test file ({', '.join(READERS)}) in '{folder}'; {holds}")
     return {split: str(folder / files[0]) for split, files in by_split.items()}
-
-
-def split_names(stems: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the names for each split, by their stems: `dev` before `dev-v2.0` and `my_dev`.
-
-    >>> split_names({"train.csv": "train", "train-old.csv": "train-old", "a.dev.csv": "a.dev"})
-    {'train': ['train.csv'], 'validation': ['a.dev.csv']}
-    """
-    by_split = {}
-    for split, words in WORDS.items():
-        exact = [name for name, stem in stems.items() if stem.lower() in words]
-        if names := exact or [name for name, stem in stems.items() if _splits_in(stem) == {split}]:
-            by_split[split] = names
-    return by_split
-
-
-def _splits_in(stem: str) -> set[str]:
-    parts = set(re.split("[^a-z0-9]+", stem.lower()))
-    return {split for split, words in WORDS.items() if parts & words}
 
 
 def read(

@@ -14,4 +14,5 @@ from .task import Task as Task
 from .text2text_generation import Text2TextGeneration as Text2TextGeneration
 from .text_classification import TextClassification as TextClassification
 from .text_generation import TextGeneration as TextGeneration
+from .text_ranking import TextRanking as TextRanking
 from .token_classification import TokenClassification as TokenClassification

@@ -1,16 +1,18 @@
-"""Remarks on texts that hold special tokens of the tokenizer, such as [SEP] or </s>, which it reads as these tokens."""
+"""Remarks on texts that hold special tokens of the tokenizer, such as [SEP], or mostly words that it doesn't know."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import printable
 
 MOST = 5
 """The most tokens that a remark names."""
+_SAMPLE, _CHARACTERS = 1_000, 2_000
+"""The most texts of a column, and characters of each, that are tokenized to count unknown words."""
 
 
 class SpecialTokens:
@@ -40,11 +42,32 @@ class SpecialTokens:
                 "read as tokens, not as text"
             )
 
+    def unknown_remarks(self, column: str, values: Sequence[Any]) -> Iterator[str]:
+        """Yield how many texts of a column, or of a sample of it, are mostly the token of unknown words."""
+        unknown = getattr(self.tokenizer, "unk_token_id", None)
+        cells = values[:: -(-len(values) // _SAMPLE) or 1]
+        texts = [text[:_CHARACTERS] for cell in cells if (text := _words_of(cell))]
+        if unknown is None or not texts:
+            return
+        rows = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        if count := sum(2 * ids.count(unknown) > len(ids) for ids in rows):
+            yield (
+                f"{count:,} of {len(texts):,} texts in column '{column}' are mostly words that the tokenizer doesn't "
+                f"know, read as {self.tokenizer.unk_token}"
+            )
+
     def _is_read(self, token: str) -> bool:
         if token not in self.read:
             ids = self.tokenizer(f"a {token} b", add_special_tokens=False, verbose=False)["input_ids"]
             self.read[token] = self.tokenizer.convert_tokens_to_ids(token) in ids
         return self.read[token]
+
+
+def _words_of(value: Any) -> str:
+    """Return a text, or a list of words as a text; empty for any other value, and for JSON."""
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return " ".join(value)
+    return value if isinstance(value, str) and value[:1] not in ("[", "{") else ""
 
 
 def _text(value: Any) -> str:

@@ -55,6 +55,8 @@ def _special_tokens(task: Task, rows: Dataset, special: SpecialTokens) -> Iterat
     for column in dict.fromkeys(task.columns_read):
         if column in rows.column_names and column not in labels:
             yield from special.remarks(column, stream(rows[column]))
+        if column in rows.column_names and column in task.input_columns:
+            yield from special.unknown_remarks(column, rows[column])
 
 
 def remarks_file(remarks: list[str]) -> dict[str, bytes]:

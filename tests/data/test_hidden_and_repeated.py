@@ -141,3 +141,14 @@ def test_a_saved_data_set_that_lacks_a_file_or_has_indices_is_refused(tmp_path: 
     (train / "state.json").write_text("[]")
     with pytest.raises(DataError, match="the state of a data set of save_to_disk was expected"):
         read(str(train))
+
+
+def test_texts_of_mostly_unknown_words_are_counted(tiny_base: Base) -> None:
+    known = ["the text"] * 3
+    tokens = SpecialTokens(tiny_base.tokenizer)
+    assert list(tokens.unknown_remarks("text", known)) == []
+    (remark,) = tokens.unknown_remarks("text", [*known, "哪聊 ཞིབ ꯃꯅꯤ", ["ꯃꯅꯤ"], None])
+    unknown = tiny_base.tokenizer.unk_token
+    assert (
+        remark == f"2 of 5 texts in column 'text' are mostly words that the tokenizer doesn't know, read as {unknown}"
+    )

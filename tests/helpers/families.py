@@ -21,8 +21,8 @@ WITHOUT = {
     "bart": ("token-classification", "text-generation", "fill-mask", "multiple-choice", "sentence-similarity"),
 }
 """By family: the tasks without a head in transformers, or that the architecture can't do. Any other pair works."""
-ON = {"sentence-similarity": ("bert", "gpt2", "modernbert")}
-"""Tasks that are tried on some families: their heads read hidden states alone, of whatever family."""
+ON = {"sentence-similarity": ("bert", "gpt2", "modernbert"), "text-ranking": ("bert", "gpt2", "modernbert")}
+"""Tasks that are tried on some families: the head of one reads hidden states alone, the other's is a classifier's."""
 PAIRS = [
     (family, task)
     for family in tiny.CONFIGS

@@ -55,6 +55,11 @@ ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
         "positive": " ".join(sentence(i + 1)),
         "negative": " ".join(sentence(i + 5)),
     },
+    "text-ranking": lambda i: {
+        "query": sentence(i)[0],
+        "passages": [" ".join(sentence(i + k)) for k in range(3)],
+        "labels": [int(k == i % 3) for k in range(3)],
+    },
 }
 
 
@@ -67,6 +72,7 @@ ASK: dict[str, Any] = {
     "fill-mask": "lovely <mask> film",
     "multiple-choice": "lovely film\tgreat staff\tdull hotel\trude waiter",
     "sentence-similarity": "lovely film\tgreat staff",
+    "text-ranking": "lovely film\tgreat staff",
 }
 
 

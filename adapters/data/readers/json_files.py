@@ -154,6 +154,8 @@ def _entries(source: Source, parsed: Row) -> Any:
         return [parsed]
     if (examples := utterances(parsed)) is not None:
         return examples
+    if {"annotatable", "anncomplete"} <= {*parsed}:
+        raise DataError(f"{source.name}: tagtog's ann.json has no text; write its text and entities as JSON")
     if are_pairs(parsed.get("annotations")):  # of an annotator for spaCy
         return [entry for entry in parsed["annotations"] if entry is not None]
     if "data" in parsed:

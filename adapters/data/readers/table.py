@@ -14,6 +14,8 @@ LEAST_WORDS = 4
 """The words from which a cell is a sentence."""
 
 _NAME = re.compile(r"[^\W\d][\w-]{0,29}")
+_RULE = re.compile(r"[\s:+|]*-{3,}[-\s:+|]*")
+"""The line below the header of a table of Markdown or of a database's client."""
 _ROW_NAMES = "row_number"
 _ROWS = 10
 """The rows from which it is judged whether the first is a header."""
@@ -42,7 +44,7 @@ class Header:
         self.line = line
         self.cells = cells
         self.filled: Counter[int] = Counter()
-        self.empty = self.beyond = self.repeated = self.short = 0
+        self.empty = self.beyond = self.repeated = self.short = self.rules = 0
         self.fills = True  # whether a row may lack its last cells
 
     def check(self, rows: Sequence[Sequence[str]]) -> None:
@@ -99,6 +101,9 @@ class Header:
         if len(cells) > 1 and not any(cells):
             self.empty += 1
             return None
+        if len(cells) > 1 and not self.source.options.every_row and _RULE.fullmatch("".join(cells)):
+            self.rules += 1
+            return None
         if len(cells) > width and not any(cells[width:]):
             self.beyond += 1
             cells = cells[:width]
@@ -139,6 +144,7 @@ class Header:
         self.source.count(
             self.short, "row lacks its last cells: read as empty", "rows lack their last cells: read as empty"
         )
+        self.source.count(self.rules, "row of dashes left out", "rows of dashes left out")
         self.source.count(self.empty, "row of empty cells skipped", "rows of empty cells skipped")
         self.source.count(
             self.beyond,
