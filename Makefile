@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed 's/ /\\ /g')
 
-.PHONY: demo docs test check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot fuzz mutants clean
+.PHONY: demo docs site notebooks examples test test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot packages installs fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
@@ -18,6 +18,31 @@ docs: $(VENV)/.installed
 	@$(BIN)/python benchmarks/figures.py
 	@$(BIN)/python docs/refresh.py $(if $(DATA),--data $(DATA))
 	@$(BIN)/python docs/terminal.py
+
+# the site, in build/html: no warning is allowed, and nothing is fetched; its tools are in an environment of their own
+.site/.installed: docs/site/requirements.txt
+	@$(PYTHON) -m venv .site
+	@.site/bin/python -m pip install --quiet --disable-pip-version-check --requirement docs/site/requirements.txt
+	@touch $@
+
+site: export NO_MKDOCS_2_WARNING = 1
+site: $(VENV)/.installed .site/.installed
+	@$(BIN)/python docs/site/stage.py build/site build/html
+	@PATH="$(CURDIR)/.site/bin:$$PATH" .site/bin/mkdocs build --quiet --strict --config-file build/site/mkdocs.yml
+	@echo "build/html/index.html"
+
+# executes examples/notebooks and writes their outputs; apart from `make test`, whose time is spent
+notebooks: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check nbclient==0.11.0 nbformat==5.11.1 ipykernel==7.4.0
+	@$(BIN)/python docs/notebooks.py
+
+# the example projects, each from nothing but the package; apart from `make test` for the same reason
+examples: $(VENV)/.installed
+	@rm -rf .docs/examples && mkdir -p .docs/examples/inbox .docs/examples/source
+	@cp -r examples/adapterkit-strategy-example examples/paper-in-40-lines .docs/examples/source
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .docs/examples/plugins .docs/examples/source/*
+	@cd .docs/examples/inbox && PATH="$(abspath $(BIN)):$$PATH" PORT=$(or $(PORT),8765) bash "$(CURDIR)/examples/support-inbox/run.sh"
+	@PYTHONPATH=.docs/examples/plugins $(BIN)/python -m pytest examples/adapterkit-strategy-example examples/paper-in-40-lines
 
 demo: $(VENV)/.installed
 	@mkdir -p .demo
@@ -36,6 +61,15 @@ demo: $(VENV)/.installed
 test: export OPENAI_PYTHON ?= $(if $(wildcard .clients/.installed),$(CURDIR)/.clients/bin/python)
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
+
+# what needs Ray (485 MB) or an S3 server, in an environment of its own; several raylets on loopback, about five minutes
+.ray/.installed: pyproject.toml constraints.txt $(SOURCES)
+	@test -x .ray/bin/python || $(PYTHON) -m venv .ray
+	@.ray/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev,tune,ray,remote]' 'moto[server]'
+	@touch $@
+
+test-ray: .ray/.installed
+	@.ray/bin/python -m pytest tests/cluster tests/store/test_remote.py
 
 check: $(VENV)/.installed
 	@$(BIN)/ruff format --check .
@@ -73,6 +107,24 @@ bench-few-shot: $(VENV)/.installed
 	@.rivals/setfit/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setfit==1.2.0
 	@$(BIN)/python benchmarks/few_shot.py --data $(DATA) --rival .rivals/setfit/bin/python --draws $(or $(DRAWS),2) $(if $(CELLS),--cells $(CELLS)) --figures docs/figures/few_shot.json
 
+# wheel and sdist of adapterkit and of adapterkit-runtime in dist/, checked as an index would
+.release/.installed:
+	@$(PYTHON) -m venv .release
+	@.release/bin/python -m pip install --quiet --disable-pip-version-check build==1.6.1 twine==7.0.0 check-wheel-contents==0.6.3
+	@touch $@
+
+packages: .release/.installed
+	@rm -rf dist build/runtime build/lib
+	@$(PYTHON) release/runtime_source.py build/runtime
+	@.release/bin/python -m build --outdir dist . > build/packages.log 2>&1 || { cat build/packages.log; exit 1; }
+	@.release/bin/python -m build --outdir dist build/runtime > build/packages.log 2>&1 || { cat build/packages.log; exit 1; }
+	@.release/bin/twine check --strict dist/*
+	@.release/bin/check-wheel-contents dist/*.whl
+
+# each wheel alone in a new environment of Python 3.11, 3.12 and 3.13, where they are
+installs:
+	@$(PYTHON) release/installs.py
+
 fuzz: $(VENV)/.installed
 	@$(BIN)/python -m tests.fuzz --cases 200000
 	@$(BIN)/python -m tests.fuzz_files --cases 200000
@@ -83,4 +135,4 @@ mutants: $(VENV)/.installed
 	@$(BIN)/python -m tests.mutants --count $(or $(COUNT),150) --seed $(or $(SEED),0)
 
 clean:
-	rm -rf $(VENV) .clients .demo build dist *.egg-info
+	rm -rf $(VENV) .clients .ray .release .site .demo build dist *.egg-info

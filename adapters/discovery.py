@@ -179,6 +179,10 @@ def find_plugin(name: str, group: str = STRATEGIES) -> Plugin:
         raise disabled.error(
             f"{kind} {disabled.label} is disabled by {PLUGINS_VARIABLE}={os.environ[PLUGINS_VARIABLE]}"
         )
+    if group == STRATEGIES and not plugins:
+        raise StrategyError(
+            "no strategy is installed; adapterkit-runtime only answers, adapterkit trains: pip install adapterkit"
+        )
     names = {plugin.full_name if "@" in name else plugin.name for plugin in plugins}
     raise _ERRORS[group](unknown(kind, name, names, known_as="installed"))
 

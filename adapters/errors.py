@@ -11,6 +11,7 @@ AdapterkitError            the parent of all; the command line prints it in one 
 ├── RegistryError          registry.json or the store
 ├── FileError              a file or folder that can't be written; raised as one of the others by what writes them
 ├── HubError               the Hub: not reached, no such repository, or not what an adapter there should be
+├── ClusterError           a Ray cluster: not reached, of another version, or without room for a worker
 ├── PoolError              a pool: an unknown adapter, or one that exceeds its memory
 └── TrainingError          a run that failed: NaN, no weight changed, or stopped by a signal
 
@@ -98,6 +99,10 @@ class FileError(AdapterkitError):
 
 class HubError(AdapterkitError):
     """The Hub can't be reached, refuses, or doesn't hold what was expected."""
+
+
+class ClusterError(AdapterkitError):
+    """A Ray cluster can't be reached, has another version, or can't run a worker."""
 
 
 class PoolError(AdapterkitError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 import shlex
@@ -103,13 +104,20 @@ def adapter_argument() -> Callable[[Any], Any]:
     return click.argument("name", shell_complete=adapter_names)
 
 
+class RegistryPath(click.Path):
+    """The path of a registry.json, or a URL, which stays a text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if "://" in str(value) else super().convert(value, param, ctx)
+
+
 def registry_option() -> Callable[[Any], Any]:
     """Return the flag --registry."""
     return click.option(
         "--registry",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=RegistryPath(dir_okay=False, path_type=Path),
         envvar="ADAPT_REGISTRY",
-        help="The registry.json to use. [default: $ADAPT_REGISTRY, or the one in this folder]",
+        help="The registry.json to use, or a URL: s3://BUCKET/PREFIX. [default: $ADAPT_REGISTRY, or this folder's]",
     )
 
 
@@ -133,6 +141,31 @@ def device_option(command: Any) -> Any:
     return click.option("--device", metavar="NAME", help="Where to run: cpu, cuda, cuda:1, mps. [default: cpu]")(
         command
     )
+
+
+def cluster_options(command: Any) -> Any:
+    """Add --on and the flags of a cluster, as the keyword `placement`."""
+    for option in (
+        click.option("--gpus-per-worker", type=float, help="GPUs of each. [default: 1 where there are GPUs]"),
+        click.option("--cpus-per-worker", type=float, help="CPUs of each. [default: a node's, or 1 beside a GPU]"),
+        click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one per GPU, else per node]"),
+        click.option(
+            "--ray-address", metavar="HOST:PORT", help="The Ray cluster. [default: $RAY_ADDRESS, else a local Ray]"
+        ),
+        click.option(
+            "--on", "on", type=click.Choice(["local", "ray"]), default="local", help="Compute here, or on Ray's nodes."
+        ),
+    ):
+        command = option(command)
+
+    @functools.wraps(command)
+    def with_placement(*args: Any, **kwargs: Any) -> Any:
+        from adapterkit.cluster import Placement
+
+        placement = Placement(**{field.name: kwargs.pop(field.name) for field in dataclasses.fields(Placement)})
+        return command(*args, placement=placement, **kwargs)
+
+    return with_placement
 
 
 def reading_options(command: Any) -> Any:

@@ -28,6 +28,8 @@ from adapterkit.store.registry import Registry
 @click.command(short_help="Evaluate an adapter on labelled rows.")
 @adapter_argument()
 @labelled_rows_options
+@click.option("--text-column-name", "--text-column", "text_columns", metavar="A,B", help="Columns to read.")
+@click.option("--label-column-name", "--label-column", "label_column", metavar="NAME", help="Column of the labels.")
 @click.option("--skip-bad-rows", is_flag=True, help="Skip rows that can't be read or used, and report how many.")
 @reading_options
 @base_options()
@@ -45,6 +47,8 @@ def command(
     test_file: str | None,
     dataset: str | None,
     split: str | None,
+    text_columns: str | None,
+    label_column: str | None,
     base_name: str | None,
     allow_base_mismatch: bool,
     device: str | None,
@@ -59,6 +63,7 @@ def command(
     \b
     adapt eval reviews-lora
     adapt eval reviews-lora --test-file more.csv --output report
+    adapt eval reviews-lora --test-file survey.csv --text-column comment --label-column mood
     """
     from adapterkit.workflows.evaluate import evaluate_adapter
 
@@ -68,6 +73,8 @@ def command(
         test_file=test_file,
         dataset=dataset,
         split=split,
+        text_columns=text_columns.split(",") if text_columns else (),
+        label_column=label_column,
         reading=DataOptions(**reading),
         base=base_name,
         allow_base_mismatch=allow_base_mismatch,

@@ -23,6 +23,7 @@ from adapterkit.store.registry import Registry
 _LOADING = {
     "peft": 'peft.PeftModel.from_pretrained(model, "{folder}")',
     "merged": 'transformers.{auto_class}.from_pretrained("{folder}")',
+    "sentence-transformers": 'sentence_transformers.SentenceTransformer("{folder}")',
     "gguf-ready": "python convert_hf_to_gguf.py {folder}",
 }
 
@@ -34,7 +35,8 @@ _LOADING = {
     "form",
     type=click.Choice([*_LOADING, "onnx"]),
     required=True,
-    help="A PEFT adapter, a plain transformers model, a model that llama.cpp can convert, or a folder for onnxruntime.",
+    help="A PEFT adapter, a plain transformers model, a SentenceTransformer, a model that llama.cpp can convert, or a "
+    "folder for onnxruntime.",
 )
 @click.option("--to", metavar="DIR", type=click.Path(path_type=Path), required=True, help="A new or empty folder.")
 @base_options()
@@ -51,8 +53,9 @@ def command(
 ) -> None:
     """Export the adapter NAME or NAME@VERSION to a new folder, for tools other than adapterkit.
 
-    peft writes the adapter and the name of its base; merged and gguf-ready write one model that includes the base; onnx
-    writes the base once and small files of several adapters, which adapt predict --runtime onnx answers from.
+    peft writes the adapter and the name of its base; merged, sentence-transformers and gguf-ready write one model that
+    includes the base; onnx writes the base once and small files of several adapters, which adapt predict --runtime onnx
+    answers from.
 
     \b
     adapt export reviews-lora --format peft --to reviews-peft

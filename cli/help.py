@@ -80,7 +80,7 @@ def write_sections(
 
     of_strategy = list(options(strategy)) if strategy is not None else []
     of_task = _task_options(task)
-    places = _places(of_strategy)
+    places = section_of(of_strategy)
     every = bool(ctx.meta.get("help_all"))
     hidden = 0
     sections: dict[str, list[tuple[int, tuple[str, str]]]] = {name: [] for name in SECTIONS}
@@ -106,7 +106,7 @@ def write_sections(
         formatter.write_text(f"{hidden} more flags: --help-all")
 
 
-def _places(of_strategy: list[str]) -> dict[str, str]:
+def section_of(of_strategy: list[str]) -> dict[str, str]:
     """Return the section of each option that doesn't belong to a task."""
     from adapterkit.options import options
     from adapterkit.settings import BaseOptions, DataOptions, SavingOptions, TrainingOptions

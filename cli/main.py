@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import gc
 import importlib
-import importlib.metadata
+import keyword
 import os
 import shlex
 import sys
@@ -28,6 +28,7 @@ SECTIONS = {
     },
     "Use": {
         "predict": "Predict with one adapter or several.",
+        "search": "Find the texts of a file that are nearest to a query.",
         "serve": "Serve the registered adapters over HTTP.",
         "eval": "Evaluate an adapter on labelled rows.",
         "report": "Write adapters, measured on their rows, as one HTML page.",
@@ -62,11 +63,24 @@ SECTIONS = {
         "doctor": "Find and repair faults of the registry.",
         "gc": "Delete removed versions and leftover files.",
         "registry": "Rebuild registry.json from the store.",
+        "info": "Print versions, hardware and plugins for a bug report.",
     },
 }
 COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
-TORCH = ("torch", "transformers", "datasets", "scipy")
-"""The packages that an environment for answers alone may lack."""
+TRAINING = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "safetensors",
+    "sklearn",
+    "scipy",
+    "psutil",
+    "yaml",
+)
+TRAINING += ("pyarrow", "threadpoolctl", "sacrebleu", "xxhash", "charset_normalizer")
+"""The modules that an environment for answers alone may lack."""
 
 
 class Group(click.Group):
@@ -78,6 +92,7 @@ class Group(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
+        name = f"{name}_" if keyword.iskeyword(name) else name
         module = importlib.import_module(f"adapterkit.cli.{name}")
         command: click.Command = module.command
         return command
@@ -128,7 +143,7 @@ class Group(click.Group):
                     click.echo(f"try: {completed(words, error.suggestion)}", err=True)
             sys.exit(code)
         except ModuleNotFoundError as error:
-            if error.name not in TORCH:
+            if (error.name or "").partition(".")[0] not in TRAINING:
                 raise
             click.echo(f"Error: this needs {error.name}, which is not installed: pip install adapterkit", err=True)
             sys.exit(2)
@@ -159,7 +174,11 @@ def completed(words: Sequence[str], suggestion: Sequence[str]) -> str:
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        click.echo(f"adapt {importlib.metadata.version('adapterkit')}")
+        from importlib.metadata import version
+
+        from adapterkit.workflows.environment import distribution_name
+
+        click.echo(f"adapt {version(distribution_name())}")
         ctx.exit()
 
 

@@ -12,10 +12,12 @@ from typing import Any, BinaryIO
 
 import click
 
+from adapterkit.cli.answered_files import answer_files
 from adapterkit.cli.common import (
     TerminalWatch,
     adapter_names,
     base_options,
+    cluster_options,
     common_options,
     counted,
     device_option,
@@ -23,16 +25,18 @@ from adapterkit.cli.common import (
     reading_options,
     registry_option,
 )
-from adapterkit.cli.writing import WRITERS, new_file, print_tables, records
+from adapterkit.cli.writing import BINARY, WRITERS, binary_writer, new_file, print_tables, records
+from adapterkit.cluster import Placement, open_executor
 from adapterkit.data.readers import ReadOptions, is_data_file
 from adapterkit.data.streams import STREAMED, InputRows, from_file, from_stream, from_texts
 from adapterkit.errors import DataError, OptionError
 from adapterkit.settings import DataOptions
 from adapterkit.store.registry import Registry
 from adapterkit.watch import Watch
-from adapterkit.workflows.answer import Answering
+from adapterkit.workflows.answer import Answering, answered_chunks
+from adapterkit.workflows.pool_worker import PoolOptions
 
-ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv"}
+ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".npy": "npy", ".parquet": "parquet"}
 """How a file is written, by the end of its name."""
 
 
@@ -76,10 +80,14 @@ class Bytes(click.ParamType[int]):
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Write to this .jsonl, .csv or .tsv file, which appears when all rows are done.",
+    help="Write to this .jsonl, .csv, .tsv, .parquet or .npy (vectors) file, complete or not at all; of several files, "
+    "to a folder.",
 )
 @click.option(
-    "--format", "form", type=click.Choice(["table", *ENDINGS.values()]), help="Format of the standard output."
+    "--format",
+    "form",
+    type=click.Choice(["table", *(form for form in ENDINGS.values() if form not in BINARY)]),
+    help="Format of the standard output.",
 )
 @base_options()
 @device_option
@@ -96,6 +104,7 @@ class Bytes(click.ParamType[int]):
     type=click.Path(file_okay=False, path_type=Path),
     help="The export for --runtime onnx. [default: the folder onnx beside registry.json]",
 )
+@cluster_options
 @click.option("--max-bytes", type=Bytes(), help="Memory for adapters, such as 256MB. [default: no limit]")
 @registry_option()
 @common_options
@@ -119,6 +128,7 @@ def command(
     skip_bad_rows: bool,
     runtime: str | None,
     exported: Path | None,
+    placement: Placement,
     **reading: Any,
 ) -> None:
     """Predict for texts or for the rows of a file, with the adapter NAME, NAME@VERSION or NAME@TAG, or with several.
@@ -132,41 +142,58 @@ def command(
     column's is called predicted_NAME. With several adapters, each has a column: the whole prediction in JSON, else its
     label, value or text. Rows with a column "adapter" need no NAME: each is sent to its own adapter.
 
+    Several files are answered into the folder --out, a file for each; those that are there already are left out.
+
     Texts of the command line give a table; rows are written as jsonl, or as a table on a terminal.
 
     \b
     adapt predict reviews-lora "I'd stay here again" "Cold soup."
     adapt predict reviews-lora more.csv --out predictions.csv
+    adapt predict reviews-lora parts/*.csv --out predictions --on ray
     """
     watch = TerminalWatch()
     opened, kind = _adapters_and_kind(Registry.at(registry), runtime, exported)
-    form = _output_format(out, form, as_json)
     names, texts = _names_and_texts(words, opened)
+    pool = PoolOptions(
+        base=base_name,
+        batch_size=batch_size,
+        max_bytes=max_bytes,
+        device=device,
+        allow_base_mismatch=allow_base_mismatch,
+    )
+    data = DataOptions(**reading, skip_bad_rows=skip_bad_rows)
+    columns = tuple(text_columns.split(",")) if text_columns else ()
+    if len(files := _several_files(texts, path)) > 1:
+        if as_json or form == "table" or out is None:
+            raise OptionError(f"{len(files)} files are answered into a folder, as jsonl, csv or tsv: give --out FOLDER")
+
+        def read(file: Path) -> Answering:
+            rows = from_file(str(file), ReadOptions.of(data), skip_bad=skip_bad_rows)
+            return kind(rows, opened, names, text_columns=columns)
+
+        references = ["@".join(opened.resolve(name)) for name in names]
+        described = {"adapters": references, "columns": columns, "base": base_name, "reading": reading}
+        with open_executor(placement) as on:
+            answer_files(files, out, form or "jsonl", read, pool, described, executor=on, watch=watch)
+        return
+    form = _output_format(out, form, as_json)
     path, texts = _file_among(texts, path)
     if out is not None and path not in (None, "-") and out.exists() and out.samefile(str(path)):
         raise OptionError(f"--out {out} is the file of rows, which it would replace")
-    rows = _input_rows(
-        (*texts, *ctx.meta["texts"]), path, input_format, DataOptions(**reading, skip_bad_rows=skip_bad_rows)
-    )
+    rows = _input_rows((*texts, *ctx.meta["texts"]), path, input_format, data)
     form = form or ("table" if not rows.name or sys.stdout.isatty() else "jsonl")
-    columns = tuple(text_columns.split(",")) if text_columns else ()
-    with nullcontext() if out is None else new_file(out) as file:
+    with nullcontext() if out is None else new_file(out) as file, open_executor(placement) as on:
         answering = kind(rows, opened, names, text_columns=columns)
         for note in (*rows.notes, *answering.notes):
             watch.note("remark", note)
-        chunks = answering.chunks(
-            base=base_name,
-            batch_size=batch_size,
-            max_bytes=max_bytes,
-            allow_base_mismatch=allow_base_mismatch,
-            device=device,
-            watch=watch,
-        )
+        chunks = (chunk for _, chunk in answered_chunks([answering], pool, executor=on, watch=watch))
         to: BinaryIO = file or sys.stdout.buffer  # read here: a bar replaces sys.stdout
         with _bar(watch, answering.total, file) as bar:
             written = records(answering, chunks, form, bar)
             if form == "table":
                 print_tables(written)
+            elif form in BINARY:
+                binary_writer(form)(written, to)
             else:
                 for text in WRITERS[form](written):
                     to.write(text.encode("utf-8", "backslashreplace"))  # half of a surrogate pair, as JSON writes it
@@ -224,6 +251,13 @@ def _names_and_texts(words: tuple[str, ...], registry: Registry) -> tuple[list[s
     if near:
         raise OptionError(f"no adapter named '{rest[0]}'; did you mean '{near[0]}'? a text like that goes after --")
     return names, rest
+
+
+def _several_files(words: list[str], path: str | None) -> list[Path]:
+    """Return the files that words name, or none where any of them is no file."""
+    if path is not None or not all(is_data_file(word) and Path(word).is_file() for word in words):
+        return []
+    return [Path(word) for word in words]
 
 
 def _file_among(words: list[str], path: str | None) -> tuple[str | None, list[str]]:

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from adapterkit.cli.common import (
     TerminalWatch,
+    cluster_options,
     common_options,
     echo,
     flag,
@@ -34,6 +35,7 @@ from adapterkit.store.registry import Registry
 from adapterkit.workflows.config_file import read_config
 
 if TYPE_CHECKING:
+    from adapterkit.cluster import Placement
     from adapterkit.workflows.plan import Plan
 
 
@@ -223,6 +225,7 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool,
     help="Train an adapter for each data set of a folder, or for each entry of a YAML list of options, in one process.",
 )
 @launching
+@cluster_options
 @report_option
 @registry_option()
 @common_options
@@ -235,6 +238,7 @@ def command(
     each: Path | None,
     num_processes: int | None,
     launcher_flags: tuple[str, ...],
+    placement: Placement,
     **flags: Any,
 ) -> None:
     """Train an adapter, evaluate it and register it.
@@ -253,21 +257,33 @@ def command(
                 "--each trains in one process and writes no page: --num-processes and --report don't apply"
             )
         values = {key: value for key, value in flags.items() if value is not None}
-        _run_each(each, values, read_config(config) if config else {}, registry, as_json, resume=resume)
+        settings = read_config(config) if config else {}
+        _run_each(each, values, settings, Registry.at(registry), as_json, resume=resume, placement=placement)
         return
+    if placement.on != "local":
+        raise OptionError("--on ray trains the tasks of --each; one run on several GPUs is --num-processes N")
     plan = resolved(config, flags)
     launched(num_processes, launcher_flags)
     report_of(plan, registry, as_json, resume=resume, page=report)
 
 
 def _run_each(
-    path: Path, values: dict[str, Any], config: dict[str, Any], registry: Path | None, as_json: bool, *, resume: bool
+    path: Path,
+    values: dict[str, Any],
+    config: dict[str, Any],
+    registry: Registry,
+    as_json: bool,
+    *,
+    resume: bool,
+    placement: Placement,
 ) -> None:
     """Train each task and print a table; exits with 2 where one failed."""
+    from adapterkit.cluster import open_executor
     from adapterkit.workflows.run_each import run_each, tasks_in
 
-    tasks = tasks_in(path)
-    results = run_each(tasks, values, Registry.at(registry), config=config, resume=resume, watch=TerminalWatch())
+    tasks, watch = tasks_in(path), TerminalWatch()
+    with open_executor(placement) as on:
+        results = run_each(tasks, values, registry, config=config, resume=resume, watch=watch, executor=on)
     if as_json:
         print_json([vars(result) for result in results])
     else:

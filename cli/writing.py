@@ -18,6 +18,8 @@ from adapterkit.workflows.answer import Answered, Answering
 
 ERROR = "error"
 """The field with the reason why a row has no answer."""
+_SHOWN = 4
+"""The numbers of a vector that a table shows."""
 Records = Iterator[list[dict[str, Any]]]
 """Records to write, one chunk at a time."""
 
@@ -117,6 +119,8 @@ def _cell(value: Any) -> str:
         return f"{value:.3f}"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_cell(v)}" for key, v in value.items()) or "-"
+    if isinstance(value, list) and len(value) > _SHOWN and all(isinstance(v, float) for v in value):
+        return f"{' '.join(map(_cell, value[:_SHOWN]))} … ({len(value)} numbers)"
     if isinstance(value, list):
         return "; ".join(" ".join(map(_cell, v.values())) if isinstance(v, dict) else _cell(v) for v in value) or "-"
     return "-" if value is None or value == "" else str(value).replace("\t", " | ")
@@ -162,6 +166,17 @@ WRITERS: dict[str, Callable[[Records], Iterator[str]]] = {
     "tsv": lambda chunks: _separated(chunks, "\t"),
 }
 """The function that writes records as text, by format."""
+
+
+BINARY = ("npy", "parquet")
+"""The formats that are written to files alone."""
+
+
+def binary_writer(form: str) -> Callable[[Records, BinaryIO], None]:
+    """Return the function that writes records to a file in one of `BINARY`."""
+    from adapterkit.workflows.vector_files import WRITERS as TO_FILES
+
+    return TO_FILES[form]
 
 
 @contextmanager

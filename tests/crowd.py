@@ -41,25 +41,25 @@ def first_write_waits(wait: Callable[[], object]) -> Iterator[None]:
     yield
 
 
-def save(path: Path, worker: int, each: int) -> None:
+def save(registry: Registry, worker: int, each: int) -> None:
     for number in range(each):
         name = f"shared-{number % 5}" if number % 2 else f"own-{worker}-{number}"
-        Registry(path).add(name, files(f"{worker} {number}"), ENTRY)
+        registry.add(name, files(f"{worker} {number}"), ENTRY)
 
 
 def save_without_lock(path: Path, worker: int, each: int, wait: Callable[[], object]) -> None:
     """Save where the lock does nothing. All workers read the same index first, so at least one entry is lost."""
     with mock.patch.object(Registry, "locked", no_lock), first_write_waits(wait):
-        save(path, worker, each)
+        save(Registry(path), worker, each)
 
 
 def crowd(path: Path, processes: int, each: int, *, locked: bool) -> tuple[int, int]:
     """Save from all processes at once; return how many versions the index lists, and how many after a rebuild."""
     context = multiprocessing.get_context("fork")
     wait = context.Barrier(processes).wait
-    target = save if locked else save_without_lock
+    target, where = (save, Registry(path)) if locked else (save_without_lock, path)
     extra = () if locked else (wait,)
-    workers = [context.Process(target=target, args=(path, number, each, *extra)) for number in range(processes)]
+    workers = [context.Process(target=target, args=(where, number, each, *extra)) for number in range(processes)]
     for worker in workers:
         worker.start()
     for worker in workers:

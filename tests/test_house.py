@@ -15,7 +15,7 @@ import adapterkit
 ROOT = Path(__file__).parent.parent
 ORDER = [
     *["errors", "display", "options", "settings", "watch", "modules"],
-    *["io", "execution", "metrics", "patches"],
+    *["io", "execution", "cluster", "metrics", "patches"],
     *["strategy", "discovery"],
     *["base", "data", "tasks", "plugin_tools", "features", "probe"],
     *["adapter", "store", "evaluation", "training", "runtime", "pool", "convert", "workflows"],

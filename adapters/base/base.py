@@ -43,7 +43,7 @@ from .fingerprint import (
     tensors_of_modules,
 )
 from .heads import build_task_model, matching_names
-from .pooling import sentence_pooling
+from .pooling import SentenceModules, sentence_modules, sentence_pooling
 from .tokenizer import tokenizer_digest
 from .tracing import replicate
 from .usage import Usage
@@ -277,6 +277,11 @@ class Base:
         return sentence_pooling(self.path, self.revision)
 
     @functools.cached_property
+    def sentence_modules(self) -> SentenceModules | None:
+        """The modules that sentence-transformers reads for the base; None where it isn't such a model."""
+        return sentence_modules(self.path, self.revision)
+
+    @functools.cached_property
     def nbytes(self) -> int:
         """The size of the base's tensors in bytes."""
         return sum(p.numel() * p.element_size() for p in self.model.parameters())
@@ -339,8 +344,8 @@ class Base:
         return {"pad_token_id": self.tokenizer.pad_token_id, **config}
 
     def from_checkpoint(self, model: nn.Module) -> set[str]:
-        """Return the names of the head's tensors that come from the checkpoint rather than from initialisation."""
-        return matching_names(model, self.pretrained_head)
+        """Return the names of the head's tensors that come with the base rather than from initialisation."""
+        return matching_names(model, self.pretrained_head) | getattr(model, "neutral", frozenset())
 
     def head_names(self, model: nn.Module) -> list[str]:
         """Return the names of a task model's parameters that don't belong to the shared base."""

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import TaskError
+from .stub import BaseStub
 from .tracing import forward_arguments
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class HeadModel(nn.Module):
         """
         super().__init__()
         self.base, self.head, self.config = base, head, config
+        self.part: tuple[Tensor, int] | None = None
+        """The texts, and the tokens of each, that the current pass computes; None for all of the batch."""
 
     @property
     def base_model(self) -> Any:
@@ -69,12 +73,67 @@ class HeadModel(nn.Module):
         """Return False."""
         return False
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, **others: Any) -> Any:
-        """Return an output with `logits`; arguments that the base doesn't take, such as labels, are ignored."""
+    @property
+    def neutral(self) -> frozenset[str]:
+        """The parameters of the head that start as the base's own function; adapters may leave them out."""
+        return frozenset(f"head.{name}" for name in getattr(self.head, "neutral", ()))
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        *,
+        part_size: int = 0,
+        recompute: bool = False,
+        **others: Any,
+    ) -> Any:
+        """Return an output with `logits`; arguments that the base doesn't take, such as labels, are ignored.
+
+        Rows of several texts, (rows, texts, tokens), have logits of (rows, texts, ...). With a `part_size`, so many
+        texts of similar length run at a time, without the padding of longer ones; with `recompute`, activations of a
+        part are computed again for its gradients, so that memory is that of one part (GradCache, arXiv:2101.06983).
+        """
+        rows = input_ids.shape[:-1]
         accepted = inspect.signature(type(self.base).forward).parameters
-        arguments = {key: value for key, value in others.items() if key in accepted}
-        hidden = self.base(**(arguments | forward_arguments(self.base, input_ids, attention_mask)))[0]
-        return transformers.modeling_outputs.SequenceClassifierOutput(logits=self.head(hidden, attention_mask))
+        inputs = {key: value for key, value in others.items() if key in accepted}
+        inputs |= {"input_ids": input_ids, "attention_mask": attention_mask}
+        flat = {
+            k: v.flatten(0, -2) if isinstance(v, Tensor) and v.shape == input_ids.shape else v
+            for k, v in inputs.items()
+        }
+        if part_size and not isinstance(self.base, BaseStub):
+            logits = self._in_parts(flat, part_size, recompute)
+        else:
+            logits = self._logits(flat)
+        return transformers.modeling_outputs.SequenceClassifierOutput(logits=logits.view(*rows, *logits.shape[1:]))
+
+    def _in_parts(self, inputs: dict[str, Any], size: int, recompute: bool) -> Tensor:
+        lengths = inputs["attention_mask"].sum(-1)
+        order = lengths.argsort(descending=True)
+        logits = []
+        for rows in order.split(size):
+            part = (rows, max(1, int(lengths[rows[0]])))
+            if recompute and torch.is_grad_enabled():
+                logits.append(checkpoint(self._part, inputs, part, use_reentrant=False))
+            else:
+                logits.append(self._part(inputs, part))
+        return torch.cat(logits)[order.argsort()]
+
+    def _part(self, inputs: dict[str, Any], part: tuple[Tensor, int]) -> Tensor:
+        rows, width = part
+        shape = inputs["input_ids"].shape
+        cut = {k: v[rows, :width] if isinstance(v, Tensor) and v.shape == shape else v for k, v in inputs.items()}
+        self.part = part
+        try:
+            return self._logits(cut)
+        finally:
+            self.part = None
+
+    def _logits(self, inputs: dict[str, Any]) -> Tensor:
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        hidden = self.base(**(inputs | forward_arguments(self.base, ids, mask)))[0]
+        logits: Tensor = self.head(hidden, mask)
+        return logits
 
 
 def with_head(base: Base, head: Head, config: Mapping[str, Any]) -> HeadModel:

@@ -19,13 +19,17 @@ from ..errors import AdapterError, file_errors_as
 from ..io.atomic import json_bytes, write_folder
 from .merge import check_folder, check_head, merge
 from .peft_reader import TASK_CONFIG
+from .sentence_transformers import check_vectors, write_sentence_transformers
 
-FORMATS = ("peft", "merged", "gguf-ready")
+FORMATS = ("peft", "merged", "gguf-ready", "sentence-transformers")
 CAUSAL = "AutoModelForCausalLM"
 
 
 def check(adapter: Adapter, form: str) -> None:
     """Raise `AdapterError` where the manifest shows that an adapter can't be written in a form."""
+    if form == "sentence-transformers":
+        check_vectors(adapter)
+        return
     check_head(adapter, plain=form != "peft")
     if form == "peft" and (why := why_not(adapter.manifest)) is not None:
         raise AdapterError(f"PEFT can't have this adapter: {why}; --format merged writes a plain model")
@@ -111,6 +115,8 @@ def write_model(base: Base, adapter: Adapter, folder: str | os.PathLike[str], *,
     that has a GGUF, in safetensors, its tokenizer beside it. Raises `AdapterError` where it is none.
     """
     check(adapter, form)
+    if form == "sentence-transformers":
+        return write_sentence_transformers(base, adapter, folder)
     vocabulary = len(base.tokenizer)
     if form == "gguf-ready" and (rows := base.model.get_input_embeddings().num_embeddings) < vocabulary:
         raise AdapterError(

@@ -51,11 +51,7 @@ def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
     """
     place = check_folder(folder)
     check_head(adapter)
-    if base.quantization != "no":
-        raise AdapterError(f"base '{base.name}' is held in {base.quantization}, and a plain model has whole numbers")
-    if isinstance(base.model.config, WordVectorsConfig):
-        raise AdapterError(f"base '{base.name}' is word vectors, which transformers can't load without adapterkit")
-    adapter.check_base(base)
+    check_whole(base, adapter)
     base = adapter.on(base)
     with base.locked():  # as the base is itself, before any patch is attached
         patches = adapter.patches(base)
@@ -70,6 +66,32 @@ def merge(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
         _write(base, model, state, beside)
         _check_written(base, adapter.task.auto_class, state, beside)
     return place
+
+
+def merge_base(base: Base, adapter: Adapter, folder: Path) -> dict[str, Tensor]:
+    """Write the adapter's base without its head as a plain checkpoint into `folder`; return the head's tensors.
+
+    Raises `AdapterError` as `merge` does.
+    """
+    check_whole(base, adapter)
+    base = adapter.on(base)
+    with base.locked():
+        patches = adapter.patches(base)
+        folded = _folded(base, patches)
+    with _plain_words(folder), adapter.attached(base) as model:
+        _check_untied(model, base, patches, folded)
+        head = {name: p.detach().clone() for name, p in model.head.named_parameters()}
+        _write(base, base.model, as_plain(base.model, _state(base.model, folded, apart=False)), folder)
+    return head
+
+
+def check_whole(base: Base, adapter: Adapter) -> None:
+    """Raise `AdapterError` where a base can't be written as a plain model, or isn't the adapter's."""
+    if base.quantization != "no":
+        raise AdapterError(f"base '{base.name}' is held in {base.quantization}, and a plain model has whole numbers")
+    if isinstance(base.model.config, WordVectorsConfig):
+        raise AdapterError(f"base '{base.name}' is word vectors, which transformers can't load without adapterkit")
+    adapter.check_base(base)
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+import regex
 
 from ..metrics.scripts import splits_between
 
@@ -49,14 +52,25 @@ def locate(text: str, start: int | None, context: str) -> Place | None:
 
 
 def _with_other_spaces(text: str, start: int | None, context: str) -> Place | None:
-    """Return the place of an answer whose spaces, such as line ends, differ from the context's, where one is meant."""
+    """Return the place of an answer that differs from the context in spaces, such as line ends, or in how letters with
+    marks are composed, where one is meant.
+    """
     words = text.split()
-    if len(words) < 2:
+    if not words or (len(words) < 2 and text.isascii()):
         return None
-    matches = list(re.finditer(r"\s+".join(map(re.escape, words)), context))
+    matches = list(re.finditer(r"\s+".join(map(_pattern, words)), context))
     near = [match for match in matches if start is not None and abs(match.start() - start) <= NEAR]
     meant = matches if len(matches) == 1 else near
     return Place(meant[0][0], meant[0].start(), "spaced") if len(meant) == 1 else None
+
+
+def _pattern(word: str) -> str:
+    """Return a pattern of a word, each of its letters composed with its marks or decomposed."""
+    if word.isascii():
+        return re.escape(word)
+    clusters = regex.findall(r"\X", word)
+    forms = ({cluster, *(unicodedata.normalize(form, cluster) for form in ("NFC", "NFD"))} for cluster in clusters)
+    return "".join(f"(?:{'|'.join(map(re.escape, sorted(of_one)))})" for of_one in forms)
 
 
 def occurrences(text: str, context: str) -> Iterator[int]:

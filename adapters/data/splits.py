@@ -29,27 +29,28 @@ from .readers import (
     Source,
     files_of,
     format_of,
-    is_brat_folder,
     is_data_file,
+    is_data_folder,
     open_file,
     open_rows,
     stem_of,
     table_rows,
 )
+from .split_names import split_names as split_names
 from .validation_rows import EACH_LABEL_STAYS, none_to_cut, validation_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 SPLITS = ("train", "validation", "test")
-WORDS = {
-    "train": {"train", "training", "trn"},
-    "validation": {"validation", "valid", "val", "dev", "development", "eval"},
-    "test": {"test", "testing", "tst"},
-}
-"""The words for a split in file names."""
 HUB = "hub:"
 """The prefix of the name of a Hub data set where a file's path is expected."""
+
+
+def _renamed(rows: Dataset, names: Mapping[str, str]) -> Dataset:
+    changed = {old: new for old, new in names.items() if old != new}
+    replaced = [new for new in changed.values() if new in rows.column_names and new not in changed]
+    return rows.remove_columns(replaced).rename_columns(changed)
 
 
 @dataclass
@@ -82,6 +83,22 @@ class Splits:
         self.sets[split] = limited(rows, options, split)
         if self.sets[split] is not rows:
             self.unsampled[split] = rows
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Rename columns, old name to new; a column that has a new name already is left out.
+
+        Raises `DataError` where a split has no column of an old name.
+        """
+        for split, rows in self.sets.items():
+            for old in names:
+                if old not in rows.column_names:
+                    columns = [column for column in rows.column_names if column != LINE]
+                    raise DataError(f"{self.files[split]}: {unknown('column', old, columns, known_as='there are')}")
+            self.sets[split] = _renamed(rows, names)
+            if split in self.unsampled:
+                self.unsampled[split] = _renamed(self.unsampled[split], names)
+            mixed = self.mixed.get(split, {})
+            self.mixed[split] = {names.get(name, name): how for name, how in mixed.items()}
 
     def check_types(self, columns: Iterable[str], options: DataOptions, parses: Parses | None = None) -> None:
         """Check that the columns a task reads have values of one type each; see `of_one_type`.
@@ -197,9 +214,9 @@ def demo_files(name: str) -> dict[str, str]:
 
 def _folder_files(folder: Path) -> dict[str, str]:
     names = sorted(p.name for p in folder.iterdir())
-    if is_brat_folder(folder):
+    if is_data_folder(folder):
         return {"train": str(folder)}
-    read = [n for n in names if is_data_file(n) or is_brat_folder(folder / n)]
+    read = [n for n in names if is_data_file(n) or is_data_folder(folder / n)]
     by_split = split_names({n: stem_of(n) for n in read})
     for split, files in by_split.items():
         if len(files) > 1:
@@ -208,25 +225,6 @@ def _folder_files(folder: Path) -> dict[str, str]:
         holds = f"it holds {', '.join(names[:8]) or 'nothing'}"
         raise DataError(f"no train, validation or test file ({', '.join(READERS)}) in '{folder}'; {holds}")
     return {split: str(folder / files[0]) for split, files in by_split.items()}
-
-
-def split_names(stems: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the names for each split, by their stems: `dev` before `dev-v2.0` and `my_dev`.
-
-    >>> split_names({"train.csv": "train", "train-old.csv": "train-old", "a.dev.csv": "a.dev"})
-    {'train': ['train.csv'], 'validation': ['a.dev.csv']}
-    """
-    by_split = {}
-    for split, words in WORDS.items():
-        exact = [name for name, stem in stems.items() if stem.lower() in words]
-        if names := exact or [name for name, stem in stems.items() if _splits_in(stem) == {split}]:
-            by_split[split] = names
-    return by_split
-
-
-def _splits_in(stem: str) -> set[str]:
-    parts = set(re.split("[^a-z0-9]+", stem.lower()))
-    return {split for split, words in WORDS.items() if parts & words}
 
 
 def read(

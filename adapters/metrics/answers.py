@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .bootstrap import Metrics, check_pairs, measure, ratio
-from .scripts import is_unspaced, words
+from .scripts import composed, is_unspaced, words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,7 @@ def squad(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> Metri
 
     Where an answer is in a script without spaces, such as Chinese, f1 is that of CMRC 2018: of the longest run of
     characters that both have. In other scripts than Latin, punctuation is not ASCII's alone.
+    Composed characters equal decomposed ones.
     A question without answers can't be answered, and "" is then right. Where there are questions of both kinds, each
     kind is also measured by itself, as HasAns_exact, HasAns_f1, NoAns_exact and NoAns_f1.
     """
@@ -81,6 +82,7 @@ def _best(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
 
 def _score(prediction: str, answer: str, *, empty_counts: bool = True) -> tuple[float, float] | None:
     """Return exact match and f1 against one answer; None for one without words, unless it counts."""
+    prediction, answer = composed(prediction), composed(answer)
     unspaced = is_unspaced(answer)
     split = words if unspaced else _words_of(answer)
     predicted, expected = split(prediction), split(answer)

@@ -24,6 +24,11 @@ def is_word_character(character: str) -> bool:
     return character.isalnum() or unicodedata.category(character)[0] == "M"
 
 
+def composed(text: str) -> str:
+    """Return a text whose letters with marks are single characters where Unicode has them, as in NFC."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def words(text: str) -> list[str]:
     """Return the words of a text in lower case, and each character of a script without spaces as a word.
 
@@ -34,7 +39,7 @@ def words(text: str) -> list[str]:
     """
     result: list[str] = []
     inside = False  # whether the last word continues
-    for character in unicodedata.normalize("NFC", text.lower()):
+    for character in composed(text.lower()):
         mark = unicodedata.category(character)[0] == "M"
         if inside and mark:
             result[-1] += character

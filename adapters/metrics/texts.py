@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from .bootstrap import Metrics, check_pairs, measure, ratio
-from .scripts import bleu_tokenizer, splitter, words
+from .scripts import bleu_tokenizer, composed, splitter, words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,15 +20,16 @@ CHRF_BETA = 2
 def text(predictions: Sequence[str], references: Sequence[str]) -> Metrics:
     """Measure texts: exact_match, sacrebleu, chrf, rouge1, rouge2 and rougeL, all from 0 to 100.
 
-    exact_match ignores space around a text. sacrebleu is sacreBLEU's corpus BLEU with its 13a tokens, and
-    sacrebleu_zh, sacrebleu_char, ... with the tokens of another script, by that of most references; chrf is its chrF2.
-    Both are of the corpus, not means of rows. rouge is the mean F1 of the rows, without stems: for English as the
-    rouge-score package has it, for other languages of words, or of characters where a script has no spaces. A metric
-    of more words than any reference has is left out, with a note.
+    Composed characters equal decomposed ones. exact_match ignores space around a text. sacrebleu is sacreBLEU's
+    corpus BLEU with its 13a tokens, and sacrebleu_zh, sacrebleu_char, ... with the tokens of another script, by that
+    of most references; chrf is its chrF2. Both are of the corpus, not means of rows. rouge is the mean F1 of the rows,
+    without stems: for English as the rouge-score package has it, for other languages of words, or of characters where
+    a script has no spaces. A metric of more words than any reference has is left out, with a note.
     """
     import numpy as np
 
     check_pairs(references, predictions)
+    predictions, references = (list(map(composed, texts)) for texts in (predictions, references))
     pairs = list(zip(predictions, references, strict=True))
     split, tokenizer = splitter([*predictions, *references]), bleu_tokenizer(references)
     means = np.array([[p.strip() == r.strip(), *_rouge(split(p), split(r))] for p, r in pairs], dtype=float)

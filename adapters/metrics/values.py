@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
@@ -21,16 +21,31 @@ def regression(truth: Sequence[float], guess: Sequence[float]) -> Metrics:
     check_pairs(truth, guess)
     true, guessed = _finite("truth", truth), _finite("prediction", guess)
     squares = (true - guessed) ** 2
+    correlations = _correlations(true, guessed)
+
+    def scores(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {**correlations(weights), "mse": weights @ squares / len(true)}
+
+    return measure(len(true), scores)
+
+
+def correlation(truth: Sequence[float], guess: Sequence[float]) -> Metrics:
+    """Measure numbers on scales of their own, such as similarities: pearson and spearman, as `regression` does."""
+    check_pairs(truth, guess)
+    true, guessed = _finite("truth", truth), _finite("prediction", guess)
+    return measure(len(true), _correlations(true, guessed))
+
+
+def _correlations(true: np.ndarray, guessed: np.ndarray) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     ranked = [_rank_table(values) for values in (true, guessed)]
 
     def scores(weights: np.ndarray) -> dict[str, np.ndarray]:
         return {
             "pearson": _correlation(weights, true, guessed),
             "spearman": _correlation(weights, *(_ranks(weights, *table) for table in ranked)),
-            "mse": weights @ squares / len(true),
         }
 
-    return measure(len(true), scores)
+    return scores
 
 
 def perplexity(nll_sums: Sequence[float], token_counts: Sequence[int]) -> Metrics:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..base.pooling import pooled
 from ..errors import PoolError, unknown
 from ..evaluation.outputs import check_room
-from ..probe.model import pooled
 from ..runtime.requests import outputs_by_row as by_row
 from ..tasks import Task
 from ..tasks.beginnings import beginning

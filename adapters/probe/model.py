@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ..base.base import Base
+from ..base.pooling import POOLINGS, pooled
 from ..base.tracing import forward_arguments, record
-from ..errors import AdapterError, PoolError, unknown
+from ..errors import AdapterError
 from ..modules import blocks
 from ..tasks import Task
-
-POOLINGS = ("cls", "mean", "max")
 
 
 @dataclass(frozen=True)
@@ -141,18 +140,3 @@ def layers_of(
     )
     hidden = {k: value[0] if isinstance(value, tuple) else value for k, value in recorded.items()}
     return hidden if output is None else {**hidden, depth: output[0]}
-
-
-def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """Pool (rows, tokens, features) to (rows, features): the mean, the maximum or the first of a text's tokens.
-
-    Raises `PoolError` if `pooling` is not cls, mean or max.
-    """
-    here = mask.bool().unsqueeze(-1)
-    if pooling == "mean":  # zeros for a text without tokens
-        return hidden.masked_fill(~here, 0.0).sum(1) / here.sum(1).clamp(min=1)
-    if pooling == "max":
-        return hidden.masked_fill(~here, float("-inf")).amax(1).where(here.any(1), 0.0)
-    if pooling == "cls":
-        return hidden[:, 0].where(here.any(1), 0.0)
-    raise PoolError(unknown("pooling", pooling, POOLINGS, known_as="there are"))

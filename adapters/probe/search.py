@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.base import Base
+from ..base.pooling import POOLINGS, pooled
 from ..base.tracing import record
 from ..errors import TrainingError
 from ..execution import processes
@@ -32,7 +33,7 @@ from ..modules import blocks
 from ..watch import Watch
 from . import cross_validation, few_texts
 from .examples import Examples, Reader, concatenated
-from .model import POOLINGS, Form, ProbeHead, ProbeModel, layers_of, pooled
+from .model import Form, ProbeHead, ProbeModel, layers_of
 from .solver import COARSE, FINE, MEDIUM, PENALTIES, Judge, ScoredModel, Solved, Weights, fit
 
 if TYPE_CHECKING:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..errors import RegistryError, unknown
-from ..io.atomic import write_file
-from .index import Index
 from .registry import Registry, check_name
 from .schema import BUNDLES
 
@@ -33,13 +31,11 @@ def put_bundle(registry: Registry, name: str, adapters: Sequence[str]) -> None:
         raise RegistryError(f"a bundle has at most {MOST} adapters, got {len(adapters)}")
     for adapter in adapters:
         registry.resolve(adapter)
-    with registry.locked():
-        index = Index.read(registry.path)
+    with registry.changing() as index:
         if name in index:
-            raise RegistryError(f"{registry.path}: '{name}' is an adapter; a bundle needs another name")
+            raise RegistryError(f"{registry.place}: '{name}' is an adapter; a bundle needs another name")
         current = dict(bundles(registry))
         if not adapters and name not in current:
             raise RegistryError(f"{registry.path}: " + unknown("bundle", name, current, known_as="there are"))
         current = {**current, name: list(dict.fromkeys(adapters))}
         index.put_other("bundles", {key: value for key, value in sorted(current.items()) if value}, BUNDLES)
-        write_file(registry.path, index.to_bytes())

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..adapter.adapter import Adapter
 from ..adapter.manifest import MANIFEST
 from ..adapter.model_card import CARD
 from ..errors import AdapterError, HubError
@@ -46,7 +45,7 @@ def push(
     """
     name, version = registry.resolve(reference)
     folder = registry.fetched(name, version)
-    manifest = Adapter.load(folder, version=version).manifest
+    manifest = hub_client.verified_manifest(folder, version)
     names = [MANIFEST, *manifest["files"], *([CARD] if (folder / CARD).is_file() else [])]
     sizes = {file: about["bytes"] for file, about in manifest["files"].items()}
     try:

@@ -14,11 +14,12 @@ from typing import Any
 
 import filelock
 
-from ..adapter.adapter import Adapter
 from ..adapter.manifest import MANIFEST, PEFT_CONFIG, TENSORS, parse_manifest
 from ..adapter.model_card import CARD, card
-from ..errors import AdapterkitError, HubError, RegistryError, file_errors_as
+from ..adapter.stored import read_files
+from ..errors import AdapterError, AdapterkitError, HubError, RegistryError, file_errors_as
 from ..io.atomic import check_writable, version_of, write_folder
+from ..io.tensors import places
 
 MOST = 4 << 20
 """The largest size of adapter.json in bytes; a longer one isn't read to its end."""
@@ -83,12 +84,31 @@ def fetch(repo: str, revision: str | None = None, *, version: str | None = None,
             if not lazy:
                 for name, size in _sizes(repo, manifest, folder).items():
                     _fetch_file(repo, name, commit, folder, most=size, verified=True)
-                manifest = Adapter.load(folder, version=actual).manifest
+                manifest = verified_manifest(folder, actual)
         except AdapterkitError as error:
             raise HubError(str(error).replace(f"{folder}/", f"{repo}: ")) from None
         except ValueError as error:
             raise HubError(f"{repo}: {MANIFEST} is not an adapter's manifest: {error}") from None
         return Fetched({file.name: file.read_bytes() for file in folder.iterdir()}, manifest, commit)
+
+
+def verified_manifest(folder: Path, version: str) -> dict[str, Any]:
+    """Return the manifest of an adapter, its files verified; without torch, the tensors by digest and header alone.
+
+    Raises `AdapterError`.
+    """
+    try:
+        from ..adapter.adapter import Adapter
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        manifest, contents = read_files(folder, version)
+        try:
+            places(contents[TENSORS])
+        except ValueError as wrong:
+            raise AdapterError(f"{folder / TENSORS}: not a safetensors file: {wrong}") from wrong
+        return manifest
+    return Adapter.load(folder, version=version).manifest
 
 
 def download(folder: Path, hub: Any, more: More) -> None:

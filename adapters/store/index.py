@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..display import best_metric
 from ..errors import RegistryError
 from ..io.atomic import json_bytes
 from ..io.untrusted import parse_json, read_file
@@ -186,3 +187,10 @@ def _schema(version: Any) -> tuple[int, int]:
 
 def _dotted(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
+
+
+def row_of(name: str, adapter: Mapping[str, Any]) -> list[Any]:
+    """Return an adapter as a row of a table for people."""
+    entry = adapter["versions"][adapter["current"]]
+    best = best_metric(entry.get("metrics", {}), entry.get("best"))
+    return [name, adapter["current"], len(adapter["versions"]), entry["task"], entry["strategy"], best]

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import RegistryError
 from ..io.atomic import json_bytes, sha256, write_file
 from ..io.untrusted import parse_json, read_file
 from .index import Index
@@ -192,3 +193,14 @@ def scan(store: Path, index: Index) -> tuple[dict[str, tuple[Records, dict[str, 
         name = next(name for name in free if name not in adapters)
         adapters[name] = (records, {**state, "folder": records.folder.name})
     return dict(sorted(adapters.items())), left_out
+
+
+def previous_version(name: str, state: Mapping[str, Any]) -> str:
+    """Return the version that was added before the current one. Raises `RegistryError` where there is none."""
+    versions = list(state["versions"])
+    place = versions.index(state["current"])
+    if place == 0:
+        later = ", ".join(versions[1:])
+        more = f"; give one to go to, there are: {later}" if later else ", and there is no other"
+        raise RegistryError(f"{name}@{state['current']} is the first version{more}")
+    return str(versions[place - 1])

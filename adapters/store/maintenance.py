@@ -71,6 +71,7 @@ def collect(registry: Registry, *, dry_run: bool = False, grace_minutes: float |
     Files younger than the grace period stay, too: an hour where the lock has no effect, else none, since no other
     process can be writing while the lock is held. Raises `RegistryError`.
     """
+    _check_folder(registry)
     gone: list[Gone] = []
     with registry.changing() as index:
         minutes = grace_minutes if grace_minutes is not None else (0 if lock_holds(registry) else GRACE_MINUTES)
@@ -94,6 +95,12 @@ def collect(registry: Registry, *, dry_run: bool = False, grace_minutes: float |
             if not keep and not any(VERSION.fullmatch(path.name) for path in records.folder.iterdir()):
                 take(records.folder, "holds no version")
     return gone
+
+
+def _check_folder(registry: Registry) -> None:
+    """Raise `RegistryError` for a registry behind a URL, of which only a part is here."""
+    if registry.mirror is not None:
+        raise RegistryError(f"{registry.place} is a URL; this works on a folder, and `adapt registry rebuild` on both")
 
 
 def leftovers(registry: Registry) -> list[Path]:
@@ -138,6 +145,7 @@ def doctor(registry: Registry, *, fix: bool = False) -> list[Fault]:
 
     No version is deleted: a damaged one is removed from the index. Raises `RegistryError`.
     """
+    _check_folder(registry)
     if not fix:
         index = Index.read(registry.path, damaged=True)
         return [*_lock_faults(registry), *_faults(registry, index)]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..adapter.adapter import Adapter
 from ..adapter.manifest import MANIFEST, TENSORS, parse_manifest
 from ..adapter.model_card import CARD, card
+from ..adapter.stored import StoredAdapter
 from .registry import Registry
 from .version_files import entry_of
+
+if TYPE_CHECKING:
+    from ..adapter.adapter import Adapter
 
 
 class Published(NamedTuple):
@@ -53,7 +56,7 @@ def publish_files(
     """
     manifest = parse_manifest(files[MANIFEST])
     nbytes = manifest["files"][TENSORS]["bytes"]
-    entry = {**entry_of(manifest, nbytes), "best": Adapter(manifest, {}).task.best, **details}
+    entry = {**entry_of(manifest, nbytes), "best": StoredAdapter(manifest).task.best, **details}
     if with_card:
         files = {**files, CARD: card(name, files[MANIFEST])}
     return Published(registry.add(name, files, entry, stage), nbytes)

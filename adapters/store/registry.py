@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from ..adapter.manifest import MANIFEST, TENSORS
-from ..display import best_metric, html_table
+from ..display import html_table
 from ..errors import MOST, RegistryError, file_errors_as, unknown
 from ..io.atomic import check_writable, version_of, write_file, write_folder
-from .index import Index
-from .journal import Records, all_records, scan
-from .schema import NAME, TAG
-from .version_files import ENTRY, check_no_link, entry_file, faults
+from .index import Index, row_of
+from .journal import Records, all_records, previous_version, scan
+from .mirror import Mirror
+from .object_store import is_url
+from .schema import check_name as check_name
+from .schema import check_tag as check_tag
+from .version_files import ENTRY, check_no_link, entry_file, repair
 
 if TYPE_CHECKING:
     from ..adapter.adapter import Adapter
@@ -30,24 +33,6 @@ _INDEXES: dict[Path, tuple[Any, Index]] = {}
 """Each registry.json as it was last read, with inode, time and size: writes go beside and are renamed."""
 
 
-def check_name(name: str) -> str:
-    """Return a valid name of an adapter, or raise `RegistryError`."""
-    if not NAME.fullmatch(name):
-        raise RegistryError(
-            f"'{name}' is no adapter's name: letters, digits, - and _, at most 96, a letter or digit first"
-        )
-    return name
-
-
-def check_tag(tag: str) -> str:
-    """Return a valid tag, or raise `RegistryError`; one that could be an abbreviated version isn't valid."""
-    if not TAG.fullmatch(tag):
-        raise RegistryError(
-            f"'{tag}' is no tag: letters, digits, ., - and _, at most 64, a letter or digit first, and not only 0-9a-f"
-        )
-    return tag
-
-
 @dataclass(frozen=True)
 class Registry:
     """The adapters that a `registry.json` lists, in the folder `store` beside it.
@@ -57,25 +42,36 @@ class Registry:
     """
 
     path: Path
+    mirror: Mirror | None = None
+    """The registry behind a URL, of which `path` is a copy."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))  # a text would do, too
 
     @classmethod
     def at(cls, path: str | os.PathLike[str] | None = None) -> Registry:
-        """Return the registry at `path`, else at $ADAPT_REGISTRY, else ./registry.json."""
+        """Return the registry at `path`, a path or a URL, else at $ADAPT_REGISTRY, else ./registry.json."""
         if path is not None and not isinstance(path, str | os.PathLike):
             raise RegistryError(f"a registry is the path of a registry.json, got {type(path).__name__} {path!r}")
-        return cls(Path(path or os.environ.get("ADAPT_REGISTRY") or "registry.json"))
+        path = path or os.environ.get("ADAPT_REGISTRY") or "registry.json"
+        if is_url(path) and not str(path).startswith("file://"):
+            mirror = Mirror.at(str(path))
+            return cls(mirror.path, mirror)
+        return cls(Path(str(path).removeprefix("file://")))
 
     def __repr__(self) -> str:
-        return f"Registry('{self.path}')"
+        return f"Registry('{self.place}')"
 
     def _repr_html_(self) -> str:
         adapters = self.adapters()
-        rows = [_shown(name, adapters[name]) for name in list(adapters)[:MOST]]
+        rows = [row_of(name, adapters[name]) for name in list(adapters)[:MOST]]
         title = f"{self!r}: {len(adapters):,} adapters" + (f", the first {MOST}" if len(adapters) > MOST else "")
         return html_table(title, ["adapter", "version", "versions", "task", "strategy", "metric"], rows)
+
+    @property
+    def place(self) -> str:
+        """The URL or the path of registry.json, for messages."""
+        return self.mirror.store.url if self.mirror is not None else str(self.path)
 
     @property
     def store(self) -> Path:
@@ -89,10 +85,17 @@ class Registry:
 
         Raises `RegistryError` where registry.json is damaged. A missing file means that nothing is registered.
         """
-        return dict(Index.read(self.path))
+        return dict(self._read())
+
+    def _read(self) -> Index:
+        if self.mirror is not None:
+            self.mirror.refresh()
+        return Index.read(self.path)
 
     def index(self) -> Index:
         """Return the index, read again only where the file has changed; callers must not change it."""
+        if self.mirror is not None:
+            self.mirror.refresh()
         try:
             state = os.lstat(self.path)
         except OSError:
@@ -125,6 +128,8 @@ class Registry:
         index = self.index()
         folder = self.store / (index.cached(name).get("folder", name) if name in index else name) / version
         check_no_link(folder)
+        if self.mirror is not None and name in index and version in index.cached(name)["versions"]:
+            self.mirror.pull(folder, index.cached(name)["versions"][version])
         return folder
 
     def load(self, reference: str) -> Adapter:
@@ -187,7 +192,7 @@ class Registry:
                 write_folder(folder, {**files, ENTRY: entry_file(records.entries[version], files)})
             else:
                 records.entries.setdefault(version, {**entry, "number": records.number})
-                _repair(folder, {ENTRY: entry_file(records.entries[version], files), **files})
+                repair(folder, {ENTRY: entry_file(records.entries[version], files), **files})
             if stage is not None:
                 records.add_staged(version, stage, version if state is None else state["current"])
             elif (state := records.state()) is None or state["current"] != version:
@@ -211,7 +216,7 @@ class Registry:
     def previous(self, name: str) -> str:
         """Return the version that was added before an adapter's current one. Raises `RegistryError`."""
         self.resolve(name)
-        return _previous(name, self.index()[name])
+        return previous_version(name, self.index()[name])
 
     def rollback(self, name: str, wanted: str | None = None) -> str:
         """Make a version current again and return it: by default the one added before; a removed one is restored.
@@ -228,7 +233,7 @@ class Registry:
             elif state is None:
                 change = {"restored": records.last_removal()}
             else:
-                change = {"current": _previous(name, state)}
+                change = {"current": previous_version(name, state)}
             records.add_change(change)
             index.put(name, state := records.state(index.get(name)))
         return str(state["current"]) if state else ""
@@ -239,10 +244,10 @@ class Registry:
         with self.changing() as index:
             self._check_registered(old, index)
             if new == old:
-                raise RegistryError(f"{self.path}: '{old}' has that name already")
+                raise RegistryError(f"{self.place}: '{old}' has that name already")
             if new in index or self._records(new, index).state() is not None:
                 raise RegistryError(
-                    f"{self.path}: there is an adapter '{new}' already; `adapt remove {new}` makes room"
+                    f"{self.place}: there is an adapter '{new}' already; `adapt remove {new}` makes room"
                 )
             records = self._records(old, index)
             records.add_change({"name": new})
@@ -271,6 +276,8 @@ class Registry:
         Returns the index, and a line for each damaged part of the store that was left out.
         """
         with self.changing(damaged=True) as index:
+            if self.mirror is not None:
+                self.mirror.sync_all()
             left_out = self.renew(index)
         return dict(index), left_out
 
@@ -300,15 +307,23 @@ class Registry:
         """Return the records of a name: in the folder of that name, or in NAME.2, ... where another adapter uses it."""
         adapter = index.get(name)
         if adapter is not None:
-            return Records.read(self.store / adapter.get("folder", name), adapter, trust=True)
-        records, number = Records.read(self.store / name), 1
+            return Records.read(self._synced(adapter.get("folder", name), adapter), adapter, trust=True)
+        records, number = Records.read(self._synced(name)), 1
         while records.name != name:
             number += 1
-            records = Records.read(self.store / f"{name}.{number}")
+            records = Records.read(self._synced(f"{name}.{number}"))
         return records
+
+    def _synced(self, name: str, listed: Mapping[str, Any] | None = None) -> Path:
+        """Return an adapter's folder in the store, with the records of the registry that it mirrors."""
+        if self.mirror is not None:
+            self.mirror.sync(self.store / name, listed)
+        return self.store / name
 
     def _removed(self, name: str, index: Index) -> Records:
         """Return the records of an adapter that the index doesn't list."""
+        if self.mirror is not None:
+            self.mirror.sync_all()
         used = {adapter.get("folder", name) for name, adapter in index.items()}
         for records in all_records(self.store, index):
             if records.name == name and records.entries and records.folder.name not in used:
@@ -321,8 +336,8 @@ class Registry:
 
     def _unknown(self, name: str, index: Index) -> RegistryError:
         if not os.path.exists(self.path):  # where a disk can't tell, it isn't
-            return RegistryError(f"no adapter named '{check_name(name)}', since there is no {self.path}")
-        return RegistryError(f"{self.path}: " + unknown("adapter", check_name(name), index, known_as="registered"))
+            return RegistryError(f"no adapter named '{check_name(name)}', since there is no {self.place}")
+        return RegistryError(f"{self.place}: " + unknown("adapter", check_name(name), index, known_as="registered"))
 
     def _version(self, name: str, wanted: str, versions: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         if wanted in tags:
@@ -330,7 +345,7 @@ class Registry:
         matching = [version for version in versions if version.startswith(wanted)]
         if len(matching) != 1:
             named = unknown(f"version of {name}", wanted, [*tags, *versions], known_as="there are")
-            raise RegistryError(f"{self.path}: {named}")
+            raise RegistryError(f"{self.place}: {named}")
         return matching[0]
 
     @contextlib.contextmanager
@@ -341,18 +356,26 @@ class Registry:
         neither index nor store, unless one may be created (`new`).
         """
         if not (new or self._is_there()):
-            raise RegistryError(f"there is no {self.path}, nor a store beside it")
+            raise RegistryError(f"there is no {self.place}, nor a store beside it")
         with file_errors_as(RegistryError):
             check_writable(self.path.parent)
             with self.locked():
+                if self.mirror is not None:
+                    self.mirror.refresh(now=True)
                 index = Index.read(self.path, damaged=damaged)
-                before = None if damaged else dict(index.lines)
+                before = Index(self.path, index.head, dict(index.lines))
                 yield index
-                if index.lines != before or not self.path.exists():
-                    write_file(self.path, index.to_bytes())
+                changed = index.lines != before.lines or index.head != before.head
+                if damaged or changed or not self.path.exists():
+                    if self.mirror is not None:
+                        self.mirror.publish(index, before)
+                    else:
+                        write_file(self.path, index.to_bytes())
 
     def _is_there(self) -> bool:
         try:
+            if self.mirror is not None:
+                return self.mirror.exists()
             return self.path.exists() or self.store.exists()
         except OSError as error:
             raise RegistryError(f"can't read '{self.path}': {error.strerror or error}") from error
@@ -374,27 +397,3 @@ class Registry:
         finally:
             with contextlib.suppress(OSError):  # the change is written; the lock is released when the process ends
                 lock.release()
-
-
-def _shown(name: str, adapter: Mapping[str, Any]) -> list[Any]:
-    """Return an adapter as a row of a table for people."""
-    entry = adapter["versions"][adapter["current"]]
-    best = best_metric(entry.get("metrics", {}), entry.get("best"))
-    return [name, adapter["current"], len(adapter["versions"]), entry["task"], entry["strategy"], best]
-
-
-def _previous(name: str, state: Mapping[str, Any]) -> str:
-    versions = list(state["versions"])
-    place = versions.index(state["current"])
-    if place == 0:
-        later = ", ".join(versions[1:])
-        more = f"; give one to go to, there are: {later}" if later else ", and there is no other"
-        raise RegistryError(f"{name}@{state['current']} is the first version{more}")
-    return str(versions[place - 1])
-
-
-def _repair(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files of a version again, each atomically, where any of them is missing or damaged."""
-    if any(True for _ in faults(folder)):
-        for name, data in files.items():
-            write_file(folder / name, data)

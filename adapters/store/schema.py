@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from ..errors import RegistryError
 from ..io.schema import check, short
 
 SCHEMA = (1, 0)
@@ -90,6 +91,24 @@ class RegistryFile(Struct):
     bundles: Annotated[dict[Name, list[str]], Meta(description="Named lists of adapters; since 1.1.")] | UnsetType = (
         UNSET
     )
+
+
+def check_name(name: str) -> str:
+    """Return a valid name of an adapter, or raise `RegistryError`."""
+    if not NAME.fullmatch(name):
+        raise RegistryError(
+            f"'{name}' is no adapter's name: letters, digits, - and _, at most 96, a letter or digit first"
+        )
+    return name
+
+
+def check_tag(tag: str) -> str:
+    """Return a valid tag, or raise `RegistryError`; one that could be an abbreviated version isn't valid."""
+    if not TAG.fullmatch(tag):
+        raise RegistryError(
+            f"'{tag}' is no tag: letters, digits, ., - and _, at most 64, a letter or digit first, and not only 0-9a-f"
+        )
+    return tag
 
 
 def check_adapter(name: str, value: Any) -> None:

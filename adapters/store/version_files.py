@@ -9,7 +9,7 @@ from typing import Any
 
 from ..adapter.manifest import MANIFEST, TENSORS
 from ..errors import RegistryError
-from ..io.atomic import json_bytes, sha256, version_of
+from ..io.atomic import json_bytes, sha256, version_of, write_file
 from ..io.untrusted import is_name, parse_json, read_file
 from .schema import check_entry
 
@@ -156,3 +156,10 @@ def _fault(path: Path, expected: Mapping[str, Any]) -> str:
 def is_temporary(error: Exception) -> bool:
     """Return whether an error comes from this process's limits and not from the file."""
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
+
+
+def repair(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files of a version again, each atomically, where any of them is missing or damaged."""
+    if any(True for _ in faults(folder)):
+        for name, data in files.items():
+            write_file(folder / name, data)

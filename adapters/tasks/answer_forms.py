@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from numbers import Number
+from typing import Any, cast
 
 from ..data.blank import is_blank
+from ..data.column_types import number_text
 from .cells import from_cell
 
 Answer = tuple[str, int | None]
@@ -38,7 +40,7 @@ def _answers(value: Any, start: Any) -> Iterator[Answer]:
     elif isinstance(value, bool) or not isinstance(value, int | float | list | tuple | Mapping):
         raise ValueError(f"a text or a list of answers was expected, got {_shown(value)}")
     elif isinstance(value, int | float):
-        yield str(value), _place(start)
+        yield number_text(cast(Number, value)), _place(start)
     elif isinstance(value, Mapping):
         yield from _object(value)
     else:

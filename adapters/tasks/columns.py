@@ -124,8 +124,9 @@ def each(data: Dataset, *names: str) -> Iterator[tuple[Any, ...]]:
 
 
 def first_of(wanted: Iterable[str], names: Sequence[str], without: Iterable[str] = ()) -> str | None:
-    """Return the first of `wanted` among `names`, ignoring case, or None."""
-    by_lower = {name.lower(): name for name in names if name not in set(without)}
+    """Return the first of `wanted` among `names`, ignoring case, or None; a name in lower case before its variants."""
+    left = [name for name in names if name not in set(without)]
+    by_lower = {name.lower(): name for name in reversed(left)} | {name: name for name in left}
     return next((by_lower[name] for name in wanted if name in by_lower), None)
 
 

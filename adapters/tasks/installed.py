@@ -9,15 +9,19 @@ from ..options import options
 from .fill_mask import FillMask
 from .multiple_choice import MultipleChoice
 from .question_answering import QuestionAnswering
+from .sentence_similarity import SentenceSimilarity
 from .task import Task
 from .text2text_generation import Text2TextGeneration
 from .text_classification import TextClassification
 from .text_generation import TextGeneration
+from .text_ranking import TextRanking
 from .token_classification import TokenClassification
 
 TASKS: dict[str, type[Task]] = {
     task.name: task
     for task in (
+        SentenceSimilarity,
+        TextRanking,
         QuestionAnswering,
         MultipleChoice,
         TokenClassification,

@@ -13,7 +13,7 @@ from typing import Any
 from ..data.blank import is_blank, without_invisible
 from ..data.listed import listed
 from ..errors import printable
-from .labels import NUMBER, SINGLE, Kind, has_decimal_comma, number_in, without_ends
+from .labels import NUMBER, SINGLE, Kind, has_decimal_comma, has_thousands, number_in, without_ends
 from .values import is_empty
 
 SEPARATORS = (",", ";", "|", "/", "+", "&", "#", "\n", "\t")
@@ -37,7 +37,8 @@ def reading_remarks(texts: Mapping[str, Iterable[Any]], label: str, cells: Itera
         empty += several and isinstance(cell, str) and is_blank(cell)
         parts = cell if isinstance(cell, list) else [cell]
         stripped += any(isinstance(part, str) and part != without_ends(part) and not is_blank(part) for part in parts)
-    remarks += [f"spaces around {stripped:,} labels in column '{label}' removed"] * bool(stripped)
+    plural = "label" if stripped == 1 else "labels"
+    remarks += [f"spaces around {stripped:,} {plural} in column '{label}' removed"] * bool(stripped)
     remarks += [f"{lists:,} cells of column '{label}' hold a list as text: read as several labels"] * bool(lists)
     remarks += [f"{empty:,} empty cells of column '{label}': read as no label"] * bool(empty)
     return remarks
@@ -81,6 +82,11 @@ _PAIRS = (
 _ALIKE = str.maketrans("авеіјкмнорсѕтухёїαεικνορτυχ", "abeijkmhopcstyxeiaeiknoptux")
 """Cyrillic and Greek letters that look like Latin ones, also as capitals."""
 _ALONE = "labels that differ in case, hyphens, leading zeros, look-alike letters, spaces or invisible characters alone"
+_AMOUNT = re.compile(
+    r"(?P<before>[^\w\s+-]{0,3}|[A-Z]{3}) ?[+-]?(\d+|\d{1,3}([.,' \u00a0\u202f\u2019]\d{3})+)([.,]\d+)?"
+    r"(?P<after>[^\d,.]{0,8})"
+)
+"""A number with a currency or a unit, or with thousands in groups: $1.50, 1.5 EUR, 1'000.5, 1.000,5."""
 _MONTH = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _DATE = re.compile(rf"\d{{4}}-\d\d-\d\d\b|\d\d?-({_MONTH})$|({_MONTH})-\d\d$", re.IGNORECASE)
 _BYTES = re.compile(r"b'.+'|b\".+\"", re.DOTALL)
@@ -92,7 +98,14 @@ def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], k
         numbers = [number for cell in cells if (number := number_in(cell)) is not None]
         commas = sum(map(has_decimal_comma, cells))
         read = [f"{commas:,} numbers in column '{label}' with a decimal comma or a percent sign: read as 4.5 of 4,5"]
-        return read * bool(commas) + list(_number_remarks(label, numbers))
+        thousands = sum(map(has_thousands, cells))
+        separated = [f"{thousands:,} numbers in column '{label}' with separated thousands: read as 1234.5 of 1,234.5"]
+        return read * bool(commas) + separated * bool(thousands) + list(_number_remarks(label, numbers))
+    if _are_amounts(counts):
+        return [
+            f"the labels in column '{label}' look like numbers with other signs ({_named(sorted(counts)[:2])}), and "
+            "are read as classes; as plain numbers, they are learned by regression"
+        ]
     pairs = len(counts) > 1 and all(re.fullmatch(r"-?\d+,\d+", name) for name in counts)
     if len(counts) > max(20, len(cells) / 2):
         many = f"{len(counts):,} different labels in {len(cells):,} rows: is column '{label}' one of ids or texts?"
@@ -123,6 +136,19 @@ def label_remarks(label: str, cells: Sequence[Any], counts: Mapping[str, int], k
         )
     remarks += [_PAIRS.format(label)] * pairs
     return remarks + (list(_joined_remarks(label, counts)) if kind == SINGLE else [])
+
+
+def _are_amounts(counts: Mapping[str, int]) -> bool:
+    """Return whether most labels are different numbers with a fraction and one currency, unit or sign of thousands."""
+    matches = [match for name in counts if (match := _AMOUNT.fullmatch(name)) and number_in(name) is None]
+    signs = {(match["before"], match["after"]) for match in matches}
+    fractions = sum(bool(re.search(r"\d[.,]\d", name)) for name in counts)
+    return (
+        len(counts) >= _FREQUENT
+        and 10 * len(matches) >= 9 * len(counts)
+        and len(signs) == 1
+        and 2 * fractions > len(counts)
+    )
 
 
 def _number_remarks(label: str, numbers: Sequence[float]) -> Iterator[str]:

@@ -20,6 +20,8 @@ Kind = Literal["single_label_classification", "multi_label_classification", "reg
 ESCAPES = {"\\n": "\n", "\\t": "\t"}
 """Separators as they are written on a command line."""
 _YES, _NO = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
+_MINUS = "\u2212"
+_FLAGS = {"0", "1", "0.0", "1.0"}
 _INVISIBLE = "\u200b\u2060\ufeff"
 _LOCALE = re.compile(  # 1,123.50, 4,5 with a decimal comma (1,234 may be either) and 85 %
     r"(?P<thousands>[+-]?\d{1,3}(,\d{3})+\.\d+)|(?P<comma>[+-]?(\d+,(\d{1,2}|\d{4,})|0,\d+))|"
@@ -69,12 +71,12 @@ def labels_in(cell: Any, separator: str | None, trained_labels: Collection[str] 
 
 
 def _is_vector(parts: Sequence[Any]) -> bool:
-    """Return whether a list is one of zeros and ones."""
-    return len(parts) > 1 and all(is_scalar(part) and str(part) in ("0", "1") for part in parts)
+    """Return whether a list is one of zeros and ones, also as fractions."""
+    return len(parts) > 1 and all(is_scalar(part) and str(part) in _FLAGS for part in parts)
 
 
 def _names_flags(parts: Sequence[Any], labels: Collection[str]) -> bool:
-    return len(parts) == len(labels) and not {"0", "1"} & set(labels)
+    return len(parts) == len(labels) and not _FLAGS & set(labels)
 
 
 def vector_length(cells: Iterable[Any]) -> int:
@@ -86,6 +88,12 @@ def vector_length(cells: Iterable[Any]) -> int:
     lengths = {len(cell) if isinstance(cell, list) and _is_vector(cell) else 0 for cell in lists}
     repeated = any(isinstance(cell, list) and len(set(map(str, cell))) < len(cell) for cell in lists)
     return lengths.pop() if len(lengths) == 1 and repeated else 0
+
+
+def are_probabilities(cells: Iterable[Any]) -> bool:
+    """Return whether lists hold fractions, of which some are neither 0 nor 1: no labels, but their probabilities."""
+    parts = [part for cell in cells if isinstance(cell, list) for part in cell]
+    return bool(parts) and all(isinstance(part, float) for part in parts) and any(part % 1 for part in parts)
 
 
 def flagged(names: Sequence[str], cells: Sequence[Any]) -> list[str]:
@@ -133,7 +141,7 @@ def kind_of(cells: Iterable[Any]) -> Kind:
 def _parsed(cell: Any) -> float | None:
     """Return a cell as a number, which may be infinite or NaN; None where it is none."""
     try:
-        return float(cell)
+        return float(cell.replace(_MINUS, "-") if isinstance(cell, str) else cell)
     except (TypeError, ValueError, OverflowError):
         return _in_a_locale(cell) if isinstance(cell, str) else None
 
@@ -151,6 +159,11 @@ def _in_a_locale(cell: str) -> float | None:
 def has_decimal_comma(cell: Any) -> bool:
     """Return whether a cell is a number with a decimal comma or a percent sign."""
     return isinstance(cell, str) and (match := _LOCALE.fullmatch(cell.strip())) is not None and not match["thousands"]
+
+
+def has_thousands(cell: Any) -> bool:
+    """Return whether a cell is a number whose thousands are separated by commas, 1,123.50."""
+    return isinstance(cell, str) and (match := _LOCALE.fullmatch(cell.strip())) is not None and bool(match["thousands"])
 
 
 def _are_decimal_commas(cells: Sequence[Any]) -> bool:

@@ -12,7 +12,8 @@ from ..errors import DataError
 from .choices import choice_columns, choices_of, chosen, counts_from_1, names_another, right_choice
 from .columns import check_there, choose, each, first_of, require, stream, visible
 from .inputs import inputs_of
-from .language_modeling import pad_id, padded
+from .language_modeling import pad_id
+from .nested import nested_batch
 from .probabilities import softmax
 from .task import Rows, Task
 from .values import is_empty, text_of, texts_of
@@ -237,11 +238,7 @@ class MultipleChoice(Task):
         def collated(features: list[dict[str, Any]]) -> dict[str, Any]:
             import torch
 
-            count = len(features[0]["input_ids"])
-            keys = [key for key in features[0] if key != "labels"]
-            flat = [{key: f[key][i] for key in keys} for f in features for i in range(count)]
-            fill = {"input_ids": pad_id(tokenizer), "attention_mask": 0, "token_type_ids": 0}
-            batch = {key: t.view(len(features), count, -1) for key, t in padded(flat, fill).items()}
+            batch = nested_batch(features, tokenizer)
             if "labels" in features[0]:
                 batch["labels"] = torch.tensor([f["labels"] for f in features])
             return batch

@@ -35,9 +35,11 @@ MISPLACED = (
     "the answer isn't at its answer_start; the only occurrence near it, or at that offset in bytes or UTF-16 units, "
     "is used"
 )
-SPACED = "the answer and its context differ in spaces or line ends; the context's are used"
+SPACED = "the answer and its context differ in spaces, line ends or composed characters; the context's are used"
 Span = dict[str, Any]
 """A predicted answer: text, start, end (characters), score, and null_score, how much better no answer scores."""
+
+_VERDICTS = {"yes", "no", "true", "false"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,7 +352,9 @@ def _places(value: Any, context: str, start: Any = None) -> list[Place]:
     for text, written in answers_of(value, start):
         if (place := locate(text, written, context)) is None:
             at = "" if written is None else f" at {written}"
-            raise ValueError(f"the answer '{text[:40]}' is not in the context{at}")
+            labels = "; yes and no are labels of text-classification, whose texts are question and context"
+            hint = labels if text.strip().lower() in _VERDICTS else ""
+            raise ValueError(f"the answer '{text[:40]}' is not in the context{at}{hint}")
         places.append(place)
     return places
 

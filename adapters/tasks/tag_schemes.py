@@ -73,6 +73,11 @@ def scheme_remarks(tags: Mapping[str, str], scheme: TagScheme, rows: Iterable[Se
         remarks.append(f"tags are {name}, {'before' if scheme == 'prefixed' else 'after'} the type of an entity")
     if scheme != "types" and (odd := [tag for tag, read in tags.items() if read == f"I-{tag}"]):
         remarks.append(f"tags without a position are read as inside an entity: {', '.join(odd[:6])}")
+    types = sorted({tag.partition("-")[2] for tag in tags.values() if "-" in tag})
+    if joined := [name for name in types if re.search(r"[|,;/+][BIESLU]-", name)]:
+        remarks.append(f"types that are several tags in one are read as one type: {', '.join(joined[:6])}")
+    if alike := [name for name in types if [other.casefold() for other in types].count(name.casefold()) > 1]:
+        remarks.append(f"types that differ in case alone: {', '.join(alike[:6])}")
     read = ([tags.get(str(tag), "O") for tag in row] for row in rows)
     begun = Counter(position for row in read for position in _first_positions(row))
     if begun["B"] and begun["inside"] and scheme != "types":

@@ -183,10 +183,7 @@ class Task(ABC):
 
     @abstractmethod
     def rows(self, texts: Sequence[str]) -> Rows:
-        """Return plain texts, as typed, as a batch of rows without labels.
-
-        Raises `DataError` where a text lacks a field that the task needs.
-        """
+        """Return plain texts as a batch of rows without labels; raises `DataError` where one lacks a field."""
 
     def accepts(self, column: str, value: Any) -> str | None:
         """Return what an input column should hold, such as "a text", where `value` is something else, else None."""
@@ -200,6 +197,10 @@ class Task(ABC):
 
     def check_base(self, base: Base) -> None:  # noqa: B027, most tasks run on any base that has a head for them
         """Raise `TaskError` where a base doesn't suit the task."""
+
+    def for_base(self, base: Base) -> Self:
+        """Return the task with what the base's files determine, such as how tokens become a vector."""
+        return self
 
     def config(self) -> dict[str, Any]:
         """Return the settings of the model's config that the head needs."""

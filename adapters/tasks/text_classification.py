@@ -35,6 +35,7 @@ from .labels import (
     NUMBER,
     SINGLE,
     Kind,
+    are_probabilities,
     flagged,
     is_scalar,
     kind_of,
@@ -143,6 +144,11 @@ class TextClassification(Task):
             raise DataError(
                 f"column '{self._label}' holds lists of {length} zeros and ones, one for each label; give --labels "
                 "with the names of the labels in their order"
+            )
+        if kind == MULTI and are_probabilities(cells):
+            raise DataError(
+                f"column '{self._label}' holds lists of probabilities, but labels, or zeros and ones, were expected; "
+                "write the most probable label"
             )
         if len(set(self.labels)) < len(self.labels):
             raise OptionError(f"--labels={','.join(self.labels)} names a label twice")

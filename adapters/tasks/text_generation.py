@@ -28,6 +28,8 @@ PROMPTS = ("prompt", "instruction", "input", "question", "inputs")
 COMPLETIONS = ("completion", "response", "output", "answer", "targets")
 INPUTS, SYSTEMS, TOOLS = ("input", "context"), ("system", "system_prompt"), ("tools", "functions")
 CHATS = ("messages", "conversations", "conversation", "chat", "chat_rounds")
+KTO = "label"
+"""The column that is true or false where a completion is one to learn or to avoid."""
 
 Chat = tuple[list[Message], list[Any], int]
 """Messages, the tools that they may call, and the number of the first message that is learned."""
@@ -148,6 +150,8 @@ class TextGeneration(Task):
             return
         name = str(self.completion_column_name)
         completion = data[name][row]
+        if KTO in data.column_names and data[KTO][row] is False:
+            raise ValueError(f"{KTO} is false, as of completions to avoid; --skip-bad-rows leaves such rows out")
         try:
             if not is_chat(completion):
                 single_text_of(completion)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..data.splits import LINE
-from ..errors import DataError
+from ..errors import DataError, printable
 from .columns import TAGS, check_labels, check_weights, choose, labels_of, labels_of_head, shown, stream, visible
 from .language_modeling import IGNORED
 from .losses import weighted_loss
@@ -144,6 +144,7 @@ class TokenClassification(Task):
                 f"{file}: '0' is learned as a tag like others, as no word has the tag O (the letter), which words "
                 "outside of entities have; replace zeros by it, and numbers of tags by names"
             )
+        remarks += [f"{file}: {text}" for text in _word_remarks(stream(data[self._words]))]
         if self.tag_scheme:
             if count := sum(self._is_unannotated(tag) for row in stream(data[self._tags]) for tag in row):
                 remarks.append(
@@ -383,3 +384,10 @@ def _entity(text: str, places: Sequence[tuple[int, int]], shares: Any, span: tup
     start, end = places[first][0], places[last - 1][1]
     score = float(shares[first:last].max(-1).mean())
     return {"entity": kind, "text": text[start:end], "start": start, "end": end, "score": score}
+
+
+def _word_remarks(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """Yield how many words look like the pieces that a tokenizer cuts words into."""
+    pieces = [str(word) for row in rows for word in row if str(word)[:2] == "##" and len(str(word)) > 2]
+    if pieces:
+        yield f"{len(pieces):,} words begin with ##, as pieces of words do ('{printable(pieces[0])}'): read as words"

@@ -21,6 +21,7 @@ IMPORTANT = {
     *("description", "summary", "premise", "hypothesis", "text_pair", "text2", "sentence2", "tools", "functions"),
     *("aspect", "aspects", "aspect_term", "term", "word", "keyword", "entity", "entity1", "entity2", "head", "tail"),
     *("claim", "evidence", "parent", "reply", "post", "speaker", "history", "reference", "domain", "product"),
+    *("label_text", "label_name", "label_names", "class_name", "annotator_labels", "gold"),
     *("tool_calls", "messages", "conversations", "entities", "spans", "rationale", "options", "choices"),
 }
 """The names of columns that matter in the usual layouts of data sets."""
@@ -48,8 +49,9 @@ def unread_remark(task: Task, data: Dataset, file: str) -> list[str]:
 
     These are columns of splits or verdicts, of texts of several words, and those with a name that a usual layout has.
     """
-    read = {name.lower() for name in (*task.columns_read, *task.metadata)}
-    unread = [name for name in visible(data.column_names) if name.lower() not in read]
+    read, names = {*task.columns_read}, visible(data.column_names)
+    like_read = {name.lower() for name in (*read.difference(names), *task.metadata)}
+    unread = [name for name in names if name not in read and name.lower() not in like_read]
     remarks = [f"{file}: {text}" for name in unread for text in _marks(name, data[name][:_SAMPLE])]
     named = [text for name in unread for text in _described(name, data[name][:_SAMPLE])]
     return remarks + ([f"{file}: not read: {', '.join(named)}{_how_to_read(task, unread)}"] if named else [])

@@ -143,6 +143,8 @@ class Trunk:
                 self._extras[stack] = forward(module, *args, **kwargs)[1:]
         if name == names[-1]:
             hidden = self._active[stack]
+            if (part := getattr(self.model, "part", None)) is not None:
+                hidden = hidden[part[0], : part[1]]
         if name in self.trace.returns_tuple:
             return (hidden, *self._extras.get(stack, (None,)))
         return hidden

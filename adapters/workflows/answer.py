@@ -2,77 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from ..data.blank import is_blank
+from ..cluster import Executor, Local
 from ..data.readers import BadRow, Row
-from ..data.streams import TEXT, InputRows
+from ..data.streams import InputRows
 from ..errors import (
     AdapterkitError,
     DataError,
     OptionError,
     PoolError,
-    TruncationWarning,
     printable,
     unknown,
 )
-from ..evaluation.row_errors import by_halves
 from ..store.registry import Registry
 from ..tasks import Task
-from ..tasks.columns import LABELS, TEXTS, columns_of
-from ..tasks.inputs import Inputs, inputs_of
+from ..tasks.columns import columns_of
 from ..watch import Watch
+from .answer_target import ROUTE, Target, text_column
+from .pool_worker import PoolOptions, PoolWorker, Request
 
 if TYPE_CHECKING:
     from ..adapter.adapter import Adapter
     from ..base.base import Base
 
-ROUTE = "adapter"
-"""The column that names the adapter of a row."""
 REQUESTS, CHARACTERS = 2_048, 1 << 20
 """The most requests (a row and an adapter), and the most characters, of a chunk."""
+AHEAD = 4
+"""Chunks per process of a cluster that are computed, or wait for an earlier one."""
 FIRST_SECONDS = 1.0
 """The time to wait for the first rows of a stream, which determine the columns."""
-
-
-@dataclass
-class _Target:
-    """An adapter that answers rows, and the columns in which they have its task's inputs."""
-
-    name: str  # as requested
-    reference: str  # name@version, so that all rows have answers of one version
-    adapter: Adapter  # without its tensors
-    task: Task
-    columns: dict[str, str]  # from the task's columns to the rows'
-    answered: int = 0
-    cut: int = 0  # rows that are longer than the task reads
-    fields: set[str] = field(default_factory=set)  # of the inputs of the rows before
-
-    def inputs(self, row: Row, location: str, *, plain: bool) -> Inputs:
-        """Return a row's values by the task's columns. Raises `DataError` for one that the task can't read."""
-        try:
-            values = inputs_of(self.task, row[TEXT] if plain else row, self.columns)
-        except DataError as error:
-            raise DataError(f"{location}: {error}") from error
-        if self.fields not in (set(), set(values)):
-            (column,) = self.columns.values()
-            text = "" if len(values) > 1 else "not "
-            raise DataError(f"{location}: {column} is {text}a text, unlike in the rows before")
-        self.fields = set(values)
-        return values
-
-
-class _Predictor(Protocol):
-    """A `Pool`, or another that answers as it does."""
-
-    def predict(self, texts: Any, *, adapter_of_each: Sequence[str]) -> Any:
-        """Return the answer to each text by the adapter that is named for it."""
 
 
 # ---- answers
@@ -97,7 +61,7 @@ class _RoutedRow:
 
     line: int
     row: Row
-    requests: list[tuple[_Target, Row]] = field(default_factory=list)
+    requests: list[tuple[Target, Row]] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
 
 
@@ -114,7 +78,7 @@ class Answering:
     ) -> None:
         self.source, self.registry, self.text_columns = source, registry, text_columns
         self.names = list(dict.fromkeys(names))
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[str, Target] = {}
         self._base: Base | None = None
         self._tokenizer: Any = None
         self._allow_mismatch, self._watch = False, Watch()
@@ -152,73 +116,51 @@ class Answering:
         )
 
     def chunks(
-        self,
-        *,
-        base: str | None = None,
-        batch_size: int = 64,
-        max_bytes: int | None = None,
-        device: str | None = None,
-        allow_base_mismatch: bool = False,
-        watch: Watch | None = None,
+        self, *, executor: Executor | None = None, watch: Watch | None = None, **options: Any
     ) -> Iterator[list[Answered]]:
-        """Yield rows with their answers, in order; `base` is where to load the base from, if it was moved.
+        """Yield rows with their answers, in order; `options` are fields of `PoolOptions`.
 
         An adapter of another base is an error or, with `allow_base_mismatch`, a remark.
         """
+        for _, chunk in answered_chunks([self], PoolOptions(**options), executor=executor, watch=watch):
+            yield chunk
+
+    def open(self, options: PoolOptions, watch: Watch, before: Answering | None) -> Any:
+        """Return the worker that answers the requests of `requests_of`; its base is that of the answering `before`."""
+        self._allow_mismatch, self._watch = options.allow_base_mismatch, watch
+        self._base = before._base if before is not None else self._load(options.base)
+        assert self._base is not None
+        self._tokenizer = self._base.tokenizer
+        for target in self._targets.values():
+            self._check_base(target.name, target.adapter, self._base)
+        manifest = next(iter(self._targets.values())).adapter.manifest["base"]
+        name = self.registry.locate(manifest["name"]) if options.base is None else options.base
+        return PoolWorker(self.registry, manifest, name, options, self.source.skip_bad, self._base)
+
+    def requests_of(self, chunk: Sequence[_RoutedRow]) -> list[Request]:
+        """Return the requests of a chunk as a worker takes them."""
+        return [(target.reference, inputs) for routed in chunk for target, inputs in routed.requests]
+
+    def finished(self, chunk: Sequence[_RoutedRow], answers: list[Any] | DataError) -> list[Answered]:
+        """Return the rows of a chunk with a worker's answers to its requests. Raises its error, if it returned one."""
+        if isinstance(answers, DataError):
+            raise self.source.refused(answers)
+        self._count_cut([request for routed in chunk for request in routed.requests])
+        answer = iter(answers)
+        return [self._answered(routed, answer) for routed in chunk]
+
+    def note_cut(self) -> None:
+        """Note how many rows were longer than their adapter reads."""
         from ..features.lengths import cut_note
 
-        self._allow_mismatch, self._watch = allow_base_mismatch, watch or Watch()
-        with self._open_pool(base, batch_size, max_bytes, device) as pool:
-            for chunk in self._chunks(batch_size):
-                every = [request for routed in chunk for request in routed.requests]
-                answers = iter(self._predicted(pool, every))
-                self._count_cut(every)
-                yield [self._answered(routed, answers) for routed in chunk]
         for target in self._targets.values():
             if target.cut:
                 note = cut_note(target.task, target.cut, target.answered)
                 self._watch.note("warning", f"adapter '{target.name}': {note}")
 
-    @contextlib.contextmanager
-    def _open_pool(
-        self, base: str | None, batch_size: int, max_bytes: int | None, device: str | None
-    ) -> Iterator[_Predictor]:
-        """Yield what answers the rows: a pool on the adapters' base."""
-        from ..pool import Pool
-
-        self._base = self._load(base)
-        self._tokenizer = self._base.tokenizer
-        with Pool(
-            self._base,
-            registry=self.registry,
-            batch_size=batch_size,
-            max_bytes=max_bytes,
-            device=device,
-            allow_base_mismatch=self._allow_mismatch,
-        ) as pool:
-            yield pool
-
     def _read(self, reference: str) -> Adapter:
         """Return an adapter, NAME@VERSION, without its tensors."""
         return replace(self.registry.load(reference), tensors={})
-
-    def _predicted(self, pool: _Predictor, requests: Sequence[tuple[_Target, Row]]) -> list[dict[str, Any] | DataError]:
-        """Return the answer to each request; where bad rows are skipped, or the error of one that a model refuses."""
-
-        def answers_of(some: list[tuple[_Target, Row]]) -> list[Any]:
-            names = [target.reference for target, _ in some]
-            answers: list[Any] = pool.predict([row for _, row in some], adapter_of_each=names)
-            return answers
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TruncationWarning)  # counted here, over all chunks
-            if self.source.skip_bad:
-                return by_halves(requests, answers_of)
-            try:
-                return answers_of(list(requests)) if requests else []
-            except DataError as error:
-                self.source.refused(error)
-                raise
 
     def _answered(self, routed: _RoutedRow, answers: Iterator[dict[str, Any] | DataError]) -> Answered:
         """Return a row with the next of the answers, one for each of its requests."""
@@ -231,7 +173,7 @@ class Answering:
                 answered[target.name] = answer
         return Answered(routed.line, routed.row, answered, routed.errors)
 
-    def _count_cut(self, requests: Sequence[tuple[_Target, Row]]) -> None:
+    def _count_cut(self, requests: Sequence[tuple[Target, Row]]) -> None:
         """Count the rows of each adapter, and those that are longer than it reads."""
         from ..features.lengths import count_cut
 
@@ -240,7 +182,8 @@ class Answering:
                 target.answered += len(rows)
                 target.cut += count_cut(target.task, columns_of(target.task, rows).values, self._tokenizer)
 
-    def _chunks(self, batch_size: int) -> Iterator[list[_RoutedRow]]:
+    def routed_chunks(self, batch_size: int) -> Iterator[list[_RoutedRow]]:
+        """Yield the rows in chunks, each row with the adapters that answer it."""
         chunk: list[_RoutedRow] = []
         count = size = 0
         for number, (line, row) in enumerate(self._rows, start=1):
@@ -292,7 +235,7 @@ class Answering:
         routed.errors[name] = str(error).removeprefix(printable(f"{location}: "))
         self.unanswered.setdefault(routed.line, routed.errors[name])
 
-    def _targets_of(self, line: int, row: Row, location: str) -> list[_Target]:
+    def _targets_of(self, line: int, row: Row, location: str) -> list[Target]:
         """Return the adapters that answer a row."""
         if self.names:
             return [self._target(name, self._readable, self.source.name) for name in self.names]
@@ -307,7 +250,7 @@ class Answering:
 
     # ---- adapters and their base
 
-    def _target(self, name: str, rows: Sequence[tuple[int, Row]], location: str) -> _Target:
+    def _target(self, name: str, rows: Sequence[tuple[int, Row]], location: str) -> Target:
         """Return an adapter, read on its first use; its columns are then those of `rows`, at `location`."""
         if name not in self._targets:
             try:
@@ -323,27 +266,28 @@ class Answering:
             columns = (
                 {} if self.source.texts_only else self._columns(name, adapter.task, [row for _, row in rows], location)
             )
-            self._targets[name] = _Target(name, reference, adapter, adapter.task, columns)
+            self._targets[name] = Target(name, reference, adapter, adapter.task, columns)
         return self._targets[name]
 
     def _columns(self, name: str, task: Task, rows: list[Row], location: str) -> dict[str, str]:
         """Return the rows' column for each column that a task reads."""
         wanted, names = task.input_columns, list(dict.fromkeys(column for row in rows for column in row))
+        needed = [column for column in wanted if column not in task.optional_columns]
         reads = f"adapter '{name}' reads {' + '.join(wanted)}"
         if chosen := self.text_columns:
             for column in chosen:
                 if column not in names:
                     raise DataError(f"{location}: " + unknown("column", column, names, known_as="there are"))
-            if len(chosen) != len(wanted):
+            if not len(needed) <= len(chosen) <= len(wanted):
                 raise OptionError(f"--text-column-name={','.join(chosen)}, but {reads}: {len(wanted)} expected")
-            return dict(zip(wanted, chosen, strict=True))
-        if set(wanted) - task.optional_columns <= set(names):
+            return dict(zip(wanted, chosen, strict=False))
+        if set(needed) <= set(names):
             return {column: column for column in wanted}
-        text = _text_column(rows, names) if len(wanted) == 1 else None
+        text = text_column(rows, names) if len(needed) == 1 else None
         if text is None:
             raise DataError(f"{location}: {reads}; there are {', '.join(names)}; give --text-column-name")
-        self._note(f"{self.source.name}: column '{text}' is read as '{wanted[0]}'")
-        return {wanted[0]: text}
+        self._note(f"{self.source.name}: column '{text}' is read as '{needed[0]}'")
+        return {needed[0]: text}
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -363,10 +307,7 @@ class Answering:
             }
             bases = [f"'{stored[f]['name']}' ({f[:12]}): {', '.join(names[:6])}" for f, names in by_base.items()]
             raise PoolError(f"adapters that answer together need one base, got {len(bases)}: {'; '.join(bases)}")
-        base = Base.from_manifest(first, self.registry.locate(first["name"]) if name is None else name)
-        for target in targets:
-            self._check_base(target.name, target.adapter, base)
-        return base
+        return Base.from_manifest(first, self.registry.locate(first["name"]) if name is None else name)
 
     def _check_base(self, name: str, adapter: Adapter, base: Base) -> None:
         if self._allow_mismatch:
@@ -379,6 +320,41 @@ class Answering:
             raise type(error)(f"adapter '{name}': {error}") from error
 
 
+def answered_chunks(
+    answerings: Iterable[Answering],
+    options: PoolOptions,
+    *,
+    executor: Executor | None = None,
+    watch: Watch | None = None,
+) -> Generator[tuple[Answering, list[Answered]], None, None]:
+    """Yield the rows of several sources with their answers in order, each chunk with its source, on one base.
+
+    A source is requested when the rows before are read, and so the chunks of the next one are computed meanwhile.
+    """
+    executor, watch = executor or Local(), watch or Watch()
+    sources = iter(answerings)
+    if (first := next(sources, None)) is None:
+        return
+    worker = first.open(options, watch, None)
+    waiting: deque[tuple[Answering, list[_RoutedRow]]] = deque()
+
+    def tasks() -> Iterator[list[Request]]:
+        for answering in itertools.chain([first], sources):
+            if answering is not first:
+                answering.open(options, watch, first)
+            for chunk in answering.routed_chunks(options.batch_size):
+                waiting.append((answering, chunk))
+                yield answering.requests_of(chunk)
+
+    before = first
+    for answers in executor.map(worker, tasks(), ahead=AHEAD):
+        answering, chunk = waiting.popleft()
+        if answering is not before:
+            before.note_cut()
+        yield (before := answering), answering.finished(chunk, answers)
+    before.note_cut()
+
+
 def _first(rows: Iterator[tuple[int, Row | BadRow]], source: InputRows) -> list[tuple[int, Row | BadRow]]:
     """Return the first rows, of a stream those that arrive within `FIRST_SECONDS`."""
     first: list[tuple[int, Row | BadRow]] = []
@@ -388,11 +364,3 @@ def _first(rows: Iterator[tuple[int, Row | BadRow]], source: InputRows) -> list[
         if not source.ready(max(0.0, until - time.monotonic())):
             break
     return first
-
-
-def _text_column(rows: list[Row], columns: list[str]) -> str | None:
-    """Return the only column of texts or, of several, the only one with a usual name; None where neither exists."""
-    filled = {c for row in rows for c, value in row.items() if isinstance(value, str) and not is_blank(value)}
-    texts = [column for column in columns if column in filled - {ROUTE, *LABELS}]
-    named = [column for column in texts if column.lower() in TEXTS]
-    return next((names[0] for names in (texts, named) if len(names) == 1), None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data import splits as data
-from ..errors import DataError
+from ..errors import DataError, OptionError
 from ..evaluation.report import write_evaluation
 from ..settings import DataOptions
 from ..store.registry import Registry
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..adapter.adapter import Adapter
     from ..data.splits import Splits
     from ..evaluation.evaluate import Evaluation
+    from ..tasks import Task
 
 
 _MOST_IN_MATRIX, _MOST_ERRORS = 10, 10
@@ -104,6 +106,8 @@ def evaluate_adapter(
     test_file: str | None = None,
     dataset: str | None = None,
     split: str | None = None,
+    text_columns: Sequence[str] = (),
+    label_column: str | None = None,
     reading: DataOptions | None = None,
     base: str | None = None,
     allow_base_mismatch: bool = False,
@@ -113,8 +117,9 @@ def evaluate_adapter(
     """Evaluate NAME or NAME@VERSION on a file, a data set, or else on the rows of its own run.
 
     `split` defaults to test where there is such a split, else to validation; a `test_file` is the test split, and
-    `reading` is how it is read: separator, encoding, columns of a CoNLL file, whether bad rows are skipped. `base` is
-    where to load the base from if it was moved, `device` where to run it, by default the CPU. Raises `DataError` for
+    `text_columns` and `label_column` are the rows' columns, where the task's have other names.
+    `reading` is how a file is read: separator, encoding, columns of a CoNLL file, whether bad rows are skipped. `base`
+    is where to load the base from if it was moved, `device` where to run it, by default the CPU. Raises `DataError` for
     rows that the task can't read, `PoolError` for a device that isn't there, and `AdapterError` for another base than
     the adapter's unless `allow_base_mismatch`.
     """
@@ -122,7 +127,10 @@ def evaluate_adapter(
         raise DataError(f"give --test-file {test_file} or --dataset {dataset}, not both")
     watch, adapter = watch or Watch(), registry.load(name)
     sources = replace(reading or DataOptions(), test_file=test_file, dataset=dataset)
-    splits = _splits(registry, name, adapter, sources, watch)
+    columns = _columns(name, adapter.task, text_columns, label_column)
+    if columns and not (test_file or dataset):
+        raise OptionError("columns are those of --test-file or --dataset; the rows of the run have the task's")
+    splits = _splits(registry, name, adapter, sources, columns, watch)
     split = "test" if test_file else split or ("test" if "test" in splits else "validation")
     if split == "validation" and split not in splits and not dataset:
         raise DataError(
@@ -151,10 +159,28 @@ def evaluate_adapter(
     )
 
 
-def _splits(registry: Registry, name: str, adapter: Adapter, sources: DataOptions, watch: Watch) -> Splits:
+def _columns(name: str, task: Task, texts: Sequence[str], label: str | None) -> dict[str, str]:
+    """Return the task's column for each named one. Raises `OptionError` where the task has another number."""
+    wanted = [column for column in task.input_columns if column not in task.optional_columns] if texts else []
+    if texts and not len(wanted) <= len(texts) <= len(task.input_columns):
+        reads = " + ".join(task.input_columns)
+        raise OptionError(f"--text-column-name={','.join(texts)}, but adapter '{name}' reads {reads}")
+    columns = dict(zip(texts, task.input_columns, strict=False))
+    if label:
+        theirs = getattr(task, "label_column_name", None)
+        if not isinstance(theirs, str):
+            raise OptionError(f"--label-column-name={label}, but the rows of {task.name} have no column of labels")
+        columns[label] = theirs
+    return columns
+
+
+def _splits(
+    registry: Registry, name: str, adapter: Adapter, sources: DataOptions, columns: Mapping[str, str], watch: Watch
+) -> Splits:
     adapter.task.check_named()
     if sources.test_file or sources.dataset:
         splits = data.load(sources, watch, adapter.task.name)
+        splits.rename(columns)
         select_usable(splits, adapter.task, sources)
         return splits
     return own_rows(registry, name, adapter, watch)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from ..runtime.folder import ExportFolder
 from ..runtime.pool import OnnxPool
 from ..store.registry import Registry
 from ..tasks import Task
+from ..watch import Watch
 from .answer import Answering
+from .pool_worker import Answers, PoolOptions, Request, answers_of
 
 if TYPE_CHECKING:
     from ..adapter.adapter import Adapter
@@ -96,6 +99,28 @@ class _Named:
         return self._pool.predict(texts, adapter_of_each=[name.partition("@")[0] for name in adapter_of_each])
 
 
+@dataclass
+class OnnxWorker:
+    """Opens an export, again in other processes than the one that has it."""
+
+    folder: Path
+    options: PoolOptions
+    skip_bad: bool
+    pool: OnnxPool | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "pool": None}
+
+    def opened(self) -> OnnxPool:
+        """Return a new pool on the export."""
+        return OnnxPool(self.folder, batch_size=self.options.batch_size, max_bytes=self.options.max_bytes)
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[Callable[[list[Request]], Answers]]:
+        """Yield the function from requests to answers."""
+        yield partial(answers_of, _Named(self.pool or self.opened()), self.skip_bad)
+
+
 class OnnxAnswering(Answering):
     """Rows, and the exported adapters that answer them; `registry` is an `ExportedAdapters`."""
 
@@ -107,15 +132,18 @@ class OnnxAnswering(Answering):
         entry = {"base": {"name": manifest.base.name, "fingerprint": manifest.base.fingerprint}}
         return _Stored(task, entry)  # type: ignore[return-value]
 
-    @contextlib.contextmanager
-    def _open_pool(
-        self, base: str | None, batch_size: int, max_bytes: int | None, device: str | None
-    ) -> Iterator[_Named]:
-        for option, value in (("--base", base), ("--device", device)):
+    def open(self, options: PoolOptions, watch: Watch, before: Answering | None) -> OnnxWorker:
+        """Return the worker that answers requests; its pool is that of the answering `before`."""
+        for option, value in (("--base", options.base), ("--device", options.device)):
             if value is not None:
                 raise OptionError(
                     f"{option} {value} is for --runtime torch; the export has its base, and runs on the CPU"
                 )
-        pool = OnnxPool(self.registry.folder, batch_size=batch_size, max_bytes=max_bytes)
-        self._tokenizer = pool.tokenizer
-        yield _Named(pool)
+        self._watch = watch
+        worker = OnnxWorker(self.registry.folder, options, self.source.skip_bad)
+        if before is None:
+            worker.pool = worker.opened()
+            self._tokenizer = worker.pool.tokenizer
+        else:
+            self._tokenizer = before._tokenizer
+        return worker

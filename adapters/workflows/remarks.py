@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FileError
 from ..io.untrusted import read_file
 from ..settings import REMARKS_FILE
+from ..tasks.columns import stream
+from ..tasks.special_tokens import SpecialTokens
 from ..tasks.unread_columns import unread_remark
 from .row_remarks import row_remarks
 
@@ -39,11 +41,22 @@ def remarks_on(
     remarks, sets = list(splits.notes), splits.sets if sets is None else sets
     for split, rows in itertools.islice(sets.items(), 1):
         remarks += unread_remark(task, rows, splits.files[split])
+    special = SpecialTokens(base.tokenizer)
     for split, rows in sets.items():
+        remarks += [f"{splits.files[split]}: {text}" for text in _special_tokens(task, rows, special)]
         remarks += task.remarks(rows, splits.files[split], base.tokenizer)
         remarks += length_remarks(task, rows, splits.files[split], base, watch)
         remarks += task.label_remarks(rows, splits.files[split]) if split == "train" else []
     return list(dict.fromkeys([*remarks, *row_remarks(task, splits, sets)]))
+
+
+def _special_tokens(task: Task, rows: Dataset, special: SpecialTokens) -> Iterator[str]:
+    labels = str(getattr(task, "label_column_name", "")).split(",")  # which no tokenizer reads
+    for column in dict.fromkeys(task.columns_read):
+        if column in rows.column_names and column not in labels:
+            yield from special.remarks(column, stream(rows[column]))
+        if column in rows.column_names and column in task.input_columns:
+            yield from special.unknown_remarks(column, rows[column])
 
 
 def remarks_file(remarks: list[str]) -> dict[str, bytes]:

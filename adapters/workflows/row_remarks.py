@@ -26,9 +26,11 @@ def row_remarks(task: Task, splits: Splits, uncut: Mapping[str, Dataset]) -> lis
         remarks += [f"{splits.files[split]}: {text}" for text in _damaged(task, data)]
     if "train" in splits:
         training_keys = set(_keys(splits["train"], task.input_columns))
+        folded_keys = set(_keys(splits["train"], task.input_columns, folded=True))
         for split in ("validation", "test"):
             if split in splits:
-                remarks += _in_training(task, splits[split], splits.files[split], split, training_keys)
+                file = splits.files[split]
+                remarks += _in_training(task, splits[split], file, split, training_keys, folded_keys)
     if "train" in splits and "validation" in splits and len(splits["validation"]) < FEW:
         count = len(splits["validation"])
         remarks.append(
@@ -65,19 +67,35 @@ def _damaged(task: Task, data: Dataset) -> Iterator[str]:
             yield from damage_remarks(column, stream(data[column]), is_input=column in task.input_columns)
 
 
-def _in_training(task: Task, data: Dataset, file: str, split: str, training_keys: set[Any]) -> Iterator[str]:
-    keys = zip(stream(data[LINE]), _keys(data, task.input_columns), strict=True)
+def _in_training(
+    task: Task, data: Dataset, file: str, split: str, training_keys: set[int], folded_keys: set[int]
+) -> Iterator[str]:
+    """Yield how many rows have the inputs of training rows, and how many but for case and spaces."""
+    keys = list(zip(stream(data[LINE]), _keys(data, task.input_columns), strict=True))
+    folded = _keys(data, task.input_columns, folded=True)
     lines = [line for line, key in keys if key in training_keys]
+    nearly = [
+        line
+        for (line, key), other in zip(keys, folded, strict=True)
+        if key not in training_keys and other in folded_keys
+    ]
     if lines:
         are = "is a training row" if len(lines) == 1 else "are training rows"
         yield f"{len(lines):,} of {len(data):,} {split} rows {are}, too, first {file}:{lines[0]}"
+    if nearly:
+        differ = "differs" if len(nearly) == 1 else "differ"
+        yield (
+            f"{len(nearly):,} of {len(data):,} {split} rows {differ} from training rows in case and spaces alone, "
+            f"first {file}:{nearly[0]}"
+        )
 
 
-def _keys(data: Dataset, columns: list[str]) -> Iterator[int]:
-    """Yield a hash of each row's values in some columns."""
+def _keys(data: Dataset, columns: list[str], *, folded: bool = False) -> Iterator[int]:
+    """Yield a hash of each row's values in some columns; of `folded` ones without case, and with single spaces."""
     present = [column for column in columns if column in data.column_names]
     if not present:
         yield from (0 for _ in range(len(data)))
         return
     for values in each(data, *present):
-        yield hash(tuple(v if isinstance(v, str) else json.dumps(v, sort_keys=True, default=str) for v in values))
+        texts = [v if isinstance(v, str) else json.dumps(v, sort_keys=True, default=str) for v in values]
+        yield hash(tuple(" ".join(text.casefold().split()) for text in texts) if folded else tuple(texts))

@@ -107,7 +107,7 @@ def prepare_run(
     base = (base or load_base(plan)).with_tokens(plan.base.added_tokens)
     watch.note("base", base.describe())
     task.check_base(base)
-    task = _with_length(plan, task, splits["train"], base, watch)
+    task = _with_length(plan, task.for_base(base), splits["train"], base, watch)
     remarks = remarks_on(task, splits, base, rows.uncut, watch)
     for remark in remarks:
         watch.note("remark", remark)

@@ -1,12 +1,15 @@
-"""Train an adapter for each of many tasks in one process, on one base in memory: what `adapt run --each` runs."""
+"""Train an adapter for each of many tasks, here or over a cluster, on one base in memory: `adapt run --each`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..cluster import Executor, Local
 from ..data.folders import data_sets
 from ..display import best_metric
 from ..errors import AdapterkitError, OptionError
@@ -66,33 +69,57 @@ def run_each(
     config: Mapping[str, Any] | None = None,
     resume: bool = False,
     watch: Watch | None = None,
+    executor: Executor | None = None,
 ) -> list[TaskResult]:
     """Train each task as `adapt run` alone does, register it, and go on after one that fails.
 
     `tasks` are the options of each by name, `values` those of all, which precede, and `config` those of a file, which
-    come last. A base is loaded once. Raises `OptionError` where `values` names the data of one task.
+    come last. Each process of `executor`, by default this one, loads a base once.
+    Raises `OptionError` where `values` names the data of one task.
     """
     for name in _OF_ONE_RUN:
         if values.get(name) is not None:
             raise OptionError(f"--{name.replace('_', '-')} is of one run, and --each trains several")
-    watch = watch or Watch()
-    bases: dict[BaseOptions, Any] = {}
+    executor, watch = executor or Local(), watch or Watch()
+    worker = TaskWorker(dict(values), dict(config or {}), registry, resume, executor.watch_of_tasks(watch))
+    numbered = [(f"{number} of {len(tasks)}", *task) for number, task in enumerate(tasks.items(), 1)]
     results = []
-    for number, (task, options) in enumerate(tasks.items(), 1):
-        watch.note("each", f"{number} of {len(tasks)}: {task}")
+    for result in executor.map(worker, numbered):
+        results.append(result)
+        if not executor.local:
+            watch.note(f"{len(results)}/{len(tasks)}", ", ".join(result.row()[:3]))
+    return results
+
+
+@dataclass
+class TaskWorker:
+    """Trains tasks, of which each base is loaded once."""
+
+    values: dict[str, Any]
+    config: dict[str, Any]
+    registry: Registry
+    resume: bool
+    watch: Watch
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[Callable[[tuple[str, str, Mapping[str, Any]]], TaskResult]]:
+        """Yield the function from the number, the name and the options of a task to its result."""
+        yield partial(self._trained, {})
+
+    def _trained(self, bases: dict[BaseOptions, Any], task: tuple[str, str, Mapping[str, Any]]) -> TaskResult:
+        number, name, options = task
+        self.watch.note("each", f"{number}: {name}")
         try:
-            plan = Plan.resolve({**options, **values}, config=dict(config or {}))
+            plan = Plan.resolve({**options, **self.values}, config=self.config)
             if plan.base not in bases:
                 bases[plan.base] = load_base(plan)
-            report = run(plan, registry, base=bases[plan.base], resume=resume, watch=watch)
+            report = run(plan, self.registry, base=bases[plan.base], resume=self.resume, watch=self.watch)
         except AdapterkitError as error:
             if getattr(error, "exit_code", 2) > 2:  # a signal's
                 raise
-            watch.note("failed", f"{task}: {error}")
-            results.append(TaskResult(task, str(error)))
-            continue
-        results.append(_result(task, report))
-    return results
+            self.watch.note("failed", f"{name}: {error}")
+            return TaskResult(name, str(error))
+        return _result(name, report)
 
 
 def _result(task: str, report: Report) -> TaskResult:

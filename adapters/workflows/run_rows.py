@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from ..base.base import Base
 
+FIRST_ROWS = 10
+"""The rows from which a task is inferred, where the first fits none."""
 DEFAULT_PERCENTAGE = 10
 
 
@@ -114,11 +116,10 @@ def _cut(splits: Splits, percentage: int, seed: int, task: Task, *, labels_stay:
 
 
 def _task(plan: Plan, train: Dataset) -> Task:
-    """Make the task that the plan names, or the one that fits the first row."""
+    """Make the task that the plan names, or the one that fits the first row, or else one of the next."""
     name = plan.task_name
     if name is None:
-        first = {key: value for key, value in train[0].items() if key != data.LINE}
-        name = infer_task(first, plan.task_options)
+        name = _inferred(train, plan)
         columns_chosen = any(key.endswith("column_name") for key, value in plan.task_options.items() if value)
         if name == "text-classification" and not columns_chosen and labels_are_texts(train):
             name = "text2text-generation"
@@ -128,6 +129,17 @@ def _task(plan: Plan, train: Dataset) -> Task:
         if key not in field_names:
             raise OptionError(unknown(f"option of {name}", key, field_names))
     return build(cls, plan.task_options)
+
+
+def _inferred(train: Dataset, plan: Plan) -> str:
+    """Return the task that the first of some rows fits; a bad row may be before it."""
+    errors: list[TaskError] = []
+    for row in train.select(range(min(FIRST_ROWS, len(train)))):
+        try:
+            return infer_task({key: value for key, value in row.items() if key != data.LINE}, plan.task_options)
+        except TaskError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _with_columns(task: Task, train: Dataset) -> Task:

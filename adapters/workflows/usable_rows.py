@@ -54,8 +54,10 @@ def evaluable(data: Dataset, file: str, task: Task, *, skip: bool, notes: list[s
         )
     if bad:
         names = ", ".join(f"'{label}' ({count:,})" for label, count in unseen.most_common(5))
-        rows = "1 row has a label" if len(bad) == 1 else f"{len(bad):,} rows have labels"
-        notes.append(f"{file}: {rows} that no training row has, and count as errors; --labels adds labels: {names}")
+        what = "1 row has a label that no training row has, and counts as an error"
+        if len(bad) > 1:
+            what = f"{len(bad):,} rows have labels that no training row has, and count as errors"
+        notes.append(f"{file}: {what}; --labels adds labels: {names}")
     return data
 
 

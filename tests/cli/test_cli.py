@@ -72,6 +72,27 @@ def test_run_predict_eval_list_show(adapt: Adapt, trained: list[str], small_csv:
     assert json.loads(adapt("show", "tiny", "--json").stdout)["strategy"]["name"] == "head-only"
 
 
+def test_eval_reads_columns_of_other_names(adapt: Adapt, trained: list[str], small_csv: Path, tmp_path: Path) -> None:
+    rows = small_csv.read_text().splitlines()
+    named = tmp_path / "survey.csv"
+    named.write_text("\n".join(["comment,mood,label", *(f"{row},x" for row in rows[1:])]) + "\n")
+    columns = ["--text-column", "comment", "--label-column", "mood"]
+    same, other = (
+        json.loads(adapt("eval", "tiny", "--test-file", file, *more, "--json").stdout)
+        for file, more in ((small_csv, []), (named, columns))
+    )
+    assert {**same, "file": ""} == {**other, "file": ""}
+    assert (
+        "no column named 'coment'; did you mean 'comment'?"
+        in adapt("eval", "tiny", "--test-file", named, "--text-column", "coment").stderr
+    )
+    assert (
+        "but adapter 'tiny' reads text"
+        in adapt("eval", "tiny", "--test-file", named, "--text-column", "mood,comment").stderr
+    )
+    assert "columns are those of --test-file" in adapt("eval", "tiny", *columns).stderr
+
+
 def test_running_the_written_run_yaml_gives_the_same_adapter(adapt: Adapt, trained: list[str]) -> None:
     first = json.loads(adapt("list", "--json").stdout)["tiny"]["version"]
     file = f"store/tiny/{first}/run.yaml"

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from adapterkit import Adapter, Base, Plan, Registry, predict, run
 from adapterkit.adapter.manifest import PEFT_CONFIG, TENSORS
+from adapterkit.base.pooling import pooled
 from adapterkit.convert.export import write_peft
 from adapterkit.errors import AdapterError
-from adapterkit.probe.model import pooled
 from tests.helpers import tolerance
 from tests.helpers.adapters import TEXTS
 

@@ -321,3 +321,21 @@ def test_a_column_of_tags_may_be_named_although_it_is_not_the_last(tmp_path: Pat
     path.write_text("Ann B-PER x\nsings O x\n\nBob B-PER y\nsings O y\n")
     with open_rows(str(path), ReadOptions(tag_column=2)) as (_, numbered):
         assert [row["tags"] for _, row in numbered] == [["x", "x"], ["y", "y"]]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("head", ["word\ttag\n", "Word\tTag\n\n", "\nTOKEN\tNER\n"])
+def test_a_line_that_names_the_columns_is_no_word(head: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text(head + "Ann\tB-PER\nlives\tO\n\nOslo\tB-LOC\n")
+    with open_rows(str(path)) as (source, numbered):
+        read = [row for _, row in numbered if isinstance(row, dict)]
+    assert [row["tokens"] for row in read] == [["Ann", "lives"], ["Oslo"]]
+    assert any("names the columns: left out" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("lines", ["token\tO\nlabel\tO\n", "word\ttag\nword\ttag\n", "The\tO\ntag\tB-X\n"])
+def test_words_that_are_names_of_columns_are_words(lines: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text(lines)
+    ((_, row),) = rows(str(path))
+    assert len(row["tokens"]) == 2

@@ -9,7 +9,7 @@ from typing import Any
 import openpyxl
 import pytest
 
-from adapterkit.data.readers import ReadOptions, open_rows
+from adapterkit.data.readers import ReadOptions, open_rows, rows
 from adapterkit.data.splits import read
 from adapterkit.errors import DataError
 from adapterkit.tasks import TASKS, TextClassification, infer_task
@@ -121,3 +121,46 @@ def test_several_choices_in_a_late_cell_are_a_bad_row(tmp_path: Path) -> None:
     path.write_text("text,label\n" + "a film,good\n" * 1000 + 'a soup,"{""choices"": [""good"", ""bad""]}"\n')
     data = read_all(path)[0]
     assert data[-1].reason == "several choices in 'label', after 1,000 rows of one"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("some text __label__a\nmore of it __label__b\n", [("some text", "a"), ("more of it", "b")]),
+        ("__label__a,__label__b some, text\n__label__b more\n", [("some, text", ["a", "b"]), ("more", ["b"])]),
+    ],
+)
+def test_labels_of_fasttext_may_be_behind_the_text_or_joined_by_commas(
+    lines: str, expected: list[tuple[str, Any]], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(lines)
+    assert [(row["text"], row["label"]) for _, row in rows(str(path))] == expected
+
+
+def test_numbers_of_rows_without_a_name_are_r_s_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n5,so so,x\n7,it is, y\n")
+    with pytest.raises(DataError, match="3 cells, but the header has 2 columns"):
+        list(rows(str(path)))
+
+
+def test_feather_1_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.feather"
+    path.write_bytes(b"FEA1" + bytes(100))
+    with pytest.raises(DataError, match="this is Feather V1; write it as V2"):
+        list(rows(str(path)))
+
+
+def test_parts_of_gemini_that_are_no_texts_are_refused_and_function_calls_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    ask = {"role": "user", "parts": [{"text": "Weather?"}]}
+    call = {"role": "model", "parts": [{"functionCall": {"name": "weather", "args": {"city": "Oslo"}}}]}
+    told = {"role": "user", "parts": [{"functionResponse": {"name": "weather", "response": {"sky": "clear"}}}]}
+    path.write_text(json.dumps({"contents": [ask, call, told]}))
+    ((_, row),) = rows(str(path))
+    assert [message["role"] for message in row["messages"]] == ["user", "model", "tool"]
+    assert row["messages"][1]["tool_calls"] == [{"function": {"name": "weather", "arguments": {"city": "Oslo"}}}]
+    path.write_text(json.dumps({"contents": [{"role": "user", "parts": [{"inlineData": {"data": "x"}}]}]}))
+    with pytest.raises(DataError, match="a part of 'contents' is inlineData, but a text was expected"):
+        list(rows(str(path)))

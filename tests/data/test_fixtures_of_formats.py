@@ -35,6 +35,8 @@ REFUSED = {
     "columns of other numbers": ("a.conll", "a B\nb\n", r"a\.conll:2: 1 column, and 2 were expected"),
     "several splits in a file": ("a.json", '{"train": [{"a": 1}], "test": [{"a": 1}]}', "save each split as a file"),
     "DocBin": ("a.spacy", b"\x00", "files that can be read end in"),
+    "CoQA": ("a.json", '{"data": [{"story": "a", "questions": []}]}', r"a\.json:1: CoQA's answers are free texts"),
+    "TriviaQA": ("a.jsonl", '{"Question": "a", "Answer": {"Value": "b"}}\n', r"a\.jsonl:1: TriviaQA's evidence"),
     "MultiRC": (
         "a.jsonl",
         '{"idx": 0, "passage": {"text": "a", "questions": []}}\n',
@@ -77,6 +79,10 @@ def as_text(row: dict[str, Any]) -> str:
         return " ".join(word if tag == "O" else f"{word}/{tag}" for word, tag in pairs)
     if "messages" in row:
         return "; ".join(f"{message['role']}: {message['content']}" for message in row["messages"])
+    if "completion" in row:
+        return as_text({"messages": [*row["prompt"], *row["completion"]]})
+    if "context" in row and "answer" in row:
+        return f"{row['question']} : {row['answer']}"
     if "target" in row:
         return f"{row['source']} -> {row['target']}"
     if "answers" in row:

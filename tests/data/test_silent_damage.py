@@ -129,3 +129,25 @@ def test_lost_characters_and_signs_of_no_text_are_counted() -> None:
         "2 texts in column 'text' that tools write for none, such as NULL or NaN: read as written"
     ]
     assert damage("NULL", is_input=False) == []
+
+
+@pytest.mark.parametrize("words", ["Käse schön für", "привет мир это", "año niño más"])
+def test_utf_7_is_detected(words: str, tmp_path: Path) -> None:
+    path, notes = tmp_path / "a.csv", list[str]()
+    path.write_bytes(b"text,label\n" + "".join(f"{words},{'ab'[i % 2]}\n" for i in range(4)).encode("utf-7"))
+    assert read(str(path), notes=notes)["text"][:] == [words] * 4
+    assert notes == [f"{path}: read as UTF-7: detected, not certain (--encoding overrules)"]
+
+
+@pytest.mark.parametrize("text", ["a +Bob- +Abc- +Ann-", "1 +AB- +AC- +AD-", "+AOk- once"])
+def test_ascii_with_plus_and_minus_is_not_utf_7(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"text,label\n{text},a\n")
+    assert read(str(path))["text"][:] == [text]
+
+
+def test_the_line_below_the_header_of_a_markdown_table_is_no_row(tmp_path: Path) -> None:
+    path, notes = tmp_path / "a.csv", list[str]()
+    path.write_text("| text | label |\n|:---|---|\n" + "".join(f"| a {i} | {'xy'[i % 2]} |\n" for i in range(4)))
+    assert [text.strip() for text in read(str(path), notes=notes)["text"][:]] == ["a 0", "a 1", "a 2", "a 3"]
+    assert f"{path}: 1 row of dashes left out" in notes

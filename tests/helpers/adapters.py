@@ -51,7 +51,7 @@ def said(model: Any, task: str = "text-classification") -> list[Tensor]:
 
 def without_training(base: Base, task: Task, patches: dict[str, Patch], *, untied: bool = False) -> Adapter:
     """Make an adapter of patches and of a head as it comes, its output embeddings moved where they are untied."""
-    model = base.task_model(task.auto_class, untied=untied, **task.config())
+    model = task.model(base, untied=untied)
     own = dict(model.named_parameters())
     names = base.head_names(model) if task.new_head or untied else []
     head = {name: own[name].detach() + 0.1 * torch.rand_like(own[name]) for name in names}

@@ -262,12 +262,17 @@ EXPECTED |= {
         ["2 bare texts read as column 'text'", "1 row is JSON in a JSON text: read as its object"],
     ),
 }
+EXPECTED["row-names.tsv"] = (
+    ["Cold soup = bad", "A fine film = good"],
+    ["the header lacks the name of the first column, numbers of rows: 'row_number'"],
+)
 SOUP = ["A fine film = good", "Cold soup = bad"]
 EXPECTED |= {
     "gzip.csv.gz": (SOUP, []),
     "bzip2.jsonl.bz2": (SOUP, []),
     "xz.tsv.xz": (SOUP, []),
     "zstandard.jsonl.zst": (SOUP, []),
+    "saved-set": (["Cold soup = bad", "A film = good"], []),
     "archive.zip": (SOUP, ["'reviews/reviews.csv' is read; not read: reviews/LICENSE"]),
     "rasa.yml": (
         ["from Oslo/B-city to Lima/B-city", "go home"],
@@ -310,4 +315,65 @@ EXPECTED |= {
     "label-studio-taxonomy.json": (["A fine film = Arts / Film"], ["choices read as labels (topic)"]),
     "label-studio-textarea.json": (["Ein guter Film -> A fine film"], []),
     "doccano-seq2seq.jsonl": (["Ein guter Film = ['A fine film']", "Kalte Suppe = ['Cold soup']"], []),
+}
+CHAT = "user: Hi; assistant: Hello"
+WHERE = "Where? : Oslo"
+TAGGED = ["Ann/B-PER Lee/I-PER lives in Oslo/B-LOC .", "No names here ."]
+ENTITIES = "column 'entities': 2 spans of characters in 2 texts read as words (tokens) and tags (ner_tags)"
+EXPECTED |= {
+    "gemini.jsonl": (
+        ["system: Be kind.; user: Hi\nthere; model: Hello"],
+        ["1 chat of Gemini: read as messages"],
+    ),
+    "capybara.jsonl": (
+        [f"{CHAT}; user: More; assistant: Yes", "user: Why; assistant: So"],
+        ["2 conversations in pairs of turns: read as messages"],
+    ),
+    "lima.jsonl": ([CHAT], ["1 conversation of texts: read as messages in turn"]),
+    "moss.jsonl": ([f"system: You are MOSS.\n; {CHAT}"], ["1 chat of MOSS: read as messages"]),
+    "openai-preferences.jsonl": (
+        [CHAT],
+        ["1 preference of OpenAI", "1 output that wasn't preferred not read"],
+    ),
+    "history.json": (
+        [f"{CHAT}; user: More\nof it; assistant: Yes", CHAT],
+        ["2 instructions with a history: read as messages"],
+    ),
+    "mrqa.jsonl": ([f"{WHERE} at 20"], ["1 header of MRQA", "1 context of MRQA"]),
+    "hotpotqa.json": ([WHERE], ["2 questions of HotpotQA", "1 question with yes or no as its answer left out"]),
+    "cmrc.json": (["在哪里 : 北京"], ["1 passage of CMRC"]),
+    "drop.json": (
+        [WHERE, "What? : goals"],
+        [
+            "an object of 2 rows by key: the keys are not read",
+            "2 passages of DROP",
+            "1 question whose answer is a number, a date or several spans left out",
+        ],
+    ),
+    "ground-truth-classes.jsonl": (["Cold soup = bad", "A film = good"], ["2 texts of Ground Truth"]),
+    "vertex-classes.jsonl": (
+        ["Cold soup = bad", "A film = good"],
+        ["3 texts of Vertex AI", "1 text without a label left out"],
+    ),
+    "bioc.json": (
+        ["Ann Lee", TAGGED[0]],
+        ["rows read from 'documents'; not read: source, date, key", "1 document of BioC", ENTITIES],
+    ),
+    "pubtator.txt": (
+        ["Ann/B-PER Lee/I-PER Lives in Oslo/B-LOC .", TAGGED[1]],
+        ["read as PubTator: title and abstract are a text", "1 relation not read", ENTITIES],
+    ),
+    "cas.json": (
+        [f"😀 {TAGGED[0]}", TAGGED[1]],
+        [
+            "1 document of UIMA CAS: a row for each sentence",
+            "1 span of the layer custom.Mood not read",
+            ENTITIES,
+        ],
+    ),
+    "gate.jsonl": (TAGGED, [ENTITIES]),
+    "slashed.txt": (
+        ["Ann/NNP Lee/NNP lives/VBZ ./.", "No/DT names/NNS here/RB ./."],
+        ["read as words with tags: word/TAG"],
+    ),
 }

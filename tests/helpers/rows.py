@@ -50,6 +50,16 @@ ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
         "endings": [" ".join(sentence(i + k)) for k in range(3)],
         "label": i % 3,
     },
+    "sentence-similarity": lambda i: {
+        "anchor": " ".join(sentence(i)),
+        "positive": " ".join(sentence(i + 1)),
+        "negative": " ".join(sentence(i + 5)),
+    },
+    "text-ranking": lambda i: {
+        "query": sentence(i)[0],
+        "passages": [" ".join(sentence(i + k)) for k in range(3)],
+        "labels": [int(k == i % 3) for k in range(3)],
+    },
 }
 
 
@@ -61,6 +71,8 @@ ASK: dict[str, Any] = {
     "text-generation": "lovely film",
     "fill-mask": "lovely <mask> film",
     "multiple-choice": "lovely film\tgreat staff\tdull hotel\trude waiter",
+    "sentence-similarity": "lovely film\tgreat staff",
+    "text-ranking": "lovely film\tgreat staff",
 }
 
 

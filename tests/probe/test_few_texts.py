@@ -11,8 +11,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from adapterkit import Base, Plan, Registry, run
+from adapterkit.base.pooling import pooled
 from adapterkit.probe import few_texts
-from adapterkit.probe.model import Form, layers_of, pooled
+from adapterkit.probe.model import Form, layers_of
 from tests.helpers.adapters import classes
 
 

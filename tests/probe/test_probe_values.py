@@ -11,11 +11,12 @@ import torch
 from sklearn.linear_model import Ridge
 
 from adapterkit import Base
+from adapterkit.base.pooling import pooled
 from adapterkit.errors import AdapterError, PoolError
 from adapterkit.modules import blocks
 from adapterkit.probe import search
 from adapterkit.probe.examples import Examples, concatenated
-from adapterkit.probe.model import Form, ProbeModel, layers_of, pooled
+from adapterkit.probe.model import Form, ProbeModel, layers_of
 from adapterkit.probe.solver import ScoredModel, fit, loss_of
 from adapterkit.tasks import task_class
 from tests.helpers import tolerance

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -356,3 +357,33 @@ def test_a_token_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("HF_TOKEN", "not-like-one")
     text = f"GET with Bearer abc.def\nand {TOKEN}, and not-like-one in it"
     assert masked(text) == "GET with *** and ***, and *** in it"
+
+
+WITHOUT_TORCH = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocker())
+from adapterkit.cli import main
+main(["pull", "me/without", "--json"])
+"""
+
+
+def test_pull_needs_no_torch_and_verifies_all_the_same(
+    hub: Command, server: Hub, version: str, registry: Registry, tmp_path: Path
+) -> None:
+    assert hub("push", "mine", "me/without")[0] == 0
+    env = {**os.environ, "HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN}
+    env |= {"NO_PROXY": "127.0.0.1,localhost", "ADAPT_REGISTRY": str(other(tmp_path).path)}
+    run = partial(subprocess.run, [sys.executable, "-c", WITHOUT_TORCH], env=env, capture_output=True, text=True)
+    done = run(check=False)
+    assert json.loads(done.stdout)["version"] == version, done.stderr
+    assert set(contents(other(tmp_path).folder("without", version))) == set(
+        contents(registry.folder("mine", version))
+    ) - {"run.yaml"}
+    server.large.update({digest: bytes(len(data)) for digest, data in server.large.items()})
+    done = run(check=False)
+    assert done.returncode == 2
+    assert "is damaged or was edited" in done.stderr

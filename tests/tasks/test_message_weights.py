@@ -1,4 +1,4 @@
-"""Chats whose answers have weight 0 are counted; a file of them alone is an error."""
+"""Chats whose answers have weight 0 are counted; completions that are marked as bad are refused, row by row."""
 
 from __future__ import annotations
 
@@ -35,3 +35,14 @@ def test_a_file_of_them_alone_is_an_error(tmp_path: Path) -> None:
     data = read(str(chats(tmp_path / "a.jsonl", [0], [0, 0])))
     with pytest.raises(DataError, match="a: all answers have weight 0, so there is nothing to learn"):
         TextGeneration().with_columns(data.column_names).check(data, "a")
+
+
+def test_completions_to_avoid_are_not_learned(tmp_path: Path) -> None:
+    path = tmp_path / "kto.jsonl"
+    rows = [{"prompt": f"Cook {i}", "completion": "soup", "label": i != 1} for i in range(3)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = read(str(path))
+    task = TextGeneration().with_columns(data.column_names)
+    assert [row for row, _ in task.faults(data, "a")] == [1]
+    with pytest.raises(DataError, match="a:2: label is false, as of completions to avoid; --skip-bad-rows leaves"):
+        task.check(data, "a")

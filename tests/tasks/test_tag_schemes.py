@@ -224,3 +224,15 @@ def test_types_alone_are_measured_as_entities_with_their_remark(
     assert report.metrics["validation"]["f1"] == 1.0
     assert any("types without a position" in remark for remark in report.remarks)
     assert [e["entity"] for e in report.predict("lovely food at the hotel")["entities"]] == ["DISH", "PLACE"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        (["B-PER|B-ORG", "O"], "types that are several tags in one are read as one type: PER|B-ORG"),
+        (["B-PER", "B-Per", "O"], "types that differ in case alone: PER, Per"),
+    ],
+)
+def test_types_that_look_like_mistakes_are_named(tags: list[str], expected: str) -> None:
+    scheme = detect(tags)
+    assert expected in scheme_remarks(canonical(tags, scheme), scheme, [tags])

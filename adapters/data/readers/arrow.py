@@ -45,6 +45,9 @@ def read_arrow(source: Source) -> NumberedRows:
 
     try:
         with pa.memory_map(source.path) as file:
+            if file.read(4) == b"FEA1":
+                raise ValueError("this is Feather V1; write it as V2 (version=2) or as Parquet")
+            file.seek(0)
             try:
                 reader = pa.ipc.open_file(file)
                 batches = file_batches(reader)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,10 @@ SKIPPED = {
 """How lines that are no words are counted."""
 LONG = 40
 """The words of a single sentence that looks like several."""
+_WORD_NAMES = {"word", "words", "token", "tokens", "form"}
+_TAG_NAMES = {"tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags", "bio", "iob", "entity", "pos", "upos"}
+_NAMES = {*_WORD_NAMES, *_TAG_NAMES, "id", "sentence", "sentence_id", "sent_id", "lemma", "chunk", "xpos", "pos_tag"}
+"""The names of columns of a header, which few files of CoNLL have."""
 
 
 def read_conll(source: Source) -> NumberedRows:
@@ -31,17 +35,19 @@ def read_conll(source: Source) -> NumberedRows:
     The token is the first column, or the second where the first numbers the words; the tag is the last column. In
     CoNLL-U the tag is the fourth: the part of speech. Options overrule both.
     """
-    layout = _layout(source)
+    header = _header(source.sample(SAMPLE))
+    layout = _layout(source, header)
     skipped: Counter[str] = Counter()
     prefix = _language(source, layout)
     lengths: list[int] = []
-    for block in _blocks(source.lines(), layout, skipped):
-        lines = [row for row in block if not _is_no_word(row[1], layout, skipped)]
-        errors = ((n, error) for n, cells in lines if (error := _error(cells, layout)))
+    lines = ("\n" if number == header else line for number, line in enumerate(source.lines(), start=1))
+    for block in _blocks(lines, layout, skipped):
+        words = [row for row in block if not _is_no_word(row[1], layout, skipped)]
+        errors = ((n, error) for n, cells in words if (error := _error(cells, layout)))
         if first := next(errors, None):
             yield first[0], BadRow(source.undecoded(first[1]) or first[1])
-        elif lines:
-            columns = {i: [cells[i] for _, cells in lines] for i in range(layout.width)}
+        elif words:
+            columns = {i: [cells[i] for _, cells in words] for i in range(layout.width)}
             tokens, tags = columns.pop(layout.word), columns.pop(layout.tag)
             lengths = [*lengths[:1], len(tokens)]
             if prefix:
@@ -52,6 +58,14 @@ def read_conll(source: Source) -> NumberedRows:
         source.count(skipped[kind], one, many)
     if len(lengths) == 1 and lengths[0] > LONG:
         source.notes.append(f"a single sentence, of {lengths[0]:,} words; a blank line ends a sentence")
+
+
+def _header(lines: Sequence[str]) -> int:
+    """Return the number of the first line that isn't blank where it names columns of words and tags; else 0."""
+    number = next((i for i, line in enumerate(lines) if line.strip()), 0)
+    names = lines[number].lower().split() if lines else []
+    named = len(names) > 1 and {*names} <= _NAMES and names[-1] in _TAG_NAMES and bool({*names} & _WORD_NAMES)
+    return number + 1 if named and lines.count(lines[number]) == 1 else 0
 
 
 def _language(source: Source, layout: Layout) -> str:
@@ -71,9 +85,12 @@ def _language(source: Source, layout: Layout) -> str:
     return prefix
 
 
-def _layout(source: Source) -> Layout:
+def _layout(source: Source, header: int) -> Layout:
     """Return the layout of a file with the columns that the options choose; notes one that isn't the usual."""
     lines = source.sample(SAMPLE)
+    if header:
+        source.notes.append(f"line {header} names the columns: left out ({' '.join(lines[header - 1].split())})")
+        lines = [line for number, line in enumerate(lines, start=1) if number != header]
     named = Path(source.path).suffix.lower() == ".conllu"
     layout = inferred(lines, universal=named)
     word, tag, width = source.options.word_column, source.options.tag_column, layout.width

@@ -107,6 +107,8 @@ def detected_in(file: BinaryIO, name: str) -> Encoding:
     if seven_bit := next((codec for codec, sign in SEVEN_BIT.items() if sign.search(start)), None):
         shown = SEVEN_BIT_NAMES[seven_bit]
         return Encoding(seven_bit, shown, f"read as {shown}: detected (--encoding overrules)")
+    if start.isascii() and _is_utf_7(start):
+        return Encoding("utf-7", "UTF-7", "read as UTF-7: detected, not certain (--encoding overrules)")
     counts: Counter[str] = Counter()
     sample = b"".join(_limited(_odd_lines(file, counts)))
     if counts["valid"] > counts["invalid"] or not counts["invalid"]:  # rows with damaged bytes are refused
@@ -117,6 +119,17 @@ def detected_in(file: BinaryIO, name: str) -> Encoding:
             "aren't; save the file in one encoding"
         )
     return guessed(sample, name)
+
+
+def _is_utf_7(start: bytes) -> bool:
+    """Return whether bytes of ASCII are text in UTF-7: with several letters beyond it, written as +AOk-."""
+    groups = re.findall(rb"\+([AB][A-Za-z0-9+/]{2,})(?![A-Za-z0-9+/])", start)
+    try:
+        letters = "".join((b"+" + group + b"-").decode("utf-7") for group in groups)
+        start.decode("utf-7")
+    except UnicodeDecodeError:
+        return False
+    return len(groups) > 2 and re.fullmatch("[\xc0-\u017f\u0370-\u03ff\u0400-\u045f]+", letters) is not None
 
 
 def _odd_lines(file: BinaryIO, counts: Counter[str]) -> Iterator[bytes]:

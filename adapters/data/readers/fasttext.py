@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 
 from .source import BadRow, NumberedRows, Source
 
-LABEL = re.compile(r"(?<!\S)__label__(\S+)")
+LABEL = re.compile(r"(?:(?<!\S)|,)__label__(\S+?),?(?=,__label__|\s|$)")
 
 
 def looks_like_fasttext(lines: Sequence[str]) -> bool:
-    """Return whether nearly all of the first lines of a text file begin with a label."""
+    """Return whether nearly all of the first lines of a text file have a label, which may be behind the text."""
     filled = [line for line in lines if line.strip()]
-    return bool(filled) and sum(line.lstrip().startswith("__label__") for line in filled) >= 0.9 * len(filled)
+    return bool(filled) and sum(LABEL.search(line) is not None for line in filled) >= 0.9 * len(filled)
 
 
 def read_fasttext(source: Source) -> NumberedRows:

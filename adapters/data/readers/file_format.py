@@ -8,6 +8,7 @@ from pathlib import Path
 from .dialect import CSV, SAMPLE, TSV, inferred
 from .formats import is_brat_folder, open_local
 from .preamble import lines_above
+from .saved_sets import is_saved_set, saved_files
 from .separated import is_conll
 from .source import ReadOptions, Source
 from .text_lines import text_format
@@ -34,7 +35,13 @@ _BINARY = {
     ".xls": "Excel",
     ".ods": "OpenDocument",
 }
-_LINES = {"texts": "a text per line", "conll": "CoNLL columns", "fasttext": "fastText"}
+_LINES = {
+    "texts": "a text per line",
+    "conll": "CoNLL columns",
+    "fasttext": "fastText",
+    "pubtator": "PubTator",
+    "slashed": "words with tags, word/TAG",
+}
 
 
 def description(path: str, options: ReadOptions) -> str:
@@ -44,6 +51,9 @@ def description(path: str, options: ReadOptions) -> str:
     """
     if is_brat_folder(path):
         return "BRAT, a folder"
+    if is_saved_set(path):
+        count = len(saved_files(path))
+        return f"a folder of save_to_disk, {count} Arrow file{'s' * (count != 1)}"
     if not os.path.isfile(path):
         return ""
     with open_local(path) as local:

@@ -16,6 +16,7 @@ from .compressed import compression_of, decompressed, inner_name, unread_members
 from .conll import read_conll
 from .json_files import read_json, read_jsonl
 from .nlu import read_rasa
+from .saved_sets import is_saved_set, read_saved_set, saved_files
 from .separated import read_csv, read_tsv
 from .source import BadRow, NumberedRows, ReadOptions, Row, Source
 from .spreadsheet import read_spreadsheet
@@ -77,6 +78,10 @@ def open_rows(path: str, options: ReadOptions | None = None) -> Iterator[tuple[S
         )
         yield source, read_brat_folder(source)
         return
+    if is_saved_set(path):
+        source = Source(path, sum(file.stat().st_size for file in saved_files(path)), options=options or ReadOptions())
+        yield source, read_saved_set(source)
+        return
     with open_local(path) as local, open_file(local) as file:
         source = Source(path, os.fstat(file.fileno()).st_size, file, options or ReadOptions(), path=local)
         if local != path and (note := unread_members(path, inner_name(path, _ALONE))):
@@ -126,8 +131,15 @@ def is_brat_folder(path: str | Path) -> bool:
     return Path(path).is_dir() and any(Path(path).glob("*.ann"))
 
 
+def is_data_folder(path: str | Path) -> bool:
+    """Return whether the files of a folder are the rows of one split: of BRAT, or of a saved data set."""
+    return is_brat_folder(path) or is_saved_set(path)
+
+
 def files_of(path: str) -> list[str]:
     """Return the files that the rows of a path come from: BRAT has the text beside its spans."""
+    if is_saved_set(path):
+        return list(map(str, saved_files(path)))
     if is_brat_folder(path):
         return [str(file) for file in sorted(Path(path).iterdir()) if file.suffix in (".ann", ".txt")]
     if Path(path).suffix.lower() != ".ann":

@@ -36,7 +36,7 @@ def _json_lines(source: Source, lines: Iterable[str]) -> NumberedRows:
             yield number, BadRow(error)
             continue
         try:
-            yield number, objects.row(json.loads(line))
+            yield number, objects.row(objects.keys.parsed(line))
         except json.JSONDecodeError as failure:
             yield number, BadRow(f"not JSON: {failure.msg} at character {failure.pos + 1}")
         except (ValueError, RecursionError) as failure:
@@ -49,6 +49,7 @@ class _Objects:
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        self.keys = _Keys()
         self.texts = self.written_twice = 0
 
     def row(self, value: Any) -> Row | BadRow:
@@ -72,6 +73,36 @@ class _Objects:
             "row is JSON in a JSON text: read as its object",
             "rows are JSON in a JSON text: read as their objects",
         )
+        self.keys.finish(self.source)
+
+
+class _Keys:
+    """The keys that objects of a file repeat; of their values JSON's parsers return the last one alone."""
+
+    def __init__(self) -> None:
+        self.objects = 0
+        self.names: dict[str, None] = {}
+
+    def parsed(self, text: str) -> Any:
+        """Return what a text holds as JSON, and count its objects with a key twice."""
+        return json.loads(text, object_pairs_hook=self._object)
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> Row:
+        row = dict(pairs)
+        if len(row) < len(pairs):
+            keys = [key for key, _ in pairs]
+            self.objects += 1
+            self.names |= dict.fromkeys(key for key in row if keys.count(key) > 1)
+        return row
+
+    def finish(self, source: Source) -> None:
+        """Append the note about the keys to those of the source."""
+        names = ", ".join(f"'{name}'" for name in [*self.names][:6])
+        source.count(
+            self.objects,
+            f"object has a key twice ({names}): the last value is read",
+            f"objects have a key twice ({names}): the last value is read",
+        )
 
 
 def _object_in(text: str) -> Row | None:
@@ -87,9 +118,9 @@ def _object_in(text: str) -> Row | None:
 
 def read_json(source: Source) -> NumberedRows:
     """Read a list of objects, {"data": [...]}, SQuAD or spaCy's pairs. The file is parsed at once, in memory."""
-    text = "".join(source.lines())
+    text, keys = "".join(source.lines()), _Keys()
     try:
-        parsed = json.loads(text)
+        parsed = keys.parsed(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and text.lstrip().startswith("{"):  # JSON lines in a file named .json
             yield from annotated(source, _json_lines(source, io.StringIO(text, newline="")))
@@ -99,6 +130,7 @@ def read_json(source: Source) -> NumberedRows:
         source.fail(1, f"JSON that can't be read: {error}")
     if bad := SURROGATE.search(text):
         source.fail(text.count("\n", 0, bad.start()) + 1, str(source.undecoded(text)))
+    keys.finish(source)
     source.unit = "row"
     entries = _entries(source, parsed) if isinstance(parsed, dict) else parsed
     if not isinstance(entries, list):
@@ -122,6 +154,8 @@ def _entries(source: Source, parsed: Row) -> Any:
         return [parsed]
     if (examples := utterances(parsed)) is not None:
         return examples
+    if {"annotatable", "anncomplete"} <= {*parsed}:
+        raise DataError(f"{source.name}: tagtog's ann.json has no text; write its text and entities as JSON")
     if are_pairs(parsed.get("annotations")):  # of an annotator for spaCy
         return [entry for entry in parsed["annotations"] if entry is not None]
     if "data" in parsed:

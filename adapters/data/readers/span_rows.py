@@ -112,6 +112,8 @@ def _by_type(value: Mapping[str, Any]) -> list[Any]:
     for label, places in value.items():
         texts = places if isinstance(places, Mapping) else {None: places}
         for text, pairs in texts.items():
+            if isinstance(pairs, list) and pairs and all(isinstance(p, Mapping) and "indices" in p for p in pairs):
+                pairs = [p["indices"] for p in pairs]  # GATE
             if not isinstance(pairs, list) or not all(isinstance(p, list) and len(p) == 2 for p in pairs):
                 return []
             spans += [{"label": label, "start": start, "end": end, "text": text} for start, end in pairs]

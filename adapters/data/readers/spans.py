@@ -82,7 +82,7 @@ class Tagger:
                 return self._placed(text, replace(span, end=span.end + 1))
             if span.hint:
                 return self._placed(text, replace(span, text=None))
-            start, end = (_character(text, unit) for unit in (span.start, span.end))
+            start, end = (character_at(text, unit) for unit in (span.start, span.end))
             if text[start:end].split() != span.text.split():
                 self.counts["elsewhere"] += 1
                 return None
@@ -122,6 +122,6 @@ def cut_words(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in regex.finditer(_WORD, text)]
 
 
-def _character(text: str, unit: int) -> int:
+def character_at(text: str, unit: int) -> int:
     """Return the character at an offset in units of UTF-16, in which JavaScript and Java count."""
     return len(text.encode("utf-16-le", "surrogatepass")[: 2 * max(unit, 0)].decode("utf-16-le", "ignore"))

@@ -6,13 +6,14 @@ import datetime
 from typing import Any
 
 from ...errors import DataError
+from .hidden_cells import hidden_cells
 from .preamble import titles_above
 from .source import NumberedRows, Source
 from .table import Header, chosen_header
 
 
 def read_spreadsheet(source: Source) -> NumberedRows:
-    """Read the first sheet with content as texts, as the same table saved as csv holds them; the first row is a header.
+    """Read the first visible sheet with content as texts, as the same table saved as csv holds them, under a header.
 
     Raises `DataError` where the package python-calamine isn't installed.
     """
@@ -38,24 +39,34 @@ def read_spreadsheet(source: Source) -> NumberedRows:
 
 
 def _sheet(source: Source) -> list[list[Any]]:
-    """Return the cells of the first sheet that has any, and note the others."""
+    """Return the cells of the first sheet that has any, visible ones first, and note what is hidden and not read."""
     try:
-        from python_calamine import CalamineError, CalamineWorkbook
+        from python_calamine import CalamineError, CalamineWorkbook, SheetVisibleEnum
     except ImportError:
         raise DataError(
             f"{source.name}: spreadsheets need python-calamine: pip install 'adapterkit[excel]'; or save it as csv"
         ) from None
     try:
         with CalamineWorkbook.from_path(source.path) as book:
-            sheets = {name: _cells(source, book.get_sheet_by_name(name)) for name in book.sheet_names}
+            visible = {sheet.name: sheet.visible == SheetVisibleEnum.Visible for sheet in book.sheets_metadata}
+            names = sorted(book.sheet_names, key=lambda name: not visible.get(name, True))
+            sheets = {name: _cells(source, book.get_sheet_by_name(name)) for name in names}
     except (CalamineError, OSError, ValueError) as error:
         raise DataError(f"{source.name}: a spreadsheet was expected: {str(error).splitlines()[0]}") from error
     filled = {
         name: rows for name, rows in sheets.items() if any(cell not in ("", None) for row in rows for cell in row)
     }
-    if len(filled) > 1:
-        source.notes.append(f"sheet '{next(iter(filled))}' is read; not read: {', '.join(list(filled)[1:])}")
-    return next(iter(filled.values()), [])
+    if not filled:
+        return []
+    first, *others = filled
+    if others or not visible.get(first, True):
+        hidden = {name: "" if visible.get(name, True) else " (hidden)" for name in filled}
+        unread = f"; not read: {', '.join(name + hidden[name] for name in others)}" if others else ""
+        source.notes.append(f"sheet '{first}'{hidden[first]} is read{unread}")
+    rows, columns = hidden_cells(source.path, first)
+    source.count(rows, "hidden row is read like the others", "hidden rows are read like the others")
+    source.count(columns, "hidden column is read like the others", "hidden columns are read like the others")
+    return filled[first]
 
 
 def _cells(source: Source, sheet: Any) -> list[list[Any]]:

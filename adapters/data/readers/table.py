@@ -14,6 +14,9 @@ LEAST_WORDS = 4
 """The words from which a cell is a sentence."""
 
 _NAME = re.compile(r"[^\W\d][\w-]{0,29}")
+_RULE = re.compile(r"[\s:+|]*-{3,}[-\s:+|]*")
+"""The line below the header of a table of Markdown or of a database's client."""
+_ROW_NAMES = "row_number"
 _ROWS = 10
 """The rows from which it is judged whether the first is a header."""
 
@@ -41,7 +44,7 @@ class Header:
         self.line = line
         self.cells = cells
         self.filled: Counter[int] = Counter()
-        self.empty = self.beyond = self.repeated = self.short = 0
+        self.empty = self.beyond = self.repeated = self.short = self.rules = 0
         self.fills = True  # whether a row may lack its last cells
 
     def check(self, rows: Sequence[Sequence[str]]) -> None:
@@ -50,6 +53,10 @@ class Header:
         Where only some names do, a note reports it. Rows may lack their last cells if most don't.
         """
         others = [row for row in rows if list(row) != self.cells]
+        if _are_numbered(others, len(self.cells)):
+            self.names, self.cells = [_ROW_NAMES, *self.names], [_ROW_NAMES, *self.cells]
+            self.unnamed = {i + 1 for i in self.unnamed}
+            self.source.notes.append(f"the header lacks the name of the first column, numbers of rows: '{_ROW_NAMES}'")
         self.fills = 2 * sum(len(row) >= len(self.cells) for row in others) >= len(others)
         if all(cell.strip().isdecimal() for cell in self.cells):  # numbered columns
             return
@@ -88,11 +95,14 @@ class Header:
         Cells without a name are part of a row where they are not empty.
         """
         width = len(self.names)
-        if cells == self.cells and not self.source.options.column_names and not self.source.options.every_row:
+        if self._is_again(cells) and not self.source.options.column_names and not self.source.options.every_row:
             self.repeated += 1
             return None
         if len(cells) > 1 and not any(cells):
             self.empty += 1
+            return None
+        if len(cells) > 1 and not self.source.options.every_row and _RULE.fullmatch("".join(cells)):
+            self.rules += 1
             return None
         if len(cells) > width and not any(cells[width:]):
             self.beyond += 1
@@ -112,6 +122,14 @@ class Header:
                 self.filled[i] += 1
         return row
 
+    def _is_again(self, cells: list[str]) -> bool:
+        """Return whether a row is the header, as where files with a byte order mark each were joined."""
+        return cells == self.cells or (
+            cells[:1] != self.cells[:1]
+            and cells[1:] == self.cells[1:]
+            and without_invisible(cells[0]).strip() == self.names[0]
+        )
+
     def finish(self) -> None:
         """Append the notes about the table to those of its source."""
         blank = [str(i + 1) for i in sorted(self.unnamed) if not self.filled[i]]
@@ -126,12 +144,19 @@ class Header:
         self.source.count(
             self.short, "row lacks its last cells: read as empty", "rows lack their last cells: read as empty"
         )
+        self.source.count(self.rules, "row of dashes left out", "rows of dashes left out")
         self.source.count(self.empty, "row of empty cells skipped", "rows of empty cells skipped")
         self.source.count(
             self.beyond,
             "row has more cells than the header, the others empty: left out",
             "rows have more cells than the header, the others empty: left out",
         )
+
+
+def _are_numbered(rows: Sequence[Sequence[str]], width: int) -> bool:
+    """Return whether all rows have a cell more than the header, first the numbers from 1, as R's write.table writes."""
+    numbers = [row[0].strip() for row in rows if len(row) == width + 1]
+    return len(numbers) == len(rows) > 1 and numbers == [str(i) for i in range(1, len(rows) + 1)]
 
 
 def is_like_values(name: str, values: Sequence[str]) -> bool:

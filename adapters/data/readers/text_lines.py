@@ -9,11 +9,13 @@ from ..blank import is_blank
 from .conll import read_conll
 from .conll_layout import SAMPLE, looks_like_conll
 from .dialect import CSV, SEPARATORS
+from .document_spans import looks_like_pubtator, read_pubtator
 from .fasttext import looks_like_fasttext, read_fasttext
 from .separated import read_table
+from .slashed_words import looks_like_slashed, read_slashed
 from .source import BadRow, NumberedRows, Source
 
-TextFormat = Literal["texts", "conll", "fasttext", "table"]
+TextFormat = Literal["texts", "conll", "fasttext", "table", "pubtator", "slashed"]
 
 
 def text_format(source: Source) -> TextFormat:
@@ -23,6 +25,12 @@ def text_format(source: Source) -> TextFormat:
         return "texts"
     if source.options.separator or source.options.column_names:
         return "table"
+    if task in (None, "token-classification"):
+        lines = source.sample(SAMPLE)
+        if looks_like_pubtator(lines):
+            return "pubtator"
+        if looks_like_slashed(lines):
+            return "slashed"
     if task == "token-classification":
         return "conll"
     if task not in (None, "text-classification"):
@@ -42,6 +50,10 @@ def read_txt(source: Source) -> NumberedRows:
         return read_conll(source)
     if form == "fasttext":
         return read_fasttext(source)
+    if form == "pubtator":
+        return read_pubtator(source)
+    if form == "slashed":
+        return read_slashed(source)
     if form == "table":
         return read_table(source, CSV)
     if not source.options.every_row and source.repeatable and source.options.task in (None, "text-classification"):

@@ -41,7 +41,7 @@ def _columns(row: Row | BadRow) -> Columns | None:
         return None
     by_lower = {name.lower(): name for name in row}
     sentence, word, tag = (
-        next((by_lower[name] for name in names if name in by_lower), None) for names in (_SENTENCE, _WORD, _TAG)
+        next((by_lower[name] for name in names if name in by_lower), None) for names in (_SENTENCE, _WORD, _TAGS)
     )
     return None if sentence is None or word is None or tag is None else (sentence, word, tag)
 

@@ -1,0 +1,199 @@
+"""The same results over several raylets on loopback, and where one of them is killed; `make test-ray` runs these."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from adapterkit import Registry
+from adapterkit.cluster import Executor, Placement, open_executor
+from adapterkit.errors import ClusterError, DataError
+from adapterkit.watch import Watch
+from adapterkit.workflows.run_each import run_each, tasks_in
+
+pytest.importorskip("ray", reason="Ray is not installed: make test-ray")
+Adapt = Callable[..., Any]
+STORE = 80 << 20
+
+
+@dataclass
+class Cluster:
+    """A head without CPUs and two raylets with one each."""
+
+    address: str
+    nodes: list[Any]
+
+    def kill(self, node_id: str) -> None:
+        """End the raylet of a node and its processes by SIGKILL."""
+        (node,) = [node for node in self.nodes if node.node_id == node_id]
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        for process in (raylet, *raylet.children(recursive=True)):
+            process.send_signal(signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def executor(self, **options: Any) -> Iterator[Executor]:
+        with open_executor(Placement(on="ray", ray_address=self.address, **options)) as executor:
+            yield executor
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    import ray
+    from ray.cluster_utils import Cluster as Nodes
+
+    monkeypatch.setenv("RAY_DISABLE_IMPORT_WARNING", "1")
+    before = {process.pid for process in psutil.process_iter()}
+    head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
+    nodes = Nodes(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+    try:
+        workers = [nodes.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(2)]
+        nodes.wait_for_nodes()
+        yield Cluster(nodes.address, workers)
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
+    left = lambda: [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before and "ray" in str(p.info)]  # noqa: E731
+    until = time.monotonic() + 30
+    while left() and time.monotonic() < until:
+        time.sleep(0.2)
+    assert [process.info for process in left()] == []
+
+
+@dataclass
+class Nodes:
+    """Names the node that does a task, a number; a negative one raises."""
+
+    seconds: float
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[Callable[[int], tuple[int, str]]]:
+        import ray
+
+        def where(task: int) -> tuple[int, str]:
+            time.sleep(self.seconds)
+            if task < 0:
+                raise DataError(f"task {task}")
+            return task, ray.get_runtime_context().get_node_id()
+
+        yield where
+
+
+def test_tasks_of_a_killed_node_are_done_by_another(cluster: Cluster) -> None:
+    with cluster.executor() as executor:
+        results = executor.map(Nodes(0.2), range(30), ahead=4)
+        first = [next(results) for _ in range(6)]
+        cluster.kill(first[0][1])
+        every = [*first, *results]
+        assert [task for task, _ in every] == list(range(30))
+        assert len({node for _, node in every[-6:]}) == 1
+        with pytest.raises(DataError, match="task -1"):
+            list(executor.map(Nodes(0), [1, -1]))
+    with cluster.executor(cpus_per_worker=3.0) as executor, pytest.raises(ClusterError, match="no node of the cluster"):
+        list(executor.map(Nodes(0), [1]))
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    """Return a folder of four data sets."""
+    for name, labels in {"a": "xy", "b": "pq", "c": "uvw", "d": "mn"}.items():
+        path = tmp_path / "tasks" / f"{name}.csv"
+        path.parent.mkdir(exist_ok=True)
+        rows = [f"a {labels[i % len(labels)]} thing {i},{labels[i % len(labels)]}" for i in range(24)]
+        path.write_text("\n".join(["text,label", *rows]) + "\n")
+    return path.parent
+
+
+class Killer(Watch):
+    """Ends a node's raylet when the first task is done."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster: Cluster | None = cluster
+
+    def note(self, topic: str, text: str) -> None:
+        if topic.startswith("1/") and self.cluster is not None:
+            self.cluster.kill(self.cluster.nodes[0].node_id)
+            self.cluster = None
+
+
+def test_each_is_the_same_over_a_cluster_of_which_a_node_dies(
+    cluster: Cluster, tasks: Path, tmp_path: Path, tiny_folder: Callable[..., Path]
+) -> None:
+    values = {"base": str(tiny_folder()), "strategy": "lora", "num_train_epochs": 2}
+    here, there = Registry(tmp_path / "here/registry.json"), Registry(tmp_path / "there/registry.json")
+    local = run_each(tasks_in(tasks), values, here)
+    watch = Killer(cluster)
+    with cluster.executor() as executor:
+        remote = run_each(tasks_in(tasks), values, there, executor=executor, watch=watch)
+    assert watch.cluster is None
+    assert [(r.task, r.name, r.version, r.metrics) for r in local] == [
+        (r.task, r.name, r.version, r.metrics) for r in remote
+    ]
+    for result in local:
+        mine, theirs = (registry.folder(result.name, result.version) for registry in (here, there))
+        for file in ("adapter.json", "adapter_model.safetensors", "run.yaml"):
+            assert (mine / file).read_bytes() == (theirs / file).read_bytes()
+    assert list(here.adapters()) == list(there.adapters())
+
+
+def test_predictions_are_the_same_over_a_cluster_of_which_a_node_dies(
+    cluster: Cluster,
+    tasks: Path,
+    tmp_path: Path,
+    tiny_folder: Callable[..., Path],
+    adapt: Adapt,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from adapterkit.cli import predict
+
+    done = adapt("run", "--dataset", tasks / "a.csv", "--base", tiny_folder(), "--epochs", 1, "--name", "a")
+    assert done.exit_code == 0, done.output
+    for number in range(12):
+        lines = "".join(f"text {i} of {number}\n" for i in range(300))
+        (tmp_path / f"f{number:02}.txt").write_text(lines)
+    files = sorted(tmp_path.glob("f*.txt"))
+    assert adapt("predict", "a", *files, "--out", "here").exit_code == 0
+    opened, read = [], predict.from_file
+
+    def killing(path: str, *args: Any, **kwargs: Any) -> Any:
+        opened.append(path)
+        if len(opened) == 9:
+            cluster.kill(cluster.nodes[1].node_id)
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(predict, "from_file", killing)
+    done = adapt("predict", "a", *files, "--out", "there", "--on", "ray", "--ray-address", cluster.address)
+    assert done.exit_code == 0, done.output
+    assert len(opened) == 12
+    for file in (tmp_path / "here").iterdir():
+        assert file.read_bytes() == (tmp_path / "there" / file.name).read_bytes()
+    assert len(list((tmp_path / "there").iterdir())) == 13
+
+
+def test_a_comparison_and_a_search_are_the_same_over_a_cluster(
+    cluster: Cluster, tasks: Path, tiny_folder: Callable[..., Path], adapt: Adapt
+) -> None:
+    flags = ["--base", tiny_folder(), "--epochs", 2]
+    on_ray = ["--on", "ray", "--ray-address", cluster.address]
+    compared, tuned = [], []
+    for place, more in (("here", []), ("there", on_ray)):
+        to = ["--out", place, *flags, *more]
+        names = ["--strategies", "lora,head-only,bitfit", "--registry", f"{place}/registry.json"]
+        done = adapt("compare", "--dataset", tasks / "a.csv", *names, *to, "--json")
+        assert done.exit_code == 0, done.output
+        results = json.loads(done.stdout)
+        compared.append([(c["name"], c["metrics"], c.get("registered")) for c in results["candidates"]])
+        done = adapt("tune", "--dataset", tasks / "b.csv", "--trials", 3, "--search", "r=2,4,8", *to, "--json")
+        assert done.exit_code == 0, done.output
+        trials = json.loads(done.stdout)["trials"]
+        tuned.append([(t["number"], t["values"], t["score"], t["state"]) for t in trials])
+    assert compared[0] == compared[1]
+    assert tuned[0] == tuned[1]

@@ -1,0 +1,129 @@
+"""Vectors in files, searches of a corpus, and a folder that sentence-transformers loads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+from torch.nn.functional import normalize
+
+import adapterkit as ak
+from adapterkit import Base, Pool
+from adapterkit.store.registry import Registry
+from tests.helpers.cli import Adapt
+from tests.helpers.rows import ROWS
+from tests.helpers.tolerance import TINY
+
+TEXTS = [" ".join(ROWS["text-classification"](i)["text"].split()) for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    registry = Registry.at(tmp_path_factory.mktemp("search") / "registry.json")
+    base = Base.load(tiny_folder("bert"))
+    rows = [ROWS["sentence-similarity"](i) for i in range(16)]
+    for name, strategy in (("map", "head-only"), ("lora", "lora")):
+        ak.run(base=base, registry=registry, train=rows, validation=rows, strategy=strategy, epochs=1, name=name)
+    ak.run(
+        base=base,
+        registry=registry,
+        train=[ROWS["text-classification"](i) for i in range(16)],
+        strategy="head-only",
+        epochs=1,
+        name="labels",
+    )
+    return registry
+
+
+def vectors(registry: Registry, name: str) -> np.ndarray:
+    with Pool(registry) as pool:
+        return np.array([answer["embedding"] for answer in pool.predict(TEXTS, adapter=name)])
+
+
+def test_predictions_are_written_as_a_matrix_and_as_a_table(trained: Registry, adapt: Adapt, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"anchor": text, "id": i}) + "\n" for i, text in enumerate(TEXTS)))
+    expected = vectors(trained, "lora")
+    for name in ("v.npy", "v.parquet"):
+        result = adapt("predict", "lora", str(corpus), "--out", str(tmp_path / name), "--registry", str(trained.path))
+        assert result.exit_code == 0, result.output
+    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, atol=TINY)
+    table = pyarrow.parquet.read_table(tmp_path / "v.parquet")
+    assert table.column_names == ["anchor", "id", "embedding"]
+    np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float32), np.load(tmp_path / "v.npy"))
+
+
+def test_a_matrix_is_of_vectors_alone(trained: Registry, adapt: Adapt, tmp_path: Path) -> None:
+    out = tmp_path / "v.npy"
+    result = adapt("predict", "labels", "a text", "--out", str(out), "--registry", str(trained.path))
+    assert result.exit_code == 2
+    assert "a .npy file holds vectors of texts, and the answers are none" in result.output
+    assert not out.exists()
+
+
+def test_a_search_prints_the_nearest_rows_first(trained: Registry, adapt: Adapt, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(TEXTS) + "\n")
+    shared = ("--corpus", str(corpus), "--registry", str(trained.path), "--json")
+    result = adapt("search", "lora", TEXTS[3], "-k", "12", *shared)
+    assert result.exit_code == 0, result.output
+    hits = json.loads(result.stdout)
+    embedded = vectors(trained, "lora")
+    scores = embedded @ embedded[3]
+    assert [hit["score"] for hit in hits] == pytest.approx(sorted(scores, reverse=True), abs=2 * TINY)
+    assert hits[0]["score"] == pytest.approx(1, abs=TINY)
+    assert {hit["line"]: hit["text"] for hit in hits} == dict(enumerate(TEXTS, start=1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("labels", "q"), "adapter 'labels' is for text-classification; a search needs one for sentence-similarity"),
+        (("lora",), "no query; use adapt search NAME --corpus FILE"),
+        (("lora", "q", "--text-column", "body"), "no column named 'body'; there are: text"),
+    ],
+)
+def test_a_search_that_cannot_be_is_one_line(
+    trained: Registry, adapt: Adapt, tmp_path: Path, arguments: tuple[str, ...], reason: str
+) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("a text\n")
+    result = adapt("search", *arguments, "--corpus", str(corpus), "--registry", str(trained.path))
+    assert result.exit_code == 2
+    assert reason in result.output
+
+
+@pytest.mark.parametrize("name", ["map", "lora"])
+def test_modules_of_an_exported_folder_give_the_vectors_of_the_pool(
+    trained: Registry, adapt: Adapt, tmp_path: Path, name: str
+) -> None:
+    to = tmp_path / "exported"
+    result = adapt(
+        "export", name, "--format", "sentence-transformers", "--to", str(to), "--registry", str(trained.path)
+    )
+    assert result.exit_code == 0, result.output
+    model = transformers.AutoModel.from_pretrained(to)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(to)
+    modules = [(m["type"].rpartition(".")[2], to / m["path"]) for m in json.loads((to / "modules.json").read_text())]
+    assert [kind for kind, _ in modules] == ["Transformer", "Pooling", *(["Dense"] * (name == "map")), "Normalize"]
+    for text, expected in zip(TEXTS, vectors(trained, name), strict=True):
+        with torch.no_grad():
+            vector = model(**tokenizer(text, return_tensors="pt"))[0].mean(1)
+        for kind, folder in modules:
+            if kind == "Dense":
+                vector = vector @ load_file(folder / "model.safetensors")["linear.weight"].T
+        np.testing.assert_allclose(normalize(vector, dim=-1)[0].numpy(), expected, atol=2 * TINY)
+
+
+def test_only_vectors_are_exported_for_sentence_transformers(trained: Registry, adapt: Adapt, tmp_path: Path) -> None:
+    arguments = ("export", "labels", "--format", "sentence-transformers", "--to", str(tmp_path / "to"))
+    result = adapt(*arguments, "--registry", str(trained.path))
+    assert result.exit_code == 2
+    assert "SentenceTransformer loads vectors of texts, and this adapter is for text-classification" in result.output
