@@ -127,8 +127,9 @@ def _row(row: Any) -> Row | BadRow:
 def _table_rows(name: str, rows: Any) -> NumberedRows | None:
     """Return the rows of a data set, data frame or Arrow table; None for what is none of them."""
     if hasattr(rows, "features") and hasattr(rows, "with_format"):  # datasets.Dataset, which torch users may not have
-        visible = rows.remove_columns([LINE]) if LINE in rows.column_names else rows
-        return table_rows(Source(name, len(rows)), visible.features, visible.with_format("arrow").iter(1000))
+        visible = rows.remove_columns([LINE]) if LINE in (rows.column_names or ()) else rows
+        count = len(rows) if hasattr(rows, "__len__") else 0  # an IterableDataset has none
+        return table_rows(Source(name, count), visible.features or {}, visible.with_format("arrow").iter(1000))
     is_frame = hasattr(rows, "columns") and hasattr(rows, "iloc")  # of pandas
     # Arrow's own tables, Polars, DuckDB
     if not is_frame and (hasattr(rows, "iloc") or not hasattr(rows, "__arrow_c_stream__")):

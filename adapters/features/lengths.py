@@ -50,6 +50,7 @@ def token_counts(
             counts,
             batched=True,
             remove_columns=data.column_names,
+            try_original_type=False,
             new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
         )
     return {name: np.asarray(lengths[name]) for name in lengths.column_names}

@@ -23,7 +23,7 @@ def tokenized(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: W
     task.check_named()
     require(data.column_names, *(name for name in task.input_columns if name not in task.optional_columns))
     watch = watch or Watch()
-    key = f"{data._fingerprint} {task!r} {base.tokenizer_digest} {labelled}"
+    key = f"2 {data._fingerprint} {task!r} {base.tokenizer_digest} {labelled}"
     with watch.bar("tokenizing", len(data)) as bar, bars_hidden():
 
         def features(rows: Any, indices: list[int]) -> dict[str, Any]:
@@ -38,5 +38,6 @@ def tokenized(task: Task, data: Dataset, base: Base, *, labelled: bool, watch: W
             batched=True,
             with_indices=True,
             remove_columns=data.column_names,
+            try_original_type=False,  # a column `labels` of the data may be of other values than the feature
             new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
         )

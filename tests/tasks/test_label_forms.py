@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from datasets import Dataset
 
+from adapterkit import Base
 from adapterkit.data.splits import LINE
 from adapterkit.errors import DataError
+from adapterkit.features.tokenize import tokenized
 from adapterkit.tasks import TextClassification
 from adapterkit.tasks.label_remarks import label_remarks
-from adapterkit.tasks.labels import NUMBER, SINGLE, kind_of, number_in
+from adapterkit.tasks.labels import MULTI, NUMBER, SINGLE, kind_of, number_in
 
 
 def remarks(*labels: str) -> list[str]:
@@ -95,3 +98,26 @@ def test_zeros_and_ones_as_fractions_are_flags() -> None:
         task.fit(data)
     named = TextClassification(labels=("a", "b", "c")).with_columns(["text", "label"]).fit(data)
     assert list(named.labels_by_row(data)) == [["a", "c"], [], ["a", "b", "c"]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "options"),
+    [
+        ([[1, 0, 1], [0, 1, 1], [1, 1, 0]], {"labels": ("a", "b", "c"), "problem_type": MULTI}),
+        ([[True, False], [False, True]], {"labels": ("a", "b"), "problem_type": MULTI}),
+        ([4, 2, 0], {"problem_type": NUMBER}),
+        ([4.0, 2.0, 0.0], {"labels": ("0", "2", "4"), "problem_type": SINGLE}),
+        (["2", "0"], {"labels": ("0", "2"), "problem_type": SINGLE}),
+    ],
+)
+def test_targets_do_not_depend_on_the_type_or_the_name_of_the_column(
+    cells: list[Any], options: dict[str, Any], tiny_base: Base
+) -> None:
+    features = []
+    for name in ("label", "labels"):
+        rows = range(len(cells))
+        data = Dataset.from_dict({"text": [f"text {i}" for i in rows], name: cells, LINE: [*rows]})
+        task = TextClassification(**options).with_columns(["text", name])
+        features.append(tokenized(task, data, tiny_base, labelled=True))
+    assert features[0]["labels"][:] == features[1]["labels"][:]
+    assert features[0].features["labels"] == features[1].features["labels"]

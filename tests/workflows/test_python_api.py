@@ -73,6 +73,7 @@ FORMS: dict[str, Callable[[], Any]] = {
     "categorical": lambda: pd.DataFrame(ROWS).astype({"label": "category"}),
     "Dataset": lambda: datasets.Dataset.from_list(ROWS),
     "ClassLabel": lambda: datasets.Dataset.from_list(ROWS).class_encode_column("label"),
+    "IterableDataset": lambda: datasets.Dataset.from_list(ROWS).class_encode_column("label").to_iterable_dataset(),
     "Arrow": lambda: pa.Table.from_pylist(ROWS),
 }
 
