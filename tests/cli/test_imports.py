@@ -1,0 +1,31 @@
+"""Imports that a command leaves out, and has when something uses them after all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.helpers.files import ROOT
+
+CODE = """
+import sys
+from adapterkit.cli import imports
+imports.defer(), imports.defer()
+assert sum(type(finder).__name__ == "_Finder" for finder in sys.meta_path) == 1
+import torch, transformers
+options = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+model = transformers.BertModel(transformers.BertConfig(vocab_size=50, **options)).eval()
+unwanted = {"torch._dynamo.eval_frame", "torch.distributed.tensor", "scipy.optimize"} & set(sys.modules)
+assert not unwanted, unwanted
+import torch._dynamo.utils
+assert torch._dynamo.utils is sys.modules["torch._dynamo.utils"] and "torch._dynamo.eval_frame" in sys.modules
+ids = torch.arange(6)[None]
+graphs = []
+compiled = torch.compile(model, backend=lambda graph, _: graphs.append(graph) or graph.forward)
+torch.testing.assert_close(compiled(input_ids=ids)[0], model(input_ids=ids)[0])
+assert graphs
+"""
+
+
+def test_torchs_compiler_is_imported_where_it_is_used_and_not_before() -> None:
+    subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, check=True)
