@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapterkit.cli.common import TerminalWatch, common_options, echo, flag, print_json, print_table, registry_option
+from adapterkit.cli.common import (
+    TerminalWatch,
+    cluster_options,
+    common_options,
+    echo,
+    flag,
+    print_json,
+    print_table,
+    registry_option,
+)
 from adapterkit.cli.help import help_all_option, task_of, write_sections
 from adapterkit.cli.report import command_line, report_option, write_report
 from adapterkit.errors import OptionError
@@ -16,6 +25,7 @@ from adapterkit.store.registry import Registry
 from adapterkit.workflows.config_file import read_config
 
 if TYPE_CHECKING:
+    from adapterkit.cluster import Placement
     from adapterkit.comparison import Matrix
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -94,6 +104,7 @@ def seconds_of(text: str | None) -> float | None:
     default=Path("comparisons"),
     help="Folder for studies. [default: comparisons]",
 )
+@cluster_options
 @registry_option()
 @help_all_option
 @common_options
@@ -111,6 +122,7 @@ def command(
     out: Path,
     registry: Path | None,
     as_json: bool,
+    placement: Placement,
     **flags: Any,
 ) -> None:
     """Train every installed strategy on the same rows, and recommend one.
@@ -122,6 +134,7 @@ def command(
     adapt compare --train-file reviews.csv --test-file more.csv --report page.html
     adapt compare --train-file reviews.csv --strategies lora,head-only --seeds 3 --trials 10 --time 15m
     """
+    from adapterkit.cluster import open_executor
     from adapterkit.comparison import Options, compare, compare_tasks
     from adapterkit.comparison.plans import plans_of
     from adapterkit.data.splits import check_files
@@ -134,13 +147,13 @@ def command(
     settings = read_config(config) if config else {}
     if tasks is None:
         check_files(plans_of(values, names, settings).first.data)
-    if tasks is not None:
-        matrix = compare_tasks(
-            values, Registry.at(registry), out, tasks, options, config=settings, watch=TerminalWatch()
-        )
-        _show_matrix(matrix, csv_file, report, as_json)
-        return
-    results = compare(values, Registry.at(registry), out, options, config=settings, watch=TerminalWatch())
+    opened = Registry.at(registry)
+    with open_executor(placement) as on:
+        how: dict[str, Any] = {"config": settings, "watch": TerminalWatch(), "executor": on}
+        if tasks is not None:
+            _show_matrix(compare_tasks(values, opened, out, tasks, options, **how), csv_file, report, as_json)
+            return
+        results = compare(values, opened, out, options, **how)
     from adapterkit.report.texts import csv_text, result_table
 
     if csv_file:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapterkit.cli.common import TerminalWatch, common_options, echo, print_json, print_table
+from adapterkit.cli.common import TerminalWatch, cluster_options, common_options, echo, print_json, print_table
 from adapterkit.cli.report import command_line, report_option, write_report
 from adapterkit.cli.run import RunCommand, resolved, run_options
 from adapterkit.errors import OptionError
 from adapterkit.workflows.config_file import read_config
 
 if TYPE_CHECKING:
+    from adapterkit.cluster import Placement
     from adapterkit.workflows.tune import Tuned
 
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     default=Path("tuning"),
     help="Folder for studies. [default: tuning]",
 )
+@cluster_options
 @report_option
 @common_options
 def command(
@@ -44,6 +46,7 @@ def command(
     out: Path,
     report: str | None,
     as_json: bool,
+    placement: Placement,
     **flags: Any,
 ) -> None:
     """Search the options of a strategy and of the training, scored on the validation rows.
@@ -55,8 +58,9 @@ def command(
     adapt tune --train-file reviews.csv --trials 10
     adapt tune --train-file reviews.csv --search r=4,8,16 --search learning_rate=1e-4..1e-2
     """
+    from adapterkit.cluster import open_executor
     from adapterkit.workflows.plan import Plan
-    from adapterkit.workflows.tune import load_study, tune
+    from adapterkit.workflows.tune import StudyWorker, load_study
 
     spaces = _spaces(search)
     if resume:
@@ -68,7 +72,9 @@ def command(
         spaces = spaces or before
     else:
         plan = resolved(config, flags)
-    tuned = tune(plan, out, search=spaces, trials=trials, watch=TerminalWatch())
+    with open_executor(placement) as on:
+        worker = StudyWorker(out, spaces, trials, on.watch_of_tasks(TerminalWatch()))
+        (tuned,) = on.map(worker, [plan])
     if report:
         from adapterkit.report.evaluated import search_results
 

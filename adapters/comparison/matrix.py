@@ -23,6 +23,7 @@ from .strategies import compare
 
 if TYPE_CHECKING:
     from ..base.base import Base
+    from ..cluster import Executor
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def compare_tasks(
     config: Mapping[str, Any] | None = None,
     base: Base | None = None,
     watch: Watch | None = None,
+    executor: Executor | None = None,
 ) -> Matrix:
     """Compare strategies on each data set of the folder `tasks`, each in a study of its own, on one base in memory.
 
@@ -121,6 +123,7 @@ def compare_tasks(
                 config=config,
                 base=base,
                 watch=watch,
+                executor=executor,
             )
         except AdapterkitError as error:
             if getattr(error, "exit_code", 2) > 2:  # a signal's

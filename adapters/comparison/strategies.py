@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ from .verdict import difference, mean_draws, mean_measured, ranked, recommended,
 
 if TYPE_CHECKING:
     from ..base.base import Base
+    from ..cluster import Executor
     from ..data.splits import Splits
 
 RESULTS = "results.json"
@@ -54,11 +55,13 @@ def compare(
     base: Base | None = None,
     splits: Splits | None = None,
     watch: Watch | None = None,
+    executor: Executor | None = None,
 ) -> Results:
     """Compare strategies with the options `values` of a run, and register the best adapter.
 
     The study is a subfolder of `folder` with the name of the data, or `values["name"]`; started again after a kill, it
-    trains what is left. Raises `OptionError`, and what reading the rows and loading the base raise; what a strategy
+    trains what is left. Over an `executor` of several processes, each of them trains strategies, and their measuring is
+    here. Raises `OptionError`, and what reading the rows and loading the base raise; what a strategy
     raises is its row's error.
     """
     watch, options, began = watch or Watch(), options or Options(), time.monotonic()
@@ -71,12 +74,41 @@ def compare(
     check_writable(path)
     with _alone(path):
         study = _study(path, on, watch, began, options)
+        if executor is not None and not executor.local:
+            worker = StrategyWorker(dict(values), dict(config or {}), path, options, name)
+            for number, line in enumerate(executor.map(worker, plans.plans), 1):
+                watch.note(f"{number}/{len(plans.plans)}", line)
         entries = [_strategy(study, plans, strategy, options, name) for strategy in [*plans.plans, *plans.errors]]
         entries += measure_last(study, entries, options)
         results = _results(study, entries, options, began)
         _register(registry, study, entries, results, options, name)
         write_file(path / RESULTS, results.encoded())
     return results
+
+
+@dataclass
+class StrategyWorker:
+    """Trains strategies into the folder of a study, whose rows are read and whose base is loaded once."""
+
+    values: dict[str, Any]
+    config: dict[str, Any]
+    path: Path
+    options: Options
+    name: str
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[Callable[[str], str]]:
+        """Yield the function that trains a strategy, with its seeds and trials, and returns a line about it."""
+        began = time.monotonic()
+        plans = plans_of(self.values, self.options.strategies, self.config)
+        on = prepare_run(plans.first, watch=Watch())
+        study = _study(self.path, on, Watch(), began, self.options)
+
+        def train(strategy: str) -> str:
+            entry = _strategy(study, plans, strategy, self.options, self.name)
+            return f"{strategy}: {_line(entry.candidate, on.task.best)}"
+
+        yield train
 
 
 class _Preparing(Watch):

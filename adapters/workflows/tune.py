@@ -15,7 +15,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -152,6 +152,21 @@ def load_study(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, str]]
         raise OptionError(unknown("study", name, names, known_as=f"in '{folder}'")) from None
     except (ValueError, KeyError, TypeError) as error:
         raise OptionError(f"'{folder / name / STUDY}' is damaged, or was not written by adapt tune: {error}") from error
+
+
+@dataclass
+class StudyWorker:
+    """Runs a study in another process: trial after trial, so that each depends on those before as in this one."""
+
+    folder: Path
+    search: Mapping[str, str] | None
+    trials: int
+    watch: Watch
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[Callable[[Plan], Tuned]]:
+        """Yield the function from a plan to its study; a study that exists is resumed."""
+        yield lambda plan: tune(plan, self.folder, search=self.search, trials=self.trials, watch=self.watch)
 
 
 # ---- trials

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -175,3 +176,24 @@ def test_predictions_are_the_same_over_a_cluster_of_which_a_node_dies(
     for file in (tmp_path / "here").iterdir():
         assert file.read_bytes() == (tmp_path / "there" / file.name).read_bytes()
     assert len(list((tmp_path / "there").iterdir())) == 13
+
+
+def test_a_comparison_and_a_search_are_the_same_over_a_cluster(
+    cluster: Cluster, tasks: Path, tiny_folder: Callable[..., Path], adapt: Adapt
+) -> None:
+    flags = ["--base", tiny_folder(), "--epochs", 2]
+    on_ray = ["--on", "ray", "--ray-address", cluster.address]
+    compared, tuned = [], []
+    for place, more in (("here", []), ("there", on_ray)):
+        to = ["--out", place, *flags, *more]
+        names = ["--strategies", "lora,head-only,bitfit", "--registry", f"{place}/registry.json"]
+        done = adapt("compare", "--dataset", tasks / "a.csv", *names, *to, "--json")
+        assert done.exit_code == 0, done.output
+        results = json.loads(done.stdout)
+        compared.append([(c["name"], c["metrics"], c.get("registered")) for c in results["candidates"]])
+        done = adapt("tune", "--dataset", tasks / "b.csv", "--trials", 3, "--search", "r=2,4,8", *to, "--json")
+        assert done.exit_code == 0, done.output
+        trials = json.loads(done.stdout)["trials"]
+        tuned.append([(t["number"], t["values"], t["score"], t["state"]) for t in trials])
+    assert compared[0] == compared[1]
+    assert tuned[0] == tuned[1]
