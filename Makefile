@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed 's/ /\\ /g')
 
-.PHONY: demo docs site test test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot packages installs fuzz mutants clean
+.PHONY: demo docs site notebooks examples test test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings packages installs fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
@@ -30,6 +30,19 @@ site: $(VENV)/.installed .site/.installed
 	@$(BIN)/python docs/site/stage.py build/site build/html
 	@PATH="$(CURDIR)/.site/bin:$$PATH" .site/bin/mkdocs build --quiet --strict --config-file build/site/mkdocs.yml
 	@echo "build/html/index.html"
+
+# executes examples/notebooks and writes their outputs; apart from `make test`, whose time is spent
+notebooks: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check nbclient==0.11.0 nbformat==5.11.1 ipykernel==7.4.0
+	@$(BIN)/python docs/notebooks.py
+
+# the example projects, each from nothing but the package; apart from `make test` for the same reason
+examples: $(VENV)/.installed
+	@rm -rf .docs/examples && mkdir -p .docs/examples/inbox .docs/examples/source
+	@cp -r examples/adapterkit-strategy-example examples/paper-in-40-lines .docs/examples/source
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .docs/examples/plugins .docs/examples/source/*
+	@cd .docs/examples/inbox && PATH="$(abspath $(BIN)):$$PATH" PORT=$(or $(PORT),8765) bash "$(CURDIR)/examples/support-inbox/run.sh"
+	@PYTHONPATH=.docs/examples/plugins $(BIN)/python -m pytest examples/adapterkit-strategy-example examples/paper-in-40-lines
 
 demo: $(VENV)/.installed
 	@mkdir -p .demo
@@ -93,6 +106,11 @@ bench-few-shot: $(VENV)/.installed
 	@test -x .rivals/setfit/bin/python || $(PYTHON) -m venv .rivals/setfit
 	@.rivals/setfit/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setfit==1.2.0
 	@$(BIN)/python benchmarks/few_shot.py --data $(DATA) --rival .rivals/setfit/bin/python --draws $(or $(DRAWS),2) $(if $(CELLS),--cells $(CELLS)) --figures docs/figures/few_shot.json
+
+bench-embeddings: $(VENV)/.installed
+	@test -x .rivals/embeddings/bin/python || $(PYTHON) -m venv .rivals/embeddings
+	@.rivals/embeddings/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'sentence-transformers[train]==6.2.0' peft
+	@$(BIN)/python benchmarks/embeddings.py --data $(DATA) --rival .rivals/embeddings/bin/python $(if $(CELLS),--cells $(CELLS)) --figures docs/figures/embeddings.json
 
 # wheel and sdist of adapterkit and of adapterkit-runtime in dist/, checked as an index would
 .release/.installed:

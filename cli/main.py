@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from adapterkit.cli import imports
+
 SECTIONS = {
     "Train": {
         "run": "Train an adapter, evaluate it and register it.",
@@ -113,6 +115,7 @@ class Group(click.Group):
 
         gc.set_threshold(50_000, 20, 50)  # the defaults take an eighth of the time of importing torch and transformers
         words = list(args[0] if args and args[0] is not None else kwargs.get("args") or sys.argv[1:])
+        imports.defer()
         try:
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}) or 0)
         except click.exceptions.NoArgsIsHelpError as error:

@@ -24,6 +24,7 @@ from ..patches.low_rank import LowRank
 from ..patches.patch import Patch
 from ..patches.replace import Replace
 from ..settings import check_encoding
+from ..tasks import Task
 from ..watch import Watch
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def fit_scales(
         moved = {
             (m, n): one for m, p in patches.items() if isinstance(p, Sign) for n, one in _moved(base, m, p, base_values)
         }
-        first, last = _fit(model, feed, list(moved.values()), watch)
+        first, last = _fit(task, model, feed, list(moved.values()), watch)
     watch.note("scales", f"fitted on {len(few):,} rows: squared error of logits {first:.4g}, then {last:.4g}")
     for (module, name), one in moved.items():
         patch = patches[module]
@@ -229,7 +230,7 @@ def _moved(base: Base, module: str, patch: Sign, base_values: Mapping[str, Tenso
         )
 
 
-def _fit(model: Any, feed: Feed, moved: list[_Moved], watch: Watch) -> tuple[float, float]:
+def _fit(task: Task, model: Any, feed: Feed, moved: list[_Moved], watch: Watch) -> tuple[float, float]:
     """Fit factors by Adam; return the mean squared error over the first and the last tenth of the steps."""
     optimizer = torch.optim.Adam([one.factor for one in moved], lr=_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / _STEPS)
@@ -244,11 +245,14 @@ def _fit(model: Any, feed: Feed, moved: list[_Moved], watch: Watch) -> tuple[flo
                 for one in moved:
                     one.parameter.data = one.target
                 with torch.no_grad():
-                    wanted = _logits(model, batch)
+                    wanted = _logits(model, task.model_inputs(batch))
                 for one in moved:
                     one.use()
                 error = torch.stack(
-                    [_squared_error(logits, wanted[k], batch) for k, logits in _logits(model, batch).items()]
+                    [
+                        _squared_error(logits, wanted[k], batch)
+                        for k, logits in _logits(model, task.model_inputs(batch)).items()
+                    ]
                 ).sum()
                 torch.autograd.backward(error)
                 for one in moved:

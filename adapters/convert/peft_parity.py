@@ -48,8 +48,8 @@ def _some_rows(base: Base, task: Task) -> dict[str, Tensor]:
         batch.pop("decoder_input_ids", None)
     if task.has_choices:
         batch = {key: torch.stack([value, value], 1) for key, value in batch.items() if isinstance(value, Tensor)}
-    device = base.model.device
-    return {key: value.to(device) for key, value in batch.items() if isinstance(value, Tensor)}
+    tensors = {key: value.to(base.model.device) for key, value in batch.items() if isinstance(value, Tensor)}
+    return dict(task.model_inputs(tensors))
 
 
 def _logits(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -206,6 +206,10 @@ class Task(ABC):
         """Return the settings of the model's config that the head needs."""
         return {}
 
+    def model_inputs(self, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the model's arguments for a batch of `collate`."""
+        return batch
+
     def head(self, config: Any) -> nn.Module:
         """Return a new head for a model's config, for a task without `auto_class`.
 
@@ -254,10 +258,9 @@ class Task(ABC):
 
     @abstractmethod
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
-        """Return the features of a batch of rows, unpadded.
+        """Return the features of a batch of rows, unpadded; keys that `collate` drops remain for `predictions`.
 
-        Where a row may become several features, or rows are packed, a feature has the number of its row in the batch
-        as `row`. Keys that `collate` drops remain for `predictions`.
+        Where a row may become several features, or rows are packed, `row` is the number of a feature's row.
         """
 
     @property
@@ -313,10 +316,7 @@ class Task(ABC):
         return type(self)
 
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
-        """Return the model's output for each feature of a batch, as numpy values: by default its logits.
-
-        In a pool, a batch has rows of several adapters whose tasks have the same `outputs_key`.
-        """
+        """Return the model's output for each feature of a batch, as numpy values: by default its logits."""
         inputs = {key: value for key, value in batch.items() if key not in self.label_names}
         return list(model(**inputs).logits.float().cpu().numpy())
 

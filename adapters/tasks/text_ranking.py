@@ -159,6 +159,9 @@ class TextRanking(Task):
     def config(self) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}
 
+    def model_inputs(self, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return flat_inputs(batch)
+
     # ---- features
 
     def tokenize(self, rows: Rows, tokenizer: Any, *, labelled: bool) -> dict[str, Any]:
@@ -228,14 +231,19 @@ class TextRanking(Task):
             "pairwise": ranking_losses.pairwise,
             "listwise": ranking_losses.listwise,
         }[self.ranking_loss]
-        return loss(_scores(model, batch), batch["labels"].float())
+        return loss(self._scores(model, batch), batch["labels"].float())
+
+    def _scores(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the scores of a batch, (rows, passages)."""
+        scores: Tensor = model(**self.model_inputs(batch)).logits.float()
+        return scores.view(batch["input_ids"].shape[:-1])
 
     def loss_weight(self, batch: Mapping[str, Tensor]) -> float:
         return float(len(batch["input_ids"]))
 
     def outputs(self, model: Any, batch: Mapping[str, Tensor]) -> list[Any]:
         """Return the scores of each row's passages, (passages,)."""
-        return list(_scores(model, batch).cpu().numpy())
+        return list(self._scores(model, batch).cpu().numpy())
 
     def metrics(self, predictions: Sequence[Any], data: Dataset) -> Metrics:
         import numpy as np
@@ -267,12 +275,6 @@ class TextRanking(Task):
             order = sorted(range(len(values)), key=lambda i: -values[i])
             answers.append({"ranking": [{"index": i, "passage": cell[i], "score": float(values[i])} for i in order]})
         return answers
-
-
-def _scores(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-    """Return the scores of a batch, (rows, passages)."""
-    scores: Tensor = model(**flat_inputs(batch)).logits.float()
-    return scores.view(batch["input_ids"].shape[:-1])
 
 
 def _filled(values: Any, size: int) -> Any:

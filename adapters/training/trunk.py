@@ -77,7 +77,7 @@ class Trunk:
             firsts = {f"first of {stack}": self._modules[names[0]] for stack, names in self.stacks.items()}
         recorded, _ = record(
             # the class's forward: Accelerate wraps the instance's in the precision of training
-            lambda: type(self.model).forward(self.model, **batch),
+            lambda: type(self.model).forward(self.model, **self.task.model_inputs(batch)),
             outputs={**tops, **firsts},
             last=list(tops)[-1],
         )

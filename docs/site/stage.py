@@ -29,8 +29,17 @@ LINK = re.compile(r"(?P<text>\[[^]\[]*\])\((?P<target>[^)\s]+)\)|(?P<attribute>s
 EXAMPLE = re.compile(r"^(?P<indent> *)>>> .*\n(?:(?P=indent)(?! *\"\"\")\S.*\n)*", re.MULTILINE)
 """An example of a docstring with its output, to the next empty line."""
 ROOT_PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
-LANGUAGES = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".html": "html"}
-MOST = 60_000
+LANGUAGES = {
+    ".py": "python",
+    ".sh": "sh",
+    ".ipynb": "notebook",
+    ".toml": "toml",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".json": "json",
+    ".html": "html",
+}
+MOST = 100_000
 """The largest example in bytes that is shown as a page."""
 
 
@@ -117,7 +126,21 @@ def example_pages() -> Iterator[tuple[str, str]]:
             yield place(path), text.rstrip() + "\n\n## Files\n\n" + "\n".join(rows) + "\n"
         elif file.suffix in LANGUAGES and file.stat().st_size < MOST:
             source = file.read_text(encoding="utf-8").rstrip()
-            yield place(path), f"# {path}\n\n````{LANGUAGES[file.suffix]}\n{source}\n````\n"
+            fenced = f"# {path}\n\n````{LANGUAGES[file.suffix]}\n{source}\n````\n"
+            yield place(path), moved(notebook(source), path) if file.suffix == ".ipynb" else fenced
+
+
+def notebook(source: str) -> str:
+    """Return a notebook as Markdown: its text, its cells, and what they printed or returned."""
+    parts = []
+    for cell in json.loads(source)["cells"]:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+        for output in cell.get("outputs", []):
+            shown = "".join(output.get("text", output.get("data", {}).get("text/plain", "")))
+            if output.get("name") != "stderr" and shown.strip():
+                parts.append(f"```text\n{shown.rstrip()}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
 def staged() -> dict[str, str]:

@@ -41,8 +41,8 @@ MIXED = [
 
 def has(family: str, task: str) -> bool:
     """Tell whether transformers has a class for a family and task."""
-    auto = getattr(transformers, named_task(task).auto_class)
-    return type(tiny.CONFIGS[family]()) in auto._model_mapping
+    auto = getattr(transformers, named_task(task).auto_class or "", None)
+    return auto is not None and type(tiny.CONFIGS[family]()) in auto._model_mapping
 
 
 PAIRS = [(family, task) for family in tiny.CONFIGS for task in TASKS if has(family, task)]

@@ -15,5 +15,5 @@ needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace
 @needs_strace
 def test_whatever_fails_there_is_the_old_state_or_the_new_and_weak_writers_are_found_out() -> None:
     """A cut of `python -m tests.faults`."""
-    total = faults.run(every=60, states=6, operations=("save", "rollback", "gc"))
+    total = faults.run(every=90, states=6, operations=("save", "rollback", "gc"))
     assert all(total[fault] for fault in faults.FAULTS)

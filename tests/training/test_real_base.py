@@ -19,7 +19,7 @@ from tests.helpers.files import ROOT
 
 pytestmark = pytest.mark.slow
 TEXTS = ["The soup was cold and so was the waiter.", "I'd stay here again tomorrow.", "It broke.", "What a concert!"]
-SHORT = {"num_train_epochs": 1, "head_init": "random", "max_train_samples": 64, "max_eval_samples": 40}
+SHORT = {"num_train_epochs": 1, "head_init": "random", "max_train_samples": 24, "max_eval_samples": 20}
 
 
 def logits(registry: Registry, name: str, base: Base) -> list[Any]:
