@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed 's/ /\\ /g')
 
-.PHONY: demo docs site notebooks examples test test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot packages installs fuzz mutants clean
+.PHONY: demo docs site notebooks examples test test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings packages installs fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
@@ -106,6 +106,11 @@ bench-few-shot: $(VENV)/.installed
 	@test -x .rivals/setfit/bin/python || $(PYTHON) -m venv .rivals/setfit
 	@.rivals/setfit/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setfit==1.2.0
 	@$(BIN)/python benchmarks/few_shot.py --data $(DATA) --rival .rivals/setfit/bin/python --draws $(or $(DRAWS),2) $(if $(CELLS),--cells $(CELLS)) --figures docs/figures/few_shot.json
+
+bench-embeddings: $(VENV)/.installed
+	@test -x .rivals/embeddings/bin/python || $(PYTHON) -m venv .rivals/embeddings
+	@.rivals/embeddings/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'sentence-transformers[train]==6.2.0' peft
+	@$(BIN)/python benchmarks/embeddings.py --data $(DATA) --rival .rivals/embeddings/bin/python $(if $(CELLS),--cells $(CELLS)) --figures docs/figures/embeddings.json
 
 # wheel and sdist of adapterkit and of adapterkit-runtime in dist/, checked as an index would
 .release/.installed:

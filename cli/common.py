@@ -40,6 +40,9 @@ class OptionType(click.ParamType[Any]):
         self.option = option
         self.name = "|".join(option.type) if isinstance(option.type, tuple) else _METAVARS[option.type]
 
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        return self.name if isinstance(self.option.type, tuple) else None  # choices as they are written
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
             return self.option.parse(value)

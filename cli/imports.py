@@ -105,7 +105,7 @@ class _Available(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         self.loader.exec_module(module)
         scan = getattr(module, "create_import_structure_from_path", None)
-        if hasattr(scan, "__wrapped__"):
+        if scan is not None and hasattr(scan, "__wrapped__"):
             module.create_import_structure_from_path = functools.cache(scan.__wrapped__)  # type: ignore[attr-defined]
         hidden = ("is_scipy_available", *(() if "WORLD_SIZE" in os.environ else ("is_torch_distributed_available",)))
         vars(module).update(dict.fromkeys((name for name in hidden if hasattr(module, name)), _no))

@@ -67,19 +67,10 @@ SECTIONS = {
     },
 }
 COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
-TRAINING = (
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "datasets",
-    "safetensors",
-    "sklearn",
-    "scipy",
-    "psutil",
-    "yaml",
-)
-TRAINING += ("pyarrow", "threadpoolctl", "sacrebleu", "xxhash", "charset_normalizer")
+TRAINING = {
+    *("torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "sklearn", "scipy", "psutil", "yaml"),
+    *("pyarrow", "threadpoolctl", "sacrebleu", "xxhash", "charset_normalizer"),
+}
 """The modules that an environment for answers alone may lack."""
 
 

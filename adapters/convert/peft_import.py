@@ -36,7 +36,8 @@ def task_of(folder: PeftFolder, task: str | None) -> type[Task]:
     if task is not None:
         return task_class(task)
     stated = folder.config.get("task_type")
-    ours = next((cls for cls in TASKS.values() if stated and cls.peft_task_type == stated), None)
+    kinds = [cls for cls in TASKS.values() if stated and cls.peft_task_type == stated]
+    ours = kinds[-1] if kinds else None  # a classifier rather than a ranking, whose head is one of a single output
     if ours is None:
         raise AdapterError(f"'{folder.source}' has task_type {stated}; name the task: --task {', '.join(TASKS)}")
     return ours

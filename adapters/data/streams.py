@@ -96,7 +96,7 @@ def from_stream(
     skip_bad: bool = False,
 ) -> InputRows:
     """Return the rows of a stream in a format of `STREAMED`, by default JSON lines if it begins with {, else texts."""
-    source = _Stream(name, 0, file, options or ReadOptions())
+    source = _Stream(name, 0, file, replace(options or ReadOptions(), every_row=True))
     first = source.begin()
     kind = kind or ("jsonl" if first.startswith(b"{") else "txt")
     rows = READERS[f".{kind}"](source)

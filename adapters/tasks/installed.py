@@ -20,13 +20,13 @@ from .token_classification import TokenClassification
 TASKS: dict[str, type[Task]] = {
     task.name: task
     for task in (
-        SentenceSimilarity,
-        TextRanking,
         QuestionAnswering,
         MultipleChoice,
         TokenClassification,
         Text2TextGeneration,
         TextGeneration,
+        SentenceSimilarity,
+        TextRanking,
         TextClassification,
         FillMask,
     )

@@ -54,7 +54,6 @@ class SentenceSimilarity(Task):
     name: ClassVar[str] = "sentence-similarity"
     new_head: ClassVar[bool] = False
     has_choices: ClassVar[bool] = True
-    peft_task_type: ClassVar[str | None] = "FEATURE_EXTRACTION"
     usual_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "text_column_name": ("sentence1", "sentence2"),
         "label_column_name": ("score",),

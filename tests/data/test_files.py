@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from adapterkit.data import splits as data
+from adapterkit.data import streams
 from adapterkit.data.readers import rows
 from adapterkit.errors import DataError, OptionError
 from adapterkit.settings import DataOptions
@@ -238,3 +239,28 @@ def test_the_first_bad_row_is_the_one_named_whatever_is_wrong_with_it(tmp_path: 
     path = write(tmp_path / "a.jsonl", '{"a": 1}\n{"a": "x"}\nnot JSON\n')
     with pytest.raises(DataError, match=r"a.jsonl:2: a is text"):
         data.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.csv", "text,id\na,1\n,\nb,2\n,\n", ["a", "", "b"]),
+        ("a.csv", "text\na\n\nb\n\n", ["a", "", "b"]),
+        ("a.tsv", "text\tid\na\t1\n\t\nb\t2\n", ["a", "", "b"]),
+    ],
+)
+def test_of_rows_to_predict_an_empty_one_has_its_place(
+    name: str, content: str, expected: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    assert [row["text"] for _, row in streams.from_file(str(path), skip_bad=True)] == expected
+    assert [row["text"] for _, row in rows(str(path))] == ["a", "b"]
+
+
+def test_words_to_predict_are_lists_in_cells_or_columns_without_tags(tmp_path: Path) -> None:
+    table, columns = tmp_path / "a.csv", tmp_path / "a.conll"
+    table.write_text("tokens\n\"['Ann', 'lives']\"\n\"['Oslo']\"\n")
+    columns.write_text("Ann\nlives\n\nOslo\n")
+    for path in (table, columns):
+        assert [row["tokens"] for _, row in streams.from_file(str(path))] == [["Ann", "lives"], ["Oslo"]]

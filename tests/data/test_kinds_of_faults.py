@@ -9,6 +9,10 @@ import pytest
 TESTS = Path(__file__).parent.parent
 KINDS: dict[str, dict[str, list[str]]] = {
     "1 texts and words": {
+        "data/test_hidden_and_repeated.py": [
+            "test_special_tokens_inside_of_texts_are_counted",
+            "test_texts_of_mostly_unknown_words_are_counted",
+        ],
         "tasks/test_word_split.py": [
             "test_an_emoji_sequence_is_one_word",
             "test_invisible_characters_are_part_of_no_word_s_ends",
@@ -41,6 +45,10 @@ KINDS: dict[str, dict[str, list[str]]] = {
         "tasks/test_answer_layouts.py": ["test_a_context_of_paragraphs_is_their_text_in_training_and_in_prediction"],
     },
     "4 columns": {
+        "data/test_hidden_and_repeated.py": [
+            "test_a_key_twice_in_an_object_is_counted_and_named",
+            "test_of_columns_that_differ_in_case_the_usual_one_is_read_and_the_other_named",
+        ],
         "data/test_remarks.py": ["test_a_column_that_looks_as_if_it_mattered_is_named"],
         "data/test_column_types.py": [
             "test_a_column_that_no_task_reads_becomes_text",
@@ -72,6 +80,9 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_labels_that_look_alike_are_named",
             "test_dates_among_other_labels_are_named",
             "test_lists_among_single_labels_are_named",
+            "test_different_numbers_with_a_unit_or_other_signs_are_named",
+            "test_lists_of_probabilities_are_no_labels",
+            "test_targets_do_not_depend_on_the_type_or_the_name_of_the_column",
         ],
     },
     "6 tables": {
@@ -96,6 +107,12 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_a_table_named_txt_is_refused_with_the_option_that_reads_it",
         ],
         "data/test_written_and_read.py": ["test_a_file_is_read_as_its_rows_and_written_as_itself"],
+        "data/test_hidden_and_repeated.py": [
+            "test_hidden_rows_and_columns_of_excel_are_counted",
+            "test_a_visible_sheet_is_read_before_a_hidden_one",
+            "test_the_header_of_a_second_file_with_a_mark_is_no_row",
+            "test_a_saved_data_set_is_read_with_its_splits_and_class_names",
+        ],
     },
     "7 tags and CoNLL": {
         "tasks/test_tag_schemes.py": [
@@ -108,6 +125,7 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_tags_before_their_words_are_tags",
             "test_a_tsv_file_of_words_and_tags_is_conll",
             "test_a_last_column_that_holds_no_tags_is_none",
+            "test_a_line_that_names_the_columns_is_no_word",
         ],
         "data/test_word_lists.py": ["test_words_and_tags_in_cells_are_lists"],
     },
@@ -137,6 +155,8 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_every_task_has_its_bad_rows_skipped",
             "test_a_file_of_bad_rows_alone_is_an_error",
         ],
+        "data/test_files.py": ["test_of_rows_to_predict_an_empty_one_has_its_place"],
+        "tasks/test_message_weights.py": ["test_completions_to_avoid_are_not_learned"],
         "data/test_remarks.py": [
             "test_rows_that_occur_twice_or_with_another_label_are_counted",
             "test_rows_of_two_splits_and_few_validation_rows_are_counted",
@@ -148,7 +168,8 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_one_row_of_another_script_among_english_ones_is_no_zero",
             "test_a_metric_that_would_see_nothing_is_left_out_with_the_reason",
             "test_bleu_is_sacrebleus_with_the_tokenizer_of_the_script",
-        ]
+        ],
+        "tasks/test_composed_characters.py": ["test_metrics_of_identical_texts_in_two_forms_are_100"],
     },
     "12 PEFT": {
         "convert/test_base_names.py": [

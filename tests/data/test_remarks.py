@@ -139,6 +139,15 @@ def test_rows_of_two_splits_and_few_validation_rows_are_counted(remarks: Any, tm
     )
 
 
+def test_rows_of_two_splits_that_differ_in_case_and_spaces_alone_are_counted(remarks: Any, tmp_path: Path) -> None:
+    (text, label), *_ = (row.rsplit(",", 1) for row in GOOD)
+    found = remarks(
+        train_file=csv_of(tmp_path, "a.csv", "text,label", *GOOD),
+        validation_file=csv_of(tmp_path, "b.csv", "text,label", f"{text.upper()}  ,{label}", "new,pos", "newer,neg"),
+    )
+    assert "b.csv:2" in found
+
+
 COLUMNS = {
     "a second text": ("text,body,label", "{i} a,please send me {i} of them,{l}", "column 'body' (texts of 6 words)"),
     "a usual name": ("text,context,label", "{i} a,c{i},{l}", "column 'context' (30 different values)"),

@@ -65,9 +65,13 @@ class Browser:
 
     def open(self, path: Path) -> float:
         """Open a file and return the seconds until it was loaded."""
+        return self.open_url(path.resolve().as_uri())
+
+    def open_url(self, url: str) -> float:
+        """Open an address and return the seconds until it was loaded."""
         self._events.clear()
         began = time.perf_counter()
-        self._send("Page.navigate", {"url": path.resolve().as_uri()})
+        self._send("Page.navigate", {"url": url})
         while "Page.loadEventFired" not in self._events:
             self._receive()
         return time.perf_counter() - began

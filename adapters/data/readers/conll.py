@@ -43,6 +43,9 @@ def read_conll(source: Source) -> NumberedRows:
     lines = ("\n" if number == header else line for number, line in enumerate(source.lines(), start=1))
     for block in _blocks(lines, layout, skipped):
         words = [row for row in block if not _is_no_word(row[1], layout, skipped)]
+        if layout.width < 2 and source.options.every_row and all(len(cells) == 1 for _, cells in words):
+            yield from [(block[0][0], {"tokens": [cells[0] for _, cells in words]})] if words else []
+            continue
         errors = ((n, error) for n, cells in words if (error := _error(cells, layout)))
         if first := next(errors, None):
             yield first[0], BadRow(source.undecoded(first[1]) or first[1])

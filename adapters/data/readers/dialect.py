@@ -72,11 +72,11 @@ class TextRow:
     error: str = ""
 
 
-def text_rows(lines: Iterable[str], dialect: Dialect) -> Iterator[TextRow]:
-    """Cut lines into rows of cells, without blank lines."""
+def text_rows(lines: Iterable[str], dialect: Dialect, *, blank: bool = False) -> Iterator[TextRow]:
+    """Cut lines into rows of cells, without blank lines, or with `blank` ones as rows without cells."""
     numbered = _quoted_rows(lines, dialect) if dialect.quoted else _split_lines(lines, dialect)
     for row in numbered:
-        if (row.cells or row.error) and not (dialect.first_line and row.line == 1):
+        if (row.cells or row.error or blank) and not (dialect.first_line and row.line == 1):
             yield row
 
 

@@ -63,8 +63,8 @@ def read_table(source: Source, usual: Dialect) -> NumberedRows:
         source.notes.append(dialect.describe())
     first = list(islice(text_rows(sample, dialect), SAMPLE_ROWS)) if source.repeatable else []
     header = chosen_header(source, [row.cells for row in first])
-    for row in text_rows(source.lines(), dialect):
-        if row.line <= above:
+    for row in text_rows(source.lines(), dialect, blank=source.options.every_row):
+        if row.line <= above or not (row.cells or row.error or (header and len(header.names) == 1)):
             continue
         error = source.undecoded(row.text) or row.error
         if header is None:
@@ -74,7 +74,7 @@ def read_table(source: Source, usual: Dialect) -> NumberedRows:
             header.check([other.cells for other in first[1:]])
         elif error:
             yield row.line, BadRow(error)
-        elif (cells := header.row(row.cells)) is not None:
-            yield row.line, cells
+        else:
+            yield from header.placed(row.line, row.cells)
     if header is not None:
         header.finish()

@@ -14,7 +14,7 @@ from ...settings import DataOptions
 from .encodings import Encoding, chosen, detected
 
 Row = dict[str, Any]
-VERSION = 38
+VERSION = 39
 """The version of the rows that readers return. Rows are cached by it: raise it with every change of them."""
 
 

@@ -31,8 +31,8 @@ def read_spreadsheet(source: Source) -> NumberedRows:
             if any(cells):
                 header = Header(source, number, cells)
                 header.check(filled[1:])
-        elif (row := header.row(cells)) is not None:
-            yield number, row
+        else:
+            yield from header.placed(number, cells)
     if header is not None:
         header.finish()
     source.reached = source.size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ...errors import DataError
 from ..blank import without_invisible
@@ -45,6 +45,7 @@ class Header:
         self.cells = cells
         self.filled: Counter[int] = Counter()
         self.empty = self.beyond = self.repeated = self.short = self.rules = 0
+        self.pending: list[int] = []  # lines of empty rows since the last other one
         self.fills = True  # whether a row may lack its last cells
 
     def check(self, rows: Sequence[Sequence[str]]) -> None:
@@ -89,6 +90,15 @@ class Header:
             f"a header was expected, but {why}; name the columns of a table without a header: --column-names {names}",
         )
 
+    def placed(self, line: int, cells: list[str]) -> Iterator[tuple[int, Row | BadRow]]:
+        """Yield a row; of a table to predict also the empty rows before it, whose places answers must not lose."""
+        if self.source.options.every_row and not any(cells):
+            self.pending.append(line)
+        elif (row := self.row(cells)) is not None:
+            yield from ((number, dict.fromkeys(self.names, "")) for number in self.pending)
+            self.pending.clear()
+            yield line, row
+
     def row(self, cells: list[str]) -> Row | BadRow | None:
         """Return the cells of a row by column, or None for a row of empty cells and for the header again.
 
@@ -132,6 +142,7 @@ class Header:
 
     def finish(self) -> None:
         """Append the notes about the table to those of its source."""
+        self.empty += len(self.pending)
         blank = [str(i + 1) for i in sorted(self.unnamed) if not self.filled[i]]
         if blank:
             which = f"columns {', '.join(blank)} have" if len(blank) > 1 else f"column {blank[0]} has"

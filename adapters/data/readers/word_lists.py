@@ -27,14 +27,31 @@ def with_word_lists(source: Source, numbered: NumberedRows) -> NumberedRows:
         yield from numbered
         return
     head = list(islice(numbered, PEEK))
-    columns = _columns(source, [row for _, row in head if not isinstance(row, BadRow)])
+    read = [row for _, row in head if not isinstance(row, BadRow)]
+    columns, words = _columns(source, read), _words_alone(source, read)
     rows = chain(head, numbered)
     if columns is None:
-        yield from rows
+        yield from rows if words is None else _with_words(source, rows, words)
         return
     for line, row in rows:
         yield line, row if isinstance(row, BadRow) else _unfolded(row, *columns)
     source.notes.append(f"columns '{columns[0]}' and '{columns[1]}' hold words and tags as texts: read as lists")
+
+
+def _words_alone(source: Source, rows: Sequence[Row]) -> str | None:
+    """Return the column of a table to predict whose cells are lists of words as texts, or None."""
+    name = next((name for name in (rows[0] if rows else ()) if name.lower() in ("tokens", "words")), None)
+    if name is None or not source.options.every_row:
+        return None
+    cells = [row.get(name) or "[]" for row in rows]
+    lists = [listed(cell) if isinstance(cell, str) else None for cell in cells]
+    return name if None not in lists and any(lists) else None
+
+
+def _with_words(source: Source, rows: NumberedRows, column: str) -> NumberedRows:
+    for line, row in rows:
+        yield line, row if isinstance(row, BadRow) else {**row, column: _items(row.get(column, ""))}
+    source.notes.append(f"column '{column}' holds words as texts: read as lists")
 
 
 def _unfolded(row: Row, words: str, tags: str) -> Row:

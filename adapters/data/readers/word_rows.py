@@ -70,9 +70,12 @@ def _between_gaps(source: Source, rows: NumberedRows, pair: tuple[str, str]) -> 
         if isinstance(row, BadRow):
             yield line, row
             continue
-        if current and line > behind:
+        empty = not any(row.values())
+        if current and (line > behind or empty):
             yield start, current
             current = {}
+        if empty:
+            continue
         if not current:
             start, sentences = line, sentences + 1
         for name, cell in row.items():
