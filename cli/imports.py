@@ -7,7 +7,6 @@ for sharded weights, and SciPy for the losses of object detection: a quarter of 
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.abc
 import importlib.machinery
 import os
@@ -42,7 +41,7 @@ class _Finder(importlib.abc.MetaPathFinder):
             if name in sys.modules:  # imported by its package, as it would have been in the first place
                 return importlib.machinery.ModuleSpec(name, _Loaded(sys.modules[name]))
         if name == PEFT:
-            importlib.import_module("torch.distributed.tensor")  # PEFT uses it as imported by transformers
+            import torch.distributed.tensor  # noqa: F401, PEFT uses it as imported by transformers
         if name not in (COMPILER, AVAILABLE):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
