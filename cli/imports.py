@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 COMPILER, AVAILABLE = "torch._dynamo", "transformers.utils.import_utils"
+PEFT = "peft.tuners.tuners_utils"
 DECORATORS = ("allow_in_graph", "assume_constant_result", "disable", "disallow_in_graph")
 ALONE = frozenset({"torch._dynamo._trace_wrapped_higher_order_op"})
 """Modules of the compiler that need nothing else of it, and that transformers' masks import."""
@@ -39,6 +40,8 @@ class _Finder(importlib.abc.MetaPathFinder):
             package.load()
             if name in sys.modules:  # imported by its package, as it would have been in the first place
                 return importlib.machinery.ModuleSpec(name, _Loaded(sys.modules[name]))
+        if name == PEFT:
+            import torch.distributed.tensor  # noqa: F401, PEFT uses it as imported by transformers
         if name not in (COMPILER, AVAILABLE):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
