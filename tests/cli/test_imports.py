@@ -17,6 +17,10 @@ options = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, 
 model = transformers.BertModel(transformers.BertConfig(vocab_size=50, **options)).eval()
 unwanted = {"torch._dynamo.eval_frame", "torch.distributed.tensor", "scipy.optimize"} & set(sys.modules)
 assert not unwanted, unwanted
+import peft  # it uses torch.distributed.tensor as imported by transformers
+tuned = peft.get_peft_model(model, peft.LoraConfig(target_modules=["query"]))
+assert tuned(input_ids=torch.arange(6)[None])[0].shape == (1, 6, 32)
+model = tuned.unload()
 import torch._dynamo.utils
 assert torch._dynamo.utils is sys.modules["torch._dynamo.utils"] and "torch._dynamo.eval_frame" in sys.modules
 ids = torch.arange(6)[None]
