@@ -128,7 +128,10 @@ def test_two_splits_of_the_hub_for_one_of_ours_are_said(monkeypatch: pytest.Monk
         ({"dataset": "sentimnt"}, "'sentimnt' is no file and no folder, and can't be loaded from the Hub ("),
         ({"dataset": "owner/sentimnt"}, "did you mean 'demo:sentiment'?"),
         ({"dataset": "bankng"}, "did you mean 'banking'?"),
-        ({"dataset": "no/such"}, "in the package, as demo:NAME: chat, choice, ner, nli, qa, requests, sentiment, sim"),
+        (
+            {"dataset": "no/such"},
+            "in the package, as demo:NAME: chat, choice, ner, nli, passages, qa, requests, sentiment, sim",
+        ),
         ({"dataset": "no.csv"}, "no file 'no.csv'"),
         ({"dataset": "./no"}, "./no: files that can be read end in .csv, .jsonl, .tsv, "),
         (

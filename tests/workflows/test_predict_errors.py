@@ -121,7 +121,7 @@ MISTAKES: dict[str, tuple[list[str], str | None, str]] = {
     "ending": (
         ["mood", "a", "--out", "o.json"],
         None,
-        "--out o.json: a name that ends in .jsonl, .csv, .tsv was expec",
+        "--out o.json: a name that ends in .jsonl, .csv, .tsv, .npy, .parquet was expec",
     ),
     "two outputs": (["mood", "a", "--out", "o.csv", "--json"], None, "give --out o.csv or --json, not both"),
     "two formats": (["mood", "a", "--format", "csv", "--json"], None, "give --format csv or --json, not both"),
