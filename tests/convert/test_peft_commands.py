@@ -67,7 +67,7 @@ def test_import_list_show_predict_eval_merge_and_export(
             "tflite",
             "--to",
             "x",
-        ): "'tflite' is not one of 'peft', 'merged', 'gguf-ready'",
+        ): "'tflite' is not one of 'peft', 'merged', 'sentence-transformers', 'gguf-ready', 'onnx'",
         ("import", "nowhere"): "no folder 'nowhere'; a PEFT adapter is a folder or a Hub id such as owner/name",
         ("import", "owner/name"): "is neither a folder nor to be had from the Hub or its cache (HF_HUB_OFFLINE is set)",
         ("import", "theirs", "--task-option", "x"): "--task-option x: expected NAME=VALUE",
