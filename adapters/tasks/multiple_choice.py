@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -235,15 +236,7 @@ class MultipleChoice(Task):
         return _loss(logits.masked_fill(~real, ABSENT), batch["labels"], label_smoothing)
 
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        def collated(features: list[dict[str, Any]]) -> dict[str, Any]:
-            import torch
-
-            batch = nested_batch(features, tokenizer)
-            if "labels" in features[0]:
-                batch["labels"] = torch.tensor([f["labels"] for f in features])
-            return batch
-
-        return collated
+        return functools.partial(nested_batch, tokenizer=tokenizer)
 
     def accepts(self, column: str, value: Any) -> str | None:
         if self.endings_column_name != (column,):

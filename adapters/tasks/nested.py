@@ -15,12 +15,17 @@ TENSORS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def nested_batch(features: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, Tensor]:
-    """Return features of equally many texts as tensors, (rows, texts, tokens), padded on the right."""
+    """Return features of equally many texts as tensors, (rows, texts, tokens), padded on the right, with any labels."""
+    import torch
+
     count = len(features[0]["input_ids"])
     keys = [key for key in TENSORS if key in features[0]]
     flat = [{key: feature[key][i] for key in keys} for feature in features for i in range(count)]
     fill = {"input_ids": pad_id(tokenizer), "attention_mask": 0, "token_type_ids": 0}
-    return {key: t.view(len(features), count, -1) for key, t in padded(flat, fill).items()}
+    batch = {key: t.view(len(features), count, -1) for key, t in padded(flat, fill).items()}
+    if "labels" in features[0]:
+        batch["labels"] = torch.tensor([feature["labels"] for feature in features])
+    return batch
 
 
 def flat_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -266,15 +266,7 @@ class SentenceSimilarity(Task):
         return [number_in(cell) or 0.0 for cell in stream(rows[str(self.label_column_name)])]
 
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        def collated(features: list[dict[str, Any]]) -> dict[str, Any]:
-            import torch
-
-            batch: dict[str, Any] = nested_batch(features, tokenizer)
-            if "labels" in features[0]:
-                batch["labels"] = torch.tensor([f["labels"] for f in features])
-            return batch
-
-        return collated
+        return functools.partial(nested_batch, tokenizer=tokenizer)
 
     # ---- outputs
 

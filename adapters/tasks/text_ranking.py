@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -211,15 +212,7 @@ class TextRanking(Task):
                 yield [places[i] for i in part], filled
 
     def collate(self, tokenizer: Any, model: Any) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        def collated(features: list[dict[str, Any]]) -> dict[str, Any]:
-            import torch
-
-            batch: dict[str, Any] = nested_batch(features, tokenizer)
-            if "labels" in features[0]:
-                batch["labels"] = torch.tensor([f["labels"] for f in features])
-            return batch
-
-        return collated
+        return functools.partial(nested_batch, tokenizer=tokenizer)
 
     # ---- outputs
 
