@@ -133,6 +133,7 @@ def test_two_splits_of_the_hub_for_one_of_ours_are_said(monkeypatch: pytest.Monk
             "in the package, as demo:NAME: chat, choice, ner, nli, passages, qa, requests, sentiment, sim",
         ),
         ({"dataset": "no.csv"}, "no file 'no.csv'"),
+        ({"train_file": "demo:ner"}, "'demo:ner' is no file; a demo data set is named by --dataset demo:ner"),
         ({"dataset": "./no"}, "./no: files that can be read end in .csv, .jsonl, .tsv, "),
         (
             {"dataset": "demo:qa", "dataset_config_name": "x"},
