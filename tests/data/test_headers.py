@@ -147,6 +147,12 @@ def test_spacys_pairs_with_spans_alone_and_rasas_examples(tmp_path: Path) -> Non
     assert read_all(rasa)[0][0]["ner_tags"] == ["B-P", "O"]
 
 
+def test_yaml_nested_deeper_than_the_stack_is_an_error(tmp_path: Path) -> None:
+    text = f"nlu:\n- intent: hi\n  examples: |\n    - hello\n  more: {'[' * 200_000}{']' * 200_000}\n"
+    with pytest.raises(DataError, match=r"b\.yml:1: YAML that can't be read: more than 100 levels of nesting"):
+        read_all(write(tmp_path / "b.yml", text))
+
+
 @pytest.mark.parametrize("path", ["", ".", "/", "nowhere/", "a.ann"])
 def test_a_path_that_is_no_file_is_an_error(path: str) -> None:
     with pytest.raises(DataError):
