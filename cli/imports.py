@@ -7,6 +7,7 @@ for sharded weights, and SciPy for the losses of object detection: a quarter of 
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.abc
 import importlib.machinery
 import os
@@ -16,7 +17,6 @@ from types import ModuleType
 from typing import Any
 
 COMPILER, AVAILABLE = "torch._dynamo", "transformers.utils.import_utils"
-PEFT = "peft.tuners.tuners_utils"
 DECORATORS = ("allow_in_graph", "assume_constant_result", "disable", "disallow_in_graph")
 ALONE = frozenset({"torch._dynamo._trace_wrapped_higher_order_op"})
 """Modules of the compiler that need nothing else of it, and that transformers' masks import."""
@@ -40,8 +40,6 @@ class _Finder(importlib.abc.MetaPathFinder):
             package.load()
             if name in sys.modules:  # imported by its package, as it would have been in the first place
                 return importlib.machinery.ModuleSpec(name, _Loaded(sys.modules[name]))
-        if name == PEFT:
-            import torch.distributed.tensor  # noqa: F401, PEFT uses it as imported by transformers
         if name not in (COMPILER, AVAILABLE):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
@@ -110,9 +108,25 @@ class _Available(importlib.abc.Loader):
         scan = getattr(module, "create_import_structure_from_path", None)
         if scan is not None and hasattr(scan, "__wrapped__"):
             module.create_import_structure_from_path = functools.cache(scan.__wrapped__)  # type: ignore[attr-defined]
-        hidden = ("is_scipy_available", *(() if "WORLD_SIZE" in os.environ else ("is_torch_distributed_available",)))
-        vars(module).update(dict.fromkeys((name for name in hidden if hasattr(module, name)), _no))
+        hidden = {"is_scipy_available": _no}
+        if "WORLD_SIZE" not in os.environ:
+            hidden["is_torch_distributed_available"] = _no_shards
+        vars(module).update({name: answer for name, answer in hidden.items() if hasattr(module, name)})
 
 
 def _no() -> bool:
     return False
+
+
+def _no_shards() -> bool:
+    """Return False; `torch.distributed.tensor`, which PEFT uses as imported by transformers, is imported on use."""
+    import torch.distributed
+
+    vars(torch.distributed).setdefault("__getattr__", _on_use)
+    return False
+
+
+def _on_use(name: str) -> ModuleType:
+    if name != "tensor":
+        raise AttributeError(f"module 'torch.distributed' has no attribute {name!r}")
+    return importlib.import_module("torch.distributed.tensor")
