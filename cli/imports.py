@@ -7,7 +7,6 @@ for sharded weights, and SciPy for the losses of object detection: a quarter of 
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.abc
 import importlib.machinery
 import os
@@ -129,4 +128,6 @@ def _no_shards() -> bool:
 def _on_use(name: str) -> ModuleType:
     if name != "tensor":
         raise AttributeError(f"module 'torch.distributed' has no attribute {name!r}")
-    return importlib.import_module("torch.distributed.tensor")
+    import torch.distributed.tensor
+
+    return sys.modules["torch.distributed.tensor"]
