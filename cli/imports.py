@@ -130,4 +130,4 @@ def _on_use(name: str) -> ModuleType:
         raise AttributeError(f"module 'torch.distributed' has no attribute {name!r}")
     import torch.distributed.tensor
 
-    return sys.modules["torch.distributed.tensor"]
+    return torch.distributed.tensor  # an attribute, now that it is imported
