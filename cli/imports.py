@@ -128,6 +128,6 @@ def _no_shards() -> bool:
 def _on_use(name: str) -> ModuleType:
     if name != "tensor":
         raise AttributeError(f"module 'torch.distributed' has no attribute {name!r}")
-    import torch.distributed.tensor
+    import torch.distributed.tensor  # noqa: F401 (its own modules use it as an attribute before it is one)
 
-    return torch.distributed.tensor  # an attribute, now that it is imported
+    return sys.modules["torch.distributed.tensor"]
