@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import TaskError
+from .modalities import modality_of
 from .stub import BaseStub
 from .tracing import forward_arguments
 
@@ -31,10 +32,12 @@ class HeadModel(nn.Module):
     def __init__(self, base: Any, head: nn.Module, config: Any) -> None:
         """Put `head` on `base`, a transformers model without a head.
 
-        `head(hidden, mask)` maps (texts, tokens, features) and (texts, tokens) to logits of any shape (texts, ...).
+        `head(hidden, mask)` maps (items, positions, features) and (items, positions) to logits of any shape
+        (items, ...); an item is a text, and its positions are tokens, where the base reads tokens.
         """
         super().__init__()
         self.base, self.head, self.config = base, head, config
+        self.modality = modality_of(base, config, type(base).__name__)
         self.part: tuple[Tensor, int] | None = None
         """The texts, and the tokens of each, that the current pass computes; None for all of the batch."""
 
@@ -80,12 +83,10 @@ class HeadModel(nn.Module):
 
     def forward(
         self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
         *,
         part_size: int = 0,
         recompute: bool = False,
-        **others: Any,
+        **arguments: Any,
     ) -> Any:
         """Return an output with `logits`; arguments that the base doesn't take, such as labels, are ignored.
 
@@ -93,14 +94,10 @@ class HeadModel(nn.Module):
         texts of similar length run at a time, without the padding of longer ones; with `recompute`, activations of a
         part are computed again for its gradients, so that memory is that of one part (GradCache, arXiv:2101.06983).
         """
-        rows = input_ids.shape[:-1]
         accepted = inspect.signature(type(self.base).forward).parameters
-        inputs = {key: value for key, value in others.items() if key in accepted}
-        inputs |= {"input_ids": input_ids, "attention_mask": attention_mask}
-        flat = {
-            k: v.flatten(0, -2) if isinstance(v, Tensor) and v.shape == input_ids.shape else v
-            for k, v in inputs.items()
-        }
+        always = (self.modality.name, "attention_mask")
+        inputs = {key: value for key, value in arguments.items() if key in accepted or key in always}
+        flat, rows = self.modality.flat(inputs)
         if part_size and not isinstance(self.base, BaseStub):
             logits = self._in_parts(flat, part_size, recompute)
         else:
@@ -130,9 +127,8 @@ class HeadModel(nn.Module):
             self.part = None
 
     def _logits(self, inputs: dict[str, Any]) -> Tensor:
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        hidden = self.base(**(inputs | forward_arguments(self.base, ids, mask)))[0]
-        logits: Tensor = self.head(hidden, mask)
+        hidden = self.base(**forward_arguments(self.base, inputs))[0]
+        logits: Tensor = self.head(hidden, self.modality.mask(inputs).long())
         return logits
 
 
