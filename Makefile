@@ -39,10 +39,10 @@ notebooks: $(VENV)/.installed
 # the example projects, each from nothing but the package; apart from `make test` for the same reason
 examples: $(VENV)/.installed
 	@rm -rf .docs/examples && mkdir -p .docs/examples/inbox .docs/examples/source
-	@cp -r examples/adapterkit-strategy-example examples/paper-in-40-lines .docs/examples/source
+	@cp -r examples/adapterkit-strategy-example examples/adapterkit-image-classification examples/paper-in-40-lines .docs/examples/source
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .docs/examples/plugins .docs/examples/source/*
 	@cd .docs/examples/inbox && PATH="$(abspath $(BIN)):$$PATH" PORT=$(or $(PORT),8765) bash "$(CURDIR)/examples/support-inbox/run.sh"
-	@PYTHONPATH=.docs/examples/plugins $(BIN)/python -m pytest examples/adapterkit-strategy-example examples/paper-in-40-lines
+	@PYTHONPATH=.docs/examples/plugins $(BIN)/python -m pytest examples/adapterkit-strategy-example examples/adapterkit-image-classification examples/paper-in-40-lines
 
 demo: $(VENV)/.installed
 	@mkdir -p .demo

@@ -40,7 +40,7 @@ from .fingerprint import (
     tensors_of_modules,
 )
 from .heads import build_task_model, matching_names
-from .modalities import modality_of
+from .modalities import modality_class
 from .modality import Modality
 from .pooling import SentenceModules, sentence_modules, sentence_pooling
 from .tokens import Tokens
@@ -78,8 +78,8 @@ class Base:
     def __post_init__(self) -> None:
         self.settings = settings_of(self.model.config)
         self.fingerprint = fingerprint(self.settings, self.digests)
-        self.modality = modality_of(self.model, self.model.config, self.name)
-        self.tokenizer_digest = self.modality.digest(self.tokenizer)
+        self.modality = modality_class(self.model, self.name)(self.model.config, self.tokenizer)
+        self.tokenizer_digest = self.modality.digest()
 
     def __repr__(self) -> str:
         return f"<Base {self.describe()}>"
@@ -154,7 +154,7 @@ class Base:
         """The digest of the preprocessor in manifests, independent of how it was saved."""
         if self.parent is not None:
             return self.parent.vocabulary_digest
-        return self.modality.content_digest(self.tokenizer)
+        return self.modality.content_digest()
 
     def changed_tensors(self) -> list[str]:
         """Return the names of the tensors whose values changed since the base was loaded."""
@@ -225,13 +225,13 @@ class Base:
             model, info = transformers.AutoModel.from_pretrained(
                 path, use_safetensors=True, output_loading_info=True, **quantized, **common
             )
-            modality = modality_of(model, model.config, name)
+            modality = modality_class(model, name)
             tokenizer = modality.load(path, **common)
         except BaseModelError:
             raise
         except Exception as error:  # for files with arbitrary content, transformers raises arbitrary exceptions
             raise BaseModelError(load_error(name, path, error)) from error
-        modality.check(name, model, tokenizer)
+        modality(model.config, tokenizer).check(name, model)
         newly_initialized = newly_initialized_children(name, model, set(info["missing_keys"]))
         model.requires_grad_(False).eval()
         head = read_tensors(path, common["revision"], set(info["unexpected_keys"]))
@@ -260,7 +260,7 @@ class Base:
     @functools.cached_property
     def max_length(self) -> int | None:
         """The maximum number of tokens in a text, or None where the base sets no limit."""
-        return self.modality.max_length(self.model, self.tokenizer)
+        return self.modality.max_length(self.model)
 
     @functools.cached_property
     def sentence_pooling(self) -> str | None:
@@ -292,7 +292,8 @@ class Base:
         wider.tokenizer, wider.added_tokens = tokenizer_with(self.tokenizer, tokens)
         widen_base(wider.model, len(self.tokenizer), wider._pieces)
         wider.digests = tensor_digests(wider.model, without=self.newly_initialized)
-        wider.tokenizer_digest = self.modality.digest(wider.tokenizer)
+        wider.modality = type(self.modality)(wider.model.config, wider.tokenizer)
+        wider.tokenizer_digest = wider.modality.digest()
         return wider
 
     @property
@@ -331,7 +332,7 @@ class Base:
 
     def with_padding(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return settings of a task model, with the tokenizer's padding token where the base's config has none."""
-        return {**self.modality.head_settings(self.tokenizer), **config}
+        return {**self.modality.head_settings(), **config}
 
     def from_checkpoint(self, model: nn.Module) -> set[str]:
         """Return the names of the head's tensors that come with the base rather than from initialisation."""

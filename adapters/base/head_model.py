@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import TaskError
-from .modalities import modality_of
 from .stub import BaseStub
 from .tracing import forward_arguments
 
 if TYPE_CHECKING:
     from .base import Base
+    from .modality import Modality
 
 Head = Callable[[Any], nn.Module]
 """Makes a head for a model's config: a module from hidden states and their mask to logits."""
@@ -29,15 +29,14 @@ class HeadModel(nn.Module):
 
     base_model_prefix = "base"
 
-    def __init__(self, base: Any, head: nn.Module, config: Any) -> None:
+    def __init__(self, base: Any, head: nn.Module, config: Any, modality: Modality) -> None:
         """Put `head` on `base`, a transformers model without a head.
 
         `head(hidden, mask)` maps (items, positions, features) and (items, positions) to logits of any shape
         (items, ...); an item is a text, and its positions are tokens, where the base reads tokens.
         """
         super().__init__()
-        self.base, self.head, self.config = base, head, config
-        self.modality = modality_of(base, config, type(base).__name__)
+        self.base, self.head, self.config, self.modality = base, head, config, modality
         self.part: tuple[Tensor, int] | None = None
         """The texts, and the tokens of each, that the current pass computes; None for all of the batch."""
 
@@ -140,7 +139,7 @@ def with_head(base: Base, head: Head, config: Mapping[str, Any]) -> HeadModel:
     if base.model.config.is_encoder_decoder:
         raise TaskError(f"'{base.name}' is an encoder-decoder, and a head of a task's own needs an encoder or decoder")
     settings = _settings(base.model.config, config)
-    model = HeadModel(base.model, head(settings).to(base.model.device, base.model.dtype), settings)
+    model = HeadModel(base.model, head(settings).to(base.model.device, base.model.dtype), settings, base.modality)
     return model.eval()
 
 
@@ -159,7 +158,7 @@ def unshared(base: Base, auto_class: str, head: Head | None, config: Mapping[str
         return getattr(transformers, auto_class).from_pretrained(base.path, **options, **config)
     plain = transformers.AutoModel.from_pretrained(base.path, **options)
     settings = _settings(plain.config, config)
-    return HeadModel(plain, head(settings).to(plain.dtype), settings)
+    return HeadModel(plain, head(settings).to(plain.dtype), settings, base.modality)
 
 
 def _settings(config: Any, changes: Mapping[str, Any]) -> Any:

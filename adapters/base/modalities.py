@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from ..discovery import MODALITIES, Plugin, find_plugin, installed
 from ..errors import BaseModelError
@@ -10,14 +10,21 @@ from .modality import Modality
 from .tokens import Tokens
 
 
-def modality_of(model: Any, config: Any, name: str) -> Modality:
-    """Return the modality of the base `name`, an instance or class of transformers' models with `config`.
+class HasModality(Protocol):
+    """A base, or its preprocessor alone."""
+
+    name: str
+    modality: Modality
+
+
+def modality_class(model: Any, name: str) -> type[Modality]:
+    """Return the modality of the base `name`, whose model is an instance or a class of transformers.
 
     Raises `BaseModelError` where nothing that is installed reads the base's main input.
     """
     main_input = getattr(model, "main_input_name", Tokens.name)
     if main_input == Tokens.name:
-        return Tokens(config)
+        return Tokens
     names = [plugin.name for plugin in installed(MODALITIES)]
     if main_input not in names:
         readable = ", ".join([Tokens.name, *sorted(set(names))])
@@ -25,7 +32,13 @@ def modality_of(model: Any, config: Any, name: str) -> Modality:
             f"base '{name}' reads {main_input}, and no installed package has a modality of that name; "
             f"installed: {readable}"
         )
-    return load_modality(find_plugin(main_input, MODALITIES))(config)
+    return load_modality(find_plugin(main_input, MODALITIES))
+
+
+def check_reads(base: HasModality, main_input: str, reader: str) -> None:
+    """Raise `BaseModelError` where a base reads another main input than `reader` needs, such as a task."""
+    if (reads := base.modality.name) != main_input:
+        raise BaseModelError(f"{reader} needs a base that reads {main_input}, but '{base.name}' reads {reads}")
 
 
 def load_modality(plugin: Plugin) -> type[Modality]:

@@ -30,32 +30,33 @@ class Modality(ABC):
     preprocessor_text: ClassVar[str] = "the preprocessor"
     """The preprocessor in errors."""
 
-    def __init__(self, config: Any) -> None:
-        """Create the modality of a base with this config of transformers."""
-        self.config = config
+    def __init__(self, config: Any, preprocessor: Any) -> None:
+        """Create the modality of a base with this config of transformers, and with what `load` returned."""
+        self.config, self.preprocessor = config, preprocessor
 
     # ---- the preprocessor
 
+    @classmethod
     @abstractmethod
-    def load(self, path: str, **options: Any) -> Any:
+    def load(cls, path: str, **options: Any) -> Any:
         """Return the preprocessor of a checkpoint; `options` are those of from_pretrained."""
 
     @abstractmethod
-    def digest(self, preprocessor: Any) -> str:
-        """Return a digest of all that determines the features of a row."""
+    def digest(self) -> str:
+        """Return a digest of the preprocessor: of all that determines the tensors of a row."""
 
-    def content_digest(self, preprocessor: Any) -> str:
-        """Return a digest for manifests, which is independent of how the preprocessor was saved."""
-        return self.digest(preprocessor)
+    def content_digest(self) -> str:
+        """Return a digest of the preprocessor for manifests, which is independent of how it was saved."""
+        return self.digest()
 
-    def check(self, name: str, model: Any, preprocessor: Any) -> None:  # noqa: B027, most have nothing to check
-        """Raise `BaseModelError` where the preprocessor doesn't suit the base `name`."""
+    def check(self, name: str, model: Any) -> None:  # noqa: B027, most have nothing to check
+        """Raise `BaseModelError` where the preprocessor doesn't suit the model of the base `name`."""
 
-    def max_length(self, model: Any, preprocessor: Any) -> int | None:
+    def max_length(self, model: Any) -> int | None:
         """Return the maximum number of tokens in a text, or None where there is no limit or there are no tokens."""
         return None
 
-    def head_settings(self, preprocessor: Any) -> dict[str, Any]:
+    def head_settings(self) -> dict[str, Any]:
         """Return settings of a task model's config that the preprocessor determines."""
         return {}
 
@@ -93,7 +94,7 @@ class Modality(ABC):
     # ---- tensors
 
     @abstractmethod
-    def tensors(self, items: Sequence[Item], preprocessor: Any, device: device) -> dict[str, Tensor]:
+    def tensors(self, items: Sequence[Item], device: device) -> dict[str, Tensor]:
         """Return the base's arguments for some items, a row for each, padded where lengths differ."""
 
     @abstractmethod

@@ -8,7 +8,8 @@ from typing import Any
 from ..errors import BaseModelError
 from ..settings import BaseOptions
 from .checkpoint import find_base, load_error
-from .modalities import modality_of
+from .modalities import modality_class
+from .modality import Modality
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class BaseTokenizer:
 
     name: str
     tokenizer: Any  # transformers.PreTrainedTokenizerBase, or the preprocessor of another modality
+    modality: Modality
     tokenizer_digest: str
     max_length: int | None
 
@@ -29,8 +31,8 @@ def load_tokenizer(options: BaseOptions) -> BaseTokenizer:
     common = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
     try:
         config = transformers.AutoConfig.from_pretrained(path, **common)
-        modality = modality_of(transformers.MODEL_MAPPING.get(type(config), None), config, options.base)
-        tokenizer = modality.load(path, **common)
+        reads = modality_class(transformers.MODEL_MAPPING.get(type(config), None), options.base)
+        tokenizer = reads.load(path, **common)
     except BaseModelError:
         raise
     except Exception as error:  # for files with arbitrary content, transformers raises arbitrary exceptions
@@ -40,4 +42,5 @@ def load_tokenizer(options: BaseOptions) -> BaseTokenizer:
     limit = getattr(tokenizer, "model_max_length", 1 << 30)
     limits = [limit] if limit < 1 << 30 else []
     limits += filter(None, [getattr(config, "max_position_embeddings", None)])
-    return BaseTokenizer(options.base, tokenizer, modality.digest(tokenizer), min(limits, default=None))
+    modality = reads(config, tokenizer)
+    return BaseTokenizer(options.base, tokenizer, modality, modality.digest(), min(limits, default=None))

@@ -29,7 +29,8 @@ class Tokens(Modality):
 
     # ---- the tokenizer
 
-    def load(self, path: str, **options: Any) -> Any:
+    @classmethod
+    def load(cls, path: str, **options: Any) -> Any:
         import transformers
 
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, **options)
@@ -38,35 +39,36 @@ class Tokens(Modality):
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         return tokenizer
 
-    def digest(self, preprocessor: Any) -> str:
-        backend = getattr(preprocessor, "backend_tokenizer", None)
-        text = backend.to_str() if backend is not None else json.dumps(preprocessor.get_vocab(), sort_keys=True)
-        return sha256(f"{type(preprocessor).__name__} {preprocessor.special_tokens_map} {text}".encode())
+    def digest(self) -> str:
+        tokenizer = self.preprocessor
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+        return sha256(f"{type(tokenizer).__name__} {tokenizer.special_tokens_map} {text}".encode())
 
-    def content_digest(self, preprocessor: Any) -> str:
+    def content_digest(self) -> str:
         """Return the SHA-256 of the tokenizer's tokens and of how it splits a text."""
-        tokens = sorted(preprocessor.get_vocab().items(), key=lambda item: (item[1], item[0]))
-        ids = preprocessor(_SAMPLE, truncation=False, padding=False)["input_ids"]
+        tokens = sorted(self.preprocessor.get_vocab().items(), key=lambda item: (item[1], item[0]))
+        ids = self.preprocessor(_SAMPLE, truncation=False, padding=False)["input_ids"]
         return sha256(json.dumps([tokens, ids]).encode())
 
-    def check(self, name: str, model: Any, preprocessor: Any) -> None:
+    def check(self, name: str, model: Any) -> None:
         """Raise `BaseModelError` where special or padding tokens have no row in the base's embeddings."""
         from .checkpoint import check_tokenizer
 
-        check_tokenizer(name, model, preprocessor)
+        check_tokenizer(name, model, self.preprocessor)
 
-    def max_length(self, model: Any, preprocessor: Any) -> int | None:
-        limits = [preprocessor.model_max_length] if preprocessor.model_max_length < 1 << 30 else []
+    def max_length(self, model: Any) -> int | None:
+        limits = [self.preprocessor.model_max_length] if self.preprocessor.model_max_length < 1 << 30 else []
         limits += filter(None, [getattr(model.config, "max_position_embeddings", None)])
         for name, module in model.named_modules():
             if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
                 limits.append(module.num_embeddings - module.padding_idx - 1)  # RoBERTa's positions start after it
         return min(limits, default=None)
 
-    def head_settings(self, preprocessor: Any) -> dict[str, Any]:
+    def head_settings(self) -> dict[str, Any]:
         """Return the padding token's id where the base's config has none."""
         known = getattr(self.config, "pad_token_id", None) is not None
-        return {} if known else {"pad_token_id": preprocessor.pad_token_id}
+        return {} if known else {"pad_token_id": self.preprocessor.pad_token_id}
 
     # ---- texts
 
@@ -98,7 +100,7 @@ class Tokens(Modality):
 
     # ---- tensors
 
-    def tensors(self, items: Sequence[Text], preprocessor: Any, device: device) -> dict[str, Tensor]:
+    def tensors(self, items: Sequence[Text], device: device) -> dict[str, Tensor]:
         import torch
 
         longest = max(1, *(len(ids) for ids, _ in items))
@@ -106,7 +108,7 @@ class Tokens(Modality):
         def filled(rows: Iterable[Sequence[int]], value: int) -> Tensor:
             return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], device=device)
 
-        tensors = {"input_ids": filled((ids for ids, _ in items), preprocessor.pad_token_id or 0)}
+        tensors = {"input_ids": filled((ids for ids, _ in items), self.preprocessor.pad_token_id or 0)}
         tensors["attention_mask"] = filled(([1] * len(ids) for ids, _ in items), 0)
         if any(types for _, types in items):
             tensors["token_type_ids"] = filled((types or [0] * len(ids) for ids, types in items), 0)

@@ -203,7 +203,7 @@ def _base_pass(base: RoutedBase, model: Any, batch: list[Example], weights: Sequ
         all_blocks=depth in layers,
         packed_lengths=lengths if packs else None,
     )
-    inputs = base.modality.tensors([items[i] for i in expansion.items], base.tokenizer, base.device)
+    inputs = base.modality.tensors([items[i] for i in expansion.items], base.device)
     output = expansion.run(model, inputs)
     row = {item: i for i, item in enumerate(expansion.items)}
     return _BasePass(expansion, inputs, output, index, row)
@@ -290,7 +290,7 @@ def embeddings(base: RoutedBase, texts: Sequence[Any], batch_size: int, layer: i
             lengths = [len(ids) for ids, _ in batch]
             packed = lengths if base.packs(lengths) else None
             expansion = Expansion(entries, base.trace, base.device, layers, all_blocks=is_top, packed_lengths=packed)
-            inputs = base.modality.tensors(batch, base.tokenizer, base.device)
+            inputs = base.modality.tensors(batch, base.device)
             output = expansion.run(base.model, inputs)
             hidden = output[0] if is_top else expansion.hidden[layer][0]
             vectors |= dict(zip(batch, pooled(hidden, inputs["attention_mask"], pooling), strict=True))

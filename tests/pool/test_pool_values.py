@@ -184,19 +184,19 @@ def test_batches_are_of_similar_lengths_and_hold_one_text_together() -> None:
 
 @pytest.mark.parametrize("pad", [7, None])
 def test_texts_are_padded_to_the_longest(pad: int | None) -> None:
-    tokens, tokenizer = Tokens(None), SimpleNamespace(pad_token_id=pad)
-    tensors = tokens.tensors([((3, 4, 5), (0, 0, 1)), ((6,), ())], tokenizer, CPU)
+    tokens = Tokens(None, SimpleNamespace(pad_token_id=pad))
+    tensors = tokens.tensors([((3, 4, 5), (0, 0, 1)), ((6,), ())], CPU)
     assert {key: value.tolist() for key, value in tensors.items()} == {
         "input_ids": [[3, 4, 5], [6, pad or 0, pad or 0]],
         "attention_mask": [[1, 1, 1], [1, 0, 0]],
         "token_type_ids": [[0, 0, 1], [0, 0, 0]],
     }
-    tensors = tokens.tensors([((), ())], tokenizer, CPU)
+    tensors = tokens.tensors([((), ())], CPU)
     assert {key: value.tolist() for key, value in tensors.items()} == {
         "input_ids": [[pad or 0]],
         "attention_mask": [[0]],
     }
-    assert tokens.tensors([((1, 2), ())], tokenizer, CPU)["input_ids"].tolist() == [[1, 2]]
+    assert tokens.tensors([((1, 2), ())], CPU)["input_ids"].tolist() == [[1, 2]]
 
 
 def test_adapters_with_tokens_of_their_own_answer_beside_others(tiny_base: Base) -> None:
