@@ -67,8 +67,9 @@ class Tokens(Modality):
 
     def head_settings(self) -> dict[str, Any]:
         """Return the padding token's id where the base's config has none."""
-        known = getattr(self.config, "pad_token_id", None) is not None
-        return {} if known else {"pad_token_id": self.preprocessor.pad_token_id}
+        if getattr(self.config, "pad_token_id", None) is not None:
+            return {}
+        return {"pad_token_id": self.preprocessor.pad_token_id}
 
     # ---- texts
 

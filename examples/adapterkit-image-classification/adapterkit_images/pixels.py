@@ -81,7 +81,7 @@ def decoded(data: bytes) -> Any:
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"no image that can be read: {error}") from error
+        raise ValueError(f"no image that can be read ({type(error).__name__})") from error
 
 
 def _blank() -> bytes:
