@@ -26,7 +26,7 @@ _MODULES = "sentence_transformers.models"
 _IDENTITY = "torch.nn.modules.linear.Identity"
 _VECTOR = "sentence_embedding"
 _FIRST_TOKEN = "cls_token_embeddings"
-"""What `Pooling` puts in front of its other modes: the scores of the layers before, since no module adds two tensors."""
+"""What `Pooling` puts before its other modes: the scores of the layers before, since no module adds two tensors."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ def check_vectors(adapter: Adapter) -> None:
 def write_sentence_transformers(base: Base, adapter: Adapter, folder: str | os.PathLike[str]) -> Path:
     """Write the adapter and its base as one SentenceTransformer; return where.
 
-    For sentence similarity its modules are the transformer, the pooling, the head's linear map where it was trained, and
-    the normalisation; `encode` returns vectors. For a probe they are the transformer, the pooling and the linear map;
-    `encode` returns logits, (texts, labels). Raises `AdapterError` where `folder` isn't empty, or the adapter is for
-    another task or can't be merged.
+    For sentence similarity its modules are the transformer, the pooling, the head's linear map where it was trained,
+    and the normalisation; `encode` returns vectors. For a probe they are the transformer, the pooling and the linear
+    map; `encode` returns logits, (texts, labels). Raises `AdapterError` where `folder` isn't empty, or the adapter is
+    for another task or can't be merged.
     """
     check_vectors(adapter)
     task, place = adapter.task, check_folder(folder)
