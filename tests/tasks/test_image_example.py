@@ -201,7 +201,7 @@ def test_commands_read_folders_and_name_what_is_wrong(
     for command, message in (
         (("predict", "a", text), "no image that can be read"),
         (("predict", "a", "missing.png"), "'missing.png' can't be read: No such file"),
-        (("eval", "a", "--test-file", pictures / "rows.parquet"), "no column 'file'"),
+        (("eval", "a", "--test-file", pictures / "rows.parquet"), "no column named 'file'"),
         (("run", "--base", base), "task text-classification needs a base that reads input_ids, but"),
         (("run", "--task", TASK, "--dataset", folder, "--base", tiny_folder()), "needs a base that reads pixel_values"),
     ):

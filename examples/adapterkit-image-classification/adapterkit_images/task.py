@@ -65,7 +65,9 @@ class ImageClassification(Task):
     def faults(self, data, file):
         for column in (self.image_column_name, self.label_column_name):
             if column not in data.column_names:
-                raise DataError(f"{file}: {unknown('column', column, data.column_names, known_as='there are')}")
+                raise DataError(
+                    f"{file}: {unknown('column', column, [n for n in data.column_names if n[:2] != '__'], known_as='there are')}"
+                )
         for i, row in enumerate(data):
             label = row[self.label_column_name]
             try:
