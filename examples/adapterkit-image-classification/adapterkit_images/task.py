@@ -63,11 +63,10 @@ class ImageClassification(Task):
             raise DataError(f"{file}:{data['__line__'][i]}: {reason}")
 
     def faults(self, data, file):
+        visible = [name for name in data.column_names if not name.startswith("__")]
         for column in (self.image_column_name, self.label_column_name):
-            if column not in data.column_names:
-                raise DataError(
-                    f"{file}: {unknown('column', column, [n for n in data.column_names if n[:2] != '__'], known_as='there are')}"
-                )
+            if column not in visible:
+                raise DataError(f"{file}: {unknown('column', column, visible, known_as='there are')}")
         for i, row in enumerate(data):
             label = row[self.label_column_name]
             try:
