@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed 's/ /\\ /g')
 
-.PHONY: demo docs site notebooks examples test test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings packages installs fuzz mutants clean
+.PHONY: demo docs site notebooks examples browser test test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings packages installs fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
@@ -39,10 +39,22 @@ notebooks: $(VENV)/.installed
 # the example projects, each from nothing but the package; apart from `make test` for the same reason
 examples: $(VENV)/.installed
 	@rm -rf .docs/examples && mkdir -p .docs/examples/inbox .docs/examples/source
-	@cp -r examples/adapterkit-strategy-example examples/paper-in-40-lines .docs/examples/source
+	@cp -r examples/adapterkit-strategy-example examples/adapterkit-image-classification examples/paper-in-40-lines .docs/examples/source
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .docs/examples/plugins .docs/examples/source/*
 	@cd .docs/examples/inbox && PATH="$(abspath $(BIN)):$$PATH" PORT=$(or $(PORT),8765) bash "$(CURDIR)/examples/support-inbox/run.sh"
-	@PYTHONPATH=.docs/examples/plugins $(BIN)/python -m pytest examples/adapterkit-strategy-example examples/paper-in-40-lines
+	@PYTHONPATH=.docs/examples/plugins $(BIN)/python -m pytest examples/adapterkit-strategy-example examples/adapterkit-image-classification examples/paper-in-40-lines
+
+# examples/browser as a folder to serve; npm checks its packages by the hashes of package-lock.json
+browser: build/browser/page.js
+
+build/browser/page.js: $(wildcard examples/browser/*.* examples/browser/src/*)
+	@mkdir -p .browser build/browser
+	@cp -r examples/browser/package.json examples/browser/package-lock.json examples/browser/src .browser
+	@cd .browser && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@cd .browser && npm run --silent build -- --outfile=../build/browser/page.js
+	@cp examples/browser/index.html examples/browser/page.css build/browser
+	@cp .browser/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm build/browser
+	@touch $@
 
 demo: $(VENV)/.installed
 	@mkdir -p .demo
@@ -140,4 +152,4 @@ mutants: $(VENV)/.installed
 	@$(BIN)/python -m tests.mutants --count $(or $(COUNT),150) --seed $(or $(SEED),0)
 
 clean:
-	rm -rf $(VENV) .clients .ray .release .site .demo build dist *.egg-info
+	rm -rf $(VENV) .browser .clients .ray .release .site .demo build dist *.egg-info
