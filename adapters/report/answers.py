@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Kind = Literal["label", "labels", "number", "tags", "span", "text", "other"]
 MOST_TEXT = 600
 """The most characters of a text that a page shows."""
+BETWEEN_TEXTS = "⏐"
+"""Between the texts of a row that has several."""
 _MOST_PROBABILITIES = 5
 _PROBLEMS: Mapping[Any, Kind] = {"multi_label_classification": "labels", "regression": "number"}
 
@@ -113,7 +115,7 @@ def entities_text(task: Task, row: Mapping[str, Any], tags: Sequence[str]) -> st
 def texts_of(task: Task, data: Dataset) -> list[str]:
     """Return the inputs of each row as one text."""
     columns = [data[name] for name in task.input_columns if name in data.column_names]
-    return [" ⏐ ".join(_cell(cell) for cell in row)[:MOST_TEXT] for row in zip(*columns, strict=True)]
+    return [f" {BETWEEN_TEXTS} ".join(_cell(cell) for cell in row)[:MOST_TEXT] for row in zip(*columns, strict=True)]
 
 
 def lines_of(data: Dataset) -> list[int]:
