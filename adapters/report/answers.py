@@ -32,12 +32,17 @@ def kind_of(task: Task) -> Kind:
 
 
 def answers_of(
-    task: Task, answers: Sequence[Mapping[str, Any]], predictions: Sequence[Any], data: Dataset
+    task: Task,
+    answers: Sequence[Mapping[str, Any]],
+    predictions: Sequence[Any],
+    data: Dataset,
+    *,
+    most: int | None = _MOST_PROBABILITIES,
 ) -> list[Answer]:
-    """Return each row's answer, its probabilities, and whether it is as expected."""
+    """Return each row's answer, its `most` highest probabilities (None: all), and whether it is as expected."""
     kind, truths = kind_of(task), expected_of(task, data)
     if kind in ("label", "labels"):
-        return [_labelled(task, kind, row, truth) for row, truth in zip(predictions, truths, strict=True)]
+        return [_labelled(task, kind, row, truth, most) for row, truth in zip(predictions, truths, strict=True)]
     result = []
     for answer, truth in zip(answers, truths, strict=False):
         text, score = _headline(task, answer), answer.get("score")
@@ -48,9 +53,9 @@ def answers_of(
     return result
 
 
-def _labelled(task: Task, kind: Kind, logits: Any, truth: Sequence[str]) -> Answer:
+def _labelled(task: Task, kind: Kind, logits: Any, truth: Sequence[str], most: int | None) -> Answer:
     labels, scores = task.labels, probabilities(logits, kind)  # type: ignore[attr-defined]
-    order = scores.argsort()[::-1][:_MOST_PROBABILITIES]
+    order = scores.argsort()[::-1][:most]
     others: dict[str, float | None] = {labels[i]: round(float(scores[i]), 4) for i in order}
     if kind == "label":
         return Answer(labels[order[0]], float(scores[order[0]]), labels[order[0]] in truth, others)
@@ -89,6 +94,11 @@ def expected_of(task: Task, data: Dataset) -> list[list[str]]:
         return [_texts(cell) for cell in cells]
     column = getattr(task, "label_column_name", None)
     return [[str(value)] for value in data[column]] if column in data.column_names else [[""]] * len(data)
+
+
+def joined(task: Task, truth: Sequence[str]) -> str:
+    """Return what is expected of a row as one text: all of its labels, or any of its answers."""
+    return (", " if kind_of(task) == "labels" else " or ").join(truth)
 
 
 def _texts(cell: Any) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..tasks import Task
-from .answers import expected_of, kind_of, lines_of, probabilities, tags_of, texts_of
+from .answers import expected_of, joined, kind_of, lines_of, probabilities, tags_of, texts_of
 from .results import Answer, Row
 
 if TYPE_CHECKING:
@@ -230,8 +230,7 @@ def sample_rows(
     some_rows = data.select(numbers)
     lines = lines_of(data)
     expected, texts = expected_of(task, some_rows), texts_of(task, some_rows)
-    join = ", " if kind_of(task) == "labels" else " or "
     return [
-        Row(lines[i], text, join.join(truth)[:600], [some[i] if some else None for some in answers], groups[i])
+        Row(lines[i], text, joined(task, truth)[:600], [some[i] if some else None for some in answers], groups[i])
         for i, text, truth in zip(numbers, texts, expected, strict=True)
     ]
