@@ -207,7 +207,14 @@ def test_a_run_that_is_under_way_is_not_taken_up(
 
 
 def test_a_checkpoint_of_lora_is_less_than_four_adapters(minilm: Base, registry: Registry) -> None:
-    values = {"max_train_samples": 40, "max_seq_length": 16, "num_train_epochs": 3, "save_steps": 1, "name": "size", "max_eval_samples": 20}
+    values = {
+        "max_train_samples": 40,
+        "max_seq_length": 16,
+        "num_train_epochs": 3,
+        "save_steps": 1,
+        "name": "size",
+        "max_eval_samples": 20,
+    }
     with pytest.raises(KeyboardInterrupt):
         run(Plan.resolve(values), registry, base=minilm, watch=Dies(7))
     (folder,) = (registry.path.parent / "runs" / "size").iterdir()
