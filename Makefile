@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_PYTHON_DOWNLOADS ?= never
 SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed 's/ /\\ /g')
 
-.PHONY: demo docs site notebooks examples test test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings packages installs fuzz mutants clean
+.PHONY: demo docs site notebooks examples browser test test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings packages installs fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES) | $(UV)
@@ -53,6 +53,18 @@ notebooks: .package/.installed
 # every folder of examples/ with a run.sh or with tests
 examples: .package/.installed
 	@UV="$(abspath $(UV))" .package/bin/python release/examples.py
+
+# examples/browser as a folder to serve; npm checks its packages by the hashes of package-lock.json
+browser: build/browser/page.js
+
+build/browser/page.js: $(wildcard examples/browser/*.* examples/browser/src/*)
+	@mkdir -p .browser build/browser
+	@cp -r examples/browser/package.json examples/browser/package-lock.json examples/browser/src .browser
+	@cd .browser && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@cd .browser && npm run --silent build -- --outfile=../build/browser/page.js
+	@cp examples/browser/index.html examples/browser/page.css build/browser
+	@cp .browser/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm build/browser
+	@touch $@
 
 demo: $(VENV)/.installed
 	@mkdir -p .demo
@@ -153,4 +165,4 @@ mutants: $(VENV)/.installed
 	@$(BIN)/python -m tests.mutants --count $(or $(COUNT),150) --seed $(or $(SEED),0)
 
 clean:
-	rm -rf $(VENV) .clients .package .ray .release .site .uv .demo build dist *.egg-info
+	rm -rf $(VENV) .browser .clients .package .ray .release .site .uv .demo build dist *.egg-info

@@ -32,7 +32,7 @@ def projects() -> list[Path]:
 def commands(project: Path) -> Iterator[list[str]]:
     """Yield what installs, runs and tests a project."""
     if (project / "pyproject.toml").exists():
-        yield [os.environ.get("UV", "uv"), "pip", "install", "--quiet", "--python", sys.executable, str(project)]
+        yield [os.environ.get("UV", "uv"), "pip", "install", "--quiet", "--python", sys.executable, f"{project}[test]"]
     if (project / "run.sh").exists():
         yield ["bash", str(project / "run.sh")]
     if any(project.rglob("test_*.py")):
