@@ -80,7 +80,8 @@ def merge_base(base: Base, adapter: Adapter, folder: Path) -> dict[str, Tensor]:
         folded = _folded(base, patches)
     with _plain_words(folder), adapter.attached(base) as model:
         _check_untied(model, base, patches, folded)
-        head = {name: p.detach().clone() for name, p in model.head.named_parameters()}
+        head_module = model.probe if "probe" in adapter.manifest else model.head
+        head = {name: p.detach().clone() for name, p in head_module.named_parameters()}
         _write(base, base.model, as_plain(base.model, _state(base.model, folded, apart=False)), folder)
     return head
 

@@ -9,6 +9,7 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,12 +21,18 @@ _SECONDS = 60.0
 class Browser:
     """One tab; requests that it sends and messages of its console are collected."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, *, flags: Sequence[str] = ()) -> None:
         assert CHROMIUM is not None
         read_theirs, self._write = os.pipe()
         self._read, write_theirs = os.pipe()
-        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe"]
-        flags += ["--disable-background-networking", "--no-first-run", f"--user-data-dir={profile}", "about:blank"]
+        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *flags]
+        flags += [
+            "--remote-debugging-pipe",
+            "--disable-background-networking",
+            "--no-first-run",
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
 
         def pipes() -> None:
             os.dup2(read_theirs, 203)

@@ -120,10 +120,3 @@ def test_modules_of_an_exported_folder_give_the_vectors_of_the_pool(
             if kind == "Dense":
                 vector = vector @ load_file(folder / "model.safetensors")["linear.weight"].T
         np.testing.assert_allclose(normalize(vector, dim=-1)[0].numpy(), expected, atol=2 * TINY)
-
-
-def test_only_vectors_are_exported_for_sentence_transformers(trained: Registry, adapt: Adapt, tmp_path: Path) -> None:
-    arguments = ("export", "labels", "--format", "sentence-transformers", "--to", str(tmp_path / "to"))
-    result = adapt(*arguments, "--registry", str(trained.path))
-    assert result.exit_code == 2
-    assert "SentenceTransformer loads vectors of texts, and this adapter is for text-classification" in result.output
