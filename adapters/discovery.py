@@ -1,4 +1,4 @@
-"""Discover the strategies, tasks and kinds of patches that are installed, through entry points.
+"""Discover the strategies, tasks, kinds of patches and modalities that are installed, through entry points.
 
 Names are read from metadata; a plugin is imported when it is used. Whatever goes wrong in its import ends as an error
 that names its distribution.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, distributions, entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import AdapterError, AdapterkitError, StrategyError, TaskError, raised, unknown
+from .errors import AdapterError, AdapterkitError, BaseModelError, StrategyError, TaskError, raised, unknown
 from .options import options
 from .strategy import Strategy
 
@@ -30,14 +30,20 @@ ADAPTERKIT = "adapterkit"
 STRATEGIES = "adapterkit.strategies"
 TASKS = "adapterkit.tasks"
 PATCHES = "adapterkit.patches"
-KINDS = {STRATEGIES: "strategy", TASKS: "task", PATCHES: "kind of patch"}
+MODALITIES = "adapterkit.modalities"
+KINDS = {STRATEGIES: "strategy", TASKS: "task", PATCHES: "kind of patch", MODALITIES: "modality"}
 """What the entry points of a group are."""
 INTERFACES = (1,)
 """The supported versions of the interface between adapterkit and plugins."""
 PLUGINS_VARIABLE = "ADAPTERKIT_PLUGINS"
 """The environment variable that enables plugins: distributions, names or name@distribution, separated by commas."""
 
-_ERRORS: dict[str, type[AdapterkitError]] = {STRATEGIES: StrategyError, TASKS: TaskError, PATCHES: AdapterError}
+_ERRORS: dict[str, type[AdapterkitError]] = {
+    STRATEGIES: StrategyError,
+    TASKS: TaskError,
+    PATCHES: AdapterError,
+    MODALITIES: BaseModelError,
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Plugin:
 
     @property
     def kind(self) -> str:
-        """strategy, task or patch."""
+        """strategy, task, patch or modality."""
         return KINDS[self.entry_point.group].rpartition(" ")[2]
 
     @property
@@ -164,7 +170,7 @@ def _same_distribution(a: str, b: str) -> bool:
 def find_plugin(name: str, group: str = STRATEGIES) -> Plugin:
     """Return the enabled plugin called `name` or name@distribution.
 
-    Raises `StrategyError`, `TaskError` or `AdapterError`, with the installed names, for none or several.
+    Raises the error of its group, such as `StrategyError`, with the installed names, for none or several.
     """
     plugins, kind = installed(group), KINDS[group]
     matches = [plugin for plugin in plugins if plugin.matches(name)]

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import functools
 import gc
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +16,11 @@ import transformers
 from torch import Tensor, nn
 
 from ..errors import BaseModelError
-from ..io.atomic import sha256
 from ..modules import blocks
 from . import word_vectors
 from .added_tokens import tokenizer_with, widen_base, widen_head
 from .checkpoint import (
     check_config,
-    check_tokenizer,
     checkpoint_states,
     find_base,
     hub_id,
@@ -43,18 +40,17 @@ from .fingerprint import (
     tensors_of_modules,
 )
 from .heads import build_task_model, matching_names
+from .modalities import modality_class
+from .modality import Modality
 from .pooling import SentenceModules, sentence_modules, sentence_pooling
-from .tokenizer import tokenizer_digest
+from .tokens import Tokens
 from .tracing import replicate
 from .usage import Usage
-
-_SAMPLE = 'Über 1,234.5 naïve CATS don\'t e-mail\t"x_y" (née 東京) — ok?! 👍\n  The  end.'
-"""A text whose token ids are part of a tokenizer's digest: cases, accents, scripts, digits, marks and spaces."""
 
 
 @dataclass(eq=False, repr=False)
 class Base:
-    """A pretrained transformer without a task head, its tokenizer, and the checkpoint's head tensors.
+    """A pretrained transformer without a task head, its preprocessor, and the checkpoint's head tensors.
 
     Every task model shares `model`'s tensors, which stay frozen outside a training. Methods raise `BaseModelError`
     where the checkpoint is missing, incomplete or in use, `TaskError` where it has no head for a task.
@@ -64,7 +60,7 @@ class Base:
     path: str  # for from_pretrained: a folder or a Hub id
     revision: str | None
     model: Any  # transformers.PreTrainedModel
-    tokenizer: Any  # transformers.PreTrainedTokenizerBase
+    tokenizer: Any  # transformers.PreTrainedTokenizerBase, or the preprocessor of another modality
     digests: dict[str, str]  # SHA-256 of each tensor's values by name, as hex
     newly_initialized: frozenset[str] = frozenset()  # direct children for which the checkpoint has no tensors
     pretrained_head: dict[str, Tensor] = field(default_factory=dict)  # the checkpoint's tensors outside the base
@@ -73,6 +69,7 @@ class Base:
     added_tokens: dict[str, int] = field(default_factory=dict)  # ids of the tokens that an adapter adds
     parent: Base | None = None  # the base whose tensors these are, where tokens are added
     settings: dict[str, Any] = field(init=False)  # the part of the config that determines the base's outputs
+    modality: Modality = field(init=False)  # what the base reads
     fingerprint: str = field(init=False)  # of settings and digests; identifies the base that an adapter belongs to
     tokenizer_digest: str = field(init=False)  # SHA-256 of the tokenizer, before any use changes its state
     _usage: Usage = field(init=False, repr=False, default_factory=Usage)
@@ -81,7 +78,8 @@ class Base:
     def __post_init__(self) -> None:
         self.settings = settings_of(self.model.config)
         self.fingerprint = fingerprint(self.settings, self.digests)
-        self.tokenizer_digest = tokenizer_digest(self.tokenizer)
+        self.modality = modality_class(self.model, self.name)(self.model.config, self.tokenizer)
+        self.tokenizer_digest = self.modality.digest()
 
     def __repr__(self) -> str:
         return f"<Base {self.describe()}>"
@@ -148,17 +146,15 @@ class Base:
         same = bool(entry["fingerprint"] == self.fingerprint)
         words = [] if same else differences(entry, self.settings, (self.parent or self).digests)
         if entry.get("tokenizer", self.vocabulary_digest) != self.vocabulary_digest:  # missing from older adapters
-            words.append("the tokenizer (its tokens, or how it splits a text)")
+            words.append(self.modality.preprocessor_text)
         return words
 
     @functools.cached_property
     def vocabulary_digest(self) -> str:
-        """SHA-256 of the tokenizer's tokens and of how it splits a text, as hex; independent of how it was saved."""
+        """The digest of the preprocessor in manifests, independent of how it was saved."""
         if self.parent is not None:
             return self.parent.vocabulary_digest
-        tokens = sorted(self.tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
-        ids = self.tokenizer(_SAMPLE, truncation=False, padding=False)["input_ids"]
-        return sha256(json.dumps([tokens, ids]).encode())
+        return self.modality.content_digest()
 
     def changed_tensors(self) -> list[str]:
         """Return the names of the tensors whose values changed since the base was loaded."""
@@ -229,13 +225,13 @@ class Base:
             model, info = transformers.AutoModel.from_pretrained(
                 path, use_safetensors=True, output_loading_info=True, **quantized, **common
             )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(path, **common)
+            modality = modality_class(model, name)
+            tokenizer = modality.load(path, **common)
+        except BaseModelError:
+            raise
         except Exception as error:  # for files with arbitrary content, transformers raises arbitrary exceptions
             raise BaseModelError(load_error(name, path, error)) from error
-        tokenizer.padding_side = "right"  # labels and offsets are counted from the left; generation pads by itself
-        if tokenizer.pad_token is None:  # padding is always masked, so any token will do
-            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-        check_tokenizer(name, model, tokenizer)
+        modality(model.config, tokenizer).check(name, model)
         newly_initialized = newly_initialized_children(name, model, set(info["missing_keys"]))
         model.requires_grad_(False).eval()
         head = read_tensors(path, common["revision"], set(info["unexpected_keys"]))
@@ -252,7 +248,7 @@ class Base:
     @functools.cached_property
     def is_causal(self) -> bool:
         """Whether a token's output is independent of later tokens, tested on two texts that differ in the last one."""
-        if self.model.config.is_encoder_decoder:
+        if self.model.config.is_encoder_decoder or not isinstance(self.modality, Tokens):
             return False
         ids = torch.full((2, 4), self.tokenizer.pad_token_id or 0, device=self.model.device)
         ids[:, :3] = torch.arange(3, device=ids.device)
@@ -264,12 +260,7 @@ class Base:
     @functools.cached_property
     def max_length(self) -> int | None:
         """The maximum number of tokens in a text, or None where the base sets no limit."""
-        limits = [self.tokenizer.model_max_length] if self.tokenizer.model_max_length < 1 << 30 else []
-        limits += filter(None, [getattr(self.model.config, "max_position_embeddings", None)])
-        for name, module in self.model.named_modules():
-            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-                limits.append(module.num_embeddings - module.padding_idx - 1)  # RoBERTa's positions start after it
-        return min(limits, default=None)
+        return self.modality.max_length(self.model)
 
     @functools.cached_property
     def sentence_pooling(self) -> str | None:
@@ -293,14 +284,16 @@ class Base:
         """
         if not tokens:
             return self
-        if self.quantization != "no" or isinstance(self.model.config, word_vectors.WordVectorsConfig):
+        without = isinstance(self.model.config, word_vectors.WordVectorsConfig) or not isinstance(self.modality, Tokens)
+        if self.quantization != "no" or without:
             raise BaseModelError(f"added_tokens={','.join(tokens)}: base '{self.name}' can't have added tokens")
         wider = copy.copy(self)
         wider.parent, wider.model, wider._verified = self, replicate(self.model, {}), {}
         wider.tokenizer, wider.added_tokens = tokenizer_with(self.tokenizer, tokens)
         widen_base(wider.model, len(self.tokenizer), wider._pieces)
         wider.digests = tensor_digests(wider.model, without=self.newly_initialized)
-        wider.tokenizer_digest = tokenizer_digest(wider.tokenizer)
+        wider.modality = type(self.modality)(wider.model.config, wider.tokenizer)
+        wider.tokenizer_digest = wider.modality.digest()
         return wider
 
     @property
@@ -339,9 +332,7 @@ class Base:
 
     def with_padding(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return settings of a task model, with the tokenizer's padding token where the base's config has none."""
-        if getattr(self.model.config, "pad_token_id", None) is not None:
-            return dict(config)
-        return {"pad_token_id": self.tokenizer.pad_token_id, **config}
+        return {**self.modality.head_settings(), **config}
 
     def from_checkpoint(self, model: nn.Module) -> set[str]:
         """Return the names of the head's tensors that come with the base rather than from initialisation."""

@@ -18,6 +18,7 @@ from .tracing import forward_arguments
 
 if TYPE_CHECKING:
     from .base import Base
+    from .modality import Modality
 
 Head = Callable[[Any], nn.Module]
 """Makes a head for a model's config: a module from hidden states and their mask to logits."""
@@ -28,13 +29,14 @@ class HeadModel(nn.Module):
 
     base_model_prefix = "base"
 
-    def __init__(self, base: Any, head: nn.Module, config: Any) -> None:
+    def __init__(self, base: Any, head: nn.Module, config: Any, modality: Modality) -> None:
         """Put `head` on `base`, a transformers model without a head.
 
-        `head(hidden, mask)` maps (texts, tokens, features) and (texts, tokens) to logits of any shape (texts, ...).
+        `head(hidden, mask)` maps (items, positions, features) and (items, positions) to logits of any shape
+        (items, ...); an item is a text, and its positions are tokens, where the base reads tokens.
         """
         super().__init__()
-        self.base, self.head, self.config = base, head, config
+        self.base, self.head, self.config, self.modality = base, head, config, modality
         self.part: tuple[Tensor, int] | None = None
         """The texts, and the tokens of each, that the current pass computes; None for all of the batch."""
 
@@ -80,12 +82,10 @@ class HeadModel(nn.Module):
 
     def forward(
         self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
         *,
         part_size: int = 0,
         recompute: bool = False,
-        **others: Any,
+        **arguments: Any,
     ) -> Any:
         """Return an output with `logits`; arguments that the base doesn't take, such as labels, are ignored.
 
@@ -93,14 +93,10 @@ class HeadModel(nn.Module):
         texts of similar length run at a time, without the padding of longer ones; with `recompute`, activations of a
         part are computed again for its gradients, so that memory is that of one part (GradCache, arXiv:2101.06983).
         """
-        rows = input_ids.shape[:-1]
         accepted = inspect.signature(type(self.base).forward).parameters
-        inputs = {key: value for key, value in others.items() if key in accepted}
-        inputs |= {"input_ids": input_ids, "attention_mask": attention_mask}
-        flat = {
-            k: v.flatten(0, -2) if isinstance(v, Tensor) and v.shape == input_ids.shape else v
-            for k, v in inputs.items()
-        }
+        always = (self.modality.name, "attention_mask")
+        inputs = {key: value for key, value in arguments.items() if key in accepted or key in always}
+        flat, rows = self.modality.flat(inputs)
         if part_size and not isinstance(self.base, BaseStub):
             logits = self._in_parts(flat, part_size, recompute)
         else:
@@ -130,9 +126,8 @@ class HeadModel(nn.Module):
             self.part = None
 
     def _logits(self, inputs: dict[str, Any]) -> Tensor:
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        hidden = self.base(**(inputs | forward_arguments(self.base, ids, mask)))[0]
-        logits: Tensor = self.head(hidden, mask)
+        hidden = self.base(**forward_arguments(self.base, inputs))[0]
+        logits: Tensor = self.head(hidden, self.modality.mask(inputs).long())
         return logits
 
 
@@ -144,7 +139,7 @@ def with_head(base: Base, head: Head, config: Mapping[str, Any]) -> HeadModel:
     if base.model.config.is_encoder_decoder:
         raise TaskError(f"'{base.name}' is an encoder-decoder, and a head of a task's own needs an encoder or decoder")
     settings = _settings(base.model.config, config)
-    model = HeadModel(base.model, head(settings).to(base.model.device, base.model.dtype), settings)
+    model = HeadModel(base.model, head(settings).to(base.model.device, base.model.dtype), settings, base.modality)
     return model.eval()
 
 
@@ -163,7 +158,7 @@ def unshared(base: Base, auto_class: str, head: Head | None, config: Mapping[str
         return getattr(transformers, auto_class).from_pretrained(base.path, **options, **config)
     plain = transformers.AutoModel.from_pretrained(base.path, **options)
     settings = _settings(plain.config, config)
-    return HeadModel(plain, head(settings).to(plain.dtype), settings)
+    return HeadModel(plain, head(settings).to(plain.dtype), settings, base.modality)
 
 
 def _settings(config: Any, changes: Mapping[str, Any]) -> Any:

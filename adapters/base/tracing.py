@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..modules import blocks
+from .modality import Modality
 
 K = TypeVar("K", bound=Hashable)
 Path = tuple[str | int, ...]
@@ -74,10 +75,10 @@ def map_tensors(value: Any, change: Callable[[Path, Tensor], Any], path: Path = 
     return value
 
 
-def trace(model: Any) -> Trace:
-    """Run `model`, a base without a head, on two and on three rows of five tokens, and compare the tensors' shapes."""
+def trace(model: Any, modality: Modality) -> Trace:
+    """Run `model`, a base without a head, on two and on three example rows, and compare the tensors' shapes."""
     model = replicate(model, {})  # the hooks go with the copy
-    two, three = (_Recorder.run(model, rows) for rows in (2, 3))
+    two, three = (_Recorder.run(model, modality.example(rows, model.device)) for rows in (2, 3))
     batched = {
         name: frozenset(p for p, size in sizes.items() if size == 2 and three.sizes[name].get(p) == 3)
         for name, sizes in two.sizes.items()
@@ -93,13 +94,13 @@ def trace(model: Any) -> Trace:
     )
 
 
-def forward_arguments(model: Any, ids: Tensor, mask: Tensor) -> dict[str, Any]:
-    """Return a base's arguments for token ids and mask, (rows, tokens) each, without a key-value cache."""
-    arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+def forward_arguments(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return a base's arguments for tensors with a row for each item, without a key-value cache."""
+    arguments: dict[str, Any] = dict(inputs)
     if "use_cache" in inspect.signature(type(model).forward).parameters:
         arguments["use_cache"] = False
     if model.config.is_encoder_decoder:
-        arguments["decoder_input_ids"] = ids
+        arguments["decoder_input_ids"] = inputs["input_ids"]
     return arguments
 
 
@@ -161,17 +162,14 @@ class _Recorder:
     returns_tuple: set[str] = field(default_factory=set)
 
     @classmethod
-    def run(cls, model: Any, rows: int) -> _Recorder:
-        """Return a recording of a pass over that many rows of five tokens."""
+    def run(cls, model: Any, inputs: Mapping[str, Tensor]) -> _Recorder:
+        """Return a recording of a pass over some rows."""
         recorder = cls()
         running: list[nn.Module] = []
         handles = recorder._hooks(model, running)
-        ids = torch.arange(rows * 5, device=model.device).view(rows, 5) % 7 + 1
-        mask = torch.ones_like(ids)
-        mask[-1, 3:] = 0  # without padding, some models build no attention mask
         try:
             with torch.inference_mode(), _OutsideReads(model, running, recorder.read_outside):
-                model(**forward_arguments(model, ids, mask))
+                model(**forward_arguments(model, inputs))
         finally:
             for handle in handles:
                 handle.remove()

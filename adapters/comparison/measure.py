@@ -71,7 +71,7 @@ def _baselines(study: Study, split: str, options: Options) -> list[Entry]:
     seed = on.plan.training.seed
     try:
         fitted = fit_baselines(on.task, on.splits["train"], on.base, embeddings=options.baselines, seed=seed)
-    except ValueError as error:  # scikit-learn refuses rows, such as texts without a word
+    except (ValueError, MemoryError) as error:  # scikit-learn refuses rows, such as texts without a word
         study.watch.note("baselines", f"not fitted: {error}")
         return []
     entries = [_baseline(study, baseline, split) for baseline in fitted]

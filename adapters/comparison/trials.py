@@ -197,4 +197,15 @@ def _one_line(error: Exception) -> str:
     from ..errors import AdapterkitError
 
     text = printable(" ".join(str(error).split()))[:300]
-    return text if isinstance(error, AdapterkitError) else f"{type(error).__name__}: {text}"
+    if not isinstance(error, AdapterkitError):
+        text = f"{type(error).__name__}: {text}".removesuffix(": ")
+    return f"out of memory: {text}" if _is_of_memory(error) or _is_of_memory(error.__cause__) else text
+
+
+def _is_of_memory(error: BaseException | None) -> bool:
+    """Return whether an error says that memory ran out; on a CPU, torch raises a RuntimeError then."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error))

@@ -151,7 +151,7 @@ def _low_rank(patch: Replace, module: nn.Module, rank: int, *, map_only: bool) -
 def _used_elsewhere(base: Base) -> set[str]:
     """Return the modules whose parameters are used elsewhere, so that changing their output isn't equivalent."""
     users = Counter(id(p) for module in base.model.modules() for p in module.parameters(recurse=False))
-    past = {name.rpartition(".")[0] for name in trace(base.model).read_outside}
+    past = {name.rpartition(".")[0] for name in trace(base.model, base.modality).read_outside}
     tied = {
         name
         for name, module in base.model.named_modules()
@@ -204,7 +204,7 @@ def fit_scales(
         base_values = {name: p.detach() for name, p in base.model.named_parameters()}
         patches = compressed.patches(base)
     with adapter.attached(base) as model:
-        feed = Feed(data, task.collate(base.tokenizer, model))
+        feed = Feed(data, task.collate(base.tokenizer, model), base.modality)
         moved = {
             (m, n): one for m, p in patches.items() if isinstance(p, Sign) for n, one in _moved(base, m, p, base_values)
         }

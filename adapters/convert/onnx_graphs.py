@@ -64,7 +64,9 @@ class BaseGraph(nn.Module):
         try:
             with torch.no_grad():
                 inputs = self.inputs(*_SIZES[0])
-                self.model(**forward_arguments(self.model, inputs["input_ids"], inputs["attention_mask"]))
+                self.model(
+                    **forward_arguments(self.model, {key: inputs[key] for key in ("input_ids", "attention_mask")})
+                )
         finally:
             for hook in hooks:
                 hook.remove()
@@ -127,7 +129,7 @@ class BaseGraph(nn.Module):
             rows = values["adapter_of_row"]
             self._factors = {n: (values[f"{n}.A"][rows], values[f"{n}.B"][rows]) for n in self.shapes}
         types = {"token_type_ids": values["token_type_ids"]} if self.token_types else {}
-        arguments = forward_arguments(self.model, values["input_ids"], values["attention_mask"])
+        arguments = forward_arguments(self.model, {key: values[key] for key in ("input_ids", "attention_mask")})
         output = self.model(**arguments, **types)
         self.output_type = type(output)
         tensors = {name: value for name, value in output.items() if isinstance(value, Tensor)}

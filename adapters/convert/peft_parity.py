@@ -43,7 +43,7 @@ def _some_rows(base: Base, task: Task) -> dict[str, Tensor]:
     ids = torch.randint(len(base.tokenizer), (count, 12), generator=at_random)
     texts = [base.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
     features = base.tokenizer(texts, padding=count > 1, truncation=True, max_length=16, return_tensors="pt")
-    batch = forward_arguments(base.model, features["input_ids"], features["attention_mask"])
+    batch = forward_arguments(base.model, {key: features[key] for key in ("input_ids", "attention_mask")})
     if not task.generates:  # a head on an encoder-decoder makes the decoder's inputs itself
         batch.pop("decoder_input_ids", None)
     if task.has_choices:

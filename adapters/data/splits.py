@@ -31,6 +31,7 @@ from .readers import (
     format_of,
     is_data_file,
     is_data_folder,
+    is_label_folder,
     open_file,
     open_rows,
     stem_of,
@@ -277,9 +278,11 @@ def _read(
 def _sha256(path: str) -> str:
     """Return the digest of a file or, where rows come from several files, of their digests."""
     digests = []
+    by_label = is_label_folder(path)  # whose rows hold the files' paths and labels
     for name in files_of(path):
-        with open_file(name) as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        with open(name, "rb") if by_label else open_file(name) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digests.append(f"{Path(name).absolute()} {digest}" if by_label else digest)
     return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 

@@ -37,7 +37,9 @@ def outputs(
     def run(batch: dict[str, Any]) -> list[Any]:
         return task.outputs(model, batch)
 
-    feed = features if isinstance(features, Feed) else Feed(features, task.collate(base.tokenizer, model))
+    feed = (
+        features if isinstance(features, Feed) else Feed(features, task.collate(base.tokenizer, model), base.modality)
+    )
     return _batched(model, feed, run, batch_size=batch_size, watch=watch, distributed=distributed)
 
 
@@ -57,7 +59,7 @@ def generate(
         check_room(base, task, batch, {})
         return task.generate(model, batch, base.tokenizer)
 
-    feed = Feed(prompts, task.collate(base.tokenizer, model))
+    feed = Feed(prompts, task.collate(base.tokenizer, model), base.modality)
     return _batched(model, feed, run, batch_size=batch_size, watch=watch, distributed=distributed)
 
 

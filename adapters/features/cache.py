@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _VERSION = 2
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def digest(features: Dataset, *, labels: bool = False) -> str:
-    """Return the SHA-256 of the columns that a base reads, and of the labels where it reads those too."""
+def digest(features: Dataset, inputs: Iterable[str]) -> str:
+    """Return the SHA-256 of the columns `inputs` of features, of those that there are."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
     sha256 = hashlib.sha256()
-    columns = [name for name in (*_INPUTS, *(["labels"] if labels else [])) if name in features.column_names]
+    columns = [name for name in inputs if name in features.column_names]
     arrow = features.with_format("arrow")
     for start in range(0, len(features), 10_000):
         table = arrow[start : start + 10_000]
@@ -32,8 +32,20 @@ def digest(features: Dataset, *, labels: bool = False) -> str:
             while pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
                 sha256.update(values.value_lengths().to_numpy(zero_copy_only=False).tobytes())
                 values = values.flatten()
-            sha256.update(name.encode() + values.to_numpy(zero_copy_only=False).astype("int64").tobytes())
+            sha256.update(name.encode() + _bytes_of(values))
     return sha256.hexdigest()
+
+
+def _bytes_of(values: Any) -> bytes:
+    """Return the content of an Arrow array of numbers, or of byte strings with their lengths."""
+    import pyarrow as pa
+    import pyarrow.compute as pc  # type: ignore[import-untyped]
+
+    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+        lengths = pc.binary_length(values).to_numpy(zero_copy_only=False).astype("int64")
+        return bytes(lengths.tobytes()) + b"".join(values.to_pylist())
+    numbers = values.to_numpy(zero_copy_only=False)
+    return bytes((numbers if numbers.dtype.kind == "f" else numbers.astype("int64")).tobytes())
 
 
 def path_of(*parts: Any) -> Path:

@@ -12,6 +12,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from ..base.modality import Modality
+
 _TOKENS, _ROWS = 8192, 64  # of a batch without gradients
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
@@ -19,10 +21,10 @@ Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 class Feed:
     """The features of a split, read from disk and padded batch by batch; a data set for `DataLoader`."""
 
-    def __init__(self, features: Dataset, collate: Collate) -> None:
-        self.features, self.collate = features, collate
-        self.shapes = shapes(features)
-        """For each feature, how many texts it has (choices, or 1) and the tokens of the longest."""
+    def __init__(self, features: Dataset, collate: Collate, modality: Modality) -> None:
+        self.features, self.collate, self.modality = features, collate, modality
+        self.shapes = modality.shapes(features)
+        """For each feature, how many items it has (choices, or 1) and the length of the longest."""
         self.draws: Callable[[int], int] | None = None
         """The random seed of each feature, where the task draws its inputs anew in every epoch."""
 
@@ -31,6 +33,10 @@ class Feed:
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[list[int], dict[str, Any]]:
         return list(indices), self.batch([~i if i < 0 else i for i in indices])
+
+    def select(self, indices: Sequence[int]) -> Feed:
+        """Return some features as a feed."""
+        return Feed(self.features.select(indices), self.collate, self.modality)
 
     def batch(self, indices: Sequence[int]) -> dict[str, Any]:
         """Return some features as one batch, padded to the longest of them."""
@@ -43,18 +49,6 @@ class Feed:
     def using(self, indices: Sequence[int], batch: Mapping[str, Tensor]) -> contextlib.AbstractContextManager[Any]:
         """Announce the active batch and the features it is made of, for feeds that replay cached hidden states."""
         return contextlib.nullcontext()
-
-
-def shapes(features: Dataset) -> list[tuple[int, int]]:
-    """Return for each feature how many texts it has (choices, or 1) and the tokens of the longest."""
-    result = []
-    for start in range(0, len(features), 10_000):
-        result += [_shape(ids) for ids in features["input_ids"][start : start + 10_000]]
-    return result
-
-
-def _shape(ids: Sequence[Any]) -> tuple[int, int]:
-    return (len(ids), max(map(len, ids))) if ids and isinstance(ids[0], list) else (1, len(ids))
 
 
 def rows(features: Dataset, indices: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:

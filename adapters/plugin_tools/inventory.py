@@ -7,7 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..discovery import ADAPTERKIT, PATCHES, PLUGINS_VARIABLE, STRATEGIES, TASKS, Plugin, load_patch, load_strategy
+from ..base.modalities import load_modality
+from ..discovery import (
+    ADAPTERKIT,
+    MODALITIES,
+    PATCHES,
+    PLUGINS_VARIABLE,
+    STRATEGIES,
+    TASKS,
+    Plugin,
+    load_patch,
+    load_strategy,
+)
 from ..errors import AdapterkitError
 from ..tasks import TASKS as BUILTIN_TASKS
 from ..tasks import load_task
@@ -17,6 +28,7 @@ _LOADERS: Mapping[str, Callable[[Plugin], Any]] = {
     STRATEGIES: load_strategy,
     TASKS: load_task,
     PATCHES: load_patch,
+    MODALITIES: load_modality,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from .routing import arguments_of, route
 from .rows import RowAdapter, Rows, join, take
 
 Entry = tuple[int, RowAdapter | None]
-"""The index of a text in the batch, and the adapter whose weights the base needs for it; None for the base's."""
+"""The index of an item, such as a text, in the batch, and the adapter whose weights it needs; None for the base's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,18 +69,18 @@ class Expansion:
         final = sorted(set(entries), key=lambda entry: (order[entry[1]], entry[0]))
         stages = sorted({0, *(a.first_stage for a in order if a is not None)})
         self.steps = _steps(final, stages, device, packed_lengths)
-        self.texts = [text for text, _ in self.steps[0].place]
-        """The indices of the texts in the order of the rows that enter the base."""
+        self.items = [item for item, _ in self.steps[0].place]
+        """The indices of the items in the order of the rows that enter the base."""
         last_step = next(reversed(self.steps.values()))
         self.place = {entry: last_step.place[entry] for entry in final}
         """The row of each entry in the base's output."""
         self.step = self.steps[0]
         self._expanded: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
-    def run(self, model: Any, input_ids: Tensor, attention_mask: Tensor, **others: Tensor) -> Any:
-        """Return the base's output with a row for each place; the arguments have a row for each of `texts`."""
+    def run(self, model: Any, inputs: Mapping[str, Tensor]) -> Any:
+        """Return the base's output with a row for each place; its arguments, `inputs`, have a row for each item."""
         with entered(PassContext(self.step.rows, self.block, self.record)):
-            return model(**forward_arguments(model, input_ids, attention_mask), **others)
+            return model(**forward_arguments(model, inputs))
 
     def block(self, index: int, module: nn.Module, unrouted: nn.Module, args: Any, kwargs: Any) -> Any:
         """Return the output of block `index` for the rows of its step."""

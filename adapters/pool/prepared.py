@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
+from ..base.modality import Item
 from ..errors import AdapterkitError, DataError, PoolError, unknown, warn
 from ..features.lengths import count_cut, cut_note
 from ..tasks import Task
 from ..tasks.columns import Columns, columns_of
-from ..tasks.feature_texts import Text, features_of, texts_of
+from ..tasks.feature_rows import features_of
 from .loaded_adapter import LoadedAdapter
 
 T = TypeVar("T")
@@ -33,14 +34,15 @@ class Prepared:
         return self.adapter.version
 
     @property
-    def texts(self) -> list[tuple[Text, ...]]:
-        """The base's inputs for each feature: one text, or one for each choice."""
-        return [texts_of(feature) for feature in features_of(self.features)]
+    def items(self) -> list[tuple[Item, ...]]:
+        """The base's inputs for each feature: one item, such as a text, or one for each choice."""
+        return [self.adapter.base.modality.items(feature) for feature in features_of(self.features)]
 
     @property
     def tokens(self) -> int:
-        """The number of input tokens."""
-        return sum(len(ids) for feature in self.texts for ids, _ in feature)
+        """The number of input tokens, or of other hidden states that the base computes."""
+        length = self.adapter.base.modality.length
+        return sum(length(item) for feature in self.items for item in feature)
 
 
 class Preparer:

@@ -1,4 +1,4 @@
-"""Compute prepared rows in batches and turn outputs into answers: texts are computed once."""
+"""Compute prepared rows in batches and turn outputs into answers: equal items are computed once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..base.modality import Item
 from ..base.pooling import pooled
+from ..base.tokens import Tokens
 from ..errors import PoolError, unknown
 from ..evaluation.outputs import check_room
 from ..runtime.requests import outputs_by_row as by_row
 from ..tasks import Task
 from ..tasks.beginnings import beginning
 from ..tasks.columns import Columns
-from ..tasks.feature_texts import Text, features_of, has_choices, texts_of
+from ..tasks.feature_rows import features_of
 from .context import PassContext, entered
 from .expansion import Expansion, origin
 from .loaded_adapter import LoadedAdapter
@@ -39,7 +41,9 @@ class Example:
     feature: dict[str, Any]
     request: int  # the index of its `Prepared`
     index: int  # its index among the features of that
-    texts: tuple[Text, ...]  # one; for a choice among endings, one for each
+    items: tuple[Item, ...]  # the base's inputs: one; for a choice among endings, one for each
+    lengths: tuple[int, ...]  # of these, in tokens or other hidden states
+    has_choices: bool
 
 
 Reader = Callable[[Prepared, list[Any]], list[Any]]
@@ -85,8 +89,7 @@ def computed(requests: Sequence[Prepared], batch_size: int) -> list[list[Any]]:
     by_base: dict[RoutedBase, list[Example]] = {}
     for n, p in enumerate(requests):
         for i, feature in enumerate(features_of(p.features)):
-            example = Example(p.adapter, p.task, p.generation, feature, n, i, texts_of(feature))
-            by_base.setdefault(p.adapter.base, []).append(example)
+            by_base.setdefault(p.adapter.base, []).append(_example(p, feature, n, i))
     with torch.inference_mode():
         for base, examples in by_base.items():
             with_base = [example for example in examples if example.adapter.head.includes_base]
@@ -99,14 +102,30 @@ def computed(requests: Sequence[Prepared], batch_size: int) -> list[list[Any]]:
     return outputs
 
 
+def _example(prepared: Prepared, feature: dict[str, Any], request: int, index: int) -> Example:
+    adapter, modality = prepared.adapter, prepared.adapter.base.modality
+    items = modality.items(feature)
+    return Example(
+        adapter,
+        prepared.task,
+        prepared.generation,
+        feature,
+        request,
+        index,
+        items,
+        tuple(map(modality.length, items)),
+        modality.has_choices(feature),
+    )
+
+
 def _batches(examples: Iterable[Example], batch_size: int) -> Iterator[list[Example]]:
-    """Yield examples in batches of similar lengths; those of one text stay together, up to four times the size."""
-    ordered = sorted(examples, key=lambda e: (max(len(ids) for ids, _ in e.texts), e.texts))
+    """Yield examples in batches of similar lengths; those of equal items stay together, up to four times the size."""
+    ordered = sorted(examples, key=lambda e: (max(e.lengths), e.items))
     batch: list[Example] = []
-    count = tokens = 0  # of the distinct texts of the batch
+    count = tokens = 0  # of the distinct items of the batch
     for example in ordered:
-        lengths = [len(ids) for ids, _ in example.texts]
-        repeated = bool(batch) and example.texts == batch[-1].texts
+        lengths = example.lengths
+        repeated = bool(batch) and example.items == batch[-1].items
         total = (count + len(lengths)) * max(lengths)  # padded to this example, the longest up to now
         padding = total - tokens - sum(lengths)
         wide = total > _MOST_TOKENS or (padding > _MOST_PADDING and 4 * padding > total)
@@ -125,21 +144,21 @@ def _batches(examples: Iterable[Example], batch_size: int) -> Iterator[list[Exam
 
 @dataclass(frozen=True)
 class _BasePass:
-    """A pass of the base over the distinct texts of some examples, and its results."""
+    """A pass of the base over the distinct items of some examples, and its results."""
 
     expansion: Expansion
-    inputs: dict[str, Tensor]  # what the base was called with, a row for each text
-    output: Any  # the base's model output, a row for each text and set of weights
-    index: dict[Text, int]  # of each text among the batch's distinct ones
+    inputs: dict[str, Tensor]  # what the base was called with, a row for each item
+    output: Any  # the base's model output, a row for each item and set of weights
+    index: dict[Item, int]  # of each item among the batch's distinct ones
     row: dict[int, int]  # the row of each of these in `inputs`
 
     def output_rows(self, example: Example, adapter: RowAdapter | None) -> list[int]:
-        """Return the rows of an example's texts in the output, computed with the weights of `adapter`."""
-        return [self.expansion.place[self.index[text], adapter] for text in example.texts]
+        """Return the rows of an example's items in the output, computed with the weights of `adapter`."""
+        return [self.expansion.place[self.index[item], adapter] for item in example.items]
 
     def input_rows(self, example: Example) -> list[int]:
-        """Return the rows of an example's texts in the inputs."""
-        return [self.row[self.index[text]] for text in example.texts]
+        """Return the rows of an example's items in the inputs."""
+        return [self.row[self.index[item]] for item in example.items]
 
 
 def _run_heads(base: RoutedBase, examples: list[Example], batch_size: int) -> Iterator[tuple[Example, Any]]:
@@ -163,18 +182,18 @@ def _weights(base: RoutedBase, batch: list[Example], exclusive: LoadedAdapter | 
     weights: list[RowAdapter | None] = [None if exclusive or not e.adapter.changes_base else e.adapter for e in batch]
     first = batch[0].adapter
     if all(adapter is first for adapter in weights):
-        tokens = sum(len(ids) for e in batch for ids, _ in e.texts)
+        tokens = sum(length for e in batch for length in e.lengths)
         return [base.folding.weights(first, tokens)] * len(batch)
     return weights
 
 
 def _base_pass(base: RoutedBase, model: Any, batch: list[Example], weights: Sequence[RowAdapter | None]) -> _BasePass:
-    index = {text: i for i, text in enumerate(dict.fromkeys(t for example in batch for t in example.texts))}
-    entries = [(index[text], w) for example, w in zip(batch, weights, strict=True) for text in example.texts]
+    index = {item: i for i, item in enumerate(dict.fromkeys(item for example in batch for item in example.items))}
+    entries = [(index[item], w) for example, w in zip(batch, weights, strict=True) for item in example.items]
     depth = len(base.trace.blocks)
     layers = {k for e in batch for k in (e.adapter.head.form.layers if e.adapter.head.form else (depth,))}
-    texts = list(index)
-    lengths = [len(ids) for ids, _ in texts]
+    items = list(index)
+    lengths = list(map(base.modality.length, items))
     packs = model is base.model and base.packs([lengths[i] for i, _ in dict.fromkeys(entries)])
     expansion = Expansion(
         entries,
@@ -184,24 +203,10 @@ def _base_pass(base: RoutedBase, model: Any, batch: list[Example], weights: Sequ
         all_blocks=depth in layers,
         packed_lengths=lengths if packs else None,
     )
-    ids, others = _padded(base, [texts[i] for i in expansion.texts])
-    output = expansion.run(model, ids, **others)
-    row = {text: i for i, text in enumerate(expansion.texts)}
-    return _BasePass(expansion, {"input_ids": ids, **others}, output, index, row)
-
-
-def _padded(base: RoutedBase, texts: Sequence[Text]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return token ids, (texts, longest), and mask and token type ids as further arguments."""
-    longest = max(1, *(len(ids) for ids, _ in texts))
-    pad = base.tokenizer.pad_token_id or 0
-
-    def filled(rows: Iterable[Sequence[int]], value: int) -> Tensor:
-        return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], device=base.device)
-
-    others = {"attention_mask": filled(([1] * len(ids) for ids, _ in texts), 0)}
-    if any(types for _, types in texts):
-        others["token_type_ids"] = filled((types or [0] * len(ids) for ids, types in texts), 0)
-    return filled((ids for ids, _ in texts), pad), others
+    inputs = base.modality.tensors([items[i] for i in expansion.items], base.device)
+    output = expansion.run(model, inputs)
+    row = {item: i for i, item in enumerate(expansion.items)}
+    return _BasePass(expansion, inputs, output, index, row)
 
 
 def _head_outputs(
@@ -211,14 +216,14 @@ def _head_outputs(
     groups: dict[Any, list[tuple[Example, RowAdapter | None]]] = {}
     for example, weights in examples:
         adapter = example.adapter
-        key = (adapter.head, example.task.outputs_key, len(example.texts), has_choices(example.feature))
+        key = (adapter.head, example.task.outputs_key, len(example.items), example.has_choices)
         groups.setdefault(key, []).append((example, weights))
     for (head, _, choices, choosing), group in groups.items():
         rows = Rows([example.adapter for example, _ in group], base.device)
         places = rows.select([row for example, weights in group for row in done.output_rows(example, weights)])
-        texts = rows.select([row for example, _ in group for row in done.input_rows(example)])
+        items = rows.select([row for example, _ in group for row in done.input_rows(example)])
         values = {key: take(value, places) for key, value in done.output.items() if isinstance(value, Tensor)}
-        batch = {key: take(value, texts) for key, value in done.inputs.items()}
+        batch = {key: take(value, items) for key, value in done.inputs.items()}
         if choosing:
             batch = {key: value.view(len(group), choices, -1) for key, value in batch.items()}
         task = group[0][0].task
@@ -232,14 +237,14 @@ def _probe_outputs(
     """Yield the output of each example's probe; each comes with the adapter whose weights the base has for it."""
     groups: dict[tuple[Any, Hashable, int], list[tuple[Example, RowAdapter | None]]] = {}
     for example, weights in examples:
-        key = (example.adapter.head, example.task.outputs_key, len(example.texts))
+        key = (example.adapter.head, example.task.outputs_key, len(example.items))
         groups.setdefault(key, []).append((example, weights))
     for (head, _, choices), pairs in groups.items():
         group = [example for example, _ in pairs]
         assert isinstance(head, SharedProbe)
         assert head.form is not None
         rows = Rows([example.adapter for example in group], base.device)
-        entries = [(done.index[text], weights) for example, weights in pairs for text in example.texts]
+        entries = [(done.index[item], weights) for example, weights in pairs for item in example.items]
         hidden = {}
         for layer in head.form.layers:
             values, place = done.output[0], done.expansion.place
@@ -247,8 +252,8 @@ def _probe_outputs(
                 values, step = done.expansion.hidden[layer]
                 place = step.place
             hidden[layer] = take(values, rows.select([origin(entry, place) for entry in entries]))
-        mask = take(done.inputs["attention_mask"], rows.select([done.row[text] for text, _ in entries]))
-        several = choices if has_choices(group[0].feature) else None
+        mask = take(base.modality.mask(done.inputs).long(), rows.select([done.row[item] for item, _ in entries]))
+        several = choices if group[0].has_choices else None
         task = group[0].task
         yield from zip(group, head.probe_outputs(task, head.form.read(hidden), mask, several, rows), strict=True)
 
@@ -256,11 +261,14 @@ def _probe_outputs(
 def embeddings(base: RoutedBase, texts: Sequence[Any], batch_size: int, layer: int | None, pooling: str) -> Tensor:
     """Return the base's hidden states of a layer, pooled over each text's tokens, (texts, features).
 
-    Raises `PoolError` for an unknown layer, for what isn't a text, and for an encoder-decoder.
+    Raises `PoolError` for an unknown layer, for what isn't a text, for an encoder-decoder, and for a base that reads
+    no tokens.
     """
     depth, name = len(base.trace.blocks), base.original.name
     if base.model.config.is_encoder_decoder:
         raise PoolError(f"base '{name}' is an encoder-decoder, which has no single hidden state of a text")
+    if not isinstance(base.modality, Tokens):
+        raise PoolError(f"embed takes texts, and base '{name}' reads {base.modality.name}")
     if layer is not None and not (isinstance(layer, int) and 0 <= layer <= depth):
         raise PoolError(f"layer={layer!r}, but the base has layers 0 to {depth}")
     if not texts or not all(isinstance(text, str) for text in texts):
@@ -270,9 +278,9 @@ def embeddings(base: RoutedBase, texts: Sequence[Any], batch_size: int, layer: i
         if max_length is not None:
             texts = [beginning(base.tokenizer, text, max_length) for text in texts]
         features = base.tokenizer(list(texts), truncation=max_length is not None, max_length=max_length)
-    tokenized = [texts_of(feature)[0] for feature in features_of(Columns(features))]
+    tokenized = [base.modality.items(feature)[0] for feature in features_of(Columns(features))]
     ordered = sorted(dict.fromkeys(tokenized), key=lambda text: len(text[0]))
-    vectors: dict[Text, Tensor] = {}
+    vectors: dict[Item, Tensor] = {}
     with torch.inference_mode():
         for start in range(0, len(ordered), batch_size):
             batch = ordered[start : start + batch_size]
@@ -282,10 +290,10 @@ def embeddings(base: RoutedBase, texts: Sequence[Any], batch_size: int, layer: i
             lengths = [len(ids) for ids, _ in batch]
             packed = lengths if base.packs(lengths) else None
             expansion = Expansion(entries, base.trace, base.device, layers, all_blocks=is_top, packed_lengths=packed)
-            ids, others = _padded(base, batch)
-            output = expansion.run(base.model, ids, **others)
+            inputs = base.modality.tensors(batch, base.device)
+            output = expansion.run(base.model, inputs)
             hidden = output[0] if is_top else expansion.hidden[layer][0]
-            vectors |= dict(zip(batch, pooled(hidden, others["attention_mask"], pooling), strict=True))
+            vectors |= dict(zip(batch, pooled(hidden, inputs["attention_mask"], pooling), strict=True))
     return torch.stack([vectors[text] for text in tokenized])
 
 

@@ -51,16 +51,15 @@ class RoutedBase:
                 self._plain = replicate(base.model, tensors)  # never routed
                 self.model = replicate(self._plain, {})
             self.shares_tensors = all(_converted(p, device, dtype) is p for p in base.model.parameters())
-            self.trace = trace(self.model)
+            self.trace = trace(self.model, base.modality)
         except BaseException:
             self.release()
             raise
         if not self.shares_tensors:
             self.release()
-        self.base = base.view(self.model)
+        self.base, self.modality = base.view(self.model), base.modality
         self.tokenizer = copy.deepcopy(base.tokenizer)  # truncation and padding change its state
         self.tokenizing = threading.Lock()
-        self.tokenizer.padding_side = "right"  # so that a row's positions don't depend on the rest of its batch
         self.modules = dict(self.model.named_modules())
         self.module_names = {id(module): name for name, module in self.modules.items()}
         self.block_sizes = {b: sum(p.numel() for p in self.modules[b].parameters()) for b in self.trace.blocks}
@@ -86,7 +85,7 @@ class RoutedBase:
         """Return the base's last hidden states, (rows, tokens, features), without any adapter."""
         entries = [(i, None) for i in range(len(ids))]
         expansion = Expansion(entries, self.trace, self.device, packed_lengths=packed_lengths)
-        hidden: Tensor = expansion.run(self.model, ids, mask)[0]
+        hidden: Tensor = expansion.run(self.model, {"input_ids": ids, "attention_mask": mask})[0]
         return hidden
 
     def release(self) -> None:

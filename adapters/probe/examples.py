@@ -107,7 +107,7 @@ class Reader(Generic[K]):
                     batch = self.feed.batch(chosen)
                     self._label(chosen, batch)
                     if turn % count == rank:
-                        mask = batch["attention_mask"].flatten(0, -2).bool()
+                        mask = self.feed.modality.mask(batch)
                         vectors = run_on_device(batch)
                         self._allocate(vectors)
                         for key, x in vectors.items():
@@ -159,11 +159,12 @@ class Reader(Generic[K]):
 
     def _label(self, chosen: Sequence[int], batch: Mapping[str, Tensor]) -> None:
         """Store the labels of a batch, without those of padding."""
-        mask = batch["attention_mask"].flatten(0, -2).bool()
+        mask = self.feed.modality.mask(batch)
+        _, (_, *choices) = self.feed.modality.flat(batch)
         for row, i in enumerate(chosen):
             labels = {k: batch[k][row] for k in self.label_names if k in batch}
             self.labels[i] = {k: v[mask[row]] if v.ndim and self.by_token else v for k, v in labels.items()}
-            if batch["attention_mask"].ndim == 3:
+            if choices:
                 self.real[i] = real_choices(batch["attention_mask"][row])
 
     def select(self, keys: Iterable[K]) -> None:

@@ -99,7 +99,7 @@ class ProbeModel(nn.Module):
         self.config = copy.deepcopy(base.model.config)
         for key, value in task.config().items():
             setattr(self.config, key, value)
-        self.base = base.model
+        self.base, self.modality = base.model, base.modality
         form.check(len(blocks(base.model)))
         self.probe = ProbeHead(task, form, self.config, width=base.model.config.hidden_size)
         self.probe.to(base.model.device, base.model.dtype).requires_grad_(True)
@@ -116,24 +116,25 @@ class ProbeModel(nn.Module):
         device: torch.device = self.base.device
         return device
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, **others: Any) -> Any:
+    def forward(self, **inputs: Any) -> Any:
         """Return the task's outputs; blocks above the highest layer that the probe reads are not run."""
-        labels = {k: others.pop(k) for k in self.probe.task.label_names if k in others}
-        choices = input_ids.shape[1] if input_ids.ndim == 3 else None
-        flat = {k: v.flatten(0, -2) for k, v in {"attention_mask": attention_mask, **others}.items()}
+        labels = {k: inputs.pop(k) for k in self.probe.task.label_names if k in inputs}
+        flat, (_, *choices) = self.modality.flat(inputs)
         form = self.probe.form
-        hidden = layers_of(self.base, input_ids.flatten(0, -2), frozenset(form.layers), **flat)
-        return self.probe(form.read(hidden), flat["attention_mask"], choices, **labels)
+        hidden = layers_of(self.base, flat, frozenset(form.layers))
+        mask = self.modality.mask(flat).long()
+        return self.probe(form.read(hidden), mask, choices[0] if choices else None, **labels)
 
 
-def layers_of(
-    base: Any, input_ids: Tensor, layers: frozenset[int], attention_mask: Tensor, **others: Tensor
-) -> dict[int, Tensor]:
-    """Return the hidden states of some layers by number, (texts, tokens, features); no block above them is run."""
+def layers_of(base: Any, inputs: Mapping[str, Tensor], layers: frozenset[int]) -> dict[int, Tensor]:
+    """Return the hidden states of some layers by number, (items, positions, features); no block above them is run.
+
+    `inputs` are the base's arguments with a row for each item.
+    """
     all_blocks = list(blocks(base).values())
     depth, highest = len(all_blocks), max(layers)
     recorded, output = record(
-        lambda: base(**forward_arguments(base, input_ids, attention_mask), **others),
+        lambda: base(**forward_arguments(base, inputs)),
         inputs={0: all_blocks[0]} if 0 in layers and all_blocks else {},
         outputs={k: all_blocks[k - 1] for k in layers if 0 < k < depth},
         last=highest if highest < depth else None,

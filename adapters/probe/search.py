@@ -98,7 +98,7 @@ def initialise(
         return f"{task.name} trains no new head"
     by_token = task.probe_unit == "token"
     collate = task.collate(base.tokenizer, model)
-    feeds = {split: Feed(rows, collate) for split, rows in features.items()}
+    feeds = {split: Feed(rows, collate, base.modality) for split, rows in features.items()}
     last = _last_linear(base, model, feeds["train"], task)
     if last is None:
         return f"the head of a {type(model).__name__} doesn't end in a linear layer over each {task.probe_unit}"
@@ -111,7 +111,13 @@ def initialise(
 
     readers = _readers(base, feeds, last.in_features, task, solver)
     for reader in readers.values():
-        _read(reader, range(len(reader.feed)), inputs, solver, (base.fingerprint, type(model).__name__, "head"))
+        _read(
+            reader,
+            range(len(reader.feed)),
+            inputs,
+            solver,
+            (base.fingerprint, base.tokenizer_digest, type(model).__name__, "head"),
+        )
     head = ProbeHead(task, Form((0,), None if by_token else "mean"), model.config, width=last.in_features)
     train = _labelled(readers["train"].examples("x"), by_token)
     if "validation" in readers:
@@ -161,7 +167,7 @@ def probe(
     `TrainingError` where a choice needs validation rows and there are none.
     """
     collate = task.collate(base.tokenizer, base.model)
-    feeds = {split: Feed(rows, collate) for split, rows in features.items()}
+    feeds = {split: Feed(rows, collate, base.modality) for split, rows in features.items()}
     if few_texts.applies(task, solver.rows or len(feeds["train"])) or (few_texts.supports(task) and len(feeds) == 1):
         return _of_few_texts(base, task, features, data, solver, feeds)
     if len(feeds) == 1:
@@ -177,7 +183,7 @@ def probe(
     readers = _readers(base, feeds, width * finalists, task, solver)
     some = {split: _some(feed, by_token, _SCREENED // (4 * width * len(forms))) for split, feed in feeds.items()}
     for split, reader in readers.items():
-        _read(reader, some[split], _run_base(base, forms), solver, (base.fingerprint, *forms))
+        _read(reader, some[split], _run_base(base, forms), solver, (base.fingerprint, base.tokenizer_digest, *forms))
 
     def score(form: Form) -> float:
         return _screened(
@@ -252,7 +258,13 @@ def _of_few_texts(
     single = [Form((k,), form.pooling) for k in form.layers]
     readers = _readers(base, feeds, base.model.config.hidden_size * len(single), task, solver)
     for reader in readers.values():
-        _read(reader, range(len(reader.feed)), _run_base(base, single), solver, (base.fingerprint, *single))
+        _read(
+            reader,
+            range(len(reader.feed)),
+            _run_base(base, single),
+            solver,
+            (base.fingerprint, base.tokenizer_digest, *single),
+        )
     examples = {split: concatenated([reader.examples(f) for f in single]) for split, reader in readers.items()}
     head = ProbeModel(base, task, form).probe
     folds = None if "validation" in feeds else cross_validation.folds_of(examples["train"], features["train"])
@@ -321,7 +333,7 @@ def _read(
     if shared is None or reader.folder is not None or processes.count() > 1:
         reader.read(features, run)
         return
-    key = (*key, digest(reader.feed.features), tuple(features), reader.mixed)
+    key = (*key, digest(reader.feed.features, reader.feed.modality.columns), tuple(features), reader.mixed)
     began = time.perf_counter()
     vectors = shared.get(key)
     if vectors is not None and reader.take(features, run, vectors):
@@ -336,9 +348,9 @@ def _run_base(base: Base, forms: Sequence[Form]) -> Callable[[dict[str, Tensor]]
     layers = frozenset(k for form in forms for k in form.layers)
 
     def run(batch: dict[str, Tensor]) -> dict[Form, Tensor]:
-        flat = {k: v.flatten(0, -2) for k, v in batch.items()}
-        hidden = layers_of(base.model, flat.pop("input_ids"), layers, **flat)
-        mask = flat["attention_mask"]
+        flat, _ = base.modality.flat(batch)
+        hidden = layers_of(base.model, flat, layers)
+        mask = base.modality.mask(flat).long()
         return {
             f: f.read(hidden) if f.pooling is None else pooled(f.read(hidden).float(), mask, f.pooling) for f in forms
         }

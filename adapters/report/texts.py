@@ -14,6 +14,9 @@ COLUMNS = (
     *("rate_beside", "command"),
 )
 
+_SHORT = 32
+"""The most characters of an error in the table."""
+
 
 def result_table(results: Results) -> tuple[list[str], list[list[str]]]:
     """Return columns and rows of the candidates, the best on the validation rows first, for reading."""
@@ -26,7 +29,8 @@ def result_table(results: Results) -> tuple[list[str], list[list[str]]]:
 
 def _row(results: Results, candidate: Candidate, splits: list[str]) -> list[str]:
     if candidate.error:
-        return [candidate.name, *["failed"] * len(splits), *[""] * 7]  # the sentences below have the errors
+        short = candidate.error if len(candidate.error) <= _SHORT else f"{candidate.error[: _SHORT - 1]}…"
+        return [candidate.name, f"failed: {short}", *[""] * (len(splits) + 6)]  # the sentences below have all of it
     costs = candidate.costs
     return [
         candidate.name,

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ..base.tokens import Text, has_choices, texts_of
 from ..errors import AdapterkitError, DataError, PoolError, unknown
 from ..tasks import Task
 from ..tasks.columns import Columns, columns_of
-from ..tasks.feature_texts import Text, features_of, has_choices, texts_of
+from ..tasks.feature_rows import features_of
 from .adapters import AdapterCache, ExportedAdapter, stacked
 from .folder import ExportFolder
 from .generation import greedy

@@ -262,7 +262,7 @@ class Engine:
         groups: dict[Any, list[int]] = {}
         for i, p in enumerate(prepared):
             if isinstance(p, Prepared):
-                key = (pairs[i][1].pool, p.task.generates, *p.texts)
+                key = (pairs[i][1].pool, p.task.generates, *p.items)
                 groups.setdefault(key, []).append(i)
         loop, entries = asyncio.get_running_loop(), []
         for (pool, *_), indices in groups.items():

@@ -39,6 +39,8 @@ class Task(ABC):
     name: ClassVar[str]
     auto_class: ClassVar[str] = ""
     """The class of transformers that builds the head; empty where `head` does."""
+    modality: ClassVar[str] = "input_ids"
+    """The main input of the bases that the task is for, as transformers names it; see `Modality`."""
     best: ClassVar[str]
     """The metric by which the best epoch is chosen."""
     lower_is_better: ClassVar[bool] = False
@@ -132,10 +134,7 @@ class Task(ABC):
 
     @abstractmethod
     def with_columns(self, names: Sequence[str]) -> Self:
-        """Return the task with its columns chosen among `names`, by option or by guess.
-
-        Raises `DataError` where a column isn't there or can't be guessed.
-        """
+        """Return the task with its columns among `names`, by option or guess; `DataError` where one is missing."""
 
     def check_named(self) -> None:
         """Raise `TaskError` where the task, as in anyone's adapter, names no column to read."""

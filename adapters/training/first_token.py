@@ -39,7 +39,7 @@ def attend_alike(run: Prepared, model: Any) -> bool:
     the first token's hidden state has. It is written to LoRA's factors, or else to the weight, where these are trained.
     """
     features = features_of(run, splits=("train",))["train"]
-    feed = Feed(features, run.task.collate(run.base.tokenizer, model))
+    feed = Feed(features, run.task.collate(run.base.tokenizer, model), run.base.modality)
     batch = {k: v.to(run.base.model.device) for k, v in feed.batch(range(min(_TEXTS, len(feed)))).items()}
     inputs = {k: v for k, v in batch.items() if k not in run.task.label_names}
     changed = [
@@ -94,7 +94,10 @@ def _candidates(base: Any, name: str, block: nn.Module) -> Iterator[str]:
 def _attends_alike(model: Any, ids: Tensor, number: int) -> bool:
     """Return whether the first token's attention in a block is the same in both texts of `ids`, (2, tokens)."""
     with torch.no_grad():
-        output = model(**forward_arguments(model, ids, torch.ones_like(ids)), output_attentions=True)
+        output = model(
+            **forward_arguments(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}),
+            output_attentions=True,
+        )
     attentions = getattr(output, "attentions", None)
     if not attentions or len(attentions) < number:
         return False

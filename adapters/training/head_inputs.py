@@ -21,11 +21,12 @@ def level_of(trunk: Trunk, feed: Feed, indices: Sequence[int], output: Any) -> s
     few = rows(feed.features, indices)
     texts = sum(choices for choices, _ in (feed.shapes[i] for i in indices))
     batch = feed.collate(few)
-    hidden, pooled = output[0][:texts, : batch["input_ids"].shape[-1]], output.get("pooler_output")
+    mask = feed.modality.mask(batch)
+    hidden, pooled = output[0][:texts, : mask.shape[1]], output.get("pooler_output")
     others = {} if pooled is None else {"pooler_output": pooled[:texts]}
     expected = _outputs(trunk, type(output)(last_hidden_state=hidden, **others), batch)
     try:
-        short = feed.collate([first_token_of(row) for row in few])
+        short = feed.collate([feed.modality.shortened(row) for row in few])
     except ValueError:  # labels token by token
         return "all"
     first = hidden[:, :1]
@@ -43,13 +44,6 @@ def _outputs(trunk: Trunk, output: Any, batch: Mapping[str, Any]) -> list[Any] |
             return trunk.task.outputs(trunk.model, moved_to(batch, trunk.model.device))
         except (RuntimeError, IndexError, ValueError):
             return None
-
-
-def first_token_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a feature with the first token of each of its texts alone."""
-    columns = [key for key in ("input_ids", "attention_mask", "token_type_ids") if key in row]
-    has_choices = isinstance(row["input_ids"][0], list)
-    return {**row, **{k: [ids[:1] for ids in row[k]] if has_choices else row[k][:1] for k in columns}}
 
 
 def _equal(expected: Any, actual: Any) -> bool:

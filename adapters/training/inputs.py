@@ -21,7 +21,7 @@ def feeds_of(run: Prepared, model: Any) -> dict[str, Feed]:
     """Tokenize the rows of a run; return each split's features as batches for a model."""
     features = features_of(run, labelled=("train",))
     collate = run.task.collate(run.base.tokenizer, model)
-    return {split: Feed(rows, collate) for split, rows in features.items()}
+    return {split: Feed(rows, collate, run.base.modality) for split, rows in features.items()}
 
 
 def features_of(run: Prepared, labelled: Sequence[str] = SPLITS, splits: Sequence[str] = SPLITS) -> dict[str, Dataset]:

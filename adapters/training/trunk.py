@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..base.base import Base
 from ..base.stub import BaseStub
+from ..base.tokens import text_lengths
 from ..base.tracing import Trace, record, trace
 from .fit import Fitted
 
@@ -56,13 +57,15 @@ class Trunk:
     def counts(self, features: Dataset) -> dict[str, list[int]]:
         """Return, for each stack, the number of tokens of each text."""
         return {
-            stack: _lengths(features, "labels" if i and self.decodes_labels else "input_ids")
+            stack: text_lengths(features, "labels")
+            if i and self.decodes_labels
+            else self.base.modality.lengths(features)
             for i, stack in enumerate(self.stacks)
         }
 
     def masks(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return, for each stack, which tokens of a padded batch aren't padding, (texts, tokens)."""
-        encoder = batch["attention_mask"].flatten(0, -2).bool()
+        encoder = self.base.modality.mask(batch)
         decoder = batch["labels"] != -100 if self.decodes_labels else encoder
         return {stack: decoder if i else encoder for i, stack in enumerate(self.stacks)}
 
@@ -155,7 +158,7 @@ def find_trunk(base: Base, model: Any, task: Task, fit: Fitted) -> Trunk | str:
     if not task.fixed_features:
         return f"{task.name} draws new inputs in every epoch"
     try:
-        traced = trace(base.model)
+        traced = trace(base.model, base.modality)
     except Exception as error:  # a third-party strategy's module may raise anything
         return f"a forward pass with this strategy fails: {type(error).__name__}: {error}"
     used = {id(p) for p in model.parameters()}
@@ -202,15 +205,6 @@ def _by_stack(names: tuple[str, ...]) -> dict[str, list[str]]:
     for name in names:
         stacks.setdefault(name.rpartition(".")[0], []).append(name)
     return stacks
-
-
-def _lengths(features: Dataset, column: str) -> list[int]:
-    """Return the tokens of each text in a column; a feature of multiple choice has several texts."""
-    lengths: list[int] = []
-    for start in range(0, len(features), 10_000):
-        for ids in features[column][start : start + 10_000]:
-            lengths += map(len, ids) if ids and isinstance(ids[0], list) else [len(ids)]
-    return lengths
 
 
 def _has_extras(output: Any) -> bool:

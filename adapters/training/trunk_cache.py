@@ -27,7 +27,7 @@ from ..features.shared_states import SharedStates
 from ..settings import TrainingOptions
 from ..watch import Watch
 from .fit import Fitted
-from .head_inputs import first_token_of, largest, level_of, moved_to
+from .head_inputs import largest, level_of, moved_to
 from .trunk import Trunk, find_trunk
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class CachedFeed(Feed):
 
     def __post_init__(self) -> None:
         self.features, self.collate, self.shapes = self.feed.features, self.feed.collate, self.feed.shapes
+        self.modality = self.feed.modality
         self.draws = None
         choices = [count for count, _ in self.shapes]
         self.first = np.cumsum([0, *choices])
@@ -126,7 +127,8 @@ class CachedFeed(Feed):
 
     def _file(self, mixed: str) -> Path:
         trunk = self.trunk
-        texts = cache.digest(self.feed.features, labels=trunk.decodes_labels)
+        columns = (*self.modality.columns, *(["labels"] if trunk.decodes_labels else []))
+        items = cache.digest(self.feed.features, columns)
         layers = [
             str(trunk.base.model.dtype),
             trunk.is_whole_base,
@@ -135,7 +137,8 @@ class CachedFeed(Feed):
             self.level,
         ]
         dtypes = [str(s.dtype) for s in self.states.values()]
-        return cache.path_of(trunk.base.fingerprint, trunk.base.revision, layers, dtypes, mixed, texts)
+        base = [trunk.base.fingerprint, trunk.base.revision, trunk.base.tokenizer_digest]
+        return cache.path_of(base, layers, dtypes, mixed, items)
 
     # ---- in memory, between trainings
 
@@ -168,7 +171,7 @@ class CachedFeed(Feed):
             return self.feed.batch(indices)
         if self._single_tokens is None:  # only labels are left to pad, so all features fit into memory at once
             parts = [
-                self.feed.collate([first_token_of(row) for row in rows(self.feed.features, some)])
+                self.feed.collate([self.modality.shortened(row) for row in rows(self.feed.features, some)])
                 for some in np.array_split(np.arange(len(self)), len(self) // 10_000 + 1)
             ]
             self._single_tokens = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
@@ -255,7 +258,9 @@ def _fill(cached: CachedFeed, room: float, watch: Watch, mixed: str, store: bool
         sample = trunk.run(moved_to(feed.batch(few), device))
     if trunk.is_whole_base and not trunk.task.generates:
         cached.level = level_of(trunk, feed, few, sample[""])
-    cached.allocate(trunk.counts(feed.features), sample, room)
+    counts = trunk.counts(feed.features)
+    _check_lengths(feed, few, counts, sample)
+    cached.allocate(counts, sample, room)
     if shared is not None and cached.take(shared, mixed):
         return
     if store and cached.read_from_disk(mixed):
@@ -270,6 +275,17 @@ def _fill(cached: CachedFeed, room: float, watch: Watch, mixed: str, store: bool
             bar.advance(len(chosen))
     for states in cached.states.values():
         states.finish()
+
+
+def _check_lengths(
+    feed: Feed, few: Sequence[int], counts: Mapping[str, Sequence[int]], sample: Mapping[str, Any]
+) -> None:
+    """Raise `_NotCached` where the trunk has another number of hidden states than the modality counts."""
+    for stack, output in sample.items():
+        hidden = output if isinstance(output, Tensor) else output[0]
+        longest = max(counts[stack][i] for i in few) if len(counts[stack]) == len(feed) else hidden.shape[1]
+        if hidden.shape[1] != longest:
+            raise _NotCached(f"items have {hidden.shape[1]} hidden states, but {feed.modality.name} counts {longest}")
 
 
 def _share_of_process(order: Sequence[int], feed: Feed) -> list[list[int]]:
@@ -375,7 +391,7 @@ def _difference(trunk: Trunk, cached: CachedFeed, mixed: str) -> float:
 
     few = range(min(4, len(cached)))
     expected = [outputs(cached.feed, i) for i in few]
-    alone = [Feed(cached.feed.features.select([i]), cached.feed.collate) for i in few]
+    alone = [cached.feed.select([i]) for i in few]
     refilled = [fill_cache(trunk, feed, math.inf, Watch(), mixed=mixed) for feed in alone]
     with trunk.installed():
         replayed = [outputs(feed, 0) for feed in refilled]

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..base.modalities import check_reads
+from ..base.tokens import Tokens
 from ..data.readers import ReadOptions, description
 from ..data.splits import LINE, SPLITS, split_names
 from ..errors import DataError
@@ -106,6 +108,7 @@ def overview(plan: Plan, *, first: int = 3, watch: Watch | None = None) -> DataO
     else:
         base = load_tokenizer(plan.base)
     task = rows.task
+    check_reads(base, task.modality, f"task {task.name}")
     if "max_seq_length" not in plan.task_options:
         task = with_length(task, rows.splits["train"], base, watch)
     return DataOverview(
@@ -121,7 +124,7 @@ def overview(plan: Plan, *, first: int = 3, watch: Watch | None = None) -> DataO
         labels=_labels(task, rows.splits.sets),
         lengths=[one for split, data in rows.splits.sets.items() for one in _lengths(task, split, data, base, watch)],
         remarks=remarks_on(task, rows.splits, base, rows.uncut, watch),
-        seen=[_seen(task, rows, i, base.tokenizer) for i in range(min(first, len(rows.splits["train"])))],
+        seen=_seen_first(task, rows, base, first),
     )
 
 
@@ -201,6 +204,13 @@ def _lengths(task: Task, split: str, data: Dataset, base: Base | BaseTokenizer, 
 
 
 # ---- rows as the model sees them
+
+
+def _seen_first(task: Task, rows: RunRows, base: Base | BaseTokenizer, first: int) -> list[Seen]:
+    """Return the first rows as tokens; none for a base that reads no tokens."""
+    if not isinstance(base.modality, Tokens):
+        return []
+    return [_seen(task, rows, i, base.tokenizer) for i in range(min(first, len(rows.splits["train"])))]
 
 
 def _seen(task: Task, rows: RunRows, number: int, tokenizer: Any) -> Seen:

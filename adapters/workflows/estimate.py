@@ -360,7 +360,7 @@ def _validation_tokens(feeds: Mapping[str, Feed], options: TrainingOptions) -> i
 
 
 def _select(feed: Feed, rows: Sequence[int]) -> Feed:
-    return Feed(feed.features.select(rows), feed.collate)
+    return feed.select(rows)
 
 
 def _clock(run: Prepared) -> Clock:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from ..base.modalities import check_reads
 from ..data.splits import Splits
 from ..discovery import find_plugin
 from ..display import best_metric, html_table, metric_rows
@@ -106,6 +107,7 @@ def prepare_run(
 
     base = (base or load_base(plan)).with_tokens(plan.base.added_tokens)
     watch.note("base", base.describe())
+    check_reads(base, task.modality, f"task {task.name}")
     task.check_base(base)
     task = _with_length(plan, task.for_base(base), splits["train"], base, watch)
     remarks = remarks_on(task, splits, base, rows.uncut, watch)

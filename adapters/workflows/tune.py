@@ -1,8 +1,9 @@
 """Search options of a strategy and its training: trials on one base and the same rows, scored on the validation rows.
 
-Optuna chooses values (TPE, Bergstra et al. 2011) and prunes trials (median rule). A study is a folder: Optuna's
-journal, the study's description, a table of trials and the best trial's options. The next trial depends on the seed and
-the completed trials alone, so an interrupted study resumes as if it had not been.
+Optuna chooses values (TPE, Bergstra et al. 2011) and prunes trials (asynchronous successive halving, Li et al. 2020,
+the rule within Hyperband: of the trials that reach 1, 3, 9, ... epochs, the best third goes on). A study is a folder:
+Optuna's journal, the study's description, a table of trials and the best trial's options. The next trial depends on the
+seed and the completed trials alone, so an interrupted study resumes as if it had not been.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ..io.atomic import check_writable, json_bytes, write_file
 from ..options import plain
 from ..watch import Watch
 from .plan import AUTO, Plan, run_yaml
+from .pruning import Epochs, halving
 from .run import RunSetup, prepare_run
 from .run_command import run_command
 from .search_space import Choices, Space, default_search, read_search, text_of, with_values
@@ -247,7 +249,7 @@ class _Study:
         to_disk = {} if self.shared else {"keep_features": True}
         plan = with_values(self.plan, {**self.values(trial), **to_disk})
         more: dict[str, Any] = {"shared": self.shared} if self.shared else {}
-        watch = _Epochs(self.watch, trial, on.task.best, self.optuna.TrialPruned)
+        watch = Epochs(self.watch, trial, on.task.best, self.optuna.TrialPruned)
         try:
             trained = train(on.base, on.task, plan.strategy, on.splits.sets, plan.training, watch=watch, **more)
         except self.optuna.TrialPruned:
@@ -284,25 +286,6 @@ class _Study:
         return Trial(
             number, state, score, self.values(record), about.get("epoch"), about["seconds"], about.get("why", "")
         )
-
-
-class _Epochs(Watch):
-    """Report every epoch to Optuna and stop a trial that it prunes; bars are drawn, remarks are dropped."""
-
-    def __init__(self, watch: Watch, trial: Any, metric: str, stop: type[Exception]) -> None:
-        self._watch, self._trial, self._metric, self._stop = watch, trial, metric, stop
-
-    @contextlib.contextmanager
-    def bar(self, title: str, total: int) -> Iterator[Watch]:
-        with self._watch.bar(title, total) as bar:
-            yield bar
-
-    def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
-        if number == 0:  # the start, which a trial isn't pruned by
-            return
-        self._trial.report(metrics[self._metric], number)
-        if number < of and self._trial.should_prune():
-            raise self._stop
 
 
 # ---- the folder
@@ -361,7 +344,7 @@ def _opened(optuna: Any, path: Path, on: RunSetup) -> Any:
         storage=optuna.storages.JournalStorage(storage.JournalFileBackend(str(journal))),
         study_name=on.name,
         direction="minimize" if on.task.lower_is_better else "maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=_RANDOM_TRIALS),
+        pruner=halving(optuna),
         load_if_exists=True,
     )
 

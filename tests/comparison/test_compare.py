@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
+import torch
 
 from adapterkit import Base, Plan, Registry
 from adapterkit.comparison import costs
 from adapterkit.discovery import installed
 from adapterkit.errors import OptionError, StrategyError
 from adapterkit.features import SharedStates
+from adapterkit.plugins.bitfit import BitFit
+from adapterkit.plugins.ia3 import IA3
 from adapterkit.plugins.lora import LoRA
 from adapterkit.report import Results
+from adapterkit.report.texts import result_table
 from adapterkit.training import train as training
 from adapterkit.workflows.run import run
 
@@ -83,20 +90,47 @@ def test_a_strategy_that_fails_is_a_row_with_its_error(
     assert any("lora failed" in sentence for sentence in results.answer)
 
 
-def test_memory_that_runs_out_is_a_row_and_the_others_go_on(
+def test_what_raises_runs_out_of_memory_or_of_time_is_a_row_that_says_so(
     compared: Callable[..., Results], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = training.train
+    """The limit of memory is the system's; the time passes by a clock that the slow strategy turns."""
+    clock, turned = time.monotonic, [0.0]
+    monkeypatch.setattr("adapterkit.comparison.trials.time.monotonic", lambda: clock() + turned[0])
 
-    def limited(base: Any, task: Any, strategy: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(strategy, LoRA):
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
-        return original(base, task, strategy, *args, **kwargs)
+    def broken(self: Any, model: Any) -> Any:
+        raise ValueError("no luck today")
 
-    monkeypatch.setattr(training, "train", limited)
-    results = compared("lora", "head-only")
-    assert next(c.error for c in results.candidates if c.name == "lora").startswith("RuntimeError: [enforce fail")
+    def greedy(self: Any, model: Any) -> Any:
+        torch.ones(1 << 36)
+
+    def slow(self: Any, model: Any) -> Any:
+        turned[0] = 1e9
+        return apply(self, model)
+
+    apply = IA3.apply
+    monkeypatch.setattr(LoRA, "apply", broken)
+    monkeypatch.setattr(BitFit, "apply", greedy)
+    monkeypatch.setattr(IA3, "apply", slow)
+    with memory_limited(to=psutil.Process().memory_info().vms + (8 << 30)):
+        results = compared("head-only", "lora", "bitfit", "ia3", "layerwise", seconds=1e6)
+    errors = {c.name: c.error for c in results.candidates if c.error}
+    assert "no luck today" in errors["lora"]
+    assert errors["bitfit"].startswith("out of memory: ")
+    assert (errors["ia3"], errors["layerwise"]) == ("stopped: the time is over", "not started: the time is over")
     assert results.best == "head-only"
+    cells = {row[0]: row[1] for row in result_table(results)[1]}
+    assert cells["ia3"] == "failed: stopped: the time is over"
+    assert cells["bitfit"].startswith("failed: out of memory")
+
+
+@contextlib.contextmanager
+def memory_limited(*, to: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (to, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def test_what_the_time_does_not_allow_is_a_row(compared: Callable[..., Results]) -> None:

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from adapterkit.report.results import FORMAT, Answer, Candidate, Costs, Difference, Measured, Results, Row, Tried
 from adapterkit.report.tables import calibration, slices
 
 HTML = '<script>document.title = "taken over"</script><img src="http://example.org/x.png"> & "quotes" \'too\''
+
+
+def without_times(file: Path) -> dict[str, Any]:
+    """Return what a results file holds but times, memory, and names of folders."""
+    plain: dict[str, Any] = json.loads(file.read_bytes())
+    for candidate in plain["candidates"]:
+        candidate["costs"] = {k: v for k, v in candidate["costs"].items() if k in ("bytes", "parameters")}
+        for trial in candidate.get("trials", ()):
+            trial.pop("seconds", None)
+        for key in ("registered", "command"):
+            candidate[key] = re.sub(r"killed\d+|through|warm", "NAME", candidate.get(key, ""))
+    plain["ran"].pop("seconds")
+    plain["answer"] = [line for line in plain["answer"] if not line.startswith("Sharing")]
+    return plain
 
 
 def results(*, rows: int = 40, labels: int = 3, candidates: int = 4, measured: int | None = None) -> Results:

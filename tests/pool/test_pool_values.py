@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterkit import Base, Pool, predict
+from adapterkit.base.tokens import Tokens
 from adapterkit.errors import PoolError
 from adapterkit.patches.low_rank import LowRank
 from adapterkit.pool import requests
@@ -167,33 +168,35 @@ def test_rows_are_selected_written_and_joined_by_slice_or_index() -> None:
 
 def example(*lengths: int) -> Any:
     texts = tuple((tuple(range(1, n + 1)), ()) for n in lengths)
-    return SimpleNamespace(texts=texts)
+    return SimpleNamespace(items=texts, lengths=lengths)
 
 
 def test_batches_are_of_similar_lengths_and_hold_one_text_together() -> None:
     lengths = [5, 1, 3, 3, 3, 3, 2, 4]
-    batches = [[len(e.texts[0][0]) for e in batch] for batch in requests._batches(map(example, lengths), 2)]
+    batches = [[e.lengths[0] for e in batch] for batch in requests._batches(map(example, lengths), 2)]
     assert batches == [[1, 2], [3, 3, 3, 3], [4, 5]]
     many = [len(batch) for batch in requests._batches([example(3)] * 19, 2)]
     assert many == [8, 8, 3]  # at most four times the size
     assert list(requests._batches([], 2)) == []
-    by_longest = [e.texts for batch in requests._batches([example(1, 6), example(5)], 1) for e in batch]
-    assert by_longest == [example(5).texts, example(1, 6).texts]
+    by_longest = [e.items for batch in requests._batches([example(1, 6), example(5)], 1) for e in batch]
+    assert by_longest == [example(5).items, example(1, 6).items]
 
 
 @pytest.mark.parametrize("pad", [7, None])
 def test_texts_are_padded_to_the_longest(pad: int | None) -> None:
-    base: Any = SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=pad), device=CPU)
-    ids, others = requests._padded(base, [((3, 4, 5), (0, 0, 1)), ((6,), ())])
-    assert ids.tolist() == [[3, 4, 5], [6, pad or 0, pad or 0]]
-    assert {key: value.tolist() for key, value in others.items()} == {
+    tokens = Tokens(None, SimpleNamespace(pad_token_id=pad))
+    tensors = tokens.tensors([((3, 4, 5), (0, 0, 1)), ((6,), ())], CPU)
+    assert {key: value.tolist() for key, value in tensors.items()} == {
+        "input_ids": [[3, 4, 5], [6, pad or 0, pad or 0]],
         "attention_mask": [[1, 1, 1], [1, 0, 0]],
         "token_type_ids": [[0, 0, 1], [0, 0, 0]],
     }
-    ids, others = requests._padded(base, [((), ())])
-    assert (ids.tolist(), list(others)) == ([[pad or 0]], ["attention_mask"])
-    ids, _ = requests._padded(base, [((1, 2), ())])
-    assert ids.tolist() == [[1, 2]]
+    tensors = tokens.tensors([((), ())], CPU)
+    assert {key: value.tolist() for key, value in tensors.items()} == {
+        "input_ids": [[pad or 0]],
+        "attention_mask": [[0]],
+    }
+    assert tokens.tensors([((1, 2), ())], CPU)["input_ids"].tolist() == [[1, 2]]
 
 
 def test_adapters_with_tokens_of_their_own_answer_beside_others(tiny_base: Base) -> None:

@@ -23,7 +23,7 @@ def test_prepared_rows_of_all_adapters_have_the_answers_of_predict(tiny_base: Ba
     pairs = [(text, name) for text in TEXTS for name in adapters]
     with Pool(tiny_base, adapters) as pool:
         prepared = pool.prepare_each(pairs)
-        assert all(isinstance(p, Prepared) and p.tokens == len(p.texts[0][0][0]) for p in prepared)
+        assert all(isinstance(p, Prepared) and p.tokens == len(p.items[0][0][0]) for p in prepared)
         expected = pool.predict([text for text, _ in pairs], adapter_of_each=[name for _, name in pairs])
         same(pool.answer(prepared), expected)  # type: ignore[arg-type]
 
@@ -88,7 +88,7 @@ def test_a_row_that_fails_in_the_pass_has_its_error_in_its_place(
 def test_of_a_text_far_beyond_what_a_task_reads_the_first_tokens_are_read(tiny_base: Base) -> None:
     text = "a fine film " * 80_000
     with Pool(tiny_base, {"a": made.adapter(tiny_base, classes(2), "lora")}) as pool:
-        ids = list(pool.prepare(text, "a").texts[0][0][0])
+        ids = list(pool.prepare(text, "a").items[0][0][0])
     assert ids == tiny_base.tokenizer(text, truncation=True, max_length=128)["input_ids"]
 
 

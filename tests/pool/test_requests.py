@@ -39,7 +39,7 @@ def test_rows_keep_the_order_of_their_texts(tiny_base: Base) -> None:
             places = list(steps[-1].place)
             for entry, place in expansion.place.items():
                 assert places[place] == entry
-                assert expansion.texts[steps[-1].from_first[place]] == entry[0]
+                assert expansion.items[steps[-1].from_first[place]] == entry[0]
 
 
 def test_transformers_own_model_is_what_is_compared_with(tiny_base: Base) -> None:

@@ -43,7 +43,7 @@ def test_weights_are_those_of_scikit_learns_logistic_regression(
     rows = [line.rsplit(",", 1) for line in small_csv.read_text().splitlines()[1:]]
     batch = tiny_base.tokenizer([text for text, _ in rows], padding=True, return_tensors="pt")
     with torch.no_grad():
-        hidden = layers_of(tiny_base.model, layers=frozenset(form.layers), **batch)
+        hidden = layers_of(tiny_base.model, batch, frozenset(form.layers))
     x = pooled(form.read(hidden).float(), batch["attention_mask"], "mean").double().numpy()
     z = (x - x.mean(0)) / x.std(0)
     z /= np.sqrt((z**2).sum(1).mean())

@@ -80,7 +80,7 @@ def test_texts_read_in_two_parts_and_kept_on_disk_are_the_same_examples(
 
     on = prepare_run(plan(task, rows_of(task, 24), "head-only"), base=base_for("bert", task))
     rows = tokenized(on.task, on.splits["train"], on.base, labelled=True)
-    feed = Feed(rows, on.task.collate(on.base.tokenizer, on.base.model))
+    feed = Feed(rows, on.task.collate(on.base.tokenizer, on.base.model), on.base.modality)
     by_token = task in ("token-classification", "question-answering")
     forms = [Form((1,), None), Form((2,), None)] if by_token else [Form((1,), "mean"), Form((2,), "cls")]
     told = {"device": on.base.model.device, "by_token": by_token, "label_names": on.task.label_names, "mixed": "no"}
@@ -144,7 +144,7 @@ def test_layers_are_transformers_hidden_states_and_no_block_above_runs(
     handles = [b.register_forward_hook(lambda m, a, o, i=i: seen.append(i)) for i, b in enumerate(above)]
     for k in range(len(above) + 1):
         seen.clear()
-        found = layers_of(base.model, ids, frozenset({k}), mask)[k]
+        found = layers_of(base.model, {"input_ids": ids, "attention_mask": mask}, frozenset({k}))[k]
         assert seen == list(range(k))
         expected = wanted[k] if k < len(above) else base.model(ids, attention_mask=mask)[0]
         tolerance.assert_near(found, expected, tolerance.of_base(base))

@@ -74,7 +74,9 @@ def test_a_probe_of_choices_has_a_score_for_each_of_a_row(tiny_base: Base) -> No
     mask = torch.ones_like(ids)
     with torch.no_grad():
         logits = model(input_ids=ids, attention_mask=mask).logits
-        hidden = layers_of(tiny_base.model, ids.view(6, 5), frozenset({2}), mask.view(6, 5))[2]
+        hidden = layers_of(
+            tiny_base.model, {"input_ids": ids.view(6, 5), "attention_mask": mask.view(6, 5)}, frozenset({2})
+        )[2]
         expected = (hidden[:, 0] @ model.probe.score.weight.T + model.probe.score.bias).view(2, 3)
     tolerance.assert_near(logits, expected, tolerance.of_base(tiny_base))
     labels = torch.tensor([2, 0])

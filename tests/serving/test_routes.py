@@ -111,7 +111,7 @@ def test_decisions(server: Running) -> None:
     )
     assert answers[2]["score"] == pytest.approx(scores["l1"] + 2 * scores["l2"], abs=tolerance.TINY)
     assert answers[4]["probability"] == pytest.approx(scores["l1"], abs=tolerance.TINY)
-    assert decision["usage"]["total_tokens"] == len(pool_of(server, "mood").prepare(TEXT, "mood").texts[0][0][0])
+    assert decision["usage"]["total_tokens"] == len(pool_of(server, "mood").prepare(TEXT, "mood").items[0][0][0])
 
 
 def test_many_adapters_annotate_one_text(server: Running) -> None:

@@ -151,7 +151,7 @@ def outputs(model: Any, batch: dict[str, Any]) -> torch.Tensor:
 
 def batch_of(base: Base) -> dict[str, Any]:
     features = base.tokenizer(TEXTS, padding=True, return_tensors="pt")
-    return forward_arguments(base.model, features["input_ids"], features["attention_mask"])
+    return forward_arguments(base.model, {key: features[key] for key in ("input_ids", "attention_mask")})
 
 
 def test_peft_loads_what_is_exported(trained: Any, adapt: Adapt, base_folder: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from adapterkit import Base, Plan, Registry, run
+from adapterkit.base.tokens import Tokens
 from adapterkit.errors import TrainingError
 from adapterkit.features import cache
 from adapterkit.features.hidden_states import HiddenStates
@@ -106,7 +107,7 @@ def test_blocks_of_the_trunk_run_once_over_the_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     base = base_for(family, "text-classification")
-    names = list(trunk.trace(base.model).blocks)
+    names = list(trunk.trace(base.model, base.modality).blocks)
     seen: dict[str, int] = dict.fromkeys(names, 0)
     epoch = steps.Steps.learn
     handles = []
@@ -270,12 +271,16 @@ def test_other_texts_another_tokenizer_or_another_base_never_meet_what_was_kept(
     import datasets
 
     made = datasets.Dataset.from_dict
+
+    def digest(columns: dict[str, Any]) -> str:
+        return cache.digest(made(columns), Tokens.columns)
+
     ids = [[1, 2, 3], [4, 5]]
-    same_ids = cache.digest(made({"input_ids": ids}))
-    assert same_ids == cache.digest(made({"input_ids": ids, "labels": [0, 1]}))
-    assert same_ids == cache.digest(made({"input_ids": [[9], *ids]}).select([1, 2]))
+    same_ids = digest({"input_ids": ids})
+    assert same_ids == digest({"input_ids": ids, "labels": [0, 1]})
+    assert same_ids == cache.digest(made({"input_ids": [[9], *ids]}).select([1, 2]), Tokens.columns)
     others = [[[1, 2, 3], [4, 6]], [[1, 2], [3, 4, 5]], [[4, 5], [1, 2, 3]], [[1, 2, 3]]]
-    found = {cache.digest(made({"input_ids": other})) for other in others}
+    found = {digest({"input_ids": other}) for other in others}
     assert len(found | {same_ids}) == 5
     bases = [Base.load(str(tiny.make("bert", tmp_path / str(seed), seed=seed))) for seed in (0, 1)]
     assert cache.path_of(bases[0].fingerprint, same_ids) != cache.path_of(bases[1].fingerprint, same_ids)

@@ -11,6 +11,7 @@ from .formats import format_of as format_of
 from .formats import holds_texts as holds_texts
 from .formats import is_data_file as is_data_file
 from .formats import is_data_folder as is_data_folder
+from .formats import is_label_folder as is_label_folder
 from .formats import open_file as open_file
 from .formats import open_rows as open_rows
 from .formats import rows as rows

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from .dialect import CSV, SAMPLE, TSV, inferred
-from .formats import is_brat_folder, open_local
+from .formats import is_brat_folder, is_label_folder, open_local
+from .label_folders import labelled_files
 from .preamble import lines_above
 from .saved_sets import is_saved_set, saved_files
 from .separated import is_conll
@@ -54,6 +55,8 @@ def description(path: str, options: ReadOptions) -> str:
     if is_saved_set(path):
         count = len(saved_files(path))
         return f"a folder of save_to_disk, {count} Arrow file{'s' * (count != 1)}"
+    if is_label_folder(path):
+        return f"a folder for each label, {len(labelled_files(path)):,} files"
     if not os.path.isfile(path):
         return ""
     with open_local(path) as local:

@@ -15,6 +15,7 @@ from .compressed import SUFFIXES as COMPRESSED
 from .compressed import compression_of, decompressed, inner_name, unread_members
 from .conll import read_conll
 from .json_files import read_json, read_jsonl
+from .label_folders import labelled_files, read_label_folder
 from .nlu import read_rasa
 from .saved_sets import is_saved_set, read_saved_set, saved_files
 from .separated import read_csv, read_tsv
@@ -82,6 +83,11 @@ def open_rows(path: str, options: ReadOptions | None = None) -> Iterator[tuple[S
         source = Source(path, sum(file.stat().st_size for file in saved_files(path)), options=options or ReadOptions())
         yield source, read_saved_set(source)
         return
+    if is_label_folder(path):
+        size = sum(file.stat().st_size for file in labelled_files(path))
+        source = Source(path, size, options=options or ReadOptions())
+        yield source, read_label_folder(source)
+        return
     with open_local(path) as local, open_file(local) as file:
         source = Source(path, os.fstat(file.fileno()).st_size, file, options or ReadOptions(), path=local)
         if local != path and (note := unread_members(path, inner_name(path, _ALONE))):
@@ -132,8 +138,14 @@ def is_brat_folder(path: str | Path) -> bool:
 
 
 def is_data_folder(path: str | Path) -> bool:
-    """Return whether the files of a folder are the rows of one split: of BRAT, or of a saved data set."""
-    return is_brat_folder(path) or is_saved_set(path)
+    """Return whether the files of a folder are the rows of one split: of BRAT, of a saved data set, or of labels."""
+    return is_brat_folder(path) or is_saved_set(path) or is_label_folder(path)
+
+
+def is_label_folder(path: str | Path) -> bool:
+    """Return whether a path is a folder with a folder for each label, of files that aren't rows themselves."""
+    files = labelled_files(path)
+    return bool(files) and not any(is_data_file(file) for file in files)
 
 
 def files_of(path: str) -> list[str]:
@@ -142,6 +154,8 @@ def files_of(path: str) -> list[str]:
         return list(map(str, saved_files(path)))
     if is_brat_folder(path):
         return [str(file) for file in sorted(Path(path).iterdir()) if file.suffix in (".ann", ".txt")]
+    if is_label_folder(path):
+        return list(map(str, labelled_files(path)))
     if Path(path).suffix.lower() != ".ann":
         return [path]
     text = Path(path).with_suffix(".txt")
