@@ -9,6 +9,7 @@ from .labels import label_table as label_table
 from .labels import multilabel as multilabel
 from .retrieval import best_first as best_first
 from .retrieval import corpus_retrieval as corpus_retrieval
+from .retrieval import judged_retrieval as judged_retrieval
 from .retrieval import label_retrieval as label_retrieval
 from .retrieval import nearest as nearest
 from .retrieval import ranking as ranking

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .bootstrap import Metrics, measure, ratio
+from .bootstrap import Metrics, measure, merged, ratio
 
 if TYPE_CHECKING:
     import numpy as np
 
 TOP = 10
 """How many results are measured."""
+DEEP = 100
+"""How many results are measured for recall on a corpus with judgements."""
 _SCORES = 1 << 24  # similarities held in memory at once
 
 
@@ -82,6 +84,42 @@ def corpus_retrieval(queries: np.ndarray, corpus: np.ndarray, relevant: Sequence
     best = nearest(queries, corpus)
     gains = [[float(i in of_query) for i in row] for row, of_query in zip(best, relevant, strict=True)]
     return _binary(np.array(gains), np.array([len(of_query) for of_query in relevant]))
+
+
+def judged_retrieval(
+    queries: np.ndarray,
+    corpus: np.ndarray,
+    judgements: Sequence[Mapping[int, int]],
+    relevances: Sequence[Sequence[int]],
+) -> Metrics:
+    """Measure the nearest vectors of a corpus for each query by graded judgements, as trec_eval does.
+
+    `judgements` are the relevance of corpus indices for each query, and `relevances` all that the query has, those of
+    documents outside of the corpus included; below 1 is not relevant. Adds recall_at_100 to the metrics of `ranking`.
+    Queries without a relevant document are ignored, unless all are.
+    """
+    import numpy as np
+
+    best = nearest(queries, corpus, DEEP)
+    pairs = list(zip(best, judgements, strict=True))
+    gains = _filled([[float(max(0, judged.get(int(i), 0))) for i in row] for row, judged in pairs], DEEP)
+    positive = [sorted((r for r in each if r > 0), reverse=True) for each in relevances]
+    relevant = np.array([len(each) for each in positive])
+    metrics = ranking(gains[:, :TOP], _filled([list(map(float, each[:TOP])) for each in positive], TOP), relevant)
+    some = relevant > 0 if (relevant > 0).any() else np.ones(len(relevant), bool)
+    recall = ratio((gains[some] > 0).sum(-1).astype(float), relevant[some].astype(float))
+    deep = measure(len(recall), lambda weights: {f"recall_at_{DEEP}": weights @ recall / weights.sum(-1)})
+    return merged(metrics, deep)
+
+
+def _filled(rows: Sequence[Sequence[float]], width: int) -> np.ndarray:
+    """Return rows as an array, (rows, width), filled up with zeros."""
+    import numpy as np
+
+    filled = np.zeros((len(rows), width))
+    for i, row in enumerate(rows):
+        filled[i, : len(row)] = row
+    return filled
 
 
 def label_retrieval(vectors: np.ndarray, labels: Sequence[str]) -> Metrics:

@@ -46,22 +46,29 @@ def search(
     `column` is the corpus' column of texts. Raises `TaskError` where the adapter doesn't make vectors, and `DataError`
     where there is no such column, or a text is empty.
     """
-    task = pool.task(name)
-    if not isinstance(task, SentenceSimilarity):
-        raise TaskError(f"adapter '{name}' is for {task.name}; a search needs one for {SentenceSimilarity.name}")
+    task = similarity_task(pool, name)
     rows = [(line, row) for line, row in corpus if isinstance(row, Mapping)]
     if not rows:
         raise DataError(f"{corpus.name}: no rows")
-    column = _text_column(column, task, list(rows[0][1]), corpus.name)
-    texts = [_text(row, column, corpus.at(line)) for line, row in rows]
+    column = text_column(column, task, list(rows[0][1]), corpus.name)
+    texts = [text_in(row, column, corpus.at(line)) for line, row in rows]
     watch = watch or Watch()
-    vectors = _vectors(pool, name, texts, watch)
-    scores = _vectors(pool, name, list(queries), Watch()) @ vectors.T
+    vectors = vectors_of(pool, name, texts, watch)
+    scores = vectors_of(pool, name, list(queries), Watch()) @ vectors.T
     best = best_first(scores, most)
     return [[Hit(float(scores[i, k]), *rows[k]) for k in map(int, of_query)] for i, of_query in enumerate(best)]
 
 
-def _text_column(chosen: str | None, task: SentenceSimilarity, names: list[str], file: str) -> str:
+def similarity_task(pool: Pool, name: str) -> SentenceSimilarity:
+    """Return the task of an adapter that makes vectors. Raises `TaskError` for another."""
+    task = pool.task(name)
+    if not isinstance(task, SentenceSimilarity):
+        raise TaskError(f"adapter '{name}' is for {task.name}; a search needs one for {SentenceSimilarity.name}")
+    return task
+
+
+def text_column(chosen: str | None, task: SentenceSimilarity, names: list[str], file: str) -> str:
+    """Return the column of texts: `chosen`, or the usual one. Raises `DataError` where there is none, or several."""
     if chosen is not None and chosen not in names:
         raise DataError(f"{file}: " + unknown("column", chosen, names, known_as="there are"))
     usual = [*task.text_column_name, TEXT, *TEXTS]
@@ -71,7 +78,8 @@ def _text_column(chosen: str | None, task: SentenceSimilarity, names: list[str],
     return column
 
 
-def _text(row: Mapping[str, Any], column: str, place: str) -> str:
+def text_in(row: Mapping[str, Any], column: str, place: str) -> str:
+    """Return the text of a row. Raises `DataError` with its place where it has none."""
     value = row.get(column)
     if is_empty(value):
         raise DataError(f"{place}: {column} is empty")
@@ -81,7 +89,7 @@ def _text(row: Mapping[str, Any], column: str, place: str) -> str:
         raise DataError(f"{place}: {column} {error}") from error
 
 
-def _vectors(pool: Pool, name: str, texts: list[str], watch: Watch) -> np.ndarray:
+def vectors_of(pool: Pool, name: str, texts: list[str], watch: Watch) -> np.ndarray:
     """Return the vectors of texts, (texts, features), of length 1."""
     import numpy as np
 
