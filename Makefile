@@ -2,16 +2,25 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# uv links files from its cache: an environment takes seconds, where pip takes minutes
+UV := .uv/bin/uv
+UV_PIP := $(UV) --quiet pip install
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export UV_PYTHON_DOWNLOADS ?= never
 SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed 's/ /\\ /g')
 
 .PHONY: demo docs site notebooks examples browser test test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings packages installs fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
-$(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES)
+$(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES) | $(UV)
 	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing adapterkit and what it needs into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev,tune]'
+	@$(UV_PIP) --python $(BIN)/python --constraint constraints.txt --editable '.[demo,dev,tune]'
 	@touch $@
+
+$(UV):
+	@$(PYTHON) -m venv .uv
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
 # every page runs its commands again: DATA is a folder with the data sets and bases that pages name
 docs: $(VENV)/.installed
@@ -20,9 +29,9 @@ docs: $(VENV)/.installed
 	@$(BIN)/python docs/terminal.py
 
 # the site, in build/html: no warning is allowed, and nothing is fetched; its tools are in an environment of their own
-.site/.installed: docs/site/requirements.txt
+.site/.installed: docs/site/requirements.txt | $(UV)
 	@$(PYTHON) -m venv .site
-	@.site/bin/python -m pip install --quiet --disable-pip-version-check --requirement docs/site/requirements.txt
+	@$(UV_PIP) --python .site/bin/python --requirement docs/site/requirements.txt
 	@touch $@
 
 site: export NO_MKDOCS_2_WARNING = 1
@@ -31,18 +40,19 @@ site: $(VENV)/.installed .site/.installed
 	@PATH="$(CURDIR)/.site/bin:$$PATH" .site/bin/mkdocs build --quiet --strict --config-file build/site/mkdocs.yml
 	@echo "build/html/index.html"
 
-# executes examples/notebooks and writes their outputs; apart from `make test`, whose time is spent
-notebooks: $(VENV)/.installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check nbclient==0.11.0 nbformat==5.11.1 ipykernel==7.4.0
-	@$(BIN)/python docs/notebooks.py
+# the built wheel with the extras that notebooks and examples name, and no source
+.package/.installed: dist/.built | $(UV)
+	@rm -rf .package && $(PYTHON) -m venv .package
+	@$(UV_PIP) --python .package/bin/python --constraint constraints.txt "$$(echo dist/adapterkit-*.whl)[demo,report,serve]" pytest nbclient==0.11.0 nbformat==5.11.1 ipykernel==7.4.0
+	@touch $@
 
-# the example projects, each from nothing but the package; apart from `make test` for the same reason
-examples: $(VENV)/.installed
-	@rm -rf .docs/examples && mkdir -p .docs/examples/inbox .docs/examples/source
-	@cp -r examples/adapterkit-strategy-example examples/adapterkit-image-classification examples/paper-in-40-lines .docs/examples/source
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .docs/examples/plugins .docs/examples/source/*
-	@cd .docs/examples/inbox && PATH="$(abspath $(BIN)):$$PATH" PORT=$(or $(PORT),8765) bash "$(CURDIR)/examples/support-inbox/run.sh"
-	@PYTHONPATH=.docs/examples/plugins $(BIN)/python -m pytest examples/adapterkit-strategy-example examples/adapterkit-image-classification examples/paper-in-40-lines
+# executes examples/notebooks and writes their outputs, which the site shows
+notebooks: .package/.installed
+	@.package/bin/python docs/notebooks.py
+
+# every folder of examples/ with a run.sh or with tests
+examples: .package/.installed
+	@UV="$(abspath $(UV))" .package/bin/python release/examples.py
 
 # examples/browser as a folder to serve; npm checks its packages by the hashes of package-lock.json
 browser: build/browser/page.js
@@ -125,22 +135,25 @@ bench-embeddings: $(VENV)/.installed
 	@$(BIN)/python benchmarks/embeddings.py --data $(DATA) --rival .rivals/embeddings/bin/python $(if $(CELLS),--cells $(CELLS)) --figures docs/figures/embeddings.json
 
 # wheel and sdist of adapterkit and of adapterkit-runtime in dist/, checked as an index would
-.release/.installed:
+.release/.installed: | $(UV)
 	@$(PYTHON) -m venv .release
-	@.release/bin/python -m pip install --quiet --disable-pip-version-check build==1.6.1 twine==7.0.0 check-wheel-contents==0.6.3
+	@$(UV_PIP) --python .release/bin/python build==1.6.1 twine==7.0.0 check-wheel-contents==0.6.3
 	@touch $@
 
-packages: .release/.installed
+packages: dist/.built
+
+dist/.built: pyproject.toml MANIFEST.in README.md release/runtime_source.py $(SOURCES) .release/.installed
 	@rm -rf dist build/runtime build/lib
 	@$(PYTHON) release/runtime_source.py build/runtime
-	@.release/bin/python -m build --outdir dist . > build/packages.log 2>&1 || { cat build/packages.log; exit 1; }
-	@.release/bin/python -m build --outdir dist build/runtime > build/packages.log 2>&1 || { cat build/packages.log; exit 1; }
+	@export PATH="$(abspath .uv/bin):$$PATH"; for source in . build/runtime; do \
+		.release/bin/python -m build --installer uv --outdir dist $$source > build/packages.log 2>&1 || { cat build/packages.log; exit 1; }; done
 	@.release/bin/twine check --strict dist/*
 	@.release/bin/check-wheel-contents dist/*.whl
+	@touch $@
 
 # each wheel alone in a new environment of Python 3.11, 3.12 and 3.13, where they are
-installs:
-	@$(PYTHON) release/installs.py
+installs: dist/.built
+	@UV="$(abspath $(UV))" $(PYTHON) release/installs.py
 
 fuzz: $(VENV)/.installed
 	@$(BIN)/python -m tests.fuzz --cases 200000
@@ -152,4 +165,4 @@ mutants: $(VENV)/.installed
 	@$(BIN)/python -m tests.mutants --count $(or $(COUNT),150) --seed $(or $(SEED),0)
 
 clean:
-	rm -rf $(VENV) .browser .clients .ray .release .site .demo build dist *.egg-info
+	rm -rf $(VENV) .browser .clients .package .ray .release .site .uv .demo build dist *.egg-info

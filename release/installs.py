@@ -1,70 +1,124 @@
 """Install the built wheels in fresh environments, one for each Python that is found, and try what they promise.
 
-    make packages && make installs
+    make installs
 
-Prints a line for each check, and exits with 1 where one fails. PyPI's torch on Linux brings CUDA; a folder with a wheel
-of torch for CPUs, named by PIP_FIND_LINKS, saves that.
+Prints a line for each check, and exits with 1 where one fails. PyPI's torch on Linux brings CUDA, several gigabytes; a
+folder with a wheel of torch for CPUs, named by PIP_FIND_LINKS, saves that. A Python for which it must be downloaded is
+skipped by name where the disk has no room for it.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PYTHONS = ("3.11", "3.12", "3.13")
+UV = os.environ.get("UV", "uv")
 SECONDS = 0.3
 """The most that `adapt --help` may take."""
+PATIENCE = 600
+"""Seconds after which an installation is given up: the download of torch with CUDA, where no cache has it."""
+ROOM = 20 * 10**9
+"""Bytes of disk that two environments with CUDA take, with the cache."""
+EXTRAS = {
+    "report": ("compare", "--dataset", "demo:sentiment", "--report", "page.html"),
+    "serve": ("serve",),
+    "tune": ("tune", "--dataset", "demo:sentiment"),
+    "demo": ("run", "--dataset", "demo:sentiment"),
+}
+"""Extras of adapterkit, each with a command that needs it."""
 
 
 def main() -> None:
     faults = []
     for wheel in sorted((ROOT / "dist").glob("*.whl")):
-        for python in PYTHONS:
-            if not runs(python):
-                print(f"{wheel.name}: Python {python} isn't installed; skipped", flush=True)
+        light = "runtime" in wheel.name
+        for version in PYTHONS:
+            python = interpreter(version)
+            reason = installed(wheel, python, version) if python else f"Python {version} isn't installed"
+            if reason:
+                print(f"{wheel.name} on {version}: skipped, {reason}", flush=True)
+                faults += [] if "isn't installed" in reason or "room" in reason else [reason]
                 continue
-            folder = ROOT / "build" / "installs" / f"{wheel.name.split('-')[0]}-{python}"
-            shutil.rmtree(folder, ignore_errors=True)
-            output(f"python{python}", "-m", "venv", str(folder))
-            output(str(folder / "bin/python"), "-m", "pip", "install", "--quiet", str(wheel))
-            for what, right in checks(folder / "bin", light="runtime" in wheel.name):
-                print(f"{wheel.name} on {python}: {'ok    ' if right else 'FAILED'} {what}", flush=True)
+            folder = environment(wheel, version)
+            for what, right in checks(folder / "bin", light=light):
+                print(f"{wheel.name} on {version}: {'ok    ' if right else 'FAILED'} {what}", flush=True)
                 faults += [] if right else [what]
+            shutil.rmtree(folder)
     sys.exit(bool(faults))
 
 
-def runs(python: str) -> bool:
-    """Return whether this Python is on the path and runs; pyenv has a command for versions that aren't chosen, too."""
-    found = shutil.which(f"python{python}")
-    return found is not None and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0
+def interpreter(version: str) -> str | None:
+    """Return a Python of this version from the path or from pyenv, whose commands on the path may not run."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for path in (shutil.which(f"python{version}"), *sorted(pyenv.glob(f"{version}.*/bin/python"))):
+        if path and subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
+            return str(path)
+    return None
+
+
+def environment(wheel: Path, version: str) -> Path:
+    return ROOT / "build" / "installs" / f"{wheel.name.split('-')[0]}-{version}"
+
+
+def installed(wheel: Path, python: str, version: str) -> str:
+    """Install a wheel alone in a new environment; return why that wasn't possible, empty where it was."""
+    folder = environment(wheel, version)
+    shutil.rmtree(folder, ignore_errors=True)
+    if "runtime" not in wheel.name and version != PYTHONS[0] and shutil.disk_usage(ROOT).free < ROOM:
+        return f"no room on the disk for torch with CUDA ({ROOM / 1e9:.0f} GB)"
+    output(python, "-m", "venv", str(folder))
+    command = [UV, "pip", "install", "--quiet", "--python", str(folder / "bin/python"), str(wheel)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        return f"the installation took more than {PATIENCE} s"
+    return f"uv: {done.stderr.strip()}" if done.returncode else ""
 
 
 def checks(bin_: Path, *, light: bool) -> list[tuple[str, bool]]:
     """Return what was tried, each with whether it is as promised."""
-    adapt = str(bin_ / "adapt")
+
+    def adapt(*arguments: str) -> str:
+        return output(str(bin_ / "adapt"), *arguments, cwd=bin_)
+
+    packages = output(UV, "pip", "list", "--python", str(bin_ / "python"))
+    results = [
+        help_in_time(adapt),
+        ("adapt info", "python" in adapt("info")),
+        ("adapt list", "registry.json" in adapt("list")),
+        ("adapt serve --help", "--port" in adapt("serve", "--help")),
+        (f"torch is {'not ' * light}installed", ("\ntorch " in packages) is not light),
+    ]
+    if light:
+        error = last_line(adapt("run", "--dataset", "demo:sentiment"))
+        return [*results, (f"adapt run: {error}", error.startswith("Error: ") and "pip install adapterkit" in error)]
+    return results + [advised(extra, last_line(adapt(*command))) for extra, command in EXTRAS.items()]
+
+
+def help_in_time(adapt: Callable[..., str]) -> tuple[str, bool]:
     times = []
     for _ in range(6):  # the first compiles
         start = time.perf_counter()
-        text = output(adapt, "--help", cwd=bin_)
+        text = adapt("--help")
         times.append(time.perf_counter() - start)
     seconds = statistics.median(times[1:])
-    packages = output(str(bin_ / "python"), "-m", "pip", "list")
-    run = output(adapt, "run", "--dataset", "demo:sentiment", cwd=bin_).splitlines()[-1]
-    advice = "pip install adapterkit" if light else "pip install 'adapterkit[demo]'"
-    serve = output(str(bin_ / "python"), "-c", "import adapterkit.cli.serve as s; s.command.main(['--help'])")
-    return [
-        (f"adapt --help in {seconds:.2f} s", "adapt run" in text and seconds < SECONDS),
-        (f"adapt run: {run}", run.startswith("Error: ") and advice in run),
-        ("adapt info", "python" in output(adapt, "info", cwd=bin_)),
-        ("adapt list", "registry.json" in output(adapt, "list", cwd=bin_)),
-        ("adapt serve --help", "--port" in serve),
-        (f"torch is {'not ' * light}installed", ("\ntorch " in packages) is not light),
-    ]
+    return f"adapt --help in {seconds:.2f} s", "adapt run" in text and seconds < SECONDS
+
+
+def advised(extra: str, line: str) -> tuple[str, bool]:
+    return f"without the extra {extra}: {line}", line.startswith("Error: ") and f"'adapterkit[{extra}]'" in line
+
+
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
 
 
 def output(*command: str, cwd: Path | None = None) -> str:

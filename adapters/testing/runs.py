@@ -68,10 +68,9 @@ def launch(benches: Sequence[Bench], family: str) -> None:
         )
     (folder / "jobs.json").write_text(json.dumps(jobs))
     files = [str(folder / name) for name in ("jobs.json", "results.json")]
-    runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     path = os.pathsep.join(part or os.getcwd() for part in sys.path)
     env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [*runner, "-m", "adapterkit.testing.worker", *files]
+    command = [sys.executable, "-m", "adapterkit.testing.worker", *files]
     started = subprocess.Popen(
         command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

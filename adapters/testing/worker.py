@@ -1,6 +1,6 @@
-"""Train strategies in one of several processes and write the results: see `runs.launch`.
+"""Train strategies in two processes and write the results: see `runs.launch`.
 
-torchrun --nproc-per-node 2 -m adapterkit.testing.worker JOBS.json RESULTS.json
+python -m adapterkit.testing.worker JOBS.json RESULTS.json
 """
 
 from __future__ import annotations
@@ -8,17 +8,22 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed import TCPStore
+from torch.multiprocessing import start_processes
 
 from ..base.base import Base
 from ..execution import processes
 from ..io.atomic import write_folder
 from ..options import build
 from .bench import BATCH, trained
+
+PROCESSES = 2
 
 
 def result_of(job: dict[str, Any]) -> dict[str, Any]:
@@ -35,16 +40,28 @@ def result_of(job: dict[str, Any]) -> dict[str, Any]:
     return {"losses": result.losses, "untouched": not base.changed_tensors()}
 
 
-def main() -> None:
-    """Run every job of a file, and write each process's result of each."""
+def run(rank: int, jobs: list[dict[str, Any]], file: str) -> None:
+    """Run every job as the process of this rank; rank 0 writes the results of all processes to a file."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
     torch.set_num_threads(1)
     processes.begin()
-    each = processes.gathered([result_of(job) for job in json.loads(Path(sys.argv[1]).read_text())])
+    each = processes.gathered([result_of(job) for job in jobs])
     if processes.index() == 0:
-        Path(sys.argv[2]).write_text(json.dumps(each))
+        Path(file).write_text(json.dumps(each))
     processes.end()
+    processes.leave(SystemExit())
+
+
+def main() -> None:
+    """Run every job of a file in two processes, and write the results of both."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    os.environ.update(MASTER_ADDR=store.host, MASTER_PORT=str(store.port), TORCHELASTIC_USE_AGENT_STORE="True")
+    os.environ.update(WORLD_SIZE=str(PROCESSES), LOCAL_WORLD_SIZE=str(PROCESSES))
+    # a fork has torch and transformers imported; elsewhere than on Linux, forking after imports isn't safe
+    method = "fork" if sys.platform == "linux" else "spawn"
+    args = (json.loads(Path(sys.argv[1]).read_text()), sys.argv[2])
+    start_processes(run, args, nprocs=PROCESSES, start_method=method)
 
 
 if __name__ == "__main__":
     main()
-    processes.leave(SystemExit())
