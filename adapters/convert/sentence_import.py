@@ -144,8 +144,8 @@ def _patches(base: nn.Module, trained: nn.Module) -> dict[str, Patch]:
 
 def _other_parts(base: nn.Module, values: Mapping[str, Tensor], module: str) -> bool:
     """Return whether parameters of a module other than its weight differ: it has one patch."""
-    own = base.get_submodule(module).named_parameters(recurse=False)
-    return any(part != "weight" and not torch.equal(values[f"{module}.{part}"], p) for part, p in own)
+    parameters = base.get_submodule(module).named_parameters(recurse=False)
+    return any(part != "weight" and not torch.equal(values[f"{module}.{part}"], p) for part, p in parameters)
 
 
 def _low_rank(delta: Tensor, weight: Tensor) -> LowRank | None:
