@@ -172,8 +172,9 @@ def _quarters(values: Sequence[int], unit: str) -> list[str]:
     return [names[int(np.searchsorted(edges, value))] for value in values]
 
 
-def _slice_order(name: str, value: str, rows: int) -> tuple[str, int, int, str]:
+def _slice_order(key: tuple[str, str], rows: int) -> tuple[str, int, int, str]:
     """Return what slices are sorted by: ranges of numbers by these, others by their rows."""
+    name, value = key
     number = value.split()[0] if name in ("length", "label frequency") else ""
     return name, int(number) if number.isdigit() else 0, -rows, value
 
@@ -187,7 +188,7 @@ def slices(groups: Sequence[dict[str, str]], answers: Sequence[Answer]) -> list[
                 counts.setdefault(key, []).append(answer.right)
     return [
         {"slice": name, "value": value, "rows": len(of), "right": sum(of) / len(of)}
-        for (name, value), of in sorted(counts.items(), key=lambda item: _slice_order(*item[0], len(item[1])))
+        for (name, value), of in sorted(counts.items(), key=lambda item: _slice_order(item[0], len(item[1])))
     ]
 
 
@@ -202,7 +203,7 @@ def span_slices(
         for key in group.items():
             rows.setdefault(key, []).append(i)
     table = []
-    for (name, value), some in sorted(rows.items(), key=lambda item: _slice_order(*item[0], len(item[1]))):
+    for (name, value), some in sorted(rows.items(), key=lambda item: _slice_order(item[0], len(item[1]))):
         if len(some) >= _LEAST_ROWS:
             accepted = [[text for text in expected[i] if text] for i in some]  # none for an unanswerable question
             values = squad([answers[i].text for i in some], accepted).values
@@ -224,7 +225,7 @@ def number_slices(groups: Sequence[dict[str, str]], errors: Sequence[float]) -> 
             "mean absolute error": sum(map(abs, some)) / len(some),
             "mean error": sum(some) / len(some),
         }
-        for (name, value), some in sorted(values.items(), key=lambda item: _slice_order(*item[0], len(item[1])))
+        for (name, value), some in sorted(values.items(), key=lambda item: _slice_order(item[0], len(item[1])))
     ]
 
 
