@@ -241,6 +241,7 @@ def main() -> None:
     parser.add_argument("--strategies", default=",".join(STRATEGIES))
     parser.add_argument("--every", type=int, default=1, help="kill after each so manyth step")
     parser.add_argument("--most", type=int, default=3, help="kill a run at most so often")
+    parser.add_argument("--at-once", type=int, default=8, help="so many runs end at once")
     parser.add_argument(
         "--moments", type=int, default=0, help="kill runs of the demo at so many random moments instead"
     )
@@ -254,7 +255,7 @@ def main() -> None:
                 print(f"{processes} processes: {killed} of {args.moments} killed before their end; all byte-identical")
         else:
             resumes = tiny_runs(args.strategies.split(","), args.every, args.most, Path(folder))
-            at_once(8, Path(folder))
+            at_once(args.at_once, Path(folder))
             print(f"{resumes} resumes, each run byte-identical to the one that nobody disturbed")
 
 

@@ -21,8 +21,10 @@ from ..patches.low_rank import LowRank
 from ..pool.task_heads import SharedProbe, TaskHead
 from ..probe.model import Form
 from ..runtime.manifest import BASE_GRAPH, FORMAT_VERSION, MANIFEST, MOST_MANIFEST, TOKENIZER, parse_manifest
+from ..tasks import TextGeneration
 from ..watch import Watch
 from .merge import check_folder
+from .onnx_decoder import DecoderGraph
 from .onnx_graphs import BaseGraph, HeadGraph, tensor_bytes, to_onnx
 
 _ROLES = ("mask_token", "pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token")
@@ -43,6 +45,8 @@ class _Exported:
             self.form = Form.of(adapter.manifest["probe"]) if "probe" in adapter.manifest else None
             self.untied = adapter.manifest.get("untied", False)
             self.head_tensors = {head: adapter.tensors[f"{KEY_PREFIX}{head}"] for head in adapter.manifest["head"]}
+            if self.task.generates and (self.untied or self.head_tensors):
+                raise AdapterError("--format onnx generates with the base's own head, and this adapter has another")
         except AdapterError as error:
             raise AdapterError(f"adapter '{name}': {error}") from error
 
@@ -67,15 +71,17 @@ class _Exported:
             )
         return head
 
-    def tensors(self, head: TaskHead) -> dict[str, Tensor]:
-        """Return the tensors of the adapter's file, the head's complete: what isn't stored comes from the checkpoint.
+    def tensors(self, head: TaskHead | None) -> dict[str, Tensor]:
+        """Return the tensors of the adapter's file, a head's complete: what isn't stored comes from the checkpoint.
 
         Raises `AdapterError` where one is missing or of another shape.
         """
-        parameters = {name: owner._parameters[key] for name, (owner, key) in head.parameters.items()}
+        named = head.parameters if head is not None else {}
+        parameters = {name: owner._parameters[key] for name, (owner, key) in named.items()}
         tensors: dict[str, Tensor] = {}
         for name, parameter in parameters.items():
             assert parameter is not None
+            assert head is not None
             if name not in self.head_tensors and name not in head.pretrained:
                 raise AdapterError(f"adapter '{self.name}' lacks '{name}' of its head")
             tensors[f"head.{name}"] = self.head_tensors.get(name, parameter)
@@ -87,8 +93,10 @@ class _Exported:
 
 
 def _check(adapter: Adapter) -> None:
-    if adapter.task.generates:
-        raise AdapterError(f"--format onnx has no {adapter.task.name}: a head that generates runs in torch only")
+    beams = adapter.task.generation.get("num_beams", 1) if isinstance(adapter.task, TextGeneration) else 1
+    if adapter.task.generates and (not isinstance(adapter.task, TextGeneration) or beams != 1):
+        what = f"num_beams={beams}" if beams != 1 else adapter.task.name
+        raise AdapterError(f"--format onnx has no {what}; it has greedy text-generation")
     if not adapter.task.auto_class:
         raise AdapterError(f"--format onnx has no head of task '{adapter.task.name}', which isn't one of transformers")
     if "added_tokens" in adapter.manifest:
@@ -121,15 +129,16 @@ def write_onnx(
     place, watch = check_folder(folder), watch or Watch()
     _check_base(base)
     exported = [_Exported(name, version, adapter, base) for name, (version, adapter) in adapters.items()]
+    generating = [one.name for one in exported if one.task.generates]
+    if generating and len(generating) < len(exported):
+        raise AdapterError(f"adapters that generate need an export of their own: {', '.join(generating)}")
     base = base.view(replicate(base.model, {}))
     heads: dict[str, TaskHead] = {}
-    for one in exported:
+    for one in exported if not generating else []:
         heads.setdefault(one.head_key, one.head(base))
     names = {key: f"heads/{number}.onnx" for number, key in enumerate(heads)}
     modules = list(dict.fromkeys(module for one in exported for module in one.updates))
-    layers = sorted({layer for one in exported if one.form for layer in one.form.layers})
-    takes_types = "token_type_ids" in base.tokenizer.model_input_names
-    graph = BaseGraph(base, modules, layers, token_types=takes_types)
+    graph = DecoderGraph(base, exported[0].task, modules) if generating else _base_graph(base, modules, exported)
     with new_folder(place) as temporary, watch.bar("exporting graphs", 1 + len(heads)) as bar:
         files: dict[str, Any] = {}
 
@@ -142,14 +151,20 @@ def write_onnx(
         bar.advance(1)
         tasks = {one.head_key: one.task for one in exported}
         for key, head in heads.items():
+            assert isinstance(graph, BaseGraph)
             write(names[key], to_onnx(HeadGraph(head, tasks[key], graph), names[key]))
             bar.advance(1)
         write(TOKENIZER, base.tokenizer.backend_tokenizer.to_str().encode())
         for one in exported:
-            write(f"adapters/{one.name}.safetensors", b"".join(tensor_bytes(one.tensors(heads[one.head_key]))))
+            write(f"adapters/{one.name}.safetensors", b"".join(tensor_bytes(one.tensors(heads.get(one.head_key)))))
         manifest = _manifest(base, graph, exported, names, files)
         write_file(temporary / MANIFEST, manifest)
     return place
+
+
+def _base_graph(base: Base, modules: list[str], exported: list[_Exported]) -> BaseGraph:
+    layers = sorted({layer for one in exported if one.form for layer in one.form.layers})
+    return BaseGraph(base, modules, layers, token_types="token_type_ids" in base.tokenizer.model_input_names)
 
 
 def _check_base(base: Base) -> None:
@@ -164,7 +179,11 @@ def _check_base(base: Base) -> None:
 
 
 def _manifest(
-    base: Base, graph: BaseGraph, exported: list[_Exported], heads: Mapping[str, str], files: Mapping[str, Any]
+    base: Base,
+    graph: BaseGraph | DecoderGraph,
+    exported: list[_Exported],
+    heads: Mapping[str, str],
+    files: Mapping[str, Any],
 ) -> bytes:
     tokenizer = base.tokenizer
     roles = {role: getattr(tokenizer, role, None) for role in _ROLES}
@@ -189,19 +208,25 @@ def _manifest(
                 one.name: {
                     "version": one.version,
                     "task": {"name": one.task.name, "options": one.task.recorded()},
-                    "head": heads[one.head_key],
+                    "head": heads.get(one.head_key, BASE_GRAPH),
                     "tensors": f"adapters/{one.name}.safetensors",
                     "modules": list(one.updates),
                 }
                 for one in exported
             },
             "files": dict(files),
+            **({"generation": _generation(graph)} if isinstance(graph, DecoderGraph) else {}),
         }
     )
     if len(data) > MOST_MANIFEST:
         raise AdapterError(f"the export's manifest has {len(data)} bytes; at most {MOST_MANIFEST} are read again")
     parse_manifest(data)
     return data
+
+
+def _generation(graph: DecoderGraph) -> dict[str, Any]:
+    names = ("layers", "heads", "size", "eos_token_ids")
+    return {name: getattr(graph, name) for name in names}
 
 
 def _cleans_up(tokenizer: Any) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class BaseGraph(nn.Module):
         self._hidden: dict[int, Tensor] = {}
         self.mixing |= self._mixing_modules()
         for name, module in self.modules_by_name.items():
-            module.forward = self._updated(name, module)
+            module.forward = with_update(module, lambda name=name: self._factors_of(name))
         self.depth = len(blocks(self.model))
         for number, block in enumerate(blocks(self.model).values(), start=1):
             block.forward = self._recorded(number, block)
@@ -72,18 +72,9 @@ class BaseGraph(nn.Module):
                 hook.remove()
         return {name for name, count in rows.items() if count == 1}
 
-    def _updated(self, name: str, module: nn.Module) -> Any:
-        plain = module.forward
-
-        def forward(x: Tensor) -> Tensor:
-            a, b = self._factors[name]
-            if name in self.mixing:
-                a, b = a[:1], b[:1]
-            flat = x if x.ndim == 3 else x.reshape(a.shape[0], -1, x.shape[-1])
-            output: Tensor = plain(x)
-            return output + torch.bmm(torch.bmm(flat, a), b).reshape(output.shape)
-
-        return forward
+    def _factors_of(self, name: str) -> tuple[Tensor, Tensor]:
+        a, b = self._factors[name]
+        return (a[:1], b[:1]) if name in self.mixing else (a, b)
 
     def _recorded(self, number: int, block: nn.Module) -> Any:
         plain = block.forward
@@ -206,7 +197,36 @@ class HeadGraph(nn.Module):
         return tuple(output[name] for name in self.output_names)
 
 
-def to_onnx(graph: BaseGraph | HeadGraph, name: str) -> bytes:
+def with_update(module: nn.Module, factors: Callable[[], tuple[Tensor, Tensor]]) -> Callable[[Tensor], Tensor]:
+    """Return a module's forward that adds the update by `factors`, (texts, inputs, r) and (texts, r, outputs)."""
+    plain = module.forward
+
+    def forward(x: Tensor) -> Tensor:
+        a, b = factors()
+        flat = x if x.ndim == 3 else x.reshape(a.shape[0], -1, x.shape[-1])
+        output: Tensor = plain(x)
+        return output + torch.bmm(torch.bmm(flat, a), b).reshape(output.shape)
+
+    return forward
+
+
+class Graph(Protocol):
+    """What is exported: inputs in an order, and the outputs for them."""
+
+    input_names: Any
+    output_names: Any
+
+    def inputs(self, texts: int, tokens: int, adapters: int, rank: int) -> dict[str, Tensor]:
+        """Return random inputs of a size, by name."""
+
+    def dynamic_shapes(self) -> dict[str, dict[int, Any]]:
+        """Return the dimensions of inputs that vary, by name."""
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs, in the order of `output_names`, for the inputs in the order of `input_names`."""
+
+
+def to_onnx(graph: Graph, name: str) -> bytes:
     """Return a graph as the bytes of an ONNX file, compared with torch on inputs of several sizes.
 
     Raises `AdapterError` where torch can't export it, or onnxruntime computes something else.
@@ -240,7 +260,7 @@ def to_onnx(graph: BaseGraph | HeadGraph, name: str) -> bytes:
     return data
 
 
-def _compare(graph: BaseGraph | HeadGraph, session: Session, name: str) -> None:
+def _compare(graph: Graph, session: Session, name: str) -> None:
     """Raise `AdapterError` where a session's outputs differ from torch's."""
     for size in _SIZES:
         inputs = graph.inputs(*size)

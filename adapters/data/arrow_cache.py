@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -43,8 +44,9 @@ def cached_dataset(
 
     identity = {**key, "version": VERSION, "skip_bad_rows": options.skip_bad_rows, "mixed": mixed is not None}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    folder = Path(datasets.config.HF_DATASETS_CACHE, "adapterkit")
-    rows, skipped = folder / f"{digest}.arrow", folder / f"{digest}.json"
+    # a folder for each: `Dataset.map` writes beside the rows, and each call lists the files that are there
+    folder = Path(datasets.config.HF_DATASETS_CACHE, "adapterkit", digest)
+    rows, skipped = folder / "rows.arrow", folder / "rows.json"
     if not (rows.exists() and skipped.exists()):
         try:
             check_writable(folder)
@@ -54,7 +56,10 @@ def cached_dataset(
                 described = {**vars(left_out), "mixed": {name: vars(column) for name, column in types.items()}}
                 write_file(skipped, json.dumps(described).encode())
         except FileError as error:
-            raise DataError(f"{name} can't be cached in '{folder}': {error}") from error
+            raise DataError(f"{name} can't be cached in '{folder.parent}': {error}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # empty where the rows couldn't be read
     described = json.loads(skipped.read_text())
     if mixed is not None:
         mixed |= {name: Mixed(**column) for name, column in described["mixed"].items()}

@@ -76,6 +76,15 @@ class AdapterRecord(Struct):
     modules: list[Module]  # each has two factors among the tensors
 
 
+class GenerationRecord(Struct):
+    """The cache of a base that generates, and the tokens that end a text."""
+
+    layers: Annotated[int, Meta(ge=1, lt=1 << 16)]
+    heads: Annotated[int, Meta(ge=1, lt=1 << 16)]
+    size: Annotated[int, Meta(ge=1, lt=1 << 16)]  # of a key
+    eos_token_ids: list[Count]
+
+
 class ExportManifest(Struct):
     """The fields of export.json."""
 
@@ -85,6 +94,7 @@ class ExportManifest(Struct):
     modules: dict[Module, tuple[Count, Count]]  # inputs and outputs of each module whose factors the graph takes
     adapters: dict[Annotated[str, Meta(pattern=_NAME)], AdapterRecord]
     files: dict[FileName, FileRecord]
+    generation: GenerationRecord | None = None  # where the adapters generate; heads are in the base's graph then
 
     def __post_init__(self) -> None:
         used = {BASE_GRAPH, TOKENIZER, *(name for a in self.adapters.values() for name in (a.head, a.tensors))}

@@ -17,6 +17,7 @@ from ..tasks.columns import Columns, columns_of
 from ..tasks.feature_rows import features_of
 from .adapters import AdapterCache, ExportedAdapter, stacked
 from .folder import ExportFolder
+from .generation import greedy
 from .manifest import BASE_GRAPH
 from .requests import Names, by_text, outputs_by_row
 from .session import Session
@@ -124,14 +125,20 @@ class OnnxPool:
         adapter_of_each: Sequence[str] | None = None,
     ) -> Any:
         """Return the model's outputs for each feature of each text's adapter, such as logits, as `Pool.outputs`."""
+        if self.manifest.generation is not None:
+            raise PoolError("the export's adapters generate texts; use predict")
         return self._each(texts, (adapter, adapters, adapter_of_each), _outputs_by_row)
 
     def _answers(self, request: _Request, outputs: list[Any]) -> list[Any]:
         task = request.adapter.task
+        if task.generates:
+            return [{"generated_text": text} for text in outputs]
         predictions = task.predictions(outputs, request.features, request.columns)
         return task.answers(predictions, request.columns, self.tokenizer)
 
     def _candidates(self, request: _Request, outputs: list[Any]) -> list[Any]:
+        if request.adapter.task.generates:
+            return [[answer] for answer in self._answers(request, outputs)]
         return request.adapter.task.candidates(outputs, request.features, request.columns, self.tokenizer)
 
     def _each(self, texts: Any, names: Names, reader: _Reader) -> Any:
@@ -181,8 +188,9 @@ class OnnxPool:
         for example in examples:
             apart = _changing(example.adapter) if self.manifest.base.one_adapter_a_pass else None
             groups.setdefault(apart, []).append(example)
+        compute = self._batch_outputs if self.manifest.generation is None else self._generated
         for batch in (batch for group in groups.values() for batch in _batches(group, self.batch_size)):
-            for example, value in self._batch_outputs(batch):
+            for example, value in compute(batch):
                 outputs[example.request][example.index] = value
         return outputs
 
@@ -207,6 +215,18 @@ class OnnxPool:
             if choosing:  # the graph scores each choice as a row of its own
                 results = {name: value.reshape(len(group), choices) for name, value in results.items()}
             yield from zip(group, adapter.task.outputs_of(results), strict=True)
+
+    def _generated(self, batch: list[_Example]) -> Iterator[tuple[_Example, str]]:
+        """Yield the text that follows each example's."""
+        assert self.manifest.generation is not None
+        updates = list(dict.fromkeys(_changing(example.adapter) for example in batch))
+        feeds = stacked(updates, self.manifest.modules)
+        rows = np.array([updates.index(_changing(example.adapter)) for example in batch], np.int64)
+        limits = [int(example.adapter.task.generation["max_new_tokens"]) for example in batch]
+        prompts = [example.texts[0][0] for example in batch]
+        generated = greedy(self._base, self.manifest.generation, prompts, limits, {**feeds, "adapter_of_row": rows})
+        for example, ids in zip(batch, generated, strict=True):
+            yield example, self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
     def _head(self, name: str) -> Session:
         with self._lock:

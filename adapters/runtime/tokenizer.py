@@ -7,6 +7,7 @@ from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
+from ..errors import DataError
 from .manifest import TokenizerRecord
 
 _PIECES: tuple[tuple[str, str], ...] = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"))
@@ -49,10 +50,17 @@ class ExportedTokenizer:
         self._special = record.special_tokens
         self.mask_token, self.mask_token_id = self._token("mask_token")
         self.pad_token, self.pad_token_id = self._token("pad_token")
+        self.bos_token, self.bos_token_id = self._token("bos_token")
+        self.eos_token, self.eos_token_id = self._token("eos_token")
 
     def _token(self, role: str) -> tuple[str | None, int | None]:
         token = self._special.get(role)
         return token, None if token is None else self.backend.token_to_id(token)
+
+    @property
+    def chat_template(self) -> str:
+        """Raise `DataError`: templates need transformers."""
+        raise DataError("chats need transformers for their template; pass texts, or answer with --runtime torch")
 
     def __call__(
         self,

@@ -50,8 +50,8 @@ def test_content_that_was_read_is_not_read_again_wherever_it_is(
     options = [DataOptions(), DataOptions(tag_column=1)]
     path = write(tmp_path / "b.conll", "a x O\n")
     assert [data.read(path, o)["tags"][0] for o in options] == [["O"], ["x"]]
-    assert [p.suffix for p in (cache / "adapterkit").iterdir()].count(".arrow") == 5
-    assert {p.suffix for p in (cache / "adapterkit").iterdir()} == {".arrow", ".json"}  # nothing half done
+    each = [sorted(p.name for p in folder.iterdir()) for folder in (cache / "adapterkit").iterdir()]
+    assert each == [["rows.arrow", "rows.json"]] * 5  # nothing half done
 
 
 def test_nothing_is_kept_of_a_file_that_changes_while_it_is_read(
@@ -101,7 +101,7 @@ print(rows, int(peak.split()[1]) // 1024)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc tells the memory of a process")
 def test_a_big_file_does_not_need_its_size_in_memory(tmp_path: Path, cache: Path) -> None:
     row = json.dumps({"text": "so it goes " * 180, "labels": ["a", "b"]}) + "\n"
-    count = 200_000_000 // len(row)
+    count = 100_000_000 // len(row)
     write(tmp_path / "small.jsonl", row)
     with open(tmp_path / "big.jsonl", "w") as file:
         for _ in range(count - 1):
@@ -116,4 +116,4 @@ def test_a_big_file_does_not_need_its_size_in_memory(tmp_path: Path, cache: Path
     (one, small), (many, big) = peak("small.jsonl"), peak("big.jsonl")
     (tmp_path / "big.jsonl").unlink()
     assert (one, many) == (1, count)
-    assert big - small < 150
+    assert big - small < 75

@@ -102,7 +102,7 @@ def two(folder: Path) -> dict[str, list[dict[str, Any]]]:
     jobs["long"]["plan"] |= LONG
     jobs |= {f"{n} sharded": job(folder, n, folder / "two" / f"{n} sharded", 4, shard=True) for n in SHARDED}
     (folder / "jobs.json").write_text(json.dumps(list(jobs.values())))
-    command = [*TORCHRUN, "-m", "tests.helpers.worker", str(folder / "jobs.json"), str(folder / "two.json")]
+    command = [sys.executable, "-m", "tests.helpers.worker", str(folder / "jobs.json"), str(folder / "two.json")]
     said = subprocess.run(command, env=ENV, cwd=ROOT, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr[-4000:]
     first, second = json.loads((folder / "two.json").read_text())
@@ -147,16 +147,13 @@ def test_the_trunk_is_filled_by_both_and_each_example_once(two: dict[str, list[d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["adapt", "accelerate"])  # torchrun is what two nodes below are launched by
-def test_a_run_is_launched(launcher: str, folder: Path, tmp_path: Path) -> None:
+def test_a_run_is_launched_by_accelerate(folder: Path, tmp_path: Path) -> None:
+    """By `adapt run --num-processes` it is below, where a signal stops it, and by torchrun for two nodes."""
     options = job(folder, "lora", tmp_path, 4)["plan"]
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
     run = ["run", *flags, "--name", "both", "--registry", str(tmp_path / "registry.json")]
     accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command = {
-        "adapt": [sys.executable, "-m", "adapterkit.cli", *run, "--num-processes", "2", "--", "--rdzv_backend=static"],
-        "accelerate": [*accelerate, "--main_process_port", "0", "-m", "adapterkit.cli", *run],
-    }[launcher]
+    command = [*accelerate, "--main_process_port", "0", "-m", "adapterkit.cli", *run]
     said = subprocess.run(command, env=ENV, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr[-3000:]
     assert said.stdout.count("saved ") == 1
@@ -260,7 +257,7 @@ def test_a_signal_writes_a_checkpoint_and_a_resumed_run_is_the_run(
 ) -> None:
     options = {**job(folder, "lora", tmp_path, 4)["plan"], **LONG, "save_minutes": 1000}
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
-    launched = ["--num-processes", "2"] if count == 2 else []
+    launched = ["--num-processes", "2", "--", "--rdzv_backend=static"] if count == 2 else []
     command = [sys.executable, "-m", "adapterkit.cli", "run", *flags, "--name", "long", *launched]
     env = ENV if count == 1 else {**ENV, "OMP_NUM_THREADS": "1"}  # as what each is compared with
     process = subprocess.Popen(
@@ -283,8 +280,10 @@ def test_a_signal_writes_a_checkpoint_and_a_resumed_run_is_the_run(
         resumed, code = again.stderr, again.exit_code
     else:
         command = [sys.executable, "-m", "adapterkit.cli", *resume]
-        done = subprocess.run(command, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
         resumed, code = done.stderr, done.returncode
+        assert done.stdout.count("saved ") == 1
+        assert sum(line.startswith("12/12 ") for line in resumed.splitlines()) == 1
     assert code == 0, resumed
     assert "resumed    at step" in resumed
     registry = Registry(tmp_path / "registry.json")

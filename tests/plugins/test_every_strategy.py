@@ -29,8 +29,15 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bench]:
     return functools.cache(lambda name: Bench(name, tmp_path_factory.mktemp(name)))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("strategy", "family"),
+    [  # all on BERT; on the other families every second one, so that each strategy has two more and each family five
+        (strategy, family)
+        for s, strategy in enumerate(STRATEGIES)
+        for f, family in enumerate(FAMILIES)
+        if f == 0 or (f + s) % 2 == 0
+    ],
+)
 def test_every_installed_strategy_keeps_the_contract(strategy: str, family: str, bench: Callable[[str], Bench]) -> None:
     tries = [rule for rule, on in cases() if on == family and rule.name != "processes"]
     found = [tried(rule, bench(strategy), family) for rule in tries]

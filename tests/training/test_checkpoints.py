@@ -47,12 +47,13 @@ def dead(tiny_folder: Callable[..., Path], small_csv: Path, registry: Registry) 
 @pytest.mark.slow
 def test_killed_after_steps_and_resumed_a_run_is_the_run() -> None:
     """A cut; `python -m tests.killing` is the whole of it."""
-    strategies = "lora,settling"
-    command = [sys.executable, "-m", "tests.killing", "--every", "11", "--most", "1", "--strategies", strategies]
+    strategies = "settling"
+    cut = ["--every", "11", "--most", "1", "--at-once", "4", "--strategies", strategies]
+    command = [sys.executable, "-m", "tests.killing", *cut]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr[-3000:]
-    assert said.stdout.count("byte-identical") == 3
-    assert "8 runs that end at once: all of them are registered" in said.stdout
+    assert said.stdout.count("byte-identical") == 2
+    assert "4 runs that end at once: all of them are registered" in said.stdout
 
 
 @pytest.mark.parametrize(
@@ -142,11 +143,11 @@ def damages(folder: Path, older: Path, draw: random.Random) -> str:
     return kind
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_damage_is_named_and_the_one_before_is_taken(
     seed: int, dead: Path, registry: Registry, tiny_base: Base, small_csv: Path, tmp_path: Path
 ) -> None:
-    """Fifty damages each, five hundred in all."""
+    """Fifty damages each, two hundred in all."""
     shutil.copytree(dead, tmp_path / "whole")
     wanted = read(committed(dead)[0][2])[0]
     draw = random.Random(seed)
@@ -206,7 +207,14 @@ def test_a_run_that_is_under_way_is_not_taken_up(
 
 
 def test_a_checkpoint_of_lora_is_less_than_four_adapters(minilm: Base, registry: Registry) -> None:
-    values = {"max_train_samples": 64, "max_seq_length": 16, "num_train_epochs": 3, "save_steps": 1, "name": "size"}
+    values = {
+        "max_train_samples": 40,
+        "max_seq_length": 16,
+        "num_train_epochs": 3,
+        "save_steps": 1,
+        "name": "size",
+        "max_eval_samples": 20,
+    }
     with pytest.raises(KeyboardInterrupt):
         run(Plan.resolve(values), registry, base=minilm, watch=Dies(7))
     (folder,) = (registry.path.parent / "runs" / "size").iterdir()
