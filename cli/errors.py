@@ -21,6 +21,9 @@ from adapterkit.cli.common import (
 from adapterkit.settings import DataOptions
 from adapterkit.store.registry import Registry
 
+_MOST_SHARES = 4
+"""The most probabilities of a row that are printed; csv and JSON have all."""
+
 
 @click.command(short_help="List the rows that an adapter gets wrong, the most confident first.")
 @adapter_argument()
@@ -75,9 +78,14 @@ def command(
     table = []
     for error in errors[:top]:
         score = "" if error.answer.score is None else f"{error.answer.score:.3f}"
-        table.append([str(error.line), score, error.expected, error.answer.text, error.text[:100]])
+        shares = ", ".join(f"{label} {p or 0:.2f}" for label, p in list(error.answer.others.items())[:_MOST_SHARES])
+        table.append([str(error.line), score, error.expected, error.answer.text, shares, error.text[:100]])
         table += [
-            ["", f"{near.similarity:.3f}", f"train:{near.line}", near.label, near.text[:100]] for near in error.nearest
+            ["", f"{near.similarity:.3f}", f"train:{near.line}", near.label, "", near.text[:100]]
+            for near in error.nearest
         ]
+    columns = ["line", "score", "expected", "answer", "probabilities", "text"]
+    if not any(row[4] for row in table):
+        columns, table = [*columns[:4], "text"], [[*row[:4], row[5]] for row in table]
     if table:
-        print_table(["line", "score", "expected", "answer", "text"], table)
+        print_table(columns, table, dispensable=("probabilities",))

@@ -1,4 +1,4 @@
-"""adapt import: register an adapter that was trained with PEFT."""
+"""adapt import: register an adapter that was trained with PEFT or sentence-transformers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adapterkit.errors import OptionError
 from adapterkit.store.registry import Registry
 
 
-@click.command(short_help="Import an adapter trained with PEFT.")
+@click.command(short_help="Import an adapter trained with PEFT or sentence-transformers.")
 @click.argument("source", metavar="DIR|HUB-ID")
 @click.option("--name", metavar="NAME", help="Name of the adapter. [default: that of the folder or repository]")
 @click.option("--task", metavar="NAME", help="Task of the adapter. [default: task_type in adapter_config.json]")
@@ -40,11 +40,13 @@ def command(
 ) -> None:
     """Import an adapter trained with PEFT: LoRA (rsLoRA, DoRA, ranks and alphas by module) or IA3, with its head.
 
-    Only safetensors and JSON files are read. The adapter is registered if its logits equal those of PEFT.
+    Only safetensors and JSON files are read. The adapter is registered if its logits equal those of PEFT. A folder of
+    SentenceTransformer is imported as what it differs by from --base, if the vectors are equal.
 
     \b
     adapt import ./my-peft-adapter --labels negative,positive
     adapt import owner/repo --name reviews --task text-classification
+    adapt import ./my-sentence-transformer --base minilm
     """
     options = dict(_pair(text) for text in task_options)
     if labels is not None:
@@ -67,7 +69,9 @@ def command(
     trained = imported.adapter.task
     about = f"{trained.name}: {text}" if (text := trained.summary()) else trained.name
     echo(f"task       {about}; {trained.describe_columns()}")
-    echo(f"logits     equal to PEFT's on base {imported.base}")
+    of_peft = imported.adapter.manifest["strategy"]["distribution"] == "peft"
+    equal = "logits     equal to PEFT's" if of_peft else "vectors    equal to the folder's"
+    echo(f"{equal} on base {imported.base}")
     echo(f"saved      {imported.folder}: {size(imported.nbytes)}")
     echo(f"try        {predict_command(imported.name)}")
 

@@ -84,7 +84,9 @@ def _what(m: Mapping[str, Any]) -> str:
             ]
         )
     if "imported_from" in m:  # whose source may be a folder of its owner's
-        how = f"PEFT {_plain(m['strategy'].get('version'))} ({_plain(m['strategy']['name'])})"
+        distribution = str(m["strategy"].get("distribution", "peft"))
+        maker = _plain(distribution) if distribution == "sentence-transformers" else "PEFT"
+        how = f"{maker} {_plain(m['strategy'].get('version'))} ({_plain(m['strategy']['name'])})"
         return f"An adapter for {task} on {base}, made with {how} and taken in by adapterkit. No metrics were measured."
     learned = f"; {m['parameters']:,} parameters learned" if isinstance(m.get("parameters"), int) else ""
     on = f" on the data set {data}" if (data := _data_name(m)) else ""

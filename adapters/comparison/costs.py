@@ -20,16 +20,18 @@ _ROWS, _REPEATS = 32, 2
 
 
 def pool_rates(base: Base, adapter: Adapter, data: Dataset) -> tuple[float, float]:
-    """Return the rows a second of an adapter in a pool, and of 32 adapters that share batches; the best of two."""
+    """Return the rows a second of an adapter in batches of its own, and of 32 that share batches; the best of two.
+
+    Both are of one pool: adapters that no row names cost nothing.
+    """
     columns = adapter.task.input_columns
     few = data.select(range(min(_ROWS, len(data))))
     rows = [{name: row[name] for name in columns if name in row} for row in few]
     names = [f"a{i}" for i in range(OTHERS + 1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)  # which the evaluation reported
-        with Pool(base, {"a0": adapter}) as pool:
-            alone = _rate(pool, rows, ["a0"] * len(rows))
         with Pool(base, dict.fromkeys(names, adapter)) as pool:
+            alone = _rate(pool, rows, ["a0"] * len(rows))
             beside = _rate(pool, rows, [names[i % len(names)] for i in range(len(rows))])
     return alone, beside
 

@@ -203,7 +203,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _is_of_memory(error: BaseException | None) -> bool:
-    """Return whether an error says that memory ran out; on a CPU, torch raises a RuntimeError then."""
+    """Return whether memory ran out; on a CPU, torch raises a RuntimeError then."""
     import torch
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Kind = Literal["label", "labels", "number", "tags", "span", "text", "other"]
 MOST_TEXT = 600
 """The most characters of a text that a page shows."""
+BETWEEN_TEXTS = "⏐"
+"""Between the texts of a row that has several."""
 _MOST_PROBABILITIES = 5
 _PROBLEMS: Mapping[Any, Kind] = {"multi_label_classification": "labels", "regression": "number"}
 
@@ -30,12 +32,17 @@ def kind_of(task: Task) -> Kind:
 
 
 def answers_of(
-    task: Task, answers: Sequence[Mapping[str, Any]], predictions: Sequence[Any], data: Dataset
+    task: Task,
+    answers: Sequence[Mapping[str, Any]],
+    predictions: Sequence[Any],
+    data: Dataset,
+    *,
+    most: int | None = _MOST_PROBABILITIES,
 ) -> list[Answer]:
-    """Return each row's answer, its probabilities, and whether it is as expected."""
+    """Return each row's answer, its `most` highest probabilities (None: all), and whether it is as expected."""
     kind, truths = kind_of(task), expected_of(task, data)
     if kind in ("label", "labels"):
-        return [_labelled(task, kind, row, truth) for row, truth in zip(predictions, truths, strict=True)]
+        return [_labelled(task, kind, row, truth, most) for row, truth in zip(predictions, truths, strict=True)]
     result = []
     for answer, truth in zip(answers, truths, strict=False):
         text, score = _headline(task, answer), answer.get("score")
@@ -46,9 +53,9 @@ def answers_of(
     return result
 
 
-def _labelled(task: Task, kind: Kind, logits: Any, truth: Sequence[str]) -> Answer:
+def _labelled(task: Task, kind: Kind, logits: Any, truth: Sequence[str], most: int | None) -> Answer:
     labels, scores = task.labels, probabilities(logits, kind)  # type: ignore[attr-defined]
-    order = scores.argsort()[::-1][:_MOST_PROBABILITIES]
+    order = scores.argsort()[::-1][:most]
     others: dict[str, float | None] = {labels[i]: round(float(scores[i]), 4) for i in order}
     if kind == "label":
         return Answer(labels[order[0]], float(scores[order[0]]), labels[order[0]] in truth, others)
@@ -89,6 +96,11 @@ def expected_of(task: Task, data: Dataset) -> list[list[str]]:
     return [[str(value)] for value in data[column]] if column in data.column_names else [[""]] * len(data)
 
 
+def joined(task: Task, truth: Sequence[str]) -> str:
+    """Return what is expected of a row as one text: all of its labels, or any of its answers."""
+    return (", " if kind_of(task) == "labels" else " or ").join(truth)
+
+
 def _texts(cell: Any) -> list[str]:
     texts = cell.get("text", []) if isinstance(cell, Mapping) else cell
     texts = (
@@ -113,7 +125,7 @@ def entities_text(task: Task, row: Mapping[str, Any], tags: Sequence[str]) -> st
 def texts_of(task: Task, data: Dataset) -> list[str]:
     """Return the inputs of each row as one text."""
     columns = [data[name] for name in task.input_columns if name in data.column_names]
-    return [" ⏐ ".join(_cell(cell) for cell in row)[:MOST_TEXT] for row in zip(*columns, strict=True)]
+    return [f" {BETWEEN_TEXTS} ".join(_cell(cell) for cell in row)[:MOST_TEXT] for row in zip(*columns, strict=True)]
 
 
 def lines_of(data: Dataset) -> list[int]:

@@ -14,7 +14,7 @@ from ..watch import Watch
 from ..workflows.evaluate import evaluate_adapter
 from ..workflows.recorded_rows import own_rows
 from ..workflows.registered import load_base
-from .answers import answers_of, expected_of, kind_of, lines_of, texts_of
+from .answers import answers_of, expected_of, joined, kind_of, lines_of, texts_of
 from .results import Answer
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def errors_of(
         registry, name, test_file=test_file, dataset=dataset, split=split, reading=reading, watch=watch
     )
     task, data = adapter.task, report.rows
-    answers = answers_of(task, report.evaluation.answers, report.evaluation.predictions, data)
+    answers = answers_of(task, report.evaluation.answers, report.evaluation.predictions, data, most=None)
     wrong = [i for i, answer in enumerate(answers) if answer.right is False]
     wrong.sort(key=lambda i: -(answers[i].score or 0.0))
     chosen = wrong[:most]
@@ -90,7 +90,7 @@ def errors_of(
     expected, texts, lines = expected_of(task, rows), texts_of(task, rows), lines_of(data)
     nearest = _nearest(registry, name, adapter, texts, watch)
     errors = [
-        Error(lines[i], text, " or ".join(truth), answers[i], near)
+        Error(lines[i], text, joined(task, truth), answers[i], near)
         for i, text, truth, near in zip(chosen, texts, expected, nearest, strict=True)
     ]
     return errors, len(wrong), len(data)
@@ -109,7 +109,7 @@ def _nearest(registry: Registry, name: str, adapter: Adapter, texts: list[str], 
         return [[] for _ in texts]
     base = load_base(registry, adapter)
     trained_on, lines = texts_of(adapter.task, train), lines_of(train)
-    labels = [" or ".join(labels) for labels in expected_of(adapter.task, train)]
+    labels = [joined(adapter.task, labels) for labels in expected_of(adapter.task, train)]
     vectors, queries = (_unit(embeddings(base, some)) for some in (trained_on, texts))
     similarity = queries @ vectors.T
     order = np.argsort(-similarity, axis=1)[:, :NEAREST]

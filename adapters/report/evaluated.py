@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -132,7 +133,7 @@ def results_of(registry: Registry, reports: Sequence[tuple[EvaluationReport, Any
     rows = sample_rows(task, data, [answers[i] for i in order], groups_of(task, data, None)) if any(answers) else []
     return Results(
         format=FORMAT,
-        title=f"{names} on {first.file}",
+        title=f"{names} on {Path(first.file).name}",
         answer=[_sentence(candidates[i], first.split, task.best) for i in order],
         task=task.name,
         metric=task.best,

@@ -53,9 +53,11 @@ def page(results: Results) -> str:
     )
     environment.filters.update(size=lambda n: size(int(n)), percent=lambda x: f"{100 * x:.1f} %")
     shown = [c for c in results.candidates if not c.error]
+    heads, table = _table(results)
     text: str = environment.get_template("page.html.j2").render(
         results=results,
-        table=[_line(results, number, c) for number, c in enumerate(results.candidates)],
+        heads=heads,
+        table=table,
         plots=plots_of(results),
         confusions=[(c, _confusion(results, c)) for c in shown if c.tables.get("confusion")],
         shown=shown,
@@ -73,17 +75,29 @@ def _read(name: str) -> str:
     return (Path(__file__).parent / "template" / name).read_text()
 
 
-def _line(results: Results, number: int, candidate: Candidate) -> dict[str, Any]:
-    """Return a candidate as a row of the main table: a text and a number to sort by, column by column."""
-    costs, split = candidate.costs, results.split
-    splits = list(dict.fromkeys(("validation", split)))
+def _table(results: Results) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the columns of the main table that have a value, and a line for each candidate."""
+    splits = list(dict.fromkeys(("validation", results.split)))
+    heads = [f"{results.metric} ({split})" for split in splits]
+    heads += ["to the best", "training", "peak memory", "adapter", "learned", "rows/s", "beside 31 others"]
+    lines = [_cells(results, candidate, splits) for candidate in results.candidates]
+    filled = [i for i in range(len(heads)) if any(line[i][1] is not None for line in lines)] or [0]
+    return [heads[i] for i in filled], [
+        {"candidate": candidate, "number": number % 12, "cells": [cells[i] for i in filled]}
+        for number, (candidate, cells) in enumerate(zip(results.candidates, lines, strict=True))
+    ]
+
+
+def _cells(results: Results, candidate: Candidate, splits: Sequence[str]) -> list[tuple[str, float | None]]:
+    """Return a candidate's cells of the main table, each a text and a number to sort by."""
+    costs = candidate.costs
     cells: list[tuple[str, float | None]] = []
     for name in splits:
         measured = candidate.metrics.get(name)
         cells.append(
             (metric_text(candidate, name, results.metric), measured.values.get(results.metric) if measured else None)
         )
-    gap = candidate.differences.get(split)
+    gap = candidate.differences.get(results.split)
     cells.append((difference_text(results, candidate), gap.value if gap is not None else None))
     for value, form in (
         (costs.seconds, "{:,.1f} s"),
@@ -94,7 +108,7 @@ def _line(results: Results, number: int, candidate: Candidate) -> dict[str, Any]
         (costs.rate_beside, "{:,.0f}"),
     ):
         cells.append(("-" if value is None else size(int(value)) if form is None else form.format(value), value))
-    return {"candidate": candidate, "number": number % 12, "cells": cells, "heads": splits}
+    return cells
 
 
 def _confusion(results: Results, candidate: Candidate) -> dict[str, Any]:

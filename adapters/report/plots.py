@@ -243,8 +243,9 @@ def _calibration(results: Results) -> list[Plot]:
             axes.set_visible(False)
         for axes, (name, number, tables) in zip(panels.flat, some, strict=False):
             axes.plot([0, 1], [0, 1], color=LINE, lw=1)
+            count = sum(row["rows"] for row in tables["calibration"])
             for row in tables["calibration"]:
-                radius = 3 + 7 * math.sqrt(row["rows"] / results.measured)
+                radius = 3 + 7 * math.sqrt(row["rows"] / count)
                 (mark,) = axes.plot([row["confidence"]], [row["accuracy"]], "o", color=colour(number), ms=radius)
                 _mark(
                     mark, f"{name}: {row['rows']} rows, confidence {row['confidence']:.2f}, right {row['accuracy']:.2f}"

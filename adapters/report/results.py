@@ -49,7 +49,7 @@ class Costs(Struct, omit_defaults=True):
     memory: Annotated[Number, Meta(description="Peak growth of memory in training, bytes.")] = None
     bytes: Annotated[Number, Meta(description="Of the adapter's tensors.")] = None
     parameters: Annotated[Number, Meta(description="Learned numbers.")] = None
-    rate: Annotated[Number, Meta(description="Rows a second in a pool that has no other adapter.")] = None
+    rate: Annotated[Number, Meta(description="Rows a second in a pool, in batches of its own.")] = None
     rate_beside: Annotated[Number, Meta(description="Rows a second in batches beside 31 others like it.")] = None
 
 

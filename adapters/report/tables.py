@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..tasks import Task
-from .answers import expected_of, kind_of, lines_of, probabilities, tags_of, texts_of
+from .answers import expected_of, joined, kind_of, lines_of, probabilities, tags_of, texts_of
 from .results import Answer, Row
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def tables_of(task: Task, tables: dict[str, Any], predictions: Sequence[Any], da
         more |= _confusion(tables)
         tables = {key: value for key, value in tables.items() if key not in ("confusion_matrix", "labels")}
     elif kind == "labels":
-        more = {"thresholds": thresholds(task, predictions, data)}
+        more = several_labels(task, predictions, data)
     elif kind == "tags":
         more = {"errors_by_kind": errors_by_kind(task, predictions, data)}
     elif kind == "number":
@@ -69,13 +69,28 @@ def _confusion(tables: dict[str, Any]) -> dict[str, Any]:
     return {"confusion": [[i, j, n] for i, row in enumerate(matrix) for j, n in enumerate(row) if n]}
 
 
-def thresholds(task: Task, predictions: Sequence[Any], data: Dataset) -> list[dict[str, float]]:
-    """Return precision, recall and F1 (micro) of several labels at probabilities from 0.05 to 0.95."""
+def several_labels(task: Task, predictions: Sequence[Any], data: Dataset) -> dict[str, Any]:
+    """Return the tables of several labels a text: thresholds, labels, and calibration of each label of each text."""
     import numpy as np
 
-    labels = list(task.labels)  # type: ignore[attr-defined]
+    from ..metrics.labels import rates
+
+    names = list(task.labels)  # type: ignore[attr-defined]
     scores = np.stack([probabilities(row, "labels") for row in predictions])
-    truth = np.array([[label in row for label in labels] for row in task.labels_by_row(data)])
+    truth = np.array([[label in row for label in names] for row in task.labels_by_row(data)])
+    guess = scores >= task.threshold  # type: ignore[attr-defined]
+    return {
+        "thresholds": thresholds(scores, truth),
+        "per_label": [
+            {"label": name, **rates(*(int(x[:, i].sum()) for x in (guess & truth, guess, truth)))}
+            for i, name in enumerate(names)
+        ],
+        **calibration(np.maximum(scores, 1 - scores).ravel(), ((scores >= 0.5) == truth).ravel()),
+    }
+
+
+def thresholds(scores: np.ndarray, truth: np.ndarray) -> list[dict[str, float]]:
+    """Return precision, recall and F1 (micro) at thresholds from 0.05 to 0.95; both arguments are (rows, labels)."""
     table = []
     for threshold in THRESHOLDS:
         guess = scores >= threshold
@@ -153,6 +168,12 @@ def _quarters(values: Sequence[int], unit: str) -> list[str]:
     return [names[int(np.searchsorted(edges, value))] for value in values]
 
 
+def _slice_order(name: str, value: str, rows: int) -> tuple[str, int, int, str]:
+    """Return what slices are sorted by: ranges of numbers by these, others by their rows."""
+    number = value.split()[0] if name in ("length", "label frequency") else ""
+    return name, int(number) if number.isdigit() else 0, -rows, value
+
+
 def slices(groups: Sequence[dict[str, str]], answers: Sequence[Answer]) -> list[dict[str, Any]]:
     """Return the share of right answers in each slice of the rows."""
     counts: dict[tuple[str, str], list[int]] = {}
@@ -162,7 +183,7 @@ def slices(groups: Sequence[dict[str, str]], answers: Sequence[Answer]) -> list[
                 counts.setdefault(key, []).append(answer.right)
     return [
         {"slice": name, "value": value, "rows": len(of), "right": sum(of) / len(of)}
-        for (name, value), of in sorted(counts.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1]))
+        for (name, value), of in sorted(counts.items(), key=lambda item: _slice_order(*item[0], len(item[1])))
     ]
 
 
@@ -177,7 +198,7 @@ def span_slices(
         for key in group.items():
             rows.setdefault(key, []).append(i)
     table = []
-    for (name, value), some in sorted(rows.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1])):
+    for (name, value), some in sorted(rows.items(), key=lambda item: _slice_order(*item[0], len(item[1]))):
         if len(some) >= _LEAST_ROWS:
             accepted = [[text for text in expected[i] if text] for i in some]  # none for an unanswerable question
             values = squad([answers[i].text for i in some], accepted).values
@@ -209,8 +230,7 @@ def sample_rows(
     some_rows = data.select(numbers)
     lines = lines_of(data)
     expected, texts = expected_of(task, some_rows), texts_of(task, some_rows)
-    join = ", " if kind_of(task) == "labels" else " or "
     return [
-        Row(lines[i], text, join.join(truth)[:600], [some[i] if some else None for some in answers], groups[i])
+        Row(lines[i], text, joined(task, truth)[:600], [some[i] if some else None for some in answers], groups[i])
         for i, text, truth in zip(numbers, texts, expected, strict=True)
     ]

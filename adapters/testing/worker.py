@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,26 +41,26 @@ def result_of(job: dict[str, Any]) -> dict[str, Any]:
     return {"losses": result.losses, "untouched": not base.changed_tensors()}
 
 
-def run(rank: int, jobs: list[dict[str, Any]], file: str) -> None:
-    """Run every job as the process of this rank; rank 0 writes the results of all processes to a file."""
+def run(rank: int, function: Callable[[dict[str, Any]], Any], jobs: list[dict[str, Any]], file: str) -> None:
+    """Call a function with every job as the process of this rank; rank 0 writes the results of all to a file."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
     torch.set_num_threads(1)
     processes.begin()
-    each = processes.gathered([result_of(job) for job in jobs])
+    each = processes.gathered([function(job) for job in jobs])
     if processes.index() == 0:
         Path(file).write_text(json.dumps(each))
     processes.end()
     processes.leave(SystemExit())
 
 
-def main() -> None:
-    """Run every job of a file in two processes, and write the results of both."""
+def main(function: Callable[[dict[str, Any]], Any] = result_of) -> None:
+    """Call a function with every job of a file in two processes, and write the results of both."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     os.environ.update(MASTER_ADDR=store.host, MASTER_PORT=str(store.port), TORCHELASTIC_USE_AGENT_STORE="True")
     os.environ.update(WORLD_SIZE=str(PROCESSES), LOCAL_WORLD_SIZE=str(PROCESSES))
     # a fork has torch and transformers imported; elsewhere than on Linux, forking after imports isn't safe
     method = "fork" if sys.platform == "linux" else "spawn"
-    args = (json.loads(Path(sys.argv[1]).read_text()), sys.argv[2])
+    args = (function, json.loads(Path(sys.argv[1]).read_text()), sys.argv[2])
     start_processes(run, args, nprocs=PROCESSES, start_method=method)
 
 

@@ -10,7 +10,7 @@ from ..watch import Watch
 
 
 def halving(optuna: Any) -> Any:
-    """Return a pruner that keeps the best third of the trials at 1, 3, 9, ... epochs.
+    """Return a pruner that continues the best third of the trials at 1, 3, 9, ... epochs.
 
     Optuna's HyperbandPruner chooses brackets by the numbers of trials, and counts those of a killed process, too; then
     a study that was interrupted would differ from one that was not.

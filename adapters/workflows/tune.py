@@ -1,7 +1,7 @@
 """Search options of a strategy and its training: trials on one base and the same rows, scored on the validation rows.
 
 Optuna chooses values (TPE, Bergstra et al. 2011) and prunes trials (asynchronous successive halving, Li et al. 2020,
-the rule within Hyperband: of the trials that reach 1, 3, 9, ... epochs, the best third goes on). A study is a folder:
+the rule within Hyperband: of the trials that reach 1, 3, 9, ... epochs, the best third continues). A study is a folder:
 Optuna's journal, the study's description, a table of trials and the best trial's options. The next trial depends on the
 seed and the completed trials alone, so an interrupted study resumes as if it had not been.
 """

@@ -102,7 +102,7 @@ def two(folder: Path) -> dict[str, list[dict[str, Any]]]:
     jobs["long"]["plan"] |= LONG
     jobs |= {f"{n} sharded": job(folder, n, folder / "two" / f"{n} sharded", 4, shard=True) for n in SHARDED}
     (folder / "jobs.json").write_text(json.dumps(list(jobs.values())))
-    command = [*TORCHRUN, "-m", "tests.helpers.worker", str(folder / "jobs.json"), str(folder / "two.json")]
+    command = [sys.executable, "-m", "tests.helpers.worker", str(folder / "jobs.json"), str(folder / "two.json")]
     said = subprocess.run(command, env=ENV, cwd=ROOT, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr[-4000:]
     first, second = json.loads((folder / "two.json").read_text())

@@ -56,6 +56,8 @@ def stock(registry: Registry, base_for: Callable[[str, str], Base]) -> None:
             context_column_name="c", endings_column_name=("e",), label_column_name="label"
         ),
         "masks": task_class("fill-mask")(text_column_name=("text",)),
+        "vectors": task_class("sentence-similarity")(text_column_name=("a", "b"), pooling="mean", normalize="yes"),
+        "ranking": task_class("text-ranking")(query_column_name="q", passage_column_name="p", label_column_name="l"),
     }
     tasks = {name: replace(task, max_seq_length=48) for name, task in tasks.items()}  # what the tiny bases read
     for i, (name, task) in enumerate(tasks.items()):
@@ -80,6 +82,8 @@ ROWS: dict[str, Any] = {
     "questions": {"q": "what is it?", "c": "a fine film by a great staff"},
     "choices": {"c": "a film", "e": ["fine", "dull"]},
     "masks": f"a {MASK} film",
+    "vectors": "a fine film",
+    "ranking": {"q": "a film", "p": "fine staff"},
     "story": "a fine",
     "short": "a fine film by a great staff",
 }

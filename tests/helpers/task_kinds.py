@@ -46,6 +46,16 @@ def kinds() -> dict[str, tuple[Task, list[str]]]:
             ),
             ["a film\tfine\tdull", "the staff\twere rude\tcame again"],
         ),
+        "vectors": (
+            task_class("sentence-similarity")(
+                text_column_name=("anchor", "positive"), pooling="mean", normalize="yes", max_seq_length=48
+            ),
+            TEXTS,
+        ),
+        "ranking": (
+            task_class("text-ranking")(query_column_name="q", passage_column_name="p", label_column_name="l"),
+            [f"a film\t{text}" for text in TEXTS],
+        ),
         "masks": (
             task_class("fill-mask")(text_column_name=("text",)),
             [f"a {tiny.SPECIAL[tiny.MASK]} film", f"i want my {tiny.SPECIAL[tiny.MASK]} back"],
@@ -54,6 +64,8 @@ def kinds() -> dict[str, tuple[Task, list[str]]]:
 
 
 def has_head(base: Base, task: Task) -> bool:
+    if not task.auto_class:
+        return True
     try:
         getattr(transformers, task.auto_class).from_config(base.model.config)
     except ValueError:

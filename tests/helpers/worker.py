@@ -1,11 +1,10 @@
 """Train with several strategies, by themselves or in several processes, and write what came of it: see test_processes.
 
-torchrun --nproc-per-node 2 -m tests.helpers.worker JOBS.json
+python -m tests.helpers.worker JOBS.json RESULTS.json
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from adapterkit import Base, Plan, Strategy
 from adapterkit.evaluation.evaluate import metrics_plain
 from adapterkit.execution import processes
+from adapterkit.testing.worker import main
 from adapterkit.training import steps, trunk_cache
 from adapterkit.training.train import train
 from adapterkit.watch import Watch
@@ -100,17 +100,5 @@ def stranger(rate: float) -> Strategy:
     return kind(learning_rate=rate)
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    processes.begin()
-    jobs = json.loads(Path(sys.argv[1]).read_text())
-    found = [trained(job) for job in jobs]
-    each = processes.gathered(found)
-    if processes.index() == 0:
-        Path(sys.argv[2]).write_text(json.dumps(each))
-    processes.end()  # else the threads of gloo may abort a process that exits before the others
-
-
 if __name__ == "__main__":
-    main()
-    processes.leave(SystemExit())
+    main(trained)

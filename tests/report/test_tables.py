@@ -19,10 +19,10 @@ from adapterkit.report.tables import (
     errors_by_kind,
     groups_of,
     sample_rows,
+    several_labels,
     slices,
     span_slices,
     tables_of,
-    thresholds,
 )
 from adapterkit.tasks import task_class
 
@@ -66,7 +66,10 @@ def test_thresholds_of_several_labels_are_counted() -> None:
     task = single(problem_type="multi_label_classification")
     data = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [["a"], ["a", "b"]]})
     odds = [np.log(np.array(p) / (1 - np.array(p))) for p in ([0.9, 0.4, 0.01], [0.6, 0.2, 0.01])]
-    table = {round(row["threshold"], 2): row for row in thresholds(task, odds, data)}
+    tables = several_labels(task, odds, data)
+    assert tables["per_label"][1] == {"label": "b", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
+    assert tables["ece"] == pytest.approx((0.1 + 0.4 + 0.01 + 0.4 + 0.8 + 0.01) / 6)  # of 0.8, the answer is wrong
+    table = {round(row["threshold"], 2): row for row in tables["thresholds"]}
     assert table[0.5]["precision"] == 1.0
     assert table[0.5]["recall"] == pytest.approx(2 / 3)
     assert table[0.15]["precision"] == pytest.approx(3 / 4)

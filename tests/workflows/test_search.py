@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from adapterkit import Base, Pool
 from adapterkit.store.registry import Registry
 from tests.helpers.cli import Adapt
 from tests.helpers.rows import ROWS
+from tests.helpers.sentence_models import as_sentence_model
 from tests.helpers.tolerance import TINY
 
 TEXTS = [" ".join(ROWS["text-classification"](i)["text"].split()) for i in range(12)]
@@ -29,7 +31,7 @@ def trained(tiny_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathF
     registry = Registry.at(tmp_path_factory.mktemp("search") / "registry.json")
     base = Base.load(tiny_folder("bert"))
     rows = [ROWS["sentence-similarity"](i) for i in range(16)]
-    for name, strategy in (("map", "head-only"), ("lora", "lora")):
+    for name, strategy in (("map", "head-only"), ("lora", "lora"), ("full", "full")):
         ak.run(base=base, registry=registry, train=rows, validation=rows, strategy=strategy, epochs=1, name=name)
     ak.run(
         base=base,
@@ -120,3 +122,43 @@ def test_modules_of_an_exported_folder_give_the_vectors_of_the_pool(
             if kind == "Dense":
                 vector = vector @ load_file(folder / "model.safetensors")["linear.weight"].T
         np.testing.assert_allclose(normalize(vector, dim=-1)[0].numpy(), expected, atol=2 * TINY)
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("map", set()), ("lora", {"low-rank"}), ("full", {"replace"})])
+def test_an_exported_folder_is_imported_as_what_it_differs_by_from_the_base(
+    trained: Registry, adapt: Adapt, tmp_path: Path, tiny_folder: Callable[..., Path], name: str, kinds: set[str]
+) -> None:
+    to, registry = tmp_path / "exported", ("--registry", str(trained.path))
+    adapt("export", name, "--format", "sentence-transformers", "--to", str(to), *registry)
+    result = adapt("import", str(to), "--base", str(tiny_folder("bert")), "--name", f"{name}-again", *registry)
+    assert result.exit_code == 0, result.output
+    assert "vectors    equal to the folder's" in result.output
+    again = trained.load(f"{name}-again")
+    assert {patch["kind"] for patch in again.manifest["patches"].values()} >= kinds
+    assert again.manifest["head"] == ([] if name == "lora" else ["head.map.weight"])
+    if name == "lora":  # as small as it was
+        assert again.manifest["parameters"] <= trained.load(name).manifest["parameters"]
+    np.testing.assert_allclose(vectors(trained, f"{name}-again"), vectors(trained, name), atol=4 * TINY)
+
+
+def test_a_folder_that_can_not_be_imported_is_refused_in_one_line(
+    trained: Registry, adapt: Adapt, tmp_path: Path, tiny_folder: Callable[..., Path]
+) -> None:
+    to, registry = tmp_path / "exported", ("--registry", str(trained.path))
+    adapt("export", "map", "--format", "sentence-transformers", "--to", str(to), *registry)
+    bare = as_sentence_model(tmp_path / "bare", of=tiny_folder("bert"))
+    odd = shutil.copytree(to, tmp_path / "odd")
+    (odd / "modules.json").write_text('[{"type": "sentence_transformers.models.CNN", "path": "1_CNN"}]')
+    base = ("--base", str(tiny_folder("bert")))
+    for arguments, reason in (
+        ((to,), "is a SentenceTransformer; give --base"),
+        ((to, *base, "--task", "text-ranking"), "a SentenceTransformer is imported for sentence-similarity"),
+        ((to, "--base", str(tiny_folder("gpt2"))), "is a 'bert' model, and base"),
+        ((bare, *base), "there is no difference to import"),
+        ((odd, *base), "has modules that can't be read: CNN"),
+    ):
+        result = adapt("import", *map(str, arguments), "--name", "x", *registry)
+        assert result.exit_code, result.output
+        assert reason in result.output
+        assert "Traceback" not in result.output
+    assert "x" not in trained.adapters()
