@@ -9,6 +9,9 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_PYTHON_DOWNLOADS ?= never
 SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed 's/ /\\ /g')
 
+# what many processes import is compiled once
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo docs site notebooks examples browser test test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings packages installs fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again

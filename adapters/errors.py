@@ -48,6 +48,12 @@ class AdapterkitError(Exception):
     """An error with a message of one line: the value, what was expected, and what exists.
 
     `suggestion` holds the options that would complete the command, such as ("--label-column", "stars").
+
+    >>> try:
+    ...     ak.load("revews")
+    ... except ak.AdapterkitError as error:
+    ...     print(error)
+    registry.json: no adapter named 'revews'; did you mean 'reviews'? registered: reviews
     """
 
     suggestion: tuple[str, ...] = ()

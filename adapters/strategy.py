@@ -29,6 +29,18 @@ class Strategy(ABC):
 
     A strategy concerns the base only: the head belongs to the task and is always trained. Applying a strategy must not
     change the base's outputs, so that a new adapter starts as the base itself.
+
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Norms(ak.Strategy):
+    ...     learning_rate: Annotated[float, "highest learning rate", "--lr"] = 1e-2
+    ...
+    ...     def apply(self, base):
+    ...         return [p for name, p in base.named_parameters() if "LayerNorm" in name]
+    >>> len(Norms().apply(base.model))
+    26
+    >>> Norms(learning_rate=-1)
+    Traceback (most recent call last):
+    adapterkit.errors.OptionError: learning_rate must be a finite number >= 0, got -1
     """
 
     interface: ClassVar[int] = 1

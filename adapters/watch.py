@@ -8,7 +8,16 @@ from typing import Any
 
 
 class Watch:
-    """Callbacks of a run; override any of them."""
+    """Callbacks of a run; override any of them.
+
+    An exception that a callback raises ends the run.
+
+    >>> class Losses(ak.Watch):
+    ...     def epoch(self, number, of, metrics):
+    ...         print("epoch", number, "of", of)
+    >>> Losses().epoch(1, 3, {"train_loss": 0.5})
+    epoch 1 of 3
+    """
 
     def note(self, topic: str, text: str) -> None:
         """Called with a remark, such as ("data", "no validation rows: ...")."""

@@ -16,6 +16,7 @@ import pytest
 from tests.helpers.scripts import module
 
 ROOT = Path(__file__).parent.parent
+INSTALLS = module(ROOT / "release/installs.py")
 SOURCE = module(ROOT / "release/runtime_source.py")
 BUILD = "import sys; from setuptools.build_meta import build_sdist, build_wheel; build_wheel('.'); build_sdist('.')"
 FOLDERS = {"adapters": "adapterkit", "plugins": "adapterkit/plugins", "cli": "adapterkit/cli"}
@@ -58,6 +59,11 @@ def test_each_extra_that_a_message_names_exists() -> None:
     }
     assert named
     assert named <= extras
+
+
+def test_the_line_of_each_missing_extra_is_tried_on_the_installed_wheel() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras.keys() - {"dev"} == INSTALLS.EXTRAS.keys() | INSTALLS.BEHIND.keys()
 
 
 def test_adapterkit_runtime_requires_what_answers_need_and_no_torch() -> None:

@@ -29,7 +29,17 @@ from .stored import StoredAdapter, read_files
 
 @dataclass(eq=False, repr=False)
 class Adapter:
-    """What one task adds to the base. `tensors` are named as in the file: PEFT's prefix, then the task model's name."""
+    """What one task adds to the base. `tensors` are named as in the file: PEFT's prefix, then the task model's name.
+
+    Methods raise `AdapterError` where a file is damaged, or the base is another one.
+
+    >>> adapter = ak.Registry("registry.json").load("reviews")
+    >>> {name: tuple(tensor.shape) for name, tensor in adapter.tensors.items()}
+    {'base_model.model.probe.score.bias': (2,), 'base_model.model.probe.score.weight': (2, 1536)}
+    >>> with adapter.attached(base) as model:
+    ...     type(model).__name__
+    'ProbeModel'
+    """
 
     manifest: dict[str, Any]
     tensors: dict[str, Tensor]

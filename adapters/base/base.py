@@ -54,6 +54,12 @@ class Base:
 
     Every task model shares `model`'s tensors, which stay frozen outside a training. Methods raise `BaseModelError`
     where the checkpoint is missing, incomplete or in use, `TaskError` where it has no head for a task.
+
+    >>> base = ak.Base.load("minilm")
+    >>> base
+    <Base minilm (bert, 6 blocks, 22.7 M parameters)>
+    >>> base.model.config.hidden_size
+    384
     """
 
     name: str  # as the user named it

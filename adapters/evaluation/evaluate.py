@@ -59,6 +59,12 @@ def evaluate(
     """Measure an adapter on labelled rows; a task that generates is measured on what it generates, too.
 
     With `distributed`, the processes of a run share the work; each of them has to call this.
+
+    Raises `AdapterError` where the adapter was trained on another base, `DataError` where there is no row.
+
+    >>> rows = datasets.Dataset.from_list([{"text": "lovely", "label": "positive"}])
+    >>> ak.evaluate(base, ak.load("reviews", base=base).adapter, rows).answers[0]["label"]
+    'positive'
     """
     task, base = adapter.task, adapter.on(base)
     with processes.first_of_node_first() if distributed else contextlib.nullcontext():
@@ -98,6 +104,12 @@ def predict(
     separated by tabs; a dict has them as columns. A row that can't be read is a `DataError` or, with `skip_bad_rows`,
     has {"error": reason} in the place of its answer. Texts that are cut are a `TruncationWarning` or, with `watch`, a
     note.
+
+    >>> adapter = ak.load("reviews", base=base).adapter
+    >>> [answer["label"] for answer in ak.predict(base, adapter, ["lovely food", "The soup was cold."])]
+    ['positive', 'negative']
+
+    Raises `AdapterError` where the adapter was trained on another base.
     """
     listed, single = as_rows(rows, skip_bad=skip_bad_rows)
 

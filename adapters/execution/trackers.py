@@ -75,8 +75,10 @@ def check_trackers(names: Sequence[str]) -> dict[str, Any]:
         if name not in trackers:
             raise OptionError(f"--report-to {name}: {unknown('tracker', name, trackers)}")
         if name not in available:
+            package = "'adapterkit[tensorboard]'" if name == "tensorboard" else name
             raise OptionError(
-                f"--report-to {name}: its package isn't installed; installed: {', '.join(available) or 'none'}"
+                f"--report-to {name}: its package isn't installed; installed: {', '.join(available) or 'none'}; "
+                f"pip install {package}"
             )
     return trackers
 

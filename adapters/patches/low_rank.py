@@ -19,6 +19,13 @@ class LowRank(Update):
     """Add a low-rank update, `x -> module(x) + scale * B(A(x))` (LoRA, Hu et al. 2021, arXiv:2106.09685).
 
     B may have a bias, as PEFT's `lora_bias` gives it.
+
+    `load` raises `AdapterError` where the tensors' shapes don't fit the module.
+
+    >>> layer, x = torch.nn.Linear(4, 2), torch.randn(3, 4)
+    >>> patch = ak.LowRank(A=torch.randn(1, 4), B=torch.zeros(2, 1), scale=2.0)
+    >>> torch.equal(patch.forward(layer, x), layer(x))  # B is zero, as at the start of training
+    True
     """
 
     kind: ClassVar[str] = "low-rank"

@@ -13,7 +13,22 @@ from ..errors import AdapterError
 
 
 class Patch(ABC):
-    """Change what one module of the base computes, leaving its tensors and its name alone."""
+    """Change what one module of the base computes, leaving its tensors and its name alone.
+
+    >>> class Negate(ak.Patch):
+    ...     kind = "negate"
+    ...     def tensors(self):
+    ...         return {}
+    ...     @classmethod
+    ...     def load(cls, tensors, options, module):
+    ...         return cls()
+    ...     def forward(self, module, *args, **kwargs):
+    ...         return -type(module).forward(module, *args, **kwargs)
+    >>> layer = nn.Identity()
+    >>> undo = Negate().attach(layer)  # a function that detaches it
+    >>> layer(2)
+    -2
+    """
 
     kind: ClassVar[str]
     """The name of this kind of patch in manifests; unique among the installed ones."""
@@ -51,7 +66,10 @@ class Patch(ABC):
         return None
 
     def attach(self, module: nn.Module) -> Callable[[], None]:
-        """Make `module` compute `forward` until the returned function is called."""
+        """Make `module` compute `forward` until the returned function is called.
+
+        Raises `AdapterError` where another patch is attached to it.
+        """
         if "forward" in vars(module):
             raise AdapterError(f"{type(module).__name__} is patched already; detach the other adapter first")
         module.forward = functools.partial(self.forward, module)
@@ -94,6 +112,15 @@ class Update(Patch):
 
     Rows with different updates share one product with the weights. An update for many rows has tensors with one more
     dimension, that of the rows; `stack` returns it.
+
+    `load` raises `AdapterError` where the tensors' shapes don't fit the module.
+
+    >>> one, two = ak.Bias(torch.tensor([1.0])), ak.Bias(torch.tensor([2.0]))
+    >>> both = ak.Bias.stack([one, two])
+    >>> layer, x = nn.Linear(1, 1), torch.zeros(2, 1)
+    >>> both.outputs(x, torch.zeros(2, 1))  # a row for each
+    tensor([[1.],
+            [2.]])
     """
 
     def inputs(self, x: Tensor) -> Tensor:

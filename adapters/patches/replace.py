@@ -15,7 +15,16 @@ from .patch import Patch
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Replace(Patch):
-    """Replace some parameters of a module."""
+    """Replace some parameters of a module.
+
+    `load` raises `AdapterError` for a name or a shape that the module doesn't have.
+
+    >>> layer = torch.nn.Linear(4, 2)
+    >>> undo = ak.Replace({"bias": torch.ones(2)}).attach(layer)
+    >>> layer(torch.zeros(1, 4))
+    tensor([[1., 1.]], grad_fn=<AddmmBackward0>)
+    >>> undo()
+    """
 
     kind: ClassVar[str] = "replace"
     by_token: ClassVar[bool] = True

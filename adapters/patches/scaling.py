@@ -15,7 +15,15 @@ from .patch import Update, _beside, _check_vector, features
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Scale(Update):
-    """Multiply what goes into a module, or what comes out, by a number a feature (IA3, arXiv:2205.05638)."""
+    """Multiply what goes into a module, or what comes out, by a number a feature (IA3, arXiv:2205.05638).
+
+    `load` raises `AdapterError` where the tensor's shape doesn't fit the module.
+
+    >>> layer, x = torch.nn.Linear(4, 2), torch.randn(3, 4)
+    >>> patch = ak.Scale(by=torch.tensor([1.0, 10.0]), of="outputs")
+    >>> torch.equal(patch.forward(layer, x), layer(x) * torch.tensor([1.0, 10.0]))
+    True
+    """
 
     kind: ClassVar[str] = "scale"
     by_token: ClassVar[bool] = True
@@ -65,7 +73,15 @@ class Scale(Update):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Bias(Update):
-    """Add a number a feature to what comes out of a module."""
+    """Add a number a feature to what comes out of a module.
+
+    `load` raises `AdapterError` where the tensor's shape doesn't fit the module.
+
+    >>> layer, x = torch.nn.Linear(4, 2), torch.randn(3, 4)
+    >>> patch = ak.Bias(add=torch.ones(2))
+    >>> torch.equal(patch.forward(layer, x), layer(x) + 1)
+    True
+    """
 
     kind: ClassVar[str] = "bias"
     by_token: ClassVar[bool] = True

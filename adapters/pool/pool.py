@@ -40,8 +40,9 @@ from .sources import base_and_registry, named_sources
 class Pool:
     """One base and many adapters on it.
 
-    >>> Pool("registry.json").predict(["Great value"], adapter="reviews-lora")  # doctest: +SKIP
-    [{'label': 'positive', 'score': 0.98}]
+    >>> pool = ak.Pool("registry.json")
+    >>> pool.predict(["lovely food"], adapter="reviews")
+    [{'label': 'positive', 'score': 0.9...}]
 
     Rows of different adapters, tasks and head shapes share a batch, and texts share the computation below the lowest
     block that their adapters change. `predict`, `outputs` and `generate` take a text, a dict of columns, or a list,

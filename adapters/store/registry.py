@@ -26,8 +26,7 @@ from .version_files import ENTRY, check_no_link, entry_file, repair
 if TYPE_CHECKING:
     from ..adapter.adapter import Adapter
 
-LOCK_SECONDS = 600
-"""How long to wait for another process that holds the lock, usually for milliseconds."""
+LOCK_SECONDS = 600  # how long to wait for another process that holds the lock, usually for milliseconds
 
 _INDEXES: dict[Path, tuple[Any, Index]] = {}
 """Each registry.json as it was last read, with inode, time and size: writes go beside and are renamed."""
@@ -38,12 +37,14 @@ class Registry:
     """The adapters that a `registry.json` lists, in the folder `store` beside it.
 
     Every change is written to the store first and then to the index, under a lock. On file systems where the lock has
-    no effect, the index may lose a change that the store has; `rebuild` restores it.
+    no effect, the index may lose a change that the store has; `rebuild` restores it. Methods raise `RegistryError`.
+
+    >>> ak.Registry("registry.json").resolve("reviews")
+    ('reviews', '...')
     """
 
     path: Path
-    mirror: Mirror | None = None
-    """The registry behind a URL, of which `path` is a copy."""
+    mirror: Mirror | None = None  # the registry behind a URL, of which `path` is a copy
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))  # a text would do, too

@@ -21,6 +21,12 @@ def contract(
     `strategy` is an installed strategy or a class, with `options`. Complete runs, in two processes and
     after an interruption, are tried on the first family alone, unless `everywhere`. A family for which the strategy
     raises `StrategyError` is skipped.
+
+    Its tests raise `StrategyError` where no such strategy is installed.
+
+    >>> TestBitFit = contract("bitfit", families=["bert"])
+    >>> TestBitFit.test_contract.__doc__
+    'Try a rule on a family.'
     """
     import pytest
 

@@ -86,6 +86,12 @@ def train(
     the strategy leaves as they are aren't computed again. Raises `StrategyError` where the
     strategy doesn't fit the base, and `TrainingError` where the loss isn't finite, no weight changed, or a signal
     requested a stop.
+
+    >>> rows = datasets.Dataset.from_list([{"text": "good", "label": "a"}, {"text": "bad", "label": "b"}] * 8)
+    >>> task = TASKS["text-classification"]().with_columns(rows.column_names).fit(rows)
+    >>> trained = ak.train(base, task, strategy_class("head-only")(), {"train": rows}, TrainingOptions())
+    >>> trained.adapter.task.labels
+    ('a', 'b')
     """
     watch = watch or Watch()
     began = time.perf_counter()

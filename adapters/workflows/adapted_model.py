@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AdaptedModel:
-    """An adapter and the base that it was trained on; the base may be shared with others."""
+    """An adapter and the base that it was trained on; the base may be shared with others.
+
+    Methods raise `DataError` for a row that lacks a column of the task.
+
+    >>> model = ak.load("reviews")
+    >>> model.predict("lovely food")["label"]
+    'positive'
+    >>> model.evaluate("reviews.csv").metrics.n
+    64
+    """
 
     name: str
     version: str | None  # None for an adapter that was read from a folder

@@ -59,7 +59,15 @@ def _merged(first: Option, second: Option) -> Option:
 
 @dataclass(frozen=True)
 class Plan:
-    """The resolved options of a run."""
+    """The resolved options of a run.
+
+    >>> plan = ak.Plan.resolve({"strategy": "lora", "r": 4, "train_file": "reviews.csv"})
+    >>> plan.strategy.r, plan.training.num_train_epochs
+    (4, 5)
+    >>> ak.Plan.resolve({"strategy": "lora", "rank": 4})
+    Traceback (most recent call last):
+    adapterkit.errors.OptionError: ...
+    """
 
     strategy_name: str
     strategy: Strategy

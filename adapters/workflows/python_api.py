@@ -42,8 +42,8 @@ def run(
 ) -> Report:
     """Train, evaluate, save and register an adapter, as `adapt run` does; `options` are the names of its flags.
 
-    >>> run(strategy="lora", train_file="reviews.csv", epochs=3)  # doctest: +SKIP
-    <Report reviews-lora@1a2b3c4d5e6f: accuracy 0.933 (test, 120 rows), 303.1 kB, 4.2 s>
+    >>> ak.run(strategy="head-only", train_file="reviews.csv", name="again", watch=None)
+    <Report again@...: accuracy 0.8... (cross-validation, 64 rows), 12.5 kB, ... s>
 
     Rows come from files (`train_file`, `dataset`, ...) or from memory: `train`, `validation` and `test` are each a
     `datasets.Dataset`, a pandas DataFrame, an Arrow table or a list of dicts. `registry` is a path, by default
@@ -85,8 +85,8 @@ def load(
 ) -> AdaptedModel:
     """Load an adapter by `name`, `name@tag` or `name@version`, or from its folder by a `Path`, and its base.
 
-    >>> load("reviews-lora").predict("Great value")  # doctest: +SKIP
-    {'label': 'positive', 'score': 0.98}
+    >>> ak.load("reviews").predict("lovely food")
+    {'label': 'positive', 'score': 0.9...}
 
     `base` is where the base is now, or one that is loaded already; by default it is loaded from where it was in
     training. Raises `RegistryError` for an unknown name and `AdapterError` where the base is another one.

@@ -42,7 +42,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of a run."""
+    """The result of a run.
+
+    `predict` raises `DataError` for a row that lacks a column of the task.
+
+    >>> rows = [{"text": "lovely", "label": "good"}, {"text": "awful", "label": "bad"}] * 8
+    >>> report = ak.run(strategy="head-only", train=rows, base=base, name="moods", watch=None)
+    >>> report.name, report.trained_parameters, report.metrics["cross-validation"]["n"]
+    ('moods', 3074, 16)
+    >>> report.predict("lovely")["label"]
+    'good'
+    """
 
     name: str
     version: str

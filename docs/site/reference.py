@@ -60,7 +60,9 @@ def api_pages() -> dict[str, str]:
     table = "\n".join(["| name | |", "|---|---|", *rows])
     pages["reference/api/index.md"] = (
         "# Python API\n\nThe names of `import adapterkit as ak`. They are imported on first use, so it doesn't "
-        f"import torch.\n\n{table}\n"
+        "import torch. Every example runs as a test, in a folder with `reviews.csv` (64 labelled reviews), where "
+        '`ak.run(strategy="head-only", train_file="reviews.csv", name="reviews")` has run; in some of them `base` is '
+        f'`ak.Base.load("minilm")`.\n\n{table}\n'
     )
     return pages
 

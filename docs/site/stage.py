@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import reference
 
 ROOT = Path(__file__).parents[2]
-FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^(`{3,}).*?^\1$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?P<text>\[[^]\[]*\])\((?P<target>[^)\s]+)\)|(?P<attribute>src|srcset|href)=\"(?P<value>[^\"]+)\"")
 EXAMPLE = re.compile(r"^(?P<indent> *)>>> .*\n(?:(?P=indent)(?! *\"\"\")\S.*\n)*", re.MULTILINE)
 """An example of a docstring with its output, to the next empty line."""
