@@ -130,12 +130,15 @@ def measure_retrieval(
     if unused := [flag for flag, value in others.items() if value]:
         raise OptionError(f"{unused[0]} is of labelled rows, and --corpus measures a search; give one of them")
     opened = Registry.at(registry)
-    opened.resolve(name)
+    adapter = opened.load(name)
     from adapterkit.pool import Pool
+    from adapterkit.workflows.registered import load_base
     from adapterkit.workflows.retrieval import Collection, evaluate_retrieval
 
     collection = Collection.of(corpus, queries, qrels)
-    with Pool(opened, base=base_name, device=device, allow_base_mismatch=allow_base_mismatch) as pool:
+    with Pool(
+        opened, base=load_base(opened, adapter, base_name), device=device, allow_base_mismatch=allow_base_mismatch
+    ) as pool:
         measured = evaluate_retrieval(pool, name, collection, column=column, watch=TerminalWatch())
     if as_json:
         print_json(measured.plain())

@@ -58,11 +58,14 @@ def command(
         raise OptionError('no query; use adapt search NAME --corpus FILE "a text"')
     rows = from_file(corpus, ReadOptions.of(DataOptions(**reading)))
     opened = Registry.at(registry)
-    opened.resolve(name)
+    adapter = opened.load(name)
     from adapterkit.pool import Pool
+    from adapterkit.workflows.registered import load_base
     from adapterkit.workflows.search import search
 
-    with Pool(opened, base=base_name, device=device, allow_base_mismatch=allow_base_mismatch) as pool:
+    with Pool(
+        opened, base=load_base(opened, adapter, base_name), device=device, allow_base_mismatch=allow_base_mismatch
+    ) as pool:
         hits = search(pool, name, queries, rows, column=column, most=top, watch=TerminalWatch())
     listed = [
         {"query": query, "score": hit.score, "line": hit.line, **{k: v for k, v in hit.row.items() if k != "query"}}

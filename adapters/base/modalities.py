@@ -13,8 +13,13 @@ from .tokens import Tokens
 class HasModality(Protocol):
     """A base, or its preprocessor alone."""
 
-    name: str
-    modality: Modality
+    @property
+    def name(self) -> str:
+        """The base's name."""
+
+    @property
+    def modality(self) -> Modality:
+        """What it reads."""
 
 
 def modality_class(model: Any, name: str) -> type[Modality]:

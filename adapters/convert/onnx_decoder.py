@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,7 +47,10 @@ class DecoderGraph(nn.Module):
         _check_head(self.model)
         for name in modules:
             module = decoder.get_submodule(name)
-            module.forward = with_update(module, lambda name=name: self._factors[name])
+            module.forward = with_update(module, functools.partial(self._factors_of, name))
+
+    def _factors_of(self, name: str) -> tuple[Tensor, Tensor]:
+        return self._factors[name]
 
     @property
     def input_names(self) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ class BaseGraph(nn.Module):
         self._hidden: dict[int, Tensor] = {}
         self.mixing |= self._mixing_modules()
         for name, module in self.modules_by_name.items():
-            module.forward = with_update(module, lambda name=name: self._factors_of(name))
+            module.forward = with_update(module, functools.partial(self._factors_of, name))
         self.depth = len(blocks(self.model))
         for number, block in enumerate(blocks(self.model).values(), start=1):
             block.forward = self._recorded(number, block)
@@ -210,25 +211,10 @@ def with_update(module: nn.Module, factors: Callable[[], tuple[Tensor, Tensor]])
     return forward
 
 
-class Graph(Protocol):
-    """What is exported: inputs in an order, and the outputs for them."""
-
-    input_names: Any
-    output_names: Any
-
-    def inputs(self, texts: int, tokens: int, adapters: int, rank: int) -> dict[str, Tensor]:
-        """Return random inputs of a size, by name."""
-
-    def dynamic_shapes(self) -> dict[str, dict[int, Any]]:
-        """Return the dimensions of inputs that vary, by name."""
-
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs, in the order of `output_names`, for the inputs in the order of `input_names`."""
-
-
-def to_onnx(graph: Graph, name: str) -> bytes:
+def to_onnx(graph: Any, name: str) -> bytes:
     """Return a graph as the bytes of an ONNX file, compared with torch on inputs of several sizes.
 
+    `graph` is a module with `inputs`, `dynamic_shapes`, `input_names` and `output_names`, as `BaseGraph` has them.
     Raises `AdapterError` where torch can't export it, or onnxruntime computes something else.
     """
     with torch.no_grad():
@@ -260,7 +246,7 @@ def to_onnx(graph: Graph, name: str) -> bytes:
     return data
 
 
-def _compare(graph: Graph, session: Session, name: str) -> None:
+def _compare(graph: Any, session: Session, name: str) -> None:
     """Raise `AdapterError` where a session's outputs differ from torch's."""
     for size in _SIZES:
         inputs = graph.inputs(*size)

@@ -123,7 +123,7 @@ def _probe_modules(form: Form, weight: Tensor, bias: Tensor, depth: int) -> list
     assert form.pooling is not None
     outputs, width = len(weight), weight.shape[1] // len(form.layers)
     modules = [_Module("Transformer")]
-    for i, (layer, part) in enumerate(zip(form.layers, weight.split(width, dim=1), strict=True)):
+    for i, (layer, part) in enumerate(zip(form.layers, weight.chunk(len(form.layers), dim=1), strict=True)):
         if form.layers != (depth,):
             modules.append(_layer(layer, depth, width))
         if i:  # the scores so far pass through, and the layer's are added to them
@@ -152,7 +152,7 @@ def _pooling(width: int, *poolings: str) -> _Module:
 
 
 def _dense(weight: Tensor, bias: Tensor | None = None, *, to: str = _VECTOR) -> _Module:
-    config = {"in_features": weight.shape[1], "out_features": weight.shape[0], "bias": bias is not None}
+    config: dict[str, Any] = {"in_features": weight.shape[1], "out_features": weight.shape[0], "bias": bias is not None}
     config["activation_function"] = _IDENTITY
     if to != _VECTOR:
         config["module_output_name"] = to

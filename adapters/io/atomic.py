@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
 
-def sha256(data: bytes | bytearray) -> str:
+def sha256(data: bytes | bytearray | memoryview) -> str:
     """Return the SHA-256 of `data` as hex."""
     return hashlib.sha256(data).hexdigest()
 

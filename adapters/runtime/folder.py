@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from ..errors import AdapterError
 from ..io.atomic import sha256
+from ..io.private_copy import PrivateCopy
 from ..io.tensors import places
 from ..io.untrusted import read_file
 from .graph_check import check_graph
@@ -16,6 +19,7 @@ from .manifest import MANIFEST, MOST_MANIFEST, TOKENIZER, ExportManifest, parse_
 from .tokenizer import ExportedTokenizer
 
 _DTYPE = "F32"
+T = TypeVar("T")
 
 
 class ExportFolder:
@@ -36,28 +40,34 @@ class ExportFolder:
 
     def read(self, name: str) -> bytearray:
         """Return the content of a file that the manifest names."""
-        stated = self.manifest.files[name]
+        data = self._loaded(name, lambda path, size: read_file(path, size=size))
+        self._check_digest(name, data)
+        return data
+
+    def graph(self, name: str) -> PrivateCopy:
+        """Return an ONNX file of standard operators, all of whose tensors are in the file."""
+        copy = self._loaded(name, PrivateCopy)
+        self._check_digest(name, copy.data)
+        check_graph(copy.data, str(self.path / name))
+        return copy
+
+    def _loaded(self, name: str, load: Callable[[Path, int], T]) -> T:
         folder = (self.path / name).parent
         if folder.is_symlink():
             raise AdapterError(f"{folder} is a link, and a folder was expected")
         try:
-            data = read_file(self.path / name, size=stated.bytes)
+            return load(self.path / name, self.manifest.files[name].bytes)
         except OSError as error:
             raise AdapterError(f"{self.path / name} can't be read: {error.strerror}") from error
         except ValueError as error:
             raise AdapterError(f"{self.path / name} is damaged: {error}") from error
-        if (actual := sha256(data)) != stated.sha256:
-            raise AdapterError(
-                f"{self.path / name} is damaged or was edited: its SHA-256 is {actual[:12]}…, expected "
-                f"{stated.sha256[:12]}…"
-            )
-        return data
 
-    def graph(self, name: str) -> bytearray:
-        """Return an ONNX file of standard operators, all of whose tensors are in the file."""
-        data = self.read(name)
-        check_graph(memoryview(data), str(self.path / name))
-        return data
+    def _check_digest(self, name: str, data: bytearray | memoryview) -> None:
+        stated = self.manifest.files[name].sha256
+        if (actual := sha256(data)) != stated:
+            raise AdapterError(
+                f"{self.path / name} is damaged or was edited: its SHA-256 is {actual[:12]}…, expected {stated[:12]}…"
+            )
 
     def tokenizer(self) -> ExportedTokenizer:
         """Return the base's tokenizer."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..errors import AdapterError, OptionError
+from ..io.private_copy import PrivateCopy
 
 
 class Session:
     """One graph, ready to run; threads may share it."""
 
-    def __init__(self, data: bytes | bytearray, name: str, *, threads: int | None = None) -> None:
-        """Load a graph from the bytes of its file; `name` is for errors. Raises `AdapterError` for an invalid one."""
+    def __init__(self, data: bytes | PrivateCopy, name: str, *, threads: int | None = None) -> None:
+        """Load a graph from the content of its file; `name` is for errors. Raises `AdapterError` for an invalid one."""
         try:
             import onnxruntime
         except ImportError as error:
@@ -26,8 +25,8 @@ class Session:
         options.intra_op_num_threads = threads or 0
         options.inter_op_num_threads = 1
         try:
-            with _source(data) as source:
-                self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            source = data if isinstance(data, bytes) else data.path or bytes(data.data)  # of bytes it keeps a copy
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has an exception for each status, without a common class
             raise AdapterError(f"{name} can't be loaded by onnxruntime: {_first_line(error)}") from error
         self.name = name
@@ -46,19 +45,6 @@ class Session:
         except Exception as error:
             raise AdapterError(f"{self.name} can't be run: {_first_line(error)}") from error
         return dict(zip(self.outputs, values, strict=True))
-
-
-@contextlib.contextmanager
-def _source(data: bytes | bytearray) -> Iterator[str | bytes]:
-    """Yield a model as onnxruntime takes it: on Linux a file in memory, since it would keep a copy of the bytes."""
-    if not (hasattr(os, "memfd_create") and os.path.exists("/proc/self/fd")):
-        yield bytes(data)
-        return
-    with open(os.memfd_create("graph"), "wb", buffering=0) as file:
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
-        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _first_line(error: Exception) -> str:

@@ -32,7 +32,7 @@ from ..patches.patch import Patch
 from ..patches.replace import Replace
 from ..pool import Pool
 from ..settings import BaseOptions, DataOptions, SavingOptions, TrainingOptions
-from ..tasks import task_class
+from ..tasks import SentenceSimilarity
 from .bench import (
     FAMILIES,
     ROUNDING,
@@ -214,10 +214,13 @@ def pool(bench: Bench, family: str) -> str:
         )
     wanted = {(text, n): logits for n, a in beside.items() for text, logits in zip(TEXTS, _alone(base, a), strict=True)}
     rows = [*wanted, *((TEXTS[0], n) for n in beside)]  # in the last batch, every row has another adapter
-    similar = {} if base.model.config.is_encoder_decoder else {"vectors": _of_vectors(base, adapter)}
-    with Pool(base, {**beside, **similar}) as opened:
+    similar: dict[str, Adapter] = {}
+    if not base.model.config.is_encoder_decoder:
+        similar["vectors"] = _of_vectors(base, adapter)
+    every = beside | similar
+    with Pool(base, every) as opened:
         scores = opened.outputs([text for text, _ in wanted], adapter_of_each=[n for _, n in wanted])
-        mixed = opened.outputs([TEXTS[0]] * len({**beside, **similar}), adapter_of_each=[*beside, *similar])
+        mixed = opened.outputs([TEXTS[0]] * len(every), adapter_of_each=list(every))
     alone = torch.from_numpy(np.stack([wanted[row] for row in rows]))
     text = near(torch.from_numpy(np.stack([*scores, *mixed[: len(beside)]])), alone, ROUNDING, "logits")
     for one, values in zip(similar.values(), mixed[len(beside) :], strict=True):
@@ -309,7 +312,7 @@ def _neighbour(base: Base, like: Adapter, patches_by_module: dict[str, Patch]) -
 
 def _of_vectors(base: Base, like: Adapter) -> Adapter:
     """Return an adapter with the same patches for another task, vectors of texts."""
-    similarity = task_class("sentence-similarity")(text_column_name=("text",)).for_base(base)
+    similarity = SentenceSimilarity(text_column_name=("text",)).for_base(base)
     about: dict[str, Any] = {key: like.manifest[key] for key in ("strategy", "metrics") if key in like.manifest}
     about |= {"task": {"name": similarity.name, "options": similarity.recorded()}}
     return Adapter.make(base, similarity.model(base), like.patches(base), {}, about)

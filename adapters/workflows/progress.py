@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import printable
 from ..watch import Watch
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class TerminalWatch(Watch):
@@ -17,10 +21,17 @@ class TerminalWatch(Watch):
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
         self.console = Console(stderr=True, highlight=False, markup=False)
-        self.progress = Progress(
+        self.task: Any = None
+        self.last: int | None = None  # the last epoch that was printed
+
+    @functools.cached_property
+    def progress(self) -> Progress:
+        """The bars, which a command without any doesn't import."""
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+        return Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             *Progress.get_default_columns()[1:3],
@@ -30,8 +41,6 @@ class TerminalWatch(Watch):
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self.task: Any = None
-        self.last: int | None = None  # the last epoch that was printed
 
     def note(self, topic: str, text: str) -> None:
         """Print a remark."""

@@ -7,7 +7,6 @@ import functools
 import http.server
 import json
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -87,17 +86,16 @@ class Page:
 
 
 @contextlib.contextmanager
-def opened(export: Path) -> Iterator[Page]:
-    """Serve the page with an export on loopback; yield it before it is opened."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "www"
-        shutil.copytree(BUILT, folder)
-        (folder / "onnx").symlink_to(export.resolve())
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=folder))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with Browser(Path(temporary) / "profile", flags=OFFLINE) as browser:
-            page = Page(browser, server)
-            try:
-                yield page
-            finally:
-                page.stop_serving()
+def opened(export: Path, folder: Path) -> Iterator[Page]:
+    """Serve the page with an export on loopback, from a new folder in `folder`; yield it before it is opened."""
+    www = folder / "www"
+    shutil.copytree(BUILT, www)
+    (www / "onnx").symlink_to(export.resolve())
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=www))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with Browser(folder / "profile", flags=OFFLINE) as browser:
+        page = Page(browser, server)
+        try:
+            yield page
+        finally:
+            page.stop_serving()

@@ -33,10 +33,10 @@ def folder(export: Export, tmp_path: Path) -> Path:
     return copy
 
 
-def test_answers_equal_pythons_and_need_no_server(folder: Path) -> None:
+def test_answers_equal_pythons_and_need_no_server(folder: Path, tmp_path: Path) -> None:
     pool = OnnxPool(folder)
     assert len(pool.tokenizer(LONG)["input_ids"]) > 24
-    with opened(folder) as page:
+    with opened(folder, tmp_path) as page:
         assert page.open().startswith("classes-lora: ")
         for name in NAMES:
             page.answer(TEXTS[0], name)
@@ -62,9 +62,9 @@ def test_answers_equal_pythons_and_need_no_server(folder: Path) -> None:
         assert page.browser.messages == []
 
 
-def test_damaged_exports_are_refused_in_one_line(folder: Path) -> None:
+def test_damaged_exports_are_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
     manifest = json.loads((folder / "export.json").read_text())
-    with opened(folder) as page:
+    with opened(folder, tmp_path) as page:
         path = folder / manifest["adapters"]["classes-lora"]["tensors"]
         data = path.read_bytes()
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
