@@ -30,6 +30,7 @@ docs: $(VENV)/.installed
 	@$(BIN)/python benchmarks/figures.py
 	@$(BIN)/python docs/refresh.py $(if $(DATA),--data $(DATA))
 	@$(BIN)/python docs/terminal.py
+	@$(BIN)/python -m benchmarks.pictures
 
 # the site, in build/html: no warning is allowed, and nothing is fetched; its tools are in an environment of their own
 .site/.installed: docs/site/requirements.txt | $(UV)

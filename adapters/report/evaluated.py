@@ -19,7 +19,7 @@ from ..watch import Watch
 from ..workflows.evaluate import EvaluationReport, evaluate_adapter
 from .answers import answers_of, expected_of, kind_of, texts_of
 from .results import FORMAT, Answer, Candidate, Costs, Measured, Results, Tried
-from .tables import groups_of, sample_rows, slices, span_slices, tables_of
+from .tables import groups_of, number_pairs, number_slices, sample_rows, slices, span_slices, tables_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,6 +38,9 @@ def analysed(task: Task, measured: Evaluation, data: Dataset, train: Dataset | N
         tables["slices"] = slices(groups, answers)
         if kind_of(task) == "span":
             tables["per_slice"] = span_slices(groups, answers, expected_of(task, data))
+        if kind_of(task) == "number":
+            pairs = number_pairs(task, measured.predictions, data)
+            tables["per_slice"] = number_slices(groups, [guess - number for number, guess in pairs])
     draws: Any = measured.metrics.draws.get(task.best, ())
     return {
         "metrics": metrics_plain(measured.metrics),

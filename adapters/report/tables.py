@@ -41,10 +41,14 @@ def tables_of(task: Task, tables: dict[str, Any], predictions: Sequence[Any], da
     elif kind == "tags":
         more = {"errors_by_kind": errors_by_kind(task, predictions, data)}
     elif kind == "number":
-        numbers = [float(value) for value in data[str(task.label_column_name)]]  # type: ignore[attr-defined]
-        guess = [float(row[0]) for row in predictions]
-        more = {"points": [[t, g] for t, g in zip(numbers, guess, strict=True)][:_MOST_POINTS]}
+        more = {"points": number_pairs(task, predictions, data)[:_MOST_POINTS]}
     return {**tables, **more}
+
+
+def number_pairs(task: Task, predictions: Sequence[Any], data: Dataset) -> list[list[float]]:
+    """Return the expected and the predicted number of each row."""
+    numbers = [float(value) for value in data[str(task.label_column_name)]]  # type: ignore[attr-defined]
+    return [[number, float(row[0])] for number, row in zip(numbers, predictions, strict=True)]
 
 
 def calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
@@ -168,8 +172,9 @@ def _quarters(values: Sequence[int], unit: str) -> list[str]:
     return [names[int(np.searchsorted(edges, value))] for value in values]
 
 
-def _slice_order(name: str, value: str, rows: int) -> tuple[str, int, int, str]:
+def _slice_order(key: tuple[str, str], rows: int) -> tuple[str, int, int, str]:
     """Return what slices are sorted by: ranges of numbers by these, others by their rows."""
+    name, value = key
     number = value.split()[0] if name in ("length", "label frequency") else ""
     return name, int(number) if number.isdigit() else 0, -rows, value
 
@@ -183,7 +188,7 @@ def slices(groups: Sequence[dict[str, str]], answers: Sequence[Answer]) -> list[
                 counts.setdefault(key, []).append(answer.right)
     return [
         {"slice": name, "value": value, "rows": len(of), "right": sum(of) / len(of)}
-        for (name, value), of in sorted(counts.items(), key=lambda item: _slice_order(*item[0], len(item[1])))
+        for (name, value), of in sorted(counts.items(), key=lambda item: _slice_order(item[0], len(item[1])))
     ]
 
 
@@ -198,7 +203,7 @@ def span_slices(
         for key in group.items():
             rows.setdefault(key, []).append(i)
     table = []
-    for (name, value), some in sorted(rows.items(), key=lambda item: _slice_order(*item[0], len(item[1]))):
+    for (name, value), some in sorted(rows.items(), key=lambda item: _slice_order(item[0], len(item[1]))):
         if len(some) >= _LEAST_ROWS:
             accepted = [[text for text in expected[i] if text] for i in some]  # none for an unanswerable question
             values = squad([answers[i].text for i in some], accepted).values
@@ -206,6 +211,22 @@ def span_slices(
                 {"slice": name, "value": value, "rows": len(some), **{k: values[k] for k in ("exact_match", "f1")}}
             )
     return table
+
+
+def number_slices(groups: Sequence[dict[str, str]], errors: Sequence[float]) -> list[dict[str, Any]]:
+    """Return the mean and the mean magnitude of errors, predicted minus expected, in each slice of the rows."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for group, error in zip(groups, errors, strict=True):
+        for key in group.items():
+            values.setdefault(key, []).append(error)
+    return [
+        {
+            **{"slice": name, "value": value, "rows": len(some)},
+            "mean absolute error": sum(map(abs, some)) / len(some),
+            "mean error": sum(some) / len(some),
+        }
+        for (name, value), some in sorted(values.items(), key=lambda item: _slice_order(item[0], len(item[1])))
+    ]
 
 
 def sample_rows(

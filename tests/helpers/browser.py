@@ -96,6 +96,12 @@ class Browser:
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._send("Emulation.setEmulatedMedia", {"features": [feature]})
 
+    def picture(self, width: int, height: int) -> bytes:
+        """Return a picture, PNG, of the top of the page."""
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        data = self._send("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})["data"]
+        return base64.b64decode(data)
+
     def screenshot(self, path: Path) -> None:
         """Write a picture of the complete page."""
         data = self._send("Page.captureScreenshot", {"captureBeyondViewport": True})["data"]

@@ -18,6 +18,7 @@ from adapterkit.report.tables import (
     calibration,
     errors_by_kind,
     groups_of,
+    number_slices,
     sample_rows,
     several_labels,
     slices,
@@ -115,6 +116,13 @@ def test_answers_to_questions_are_measured_by_question_word() -> None:
     assert table[0]["exact_match"] == pytest.approx(40.0)  # the two questions without an answer
     assert table[1]["exact_match"] == pytest.approx(80.0)
     assert table[1]["f1"] == pytest.approx(80 + 20 * 2 / 3)
+
+
+def test_numbers_have_their_errors_by_slice() -> None:
+    groups = [{"source": "web"}, {"source": "web"}, {"source": "mail"}]
+    table = number_slices(groups, [1.0, -2.0, 0.5])
+    assert [(row["value"], row["rows"], row["mean error"]) for row in table] == [("web", 2, -0.5), ("mail", 1, 0.5)]
+    assert table[0]["mean absolute error"] == 1.5
 
 
 def test_a_sample_has_the_most_confident_errors_and_the_rows_of_disagreement() -> None:
