@@ -2,7 +2,8 @@
 
     python -m tests.onnx_families [FAMILY...]
 
-Prints a line for each family and task, and exits with 1 where answers or scores differ by more than 1e-4. Not part of the suite, which has all tasks of BERT: each graph takes a second to export.
+Prints a line for each family and task, and exits with 1 where answers or scores differ by more than 1e-4. Not part of
+the suite, which has all tasks of BERT: each graph takes a second to export.
 """
 
 from __future__ import annotations
