@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed import TCPStore
-from torch.multiprocessing import start_processes
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.multiprocessing.spawn import start_processes
 
 from ..base.base import Base
 from ..execution import processes
@@ -61,7 +61,7 @@ def main(function: Callable[[dict[str, Any]], Any] = result_of) -> None:
     # a fork has torch and transformers imported; elsewhere than on Linux, forking after imports isn't safe
     method = "fork" if sys.platform == "linux" else "spawn"
     args = (function, json.loads(Path(sys.argv[1]).read_text()), sys.argv[2])
-    start_processes(run, args, nprocs=PROCESSES, start_method=method)
+    start_processes(run, args, nprocs=PROCESSES, start_method=method)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
