@@ -55,7 +55,7 @@ def main() -> None:
             reason = installed(wheel, python, version) if python else f"Python {version} isn't installed"
             if reason:
                 print(f"{wheel.name} on {version}: skipped, {reason}", flush=True)
-                faults += [] if "isn't installed" in reason or "room" in reason else [reason]
+                faults += [reason] if reason.startswith("uv: ") else []
                 continue
             folder = environment(wheel, version)
             every = not light and version == PYTHONS[0]  # the lines don't differ by Python
