@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from ..errors import AdapterkitError
 from ..evaluation.evaluate import Evaluation, evaluate
+from ..io.schema import converted
 from ..report.answers import kind_of, texts_of
 from ..report.attribution import explain_errors
 from ..report.evaluated import analysed, circumstances, measured_of
@@ -49,7 +48,7 @@ def _measure(study: Study, entry: Entry, split: str) -> None:
     entry.draws[split] = mean_draws([v["draws"] for v in values])
     candidate.tables = values[0]["tables"]
     candidate.costs.rate, candidate.costs.rate_beside = values[0]["rates"]
-    entry.answers = msgspec.convert(values[0]["answers"], list[Answer]) or None
+    entry.answers = converted(values[0]["answers"], list[Answer]) or None
     study.watch.note(candidate.name, f"{on.task.best} {candidate.metrics[split].values[on.task.best]:.4f} on {split}")
 
 
@@ -109,7 +108,7 @@ def _baseline(study: Study, baseline: Baseline, split: str) -> Entry:
         candidate.metrics[rows] = measured_of(values["metrics"])
         entry.draws[rows] = values["draws"]
         candidate.tables = values["tables"]
-        entry.answers = msgspec.convert(values["answers"], list[Answer]) or None
+        entry.answers = converted(values["answers"], list[Answer]) or None
     return entry
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
+_ONE_AT_A_TIME = threading.Lock()
+"""msgspec 0.22 describes a type at its first use, and the process crashes where two threads do so at once."""
 _TYPES = {
     "str": "a string",
     "int": "an integer",
@@ -34,9 +37,21 @@ def check(value: Any, kind: Any, patterns: Mapping[str, str] | None = None) -> N
         raise ValueError(_describe(value, message, lambda: _error(value, kind) == message, words))
 
 
+def converted(value: Any, kind: Any) -> Any:
+    """Return JSON values as a msgspec type, in any thread; raises `msgspec.ValidationError` where they aren't."""
+    with _ONE_AT_A_TIME:
+        return msgspec.convert(value, kind)
+
+
+def decoded(data: bytes | bytearray | memoryview, kind: Any) -> Any:
+    """Return JSON as a msgspec type, in any thread; raises `msgspec.MsgspecError` where it isn't one."""
+    with _ONE_AT_A_TIME:
+        return msgspec.json.decode(data, type=kind)
+
+
 def _error(value: Any, kind: Any) -> str:
     try:
-        msgspec.convert(value, kind)
+        converted(value, kind)
     except msgspec.ValidationError as error:
         return str(error)
     return ""

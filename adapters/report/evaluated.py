@@ -12,6 +12,7 @@ import msgspec
 
 from ..errors import DataError, OptionError
 from ..evaluation.evaluate import Evaluation, metrics_plain
+from ..io.schema import converted
 from ..settings import DataOptions
 from ..store.registry import Registry
 from ..tasks import Task
@@ -129,7 +130,7 @@ def results_of(registry: Registry, reports: Sequence[tuple[EvaluationReport, Any
             raise DataError(f"'{report.name}' and '{first.name}' are measured on other rows; give --test-file FILE")
         values = analysed(each.task, report.evaluation, report.rows)
         candidates.append(_candidate(registry, report, each, values))
-        answers.append(msgspec.convert(values["answers"], list[Answer]) or None)
+        answers.append(converted(values["answers"], list[Answer]) or None)
     order = sorted(range(len(candidates)), key=lambda i: _rank(candidates[i], first.split, task))
     names = ", ".join(candidates[i].name for i in order)
     ran = circumstances(command) | {"data": {first.split: {"file": first.file, "rows": len(data)}}}

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct, field
 
 from ..errors import DataError
 from ..io.atomic import json_bytes
+from ..io.schema import decoded
 from ..io.untrusted import read_file
 
 FORMAT = 1
@@ -155,7 +156,8 @@ def read_results(path: str | Path) -> Results:
 
 def decoded_results(data: bytes | bytearray) -> Results:
     """Return results from their JSON; raises `msgspec.MsgspecError` where it isn't that of results."""
-    return msgspec.json.decode(data, type=Results)
+    results: Results = decoded(data, Results)
+    return results
 
 
 def json_schema() -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta, Struct
 
-from ..io.schema import check, short
+from ..io.schema import check, converted, short
 from ..io.untrusted import NAME_PATTERN, parse_json
 
 FORMAT_VERSION = 1
@@ -116,4 +115,5 @@ def parse_manifest(data: bytes | bytearray) -> ExportManifest:
     if type(version) is not int or version != FORMAT_VERSION:
         raise ValueError(f"it has format version {short(version)}; this adapterkit reads {FORMAT_VERSION}")
     check(value, ExportManifest, _PATTERNS)
-    return msgspec.convert(value, ExportManifest)
+    manifest: ExportManifest = converted(value, ExportManifest)
+    return manifest

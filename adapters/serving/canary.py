@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from ..errors import OptionError, RegistryError, file_errors_as
 from ..io.atomic import json_bytes, write_file
+from ..io.schema import converted
 from ..io.untrusted import parse_json, read_file
 from ..store.registry import Registry, check_name
 
@@ -146,7 +145,7 @@ def read_report(path: Path) -> dict[str, Comparison]:
     """Read a report. Raises `RegistryError` where it can't be read or isn't one."""
     try:
         content = parse_json(bytes(read_file(path, most=_MOST)))
-        comparisons = msgspec.convert(content, dict[str, Comparison])
+        comparisons: dict[str, Comparison] = converted(content, dict[str, Comparison])
         for comparison in comparisons.values():
             comparison.correct = {who: comparison.correct.get(who, 0) for who in _RIGHT}
         return comparisons

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import AdapterkitError
+from ..io.schema import decoded
 from .engine import Engine
 from .errors import RequestError
 from .results import Answered, Result
@@ -39,7 +40,8 @@ class Call:
     def decoded(self, kind: type[T]) -> T:
         """Return the body as a structure. Raises `RequestError`, 400, where it isn't one."""
         try:
-            return msgspec.json.decode(self.body, type=kind)
+            body: T = decoded(self.body, kind)
+            return body
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise RequestError(400, f"the body is invalid: {error}") from error
 
