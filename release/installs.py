@@ -22,7 +22,7 @@ PYTHONS = ("3.11", "3.12", "3.13")
 UV = os.environ.get("UV", "uv")
 SECONDS = 0.3
 """The most that `adapt --help` may take."""
-PATIENCE = 600
+PATIENCE = 240
 """Seconds after which an installation is given up: the download of torch with CUDA, where no cache has it."""
 ROOM = 20 * 10**9
 """Bytes of disk that two environments with CUDA take, with the cache."""
