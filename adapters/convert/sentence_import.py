@@ -68,14 +68,16 @@ def _modules(source: str) -> dict[str, Path]:
     """Return the folders of the modules by kind. Raises `AdapterError` for a kind that has no counterpart."""
     try:
         listed = parse_json(read_file(Path(source, MODULES)))
-        kinds = {
-            str(m["type"]).rpartition(".")[2]: Path(source, os.path.basename(str(m.get("path", "")))) for m in listed
-        }
+        kinds = [str(module["type"]).rpartition(".")[2] for module in listed]
+        folders = [Path(source, os.path.basename(str(module.get("path", "")))) for module in listed]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise AdapterError(f"{Path(source, MODULES)}: a list of modules was expected") from error
-    if others := [kind for kind in kinds if kind not in _READ]:
-        raise AdapterError(f"'{source}' has modules that can't be read: {', '.join(others)}; read: {', '.join(_READ)}")
-    return kinds
+    if kinds != [kind for kind in _READ if kind in kinds]:
+        raise AdapterError(
+            f"'{source}' has the modules {', '.join(kinds)}; an adapter has each of {', '.join(_READ)} at most once, "
+            "in this order"
+        )
+    return dict(zip(kinds, folders, strict=True))
 
 
 def _head(source: str, modules: Mapping[str, Path], base: Base) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ def read_judgements(path: str) -> Judgements:
         try:
             relevance = int(fields[-1])
         except ValueError:
-            if number == 1:
+            if number == 1 and not _is_number(fields[-1]):
                 continue  # a header
             raise DataError(f"{path}:{number}: relevance must be an integer, got '{fields[-1][:40]}'") from None
         if judgements.setdefault(query, {}).setdefault(document, relevance) != relevance:
@@ -33,6 +33,14 @@ def read_judgements(path: str) -> Judgements:
     if not judgements:
         raise DataError(f"{path}: no judgements; {_EXPECTED}")
     return judgements
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _lines(path: str) -> Iterator[tuple[int, list[str]]]:

@@ -126,6 +126,7 @@ def test_beir_and_trec_forms_have_the_measures_of_a_search(
     [
         ("", "no judgements; expected query, iteration"),
         ("q d\n", "qrels:1: expected query, iteration, document, relevance (TREC)"),
+        ("q 0 d 0.5\nq 0 d 1\n", "qrels:1: relevance must be an integer, got '0.5'"),
         ("q 0 d 1\nq 0 d x\n", "qrels:2: relevance must be an integer, got 'x'"),
         ("q 0 d 1\nq 0 d 2\n", "qrels:2: document 'd' has another relevance for query 'q' before"),
     ],

@@ -149,13 +149,20 @@ def test_a_folder_that_can_not_be_imported_is_refused_in_one_line(
     bare = as_sentence_model(tmp_path / "bare", of=tiny_folder("bert"))
     odd = shutil.copytree(to, tmp_path / "odd")
     (odd / "modules.json").write_text('[{"type": "sentence_transformers.models.CNN", "path": "1_CNN"}]')
+    twice = shutil.copytree(to, tmp_path / "twice")
+    modules = json.loads((twice / "modules.json").read_text())[:3]
+    (twice / "modules.json").write_text(json.dumps([*modules, modules[-1]]))
     base = ("--base", str(tiny_folder("bert")))
     for arguments, reason in (
         ((to,), "is a SentenceTransformer; give --base"),
         ((to, *base, "--task", "text-ranking"), "a SentenceTransformer is imported for sentence-similarity"),
         ((to, "--base", str(tiny_folder("gpt2"))), "is a 'bert' model, and base"),
         ((bare, *base), "there is no difference to import"),
-        ((odd, *base), "has modules that can't be read: CNN"),
+        (
+            (odd, *base),
+            "has the modules CNN; an adapter has each of Transformer, Pooling, Dense, Normalize at most once",
+        ),
+        ((twice, *base), "has the modules Transformer, Pooling, Dense, Dense; an adapter has each of"),
     ):
         result = adapt("import", *map(str, arguments), "--name", "x", *registry)
         assert result.exit_code, result.output
