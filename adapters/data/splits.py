@@ -113,6 +113,11 @@ class Splits:
                 self.draw(split, rows, options)
         self.mixed = {}
 
+    def shown(self, split: str) -> str:
+        """Return the file of a split as remarks name it: that of demo data without the folder of this installation."""
+        demo, file = str(resources.files("adapterkit.demo")), self.files[split]
+        return f"demo:{Path(file).relative_to(demo).as_posix()}" if Path(file).is_relative_to(demo) else file
+
     def __getitem__(self, split: str) -> Dataset:
         if split not in self.sets:
             raise DataError(f"no {split} rows in '{self.name}'; there is {', '.join(self.sets) or 'nothing'}")

@@ -40,13 +40,13 @@ def remarks_on(
 
     remarks, sets = list(splits.notes), splits.sets if sets is None else sets
     for split, rows in itertools.islice(sets.items(), 1):
-        remarks += unread_remark(task, rows, splits.files[split])
+        remarks += unread_remark(task, rows, splits.shown(split))
     special = SpecialTokens(base.tokenizer)
     for split, rows in sets.items():
-        remarks += [f"{splits.files[split]}: {text}" for text in _special_tokens(task, rows, special)]
-        remarks += task.remarks(rows, splits.files[split], base.tokenizer)
-        remarks += length_remarks(task, rows, splits.files[split], base, watch)
-        remarks += task.label_remarks(rows, splits.files[split]) if split == "train" else []
+        remarks += [f"{splits.shown(split)}: {text}" for text in _special_tokens(task, rows, special)]
+        remarks += task.remarks(rows, splits.shown(split), base.tokenizer)
+        remarks += length_remarks(task, rows, splits.shown(split), base, watch)
+        remarks += task.label_remarks(rows, splits.shown(split)) if split == "train" else []
     return list(dict.fromkeys([*remarks, *row_remarks(task, splits, sets)]))
 
 

@@ -21,15 +21,15 @@ FEW = 30
 
 def row_remarks(task: Task, splits: Splits, uncut: Mapping[str, Dataset]) -> list[str]:
     """Return the remarks on the rows of a run; `uncut` are those before a validation split was cut off."""
-    remarks = [text for split, data in uncut.items() for text in _twice(task, data, splits.files[split])]
+    remarks = [text for split, data in uncut.items() for text in _twice(task, data, splits.shown(split))]
     for split, data in uncut.items():
-        remarks += [f"{splits.files[split]}: {text}" for text in _damaged(task, data)]
+        remarks += [f"{splits.shown(split)}: {text}" for text in _damaged(task, data)]
     if "train" in splits:
         training_keys = set(_keys(splits["train"], task.input_columns))
         folded_keys = set(_keys(splits["train"], task.input_columns, folded=True))
         for split in ("validation", "test"):
             if split in splits:
-                file = splits.files[split]
+                file = splits.shown(split)
                 remarks += _in_training(task, splits[split], file, split, training_keys, folded_keys)
     if "train" in splits and "validation" in splits and len(splits["validation"]) < FEW:
         count = len(splits["validation"])

@@ -15,7 +15,8 @@ from datasets import Dataset
 
 import adapterkit as ak
 from adapterkit import Base, Registry, Watch
-from adapterkit.data.splits import LINE
+from adapterkit.data.splits import LINE, load
+from adapterkit.settings import DataOptions
 from adapterkit.tasks.text_classification import TextClassification
 
 Adapt = Callable[..., Result]
@@ -180,3 +181,10 @@ def test_rejected_annotations_are_left_out_and_counted(remarks: Any, tmp_path: P
         changed = [row.replace("ignore", other) for row in rows]
         found = remarks(train_file=csv_of(tmp_path, "b.csv", "text,label,answer", *changed))
         assert any("not read: column 'answer'" in remark for remark in found)
+
+
+def test_files_of_demo_data_are_shown_without_the_folder_of_the_installation(tmp_path: Path) -> None:
+    file = tmp_path / "train.csv"
+    file.write_text("text,label\nGood,yes\nBad,no\n")
+    assert load(DataOptions(dataset="demo:topics")).shown("train") == "demo:topics/train.csv"
+    assert load(DataOptions(train_file=str(file))).shown("train") == str(file)
