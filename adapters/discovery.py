@@ -12,6 +12,7 @@ import inspect
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, distributions, entry_points
@@ -178,8 +179,10 @@ def find_plugin(name: str, group: str = STRATEGIES) -> Plugin:
         return matches[0]
     if matches:
         owners = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin in matches)
-        choice = " or ".join(plugin.full_name for plugin in matches)
-        raise matches[0].error(f"{kind} '{name}' is ambiguous, provided by {owners}; use {choice}")
+        choice = f"use {' or '.join(plugin.full_name for plugin in matches)}"
+        if group in (PATCHES, MODALITIES):  # named by adapters and bases, not by people
+            choice = f"choose one with {PLUGINS_VARIABLE}={matches[0].distribution}"
+        raise matches[0].error(f"{kind} '{name}' is ambiguous, provided by {owners}; {choice}")
     disabled = next((plugin for plugin in all_plugins(group) if plugin.matches(name)), None)
     if disabled is not None:
         raise disabled.error(
@@ -191,6 +194,13 @@ def find_plugin(name: str, group: str = STRATEGIES) -> Plugin:
         )
     names = {plugin.full_name if "@" in name else plugin.name for plugin in plugins}
     raise _ERRORS[group](unknown(kind, name, names, known_as="installed"))
+
+
+def unambiguous(plugins: Iterable[Plugin]) -> list[str]:
+    """Return the names of plugins of one group, with the distribution where several have one name."""
+    plugins = list(plugins)
+    counts = Counter(plugin.name for plugin in plugins)
+    return [plugin.full_name if counts[plugin.name] > 1 else plugin.name for plugin in plugins]
 
 
 def default_strategy() -> str:

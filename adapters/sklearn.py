@@ -33,7 +33,10 @@ FIXED = ("task", "task_name", "text_column_name", "label_column_name", "labels",
 class AdapterClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Classify texts, or pairs of texts, with an adapter.
 
-    >>> AdapterClassifier("lora", epochs=3, r=4).fit(texts, labels).predict(["a new text"])  # doctest: +SKIP
+    >>> texts = ["a lovely room", "the best soup", "so friendly", "a dirty room", "the worst soup", "so rude"]
+    >>> labels = ["good", "good", "good", "bad", "bad", "bad"]
+    >>> AdapterClassifier("head-only").fit(texts, labels).predict(["a lovely meal", "a dirty kitchen"])
+    array(['good', 'bad'], dtype='<U4')
 
     X is a list, array or Series of texts, or two columns of them; y has a class for each, or is an indicator matrix of
     several. `options` are those of `adapterkit.run`, under each of their spellings, and are parameters of the

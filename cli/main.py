@@ -74,6 +74,18 @@ TRAINING = {
 """The modules that an environment for answers alone may lack."""
 
 
+ALIASES = {
+    **dict.fromkeys(("train", "fit", "finetune", "fine-tune"), "run"),
+    **dict.fromkeys(("evaluate", "test", "score"), "eval"),
+    **dict.fromkeys(("infer", "classify", "ask"), "predict"),
+    **dict.fromkeys(("delete", "rm", "del"), "remove"),
+    **dict.fromkeys(("ls", "adapters"), "list"),
+    **{"help": "--help", "version": "--version", "start": "serve", "server": "serve", "upload": "push"},
+    **{"download": "pull", "inspect": "data", "check": "data", "mv": "rename"},
+}
+"""What people type for a command, by its name in other programs."""
+
+
 class Group(click.Group):
     """Commands by name; errors of the library become one line and exit code 2."""
 
@@ -96,7 +108,7 @@ class Group(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            near = [ALIASES[args[0]]] if args[0] in ALIASES else difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f" did you mean '{near[0]}'?" if near else ""
             ctx.fail(f"no command '{args[0]}';{hint} there are {', '.join(COMMANDS)}")
         return super().resolve_command(ctx, args)
@@ -113,7 +125,7 @@ class Group(click.Group):
             error.show()
             sys.exit(2)
         except click.ClickException as error:
-            click.echo(f"Error: {' '.join(error.format_message().split())}{_flag_of_file(error, words)}", err=True)
+            click.echo(f"Error: {' '.join(error.format_message().split())}{_place_of(error, words)}", err=True)
             sys.exit(error.exit_code)
         except click.Abort:
             click.echo("Error: interrupted", err=True)
@@ -146,10 +158,12 @@ class Group(click.Group):
             sys.exit(1)  # another process ended, and said why
 
 
-def _flag_of_file(error: click.ClickException, words: Sequence[str]) -> str:
-    """Return how to name the file that was one argument too many, or an empty text."""
+def _place_of(error: click.ClickException, words: Sequence[str]) -> str:
+    """Return what to do with an argument too many, such as the flag of a file, or an empty text."""
     if not isinstance(error, click.UsageError) or error.ctx is None or "unexpected extra argument" not in error.message:
         return ""
+    if error.ctx.info_name == "serve":
+        return "; every adapter of the registry is served, each at /models/NAME"
     flags = [flag for param in error.ctx.command.params for flag in param.opts if flag in ("--test-file", "--file")]
     file = next((word for word in reversed(words) if f"({word})" in error.message and os.path.exists(word)), None)
     return f"; to read a file, give {flags[0]} {shlex.quote(file)}" if flags and file else ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..discovery import find_plugin, installed
+from ..discovery import find_plugin, installed, unambiguous
 from ..errors import AdapterkitError, OptionError
 from ..store.registry import check_name
 from ..workflows.plan import RATE, Plan, canonical_options, run_options
@@ -45,7 +45,7 @@ def plans_of(values: Mapping[str, Any], strategies: Sequence[str], config: Mappi
         find_plugin(name)  # an unknown name is an error, a broken plugin a row of the table
     plans: dict[str, Plan] = {}
     errors: dict[str, str] = {}
-    for name in list(dict.fromkeys(strategies)) or [entry.name for entry in installed()]:
+    for name in list(dict.fromkeys(strategies)) or unambiguous(installed()):
         try:
             plans[name] = _cut(Plan.resolve({**values, "strategy": name}))
         except AdapterkitError as error:

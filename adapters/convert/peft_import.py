@@ -25,6 +25,8 @@ from .peft_parity import check_equal
 from .peft_reader import PeftFolder
 
 _PARTS = ("lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_magnitude_vector", "ia3_l")
+_USUAL = {"SEQ_CLS": "text-classification"}
+"""The tasks of types that several have: a ranking is a classifier of one output to PEFT, and has to be named."""
 _BASE_BIAS = "base_layer.bias"  # of a module that has an update, where biases were trained, too
 
 
@@ -36,11 +38,11 @@ def task_of(folder: PeftFolder, task: str | None) -> type[Task]:
     if task is not None:
         return task_class(task)
     stated = folder.config.get("task_type")
-    kinds = [cls for cls in TASKS.values() if stated and cls.peft_task_type == stated]
-    ours = kinds[-1] if kinds else None  # a classifier rather than a ranking, whose head is one of a single output
-    if ours is None:
+    usual = [TASKS[_USUAL[stated]]] if stated in _USUAL else []
+    kinds = usual or [cls for cls in TASKS.values() if stated and cls.peft_task_type == stated]
+    if len(kinds) != 1:
         raise AdapterError(f"'{folder.source}' has task_type {stated}; name the task: --task {', '.join(TASKS)}")
-    return ours
+    return kinds[0]
 
 
 def base_of(folder: PeftFolder, base: str | None) -> Base:

@@ -242,10 +242,12 @@ class Pool:
         """
         return raised_or_value(self.prepare_each([(row, adapter)], **options)[0])
 
-    def prepare_each(self, pairs: Sequence[tuple[Any, str]], **options: Any) -> list[Prepared | AdapterkitError]:
+    def prepare_each(
+        self, pairs: Sequence[tuple[Any, str]], *, requested: bool = False, **options: Any
+    ) -> list[Prepared | AdapterkitError]:
         """Return each pair of a row and an adapter's name ready for `answer`, or the error that `prepare` raises.
 
-        A text that several adapters read is tokenized once.
+        A text that several adapters read is tokenized once. `requested` rows are anyone's: no file is opened for them.
         """
         preparer = Preparer()
         adapters: dict[str, LoadedAdapter | AdapterkitError] = {}
@@ -258,7 +260,8 @@ class Pool:
                     adapter = raised_or_value(adapters[name])
                     if adapter.task.generates:
                         check_generation(options)
-                    prepared.append(preparer.prepare(adapter, [row], options))
+                    own = adapter.task.requested(row) if requested else row
+                    prepared.append(preparer.prepare(adapter, [own], options))
                 except AdapterkitError as error:
                     adapters.setdefault(name, error)
                     prepared.append(error)

@@ -250,7 +250,7 @@ class Engine:
         for pool in dict.fromkeys(target.pool for _, target in pairs if isinstance(target, Target)):
             indices = [i for i, (_, t) in enumerate(pairs) if isinstance(t, Target) and t.pool is pool]
             rows = [(pairs[i][0], pairs[i][1].reference) for i in indices]  # type: ignore[union-attr]
-            for i, p in zip(indices, pool.prepare_each(rows, **options), strict=True):
+            for i, p in zip(indices, pool.prepare_each(rows, requested=True, **options), strict=True):
                 prepared[i] = p
         return prepared
 

@@ -22,6 +22,8 @@ FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}
 """The values of columns that mark whether a row has a label."""
 DATE = re.compile(r"\d{4}([-/.])\d\d?\1\d\d?\b|\d\d?([-/.])\d\d?\2\d{2,4}\b|\d\d?:\d\d")
 
+EMAIL = re.compile(r"\S+@\S+\.\w+$")
+
 
 def infer_task(first: Mapping[str, Any], chosen: Mapping[str, Any] | None = None) -> str:
     """Return the name of the task that a first row fits, by its columns and their values.
@@ -71,11 +73,11 @@ def labels_are_texts(rows: Dataset) -> bool:
     return len(texts) == len(lists) > 1 and len(set(texts)) > 0.9 * len(texts) and words >= 2 * len(texts)
 
 
-def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:
+def suggested(first: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] = ()) -> tuple[str, ...]:
     """Return the options that make a row one of text classification: its longest text and another value as label.
 
-    Several columns of 0 and 1 are a label each. Of preferences, the chosen answers can be learned. Two languages
-    are a translation.
+    A column that is the same in all of `rows`, or empty in more of them than another, is not the label. Several columns
+    of 0 and 1 are a label each. Of preferences, the chosen answers can be learned. Two languages are a translation.
     """
     if {"chosen", "rejected"} <= set(first):
         prompt = first_of(PROMPTS, list(first))
@@ -93,14 +95,21 @@ def suggested(first: Mapping[str, Any]) -> tuple[str, ...]:
     scalar = [name for name, value in first.items() if name != text and isinstance(value, str | int | float)]
     if not scalar:
         return ("--task", "text-generation", "--text-column", text)
-    label = usual_label(scalar) or ([name for name in scalar if _may_be_label(name, first[name])] or scalar)[-1]
-    return ("--text-column", text, "--label-column", label)
+    return ("--text-column", text, "--label-column", usual_label(scalar) or _likely_label(scalar, first, rows))
+
+
+def _likely_label(names: Sequence[str], first: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the column whose values can be labels that is filled in the most rows, the last of equals."""
+    filled = {name: [str(row[name]) for row in rows if not is_blank(str(row.get(name) or ""))] for name in names}
+    differ = [name for name in names if len(set(filled[name])) != 1 or len(rows) < 2]
+    likely = [name for name in differ or names if _may_be_label(name, first[name])] or names
+    return max(reversed(likely), key=lambda name: len(filled[name]))
 
 
 def _may_be_label(name: str, value: Any) -> bool:
     """Return whether a value can be a label: neither an id, nor a date, an address, or the name of a split."""
     text = str(value).strip()
-    return not (_is_id(name) or DATE.match(text) or "://" in text or text.lower() in SPLITS)
+    return not (_is_id(name) or DATE.match(text) or "://" in text or EMAIL.match(text) or text.lower() in SPLITS)
 
 
 def flag_columns(first: Mapping[str, Any]) -> list[str]:

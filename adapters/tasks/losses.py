@@ -24,3 +24,12 @@ def weighted_loss(
         weight=None if weight is None else torch.tensor(weight, dtype=logits.dtype, device=logits.device),
         label_smoothing=label_smoothing,
     )
+
+
+def sum_of_weights(labels: Tensor, weights: Sequence[str]) -> float:
+    """Return the sum of the weights of labels, which is their number where there are none."""
+    if not weights:
+        return float(labels.numel())
+    import torch
+
+    return float(torch.tensor([float(w) for w in weights], device=labels.device)[labels].sum())

@@ -13,7 +13,7 @@ from ..options import plain
 from ..settings import at_least
 from .faults import faults_by_check
 from .language_modeling import IGNORED
-from .losses import weighted_loss
+from .losses import sum_of_weights, weighted_loss
 from .windows import UNCUT, longest
 
 if TYPE_CHECKING:
@@ -188,6 +188,10 @@ class Task(ABC):
         """Return what an input column should hold, such as "a text", where `value` is something else, else None."""
         return None if isinstance(value, str) else "a text"
 
+    def requested(self, row: Any) -> Any:
+        """Return a row that a server was sent as the task reads it. Raises `DataError` for the path of a file."""
+        return row
+
     def may_be_empty(self, column: str) -> bool:
         """Return whether a row to predict may have nothing in an input column."""
         return False
@@ -301,13 +305,7 @@ class Task(ABC):
         labels = batch.get("labels")
         if labels is None or labels.is_floating_point():
             return float(len(next(iter(batch.values()))))
-        labels = labels[labels != IGNORED]
-        if weights := getattr(self, "label_weights", ()):
-            import torch
-
-            labels = torch.tensor([float(w) for w in weights], device=labels.device)[labels]
-            return float(labels.sum())
-        return float(labels.numel())
+        return sum_of_weights(labels[labels != IGNORED], getattr(self, "label_weights", ()))
 
     @property
     def outputs_key(self) -> Hashable:

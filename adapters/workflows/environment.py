@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -48,7 +49,12 @@ def environment() -> dict[str, dict[str, str]]:
 
 def _system() -> dict[str, str]:
     name = distribution_name()
-    return {name: version(name), "python": platform.python_version(), "platform": platform.platform()}
+    system = {name: version(name), "python": platform.python_version(), "platform": platform.platform()}
+    with contextlib.suppress(PackageNotFoundError):
+        if name == ADAPTERKIT and (light := version(_LIGHT)):
+            text = f"{_LIGHT} {light} is installed, too, and has files of the same names; uninstall both, install one"
+            system["remark"] = text
+    return system
 
 
 def _hardware() -> dict[str, str]:

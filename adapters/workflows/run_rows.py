@@ -15,7 +15,7 @@ from ..options import build
 from ..probe import few_texts
 from ..settings import DataOptions
 from ..tasks import Task, infer_task, labels_are_texts, task_class
-from ..tasks.inference import flag_columns
+from ..tasks.inference import flag_columns, suggested
 from ..watch import Watch
 from .plan import Plan
 from .row_defaults import LEAST_CUT, reads_mean
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..base.base import Base
 
-FIRST_ROWS = 10
+FIRST_ROWS, MOST_ROWS = 10, 200
 """The rows from which a task is inferred, where the first fits none."""
 DEFAULT_PERCENTAGE = 10
 
@@ -134,11 +134,13 @@ def _task(plan: Plan, train: Dataset) -> Task:
 def _inferred(train: Dataset, plan: Plan) -> str:
     """Return the task that the first of some rows fits; a bad row may be before it."""
     errors: list[TaskError] = []
-    for row in train.select(range(min(FIRST_ROWS, len(train)))):
+    rows = [{k: v for k, v in row.items() if k != data.LINE} for row in train.select(range(min(MOST_ROWS, len(train))))]
+    for row in rows[:FIRST_ROWS]:
         try:
-            return infer_task({key: value for key, value in row.items() if key != data.LINE}, plan.task_options)
+            return infer_task(row, plan.task_options)
         except TaskError as error:
             errors.append(error)
+    errors[0].suggestion = suggested(rows[0], rows)
     raise errors[0]
 
 

@@ -64,7 +64,14 @@ def evaluable(data: Dataset, file: str, task: Task, *, skip: bool, notes: list[s
 def checked(data: Dataset, file: str, task: Task, *, skip: bool, notes: list[str]) -> Dataset:
     """Return the rows that the task can use. Raises `DataError` for a bad one unless they may be skipped."""
     if not skip:
-        task.check(data, file)
+        try:
+            task.check(data, file)
+        except DataError as error:
+            bad = {i for i, _ in task.faults(data, file)}
+            if not error.suggestion and 0 < len(bad) < len(data):
+                others = f"; {len(bad):,} of {len(data):,} rows can't be used" if len(bad) > 1 else ""
+                raise DataError(f"{error}{others}", suggestion=("--skip-bad-rows",)) from error
+            raise
         return data
     skipped, bad = Skipped(), set()
     for i, reason in task.faults(data, file):

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adapterkit.cli.common import predict_command, registry_option
-from adapterkit.cli.main import COMMANDS, SECTIONS
+from adapterkit.cli.main import ALIASES, COMMANDS, SECTIONS
 from adapterkit.discovery import installed, strategy_class
 from adapterkit.options import options
 from adapterkit.tasks import TASKS
@@ -32,12 +32,14 @@ def sections_of(text: str) -> dict[str, str]:
 
 @pytest.fixture
 def reviews(tmp_path: Path) -> Path:
-    """A file whose columns have names that no task knows."""
+    """An export whose columns have names that no task knows, with rows that lack a text or a label."""
     rows = [
-        f"a {word} film number {i},{stars},x{i}" for i in range(12) for word, stars in (("good", "up"), ("bad", "down"))
+        f"a {word} film number {i};{stars};{'x@b.org' * (i % 2)};closed"
+        for i in range(12)
+        for word, stars in (("good", "up"), ("bad", "down"))
     ]
     path = tmp_path / "reviews.csv"
-    path.write_text("\n".join(["opinion,verdict,who", *rows]) + "\n")
+    path.write_text("\n".join(["opinion;verdict;who;state", *rows, "one more;;;closed", ";up;;closed"]) + "\n")
     return path
 
 
@@ -94,16 +96,28 @@ def test_an_error_prints_the_command_that_completes_it_and_that_command_works(
 ) -> None:
     flags = ["--train-file", str(reviews), "--base", str(tiny_folder()), "--epochs", "1", "--strategy", "bitfit"]
     done = adapt("run", *flags)
-    for _ in range(2):  # the text and the label may be asked for one after the other
-        if done.exit_code == 0:
-            break
+    for text in (
+        "columns opinion, verdict, who, state",
+        "reviews.csv:26: verdict is empty; 2 of 26 rows can't be used",
+    ):
         assert done.exit_code == 2
         error, hint = [line for line in done.stderr.splitlines() if line.startswith(("Error:", "try: "))]
-        assert "opinion, verdict, who" in error
+        assert text in error
         words = shlex.split(hint.removeprefix("try: "))
         assert words[:2] == ["adapt", "run"]
         done = adapt(*words[1:])
     assert done.exit_code == 0, done.output
+    assert words[-5:] == ["--text-column", "opinion", "--label-column", "verdict", "--skip-bad-rows"]
+
+
+@pytest.mark.parametrize(("word", "meant"), [("train", "run"), ("help", "--help"), ("rm", "remove"), ("serv", "serve")])
+def test_a_command_by_its_name_elsewhere_is_answered_with_ours(word: str, meant: str, adapt: Adapt) -> None:
+    assert f"no command '{word}'; did you mean '{meant}'?" in adapt(word).stderr
+
+
+def test_commands_by_their_names_elsewhere_exist() -> None:
+    assert set(ALIASES.values()) - {"--help", "--version"} <= set(COMMANDS)
+    assert not set(ALIASES) & set(COMMANDS)
 
 
 def test_a_flag_of_another_strategy_is_told_apart_from_a_typo(adapt: Adapt) -> None:

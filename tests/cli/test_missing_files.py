@@ -51,6 +51,10 @@ def test_it_is_named_with_those_that_are_there(command: list[str], flag: str, ad
         ),
         (["eval", "x", "gone.csv"], "Got unexpected extra argument (gone.csv)"),
         (["show", "x", "rows.csv"], "Got unexpected extra argument (rows.csv)"),
+        (
+            ["serve", "x"],
+            "Got unexpected extra argument (x); every adapter of the registry is served, each at /models/NAME",
+        ),
     ],
 )
 def test_a_file_without_its_flag_is_an_error_that_names_the_flag(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import torch
 
 from adapterkit import Base, LowRank
 from adapterkit.convert.export import write_peft
+from adapterkit.convert.peft_import import _USUAL
 from adapterkit.convert.peft_reader import PeftFolder
 from adapterkit.errors import AdapterError, AdapterkitError
+from adapterkit.tasks import TASKS
 from tests.helpers.adapters import OPTIONS
 from tests.helpers.adapters import task_of as named_task
 from tests.helpers.bases import same, state
@@ -104,6 +107,12 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "rank": ({"r": 3}, "PEFT doesn't take it: Error.* size mismatch"),
     "labels": ({}, "the head has 2 outputs, and labels=a,b,c names 3"),
 }
+
+
+def test_every_type_of_pefts_is_one_task() -> None:
+    types = Counter(task.peft_task_type for task in TASKS.values() if task.peft_task_type)
+    assert {kind for kind, count in types.items() if count > 1} == set(_USUAL)
+    assert all(TASKS[name].peft_task_type == kind for kind, name in _USUAL.items())
 
 
 @pytest.mark.parametrize("case", CONFIGS)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from adapterkit import AdapterkitError, Base
-from adapterkit.discovery import INTERFACES, find_plugin, installed, strategy_class
+from adapterkit.discovery import INTERFACES, MODALITIES, find_plugin, installed, strategy_class, unambiguous
 from adapterkit.plugin_tools.install import install
 from adapterkit.plugin_tools.scaffold import scaffold
 from adapterkit.tasks import task_class
@@ -188,6 +188,26 @@ def test_two_with_one_name_are_told_apart_by_their_package(
     listed = adapt("list", "--strategy", "twin@second.twin")
     assert (listed.exit_code, listed.stderr.count("\n")) == (2, 1)
     assert "expected a name without its package, as in --strategy twin" in listed.stderr
+
+
+@pytest.mark.usefixtures("site")
+def test_a_comparison_takes_both_of_two_with_one_name() -> None:
+    names = unambiguous(installed())
+    assert {"twin@first-twin", "twin@Second-Twin", "lora"} <= set(names)
+    assert "twin" not in names
+
+
+def test_two_modalities_of_one_name_are_an_error_that_names_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for owner in ("first-eyes", "second-eyes"):
+        package(tmp_path, owner, "pixel_values", "")
+        points = tmp_path / f"{owner.replace('-', '_')}-1.0.dist-info" / "entry_points.txt"
+        points.write_text(points.read_text().replace("strategies", "modalities"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    message = r"provided by first-eyes 1\.0 and second-eyes 1\.0; choose one with ADAPTERKIT_PLUGINS=first-eyes"
+    with pytest.raises(AdapterkitError, match=message):
+        find_plugin("pixel_values", MODALITIES)
 
 
 def test_a_strategy_called_lora_leaves_the_default_ours(

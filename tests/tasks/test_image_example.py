@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import random
@@ -26,6 +27,7 @@ from tests.helpers import tolerance
 from tests.helpers.cli import Adapt
 from tests.helpers.files import ROOT
 from tests.helpers.linked import linked
+from tests.helpers.server import Running
 from tests.helpers.watches import Notes
 
 PACKAGE = ROOT / "examples" / "adapterkit-image-classification"
@@ -182,6 +184,27 @@ def test_cached_hidden_states_are_of_one_processor(
         run(plan("head-only", **options, name="other"), registry, base=other)
     assert one
     assert not one & set(paths)
+
+
+def test_a_server_opens_no_file_that_a_request_names(
+    plan: Any, base_folder: Any, pictures: Path, registry: Registry, tmp_path: Path
+) -> None:
+    run(plan("head-only"), registry, base=Base.load(base_folder("vit")))
+    file = pictures / "by_label" / "test" / "red" / "0.png"
+    (encoded := tmp_path / "abcd").write_bytes(file.read_bytes())  # a name that is base64, too
+    data = base64.b64encode(file.read_bytes()).decode()
+    with pytest.MonkeyPatch.context() as patched, Running(registry) as server:
+        patched.chdir(tmp_path)
+        for row in (data, f"data:image/png;base64,{data}", {"image": data}, {"image": {"bytes": data, "path": "x"}}):
+            status, answer, _ = server.send("/models/head-only", {"inputs": row})
+            assert (status, [answer, answer[0]][isinstance(answer[0], list)][0]["label"]) == (200, "red")
+        for named in (str(file), file.as_uri(), {"image": str(file)}, {"image": {"path": str(file)}}, "/etc/passwd"):
+            status, answer, _ = server.send("/models/head-only", {"inputs": named})
+            assert (status, "no path is read" in answer["error"]) == (422, True)
+            answers = server.send("/v1/annotate", {"text": named, "adapters": ["head-only"]})[1]["answers"]
+            assert "no path is read" in answers["head-only"]["error"]
+        status, answer, _ = server.send("/models/head-only", {"inputs": encoded.name})
+        assert (status, "no image that can be read" in answer["error"]) == (422, True)
 
 
 def test_commands_read_folders_and_name_what_is_wrong(

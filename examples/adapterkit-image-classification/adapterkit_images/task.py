@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -92,6 +93,14 @@ class ImageClassification(Task):
         image = isinstance(value, str | bytes) or (isinstance(value, Mapping) and bool({"bytes", "path"} & set(value)))
         return None if image else "the path or the bytes of an image"
 
+    def requested(self, row):
+        value = row.get(self.image_column_name) if isinstance(row, Mapping) else row
+        value = value.get("bytes") if isinstance(value, Mapping) else value
+        try:
+            return {self.image_column_name: value if isinstance(value, bytes) else _encoded(value)}
+        except ValueError as error:
+            raise DataError(f"{error}; no path is read") from error
+
     # ---- the model
 
     def config(self):
@@ -167,7 +176,17 @@ def _bytes(value: Any) -> bytes:
         return value
     if not isinstance(value, str) or not value:
         raise ValueError(f"the path or the bytes of an image were expected, got {str(value)[:40]!r}")
+    if value.startswith("data:"):
+        return _encoded(value)
     try:
         return Path(value).read_bytes()
     except (OSError, ValueError) as error:
         raise ValueError(f"'{value[:80]}' can't be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _encoded(value: Any) -> bytes:
+    """Return the bytes of base64, alone or in a data URL. Raises `ValueError` for anything else, such as a path."""
+    try:
+        return base64.b64decode(value.partition(";base64,")[2] if value.startswith("data:") else value, validate=True)
+    except (AttributeError, ValueError):
+        raise ValueError(f"an image as base64 or as a data URL was expected, got {str(value)[:40]!r}") from None
