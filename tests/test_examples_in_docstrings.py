@@ -14,12 +14,15 @@ import pytest
 import torch
 
 import adapterkit
-from adapterkit import Base, Registry
+from adapterkit import Base
+from adapterkit.convert.onnx_export import write_onnx
 from adapterkit.data.splits import demo_files
 from adapterkit.discovery import strategy_class
 from adapterkit.settings import TrainingOptions
 from adapterkit.tasks import TASKS
-from adapterkit.workflows.export import export_onnx
+from adapterkit.testing import tiny
+from tests.helpers import random_adapters as made
+from tests.helpers.adapters import classes
 from tests.helpers.scripts import module
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +44,7 @@ def name_of(path: Path) -> str:
 def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the names that examples use beside their module's, and the folder in which they run.
 
-    It has reviews.csv, a registry.json with the adapter `reviews` that was trained on it, and its export to ONNX.
+    It has reviews.csv, a registry.json with the adapter `reviews` that was trained on it, and a small export to ONNX.
     """
     folder = tmp_path_factory.mktemp("examples")
     lines = Path(demo_files("sentiment")["train"]).read_text().splitlines()[: ROWS + 1]
@@ -49,7 +52,8 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     base = Base.load("minilm")
     rows, registry = folder / "reviews.csv", folder / "registry.json"
     adapterkit.run(None, registry, base=base, strategy="head-only", train_file=rows, name="reviews", watch=None)
-    export_onnx(Registry(registry), ["reviews"], folder / "exported", base="minilm")
+    small = Base.load(str(tiny.make("bert", folder / "small", num_hidden_layers=1)))
+    write_onnx(small, {"reviews": ("1", made.adapter(small, classes(2), "head-only", seed=1))}, folder / "exported")
     return {
         "folder": folder,
         "ak": adapterkit,

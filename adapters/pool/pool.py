@@ -260,8 +260,8 @@ class Pool:
                     adapter = raised_or_value(adapters[name])
                     if adapter.task.generates:
                         check_generation(options)
-                    own = adapter.task.requested(row) if requested else row
-                    prepared.append(preparer.prepare(adapter, [own], options))
+                    checked = adapter.task.requested(row) if requested else row
+                    prepared.append(preparer.prepare(adapter, [checked], options))
                 except AdapterkitError as error:
                     adapters.setdefault(name, error)
                     prepared.append(error)

@@ -52,7 +52,7 @@ class OnnxPool:
     """An export of `adapt export --format onnx`, which answers as a `Pool` does, without torch.
 
     >>> OnnxPool("exported").predict(["I'd stay here again."], adapter="reviews")
-    [{'label': 'positive', 'score': 0.9...}]
+    [{'label': '...', 'score': 0...}]
 
     Rows of different adapters, tasks and ranks share a batch. Adapters are loaded on first use, and the least recently
     used are evicted where `max_bytes` would be exceeded. Threads may share a pool.
