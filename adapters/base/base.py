@@ -39,7 +39,7 @@ from .fingerprint import (
     tensor_hashes,
     tensors_of_modules,
 )
-from .heads import build_task_model, matching_names
+from .heads import Unfilled, build_task_model, matching_names
 from .modalities import modality_class
 from .modality import Modality
 from .pooling import SentenceModules, sentence_modules, sentence_pooling
@@ -228,9 +228,10 @@ class Base:
         from_files_alone = not trust_remote_code and quantization == "no"  # only then can digests be cached by file
         states = checkpoint_states(path, common["revision"]) if from_files_alone else []
         try:
-            model, info = transformers.AutoModel.from_pretrained(
-                path, use_safetensors=True, output_loading_info=True, **quantized, **common
-            )
+            with Unfilled():
+                model, info = transformers.AutoModel.from_pretrained(
+                    path, use_safetensors=True, output_loading_info=True, **quantized, **common
+                )
             modality = modality_class(model, name)
             tokenizer = modality.load(path, **common)
         except BaseModelError:

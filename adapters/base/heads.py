@@ -58,20 +58,30 @@ def _meta_model(base: Any, auto_class: str, config: Mapping[str, Any], name: str
     for key, value in config.items():
         setattr(settings, key, value)
     try:
-        with torch.device("meta"), _Unfilled():  # nothing of the base is allocated twice
+        with torch.device("meta"), Unfilled():  # nothing of the base is allocated twice
             return getattr(transformers, auto_class).from_config(settings, trust_remote_code=trust_remote_code)
     except ValueError as error:
         kind = base.config.model_type
         raise TaskError(f"transformers has no {auto_class} for '{kind}' models such as '{name}'") from error
 
 
-class _Unfilled(TorchFunctionMode):
-    """Skip initialisation: tensors on the meta device have no values, and half of the time went to filling them."""
+class Unfilled(TorchFunctionMode):
+    """Leave tensors on the meta device without values, which they don't have, and without importing sympy.
+
+    Half of the time of a task model goes to filling them. torch computes the results of meta tensors in Python, and the
+    first that is filled, or made by arange or empty_like, imports sympy: a quarter of the imports of a first answer.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _FILLS:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func in _FILLS and (tensor := args[0] if args else kwargs["tensor"]).is_meta:
+            return tensor
+        if func is torch.arange and str(kwargs.get("device")) == "meta" and all(type(n) is int for n in args):
+            return torch.empty(len(range(*args)), dtype=kwargs.get("dtype") or torch.int64, device="meta")
+        if func is torch.empty_like and args[0].is_meta:
+            tensor, dtype, device = args[0], kwargs.get("dtype"), kwargs.get("device")
+            return torch.empty(tensor.shape, dtype=dtype or tensor.dtype, device=device or tensor.device)
+        return func(*args, **kwargs)
 
 
 def _share_base(model: Any, base: Any, newly_initialized: Collection[str], name: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from tests.helpers.files import ROOT
 
@@ -17,6 +19,9 @@ options = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, 
 model = transformers.BertModel(transformers.BertConfig(vocab_size=50, **options)).eval()
 unwanted = {"torch._dynamo.eval_frame", "torch.distributed.tensor", "scipy.optimize"} & set(sys.modules)
 assert not unwanted, unwanted
+from adapterkit import Base
+assert Base.load(sys.argv[1]).model.config.model_type == "bert"
+assert "sympy" not in sys.modules
 import peft  # it uses torch.distributed.tensor as imported by transformers
 tuned = peft.get_peft_model(model, peft.LoraConfig(target_modules=["query"]))
 assert tuned(input_ids=torch.arange(6)[None])[0].shape == (1, 6, 32)
@@ -31,5 +36,5 @@ assert graphs
 """
 
 
-def test_torchs_compiler_is_imported_where_it_is_used_and_not_before() -> None:
-    subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, check=True)
+def test_torchs_compiler_is_imported_where_it_is_used_and_not_before(tiny_folder: Callable[..., Path]) -> None:
+    subprocess.run([sys.executable, "-c", CODE, str(tiny_folder("bert"))], cwd=ROOT, check=True)
