@@ -78,13 +78,15 @@ demo: $(VENV)/.installed
 	cd .demo && ../$(BIN)/adapt list
 	cd .demo && ../$(BIN)/adapt predict sentiment-lora "The soup was cold and so was the waiter." "I'd stay here again tomorrow."
 
-# openai's client for tests/serving, where it is installed
+# openai's client and axe-core for tests/serving, where they are installed
 .clients/.installed:
 	@$(PYTHON) -m venv .clients
 	@.clients/bin/python -m pip install --quiet --disable-pip-version-check openai==3.57.0
+	@npm install --silent --no-audit --no-fund --prefix .clients axe-core@4.14.1 || echo "no axe-core" >&2
 	@touch $@
 
 test: export OPENAI_PYTHON ?= $(if $(wildcard .clients/.installed),$(CURDIR)/.clients/bin/python)
+test: export AXE ?= $(wildcard $(CURDIR)/.clients/node_modules/axe-core/axe.min.js)
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
@@ -110,10 +112,11 @@ bench-pool: $(VENV)/.installed
 	@$(BIN)/python benchmarks/pool_pass.py --data $(DATA) --out docs/figures/pool_pass.json
 	@$(BIN)/python benchmarks/figures.py
 
-# against FastAPI, in a folder of its own
+# against FastAPI, onnxruntime and OpenVINO, the first and the last in folders of their own
 bench-serving: $(VENV)/.installed
 	@test -d .rivals/fastapi || $(BIN)/python -m pip install --quiet --disable-pip-version-check --target .rivals/fastapi fastapi uvicorn
-	@$(BIN)/python -m benchmarks.serving --fastapi .rivals/fastapi --out docs/figures/serving.json
+	@test -d .rivals/openvino || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .rivals/openvino openvino || rm -rf .rivals/openvino
+	@$(BIN)/python -m benchmarks.serving --fastapi .rivals/fastapi --openvino .rivals/openvino --out docs/figures/serving.json
 	@$(BIN)/python benchmarks/figures.py
 
 # one to a thousand adapters in memory, and ten thousand of which memory holds five hundred

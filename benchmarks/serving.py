@@ -1,10 +1,11 @@
-"""Requests a second of `adapt serve` and of FastAPI with a transformers pipeline per task, in one interleaved run.
+"""Requests a second of `adapt serve` and of servers with a merged model per task, in one interleaved run.
 
-Both serve the same eight adapters on the small base: FastAPI each merged into a model of its own, as a plain endpoint
-that its thread pool runs, with one torch thread. Clients keep their connection and send a text of about 22 tokens to a
-random adapter. A turn is some seconds of one side; sides take turns, and a figure is the median of the turns.
+All serve the same eight adapters on the small base. FastAPI has each merged into a transformers pipeline, as a plain
+endpoint that its thread pool runs, with one torch thread. Starlette has the same merged models as ONNX files in
+onnxruntime, and in OpenVINO where it is installed, in float32. Clients keep their connection and send a text of about
+22 tokens to a random adapter. A turn is some seconds of one side; sides take turns, and a figure is the median of them.
 
-    make bench-serving   # installs FastAPI in a folder of its own; five minutes
+    make bench-serving   # installs FastAPI and OpenVINO in folders of their own; eight minutes
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 import psutil
 
 from benchmarks.pages import cpu_name
+from benchmarks.serving_rivals import FASTAPI, GRAPHS, export, runtimes
 
 TEXTS = [
     f"the waiter brought the {dish} after an hour and it was {word}, but the view of the {view} made up for it all"
@@ -34,21 +36,6 @@ TEXTS = [
     for word in ("cold", "fine", "lovely", "late")
     for view in ("harbour", "old town", "hills", "lake")
 ]
-APP = """
-import sys, torch, transformers
-from pathlib import Path
-from fastapi import FastAPI
-torch.set_num_threads(1)
-folders = sorted(Path(sys.argv[1]).iterdir())
-pipelines = {f.name: transformers.pipeline("text-classification", model=str(f), top_k=None) for f in folders}
-app = FastAPI()
-@app.post("/models/{name}")
-def infer(name: str, body: dict):
-    with torch.inference_mode():
-        return pipelines[name]([body["inputs"]])
-import uvicorn
-uvicorn.run(app, port=int(sys.argv[2]), access_log=False, log_level="warning")
-"""
 
 
 def prepare(folder: Path) -> list[str]:
@@ -66,6 +53,7 @@ def prepare(folder: Path) -> list[str]:
         names.append(f"task{i}")
         add(registry, names[-1], adapter)
         merge(base, adapter, folder / "merged" / names[-1])
+    export(folder / "merged")
     return names
 
 
@@ -144,6 +132,10 @@ def decisions(port: int, count: int = 400, turns: int = 15) -> float:
     return statistics.median(times)
 
 
+def _with_port(command: list[str], port: int) -> list[str]:
+    return [str(port) if part == "PORT" else part for part in command]
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -162,27 +154,30 @@ def arguments(doc: str | None, seconds: float) -> argparse.ArgumentParser:
 def main() -> None:
     parser = arguments(__doc__, seconds=6)
     parser.add_argument("--fastapi", type=Path, help="folder with fastapi, where the interpreter doesn't have it")
+    parser.add_argument("--openvino", type=Path, help="folder with openvino")
     args = parser.parse_args()
     busy = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         names = prepare(folder)
-        (folder / "app.py").write_text(APP)
+        (folder / "fastapi_app.py").write_text(FASTAPI)
+        (folder / "graphs_app.py").write_text(GRAPHS)
         serve = [sys.executable, "-m", "adapterkit.cli", "serve", "--registry", str(folder / "registry.json")]
+        serve += ["--port", "PORT"]
         commands: dict[str, Any] = {
             "adapt serve": serve,
             "adapt serve --dtype float32": [*serve, "--dtype", "float32"],
             "adapt serve --threads 2": [*serve, "--threads", "2"],
-            "FastAPI, pipelines": [sys.executable, str(folder / "app.py"), str(folder / "merged")],
+            "FastAPI, pipelines": [sys.executable, str(folder / "fastapi_app.py"), str(folder / "merged"), "PORT"],
         }
+        for runtime in runtimes(args.openvino):
+            command = [sys.executable, str(folder / "graphs_app.py"), str(folder / "merged")]
+            commands[f"Starlette, {runtime}"] = [*command, "PORT", runtime]
+        packages = {"FastAPI, pipelines": args.fastapi, "Starlette, openvino": args.openvino}
         ports = {side: free_port() for side in commands}
         processes = {
-            side: started(
-                [*c, *(["--port"] if "serve" in side else []), str(ports[side])],
-                ports[side],
-                None if "serve" in side else args.fastapi,
-            )
-            for side, c in commands.items()
+            side: started(_with_port(command, ports[side]), ports[side], packages.get(side))
+            for side, command in commands.items()
         }
         results: dict[str, Any] = {}
         try:
@@ -197,7 +192,7 @@ def main() -> None:
                     for side, of_side in turns.items()
                 }
             results["400 head-only questions on one text, ms"] = {
-                side: round(decisions(ports[side]), 1) for side in commands if "serve" in side
+                side: round(decisions(ports[side]), 1) for side in commands if "adapt serve" in side
             }
         finally:
             for process in processes.values():

@@ -141,7 +141,13 @@ def _names(text: str) -> tuple[str, ...]:
 def _token(path: Path | None) -> str | None:
     if path is None:
         return None
-    token = path.read_text(encoding="utf-8").strip()
-    if len(token) < 16:
-        raise OptionError(f"--token-file {path}: a token has at least 16 characters, got {len(token)}")
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = "a token is ASCII" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise OptionError(f"--token-file {path}: {why}") from None
+    if len(token) < 16 or len(token.split()) > 1:
+        raise OptionError(f"--token-file {path}: a token has at least 16 characters without spaces, got {len(token)}")
+    if path.stat().st_mode & 0o077:
+        click.echo(f"token      other users of this machine can read {path}; chmod 600 {path}", err=True)
     return token

@@ -27,6 +27,11 @@ from .outcomes import outcome, training_row
 
 PAGE = Path(__file__).parent / "page" / "index.html"
 _OPEN = ("/health", "/ready")  # for probes, which have no token
+_PREFLIGHT = {
+    "access-control-allow-methods": "GET, POST",
+    "access-control-allow-headers": "authorization, content-type, x-request-id",
+    "access-control-max-age": "600",
+}
 _PAGE_POLICY = (
     "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 )
@@ -108,17 +113,24 @@ class App:
             raise RequestError(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
     async def _body(self, request: Request) -> bytes:
-        """Return the body. Raises `RequestError`, 413, for a large one, read so that the client sees it."""
+        """Return the body.
+
+        Raises `RequestError`, 408 for a late one, and 413 for a large one, which is read so that the client sees it.
+        """
         most, body, size = self.engine.limits.max_body_bytes, bytearray(), 0
+        deadline = self.engine.limits.deadline
         try:
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size <= most:
-                    body += chunk
-                elif size > 16 * most:
-                    break
+            async with asyncio.timeout(deadline):
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size <= most:
+                        body += chunk
+                    elif size > 16 * most:
+                        break
         except ClientDisconnect as error:
             raise RequestError(499, "the client has closed the connection") from error
+        except TimeoutError as error:
+            raise RequestError(408, f"the body didn't arrive within {deadline:g} s", {"Connection": "close"}) from error
         if size > most:
             raise RequestError(413, f"the body has more than {most:,} bytes")
         return bytes(body)
@@ -142,9 +154,7 @@ class App:
         versions = list(call.versions)
         if versions:
             response.headers["x-adapter-version"] = ",".join(versions[:16])
-        origin = call.request.headers.get("origin")
-        if origin in self.access.origins:
-            response.headers["access-control-allow-origin"] = str(origin)
+        self._allow_origin(call.request, response)
         self.engine.metrics.requests.labels(endpoint.path, response.status_code).inc()
         self.engine.metrics.seconds.labels(endpoint.path).observe(seconds)
         line = {
@@ -166,6 +176,13 @@ class App:
         if call.answered:
             self._remember(call)
 
+    def _allow_origin(self, request: Request, response: Response) -> None:
+        """Let the page of another origin that may call the server read a response."""
+        if (origin := request.headers.get("origin")) in self.access.origins:
+            response.headers["access-control-allow-origin"] = str(origin)
+            response.headers["access-control-expose-headers"] = "x-request-id, x-adapter-version, retry-after"
+            response.headers["vary"] = "Origin"
+
     def _remember(self, call: Call) -> None:
         """Hold the answered rows for feedback, and log them where a file was named."""
         self.engine.recent.remember(call.id, call.answered)
@@ -177,8 +194,16 @@ class App:
                     log.write({"id": call.id, "adapter": result.reference}, row)
 
     async def _unrouted(self, request: Request, error: Any) -> Response:
-        message = f"no route {request.method} {request.url.path}; GET /openapi.json lists them"
-        return json_response(error_object(request.url.path, error.status_code, message), error.status_code)
+        """Return the error of a request without a route, or what a browser asks before a request of another origin."""
+        origin = request.headers.get("origin")
+        if request.method == "OPTIONS" and error.status_code == 405 and origin in self.access.origins:
+            response = Response(status_code=204, headers=_PREFLIGHT)
+        else:
+            message = f"no route {request.method} {request.url.path[:200]}; GET /openapi.json lists them"
+            response = json_response(error_object(request.url.path, error.status_code, message), error.status_code)
+            response.headers.update(error.headers or {})
+        self._allow_origin(request, response)
+        return response
 
     # ---- routes of the server itself
 

@@ -103,11 +103,12 @@ class Engine:
         try:
             self.batches.check_wait()
         except RequestError:
-            if name is None or self._classifies(self.models.resolve(name)):
+            if name is None or self.classifies(name):
                 raise
 
-    @staticmethod
-    def _classifies(target: Target) -> bool:
+    def classifies(self, name: str) -> bool:
+        """Return whether an adapter is loaded and generates no text. Raises `RequestError` for an unknown name."""
+        target = self.models.resolve(name)
         return target.pool.is_loaded(target.reference) and not target.pool.task(target.reference).generates
 
     # ---- rows

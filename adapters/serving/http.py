@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
@@ -39,8 +40,10 @@ class Call:
 
     def decoded(self, kind: type[T]) -> T:
         """Return the body as a structure. Raises `RequestError`, 400, where it isn't one."""
+        if not self.body.strip():
+            raise RequestError(400, "the body is empty; expected JSON")
         try:
-            body: T = decoded(self.body, kind)
+            body: T = decoded(self.body.removeprefix(codecs.BOM_UTF8), kind)
             return body
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise RequestError(400, f"the body is invalid: {error}") from error

@@ -102,7 +102,7 @@ class Models:
         index = self.registry.index()
         stem = name.partition("@")[0]
         if stem not in index:
-            raise RequestError(404, unknown("adapter", stem, index, known_as="registered"))
+            raise RequestError(404, unknown("adapter", stem[:200], index, known_as="registered"))
         try:
             resolved, version = self.registry.resolve(name)
             base = index.cached(resolved)["versions"][version]["base"]

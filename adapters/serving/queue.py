@@ -88,24 +88,43 @@ class Queue:
         """Note the tokens of a request, by which those are estimated that aren't tokenized yet."""
         self._usual = tokens if not self._usual else 0.9 * self._usual + 0.1 * tokens
 
+    def has_room(self) -> bool:
+        """Return whether a request that begins now would be answered in time."""
+        return self._fits(self._waiting, 0)
+
     def check_wait(self) -> None:
         """Raise `RequestError`, 429, where a request that begins now would come too late."""
-        self._check_wait(self._tokens + round(self._preparing * self._usual), 0)
+        self._check_wait(self._waiting, 0)
+
+    @property
+    def _waiting(self) -> int:
+        """The tokens that wait, with those of requests that are tokenized now."""
+        return self._tokens + round(self._preparing * self._usual)
+
+    def _fits(self, tokens: int, more: int) -> bool:
+        in_time = not self._rate or tokens / self._rate <= _IN_TIME * self.limits.deadline
+        return in_time and tokens + more <= self.limits.max_queue_tokens
 
     def _check_wait(self, tokens: int, more: int) -> None:
         """Raise `RequestError`, 429, where `more` tokens don't fit behind `tokens`, or would be answered too late.
 
         A row that the deadline ends, by the rate of the last batches, would take the time of others.
         """
+        if not self._fits(tokens, more):
+            raise self._refusal(tokens)
+
+    def refusal(self) -> RequestError:
+        """Return the error of a request that begins now and would come too late."""
+        return self._refusal(self._waiting)
+
+    def _refusal(self, tokens: int) -> RequestError:
+        seconds = max(1, math.ceil(tokens / self._rate if self._rate else 0.0))
         most = self.limits.max_queue_tokens
-        wait = tokens / self._rate if self._rate else 0.0
-        if tokens + more > most or wait > _IN_TIME * self.limits.deadline:
-            seconds = max(1, math.ceil(wait))
-            raise RequestError(
-                429,
-                f"{tokens:,} tokens wait, of at most {most:,}, for about {seconds} s; try again after that",
-                {"Retry-After": str(min(seconds, 60))},
-            )
+        return RequestError(
+            429,
+            f"{tokens:,} tokens wait, of at most {most:,}, for about {seconds} s; try again after that",
+            {"Retry-After": str(min(seconds, 60))},
+        )
 
     def submit(self, entry: Entry) -> None:
         """Add an entry. Raises `RequestError`, 413 for one that never fits, 429 where too many wait."""

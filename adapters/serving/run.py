@@ -9,7 +9,8 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,10 @@ from .engine import Engine
 from .limits import Access, Limits
 from .metrics import Metrics
 from .models import Models
+from .protocol import Protocol, Refusals, Server
 from .request_log import RequestLog
 
-
-class Server(uvicorn.Server):
-    """A uvicorn server whose signals are handled by `serve`."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
+_OPEN_FILES = 65_536
 
 
 def application(
@@ -76,6 +71,7 @@ def serve(
     # an answer isn't sent while another thread holds the interpreter: 1 ms at most, where 5 would be the default
     sys.setswitchinterval(0.001)
     provided = telemetry.provider() if otel else None
+    _raise_open_files()
     bound = _bound(host, port)
     print(f"serving    http://{host}:{bound.getsockname()[1]}", file=sys.stderr, flush=True)
     models = Models(registry, base, **pool_options)
@@ -83,7 +79,9 @@ def serve(
     for line in models.precisions:
         print(f"precision  {line}", file=sys.stderr, flush=True)
     limits = limits or Limits()
-    log = _logger("adapterkit.serving", logging.StreamHandler(sys.stderr))
+    log = _logger("adapterkit.serving", logging.Formatter("%(message)s"))
+    for name in ("uvicorn.error", "asyncio"):
+        _logger(name, _JsonLines())
     access = access or Access.of(host, None, (), ())
     app = application(models, limits, access, log=log, canaries=compared, request_log=request_log)
     if provided is not None:
@@ -91,6 +89,19 @@ def serve(
     asyncio.run(_served(app, host, port, drain_seconds, bound))
     if provided is not None:
         provided.shutdown()
+
+
+def _raise_open_files() -> None:
+    """Allow many connections, where the system does; where there is none left, a server can't even refuse."""
+    try:
+        import resource
+    except ImportError:  # there is no such limit on Windows
+        return
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
+    if now not in (resource.RLIM_INFINITY, wanted):
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, wanted), most))
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -107,17 +118,24 @@ def _bound(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _logger(name: str, handler: logging.Handler) -> logging.Logger:
-    log = logging.getLogger(name)
-    log.setLevel(logging.INFO)
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": round(record.created, 3), "from": record.name, "message": record.getMessage()}
+        return json.dumps(line | ({"error": self.formatException(record.exc_info)} if record.exc_info else {}))
+
+
+def _logger(name: str, formatter: logging.Formatter) -> logging.Logger:
+    """Return a log that writes lines to stderr: JSON of our own, or warnings of uvicorn and asyncio as JSON."""
+    log, handler = logging.getLogger(name), logging.StreamHandler(sys.stderr)
+    log.setLevel(logging.INFO if name.startswith("adapterkit") else logging.WARNING)
     log.propagate = False
     log.addHandler(handler)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(formatter)
     return log
 
 
 async def _served(app: App, host: str, port: int, drain_seconds: float, bound: socket.socket) -> None:
-    server = Server(configuration(app, host, port))
+    server = http_server(app, host, port)
     loop = asyncio.get_running_loop()
 
     def ended() -> None:
@@ -152,10 +170,12 @@ def _save(app: App) -> None:
         app.log.error(json.dumps({"error": f"the report of canaries: {error}"}))
 
 
-def configuration(app: App, host: str, port: int) -> uvicorn.Config:
-    """Return uvicorn's configuration: no log of its own, no header with its name."""
-    return uvicorn.Config(
+def http_server(app: App, host: str, port: int) -> Server:
+    """Return uvicorn's server of an application: no log of its own, no header with its name."""
+    refusals = Refusals(app.engine, frozenset(e.path for e in app.endpoints if e.classifies), app.log)
+    configuration = uvicorn.Config(
         app.asgi,
+        http=partial(Protocol, refusals),  # type: ignore[arg-type]
         host=host,
         port=port,
         log_config=None,
@@ -164,6 +184,6 @@ def configuration(app: App, host: str, port: int) -> uvicorn.Config:
         lifespan="off",
         backlog=2048,
         timeout_keep_alive=30,
-        h11_max_incomplete_event_size=64 * 1024,
         timeout_graceful_shutdown=round(app.engine.limits.deadline) + 1,
     )
+    return Server(configuration, refusals)

@@ -57,6 +57,8 @@ async def _one(
     begin = time.perf_counter()
     try:
         async with asyncio.timeout(60):
+            while idle and idle[-1][0].at_eof():  # the server has closed it, as it does after a while
+                idle.pop()[1].close()
             reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
             head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
