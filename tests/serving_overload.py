@@ -2,8 +2,8 @@
 
     python -m tests.serving_overload --seconds 15 [--base minilm]
 
-The server has one core and the clients another, where there are two. Prints, for each rate, the goodput as a part of the
-peak, the 99th percentile of the accepted requests, and memory.
+The server has one core and the clients another, where there are two. Prints, for each rate, the goodput as a part of
+the peak, the 99th percentile of the accepted requests, and memory.
 """
 
 from __future__ import annotations

@@ -278,12 +278,7 @@ def test_hosts_origins_and_tokens(small: tuple[Registry, Base]) -> None:
         for origin, expected in (("http://friend.example", 204), ("http://evil.example", 405)):
             status, _, headers = server.send("/models/a0", None, {**asks, "Origin": origin}, method="OPTIONS")
             assert (status, headers.get("access-control-allow-origin")) == (expected, origin if status == 204 else None)
-        assert (
-            "authorization"
-            in server.send("/models/a0", None, {**asks, "Origin": "http://friend.example"}, "OPTIONS")[2][
-                "access-control-allow-headers"
-            ]
-        )
+            assert (status == 204) == ("authorization" in headers.get("access-control-allow-headers", ""))
 
 
 def test_an_address_that_others_reach_needs_a_token_and_hosts(adapt: Callable[..., Any], registry: Registry) -> None:
