@@ -1,4 +1,4 @@
-"""The server's page in a real browser: answers of several tasks, streamed text, csv files, errors, findings of axe-core."""
+"""The server's page in a real browser: answers of several tasks, a streamed text, a csv, errors, and axe-core."""
 
 from __future__ import annotations
 
