@@ -194,7 +194,7 @@ class App:
                     log.write({"id": call.id, "adapter": result.reference}, row)
 
     async def _unrouted(self, request: Request, error: Any) -> Response:
-        """Return the error of a request without a route, or what a browser asks before a request of another origin."""
+        """Return the error of a request without a route, or the answer to a browser's preflight of another origin."""
         origin = request.headers.get("origin")
         if request.method == "OPTIONS" and error.status_code == 405 and origin in self.access.origins:
             response = Response(status_code=204, headers=_PREFLIGHT)

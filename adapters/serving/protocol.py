@@ -22,9 +22,9 @@ from .errors import error_object
 MOST_HEAD_BYTES = 64 * 1024
 _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _SECOND, _MOMENT = 1.0, 0.02
-"""How long an overloaded server keeps which adapters classify, and what it answers."""
+"""Seconds for which an overloaded server caches which adapters classify, and its response."""
 _NAMES = 10_000
-"""The most names that are kept."""
+"""The most adapters' names in that cache."""
 
 
 class Refusals:
@@ -46,7 +46,7 @@ class Refusals:
     def response(self, method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
         """Return the response to a request that is refused by its first line; None for one to be read.
 
-        Requests of pages of other origins are for the application, which says whether these may read its response.
+        Requests of pages of other origins are for the application, which allows these to read its response or doesn't.
         """
         if self._engine.batches.has_room() or method != b"POST" or self._engine.draining:
             return None
@@ -87,18 +87,18 @@ class Refusals:
 
     def _is_for_batches(self, name: bytes) -> bool:
         """Return whether an adapter classifies; names that can't be resolved are for the application to refuse."""
-        if (known := self._classifies.get(name)) is None:
+        if (classifies := self._classifies.get(name)) is None:
             try:
-                known = self._engine.classifies(unquote(name.decode("ascii")))
+                classifies = self._engine.classifies(unquote(name.decode("ascii")))
             except (AdapterkitError, UnicodeDecodeError):
-                known = False
+                classifies = False
             if len(self._classifies) < _NAMES:
-                self._classifies[name] = known
-        return known
+                self._classifies[name] = classifies
+        return classifies
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, which asks `refusals` before it starts the application, and bounds what a request sends."""
+    """uvicorn's protocol with refusals before the application is started, and bounds on what a request sends."""
 
     def __init__(self, refusals: Refusals, **options: Any) -> None:
         super().__init__(**options)
