@@ -59,7 +59,7 @@ def test_refusals_are_in_order_counted_and_leave_the_connection_usable(
         while not queue._computing:
             time.sleep(0.01)
         monkeypatch.setattr(queue, "_rate", 1.0)
-        monkeypatch.setattr(queue, "_tokens", 1000)
+        monkeypatch.setattr(queue, "_tokens", 60_000)
         client.sendall(MOOD)  # behind one that is still computed
         with socket.create_connection(("127.0.0.1", server.port)) as other:
             other.sendall(MOOD * 3 + MOOD[:-3])  # in one packet, and a body in two
