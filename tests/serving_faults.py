@@ -141,7 +141,7 @@ def fault(load: Load, server: Running, kind: str, dice: random.Random) -> None:
             with socket.create_connection(("127.0.0.1", server.port)) as client:
                 client.sendall((head + body)[: None if i % 2 else -3])
                 if kind == "slow reader" and i % 10 == 1:
-                    client.settimeout(10)
+                    client.settimeout(60)
                     for _ in range(10):
                         client.recv(1)
                         time.sleep(0.01)
@@ -162,14 +162,16 @@ def under_load(folder: Path, base: Base, seconds: float, clients: int = 16) -> d
     with Running(load.registry, limits=Limits(threads=2)) as server, ThreadPoolExecutor(clients) as threads:
         futures = [threads.submit(load.client, server.port, i) for i in range(clients)]
         begin, memory, files = time.monotonic(), [], []
-        while time.monotonic() < begin + seconds:
-            for kind in KINDS:
-                fault(load, server, kind, dice)
-                done[kind] += 1
-                time.sleep(0.05)
-            memory.append(process.memory_info().rss)
-            files.append(process.num_fds())
-        load.ended.set()
+        try:
+            while time.monotonic() < begin + seconds:
+                for kind in KINDS:
+                    fault(load, server, kind, dice)
+                    done[kind] += 1
+                    time.sleep(0.05)
+                memory.append(process.memory_info().rss)
+                files.append(process.num_fds())
+        finally:
+            load.ended.set()  # else the clients would never end
         for future in futures:
             future.result()
         until = time.monotonic() + 10
