@@ -151,7 +151,13 @@ def cluster_options(command: Any) -> Any:
     for option in (
         click.option("--gpus-per-worker", type=float, help="GPUs of each. [default: 1 where there are GPUs]"),
         click.option("--cpus-per-worker", type=float, help="CPUs of each. [default: a node's, or 1 beside a GPU]"),
-        click.option("--workers", type=click.IntRange(min=1), help="Processes. [default: one per GPU, else per node]"),
+        click.option(
+            "--workers",
+            "--jobs",
+            "workers",
+            type=click.IntRange(min=1),
+            help="Processes. [default: on Ray one per GPU, else per node; here 1, for adapt compare as many as fit]",
+        ),
         click.option(
             "--ray-address", metavar="HOST:PORT", help="The Ray cluster. [default: $RAY_ADDRESS, else a local Ray]"
         ),

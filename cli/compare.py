@@ -148,7 +148,7 @@ def command(
     if tasks is None:
         check_files(plans_of(values, names, settings).first.data)
     opened = Registry.at(registry)
-    with open_executor(placement) as on:
+    with open_executor(placement, several=True) as on:
         how: dict[str, Any] = {"config": settings, "watch": TerminalWatch(), "executor": on}
         if tasks is not None:
             _show_matrix(compare_tasks(values, opened, out, tasks, options, **how), csv_file, report, as_json)

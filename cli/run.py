@@ -262,6 +262,8 @@ def command(
         return
     if placement.on != "local":
         raise OptionError("--on ray trains the tasks of --each; one run on several GPUs is --num-processes N")
+    if placement.workers is not None:
+        raise OptionError("--workers trains the tasks of --each; one run on several GPUs is --num-processes N")
     plan = resolved(config, flags)
     launched(num_processes, launcher_flags)
     report_of(plan, registry, as_json, resume=resume, page=report)

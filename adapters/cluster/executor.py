@@ -31,13 +31,31 @@ class Executor(ABC):
     def __exit__(self, *_: object) -> None:
         return None
 
+    def fitted(self, tasks: int, nbytes: int) -> Executor:
+        """Return the executor for so many tasks, each on a base of `nbytes`."""
+        return self
+
+    def describe(self) -> str:
+        """Return where tasks are computed, where it isn't this process alone."""
+        return ""
+
     @abstractmethod
-    def map(self, worker: Worker[T, R], tasks: Iterable[T], *, ahead: int | None = None) -> Iterator[R]:
+    def map(
+        self,
+        worker: Worker[T, R],
+        tasks: Iterable[T],
+        *,
+        ahead: int | None = None,
+        in_order: bool = True,
+        lost: Callable[[T, str], R] | None = None,
+    ) -> Iterator[R]:
         """Yield the result of each task in the order of `tasks`, which are consumed as they are needed.
 
         `ahead` is for a long stream of short tasks: each process gets its next task before it ends the one before, and
         at most so many tasks per process are in flight or wait for an earlier result. By default there is no limit,
-        and each process has one task at a time. What a task raises is raised here.
+        and each process has one task at a time. What a task raises is raised here. Unless `in_order`, results are
+        yielded as they come. `lost` returns what takes the place of the result of a task that ended its process, from
+        the task and how it ended; by default that is a `ClusterError`.
         """
 
     def watch_of_tasks(self, watch: Watch) -> Watch:
@@ -50,7 +68,15 @@ class Local(Executor):
 
     local: ClassVar[bool] = True
 
-    def map(self, worker: Worker[T, R], tasks: Iterable[T], *, ahead: int | None = None) -> Iterator[R]:
+    def map(
+        self,
+        worker: Worker[T, R],
+        tasks: Iterable[T],
+        *,
+        ahead: int | None = None,
+        in_order: bool = True,
+        lost: Callable[[T, str], R] | None = None,
+    ) -> Iterator[R]:
         """Yield the result of each task; a task is consumed when its result is requested."""
         with worker() as result_of:
             for task in tasks:

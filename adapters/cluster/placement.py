@@ -15,7 +15,7 @@ class Placement:
     on: Literal["local", "ray"] = "local"
     ray_address: str | None = None
     workers: int | None = None
-    """Processes; by default one per GPU of the cluster, or without any GPU one per node."""
+    """Processes; by default one per GPU of the cluster, or without any GPU one per node. Here, the command decides."""
     cpus_per_worker: float | None = None
     gpus_per_worker: float | None = None
 
@@ -23,7 +23,7 @@ class Placement:
         for name in ("ray_address", "workers", "cpus_per_worker", "gpus_per_worker"):
             value = getattr(self, name)
             flag = f"--{name.replace('_', '-')}"
-            if value is not None and self.on == "local":
+            if value is not None and self.on == "local" and name != "workers":
                 raise OptionError(f"{flag} {value} is for --on ray")
             if isinstance(value, int | float) and (value < 0 or (value == 0 and name != "gpus_per_worker")):
                 raise OptionError(f"{flag} must be > 0, got {value}")

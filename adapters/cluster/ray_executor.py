@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,14 +51,26 @@ class RayExecutor(Executor):
         if self._started:
             ray.shutdown()
 
-    def map(self, worker: Worker[T, R], tasks: Iterable[T], *, ahead: int | None = None) -> Iterator[R]:
+    def describe(self) -> str:
+        """Return where tasks are computed."""
+        return "on Ray"
+
+    def map(
+        self,
+        worker: Worker[T, R],
+        tasks: Iterable[T],
+        *,
+        ahead: int | None = None,
+        in_order: bool = True,
+        lost: Callable[[T, str], R] | None = None,
+    ) -> Iterator[R]:
         """Yield the result of each task; one whose process or node died is done by another.
 
         Raises `ClusterError` where no worker can start, or a task ends its process again and again.
         """
         crew = _Crew(worker, resources(self.placement, ray.nodes()))
         try:
-            yield from _Mapping(crew, enumerate(tasks), ahead).results()
+            yield from _Mapping(crew, enumerate(tasks), ahead, in_order, lost).results()
         finally:
             crew.dismiss()
 
@@ -155,8 +167,10 @@ class _Sent:
 class _Mapping:
     """The tasks in flight of one map, and the results that wait for an earlier one."""
 
-    def __init__(self, crew: _Crew, tasks: Iterator[tuple[int, Any]], ahead: int | None) -> None:
-        self.crew, self.tasks = crew, tasks
+    def __init__(
+        self, crew: _Crew, tasks: Iterator[tuple[int, Any]], ahead: int | None, in_order: bool, lost: Any
+    ) -> None:
+        self.crew, self.tasks, self.in_order, self.lost = crew, tasks, in_order, lost
         self.most = None if ahead is None else ahead * crew.size.workers  # tasks in flight and results that wait
         self.depth = 1 if ahead is None else 2  # a second task waits in the actor's process while it does the first
         self.again: deque[tuple[int, Any, int]] = deque()
@@ -170,9 +184,10 @@ class _Mapping:
         """Yield results in the order of the tasks."""
         while True:
             self._send()
-            while self.next in self.done:
+            while self.done and (not self.in_order or self.next in self.done):
+                result = self.done.pop(self.next if self.in_order else next(iter(self.done)))
                 self.next += 1
-                yield attempted(self.done.pop(self.next - 1))
+                yield attempted(result)
                 self._send()
             if not self.sent and not self.again and self.no_more:
                 return
@@ -223,9 +238,11 @@ class _Mapping:
         except _DIED as error:
             self.crew.lose(sent.actor)
             if sent.attempts >= MOST_ATTEMPTS:
-                raise ClusterError(
-                    f"task {sent.number + 1} ended its process {MOST_ATTEMPTS} times: {_line(error)}"
-                ) from None
+                why = f"ended its process {MOST_ATTEMPTS} times: {_line(error)}"
+                if self.lost is None:
+                    raise ClusterError(f"task {sent.number + 1} {why}") from None
+                self.done[sent.number] = self.lost(sent.task, why)
+                return
             self.again.append((sent.number, sent.task, sent.attempts + 1))
 
 

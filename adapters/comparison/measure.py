@@ -16,7 +16,7 @@ from . import setfit
 from .baselines import Baseline, fit_baselines, label_numbers
 from .costs import pool_rates
 from .entries import Entry, Options
-from .trials import Study
+from .trials import MEASURED, RATES, Study
 from .verdict import mean_draws, mean_measured
 
 if TYPE_CHECKING:
@@ -26,47 +26,44 @@ if TYPE_CHECKING:
     from ..workflows.run import RunSetup
 
 
-def measure_last(study: Study, entries: list[Entry], options: Options) -> list[Entry]:
-    """Measure every trained candidate on the test rows, or without any on the validation rows; return the baselines."""
-    split = "test" if "test" in study.on.splits else "validation"
-    for entry in entries:
-        if entry.trials:
-            try:
-                _measure(study, entry, split)
-            except (AdapterkitError, RuntimeError, MemoryError) as error:
-                entry.candidate.error = f"trained, but can't be measured: {' '.join(str(error).split())[:300]}"
-    return _baselines(study, split, options)
+def last_split(study: Study) -> str:
+    """Return which rows are measured last: test, or without any validation."""
+    return "test" if "test" in study.on.splits else "validation"
 
 
-def _measure(study: Study, entry: Entry, split: str) -> None:
-    on, candidate = study.on, entry.candidate
+def measure_entry(study: Study, entry: Entry) -> None:
+    """Set a candidate's results on the last rows, and the rows a second of its first adapter."""
+    on, candidate, split = study.on, entry.candidate, last_split(study)
     values = [
-        study.measured(trial, lambda adapter, k=k: _values(study, adapter, split, with_rates=k == 0))
-        for k, trial in enumerate(entry.trials)
+        study.measured(trial, MEASURED, lambda adapter: measured_values(study, adapter, split))
+        for trial in entry.trials
     ]
     candidate.metrics[split] = measured_of(mean_measured([v["metrics"] for v in values]))
     entry.draws[split] = mean_draws([v["draws"] for v in values])
     candidate.tables = values[0]["tables"]
-    candidate.costs.rate, candidate.costs.rate_beside = values[0]["rates"]
+    if not on.task.generates:
+        rates = study.measured(
+            entry.trials[0], RATES, lambda adapter: list(pool_rates(on.base, adapter, on.splits["validation"]))
+        )
+        candidate.costs.rate, candidate.costs.rate_beside = rates
     entry.answers = converted(values[0]["answers"], list[Answer]) or None
     study.watch.note(candidate.name, f"{on.task.best} {candidate.metrics[split].values[on.task.best]:.4f} on {split}")
 
 
-def _values(study: Study, adapter: Adapter, split: str, *, with_rates: bool) -> dict[str, Any]:
+def measured_values(study: Study, adapter: Adapter, split: str) -> dict[str, Any]:
+    """Return an adapter's metrics, analyses and answers on a split, as JSON values."""
     on = study.on
     data = on.splits[split]
     size = on.plan.training.per_device_eval_batch_size
     measured = evaluate(on.base, adapter, data, batch_size=size, watch=study.watch)
-    rates = (
-        pool_rates(on.base, adapter, on.splits["validation"]) if with_rates and not on.task.generates else (None, None)
-    )
     values = analysed(adapter.task, measured, data, on.splits.sets.get("train"))
     explain_errors(on.base, adapter, data, values["answers"])
-    return {**values, "rates": list(rates)}
+    return values
 
 
-def _baselines(study: Study, split: str, options: Options) -> list[Entry]:
-    on = study.on
+def measure_baselines(study: Study, options: Options) -> list[Entry]:
+    """Fit the baselines and measure them on the last rows."""
+    on, split = study.on, last_split(study)
     seed = on.plan.training.seed
     try:
         fitted = fit_baselines(on.task, on.splits["train"], on.base, embeddings=options.baselines, seed=seed)
@@ -122,7 +119,7 @@ def rows_of(study: Study, entries: list[Entry], split: str) -> list[Row]:
     return sample_rows(on.task, data, [entry.answers for entry in entries], groups)
 
 
-def ran(on: RunSetup, command: str, seconds: float, remarks: list[str]) -> dict[str, Any]:
+def ran(on: RunSetup, command: str, seconds: float, remarks: list[str], trained: str) -> dict[str, Any]:
     """Return what was run: the command, base, data with digests, versions and machine."""
     return {
         **circumstances(command),
@@ -131,4 +128,5 @@ def ran(on: RunSetup, command: str, seconds: float, remarks: list[str]) -> dict[
         "task": on.task.recorded(),
         "seconds": round(seconds, 1),
         "remarks": remarks,
+        **({"trained": trained} if trained else {}),
     }

@@ -7,38 +7,34 @@ frozen layers are shared. Intervals of differences are over the same resamples o
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
 
+from ..cluster import Executor, Local, Worker
 from ..errors import AdapterkitError, OptionError
 from ..io.atomic import check_writable, write_file
-from ..options import plain
-from ..report.evaluated import measured_of
-from ..report.results import Candidate, Costs, Difference, Results, Tried
+from ..report.results import Candidate, Difference, Results
 from ..settings import RUN_FILE
 from ..store.registry import Registry, check_name
 from ..watch import Watch
-from ..workflows.plan import Plan, run_yaml
+from ..workflows.plan import run_yaml
 from ..workflows.remarks import remarks_file
-from ..workflows.row_defaults import with_row_defaults
-from ..workflows.run import RunSetup, prepare_run
-from ..workflows.run_command import run_command
-from ..workflows.search_space import with_values
+from ..workflows.run import prepare_run
 from .entries import Entry, Options
-from .measure import measure_last, ran, rows_of
-from .plans import Plans, plans_of, with_seed
-from .trials import Study, Trial
-from .verdict import difference, mean_draws, mean_measured, ranked, recommended, sentences
+from .measure import last_split, measure_baselines, measure_entry, ran, rows_of
+from .plans import Plans, plans_of
+from .trials import Study
+from .verdict import difference, ranked, recommended, sentences
+from .worker import Done, MeasureTrial, StudyWorker, TrainStrategy, line_of, new_study, study_here
 
 if TYPE_CHECKING:
     from ..base.base import Base
-    from ..cluster import Executor
     from ..data.splits import Splits
 
 RESULTS = "results.json"
@@ -60,9 +56,9 @@ def compare(
     """Compare strategies with the options `values` of a run, and register the best adapter.
 
     The study is a subfolder of `folder` with the name of the data, or `values["name"]`; started again after a kill, it
-    trains what is left. Over an `executor` of several processes, each of them trains strategies, and their measuring is
-    here. Raises `OptionError`, and what reading the rows and loading the base raise; what a strategy
-    raises is its row's error.
+    trains what is left. Over an `executor` of several processes, each of them trains strategies and measures them; what
+    inference costs is measured here, at the end. Raises `OptionError`, and what reading the rows and loading the base
+    raise; what a strategy raises, or that it ended its process, is its row's error.
     """
     watch, options, began = watch or Watch(), options or Options(), time.monotonic()
     plans = plans_of(values, options.strategies, config)
@@ -73,42 +69,75 @@ def compare(
     path = folder / name
     check_writable(path)
     with _alone(path):
-        study = _study(path, on, watch, began, options)
-        if executor is not None and not executor.local:
-            worker = StrategyWorker(dict(values), dict(config or {}), path, options, name)
-            for number, line in enumerate(executor.map(worker, plans.plans), 1):
-                watch.note(f"{number}/{len(plans.plans)}", line)
-        entries = [_strategy(study, plans, strategy, options, name) for strategy in [*plans.plans, *plans.errors]]
-        entries += measure_last(study, entries, options)
-        results = _results(study, entries, options, began)
+        executor = Local() if executor is None or splits is not None else executor
+        executor = executor.fitted(len(plans.plans), on.base.nbytes)
+        left = options.seconds - (time.monotonic() - began) if options.seconds is not None else float("inf")
+        study = new_study(path, on, watch, left)
+        worker: Worker[Any, Done] = StudyWorker(dict(values), dict(config or {}), path, options, time.time() + left)
+        if executor.local:
+            worker = functools.partial(study_here, study, plans, options)
+        entries = _trained(study, worker, executor, plans)
+        _measure(study, worker, executor, entries)
+        entries += measure_baselines(study, options)
+        results = _results(study, entries, options, began, executor.describe())
         _register(registry, study, entries, results, options, name)
         write_file(path / RESULTS, results.encoded())
     return results
 
 
-@dataclass
-class StrategyWorker:
-    """Trains strategies into the folder of a study, whose rows are read and whose base is loaded once."""
+def _trained(study: Study, worker: Worker[Any, Done], executor: Executor, plans: Plans) -> list[Entry]:
+    """Train every strategy, and note each as it comes; return their entries in the order of the plans."""
+    entries = {name: _failed(name, error) for name, error in plans.errors.items()}
+    tasks = [TrainStrategy(name) for name in plans.plans]
 
-    values: dict[str, Any]
-    config: dict[str, Any]
-    path: Path
-    options: Options
-    name: str
+    def lost(task: TrainStrategy, why: str) -> Done:
+        return _failed(task.strategy, why), []
 
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[Callable[[str], str]]:
-        """Yield the function that trains a strategy, with its seeds and trials, and returns a line about it."""
-        began = time.monotonic()
-        plans = plans_of(self.values, self.options.strategies, self.config)
-        on = prepare_run(plans.first, watch=Watch())
-        study = _study(self.path, on, Watch(), began, self.options)
+    with _bar(study.watch, executor, "strategies", len(tasks)) as bar:
+        for entry, notes in executor.map(worker, tasks, in_order=False, lost=lost):
+            entries[entry.candidate.name] = entry
+            for topic, text in [*notes, (entry.candidate.name, line_of(entry.candidate, study.on.task.best))]:
+                study.watch.note(topic, text)
+            bar.advance()
+    return [entries[name] for name in [*plans.plans, *plans.errors]]
 
-        def train(strategy: str) -> str:
-            entry = _strategy(study, plans, strategy, self.options, self.name)
-            return f"{strategy}: {_line(entry.candidate, on.task.best)}"
 
-        yield train
+def _failed(strategy: str, error: str) -> Entry:
+    return Entry(Candidate(strategy, "strategy", error=error), [], {})
+
+
+def _measure(study: Study, worker: Worker[Any, Done], executor: Executor, entries: list[Entry]) -> None:
+    """Measure every trained candidate on the last rows; then, one after the other in this process, its inference."""
+    tasks = [MeasureTrial(trial, last_split(study)) for entry in entries for trial in entry.trials]
+
+    def lost(task: MeasureTrial, why: str) -> Done:
+        return why, []
+
+    with _bar(study.watch, executor, "measured", len(tasks)) as bar:
+        errors = []
+        for error, _ in executor.map(worker, tasks, lost=lost):
+            errors.append(error)
+            bar.advance()
+    by_folder = {task.trial.folder: error for task, error in zip(tasks, errors, strict=True)}
+    for entry in entries:
+        error = next((text for trial in entry.trials if (text := by_folder[trial.folder])), "")
+        if entry.trials and not error:
+            try:
+                measure_entry(study, entry)
+            except (AdapterkitError, RuntimeError, MemoryError) as raised:
+                error = " ".join(str(raised).split())[:300]
+        if error:
+            entry.candidate.error = f"trained, but can't be measured: {error}"
+
+
+@contextlib.contextmanager
+def _bar(watch: Watch, executor: Executor, title: str, total: int) -> Iterator[Watch]:
+    """Draw a bar of tasks in other processes; tasks in this one draw their own."""
+    if executor.local:
+        yield Watch()
+        return
+    with watch.bar(title, total) as bar:
+        yield bar
 
 
 class _Preparing(Watch):
@@ -127,14 +156,6 @@ def _default_name(data: str) -> str:
     return check_name(re.sub(r"[^A-Za-z0-9_-]+", "-", data).strip("-_")[:80] + _SUFFIX)
 
 
-def _study(path: Path, on: RunSetup, watch: Watch, began: float, options: Options) -> Study:
-    from ..features.shared_states import SharedStates
-    from ..training.trunk_cache import memory_for_cache
-
-    until = began + options.seconds if options.seconds is not None else float("inf")
-    return Study(path, on, SharedStates(memory_for_cache(on.plan.training)), watch, until)
-
-
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Lock a study against other processes."""
@@ -145,76 +166,7 @@ def _alone(path: Path) -> Iterator[None]:
         raise OptionError(f"another process is running '{path}'; wait for it, or choose another --name") from None
 
 
-def _strategy(study: Study, plans: Plans, strategy: str, options: Options, name: str) -> Entry:
-    """Train a strategy at its defaults and then tuned, with every seed; return its better choice."""
-    if strategy in plans.errors:
-        return Entry(Candidate(strategy, "strategy", error=plans.errors[strategy]), [], {})
-    on = study.on
-    plan, _ = with_row_defaults(plans.plans[strategy], on.task, len(on.splits["train"]), on.base)
-    plan = replace(plan, name=None, task_name=on.task.name, task_options=on.task.recorded())
-    first = study.trial(plan)
-    tried: list[Tried] = []
-    if options.trials and not first.error:
-        plan, first, tried = _tuned(study, plan, first, options, name)
-    trials = [first, *(study.trial(with_seed(plan, plan.training.seed + k)) for k in range(1, options.seeds))]
-    entry = _entry(study, plan, [t for t in trials if not t.error] or trials[:1], tried)
-    study.watch.note(strategy, _line(entry.candidate, on.task.best))
-    return entry
-
-
-def _tuned(study: Study, plan: Plan, first: Trial, options: Options, name: str) -> tuple[Plan, Trial, list[Tried]]:
-    """Search options of a strategy; return the plan and trial that are better on the validation rows, and all tried."""
-    from ..workflows.tune import tune
-
-    on, task = study.on, study.on.task
-    setup = replace(on, plan=plan, name=plan.strategy_name)
-    try:
-        tuned = tune(
-            plan, study.folder / "tuning", trials=options.trials, setup=setup, shared=study.shared, until=study.until
-        )
-    except AdapterkitError as error:
-        study.watch.note(plan.strategy_name, f"not tuned: {error}")
-        return plan, first, []
-    tried = [Tried(t.values, t.state, t.score, t.seconds) for t in tuned.trials]
-    best = with_values(plan, tuned.trials[0].values)
-    trial = study.trial(best)
-    if trial.error:
-        return plan, first, tried
-    sign = 1 if task.lower_is_better else -1
-    better = sign * trial.metrics[task.best] < sign * first.metrics[task.best]
-    return (best, trial, tried) if better else (plan, first, tried)
-
-
-def _entry(study: Study, plan: Plan, trials: list[Trial], tried: list[Tried]) -> Entry:
-    first = trials[0]
-    candidate = Candidate(
-        plan.strategy_name, "strategy", first.error, run_command(plan), options=plain(plan.strategy), trials=tried
-    )
-    if first.error:
-        return Entry(candidate, [], {})
-    count = len(trials)
-    candidate.seeds = [trial.seed for trial in trials]
-    candidate.metrics["validation"] = measured_of(mean_measured([trial.metrics for trial in trials]))
-    candidate.history = first.history
-    candidate.costs = Costs(
-        seconds=sum(t.seconds for t in trials) / count,
-        saved=sum(t.saved for t in trials) / count,
-        memory=max(t.memory for t in trials),
-        bytes=first.nbytes,
-        parameters=first.parameters,
-    )
-    return Entry(candidate, trials, {"validation": mean_draws([trial.draws for trial in trials])})
-
-
-def _line(candidate: Candidate, metric: str) -> str:
-    """Describe a candidate's results on the validation rows in a line."""
-    if candidate.error:
-        return f"failed: {candidate.error}"
-    measured, costs = candidate.metrics["validation"], candidate.costs
-    return f"{metric} {measured.values[metric]:.4f} on {measured.n:,} validation rows, {costs.seconds or 0:.1f} s"
-
-
-def _results(study: Study, entries: list[Entry], options: Options, began: float) -> Results:
+def _results(study: Study, entries: list[Entry], options: Options, began: float, trained: str) -> Results:
     on, task = study.on, study.on.task
     order = ranked([e.candidate for e in entries], task.best, lower=task.lower_is_better)
     by_name = {e.candidate.name: e for e in entries}
@@ -228,7 +180,7 @@ def _results(study: Study, entries: list[Entry], options: Options, began: float)
     return Results(
         format=1,
         title=f"Which strategy for {on.splits.name}?",
-        answer=sentences(order, task.best, split, winner, use, saved, lower=task.lower_is_better),
+        answer=sentences(order, task.best, split, winner, use, saved, lower=task.lower_is_better, trained=trained),
         task=task.name,
         metric=task.best,
         lower_is_better=task.lower_is_better,
@@ -239,7 +191,7 @@ def _results(study: Study, entries: list[Entry], options: Options, began: float)
         best=winner,
         recommended=use,
         labels=[str(label) for label in getattr(task, "labels", ())],
-        ran=ran(on, options.command, time.monotonic() - began, on.remarks),
+        ran=ran(on, options.command, time.monotonic() - began, on.remarks, trained),
     )
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..features.shared_states import SharedStates
     from ..training.train import Trained
 
-TRIAL, TEST = "trial.json", "measured.json"
+TRIAL, MEASURED, RATES = "trial.json", "measured.json", "rates.json"
 
 
 class TimeOverError(Exception):
@@ -158,16 +158,15 @@ class Study:
 
     # ---- the last rows
 
-    def measured(self, trial: Trial, measure: Any) -> dict[str, Any]:
-        """Return what `measure` returned for a trial's adapter, stored beside it."""
+    def measured(self, trial: Trial, file: str, measure: Callable[[Adapter], Any]) -> Any:
+        """Return what `measure` returned for a trial's adapter, stored in a file beside it."""
         assert trial.folder is not None
-        path = trial.folder / TEST
+        path = trial.folder / file
         with contextlib.suppress(OSError, ValueError):
-            stored: dict[str, Any] = json.loads(path.read_bytes())
-            return stored
+            return json.loads(path.read_bytes())
         values = measure(trial.adapter())
         write_file(path, json_bytes(values))
-        return json.loads(json_bytes(values))  # type: ignore[no-any-return]
+        return json.loads(json_bytes(values))
 
 
 class _Deadline(Watch):

@@ -56,7 +56,15 @@ def recommended(candidates: Sequence[Candidate]) -> tuple[str, str]:
 
 
 def sentences(
-    candidates: Sequence[Candidate], metric: str, split: str, best: str, use: str, saved: float, *, lower: bool
+    candidates: Sequence[Candidate],
+    metric: str,
+    split: str,
+    best: str,
+    use: str,
+    saved: float,
+    *,
+    lower: bool,
+    trained: str = "",
 ) -> list[str]:
     """Return the answer of a comparison: what to use and why, the best, baselines, failures, what sharing saved."""
     by_name = {c.name: c for c in candidates}
@@ -90,6 +98,8 @@ def sentences(
         if worse is not None and use != best:
             how = "can't be distinguished there either" if worse.same else "differ by more than chance there"
             lines.append(f"On the {split} rows, which chose nothing, {use} and {best} {how}: {_interval(worse)}.")
+    if trained:
+        lines.append(f"Strategies were trained {trained}: training seconds are those of a shared machine.")
     if saved >= 0.5:
         lines.append(f"Sharing hidden states between strategies saved {saved:.1f} s of training.")
     return [*lines, *failed]

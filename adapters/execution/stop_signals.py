@@ -24,6 +24,9 @@ class StoppedError(TrainingError):
         super().__init__(message)
         self.exit_code = 128 + number
 
+    def __reduce__(self) -> tuple[type[StoppedError], tuple[int, str]]:
+        return StoppedError, (self.exit_code - 128, str(self))
+
 
 class Stop:
     """The first signal received, or None."""

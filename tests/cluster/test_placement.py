@@ -38,7 +38,7 @@ def test_this_process_takes_a_task_when_its_result_is_requested() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"workers": 2}, "--workers 2 is for --on ray"),
+        ({"workers": 0}, "--workers must be > 0, got 0"),
         ({"ray_address": "a:1"}, "--ray-address a:1 is for --on ray"),
         ({"on": "ray", "cpus_per_worker": 0.0}, "--cpus-per-worker must be > 0, got 0.0"),
         ({"on": "ray", "gpus_per_worker": -1.0}, "--gpus-per-worker must be > 0, got -1.0"),

@@ -1,0 +1,168 @@
+"""What a process of a comparison does: it opens the study once, trains strategies and measures adapters."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..errors import AdapterkitError
+from ..options import plain
+from ..report.evaluated import measured_of
+from ..report.results import Candidate, Costs, Tried
+from ..watch import Watch
+from ..workflows.plan import Plan
+from ..workflows.row_defaults import with_row_defaults
+from ..workflows.run import RunSetup, prepare_run
+from ..workflows.run_command import run_command
+from ..workflows.search_space import with_values
+from .entries import Entry, Options
+from .measure import measured_values
+from .plans import Plans, plans_of, with_seed
+from .trials import MEASURED, Study, Trial
+from .verdict import mean_draws, mean_measured
+
+Done = tuple[Any, list[tuple[str, str]]]
+"""The result of a task, and the remarks that it made in another process."""
+
+
+@dataclass
+class StudyWorker:
+    """Opens a study in another process, which reads the rows and loads the base."""
+
+    imports: ClassVar[tuple[str, ...]] = ("adapterkit.base.base", "adapterkit.training.train", "adapterkit.pool.pool")
+
+    values: dict[str, Any]
+    config: dict[str, Any]
+    path: Path
+    options: Options
+    until: float  # of time.time
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[Callable[[Any], Done]]:
+        """Yield the function of a task, such as `TrainStrategy`."""
+        plans, notes = plans_of(self.values, self.options.strategies, self.config), _Notes()
+        on = prepare_run(plans.first, watch=Watch())
+        study = new_study(self.path, on, notes, self.until - time.time())
+        yield lambda task: (task(study, plans, self.options), notes.taken())
+
+
+@contextlib.contextmanager
+def study_here(study: Study, plans: Plans, options: Options) -> Iterator[Callable[[Any], Done]]:
+    """Yield the function of a task in this process, where remarks are made at once."""
+    yield lambda task: (task(study, plans, options), [])
+
+
+def new_study(path: Path, on: RunSetup, watch: Watch, seconds: float) -> Study:
+    """Return a study whose trainings share hidden states and begin within so many seconds."""
+    from ..features.shared_states import SharedStates
+    from ..training.trunk_cache import memory_for_cache
+
+    return Study(path, on, SharedStates(memory_for_cache(on.plan.training)), watch, time.monotonic() + seconds)
+
+
+class _Notes(Watch):
+    """Collects remarks."""
+
+    def __init__(self) -> None:
+        self._notes: list[tuple[str, str]] = []
+
+    def note(self, topic: str, text: str) -> None:
+        self._notes.append((topic, text))
+
+    def taken(self) -> list[tuple[str, str]]:
+        """Return the remarks since the last call."""
+        notes, self._notes = self._notes, []
+        return notes
+
+
+@dataclass(frozen=True)
+class TrainStrategy:
+    """Train a strategy at its defaults and then tuned, with every seed; the result is its better choice."""
+
+    strategy: str
+
+    def __call__(self, study: Study, plans: Plans, options: Options) -> Entry:
+        """Return the strategy's entry of the table; its trials are in the study's folder."""
+        on = study.on
+        plan, _ = with_row_defaults(plans.plans[self.strategy], on.task, len(on.splits["train"]), on.base)
+        plan = replace(plan, name=None, task_name=on.task.name, task_options=on.task.recorded())
+        first = study.trial(plan)
+        tried: list[Tried] = []
+        if options.trials and not first.error:
+            plan, first, tried = _tuned(study, plan, first, options)
+        trials = [first, *(study.trial(with_seed(plan, plan.training.seed + k)) for k in range(1, options.seeds))]
+        return _entry(study, plan, [t for t in trials if not t.error] or trials[:1], tried)
+
+
+@dataclass(frozen=True)
+class MeasureTrial:
+    """Measure an adapter on the last rows, which writes the values beside it; the result is the error, or empty."""
+
+    trial: Trial
+    split: str
+
+    def __call__(self, study: Study, plans: Plans, options: Options) -> str:
+        """Return why the adapter can't be measured, or an empty text."""
+        try:
+            study.measured(self.trial, MEASURED, lambda adapter: measured_values(study, adapter, self.split))
+        except (AdapterkitError, RuntimeError, MemoryError) as error:
+            if getattr(error, "exit_code", 2) > 2:  # a signal's
+                raise
+            return " ".join(str(error).split())[:300]
+        return ""
+
+
+def _tuned(study: Study, plan: Plan, first: Trial, options: Options) -> tuple[Plan, Trial, list[Tried]]:
+    """Search options of a strategy; return the plan and trial that are better on the validation rows, and all tried."""
+    from ..workflows.tune import tune
+
+    on, task = study.on, study.on.task
+    setup = replace(on, plan=plan, name=plan.strategy_name)
+    try:
+        tuned = tune(
+            plan, study.folder / "tuning", trials=options.trials, setup=setup, shared=study.shared, until=study.until
+        )
+    except AdapterkitError as error:
+        study.watch.note(plan.strategy_name, f"not tuned: {error}")
+        return plan, first, []
+    tried = [Tried(t.values, t.state, t.score, t.seconds) for t in tuned.trials]
+    best = with_values(plan, tuned.trials[0].values)
+    trial = study.trial(best)
+    if trial.error:
+        return plan, first, tried
+    sign = 1 if task.lower_is_better else -1
+    better = sign * trial.metrics[task.best] < sign * first.metrics[task.best]
+    return (best, trial, tried) if better else (plan, first, tried)
+
+
+def _entry(study: Study, plan: Plan, trials: list[Trial], tried: list[Tried]) -> Entry:
+    first = trials[0]
+    candidate = Candidate(
+        plan.strategy_name, "strategy", first.error, run_command(plan), options=plain(plan.strategy), trials=tried
+    )
+    if first.error:
+        return Entry(candidate, [], {})
+    count = len(trials)
+    candidate.seeds = [trial.seed for trial in trials]
+    candidate.metrics["validation"] = measured_of(mean_measured([trial.metrics for trial in trials]))
+    candidate.history = first.history
+    candidate.costs = Costs(
+        seconds=sum(t.seconds for t in trials) / count,
+        saved=sum(t.saved for t in trials) / count,
+        memory=max(t.memory for t in trials),
+        bytes=first.nbytes,
+        parameters=first.parameters,
+    )
+    return Entry(candidate, trials, {"validation": mean_draws([trial.draws for trial in trials])})
+
+
+def line_of(candidate: Candidate, metric: str) -> str:
+    """Describe a candidate's results on the validation rows in a line."""
+    if candidate.error:
+        return f"failed: {candidate.error}"
+    measured, costs = candidate.metrics["validation"], candidate.costs
+    return f"{metric} {measured.values[metric]:.4f} on {measured.n:,} validation rows, {costs.seconds or 0:.1f} s"
