@@ -1,10 +1,12 @@
-"""Time `adapt compare` against an `adapt run` of each strategy, or of each trial of a search, by CPU; compare figures.
+"""Time `adapt compare` against an `adapt run` of each strategy, or of each trial of a search; compare the figures.
 
-    python benchmarks/compare.py --data DATA/sentiment --out compare.json
+    python benchmarks/compare.py --data DATA/sentiment --workers 1,2 --out compare.json
     python benchmarks/compare.py --data DATA/sentiment --strategies head-only,layerwise --trials 20 -- --head model
 
-Each side is a process of the command line, so that starting it counts. Half of the runs come before the comparison and
-half after it. With --trials, `--sample` of each strategy's trials are run alone, with their options, and their mean is
+Each side is started from the command line, so that starting counts, in wall time and in CPU time (on Linux, that of the
+processes of a comparison included). There is a comparison for each number of --workers. A run of each strategy takes
+all threads, as it does by default; the runs are divided equally between the time before, between and after the
+comparisons. With --trials, `--sample` of each strategy's trials are run alone, with their options, and their mean is
 taken for all; every trial counts as a run of all epochs, which is what it would be without a pruner. What follows `--`
 goes to both commands.
 """
@@ -12,28 +14,59 @@ goes to both commands.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
+PR_SET_CHILD_SUBREAPER = 36  # processes that a comparison leaves are waited for here, so that their CPU time counts
 STRATEGIES = ("head-only", "layerwise", "bitfit", "bottleneck", "full", "ia3", "lora", "peft", "prefix")
 
 
-def timed(arguments: list[str], folder: Path) -> tuple[float, dict[str, Any]]:
-    """Return the CPU seconds of a command, and the JSON that it prints."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+@dataclass(frozen=True)
+class Seconds:
+    """Wall time and CPU time."""
+
+    wall: float
+    cpu: float
+
+    def __str__(self) -> str:
+        return f"{self.wall:.1f} s, {self.cpu:.1f} s of CPU"
+
+    def over(self, other: Seconds) -> dict[str, float]:
+        """Return the ratios to another."""
+        return {"wall": self.wall / other.wall, "cpu": self.cpu / other.cpu}
+
+
+def total(several: Iterable[Seconds]) -> Seconds:
+    """Return the sum."""
+    each = list(several)
+    return Seconds(sum(s.wall for s in each), sum(s.cpu for s in each))
+
+
+def timed(arguments: list[str], folder: Path) -> tuple[Seconds, dict[str, Any]]:
+    """Return the seconds of a command, and the JSON that it prints."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, "-m", "adapterkit.cli", *arguments, "--json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+    wall = time.perf_counter() - began
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()  # the server of a comparison's processes, which ends after it
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, json.loads(done.stdout)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Seconds(wall, cpu), json.loads(done.stdout)
 
 
 def rows_of(options: argparse.Namespace) -> list[str]:
@@ -44,18 +77,19 @@ def rows_of(options: argparse.Namespace) -> list[str]:
 
 
 def run(strategy: str, values: Mapping[str, Any], options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Run a strategy; return its CPU seconds, those of training and its metrics on the test rows."""
+    """Run a strategy; return its seconds and its metrics on the test rows."""
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
     seconds, report = timed(["run", "--strategy", strategy, *rows_of(options), *flags, "--name", strategy], folder)
-    print(f"run        {strategy} {' '.join(flags)}: {seconds:.1f} s", flush=True)
-    return {"strategy": strategy, "cpu": seconds, "wall": report["seconds"], "metrics": _metrics(report["metrics"])}
+    print(f"run        {strategy} {' '.join(flags)}: {seconds}", flush=True)
+    return {"strategy": strategy, "seconds": seconds, "metrics": _metrics(report["metrics"])}
 
 
-def comparison(options: argparse.Namespace, folder: Path) -> tuple[float, dict[str, Any]]:
-    """Return the CPU seconds of a comparison, and its results."""
-    names = ["--strategies", ",".join(options.strategies), "--trials", str(options.trials)]
+def comparison(workers: str, options: argparse.Namespace, folder: Path) -> tuple[Seconds, dict[str, Any]]:
+    """Return the seconds of a comparison, and its results."""
+    names = ["--strategies", ",".join(options.strategies), "--trials", str(options.trials), "--workers", workers]
+    names += ["--out", f"workers{workers}", "--registry", f"workers{workers}/registry.json"]
     seconds, results = timed(["compare", *names, "--keep", "all", *rows_of(options)], folder)
-    print(f"compare    {seconds:.1f} s", flush=True)
+    print(f"compare    --workers {workers}: {seconds}", flush=True)
     return seconds, results
 
 
@@ -66,29 +100,40 @@ def _metrics(of: Mapping[str, Any]) -> dict[str, float]:
 
 def strategies_alone(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Compare all strategies at their defaults with a run of each."""
-    half = len(options.strategies) // 2
-    runs = [run(name, {}, options, folder) for name in options.strategies[:half]]
-    seconds, results = comparison(options, folder)
-    runs += [run(name, {}, options, folder) for name in options.strategies[half:]]
-    together = {c["name"]: _metrics(c["metrics"]) for c in results["candidates"] if c["kind"] == "strategy"}
-    gaps = {r["strategy"]: max(abs(v - together[r["strategy"]][k]) for k, v in r["metrics"].items()) for r in runs}
-    alone = sum(r["cpu"] for r in runs)
-    return {"runs": runs, "compare": seconds, "ratio": seconds / alone, "largest difference": gaps}
+    parts = len(options.workers) + 1
+    runs: list[dict[str, Any]] = []
+    compared: dict[str, tuple[Seconds, dict[str, Any]]] = {}
+    for part in range(parts):
+        runs += [run(name, {}, options, folder) for name in options.strategies[part::parts]]
+        for workers in options.workers[part : part + 1]:
+            compared[workers] = comparison(workers, options, folder)
+    alone = total(r["seconds"] for r in runs)
+    result: dict[str, Any] = {"alone": vars(alone), "by workers": {}}
+    for workers, (seconds, results) in compared.items():
+        together = {c["name"]: _metrics(c["metrics"]) for c in results["candidates"] if c["kind"] == "strategy"}
+        gaps = {r["strategy"]: max(abs(v - together[r["strategy"]][k]) for k, v in r["metrics"].items()) for r in runs}
+        ratio = seconds.over(alone)
+        result["by workers"][workers] = {**vars(seconds), "ratio": ratio, "largest difference": gaps}
+    return {**result, "runs": [{**r, "seconds": vars(r["seconds"])} for r in runs]}
 
 
 def trials_alone(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Compare a search of each strategy with runs of a sample of its trials."""
-    seconds, results = comparison(options, folder)
-    runs, alone = [], 0.0
+    compared = {workers: comparison(workers, options, folder) for workers in options.workers}
+    runs, alone = [], Seconds(0.0, 0.0)
+    _, results = next(iter(compared.values()))
     for candidate in (c for c in results["candidates"] if c["kind"] == "strategy"):
         trials = candidate.get("trials") or [{"options": {}}]
         chosen = trials[:: max(1, len(trials) // options.sample)][: options.sample]
         some = [run(candidate["name"], trial["options"], options, folder) for trial in chosen]
-        alone += options.trials * mean(r["cpu"] for r in some)
-        runs += [{**r, "of": len(trials)} for r in some]
+        each = total(r["seconds"] for r in some)
+        share = options.trials / len(some)
+        alone = total([alone, Seconds(share * each.wall, share * each.cpu)])
+        runs += [{**r, "seconds": vars(r["seconds"]), "of": len(trials)} for r in some]
         states = [trial.get("state") for trial in trials]
         print(f"{candidate['name']}: {len(trials)} trials, {states.count('pruned')} of them ended early", flush=True)
-    return {"runs": runs, "compare": seconds, "alone": alone, "ratio": seconds / alone}
+    by_workers = {w: {**vars(seconds), "ratio": seconds.over(alone)} for w, (seconds, _) in compared.items()}
+    return {"alone": vars(alone), "by workers": by_workers, "runs": runs}
 
 
 def main() -> None:
@@ -98,10 +143,13 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=500, help="rows of training, and of test")
     parser.add_argument("--strategies", type=lambda text: text.split(","), default=list(STRATEGIES))
     parser.add_argument("--trials", type=int, default=0)
+    parser.add_argument("--workers", type=lambda text: text.split(","), default=["2"], help="processes of a comparison")
     parser.add_argument("--sample", type=int, default=2, help="trials of each strategy that are run alone")
     parser.add_argument("--out", type=Path)
     parser.add_argument("more", nargs="*", help="flags of both commands, after --")
     options = parser.parse_args()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     with tempfile.TemporaryDirectory() as temporary:
         result = (trials_alone if options.trials else strategies_alone)(options, Path(temporary))
     result = {"data": options.data.name, "rows": options.limit, "trials": options.trials, **result}

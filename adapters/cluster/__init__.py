@@ -1,4 +1,4 @@
-"""Where independent tasks are computed: in this process, or over the nodes of a Ray cluster."""
+"""Where independent tasks are computed: here, in several processes of this machine, or over a Ray cluster."""
 
 import lazy_loader
 
