@@ -8,9 +8,9 @@ modules, where the system can, and ends with the process that started it.
 from __future__ import annotations
 
 import contextlib
+import copy
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -37,6 +37,8 @@ class LocalProcesses(Executor):
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers
         self._crew: list[_Process] = []
+        self._worker: Any = None
+        self._number = 0  # of workers so far
 
     def fitted(self, tasks: int, nbytes: int) -> Executor:
         """Return the executor for `tasks` on a base of `nbytes`.
@@ -70,14 +72,16 @@ class LocalProcesses(Executor):
     ) -> Iterator[R]:
         """Yield the result of each task. A signal stops the tasks, and is raised as `StoppedError`."""
         count = self.workers or _workers(0)
-        opened, modules = pickle.dumps(worker), [type(worker).__module__, *getattr(worker, "imports", ())]
+        modules = [type(worker).__module__, *getattr(worker, "imports", ())]
+        if worker != self._worker:
+            self._worker, self._number = worker, self._number + 1
         threads = max(1, threads_here() // count)
         order = _Order(iter(tasks), None if ahead is None else ahead * count, in_order)
         with signals_noted() as stop:
             try:
                 while not order.over():
                     while self._has_room(count) and (item := order.take()) is not None:
-                        self._free(modules, threads).send(opened, *item)
+                        self._free(modules, threads).send(self._number, worker, *item)
                     busy: dict[Any, _Process] = {each.connection: each for each in self._crew if each.task is not None}
                     for connection in wait(list(busy), timeout=0.5) if busy else []:
                         order.done[busy[connection].number] = busy[connection].result(lost)
@@ -140,6 +144,7 @@ class _Process:
     connection: Connection
     number: int = 0
     task: tuple[Any] | None = None
+    opened: int = 0  # the number of its worker
     alive: bool = True
 
     @classmethod
@@ -155,17 +160,18 @@ class _Process:
         theirs.close()
         return cls(process, ours)
 
-    def send(self, worker: bytes, number: int, task: tuple[Any]) -> None:
+    def send(self, opened: int, worker: Any, number: int, task: tuple[Any]) -> None:
         self.number, self.task = number, task
         with contextlib.suppress(OSError):  # it has ended, which its result shows
-            self.connection.send_bytes(pickle.dumps((worker, task[0])))
+            self.connection.send((None if self.opened == opened else worker, task[0]))
+        self.opened = opened
 
     def result(self, lost: Callable[[Any, str], Any] | None) -> Any:
         """Receive the result of the task, or what takes its place where the process ended."""
         assert self.task is not None
         task, self.task = self.task[0], None
         try:
-            return pickle.loads(self.connection.recv_bytes())
+            return self.connection.recv()
         except (EOFError, OSError):
             self.alive = False
             self.process.join(_PATIENCE)
@@ -191,19 +197,18 @@ def serve(connection: Connection, threads: int) -> None:
 
     torch.set_num_threads(threads)
     with contextlib.ExitStack() as stack:
-        opened, result_of = b"", None
+        result_of: Any = None
         with contextlib.suppress(EOFError, OSError):
             while True:
-                worker, task = pickle.loads(connection.recv_bytes())
+                worker, task = connection.recv()
                 try:
-                    if worker != opened:
+                    if worker is not None:
                         stack.close()
-                        opened, result_of = b"", stack.enter_context(pickle.loads(worker)())
-                        opened = worker
-                    result = result_of(task)  # type: ignore[misc]
+                        result_of = stack.enter_context(worker())
+                    result = result_of(task)
                 except Exception as error:
                     result = error
-                connection.send_bytes(_pickled(result))
+                _send(connection, result)
 
 
 def _end_with_parent() -> None:
@@ -214,16 +219,17 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _pickled(result: Any) -> bytes:
-    """Return a result or an error as bytes; of an error that can't be pickled, its text."""
+def _send(connection: Connection, result: Any) -> None:
+    """Send a result or an error; of one that can't be copied to another process, its text."""
     try:
-        data = pickle.dumps(result)
         if isinstance(result, Exception):
-            pickle.loads(data)  # errors with arguments of their own are refused only here
+            copy.copy(result)  # fails where the class takes other arguments than its parent was given
+        connection.send(result)
+    except OSError:
+        raise
     except Exception as error:
         at = result if isinstance(result, Exception) else error
-        return pickle.dumps(ClusterError(" ".join(f"{type(at).__name__}: {at}".split())))
-    return data
+        connection.send(ClusterError(" ".join(f"{type(at).__name__}: {at}".split())))
 
 
 def _how(code: int | None) -> str:

@@ -33,7 +33,11 @@ Done = tuple[Any, list[tuple[str, str]]]
 class StudyWorker:
     """Opens a study in another process, which reads the rows and loads the base."""
 
-    imports: ClassVar[tuple[str, ...]] = ("adapterkit.base.base", "adapterkit.training.train", "adapterkit.pool.pool")
+    imports: ClassVar[tuple[str, ...]] = (
+        *("adapterkit.base.base", "adapterkit.training.train", "adapterkit.pool.pool"),
+        *("datasets", "pandas", "peft", "sklearn.metrics"),
+    )
+    """What processes import when they train, and a server of forks imports once for all of them."""
 
     values: dict[str, Any]
     config: dict[str, Any]

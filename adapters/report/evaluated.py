@@ -73,7 +73,9 @@ def machine() -> str:
 
     if torch.cuda.is_available():
         return f"{platform.system()} {platform.machine()}, {torch.cuda.get_device_name()}"
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    cpus = f"{os.cpu_count()} CPUs, {threads} thread{'s' * (threads > 1)}"
+    return f"{platform.system()} {platform.machine()}, {cpus}"
 
 
 # ---- registered adapters

@@ -62,7 +62,7 @@ def colour(number: int) -> str:
     return SERIES.format(_FIRST + number % _COLOURS)
 
 
-def _drawn(title: str, text: str, draw: Callable[[Any], None], *, size: tuple[float, float] = (6.4, 3.6)) -> Plot:
+def _drawn(title: str, text: str, draw: Callable[[Any], None], *, size: tuple[float, float] = (5.6, 3.4)) -> Plot:
     """Return what `draw` draws on a figure."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -131,31 +131,35 @@ def _cost_plot(results: Results, title: str, unit: str, cost: Callable[[Candidat
         if max(x for x, *_ in points) > 20 * min(x for x, *_ in points):
             axes.set_xscale("log")
         axes.margins(x=0.18, y=0.15)
+        low, high = axes.get_ylim()
+        if max(y for _, y, *_ in points) <= 1 < high:  # few metrics exceed 1
+            axes.set_ylim(low, 1 + 0.1 * (1 - low))
         axes.set_xlabel(unit)
         axes.set_ylabel(f"{results.metric} ({results.split})")
         _label(figure, axes, [(x, y, name) for x, y, name, _ in points])
 
     text = f"{results.metric} of {len(points)} candidates against {unit}; the Pareto front is {names}"
-    return _drawn(title, text, draw)
+    return _drawn(title, text, draw, size=(5.0, 3.4))
 
 
 def _label(figure: Any, axes: Any, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write names beside points, each at the first place that no other name covers."""
+    """Write names beside points, each at the first place that no other name and no point covers."""
     figure.draw_without_rendering()
-    boxes: list[tuple[float, float, float, float]] = []
-    places = [(7.0, dy) for dy in (4, -11, 15, -22, 26, -33)] + [(-7.0, dy) for dy in (4, -11, 15, -22, 26, -33)]
+    places = [(7.0, dy) for dy in (4, -12, 16, -24, 28, -36)] + [(-7.0, dy) for dy in (4, -12, 16, -24, 28, -36)]
     scale = 72 / figure.dpi
+    at = [axes.transData.transform(point[:2]) * scale for point in points]
+    boxes = [(left - 4, bottom - 4, left + 4, bottom + 4) for left, bottom in at]
     for x, y, name in sorted(points, key=lambda point: point[1]):
         left, bottom = axes.transData.transform((x, y)) * scale
-        width = 4.6 * len(name)
+        width = 5.2 * len(name)
         for dx, dy in places:
             start = left + dx - (width if dx < 0 else 0)
-            box = (start, bottom + dy, start + width, bottom + dy + 9)
+            box = (start, bottom + dy, start + width, bottom + dy + 10)
             if not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in boxes):
                 break
         boxes.append(box)
         side = "right" if dx < 0 else "left"
-        axes.annotate(name, (x, y), xytext=(dx, dy), textcoords="offset points", fontsize=8, ha=side)
+        axes.annotate(name, (x, y), xytext=(dx, dy), textcoords="offset points", fontsize=9, ha=side)
 
 
 def pareto(points: Sequence[tuple[float, float]], *, lower: bool = False) -> list[int]:
@@ -215,8 +219,12 @@ def _trial_plot(results: Results, name: str, number: int, done: Sequence[Any], o
                 marker = "o" if trial.state == "done" else "x"
                 (mark,) = axes.plot([trial.options[option]], [trial.score], marker, color=colour(number))
                 _mark(mark, f"{option} {trial.options[option]:.4g}: {results.metric} {trial.score:.4f}, {trial.state}")
-            if min(t.options[option] for t in done) > 0:
+            tried = sorted({t.options[option] for t in done})
+            if tried[0] > 0:
                 axes.set_xscale("log")
+            if len(tried) <= 5:
+                axes.set_xticks(tried, [f"{value:g}" for value in tried])
+                axes.minorticks_off()
             axes.set_xlabel(option)
         panels[0].set_ylabel(f"{results.metric} (validation)")
 
@@ -237,7 +245,7 @@ def _calibration(results: Results) -> list[Plot]:
         return []
 
     def draw(figure: Any) -> None:
-        columns = min(4, len(some))
+        columns = min(3, len(some))
         panels = figure.subplots(math.ceil(len(some) / columns), columns, sharex=True, sharey=True, squeeze=False)
         for axes in panels.flat[len(some) :]:
             axes.set_visible(False)
@@ -257,7 +265,7 @@ def _calibration(results: Results) -> list[Plot]:
         figure.supylabel("share of right answers", fontsize=10)
 
     text = "; ".join(f"{name}: expected calibration error {tables['ece']:.3f}" for name, _, tables in some)
-    return [_drawn("Reliability", text, draw, size=(7.2, 2.3 * math.ceil(len(some) / 4) + 0.5))]
+    return [_drawn("Reliability", text, draw, size=(6.0, 2.2 * math.ceil(len(some) / 3) + 0.5))]
 
 
 def _numbers(results: Results) -> list[Plot]:
