@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import AdapterkitError
+from ..execution.stop_signals import StoppedError
 from ..options import plain
 from ..report.evaluated import measured_of
 from ..report.results import Candidate, Costs, Tried
@@ -130,6 +131,8 @@ def _tuned(study: Study, plan: Plan, first: Trial, options: Options) -> tuple[Pl
         tuned = tune(
             plan, study.folder / "tuning", trials=options.trials, setup=setup, shared=study.shared, until=study.until
         )
+    except StoppedError:
+        raise
     except AdapterkitError as error:
         study.watch.note(plan.strategy_name, f"not tuned: {error}")
         return plan, first, []

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import filelock
 
 from ..errors import OptionError, StrategyError, TrainingError, unknown
+from ..execution.stop_signals import StoppedError
 from ..io.atomic import check_writable, json_bytes, write_file
 from ..options import plain
 from ..watch import Watch
@@ -254,6 +255,8 @@ class _Study:
             trained = train(on.base, on.task, plan.strategy, on.splits.sets, plan.training, watch=watch, **more)
         except self.optuna.TrialPruned:
             return states.PRUNED, None, {"seconds": time.perf_counter() - began}
+        except StoppedError:  # by a signal, which ends the search; the trial is run again when it resumes
+            raise
         except (StrategyError, TrainingError) as error:
             if isinstance(error, StrategyError) and with_values(self.plan, self.values(trial)) == self.plan:
                 self.study.tell(trial, state=states.FAIL)

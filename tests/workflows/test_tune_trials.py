@@ -14,6 +14,7 @@ import pytest
 
 from adapterkit import Base, Plan, Watch
 from adapterkit.errors import OptionError, TrainingError
+from adapterkit.execution.stop_signals import StoppedError
 from adapterkit.training import train as training
 from adapterkit.workflows.tune import tune
 from tests.helpers.watches import Heard
@@ -54,6 +55,27 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 RANGES = {"learning_rate": "1e-5..1e-1", "r": "2..32"}
+
+
+def test_a_signal_ends_the_search_and_fails_no_trial(
+    planned: Callable[..., Plan],
+    landscape_of_trials: Landscape,
+    tiny_base: Base,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped(*args: Any, **how: Any) -> Any:
+        if len(landscape_of_trials.calls) == 2:
+            raise StoppedError(15, "stopped by SIGTERM")
+        return landscape_of_trials(*args, **how)
+
+    plan = planned("lora", name="a", num_train_epochs=3)
+    monkeypatch.setattr(training, "train", stopped)
+    with pytest.raises(StoppedError):
+        tune(plan, tmp_path, search=RANGES, trials=4, base=tiny_base)
+    assert len(rows(tmp_path)) == 2
+    monkeypatch.setattr(training, "train", landscape_of_trials)
+    assert all(t.state != "failed" for t in tune(plan, tmp_path, search=RANGES, trials=4, base=tiny_base).trials)
 
 
 @pytest.mark.parametrize("dies_at", [(1, 1), (1, 2), (6, 1)])
