@@ -114,11 +114,11 @@ class _Order:
     in_order: bool
     done: dict[int, Any] = field(default_factory=dict)
     begun: int = 0
-    given: int = 0
+    yielded: int = 0
     no_more: bool = False
 
     def take(self) -> tuple[int, Any] | None:
-        if self.no_more or (self.most is not None and self.begun - self.given >= self.most):
+        if self.no_more or (self.most is not None and self.begun - self.yielded >= self.most):
             return None
         for task in self.tasks:
             self.begun += 1
@@ -127,13 +127,13 @@ class _Order:
         return None
 
     def ready(self) -> Iterator[Any]:
-        while self.done and (not self.in_order or self.given in self.done):
-            result = self.done.pop(self.given if self.in_order else next(iter(self.done)))
-            self.given += 1
+        while self.done and (not self.in_order or self.yielded in self.done):
+            result = self.done.pop(self.yielded if self.in_order else next(iter(self.done)))
+            self.yielded += 1
             yield result
 
     def over(self) -> bool:
-        return self.no_more and self.given == self.begun
+        return self.no_more and self.yielded == self.begun
 
 
 @dataclass
@@ -223,7 +223,7 @@ def _send(connection: Connection, result: Any) -> None:
     """Send a result or an error; of one that can't be copied to another process, its text."""
     try:
         if isinstance(result, Exception):
-            copy.copy(result)  # fails where the class takes other arguments than its parent was given
+            copy.copy(result)  # fails where the class takes other arguments than its parent was yielded
         connection.send(result)
     except OSError:
         raise

@@ -52,7 +52,7 @@ class StudyWorker:
         plans, notes = plans_of(self.values, self.options.strategies, self.config), _Notes()
         on = prepare_run(plans.first, watch=Watch())
         study = new_study(self.path, on, notes, self.until - time.time())
-        yield lambda task: (task(study, plans, self.options), notes.taken())
+        yield lambda task: (task(study, plans, self.options), notes.collected())
 
 
 @contextlib.contextmanager
@@ -78,7 +78,7 @@ class _Notes(Watch):
     def note(self, topic: str, text: str) -> None:
         self._notes.append((topic, text))
 
-    def taken(self) -> list[tuple[str, str]]:
+    def collected(self) -> list[tuple[str, str]]:
         """Return the remarks since the last call."""
         notes, self._notes = self._notes, []
         return notes
