@@ -223,7 +223,7 @@ def _send(connection: Connection, result: Any) -> None:
     """Send a result or an error; of one that can't be copied to another process, its text."""
     try:
         if isinstance(result, Exception):
-            copy.copy(result)  # fails where the class takes other arguments than its parent was yielded
+            copy.copy(result)  # fails where the class takes other arguments than it passes to its parent
         connection.send(result)
     except OSError:
         raise
