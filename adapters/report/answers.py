@@ -125,7 +125,9 @@ def entities_text(task: Task, row: Mapping[str, Any], tags: Sequence[str]) -> st
 def texts_of(task: Task, data: Dataset) -> list[str]:
     """Return the inputs of each row as one text."""
     columns = [data[name] for name in task.input_columns if name in data.column_names]
-    return [f" {BETWEEN_TEXTS} ".join(_cell(cell) for cell in row)[:MOST_TEXT] for row in zip(*columns, strict=True)]
+    key = getattr(task, "source_lang", None)
+    texts = ([_cell(cell, key) for cell in row] for row in zip(*columns, strict=True))
+    return [f" {BETWEEN_TEXTS} ".join(row)[:MOST_TEXT] for row in texts]
 
 
 def lines_of(data: Dataset) -> list[int]:
@@ -135,8 +137,13 @@ def lines_of(data: Dataset) -> list[int]:
     return [int(line) if str(line).isdigit() else i for i, line in enumerate(data[LINE], start=1)]
 
 
-def _cell(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _cell(value: Any, key: str | None) -> str:
+    """Return a cell as text: of a translation its source, of another object its values."""
+    if isinstance(value, list):
+        return " ".join(_cell(part, key) for part in value)
+    if isinstance(value, Mapping):
+        return str(value[key]) if key in value else ": ".join(map(str, value.values()))
+    return str(value)
 
 
 def _headline(task: Task, answer: Mapping[str, Any]) -> str:

@@ -120,6 +120,7 @@ def _cost_plot(results: Results, title: str, unit: str, cost: Callable[[Candidat
         return None
     front = pareto([(x, y) for x, y, _, _ in points], lower=results.lower_is_better)
     names = ", ".join(points[i][2] for i in front)
+    from matplotlib.ticker import EngFormatter
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
@@ -130,6 +131,8 @@ def _cost_plot(results: Results, title: str, unit: str, cost: Callable[[Candidat
             _mark(mark, f"{name}: {results.metric} {y:.4f}, {x:,.4g} {unit}")
         if max(x for x, *_ in points) > 20 * min(x for x, *_ in points):
             axes.set_xscale("log")
+        else:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 2M bytes
         axes.margins(x=0.18, y=0.15)
         low, high = axes.get_ylim()
         if max(y for _, y, *_ in points) <= 1 < high:  # few metrics exceed 1
