@@ -21,7 +21,7 @@ from ..patches.low_rank import LowRank
 from ..pool.task_heads import SharedProbe, TaskHead
 from ..probe.model import Form
 from ..runtime.manifest import BASE_GRAPH, FORMAT_VERSION, MANIFEST, MOST_MANIFEST, TOKENIZER, parse_manifest
-from ..tasks import TextGeneration
+from ..tasks import SentenceSimilarity, TextGeneration
 from ..watch import Watch
 from .merge import check_folder
 from .onnx_decoder import DecoderGraph
@@ -82,7 +82,8 @@ class _Exported:
         for name, parameter in parameters.items():
             assert parameter is not None
             assert head is not None
-            if name not in self.head_tensors and name not in head.pretrained:
+            neutral = getattr(head.model, "neutral", ())
+            if name not in self.head_tensors and name not in head.pretrained and name not in neutral:
                 raise AdapterError(f"adapter '{self.name}' lacks '{name}' of its head")
             tensors[f"head.{name}"] = self.head_tensors.get(name, parameter)
             if tensors[f"head.{name}"].shape != parameter.shape:
@@ -97,7 +98,7 @@ def _check(adapter: Adapter) -> None:
     if adapter.task.generates and (not isinstance(adapter.task, TextGeneration) or beams != 1):
         what = f"num_beams={beams}" if beams != 1 else adapter.task.name
         raise AdapterError(f"--format onnx has no {what}; it has greedy text-generation")
-    if not adapter.task.auto_class:
+    if not adapter.task.auto_class and not isinstance(adapter.task, SentenceSimilarity):
         raise AdapterError(f"--format onnx has no head of task '{adapter.task.name}', which isn't one of transformers")
     if "added_tokens" in adapter.manifest:
         raise AdapterError("--format onnx has no added tokens")

@@ -212,8 +212,9 @@ class OnnxPool:
             rows = [place[text, _changing(adapter)] for example in group for text in example.texts]
             selected = {name: value[rows] for name, value in values.items()}
             results = self._head(adapter.head).run({**selected, **adapter.head_tensors})
-            if choosing:  # the graph scores each choice as a row of its own
-                results = {name: value.reshape(len(group), choices) for name, value in results.items()}
+            if choosing:  # in the graph, each choice or text of a row is a row
+                shape = (len(group), choices)
+                results = {name: value.reshape(*shape, *value.shape[2:]) for name, value in results.items()}
             yield from zip(group, adapter.task.outputs_of(results), strict=True)
 
     def _generated(self, batch: list[_Example]) -> Iterator[tuple[_Example, str]]:

@@ -32,7 +32,7 @@ from ..patches.patch import Patch
 from ..patches.replace import Replace
 from ..pool import Pool
 from ..settings import BaseOptions, DataOptions, SavingOptions, TrainingOptions
-from ..tasks import SentenceSimilarity
+from ..tasks import SentenceSimilarity, Task, TextRanking
 from .bench import (
     FAMILIES,
     ROUNDING,
@@ -49,6 +49,13 @@ from .bench import (
     tensors,
 )
 from .runs import processes, resuming
+
+PAIR = f"{TEXTS[0]}\t{TEXTS[1]}"
+OTHERS: tuple[Task, ...] = (
+    SentenceSimilarity(text_column_name=("first", "second")),
+    TextRanking(query_column_name="query", passage_column_name="passage", label_column_name="label"),
+)
+"""Tasks of two texts, whose adapters share a batch with those of the bench."""
 
 
 @dataclass(frozen=True)
@@ -214,17 +221,16 @@ def pool(bench: Bench, family: str) -> str:
         )
     wanted = {(text, n): logits for n, a in beside.items() for text, logits in zip(TEXTS, _alone(base, a), strict=True)}
     rows = [*wanted, *((TEXTS[0], n) for n in beside)]  # in the last batch, every row has another adapter
-    similar: dict[str, Adapter] = {}
+    others: dict[str, Adapter] = {}
     if not base.model.config.is_encoder_decoder:
-        similar["vectors"] = _of_vectors(base, adapter)
-    every = beside | similar
-    with Pool(base, every) as opened:
+        others = {task.name: _of_task(base, adapter, task.for_base(base)) for task in OTHERS}
+    with Pool(base, beside | others) as opened:
         scores = opened.outputs([text for text, _ in wanted], adapter_of_each=[n for _, n in wanted])
-        mixed = opened.outputs([TEXTS[0]] * len(every), adapter_of_each=list(every))
+        mixed = opened.outputs([TEXTS[0]] * len(beside) + [PAIR] * len(others), adapter_of_each=[*beside, *others])
     alone = torch.from_numpy(np.stack([wanted[row] for row in rows]))
     text = near(torch.from_numpy(np.stack([*scores, *mixed[: len(beside)]])), alone, ROUNDING, "logits")
-    for one, values in zip(similar.values(), mixed[len(beside) :], strict=True):
-        near(torch.from_numpy(values), torch.from_numpy(_alone(base, one)[0]), ROUNDING, "vectors")
+    for name, values in zip(others, mixed[len(beside) :], strict=True):
+        near(torch.from_numpy(values), torch.from_numpy(_alone(base, others[name], [PAIR])[0]), ROUNDING, name)
     return f"{len(rows)} rows of {len(beside)} adapters, {text}"
 
 
@@ -287,9 +293,9 @@ def _attached(base: Base, patches_by_module: dict[str, Patch]) -> Iterator[None]
         yield
 
 
-def _alone(base: Base, adapter: Adapter) -> list[Any]:
+def _alone(base: Base, adapter: Adapter, texts: Sequence[str] = TEXTS) -> list[Any]:
     """Return the logits of each text, one by one, from a transformers model with the adapter on it."""
-    rows = datasets.Dataset.from_list([{"text": text} for text in TEXTS])
+    rows = datasets.Dataset.from_dict(dict(adapter.task.rows(texts)))
     features = tokenized(adapter.task, rows, base, labelled=False)
     with adapter.attached(base) as model:
         return outputs(adapter.task, model, features, base, batch_size=1)
@@ -310,12 +316,15 @@ def _neighbour(base: Base, like: Adapter, patches_by_module: dict[str, Patch]) -
     return Adapter.make(base, model, patches_by_module, head, about)
 
 
-def _of_vectors(base: Base, like: Adapter) -> Adapter:
-    """Return an adapter with the same patches for another task, vectors of texts."""
-    similarity = SentenceSimilarity(text_column_name=("text",)).for_base(base)
+def _of_task(base: Base, like: Adapter, task: Task) -> Adapter:
+    """Return an adapter with the same patches and a new head for another task."""
     about: dict[str, Any] = {key: like.manifest[key] for key in ("strategy", "metrics") if key in like.manifest}
-    about |= {"task": {"name": similarity.name, "options": similarity.recorded()}}
-    return Adapter.make(base, similarity.model(base), like.patches(base), {}, about)
+    about |= {"task": {"name": task.name, "options": task.recorded()}}
+    with torch.random.fork_rng(devices=[]):
+        model = task.model(base)
+    parameters = dict(model.named_parameters())
+    head = {name: parameters[name].detach() for name in base.head_names(model)}
+    return Adapter.make(base, model, like.patches(base), head, about)
 
 
 def _spellings(kind: type[Any]) -> set[str]:

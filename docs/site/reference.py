@@ -171,7 +171,7 @@ def strategy_pages() -> Iterator[tuple[str, str]]:
     for name, cls in strategies().items():
         source = Path(inspect.getfile(cls)).read_text(encoding="utf-8")
         text = [f"# {name}", "", inspect.getdoc(cls) or "", "", "```sh", f"adapt run --strategy {name}", "```", ""]
-        text += [*option_table(cls), ""]
+        text += [*option_list(cls), ""]
         text += ["## Source", "", f"All of it, `plugins/{Path(inspect.getfile(cls)).name}`:", ""]
         text += ["```python", source.rstrip(), "```", ""]
         yield f"reference/strategy/{name}.md", "\n".join(text)
@@ -188,7 +188,7 @@ def task_pages() -> Iterator[tuple[str, str]]:
     rows = []
     for name, cls in TASKS.items():
         text = [f"# {name}", "", inspect.getdoc(cls) or "", "", "```sh", f"adapt run --task {name} --train-file FILE"]
-        text += ["```", "", *column_table(cls), "", *option_table(cls), ""]
+        text += ["```", "", *column_table(cls), "", *option_list(cls), ""]
         yield f"reference/task/{name}.md", "\n".join(text)
         rows.append(f"| [`{name}`]({name}.md) | {cell((inspect.getdoc(cls) or '').partition(chr(10))[0])} |")
     about = "Each task from its class. [Tasks, files and metrics](../tasks.md) explains them."
@@ -205,12 +205,12 @@ def column_table(cls: Any) -> list[str]:
     return ["## Columns", "", about, "", "| flag | columns |", "|---|---|", *rows] if rows else []
 
 
-def option_table(cls: Any) -> list[str]:
-    """Return a table of a class's options."""
+def option_list(cls: Any) -> list[str]:
+    """Return a class's options as a list of definitions, which fits a phone as no table of four columns does."""
     rows = []
     for option in options(cls).values():
         default = ", ".join(option.default) if isinstance(option.default, tuple) else option.default
-        shown = "" if default in (None, "") or not isinstance(default, (int, float, str)) else f"`{default}`"
+        shown = "" if default in (None, "") or not isinstance(default, (int, float, str)) else f" [default: {default}]"
         names = ", ".join(f"`{name}`" for name in (option.flag, *option.aliases))
-        rows.append(f"| {names} | {cell(option.expected)} | {cell(shown)} | {cell(option.help)} |")
-    return ["## Options", "", "| flag | takes | default | |", "|---|---|---|---|", *rows] if rows else []
+        rows.append(f"{names} {option.expected}\n:   {option.help}{shown}\n".replace("<", "&lt;"))
+    return ["## Options", "", *rows] if rows else []

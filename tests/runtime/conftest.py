@@ -36,8 +36,6 @@ def adapters_of(base: Base) -> tuple[dict[str, Adapter], Rows]:
     adapters: dict[str, Adapter] = {}
     rows: Rows = []
     for seed, (kind, (task, texts)) in enumerate(kinds().items()):
-        if not task.auto_class:  # no export has a head of adapterkit's own
-            continue
         of_kind = {"lora": made.adapter(base, task, "lora", seed=seed)}
         if kind in ("classes", "entities"):
             of_kind["rank-3"] = made.adapter(base, task, "lora", seed=seed + 10, r=3, target_modules=("query", "key"))
