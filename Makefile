@@ -91,9 +91,9 @@ test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # what needs Ray (485 MB) or an S3 server, in an environment of its own; several raylets on loopback, about five minutes
-.ray/.installed: pyproject.toml constraints.txt $(SOURCES)
+.ray/.installed: pyproject.toml constraints.txt $(SOURCES) | $(UV)
 	@test -x .ray/bin/python || $(PYTHON) -m venv .ray
-	@.ray/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev,tune,ray,remote]' 'moto[server]'
+	@$(UV_PIP) --python .ray/bin/python --constraint constraints.txt --editable '.[demo,dev,tune,ray,remote]' 'moto[server]'
 	@touch $@
 
 test-ray: .ray/.installed

@@ -37,6 +37,7 @@ from adapterkit.workflows.config_file import read_config
 if TYPE_CHECKING:
     from adapterkit.cluster import Placement
     from adapterkit.workflows.plan import Plan
+    from adapterkit.workflows.run import Report
 
 
 class RunCommand(click.Command):
@@ -192,8 +193,12 @@ def report_of(plan: Plan, registry: Path | None, as_json: bool, *, resume: bool,
     main = processes.launched_main()
     report = run(plan, Registry.at(registry), resume=resume, watch=TerminalWatch() if main else None)
     processes.end()
-    if not main:
-        return
+    if main:
+        _show(report, plan, registry, as_json, page)
+
+
+def _show(report: Report, plan: Plan, registry: Path | None, as_json: bool, page: str | None) -> None:
+    """Print the result of a run, and write the page that was requested."""
     if page:
         from adapterkit.report.evaluated import run_results
 
@@ -260,13 +265,28 @@ def command(
         settings = read_config(config) if config else {}
         _run_each(each, values, settings, Registry.at(registry), as_json, resume=resume, placement=placement)
         return
-    if placement.on != "local":
-        raise OptionError("--on ray trains the tasks of --each; one run on several GPUs is --num-processes N")
-    if placement.workers is not None:
+    if placement.on == "local" and placement.workers is not None:
         raise OptionError("--workers trains the tasks of --each; one run on several GPUs is --num-processes N")
     plan = resolved(config, flags)
+    if placement.on != "local":
+        if num_processes is None or launcher_flags or placement.workers is not None:
+            raise OptionError("--on ray trains the tasks of --each, or one adapter by --num-processes N alone")
+        values = {key: value for key, value in flags.items() if value is not None}
+        settings = read_config(config) if config else {}
+        trained = _run_on_ray(values, settings, Registry.at(registry), num_processes, placement, resume=resume)
+        _show(trained, plan, registry, as_json, report)
+        return
     launched(num_processes, launcher_flags)
     report_of(plan, registry, as_json, resume=resume, page=report)
+
+
+def _run_on_ray(values: dict[str, Any], config: dict[str, Any], *placed: Any, resume: bool) -> Report:
+    from adapterkit.cluster.opening import check_ray
+
+    check_ray()
+    from adapterkit.workflows.run_on_ray import run_on_ray
+
+    return run_on_ray(values, config, *placed, resume=resume)
 
 
 def _run_each(

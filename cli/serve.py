@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapterkit.cli.common import common_options, device_option, flag, registry_option
+from adapterkit.cli.common import cluster_options, common_options, device_option, flag, registry_option
 from adapterkit.cli.predict import Bytes
 from adapterkit.errors import OptionError, RegistryError
 from adapterkit.options import options
 from adapterkit.serving.canary import Canary
 from adapterkit.serving.limits import Access, Limits
 from adapterkit.store.registry import Registry
+
+if TYPE_CHECKING:
+    from adapterkit.cluster import Placement
 
 
 @click.command(short_help="Serve the registered adapters over HTTP.")
@@ -67,6 +70,9 @@ from adapterkit.store.registry import Registry
     help="Seconds from SIGTERM until connections are closed.",
 )
 @device_option
+@cluster_options
+@click.option("--min-workers", type=int, help="Replicas on Ray without load. [default: all of --workers]")
+@click.option("--requests-per-worker", type=int, help="Requests that a replica has at a time. [default: 64]")
 @registry_option()
 @common_options
 def command(
@@ -86,6 +92,9 @@ def command(
     otel: bool,
     drain_seconds: float,
     device: str | None,
+    placement: Placement,
+    min_workers: int | None,
+    requests_per_worker: int | None,
     registry: Path | None,
     as_json: bool,
     **limits: Any,
@@ -99,6 +108,7 @@ def command(
     \b
     adapt serve
     adapt serve --host 0.0.0.0 --token-file token --allowed-hosts models.example.org
+    adapt serve --on ray --workers 4 --min-workers 1
     """
     # before torch is imported: threads that wait for work must not spin beside the server's own
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -108,30 +118,55 @@ def command(
         raise RegistryError(f"there is no {opened.path}; `adapt run` creates it")
     access = Access.of(host, _token(token_file), _names(allowed_hosts), _names(cors), admin=admin)
     checked = Limits(**{name: value for name, value in limits.items() if value is not None})
+    counts = {"min_workers": min_workers, "requests_per_worker": requests_per_worker}
+    scale = {name: value for name, value in counts.items() if value is not None}
+    of_models: dict[str, Any] = {"base": base_name, "dtype": dtype, "max_bytes": max_bytes, "device": device}
+    to: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "limits": checked,
+        "access": access,
+        "drain_seconds": drain_seconds,
+    }
+    if placement.on != "local":
+        of_one = {"--admin": admin, "--log-requests": log_requests, "--canary": canaries, "--otel": otel}
+        for name, value in of_one.items():
+            if value:
+                raise OptionError(f"{name} is of one server, and --on ray passes requests on to replicas")
+        _serve_on_ray(opened, placement, scale, **to, **of_models)
+        return
+    for name, number in scale.items():
+        raise OptionError(f"--{name.replace('_', '-')} {number} is for --on ray")
     try:
         from adapterkit.serving import serve
     except ImportError as error:
         raise OptionError(f"adapt serve needs the extra: pip install 'adapterkit[serve]' ({error})") from error
     serve(
         opened,
-        host=host,
-        port=port,
-        limits=checked,
-        access=access,
+        **to,
         log_requests=log_requests,
         redact=_names(redact),
         canaries=[Canary.parse(text) for text in canaries],
         canary_report=canary_report,
         otel=otel,
-        drain_seconds=drain_seconds,
-        base=base_name,
-        dtype=dtype,
-        max_bytes=max_bytes,
-        device=device,
+        **of_models,
     )
 
 
 command.params[:0] = [flag(options(Limits)[field.name]) for field in fields(Limits)]
+
+
+def _serve_on_ray(registry: Registry, placement: Placement, scale: dict[str, int], **options: Any) -> None:
+    from adapterkit.cluster.opening import check_ray
+
+    check_ray()
+    try:
+        from adapterkit.serving.on_ray import Scale, serve_on_ray
+    except ImportError as error:
+        raise OptionError(
+            f"adapt serve --on ray needs extras: pip install 'adapterkit[ray,serve]' ({error})"
+        ) from error
+    serve_on_ray(registry, placement, scale=Scale(**scale), **options)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -22,10 +22,15 @@ def open_executor(placement: Placement, *, several: bool = False) -> Executor:
         from .local_processes import LocalProcesses
 
         return LocalProcesses(placement.workers)
+    check_ray()
+    from .ray_executor import RayExecutor
+
+    return RayExecutor(placement)
+
+
+def check_ray() -> None:
+    """Raise `OptionError` where Ray is not installed."""
     try:
         import ray  # noqa: F401
     except ImportError as error:
         raise OptionError(f"--on ray requires Ray: {RAY_HINT}") from error
-    from .ray_executor import RayExecutor
-
-    return RayExecutor(placement)

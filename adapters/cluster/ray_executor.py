@@ -30,7 +30,7 @@ MOST_ATTEMPTS = 4
 """How often a task may begin, where the processes that do it die."""
 PATIENCE = 300.0
 """Seconds to wait for room for the first worker, or for another where all have died."""
-_DIED = (
+DIED = (
     *(RayActorError, WorkerCrashedError, NodeDiedError, OutOfMemoryError, ActorUnschedulableError),
     ObjectLostError,  # a result that was on a node that died
 )
@@ -131,13 +131,13 @@ class _Crew:
         actor = self.starting.pop(ready)
         try:
             attempted(ray.get(ready))
-        except _DIED as error:
+        except DIED as error:
             if "ModuleNotFoundError" in str(error) or "creation task" in str(error):
-                raise ClusterError(_no_start(error)) from None
+                raise ClusterError(no_start(str(error))) from None
             self.fill()
             return
         except RayTaskError as error:
-            raise ClusterError(_no_start(error)) from None
+            raise ClusterError(no_start(str(error))) from None
         self.alive.append(actor)
 
     def lose(self, actor: Any) -> None:
@@ -235,7 +235,7 @@ class _Mapping:
         sent = self.sent.pop(ref)
         try:
             self.done[sent.number] = ray.get(ref)
-        except _DIED as error:
+        except DIED as error:
             self.crew.lose(sent.actor)
             if sent.attempts >= MOST_ATTEMPTS:
                 why = f"ended its process {MOST_ATTEMPTS} times: {_line(error)}"
@@ -246,13 +246,13 @@ class _Mapping:
             self.again.append((sent.number, sent.task, sent.attempts + 1))
 
 
-def _no_start(error: Exception) -> str:
-    """Return why an actor can't start, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def no_start(text: str) -> str:
+    """Return why a process can't start, in one line, from Ray's message."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     missing = next((line for line in reversed(lines) if "No module named" in line), None)
     if missing is not None:
         return f"a node of the cluster lacks a package: {missing}; install the same environment on every node"
-    return f"a worker can't start: {lines[-1][:300] if lines else type(error).__name__}"
+    return f"a worker can't start: {lines[-1][:300] if lines else 'Ray gives no reason'}"
 
 
 def _line(error: Exception) -> str:

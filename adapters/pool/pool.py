@@ -297,6 +297,10 @@ class Pool:
         """Return whether an adapter is in memory. Raises `PoolError` or `RegistryError` for an unknown name."""
         return self._cache.is_loaded(name)
 
+    def loaded(self) -> list[str]:
+        """Return the adapters in memory, by name or as name@version."""
+        return list(self._cache.loaded)
+
     def load(self, name: str) -> None:
         """Load an adapter now rather than on first use."""
         with self._in_use():

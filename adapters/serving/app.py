@@ -7,26 +7,24 @@ import json
 import logging
 import time
 import traceback
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from . import annotate, decisions, feedback, huggingface, openai, vllm
 from .engine import Engine
-from .errors import RequestError, error_object, message_of, status_of
-from .http import Call, Endpoint, json_response
+from .errors import RequestError, error_object, status_of
+from .http import Call, Endpoint, check_access, error_response, json_response, read_body, request_id
 from .limits import Access
 from .outcomes import outcome, training_row
 
 PAGE = Path(__file__).parent / "page" / "index.html"
-_OPEN = ("/health", "/ready")  # for probes, which have no token
 _PREFLIGHT = {
     "access-control-allow-methods": "GET, POST",
     "access-control-allow-headers": "authorization, content-type, x-request-id",
@@ -66,7 +64,7 @@ class App:
     def _route(self, endpoint: Endpoint) -> Any:
         async def answer(request: Request) -> Response:
             started = time.perf_counter()
-            call = Call(self.engine, request, b"", request.headers.get("x-request-id", "")[:64] or uuid.uuid4().hex)
+            call = Call(self.engine, request, b"", request_id(request))
             self.engine.active += 1
             try:
                 response = await self._answered(call, endpoint)
@@ -81,14 +79,14 @@ class App:
 
     async def _answered(self, call: Call, endpoint: Endpoint) -> Response:
         """Return the handler's response, unless access, size or time forbid it, or the client has gone."""
-        self._check_access(call.request)
+        check_access(self.access, call.request)
         if endpoint.method != "POST":
             return await endpoint.handler(call)
         if self.engine.draining:
             raise RequestError(503, "the server is shutting down", {"Retry-After": "5"})
         if endpoint.classifies:
             self.engine.check_wait(call.request.path_params.get("name"))
-        call.body = await self._body(call.request)
+        call.body = await read_body(call.request, self.engine.limits)
         work = asyncio.ensure_future(endpoint.handler(call))
         gone = asyncio.ensure_future(call.request.receive())
         try:
@@ -103,46 +101,10 @@ class App:
             for future in (work, gone):
                 future.cancel()
 
-    def _check_access(self, request: Request) -> None:
-        host = request.headers.get("host", "")
-        if not self.access.allows_host(host):
-            raise RequestError(403, f"host '{host[:100]}' isn't served; --allowed-hosts names those that are")
-        if not self.access.allows_origin(request.headers.get("origin"), host):
-            raise RequestError(403, "requests from another page's origin aren't allowed; --cors names those that are")
-        if request.url.path not in _OPEN and not self.access.allows_token(request.headers.get("authorization", "")):
-            raise RequestError(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
-
-    async def _body(self, request: Request) -> bytes:
-        """Return the body.
-
-        Raises `RequestError`, 408 for a late one, and 413 for a large one, which is read so that the client sees it.
-        """
-        most, body, size = self.engine.limits.max_body_bytes, bytearray(), 0
-        deadline = self.engine.limits.deadline
-        try:
-            async with asyncio.timeout(deadline):
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size <= most:
-                        body += chunk
-                    elif size > 16 * most:
-                        break
-        except ClientDisconnect as error:
-            raise RequestError(499, "the client has closed the connection") from error
-        except TimeoutError as error:
-            raise RequestError(408, f"the body didn't arrive within {deadline:g} s", {"Connection": "close"}) from error
-        if size > most:
-            raise RequestError(413, f"the body has more than {most:,} bytes")
-        return bytes(body)
-
     def _failed(self, call: Call, error: Exception) -> Response:
-        status, path = status_of(error), call.request.url.path
-        if status == 500 and not isinstance(error, RequestError):
+        if status_of(error) == 500 and not isinstance(error, RequestError):
             self._log_trace(call, error)
-        response = json_response(error_object(path, status, message_of(error)), status)
-        for name, value in getattr(error, "headers", {}).items():
-            response.headers[name] = value
-        return response
+        return error_response(call.request.url.path, error)
 
     def _log_trace(self, call: Call, error: BaseException) -> None:
         trace = "".join(traceback.format_exception(error))[-4000:]

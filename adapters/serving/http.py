@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import time
 import uuid
@@ -10,16 +11,18 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ..errors import AdapterkitError
 from ..io.schema import decoded
 from .engine import Engine
-from .errors import RequestError
+from .errors import RequestError, error_object, message_of, status_of
+from .limits import Access, Limits
 from .results import Answered, Result
 
 T = TypeVar("T")
+_OPEN = ("/health", "/ready")  # for probes, which have no token
 
 
 @dataclass(eq=False)
@@ -75,6 +78,53 @@ class Endpoint:
     summary: str = ""
     classifies: bool = False
     """Whether its rows wait in the queue of batches, unless the adapter in its path generates."""
+
+
+def request_id(request: Request) -> str:
+    """Return the id that the client gave the request, or a new one."""
+    return request.headers.get("x-request-id", "")[:64] or uuid.uuid4().hex
+
+
+def check_access(access: Access, request: Request) -> None:
+    """Raise `RequestError`, 403 or 401, for a request that may not be made."""
+    host = request.headers.get("host", "")
+    if not access.allows_host(host):
+        raise RequestError(403, f"host '{host[:100]}' isn't served; --allowed-hosts names those that are")
+    if not access.allows_origin(request.headers.get("origin"), host):
+        raise RequestError(403, "requests from another page's origin aren't allowed; --cors names those that are")
+    if request.url.path not in _OPEN and not access.allows_token(request.headers.get("authorization", "")):
+        raise RequestError(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """Return the body.
+
+    Raises `RequestError`, 408 for a late one, and 413 for a large one, which is read so that the client sees it.
+    """
+    most, deadline, body, size = limits.max_body_bytes, limits.deadline, bytearray(), 0
+    try:
+        async with asyncio.timeout(deadline):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= most:
+                    body += chunk
+                elif size > 16 * most:
+                    break
+    except ClientDisconnect as error:
+        raise RequestError(499, "the client has closed the connection") from error
+    except TimeoutError as error:
+        raise RequestError(408, f"the body didn't arrive within {deadline:g} s", {"Connection": "close"}) from error
+    if size > most:
+        raise RequestError(413, f"the body has more than {most:,} bytes")
+    return bytes(body)
+
+
+def error_response(path: str, error: BaseException) -> Response:
+    """Return an error as the object of the path's dialect, with its headers."""
+    status = status_of(error)
+    response = json_response(error_object(path, status, message_of(error)), status)
+    response.headers.update(getattr(error, "headers", {}))
+    return response
 
 
 def json_response(value: Any, status: int = 200) -> Response:

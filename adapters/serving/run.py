@@ -71,17 +71,17 @@ def serve(
     # an answer isn't sent while another thread holds the interpreter: 1 ms at most, where 5 would be the default
     sys.setswitchinterval(0.001)
     provided = telemetry.provider() if otel else None
-    _raise_open_files()
-    bound = _bound(host, port)
+    allow_open_files()
+    bound = bound_to(host, port)
     print(f"serving    http://{host}:{bound.getsockname()[1]}", file=sys.stderr, flush=True)
     models = Models(registry, base, **pool_options)
     models.load()
     for line in models.precisions:
         print(f"precision  {line}", file=sys.stderr, flush=True)
     limits = limits or Limits()
-    log = _logger("adapterkit.serving", logging.Formatter("%(message)s"))
+    log = log_to_stderr("adapterkit.serving", logging.Formatter("%(message)s"))
     for name in ("uvicorn.error", "asyncio"):
-        _logger(name, _JsonLines())
+        log_to_stderr(name, _JsonLines())
     access = access or Access.of(host, None, (), ())
     app = application(models, limits, access, log=log, canaries=compared, request_log=request_log)
     if provided is not None:
@@ -91,7 +91,7 @@ def serve(
         provided.shutdown()
 
 
-def _raise_open_files() -> None:
+def allow_open_files() -> None:
     """Allow many connections, where the system does; where there is none left, a server can't even refuse."""
     try:
         import resource
@@ -104,7 +104,7 @@ def _raise_open_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, wanted), most))
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound_to(host: str, port: int) -> socket.socket:
     """Return a socket bound to an address, before anything is loaded; uvicorn listens on it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sets TCP_NODELAY on sockets whose protocol is named alone; without it, an answer takes 40 ms longer
@@ -124,7 +124,7 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line | ({"error": self.formatException(record.exc_info)} if record.exc_info else {}))
 
 
-def _logger(name: str, formatter: logging.Formatter) -> logging.Logger:
+def log_to_stderr(name: str, formatter: logging.Formatter) -> logging.Logger:
     """Return a log that writes lines to stderr: JSON of our own, or warnings of uvicorn and asyncio as JSON."""
     log, handler = logging.getLogger(name), logging.StreamHandler(sys.stderr)
     log.setLevel(logging.INFO if name.startswith("adapterkit") else logging.WARNING)
@@ -136,25 +136,33 @@ def _logger(name: str, formatter: logging.Formatter) -> logging.Logger:
 
 async def _served(app: App, host: str, port: int, drain_seconds: float, bound: socket.socket) -> None:
     server = http_server(app, host, port)
-    loop = asyncio.get_running_loop()
-
-    def ended() -> None:
-        if app.engine.draining:
-            server.should_exit = server.force_exit = True
-            return
-        app.engine.draining = True
-        loop.call_later(drain_seconds, setattr, server, "should_exit", True)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended)
     app.engine.start()
     reports = asyncio.create_task(_write_reports(app))
     try:
-        await server.serve(sockets=[bound])
+        await until_signal(server, app.engine, drain_seconds, bound)
     finally:
         reports.cancel()
         app.engine.close()
         _save(app)
+
+
+async def until_signal(server: uvicorn.Server, drained: Any, drain_seconds: float, bound: socket.socket) -> None:
+    """Accept connections until SIGTERM or SIGINT, then refuse work for a while; a second signal ends at once.
+
+    `drained` refuses new work once it is `draining`.
+    """
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        if drained.draining:
+            server.should_exit = server.force_exit = True
+            return
+        drained.draining = True
+        loop.call_later(drain_seconds, setattr, server, "should_exit", True)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended)
+    await server.serve(sockets=[bound])
 
 
 async def _write_reports(app: App) -> None:

@@ -124,7 +124,8 @@ def test_without_ray_the_line_names_the_command() -> None:
         open_executor(Placement(on="ray"))
 
 
-def test_one_run_is_not_for_a_cluster(adapt: Adapt) -> None:
-    done = adapt("run", "--on", "ray")
-    assert done.exit_code == 2
-    assert "--on ray trains the tasks of --each; one run on several GPUs is --num-processes N" in done.stderr
+def test_one_run_on_a_cluster_is_of_several_processes(adapt: Adapt) -> None:
+    for more in ((), ("--num-processes", 2, "--workers", 2)):
+        done = adapt("run", "--on", "ray", *more)
+        assert done.exit_code == 2
+        assert "--on ray trains the tasks of --each, or one adapter by --num-processes N alone" in done.stderr

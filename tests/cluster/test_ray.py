@@ -4,68 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from adapterkit import Registry
-from adapterkit.cluster import Executor, Placement, open_executor
 from adapterkit.errors import ClusterError, DataError
 from adapterkit.watch import Watch
 from adapterkit.workflows.run_each import run_each, tasks_in
+from tests.helpers.ray_cluster import Cluster
 
 pytest.importorskip("ray", reason="Ray is not installed: make test-ray")
 Adapt = Callable[..., Any]
-STORE = 80 << 20
-
-
-@dataclass
-class Cluster:
-    """A head without CPUs and two raylets with one each."""
-
-    address: str
-    nodes: list[Any]
-
-    def kill(self, node_id: str) -> None:
-        """End the raylet of a node and its processes by SIGKILL."""
-        (node,) = [node for node in self.nodes if node.node_id == node_id]
-        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-        for process in (raylet, *raylet.children(recursive=True)):
-            process.send_signal(signal.SIGKILL)
-
-    @contextlib.contextmanager
-    def executor(self, **options: Any) -> Iterator[Executor]:
-        with open_executor(Placement(on="ray", ray_address=self.address, **options)) as executor:
-            yield executor
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    import ray
-    from ray.cluster_utils import Cluster as Nodes
-
-    monkeypatch.setenv("RAY_DISABLE_IMPORT_WARNING", "1")
-    before = {process.pid for process in psutil.process_iter()}
-    head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
-    nodes = Nodes(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
-    try:
-        workers = [nodes.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(2)]
-        nodes.wait_for_nodes()
-        yield Cluster(nodes.address, workers)
-    finally:
-        ray.shutdown()
-        nodes.shutdown()
-    left = lambda: [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before and "ray" in str(p.info)]  # noqa: E731
-    until = time.monotonic() + 30
-    while left() and time.monotonic() < until:
-        time.sleep(0.2)
-    assert [process.info for process in left()] == []
 
 
 @dataclass

@@ -154,7 +154,7 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(registry: Registry, *flags: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def serving(registry: Registry, *flags: Any, seconds: float = 60) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Run `adapt serve` as a process on a free port, and kill it at the end; its stderr is in a file."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -164,10 +164,12 @@ def serving(registry: Registry, *flags: Any) -> Iterator[tuple[subprocess.Popen[
         process = subprocess.Popen([*map(str, command)], stderr=log, text=True)
         process.stderr = log
         try:
-            until = time.monotonic() + 60
+            until = time.monotonic() + seconds
             while True:
                 assert time.monotonic() < until
-                assert process.poll() is None
+                if process.poll() is not None:
+                    log.seek(0)
+                    raise AssertionError(log.read())
                 with contextlib.suppress(OSError):
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5).close()
                     break

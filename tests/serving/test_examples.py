@@ -48,3 +48,22 @@ def test_the_manifests_flags_and_probes_exist(server: Running) -> None:
     assert server.send(pod["metadata"]["annotations"]["prometheus.io/path"])[0] == 200
     assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
     assert service["spec"]["ports"][0]["targetPort"] == container["ports"][0]["name"]
+
+
+def test_the_flags_of_the_manifest_for_kuberay_exist() -> None:
+    job, service = yaml.safe_load_all((EXAMPLES / "kuberay.yaml").read_text())
+    program, name, *args = job["spec"]["entrypoint"].split()
+    assert (program, name) == ("adapt", "serve")
+    token = args.index("--token-file")  # a file of the cluster
+    with click.Context(command) as context:
+        assert command.parse_args(context, args[:token] + args[token + 2 :]) == []
+        assert context.params["on"] == "ray"
+    spec = job["spec"]["rayClusterSpec"]
+    head, (group,) = spec["headGroupSpec"], spec["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
+    assert float(container["resources"]["requests"]["cpu"]) == context.params["cpus_per_worker"]
+    assert group["minReplicas"] == context.params["min_workers"]
+    assert group["maxReplicas"] == context.params["workers"]
+    assert service["spec"]["selector"] == head["template"]["metadata"]["labels"]
+    (port,) = head["template"]["spec"]["containers"][0]["ports"]
+    assert port["containerPort"] == context.params["port"]

@@ -1,0 +1,86 @@
+"""A Ray cluster of several raylets on loopback, of which one can be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+
+from adapterkit.cluster import Executor, Placement, open_executor
+
+STORE = 80 << 20
+
+
+class Cluster:
+    """A head without CPUs and two raylets with one each."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster as Nodes
+
+        head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
+        self._nodes = Nodes(initialize_head=False, shutdown_at_exit=False)
+        self._nodes.add_node(**head)
+        self.nodes: list[Any] = []
+        self.fill()
+
+    @property
+    def address(self) -> str:
+        """Where its head answers."""
+        return str(self._nodes.address)
+
+    def fill(self) -> None:
+        """Start a raylet for each that was killed."""
+        while len(self.nodes) < 2:
+            self.nodes.append(self._nodes.add_node(num_cpus=1, object_store_memory=STORE))
+
+    def kill(self, node_id: str) -> None:
+        """End the raylet of a node and its processes by SIGKILL."""
+        (node,) = [node for node in self.nodes if node.node_id == node_id]
+        self.nodes.remove(node)
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        for process in (raylet, *raylet.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def executor(self, **options: Any) -> Iterator[Executor]:
+        """Open an executor on the cluster."""
+        with open_executor(Placement(on="ray", ray_address=self.address, **options)) as executor:
+            yield executor
+
+    def stop(self) -> None:
+        """End all processes of the cluster."""
+        self._nodes.shutdown()
+
+
+@contextlib.contextmanager
+def cluster_started() -> Iterator[Cluster]:
+    """Start a cluster and stop it; a process that is left fails."""
+    import ray
+
+    before = {process.pid for process in psutil.process_iter()}
+    cluster = None
+    try:
+        cluster = Cluster()
+        yield cluster
+    finally:
+        ray.shutdown()
+        if cluster is not None:
+            cluster.stop()
+        until = time.monotonic() + 30
+        while (left := _of_ray(before)) and time.monotonic() < until:
+            time.sleep(0.2)
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        assert [process.info for process in left] == []
+
+
+def _of_ray(before: set[int]) -> list[psutil.Process]:
+    marks = ("ray::", "/site-packages/ray/")
+    every = psutil.process_iter(["cmdline"])
+    return [p for p in every if p.pid not in before and any(mark in str(p.info) for mark in marks)]
