@@ -135,6 +135,8 @@ def command(
                 raise OptionError(f"{name} is of one server, and --on ray passes requests on to replicas")
         _serve_on_ray(opened, placement, scale, **to, **of_models)
         return
+    if placement.workers is not None:
+        scale = {"workers": placement.workers, **scale}
     for name, number in scale.items():
         raise OptionError(f"--{name.replace('_', '-')} {number} is for --on ray")
     try:
