@@ -116,6 +116,8 @@ def command(
     opened = Registry.at(registry)
     if not opened.path.exists():
         raise RegistryError(f"there is no {opened.path}; `adapt run` creates it")
+    if redact and log_requests is None:
+        raise OptionError("--redact is for the rows that --log-requests writes; give --log-requests FILE")
     access = Access.of(host, _token(token_file), _names(allowed_hosts), _names(cors), admin=admin)
     checked = Limits(**{name: value for name, value in limits.items() if value is not None})
     counts = {"min_workers": min_workers, "requests_per_worker": requests_per_worker}

@@ -149,14 +149,19 @@ class Queue:
 
     def _work(self) -> None:
         torch.set_num_threads(1)  # of this thread; more would wait for each other beside busy neighbours
+        busy_since: float | None = None  # the end of the last batch, where more waited then
         while batch := self._next():
             started = time.perf_counter()
             results = self._answers(batch)
-            seconds = time.perf_counter() - started
-            rate = len(self._threads) * sum(entry.tokens for entry in batch) / seconds
+            ended = time.perf_counter()
+            seconds = ended - started
+            # what comes between two batches, such as other threads' work on the same core, is a part of the rate
+            whole = ended - (started if busy_since is None else busy_since)
+            rate = len(self._threads) * sum(entry.tokens for entry in batch) / whole
             with self._changed:
                 self._computing -= len(batch)
                 self._rate = rate if not self._rate else 0.8 * self._rate + 0.2 * rate
+                busy_since = ended if self._count else None
             self.metrics.batch_seconds.observe(seconds)
             self.metrics.batch_rows.observe(sum(len(entry.rows) for entry in batch))
             self._loop.call_soon_threadsafe(_deliver, batch, results)

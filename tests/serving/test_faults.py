@@ -287,3 +287,10 @@ def test_an_address_that_others_reach_needs_a_token_and_hosts(adapt: Callable[..
     result = adapt("serve", "--host", "0.0.0.0", "--registry", registry.path)
     assert result.exit_code == 2
     assert "give --token-file and --allowed-hosts" in result.output
+    result = adapt("serve", "--redact", "email", "--registry", registry.path)
+    assert (result.exit_code, "give --log-requests FILE" in result.output) == (2, True)
+    token = registry.path.with_name("token")
+    for content, expected in ((b"", "got 0"), (b"\xff\xfe", "ASCII"), (b"two words of a token", "without spaces")):
+        token.write_bytes(content)
+        result = adapt("serve", "--token-file", token, "--registry", registry.path)
+        assert (result.exit_code, expected in result.output) == (2, True)
