@@ -21,7 +21,7 @@ from .limits import Limits
 from .metrics import Metrics
 from .streaming import stop_where
 
-_IN_TIME = 0.4
+_IN_TIME = 0.3
 """The part of the deadline that a row may be expected to wait: the rest is for its batch, and for rates that vary."""
 
 

@@ -21,7 +21,7 @@ def test_rows_that_would_be_answered_too_late_are_refused(stocked: Registry) -> 
     async def submit_three() -> list[tuple[int, int]]:
         waited: list[tuple[int, int]] = []
         with Pool(stocked, base=base) as pool:
-            queue = Queue("batches", Limits(deadline=1.5), Metrics(), lambda: 0)  # no worker is started
+            queue = Queue("batches", Limits(deadline=2.5), Metrics(), lambda: 0)  # no worker is started
             queue._rate = 100.0  # tokens a second
             loop, row = asyncio.get_running_loop(), pool.prepare(ROWS[name], name)
             for _ in range(3):
