@@ -156,8 +156,8 @@ class Queue:
             ended = time.perf_counter()
             seconds = ended - started
             # what comes between two batches, such as other threads' work on the same core, is a part of the rate
-            whole = ended - (started if busy_since is None else busy_since)
-            rate = len(self._threads) * sum(entry.tokens for entry in batch) / whole
+            elapsed = ended - (started if busy_since is None else busy_since)
+            rate = len(self._threads) * sum(entry.tokens for entry in batch) / elapsed
             with self._changed:
                 self._computing -= len(batch)
                 self._rate = rate if not self._rate else 0.8 * self._rate + 0.2 * rate
