@@ -126,10 +126,13 @@ def test_files_of_one_split_or_of_none_are_refused() -> None:
 
 
 def test_an_error_is_that_of_a_run(adapt: Adapt, tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", "text,label", "good,pos", ",neg")
+    path = write(tmp_path / "a.csv", "text,label", "good,pos", ",neg", "bad,neg")
     done = adapt("data", path)
-    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert "a.csv:3: text is empty" in done.stderr
+    assert done.exit_code == 2
+    error, advice = done.stderr.splitlines()
+    assert "a.csv:3: text is empty" in error
+    assert advice == f"try: adapt data {path} --skip-bad-rows"
+    assert adapt("data", path, "--skip-bad-rows").exit_code == 0
 
 
 def test_help_imports_no_torch() -> None:
