@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -29,6 +30,7 @@ def connect(ray: Any, placement: Placement) -> bool:
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a worker without a GPU changes no variable
+    _print_to_stderr(ray._private.worker)
     starts = address == "local"
     if not starts:
         _check_answers(address)
@@ -38,6 +40,17 @@ def connect(ray: Any, placement: Placement) -> bool:
     except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and others
         raise ClusterError(_reason(error, address, ray.__version__)) from error
     return starts
+
+
+def _print_to_stderr(worker: Any) -> None:
+    """Let Ray print what it says of lost nodes to stderr: it has no option for it, and stdout may be JSON."""
+    printed = worker.print_to_stdstream
+    if not isinstance(printed, functools.partial):
+        worker.print_to_stdstream = functools.partial(_as_error, printed)
+
+
+def _as_error(printed: Any, data: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+    printed({**data, "is_err": True}, *args, **kwargs)
 
 
 def _check_answers(address: str) -> None:

@@ -127,8 +127,16 @@ def test_predictions_are_the_same_over_a_cluster_of_which_a_node_dies(
     done = adapt("predict", "a", *files, "--out", "there", "--on", "ray", "--ray-address", cluster.address)
     assert done.exit_code == 0, done.output
     assert len(opened) == 12
-    for file in (tmp_path / "here").iterdir():
-        assert file.read_bytes() == (tmp_path / "there" / file.name).read_bytes()
+    names = sorted(file.name for file in (tmp_path / "here").glob("f*"))
+    assert len(names) == 12
+    for name in names:
+        here, there = (
+            [json.loads(line) for line in (tmp_path / place / name).read_text().splitlines()]
+            for place in ("here", "there")
+        )
+        # matrix products may depend on where in memory their operands are
+        assert [row.pop("score") for row in here] == pytest.approx([row.pop("score") for row in there], abs=1e-6)
+        assert here == there
     assert len(list((tmp_path / "there").iterdir())) == 13
 
 
