@@ -30,7 +30,6 @@ def connect(ray: Any, placement: Placement) -> bool:
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a worker without a GPU changes no variable
-    _print_to_stderr(ray._private.worker)
     starts = address == "local"
     if not starts:
         _check_answers(address)
@@ -39,11 +38,12 @@ def connect(ray: Any, placement: Placement) -> bool:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **more)
     except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and others
         raise ClusterError(_reason(error, address, ray.__version__)) from error
+    _print_to_stderr(ray._private.worker)
     return starts
 
 
 def _print_to_stderr(worker: Any) -> None:
-    """Let Ray print what it says of lost nodes to stderr: it has no option for it, and stdout may be JSON."""
+    """Let Ray print its messages of lost nodes to stderr: it has no option for it, and stdout may be JSON."""
     printed = worker.print_to_stdstream
     if not isinstance(printed, functools.partial):
         worker.print_to_stdstream = functools.partial(_as_error, printed)
