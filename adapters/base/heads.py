@@ -76,11 +76,13 @@ class Unfilled(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _FILLS and (tensor := args[0] if args else kwargs["tensor"]).is_meta:
             return tensor
-        if func is torch.arange and str(kwargs.get("device")) == "meta" and all(type(n) is int for n in args):
-            return torch.empty(len(range(*args)), dtype=kwargs.get("dtype") or torch.int64, device="meta")
+        if not kwargs.keys() <= {"dtype", "device"}:  # what follows is as models call it
+            return func(*args, **kwargs)
+        dtype, device = kwargs.get("dtype"), kwargs.get("device")
+        if func is torch.arange and str(device) == "meta" and all(type(n) is int for n in args):
+            return torch.empty(len(range(*args)), dtype=dtype or torch.int64, device=device)
         if func is torch.empty_like and args[0].is_meta:
-            tensor, dtype, device = args[0], kwargs.get("dtype"), kwargs.get("device")
-            return torch.empty(tensor.shape, dtype=dtype or tensor.dtype, device=device or tensor.device)
+            return torch.empty(args[0].shape, dtype=dtype or args[0].dtype, device=device or args[0].device)
         return func(*args, **kwargs)
 
 

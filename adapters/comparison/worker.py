@@ -114,9 +114,9 @@ class MeasureTrial:
         """Return why the adapter can't be measured, or an empty text."""
         try:
             study.measured(self.trial, MEASURED, lambda adapter: measured_values(study, adapter, self.split))
+        except StoppedError:
+            raise
         except (AdapterkitError, RuntimeError, MemoryError) as error:
-            if getattr(error, "exit_code", 2) > 2:  # a signal's
-                raise
             return " ".join(str(error).split())[:300]
         return ""
 

@@ -51,8 +51,9 @@ _Reader = Callable[[_Request, list[Any]], list[Any]]
 class OnnxPool:
     """An export of `adapt export --format onnx`, which answers as a `Pool` does, without torch.
 
-    >>> OnnxPool("exported").predict(["I'd stay here again."], adapter="reviews")
-    [{'label': '...', 'score': 0...}]
+    >>> [answer] = OnnxPool("exported").predict(["I'd stay here again."], adapter="reviews")
+    >>> sorted(answer)
+    ['label', 'score']
 
     Rows of different adapters, tasks and ranks share a batch. Adapters are loaded on first use, and the least recently
     used are evicted where `max_bytes` would be exceeded. Threads may share a pool.

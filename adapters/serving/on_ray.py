@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-import uvicorn
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
@@ -27,6 +26,7 @@ from ..store.registry import Registry
 from .errors import RequestError
 from .front import Front, Head, Sent
 from .limits import Access, Limits
+from .protocol import http_server
 from .ray_router import AdapterRouter
 from .replica import Replica, Served
 from .run import allow_open_files, bound_to, log_to_stderr, until_signal
@@ -79,29 +79,7 @@ def serve_on_ray(
     with deployed(served, placement, scale or Scale()) as handle:
         print(f"serving    http://{host}:{bound.getsockname()[1]}", file=sys.stderr, flush=True)
         front = Front(RayReplicas(handle), limits, access, log)
-        asyncio.run(until_signal(_http_server(front, host, port), front, drain_seconds, bound))
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _http_server(front: Front, host: str, port: int) -> uvicorn.Server:
-    configuration = uvicorn.Config(
-        front.asgi,
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        backlog=2048,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=round(front.limits.deadline) + 1,
-    )
-    return _Server(configuration)
+        asyncio.run(until_signal(http_server(front.asgi, host, port, limits), front, drain_seconds, bound))
 
 
 @contextlib.contextmanager

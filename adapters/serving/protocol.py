@@ -8,6 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ..errors import AdapterkitError
 from .engine import Engine
 from .errors import error_object
+from .limits import Access, Limits
 
 MOST_HEAD_BYTES = 64 * 1024
 _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -33,9 +35,9 @@ class Refusals:
     Refused requests are counted as others are; the log has a line for each second of them.
     """
 
-    def __init__(self, engine: Engine, paths: frozenset[str], log: logging.Logger) -> None:
+    def __init__(self, engine: Engine, paths: frozenset[str], access: Access, log: logging.Logger) -> None:
         """Refuse requests of `paths`, where a path such as /models/{name} ends with an adapter."""
-        self._engine, self._log = engine, log
+        self._engine, self._access, self._log = engine, access, log
         self._paths = {path.encode(): path for path in paths if "{" not in path}
         self._prefixes = {path.partition("{")[0].encode(): path for path in paths if "{" in path}
         self._classifies: dict[bytes, bool] = {}
@@ -46,11 +48,14 @@ class Refusals:
     def response(self, method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
         """Return the response to a request that is refused by its first line; None for one to be read.
 
-        Requests of pages of other origins are for the application, which allows these to read its response or doesn't.
+        Requests that the application forbids are for it, and those of pages, whose origins it allows or doesn't.
         """
         if self._engine.batches.has_room() or method != b"POST" or self._engine.draining:
             return None
-        if any(name == b"origin" for name, _ in headers):
+        fields = {name: value.decode("latin-1") for name, value in headers}
+        if b"origin" in fields or not self._access.allows_host(fields.get(b"host", "")):
+            return None
+        if not self._access.allows_token(fields.get(b"authorization", "")):
             return None
         path = target.partition(b"?")[0]
         route = self._paths.get(path)
@@ -100,7 +105,7 @@ class Refusals:
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol with refusals before the application is started, and bounds on what a request sends."""
 
-    def __init__(self, refusals: Refusals, **options: Any) -> None:
+    def __init__(self, refusals: Refusals | None, **options: Any) -> None:
         super().__init__(**options)
         self._refusals, self._refusal = refusals, b""
         self._in_head, self._head_bytes = False, 0
@@ -126,7 +131,8 @@ class Protocol(HttpToolsProtocol):
         """Start the application, unless the request is refused."""
         self._in_head = False
         answered = self.cycle is None or self.cycle.response_complete  # else the refusal would come before its answer
-        if answered and not (self.pipeline or self.flow.write_paused or self.expect_100_continue):
+        ready = answered and not (self.pipeline or self.flow.write_paused or self.expect_100_continue)
+        if self._refusals is not None and ready:
             self._unset_keepalive_if_required()  # of a refusal in the same packet
             if self.parser.should_keep_alive():
                 self._refusal = self._refusals.response(self.parser.get_method(), self.url, self.headers) or b""
@@ -157,7 +163,7 @@ class Protocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """A uvicorn server that closes connections whose requests don't arrive, and leaves signals to `serve`."""
 
-    def __init__(self, config: uvicorn.Config, refusals: Refusals) -> None:
+    def __init__(self, config: uvicorn.Config, refusals: Refusals | None) -> None:
         super().__init__(config)
         self._refusals = refusals
 
@@ -169,9 +175,28 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Look for them every second, and report what was refused."""
         if counter % 10 == 0:
-            self._refusals.report()
+            if self._refusals is not None:
+                self._refusals.report()
             before = time.monotonic() - self.config.timeout_keep_alive
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Protocol):
                     connection.end_if_stalled(before)
         return await super().on_tick(counter)
+
+
+def http_server(asgi: Any, host: str, port: int, limits: Limits, refusals: Refusals | None = None) -> Server:
+    """Return uvicorn's server of an application: no log of its own, no header with its name."""
+    configuration = uvicorn.Config(
+        asgi,
+        http=partial(Protocol, refusals),  # type: ignore[arg-type]
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        backlog=2048,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=round(limits.deadline) + 1,
+    )
+    return Server(configuration, refusals)

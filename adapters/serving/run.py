@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from .engine import Engine
 from .limits import Access, Limits
 from .metrics import Metrics
 from .models import Models
-from .protocol import Protocol, Refusals, Server
+from .protocol import Refusals, Server, http_server
 from .request_log import RequestLog
 
 _OPEN_FILES = 65_536
@@ -135,7 +134,7 @@ def log_to_stderr(name: str, formatter: logging.Formatter) -> logging.Logger:
 
 
 async def _served(app: App, host: str, port: int, drain_seconds: float, bound: socket.socket) -> None:
-    server = http_server(app, host, port)
+    server = server_of(app, host, port)
     app.engine.start()
     reports = asyncio.create_task(_write_reports(app))
     try:
@@ -178,20 +177,8 @@ def _save(app: App) -> None:
         app.log.error(json.dumps({"error": f"the report of canaries: {error}"}))
 
 
-def http_server(app: App, host: str, port: int) -> Server:
-    """Return uvicorn's server of an application: no log of its own, no header with its name."""
-    refusals = Refusals(app.engine, frozenset(e.path for e in app.endpoints if e.classifies), app.log)
-    configuration = uvicorn.Config(
-        app.asgi,
-        http=partial(Protocol, refusals),  # type: ignore[arg-type]
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        backlog=2048,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=round(app.engine.limits.deadline) + 1,
-    )
-    return Server(configuration, refusals)
+def server_of(app: App, host: str, port: int) -> Server:
+    """Return the HTTP server of an application, which refuses requests before it reads them where too many wait."""
+    paths = frozenset(endpoint.path for endpoint in app.endpoints if endpoint.classifies)
+    refusals = Refusals(app.engine, paths, app.access, app.log)
+    return http_server(app.asgi, host, port, app.engine.limits, refusals)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import transformers
 
 from adapterkit import Base
 from adapterkit.base.checkpoint import HUB_IDS, find_base, known_as
+from adapterkit.base.heads import Unfilled
 from adapterkit.errors import BaseModelError
 from adapterkit.testing import tiny
 from tests.helpers import tolerance
@@ -134,3 +136,30 @@ def test_a_base_whose_files_hold_something_else_is_refused_in_a_line(
         Base.load(str(folder))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+META: dict[str, Callable[[], torch.Tensor]] = {
+    "end": lambda: torch.arange(5, device="meta"),
+    "start, end, step": lambda: torch.arange(1, 8, 3, device="meta"),
+    "by name": lambda: torch.arange(start=2, end=8, device="meta"),
+    "numbers": lambda: torch.arange(0.0, 1.0, 0.25, device="meta"),
+    "type": lambda: torch.arange(4, dtype=torch.float16, device="meta"),
+    "like": lambda: torch.empty_like(torch.empty(2, 3, dtype=torch.int32, device="meta"), device="cpu"),
+    "like, by name": lambda: torch.empty_like(input=torch.empty(2, 3, device="meta")),
+    "filled": lambda: torch.nn.init.normal_(torch.empty(2, device="meta")),
+    "filled, by name": lambda: torch.nn.init.zeros_(tensor=torch.empty(2, device="meta")),
+}
+
+
+@pytest.mark.parametrize("made", META.values(), ids=META)
+def test_tensors_without_values_are_what_torch_makes(made: Callable[[], torch.Tensor]) -> None:
+    expected = made()
+    with Unfilled():
+        tensor = made()
+    assert (tensor.shape, tensor.dtype, tensor.device) == (expected.shape, expected.dtype, expected.device)
+
+
+def test_tensors_with_values_are_filled() -> None:
+    with Unfilled():
+        assert torch.nn.init.ones_(torch.zeros(3)).tolist() == [1, 1, 1]
+        assert torch.arange(3).tolist() == [0, 1, 2]

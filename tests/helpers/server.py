@@ -23,7 +23,7 @@ from adapterkit import Base, Registry
 from adapterkit.serving.app import App
 from adapterkit.serving.limits import Access, Limits
 from adapterkit.serving.models import Models
-from adapterkit.serving.run import application, http_server
+from adapterkit.serving.run import application, server_of
 from adapterkit.tasks import task_class
 from adapterkit.testing import tiny
 from tests.helpers import random_adapters as made
@@ -119,7 +119,7 @@ class Running:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._server = http_server(self.app, "127.0.0.1", self.port)
+        self._server = server_of(self.app, "127.0.0.1", self.port)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
     async def _serve(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from adapterkit import Registry
 from adapterkit.pool import Pool
-from adapterkit.serving.limits import Limits
+from adapterkit.serving.limits import Access, Limits
 from adapterkit.serving.protocol import MOST_HEAD_BYTES
 from tests.helpers.server import ROWS, Running
 
@@ -96,3 +96,22 @@ def test_clients_that_stall_or_send_endless_headers_are_ended(stocked: Registry)
             client.sendall(b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * (MOST_HEAD_BYTES // 6))
             assert responses(client, 1) == [431]
         assert server.send("/health")[0] == 200
+
+
+def test_overload_tells_nothing_to_those_who_may_not_ask(stocked: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = Access.of("127.0.0.1", "a-token-of-a-test", (), ())
+    allowed = MOOD.replace(b"Host", b"Authorization: Bearer a-token-of-a-test\r\nHost")
+    cases = {
+        allowed: 429,
+        MOOD: 401,
+        allowed.replace(b"Bearer a", b"Bearer b"): 401,
+        allowed.replace(b"Host: 127.0.0.1", b"Host: evil.example"): 403,
+    }
+    with Running(stocked, access=access) as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(allowed)
+        assert responses(client, 1) == [200]
+        monkeypatch.setattr(server.app.engine.batches, "_rate", 1.0)
+        monkeypatch.setattr(server.app.engine.batches, "_tokens", 60_000)
+        for sent, status in cases.items():
+            client.sendall(sent)
+            assert responses(client, 1) == [status]
