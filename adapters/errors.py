@@ -166,11 +166,14 @@ def named(who: str) -> Iterator[None]:
 def unknown(kind: str, name: str, valid: Iterable[str], *, known_as: str = "known") -> str:
     """Return the message for an unknown name: the nearest valid one, and the list, introduced by `known_as`.
 
+    The nearest is spelled alike, or the only one that has the name in it.
+
     >>> unknown("strategy", "lorra", ["full", "lora"], known_as="installed")
     "no strategy named 'lorra'; did you mean 'lora'? installed: full, lora"
     """
     names = sorted(valid)
-    near = difflib.get_close_matches(name, names, n=1)
+    longer = [valid for valid in names if name and name.lower() in valid.lower()]
+    near = difflib.get_close_matches(name, names, n=1) or (longer if len(longer) == 1 else [])
     hint = f" did you mean '{near[0]}'?" if near else ""
     more = f", and {len(names) - MOST} more" if len(names) > MOST else ""
     return f"no {kind} named '{name}';{hint} {known_as}: {', '.join(names[:MOST]) or 'none'}{more}"

@@ -23,6 +23,8 @@ FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}
 DATE = re.compile(r"\d{4}([-/.])\d\d?\1\d\d?\b|\d\d?([-/.])\d\d?\2\d{2,4}\b|\d\d?:\d\d")
 
 EMAIL = re.compile(r"\S+@\S+\.\w+$")
+MANY = 20
+"""The rows from which a column whose values hardly repeat is not one of labels."""
 
 
 def infer_task(first: Mapping[str, Any], chosen: Mapping[str, Any] | None = None) -> str:
@@ -74,36 +76,45 @@ def labels_are_texts(rows: Dataset) -> bool:
 
 
 def suggested(first: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] = ()) -> tuple[str, ...]:
-    """Return the options that make a row one of text classification: its longest text and another value as label.
+    """Return the options that make `rows`, or the first, those of text classification: the longest text and a label.
 
-    A column that is the same in all of `rows`, or empty in more of them than another, is not the label. Several columns
-    of 0 and 1 are a label each. Of preferences, the chosen answers can be learned. Two languages are a translation.
+    A column that is the same in all of them, different in almost all, or empty in more of them than another, is not the
+    label. Several columns of 0 and 1 are a label each. Of preferences, the chosen answers can be learned. Two languages
+    are a translation.
     """
+    rows = rows or [first]
     if {"chosen", "rejected"} <= set(first):
         prompt = first_of(PROMPTS, list(first))
         columns = ("--prompt-column", prompt, "--completion-column") if prompt else ("--text-column",)
         return ("--task", "text-generation", *columns, "chosen")
-    texts = {n: v for n, v in first.items() if isinstance(v, str) and not is_blank(v) and not _is_id(n)}
+    texts = {n: values for n in first if not _is_id(n) and (values := _values(n, rows, str))}
     if not texts:
         return ()
     if len(texts) == len(first) == 2 and all(re.fullmatch("[a-z]{2}([_-][A-Za-z]{2})?", name) for name in texts):
         source, target = texts  # named by their languages
         return ("--task", "translation", "--source-column", source, "--target-column", target)
-    text = max(texts, key=lambda name: len(texts[name]))
+    text = max(texts, key=lambda name: (len(set(texts[name])) > 1, sum(map(len, texts[name]))))
     if len(flags := flag_columns(first)) > 1:
         return ("--text-column", text, "--label-column", ",".join(flags))
-    scalar = [name for name, value in first.items() if name != text and isinstance(value, str | int | float)]
+    others = [name for name in first if name != text]
+    scalar = [name for name in others if _values(name, rows, str | int | float)]
     if not scalar:
         return ("--task", "text-generation", "--text-column", text)
-    return ("--text-column", text, "--label-column", usual_label(scalar) or _likely_label(scalar, first, rows))
+    return ("--text-column", text, "--label-column", usual_label(scalar) or _likely_label(scalar, rows))
 
 
-def _likely_label(names: Sequence[str], first: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+def _values(name: str, rows: Sequence[Mapping[str, Any]], kind: Any) -> list[Any]:
+    """Return the values of a kind in a column, without the blank ones."""
+    return [v for row in rows if isinstance(v := row.get(name), kind) and not is_blank(str(v))]
+
+
+def _likely_label(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the column whose values can be labels that is filled in the most rows, the last of equals."""
-    filled = {name: [str(row[name]) for row in rows if not is_blank(str(row.get(name) or ""))] for name in names}
+    filled = {name: _values(name, rows, str | int | float) for name in names}
     differ = [name for name in names if len(set(filled[name])) != 1 or len(rows) < 2]
-    likely = [name for name in differ or names if _may_be_label(name, first[name])] or names
-    return max(reversed(likely), key=lambda name: len(filled[name]))
+    likely = [name for name in differ or names if _may_be_label(name, filled[name][0])] or names
+    repeat = [name for name in likely if len(filled[name]) < MANY or len(set(filled[name])) < 0.9 * len(filled[name])]
+    return max(reversed(repeat or likely), key=lambda name: len(filled[name]))
 
 
 def _may_be_label(name: str, value: Any) -> bool:
@@ -120,6 +131,6 @@ def flag_columns(first: Mapping[str, Any]) -> list[str]:
 def _is_id(name: str) -> bool:
     """Return whether a column is one of ids or row numbers, by its name."""
     return (
-        re.fullmatch(r"(.*[_ -])?q?(id|idx|index|uid|guid|no|nr)[12]?|unnamed:? ?\d*|column \d+", name.lower())
+        re.fullmatch(r"(.*[_ -])?q?(id|idx|index|uid|guid|no|nr|#)[12]?|unnamed:? ?\d*|column \d+", name.lower())
         is not None
     )

@@ -88,6 +88,12 @@ def test_columns_are_guessed(columns: list[str], given: dict[str, Any], expected
         (["said", "mood"], {}, "which column is the text? give --text-column-name; there are said, mood"),
         (["text", "a", "b"], {}, "which column is the label? give --label-column-name; there are text, a, b"),
         (["text", "label"], {"label_column_name": "lable"}, "no column named 'lable'; did you mean 'label'?"),
+        (["text", "Team (of 4)"], {"label_column_name": "team"}, "no column named 'team'; did you mean 'Team (of 4)'?"),
+        (
+            ["text", "Team (of 4)", "Team (of 5)"],
+            {"label_column_name": "team"},
+            "no column named 'team'; there are: Team (of 4)",
+        ),
     ],
 )
 def test_columns_that_can_not_be_guessed_are_asked_for(columns: list[str], given: dict[str, Any], message: str) -> None:

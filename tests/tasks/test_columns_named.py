@@ -109,6 +109,26 @@ def test_dates_ids_addresses_and_splits_are_not_suggested_as_labels(last: dict[s
     assert suggested(row) == ("--text-column", "body", "--label-column", "queue")
 
 
+def test_of_many_rows_a_column_that_repeats_is_suggested_as_the_label() -> None:
+    teams = ["Bug", "Log-in", "Shipping", "Billing / Refunds"]
+    rows = [
+        {
+            "Reference": f"T-{i}",
+            "Source": "the form on the web site, in English",
+            "Msg": "",
+            "prio": "",
+            "Team": teams[i % 4],
+        }
+        for i in range(40)
+    ]
+    for i, row in enumerate(rows[1:]):
+        row["Msg"], row["prio"] = f"the parcel {i} was wet", ["low", "high", ""][i % 3]
+    rows[7]["Team"] = ""  # filled in fewer rows than the reference
+    assert suggested(rows[0], rows) == ("--text-column", "Msg", "--label-column", "Team")
+    named = [{"Ticket #": "T-1", "Msg": "the parcel was wet", "Stars": i % 2} for i in range(3)]
+    assert suggested(named[0], named) == ("--text-column", "Msg", "--label-column", "Stars")
+
+
 def test_a_column_with_the_usual_name_of_a_label_is_suggested_first() -> None:
     row = {"body": "a soup that was cold", "category": "kitchen", "place": "Oslo"}
     assert suggested(row) == ("--text-column", "body", "--label-column", "category")
