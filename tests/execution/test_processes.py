@@ -19,7 +19,7 @@ from click.testing import Result
 
 from adapterkit import Plan, Registry, run
 from adapterkit.testing import tiny
-from tests.helpers import worker
+from tests.helpers import forked, worker
 from tests.helpers.files import ROOT
 
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -103,7 +103,7 @@ def two(folder: Path) -> dict[str, list[dict[str, Any]]]:
     jobs |= {f"{n} sharded": job(folder, n, folder / "two" / f"{n} sharded", 4, shard=True) for n in SHARDED}
     (folder / "jobs.json").write_text(json.dumps(list(jobs.values())))
     command = [sys.executable, "-m", "tests.helpers.worker", str(folder / "jobs.json"), str(folder / "two.json")]
-    said = subprocess.run(command, env=ENV, cwd=ROOT, capture_output=True, text=True, check=False)
+    said = forked.run(command, env=ENV, cwd=ROOT)
     assert said.returncode == 0, said.stderr[-4000:]
     first, second = json.loads((folder / "two.json").read_text())
     return {name: [first[i], second[i]] for i, name in enumerate(jobs)}
@@ -154,7 +154,7 @@ def test_a_run_is_launched_by_accelerate(folder: Path, tmp_path: Path) -> None:
     run = ["run", *flags, "--name", "both", "--registry", str(tmp_path / "registry.json")]
     accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     command = [*accelerate, "--main_process_port", "0", "-m", "adapterkit.cli", *run]
-    said = subprocess.run(command, env=ENV, cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = forked.run(command, launches=True, env=ENV, cwd=tmp_path)
     assert said.returncode == 0, said.stderr[-3000:]
     assert said.stdout.count("saved ") == 1
     assert sum(line.startswith("2/2 ") for line in said.stderr.splitlines()) == 1
@@ -193,9 +193,8 @@ def test_an_error_of_any_process_is_the_runs(folder: Path, tmp_path: Path) -> No
     )
     rows = ["run", "--base", str(folder / "base"), "--dataset", str(folder / "rows.jsonl")]
     began = time.monotonic()
-    said = subprocess.run(
-        [*TORCHRUN, str(tmp_path / "second_fails.py"), *rows], env=ENV, cwd=tmp_path, capture_output=True, text=True
-    )
+    command = [*TORCHRUN, str(tmp_path / "second_fails.py"), *rows]
+    said = forked.run(command, launches=True, env=ENV, cwd=tmp_path)
     assert said.returncode != 0
     assert said.stderr.count("Error: process 1: the second one says so") == 1
     assert time.monotonic() - began < 60
@@ -260,9 +259,8 @@ def test_a_signal_writes_a_checkpoint_and_a_resumed_run_is_the_run(
     launched = ["--num-processes", "2", "--", "--rdzv_backend=static"] if count == 2 else []
     command = [sys.executable, "-m", "adapterkit.cli", "run", *flags, "--name", "long", *launched]
     env = ENV if count == 1 else {**ENV, "OMP_NUM_THREADS": "1"}  # as what each is compared with
-    process = subprocess.Popen(
-        command, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    how = {"launches": count == 2, "start_new_session": True}
+    process = forked.Popen(command, env=env, cwd=tmp_path, stderr=subprocess.PIPE, text=True, **how)
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("2/"):
@@ -280,7 +278,7 @@ def test_a_signal_writes_a_checkpoint_and_a_resumed_run_is_the_run(
         resumed, code = again.stderr, again.exit_code
     else:
         command = [sys.executable, "-m", "adapterkit.cli", *resume]
-        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = forked.run(command, launches=True, env=env, cwd=tmp_path)
         resumed, code = done.stderr, done.returncode
         assert done.stdout.count("saved ") == 1
         assert sum(line.startswith("12/12 ") for line in resumed.splitlines()) == 1

@@ -26,6 +26,7 @@ from adapterkit.serving.models import Models
 from adapterkit.serving.run import application, server_of
 from adapterkit.tasks import task_class
 from adapterkit.testing import tiny
+from tests.helpers import forked
 from tests.helpers import random_adapters as made
 from tests.helpers.adapters import classes
 from tests.helpers.pooled import add
@@ -161,7 +162,7 @@ def serving(registry: Registry, *flags: Any, seconds: float = 60) -> Iterator[tu
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "adapterkit.cli", "serve", "--registry", registry.path, "--port", port, *flags]
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen([*map(str, command)], stderr=log, text=True)
+        process = forked.Popen([*map(str, command)], stderr=log, text=True)
         process.stderr = log
         try:
             until = time.monotonic() + seconds

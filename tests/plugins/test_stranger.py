@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import forked
 from tests.helpers.files import ROOT
 
 
@@ -36,7 +37,7 @@ def adapt(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*args: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "adapterkit.cli", *map(str, args)]
-        return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return forked.run(command, env=env, cwd=tmp_path)
 
     return run
 

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from adapterkit.settings import SavingOptions
 from adapterkit.testing import bench
 from adapterkit.training import checkpoints
 from adapterkit.training.checkpoints import ABOUT, STATE, CheckpointError, committed, read
+from tests.helpers import forked
 from tests.helpers.cli import Adapt
 from tests.helpers.files import ROOT
 from tests.helpers.resumable import Dies, plan
@@ -50,7 +50,7 @@ def test_killed_after_steps_and_resumed_a_run_is_the_run() -> None:
     strategies = "settling"
     cut = ["--every", "11", "--most", "1", "--at-once", "4", "--strategies", strategies]
     command = [sys.executable, "-m", "tests.killing", *cut]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    said = forked.run(command, cwd=ROOT)
     assert said.returncode == 0, said.stderr[-3000:]
     assert said.stdout.count("byte-identical") == 2
     assert "4 runs that end at once: all of them are registered" in said.stdout

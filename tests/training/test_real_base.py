@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from importlib import metadata
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from adapterkit import Base, Plan, Registry, run
 from adapterkit.base.checkpoint import INSTALLED
 from adapterkit.errors import BaseModelError
+from tests.helpers import forked
 from tests.helpers.bases import same, state
 from tests.helpers.files import ROOT
 
@@ -60,8 +60,7 @@ base, registry = Base.load("minilm"), Registry(pathlib.Path({str(registry.path)!
 names = {[*options, *reversed(options)]}
 print(json.dumps([[name, logits(registry, name, base)] for name in names]))
 """
-    root = ROOT
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    done = forked.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     for name, found in json.loads(done.stdout):
         assert found == here[name], name
 

@@ -19,6 +19,7 @@ from adapterkit import Pool
 from adapterkit.data import streams
 from adapterkit.errors import DataError
 from adapterkit.workflows import answer as answering
+from tests.helpers import forked
 from tests.helpers.cli import Adapt
 from tests.helpers.shop import ADAPT, TEXTS, Shop, close, lines
 
@@ -233,7 +234,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(shop: Shop, tmp_path: Path) -> 
 
 def test_a_slow_stream_is_answered_as_it_comes(shop: Shop, tmp_path: Path) -> None:
     said = shop.say("topic", TEXTS)
-    with subprocess.Popen(
+    with forked.Popen(
         [ADAPT, "predict", "topic"], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin is not None
@@ -301,7 +302,7 @@ def test_many_rows_need_no_more_memory_than_few(shop: Shop, tmp_path: Path) -> N
     with open(tmp_path / "rows.jsonl", "w") as file:
         file.writelines(json.dumps({"text": f"film {i % 50}", "id": i, "x": "x" * 1500}) + "\n" for i in range(count))
     command = [sys.executable, "-c", MEMORY, str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = forked.run(command, check=True)
     memory = [int(line) for line in done.stderr.splitlines() if line.isdigit()]
     assert len(memory) == -(-count // 2_048)
     assert memory[-1] - memory[2] < 15
