@@ -29,6 +29,7 @@ _OF_COMMANDS = {
         "csv_file": "Output",
     },
     **{"report": "Output", "keep": "Output"},
+    **dict.fromkeys(("on", "ray_address", "workers", "cpus_per_worker", "gpus_per_worker"), "Training"),
     **{"search": "Search", "trials": "Search", "resume": "Checkpoints", "report_to": "Output", "save_as": "Output"},
     **{"help_all": "Other", "debug": "Other", "_click_default_help": "Other"},
     **{

@@ -146,6 +146,7 @@ def notebook(source: str) -> str:
 def staged() -> dict[str, str]:
     """Return every page of the site by its place."""
     pages = {place(page): moved((ROOT / page).read_text(encoding="utf-8"), page) for page in sources()}
+    pages["index.md"] = f"---\nhide: [navigation]\n---\n{pages['index.md']}"  # it has one entry, the page itself
     return {**pages, **dict(example_pages()), **reference.pages()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,14 @@ def test_the_help_of_a_task_has_its_flags_and_no_other_tasks(adapt: Adapt, task:
                 assert option.flag in shown
             elif name != task:
                 assert f"{option.flag} " not in shown
+
+
+@pytest.mark.parametrize("name", ["run", "plan", "tune", "compare"])
+def test_flags_under_task_are_those_of_tasks(adapt: Adapt, name: str) -> None:
+    rows = re.findall(r"^  (--.*)", sections_of(adapt(name, "--help-all").output)["Task"], re.MULTILINE)
+    known = {"--task", *(option.flag for task in TASKS.values() for option in options(task).values())}
+    assert len(rows) > 10
+    assert [row for row in rows if not known & set(re.split("[ ,]+", row))] == []
 
 
 def test_the_help_infers_the_task_from_the_file(adapt: Adapt, tmp_path: Path) -> None:
