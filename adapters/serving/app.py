@@ -72,7 +72,7 @@ class App:
                 response = self._failed(call, error)
             finally:
                 self.engine.active -= 1
-            self._report(call, endpoint, response, time.perf_counter() - started)
+            self._report(call, endpoint.path, response, time.perf_counter() - started)
             return response
 
         return answer
@@ -110,19 +110,19 @@ class App:
         trace = "".join(traceback.format_exception(error))[-4000:]
         self.log.error(json.dumps({"id": call.id, "path": call.request.url.path, "error": trace}))
 
-    def _report(self, call: Call, endpoint: Endpoint, response: Response, seconds: float) -> None:
+    def _report(self, call: Call, route: str, response: Response, seconds: float) -> None:
         """Set the headers, count the request, and log it."""
         response.headers["x-request-id"] = call.id.encode("ascii", "replace").decode()
         versions = list(call.versions)
         if versions:
             response.headers["x-adapter-version"] = ",".join(versions[:16])
         self._allow_origin(call.request, response)
-        self.engine.metrics.requests.labels(endpoint.path, response.status_code).inc()
-        self.engine.metrics.seconds.labels(endpoint.path).observe(seconds)
+        self.engine.metrics.requests.labels(route, response.status_code).inc()
+        self.engine.metrics.seconds.labels(route).observe(seconds)
         line = {
             "time": round(time.time(), 3),
             "id": call.id,
-            "method": endpoint.method,
+            "method": call.request.method,
             "path": call.request.url.path,
             "status": response.status_code,
             "ms": round(1000 * seconds, 2),
@@ -157,14 +157,17 @@ class App:
 
     async def _unrouted(self, request: Request, error: Any) -> Response:
         """Return the error of a request without a route, or the answer to a browser's preflight of another origin."""
-        origin = request.headers.get("origin")
+        origin, path = request.headers.get("origin"), request.url.path
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
         if request.method == "OPTIONS" and error.status_code == 405 and origin in self.access.origins:
             response = Response(status_code=204, headers=_PREFLIGHT)
         else:
-            message = f"no route {request.method} {request.url.path[:200]}; GET /openapi.json lists them"
-            response = json_response(error_object(request.url.path, error.status_code, message), error.status_code)
-            response.headers.update(error.headers or {})
-        self._allow_origin(request, response)
+            hint = f"this path takes {allowed}; " if allowed else ""
+            message = f"no route {request.method} {path[:200]}; {hint}GET /openapi.json lists the routes"
+            response = json_response(error_object(path, error.status_code, message), error.status_code)
+            if allowed:
+                response.headers["allow"] = allowed
+        self._report(Call(self.engine, request, b"", request_id(request)), "none", response, 0.0)
         return response
 
     # ---- routes of the server itself

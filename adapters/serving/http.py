@@ -82,7 +82,12 @@ class Endpoint:
 
 def request_id(request: Request) -> str:
     """Return the id that the client gave the request, or a new one."""
-    return request.headers.get("x-request-id", "")[:64] or uuid.uuid4().hex
+    return id_of(request.headers.get("x-request-id", ""))
+
+
+def id_of(header: str) -> str:
+    """Return the id in a request's header, or a new one where it is empty."""
+    return header[:64] or uuid.uuid4().hex
 
 
 def check_access(access: Access, request: Request) -> None:

@@ -19,14 +19,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ..errors import AdapterkitError
 from .engine import Engine
 from .errors import error_object
+from .http import id_of
 from .limits import Access, Limits
 
 MOST_HEAD_BYTES = 64 * 1024
 _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_INVALID = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _SECOND, _MOMENT = 1.0, 0.02
 """Seconds for which an overloaded server caches which adapters classify, and its response."""
 _NAMES = 10_000
 """The most adapters' names in that cache."""
+
+
+def with_id(response: bytes, header: str = "") -> bytes:
+    """Return a response with the id in its request's header, or a new one, after its first line."""
+    first, rest = response.split(b"\r\n", 1)
+    return b"%s\r\nx-request-id: %s\r\n%s" % (first, id_of(header).encode("ascii", "replace"), rest)
 
 
 class Refusals:
@@ -74,7 +82,7 @@ class Refusals:
         if route not in self._responses:
             self._responses[route] = self._computed_response(route)
         self._refused[route] += 1
-        return self._responses[route]
+        return with_id(self._responses[route], fields.get(b"x-request-id", ""))
 
     def report(self) -> None:
         """Count and log what was refused since the last report."""
@@ -118,8 +126,13 @@ class Protocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
-                self.transport.write(_HEAD_TOO_LARGE)
+                self.transport.write(with_id(_HEAD_TOO_LARGE))
                 self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what isn't HTTP."""
+        self.transport.write(with_id(_INVALID))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """Note the time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -27,15 +28,21 @@ MOOD = request("/models/mood", {"inputs": ROWS["mood"]})
 
 def responses(client: socket.socket, count: int) -> list[int]:
     """Return the statuses of the next responses on a connection."""
-    data, statuses = b"", []
+    return [status for status, _ in identified(client, count)]
+
+
+def identified(client: socket.socket, count: int) -> list[tuple[int, str]]:
+    """Return the status and the id of each of the next responses on a connection; each must have one id."""
+    data, found = b"", []
     client.settimeout(30)
-    while len(statuses) < count:
+    while len(found) < count:
         while (end := data.find(b"\r\n\r\n")) < 0 or len(data) < end + 4 + length(data[:end]):
             data += (more := client.recv(65536))
-            assert more, (statuses, data)
-        statuses.append(int(data.split(b" ", 2)[1]))
+            assert more, (found, data)
+        [number] = re.findall(rb"\r\nx-request-id: ([^\r]+)", data[:end])
+        found.append((int(data.split(b" ", 2)[1]), number.decode()))
         data = data[end + 4 + length(data[:end]) :]
-    return statuses
+    return found
 
 
 def length(head: bytes) -> int:
@@ -95,6 +102,9 @@ def test_clients_that_stall_or_send_endless_headers_are_ended(stocked: Registry)
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * (MOST_HEAD_BYTES // 6))
             assert responses(client, 1) == [431]
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"no HTTP\r\n\r\n")
+            assert responses(client, 1) == [400]
         assert server.send("/health")[0] == 200
 
 
@@ -113,5 +123,8 @@ def test_overload_tells_nothing_to_those_who_may_not_ask(stocked: Registry, monk
         monkeypatch.setattr(server.app.engine.batches, "_rate", 1.0)
         monkeypatch.setattr(server.app.engine.batches, "_tokens", 60_000)
         for sent, status in cases.items():
-            client.sendall(sent)
-            assert responses(client, 1) == [status]
+            client.sendall(sent.replace(b"Host", b"X-Request-Id: mine\r\nHost"))
+            assert identified(client, 1) == [(status, "mine")]
+        client.sendall(allowed * 2)
+        (first, one), (second, other) = identified(client, 2)
+        assert (first, second, one == other) == (429, 429, False)

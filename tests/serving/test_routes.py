@@ -59,7 +59,9 @@ ERRORS: list[tuple[str, Any, int, str]] = [
     ("/models/mood", b" ", 400, "body is empty"),
     ("/models/mood", b'\xef\xbb\xbf{"inputs": ""}', 422, "empty"),
     ("/models/" + "a" * 9000, {"inputs": TEXT}, 404, "^.{200,600}$"),
-    ("/health", {}, 405, "no route POST"),
+    ("/health", {}, 405, "no route POST /health; this path takes GET, HEAD; "),
+    ("/models/mood", None, 405, "no route GET /models/mood; this path takes POST; "),
+    ("/v1/completions", None, 405, "this path takes POST; "),
     ("/models/mood", {"inputs": []}, 400, "no rows"),
     ("/models/mood", {"inputs": ["a"] * 257}, 413, "at most 256"),
     ("/models/mood", b'{"inputs": "' + b"a" * 1_000_001 + b'"}', 413, "bytes"),
@@ -85,9 +87,11 @@ ERRORS: list[tuple[str, Any, int, str]] = [
     ("path", "body", "status", "text"), ERRORS, ids=[f"{e[0]}-{e[2]}-{i}" for i, e in enumerate(ERRORS)]
 )
 def test_an_error_is_the_dialects_object(server: Running, path: str, body: Any, status: int, text: str) -> None:
-    code, error, _ = server.send(path, body)
+    code, error, headers = server.send(path, body, {"x-request-id": "mine"})
     message = error["error"]["message"] if path.startswith("/v1") or path == "/classify" else error["error"]
     assert (code, bool(re.search(text, message))) == (status, True), (code, message)
+    assert headers["x-request-id"] == "mine"
+    assert (headers.get("allow", "") in message, "allow" in headers) == (True, status == 405)
 
 
 def test_decisions(server: Running) -> None:
