@@ -93,6 +93,11 @@ def comparison(workers: str, options: argparse.Namespace, folder: Path) -> tuple
     return seconds, results
 
 
+def _training(results: Mapping[str, Any]) -> float:
+    """Return the seconds of training of a comparison's strategies, which its processes share."""
+    return sum(c["costs"]["seconds"] for c in results["candidates"] if c["kind"] == "strategy")
+
+
 def _metrics(of: Mapping[str, Any]) -> dict[str, float]:
     values = of["test"].get("values", of["test"])
     return {name: value for name, value in values.items() if name not in ("n", "intervals")}
@@ -112,8 +117,8 @@ def strategies_alone(options: argparse.Namespace, folder: Path) -> dict[str, Any
     for workers, (seconds, results) in compared.items():
         together = {c["name"]: _metrics(c["metrics"]) for c in results["candidates"] if c["kind"] == "strategy"}
         gaps = {r["strategy"]: max(abs(v - together[r["strategy"]][k]) for k, v in r["metrics"].items()) for r in runs}
-        ratio = seconds.over(alone)
-        result["by workers"][workers] = {**vars(seconds), "ratio": ratio, "largest difference": gaps}
+        figures = {"ratio": seconds.over(alone), "training": _training(results), "largest difference": gaps}
+        result["by workers"][workers] = {**vars(seconds), **figures}
     return {**result, "runs": [{**r, "seconds": vars(r["seconds"])} for r in runs]}
 
 

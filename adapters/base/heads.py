@@ -58,7 +58,7 @@ def _meta_model(base: Any, auto_class: str, config: Mapping[str, Any], name: str
     for key, value in config.items():
         setattr(settings, key, value)
     try:
-        with torch.device("meta"), Unfilled():  # nothing of the base is allocated twice
+        with Unfilled(), torch.device("meta"):  # nothing of the base is allocated twice
             return getattr(transformers, auto_class).from_config(settings, trust_remote_code=trust_remote_code)
     except ValueError as error:
         kind = base.config.model_type
@@ -115,15 +115,17 @@ def _materialize(model: Any, dtype: torch.dtype, device: torch.device) -> None:
             if buffer is not None and buffer.is_meta:
                 if key in module._non_persistent_buffers_set:
                     raise TaskError(f"the head's '{path}.{key}' is computed when it is built, and can't be shared")
-                module._buffers[key] = torch.zeros_like(buffer, device=device)  # or what the checkpoint holds
+                empty = torch.zeros(buffer.shape, dtype=buffer.dtype, device=device)
+                module._buffers[key] = empty  # or what the checkpoint holds
         parameters = {key: p for key, p in module._parameters.items() if p is not None}
         if parameters and all(p.is_meta for p in parameters.values()):
-            module.to_empty(device=device, recurse=False).to(dtype)
+            with Unfilled():
+                module.to_empty(device=device, recurse=False).to(dtype)
             model._init_weights(module)
         else:  # a bias beside a weight tied to the base's: initialising the module would overwrite the base
             for key, p in parameters.items():
                 if p.is_meta:
-                    module._parameters[key] = nn.Parameter(torch.zeros_like(p, device=device, dtype=dtype))
+                    module._parameters[key] = nn.Parameter(torch.zeros(p.shape, dtype=dtype, device=device))
 
 
 def _untie(model: Any, stored: Mapping[str, Tensor], *, always: bool) -> None:

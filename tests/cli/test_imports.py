@@ -20,7 +20,10 @@ model = transformers.BertModel(transformers.BertConfig(vocab_size=50, **options)
 unwanted = {"torch._dynamo.eval_frame", "torch.distributed.tensor", "scipy.optimize"} & set(sys.modules)
 assert not unwanted, unwanted
 from adapterkit import Base
-assert Base.load(sys.argv[1]).model.config.model_type == "bert"
+base = Base.load(sys.argv[1])
+assert base.model.config.model_type == "bert"
+for head in ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice", "MaskedLM"):
+    base.task_model(f"AutoModelFor{head}")
 assert "sympy" not in sys.modules
 import peft  # it uses torch.distributed.tensor as imported by transformers
 tuned = peft.get_peft_model(model, peft.LoraConfig(target_modules=["query"]))
