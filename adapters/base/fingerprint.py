@@ -107,6 +107,8 @@ def _of_parameters(
         for name, tensor in model.named_parameters()
         if name.partition(".")[0] not in without and (only is None or name in only)
     }
+    if sum(tensor.nbytes for tensor in tensors.values()) < _CHUNK:  # starting threads would take longer
+        return {name: function(tensor) for name, tensor in tensors.items()}
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # both kinds of hash release the GIL
         return dict(zip(tensors, threads.map(function, tensors.values()), strict=True))
 

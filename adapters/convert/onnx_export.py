@@ -25,7 +25,7 @@ from ..tasks import SentenceSimilarity, TextGeneration
 from ..watch import Watch
 from .merge import check_folder
 from .onnx_decoder import DecoderGraph
-from .onnx_graphs import BaseGraph, HeadGraph, tensor_bytes, to_onnx
+from .onnx_graphs import BaseGraph, HeadGraph, one_registry, tensor_bytes, to_onnx
 
 _ROLES = ("mask_token", "pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token")
 
@@ -140,7 +140,8 @@ def write_onnx(
     names = {key: f"heads/{number}.onnx" for number, key in enumerate(heads)}
     modules = list(dict.fromkeys(module for one in exported for module in one.updates))
     graph = DecoderGraph(base, exported[0].task, modules) if generating else _base_graph(base, modules, exported)
-    with new_folder(place) as temporary, watch.bar("exporting graphs", 1 + len(heads)) as bar:
+    bar_of = watch.bar("exporting graphs", 1 + len(heads))
+    with new_folder(place) as temporary, one_registry(), bar_of as bar:
         files: dict[str, Any] = {}
 
         def write(name: str, data: bytes) -> None:

@@ -246,6 +246,22 @@ def to_onnx(graph: Any, name: str) -> bytes:
     return data
 
 
+@contextlib.contextmanager
+def one_registry() -> Iterator[None]:
+    """Have torch read the ONNX operators that it knows once, and not for each graph: a second each."""
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+    except ImportError:  # the first export says what isn't installed
+        yield
+        return
+    read = vars(ONNXRegistry)["from_torchlib"]
+    ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ONNXRegistry.from_torchlib = read  # type: ignore[method-assign]
+
+
 def _compare(graph: Any, session: Session, name: str) -> None:
     """Raise `AdapterError` where a session's outputs differ from torch's."""
     for size in _SIZES:

@@ -158,14 +158,21 @@ def test_a_small_t5_learns_to_copy_and_reverse(
 
     train = rows_of("train", 1500, row)
     held_out = rows_of("held-out", 150, lambda i: row(1500 + i))
+    each_epoch = rows_of("each-epoch", 15, lambda i: row(1650 + i))
     size = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 1, "num_decoder_layers": 1, "dropout_rate": 0.0}
     base = tiny.make("t5", tmp_path / "base", head="AutoModelForSeq2SeqLM", wide=False, **size)
-    files = {"train_file": str(train), "validation_file": str(held_out), "test_file": str(held_out), "base": str(base)}
+    files = {
+        "train_file": str(train),
+        "validation_file": str(each_epoch),
+        "test_file": str(held_out),
+        "base": str(base),
+    }
     options = {"learning_rate": 5e-3, "num_train_epochs": 14, "per_device_train_batch_size": 32}
     report = run(Plan.resolve({**files, **options, "strategy": "full", "max_target_length": 16}), registry)
     assert report.metrics["test"]["exact_match"] > 95
     assert report.metrics["test"]["n"] == 150
-    beams = run(Plan.resolve({**files, **options, "strategy": "full", "num_beams": 2, "num_train_epochs": 1}), registry)
+    few = {"num_train_epochs": 1, "max_train_samples": 32, "max_eval_samples": 8}
+    beams = run(Plan.resolve({**files, **options, **few, "strategy": "full", "num_beams": 2}), registry)
     assert len(predict(Base.load(str(base)), beams.adapter, ["a b c"])) == 1
 
 
