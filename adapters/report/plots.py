@@ -146,23 +146,35 @@ def _cost_plot(results: Results, title: str, unit: str, cost: Callable[[Candidat
 
 
 def _label(figure: Any, axes: Any, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write names beside points, each at the first place that no other name and no point covers."""
+    """Write names beside points, each at the nearest place within the axes that no other name and no point covers.
+
+    A name that is not beside its point has a line to it.
+    """
     figure.draw_without_rendering()
-    places = [(7.0, dy) for dy in (4, -12, 16, -24, 28, -36)] + [(-7.0, dy) for dy in (4, -12, 16, -24, 28, -36)]
     scale = 72 / figure.dpi
+    edge = axes.bbox.extents * scale
     at = [axes.transData.transform(point[:2]) * scale for point in points]
-    boxes = [(left - 4, bottom - 4, left + 4, bottom + 4) for left, bottom in at]
+    covered = [(left - 4, bottom - 4, left + 4, bottom + 4) for left, bottom in at]
+    places = [(dy, side) for dy in (4, -12, 16, -24, 28, -36, 40, -48) for side in ("left", "right", "center")]
+    places.remove((4, "center"))  # on the point itself
     for x, y, name in sorted(points, key=lambda point: point[1]):
         left, bottom = axes.transData.transform((x, y)) * scale
-        width = 5.2 * len(name)
-        for dx, dy in places:
-            start = left + dx - (width if dx < 0 else 0)
-            box = (start, bottom + dy, start + width, bottom + dy + 10)
-            if not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in boxes):
-                break
-        boxes.append(box)
-        side = "right" if dx < 0 else "left"
-        axes.annotate(name, (x, y), xytext=(dx, dy), textcoords="offset points", fontsize=9, ha=side)
+        width, boxes = 5.2 * len(name), {}
+        for dy, side in places:
+            start = left + {"left": 7, "right": -7 - width, "center": -width / 2}[side]
+            boxes[dy, side] = (start, bottom + dy, start + width, bottom + dy + 10)
+        free = [place for place in places if _is_free(boxes[place], edge, covered)]
+        dy, side = (free or places)[0]
+        covered.append(boxes[dy, side])
+        line = {"arrowprops": {"arrowstyle": "-", "color": LINE}} if abs(dy) > 16 else {}
+        offset = ({"left": 7, "right": -7, "center": 0}[side], dy)
+        axes.annotate(name, (x, y), xytext=offset, textcoords="offset points", fontsize=9, ha=side, **line)
+
+
+def _is_free(box: Sequence[float], edge: Sequence[float], covered: Sequence[Sequence[float]]) -> bool:
+    """Return whether a box, (left, bottom, right, top), is within the edge and overlaps none of those covered."""
+    inside = edge[0] <= box[0] and box[2] <= edge[2] and edge[1] <= box[1] and box[3] <= edge[3]
+    return inside and not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in covered)
 
 
 def pareto(points: Sequence[tuple[float, float]], *, lower: bool = False) -> list[int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from adapterkit.errors import OptionError
 from adapterkit.report.page import write_page
@@ -64,6 +66,25 @@ def test_each_plot_has_marks_that_are_named(opened: Browser) -> None:
     assert min(marks) > 0
     labels = opened.run("Array.from(document.querySelectorAll('svg')).map(s => s.getAttribute('aria-label') || '')")
     assert all(len(label) > 20 for label in labels)
+
+
+@needs_chromium
+def test_names_in_a_plot_are_within_it_and_apart_where_points_are_close(browser: Browser, tmp_path: Path) -> None:
+    close = results(candidates=5)
+    for k, candidate in enumerate(close.candidates[:5]):
+        spread = replace(candidate.costs, bytes=10 if k == 0 else 10_000_000 + k, seconds=100.0 + k, rate=10.0 + k / 9)
+        close.candidates[k] = replace(candidate, costs=spread)
+    browser.look()
+    browser.open(write_page(close, tmp_path / "page.html")[0])
+    boxes = """Array.from(document.querySelectorAll('svg')).slice(0, 3).map(plot => {
+        const names = Array.from(plot.querySelectorAll('text')).filter(t => t.textContent.startsWith('strategy-'));
+        return [plot.querySelector('#patch_2'), ...names].map(e => e.getBoundingClientRect());
+    }).map(boxes => boxes.map(b => [b.left, b.top, b.right, b.bottom]))"""
+    for edge, *names in browser.run(boxes):
+        assert len(names) == 5
+        assert all(edge[0] <= b[0] and edge[1] <= b[1] and b[2] <= edge[2] and b[3] <= edge[3] for b in names)
+        for a, b in itertools.combinations(names, 2):
+            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] + 3 or b[3] <= a[1] + 3, (a, b)  # 3: below a line
 
 
 @needs_chromium
