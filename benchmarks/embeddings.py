@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--rival", default=sys.executable)
     parser.add_argument("--cells", default=",".join(f"{d}:{s}" for d in DATA for s in RATES))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rows", type=int, default=960)
+    parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--tests", type=int, default=1000)
     parser.add_argument("--figures", type=Path)
     parser.add_argument("--worker", nargs=2)
@@ -196,6 +196,7 @@ def main() -> None:
         worker(*args.worker)
         return
     import numpy as np
+    from pages import cpu_name
 
     from adapterkit.base import find_base
 
@@ -235,7 +236,8 @@ def main() -> None:
                     flush=True,
                 )
             if args.figures:
-                args.figures.write_text(json.dumps(results, indent=1) + "\n")
+                figures = {"cpu": cpu_name(), "pairs": args.rows, "results": results}
+                args.figures.write_text(json.dumps(figures, indent=1) + "\n")
     for process in sides.values():
         assert process.stdin is not None
         process.stdin.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import defaults_report
+import embeddings_report
 import pages
 import pool_report
 import serving_report
@@ -49,6 +50,7 @@ SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages:
     "checked": ("estimate", lambda tables: pages.rendered(tables["checked"])),
     "serving": ("serving", serving_report.sides),
     "serving-adapters": ("serving_adapters", serving_report.adapters),
+    "embeddings": ("embeddings", embeddings_report.table),
     "large": ("estimate", lambda tables: pages.rendered(tables["large"])),
 }
 

@@ -209,3 +209,8 @@ def test_reading_and_tokenizing_leave_the_settings_of_the_process_alone(tmp_path
     finally:
         if hidden:
             datasets.disable_progress_bars()
+
+
+def test_a_file_of_a_demo_data_set_is_had_by_the_name_of_the_set() -> None:
+    with pytest.raises(DataError, match=r"'demo:ner/train.csv' is no file; .* --dataset demo:ner$"):
+        data.load(DataOptions(train_file="demo:ner/train.csv"))

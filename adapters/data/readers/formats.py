@@ -175,7 +175,8 @@ def holds_texts(path: str, options: ReadOptions) -> bool:
 def open_file(path: str) -> io.BufferedReader:
     """Open a data file, or raise `DataError` with the data files of the folder."""
     if path.startswith("demo:"):
-        raise DataError(f"'{path}' is no file; a demo data set is named by --dataset {path}")
+        name = path.partition("/")[0]  # remarks name a split of a demo data set as demo:NAME/train.csv
+        raise DataError(f"'{path}' is no file; a demo data set is named by --dataset {name}")
     if not is_data_file(path):
         read = f"files that can be read end in {', '.join(READERS)}; compressed, in {', '.join(COMPRESSED)} after that"
         raise DataError(f"{path}: {read}")
