@@ -251,10 +251,11 @@ def one_registry() -> Iterator[None]:
     """Have torch read the ONNX operators that it knows once, and not for each graph: a second each."""
     try:
         from torch.onnx._internal.exporter._registration import ONNXRegistry
-    except ImportError:  # the first export says what isn't installed
+
+        read = vars(ONNXRegistry)["from_torchlib"]
+    except (ImportError, KeyError):  # another torch, or onnxscript is missing, which the first export says
         yield
         return
-    read = vars(ONNXRegistry)["from_torchlib"]
     ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))  # type: ignore[method-assign]
     try:
         yield
