@@ -8,10 +8,10 @@ Lines of a block that begin with `$ ` are commands, continued by a backslash; th
 in order in an empty folder of their own, `.docs/PAGE/`. Data that isn't part of the repository is named by a comment,
 `<!-- data: long-reviews -->`, and is copied there from --data; a page without its data is listed and left as it is.
 
-Runs are seeded and use one thread, so pages change only where the output does. A new output line that differs from the
-old one in times, dates or megabytes alone is not written. `docs/figures/refreshed.json` holds a digest of each page's
-blocks as they were refreshed, so that tests/test_docs.py notices a block that was edited by hand; null is a page whose
-output is older than the last change of the command line.
+Runs are seeded and use one thread, so pages change only where the output does. A command's output that differs from the
+old one in times, dates or megabytes alone isn't written; else all of it is, so that its figures are of one run.
+`docs/figures/refreshed.json` holds a digest of each page's blocks as they were refreshed, so that tests/test_docs.py
+notices a block that was edited by hand; null is a page whose output is older than the last change of the command line.
 """
 
 from __future__ import annotations
@@ -70,10 +70,9 @@ def digest(page: Path) -> str:
 
 
 def stable(old: list[str], new: list[str]) -> list[str]:
-    """Return the new lines; of those that differ from the old ones in times, dates and sizes alone, the old ones."""
-    if len(old) != len(new):
-        return new
-    return [a if VOLATILE.sub("#", a) == VOLATILE.sub("#", b) else b for a, b in zip(old, new, strict=True)]
+    """Return the new output of a command; the old one where they differ in times, dates and sizes alone."""
+    same = [VOLATILE.sub("#", line) for line in old] == [VOLATILE.sub("#", line) for line in new]
+    return old if same else new
 
 
 def output(command: str, old: list[str], folder: Path) -> list[str]:

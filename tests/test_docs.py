@@ -59,6 +59,13 @@ def test_a_console_block_is_as_it_was_refreshed(page: Path) -> None:
         assert stamps.get(name_of(page)) == REFRESH.digest(page), f"run python docs/refresh.py {name_of(page)}"
 
 
+def test_the_output_of_a_command_is_of_one_run() -> None:
+    old = ["head-only  accuracy 0.90, 9.5 s", "saved      12.5 kB"]
+    assert REFRESH.stable(old, ["head-only  accuracy 0.90, 8.1 s", "saved      12.6 kB"]) == old
+    new = ["head-only  accuracy 0.91, 8.1 s", "saved      12.6 kB"]
+    assert REFRESH.stable(old, new) == new
+
+
 def shell_lines(page: Path) -> Iterator[str]:
     """Yield the commands of a page: of console blocks those that don't end in an error, of other shell blocks all."""
     for block in blocks(page, "console"):

@@ -115,8 +115,8 @@ def _materialize(model: Any, dtype: torch.dtype, device: torch.device) -> None:
             if buffer is not None and buffer.is_meta:
                 if key in module._non_persistent_buffers_set:
                     raise TaskError(f"the head's '{path}.{key}' is computed when it is built, and can't be shared")
-                empty = torch.zeros(buffer.shape, dtype=buffer.dtype, device=device)
-                module._buffers[key] = empty  # or what the checkpoint holds
+                zeros = torch.zeros(buffer.shape, dtype=buffer.dtype, device=device)
+                module._buffers[key] = zeros  # or what the checkpoint holds
         parameters = {key: p for key, p in module._parameters.items() if p is not None}
         if parameters and all(p.is_meta for p in parameters.values()):
             with Unfilled():
