@@ -9,7 +9,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ from .streaming import stop_where
 
 _IN_TIME = 0.3
 """The part of the deadline that a row may be expected to wait: the rest is for its batch, and for rates that vary."""
+_LATE = 0.7
+"""The part of the deadline after which a row that still waits is given up: its answer would come too late."""
 
 
 @dataclass(eq=False)
@@ -34,6 +36,7 @@ class Entry:
     tokens: int
     all_scores: bool
     future: asyncio.Future[list[Any]]
+    since: float = field(default_factory=time.monotonic)
 
     @property
     def key(self) -> str:
@@ -183,6 +186,7 @@ class Queue:
                     return batch
 
     def _take(self) -> list[Entry]:
+        self._give_up_late()
         batch: list[Entry] = []
         tokens = 0
         while self._count and tokens < self.limits.batch_tokens:
@@ -197,6 +201,18 @@ class Queue:
                 tokens += entry.tokens
         self.metrics.waiting.labels(self.name).set(self._tokens)
         return batch
+
+    def _give_up_late(self) -> None:
+        """Answer with 503 those that have waited so long that their answers would be late; the first are the oldest."""
+        since = time.monotonic() - _LATE * self.limits.deadline
+        for key, entries in list(self._entries.items()):
+            while entries and entries[0].since < since:
+                late = entries.popleft()
+                self._count -= 1
+                self._tokens -= late.tokens
+                self._loop.call_soon_threadsafe(_give_up, late)
+            if not entries:
+                del self._entries[key]
 
     def _answers(self, batch: list[Entry]) -> list[list[Any]]:
         results: list[list[Any]] = [[] for _ in batch]
@@ -222,3 +238,10 @@ def _deliver(batch: list[Entry], results: list[list[Any]]) -> None:
     for entry, values in zip(batch, results, strict=True):
         if not entry.future.done():
             entry.future.set_result(values)
+
+
+def _give_up(entry: Entry) -> None:
+    if not entry.future.done():
+        waited = time.monotonic() - entry.since
+        line = f"the request waited {waited:.1f} s for its turn; try again when there is less to do"
+        entry.future.set_exception(RequestError(503, line, {"Retry-After": "1"}))

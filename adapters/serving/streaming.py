@@ -48,7 +48,7 @@ class Stream:
         if future.cancelled():
             self._queue.put_nowait(None)
             return
-        (value,) = future.result()
+        value = future.exception() or future.result()[0]
         if isinstance(value, BaseException):
             self._queue.put_nowait(value)
         elif not self._sent:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import re
+import threading
+import time
+from collections import Counter
+from typing import Any
 
 import pytest
 
 from adapterkit import Base, Pool, Registry
+from adapterkit.serving import queue as queue_module
 from adapterkit.serving.errors import RequestError
 from adapterkit.serving.limits import Limits
 from adapterkit.serving.metrics import Metrics
@@ -55,4 +62,35 @@ def test_an_overloaded_server_refuses_before_it_reads_and_still_generates(stocke
         assert server.send("/models/nobody", b"not read")[0] == 404
         assert server.send("/models/story", {"inputs": ROWS["story"]})[0] == 200
         queue._tokens = 0
+        assert server.send("/models/mood", {"inputs": ROWS["mood"]})[0] == 200
+
+
+def test_a_row_that_would_be_late_is_given_up_and_takes_no_time_of_others(
+    stocked: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proceed, answer, computed = threading.Event(), Pool.answer, []
+
+    def slow(self: Pool, prepared: Any, **options: Any) -> Any:
+        computed.append(len(prepared))
+        proceed.wait(30)
+        return answer(self, prepared, **options)
+
+    with Running(stocked, limits=Limits(deadline=10.0)) as server:
+        assert server.send("/models/mood", {"inputs": ROWS["mood"]})[0] == 200
+        monkeypatch.setattr(Pool, "answer", slow)
+        monkeypatch.setattr(queue_module, "_LATE", 0.05)  # half a second
+        with concurrent.futures.ThreadPoolExecutor(4) as clients:
+            requests = [clients.submit(server.send, "/models/mood", {"inputs": ROWS["mood"]})]
+            while not computed:
+                time.sleep(0.01)
+            requests += [clients.submit(server.send, "/models/mood", {"inputs": ROWS["mood"]}) for _ in range(3)]
+            time.sleep(1.0)
+            proceed.set()
+            responses = [request.result() for request in requests]
+        queue = server.app.engine.batches
+        late = [(error["error"], headers["retry-after"]) for status, error, headers in responses if status == 503]
+        assert (computed[0], Counter(status for status, *_ in responses)) == (1, {200: 1, 503: 3})
+        assert all(re.match(r"the request waited \d\.\d s for its turn", line) and to == "1" for line, to in late)
+        assert (queue._count, queue._tokens, len(queue._entries)) == (0, 0, 0)
+        monkeypatch.undo()
         assert server.send("/models/mood", {"inputs": ROWS["mood"]})[0] == 200
