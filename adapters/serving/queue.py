@@ -24,7 +24,7 @@ from .streaming import stop_where
 _IN_TIME = 0.3
 """The part of the deadline that a row may be expected to wait: the rest is for its batch, and for rates that vary."""
 _LATE = 0.7
-"""The part of the deadline after which a row that still waits is given up: its answer would come too late."""
+"""The part of the deadline after which a row that still waits is refused: its answer would come too late."""
 
 
 @dataclass(eq=False)
@@ -186,7 +186,7 @@ class Queue:
                     return batch
 
     def _take(self) -> list[Entry]:
-        self._give_up_late()
+        self._refuse_late()
         batch: list[Entry] = []
         tokens = 0
         while self._count and tokens < self.limits.batch_tokens:
@@ -202,7 +202,7 @@ class Queue:
         self.metrics.waiting.labels(self.name).set(self._tokens)
         return batch
 
-    def _give_up_late(self) -> None:
+    def _refuse_late(self) -> None:
         """Answer with 503 those that have waited so long that their answers would be late; the first are the oldest."""
         since = time.monotonic() - _LATE * self.limits.deadline
         for key, entries in list(self._entries.items()):
@@ -210,7 +210,7 @@ class Queue:
                 late = entries.popleft()
                 self._count -= 1
                 self._tokens -= late.tokens
-                self._loop.call_soon_threadsafe(_give_up, late)
+                self._loop.call_soon_threadsafe(_refuse, late)
             if not entries:
                 del self._entries[key]
 
@@ -240,7 +240,7 @@ def _deliver(batch: list[Entry], results: list[list[Any]]) -> None:
             entry.future.set_result(values)
 
 
-def _give_up(entry: Entry) -> None:
+def _refuse(entry: Entry) -> None:
     if not entry.future.done():
         waited = time.monotonic() - entry.since
         line = f"the request waited {waited:.1f} s for its turn; try again when there is less to do"

@@ -65,7 +65,7 @@ def test_an_overloaded_server_refuses_before_it_reads_and_still_generates(stocke
         assert server.send("/models/mood", {"inputs": ROWS["mood"]})[0] == 200
 
 
-def test_a_row_that_would_be_late_is_given_up_and_takes_no_time_of_others(
+def test_a_row_that_would_be_late_is_refused_and_takes_no_time_of_others(
     stocked: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proceed, answer, computed = threading.Event(), Pool.answer, []
