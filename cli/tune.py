@@ -60,7 +60,8 @@ def command(
     """
     from adapterkit.cluster import open_executor
     from adapterkit.workflows.plan import Plan
-    from adapterkit.workflows.tune import StudyWorker, load_study
+    from adapterkit.workflows.search_study import load_study
+    from adapterkit.workflows.tune import tune
 
     spaces = _spaces(search)
     if resume:
@@ -72,9 +73,8 @@ def command(
         spaces = spaces or before
     else:
         plan = resolved(config, flags)
-    with open_executor(placement) as on:
-        worker = StudyWorker(out, spaces, trials, on.watch_of_tasks(TerminalWatch()))
-        (tuned,) = on.map(worker, [plan])
+    with open_executor(placement, several=True) as on:
+        tuned = tune(plan, out, search=spaces, trials=trials, executor=on, watch=TerminalWatch())
     if report:
         from adapterkit.report.evaluated import search_results
 

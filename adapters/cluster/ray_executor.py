@@ -42,14 +42,22 @@ class RayExecutor(Executor):
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
         self._started = False
+        self._worker: Any = None
+        self._crew: _Crew | None = None
 
     def __enter__(self) -> RayExecutor:
         self._started = connect(ray, self.placement)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._dismiss()
         if self._started:
             ray.shutdown()
+
+    def _dismiss(self) -> None:
+        if self._crew is not None:
+            self._crew.dismiss()
+            self._crew = None
 
     def describe(self) -> str:
         """Return where tasks are computed."""
@@ -66,13 +74,17 @@ class RayExecutor(Executor):
     ) -> Iterator[R]:
         """Yield the result of each task; one whose process or node died is done by another.
 
-        Raises `ClusterError` where no worker can start, or a task ends its process again and again.
+        The processes stay for further tasks of the same worker. Raises `ClusterError` where no worker can start, or a
+        task ends its process again and again.
         """
-        crew = _Crew(worker, resources(self.placement, ray.nodes()))
+        if self._crew is None or worker != self._worker:
+            self._dismiss()
+            self._worker, self._crew = worker, _Crew(worker, resources(self.placement, ray.nodes()))
         try:
-            yield from _Mapping(crew, enumerate(tasks), ahead, in_order, lost).results()
-        finally:
-            crew.dismiss()
+            yield from _Mapping(self._crew, enumerate(tasks), ahead, in_order, lost).results()
+        except BaseException:  # of a task, or that the results aren't wanted any more
+            self._dismiss()
+            raise
 
 
 class _Actor:

@@ -19,19 +19,21 @@ import filelock
 from ..cluster import Executor, Local, Worker
 from ..errors import AdapterkitError, OptionError
 from ..io.atomic import check_writable, write_file
-from ..report.results import Candidate, Difference, Results
+from ..report.results import Candidate, Difference, Results, Tried
 from ..settings import RUN_FILE
 from ..store.registry import Registry, check_name
 from ..watch import Watch
 from ..workflows.plan import run_yaml
 from ..workflows.remarks import remarks_file
 from ..workflows.run import prepare_run
+from ..workflows.search_study import AT_A_TIME
 from .entries import Entry, Options
 from .measure import last_split, measure_baselines, measure_entry, ran, rows_of
 from .plans import Plans, plans_of
-from .trials import Study
+from .trials import Study, Trial
+from .tuning import tried_options
 from .verdict import difference, ranked, recommended, sentences
-from .worker import Done, MeasureTrial, StudyWorker, TrainStrategy, line_of, new_study, study_here
+from .worker import Done, MeasureTrial, StudyWorker, TrainDefault, TrainStrategy, line_of, new_study, study_here
 
 if TYPE_CHECKING:
     from ..base.base import Base
@@ -70,13 +72,13 @@ def compare(
     check_writable(path)
     with _alone(path):
         executor = Local() if executor is None or splits is not None else executor
-        executor = executor.fitted(len(plans.plans), on.base.nbytes)
+        executor = executor.fitted(len(plans.plans) * (AT_A_TIME if options.trials else 1), on.base.nbytes)
         left = options.seconds - (time.monotonic() - began) if options.seconds is not None else float("inf")
         study = new_study(path, on, watch, left)
         worker: Worker[Any, Done] = StudyWorker(dict(values), dict(config or {}), path, options, time.time() + left)
         if executor.local:
             worker = functools.partial(study_here, study, plans, options)
-        entries = _trained(study, worker, executor, plans)
+        entries = _trained(study, worker, executor, plans, options)
         _measure(study, worker, executor, entries)
         entries += measure_baselines(study, options)
         results = _results(study, entries, options, began, executor.describe())
@@ -85,10 +87,18 @@ def compare(
     return results
 
 
-def _trained(study: Study, worker: Worker[Any, Done], executor: Executor, plans: Plans) -> list[Entry]:
+def _trained(
+    study: Study, worker: Worker[Any, Done], executor: Executor, plans: Plans, options: Options
+) -> list[Entry]:
     """Train every strategy, and note each as it comes; return their entries in the order of the plans."""
     entries = {name: _failed(name, error) for name, error in plans.errors.items()}
-    tasks = [TrainStrategy(name) for name in plans.plans]
+    tried: Mapping[str, tuple[Tried, ...]] = {}
+    if options.trials:
+        firsts = _trained_at_defaults(study, worker, executor, plans)
+        entries |= {name: _failed(name, first.error) for name, first in firsts.items() if first.error}
+        usable = {name: first for name, first in firsts.items() if not first.error}
+        tried = tried_options(study, plans, usable, options.trials, worker, executor)
+    tasks = [TrainStrategy(name, tried.get(name, ())) for name in plans.plans if name not in entries]
 
     def lost(task: TrainStrategy, why: str) -> Done:
         return _failed(task.strategy, why), []
@@ -100,6 +110,23 @@ def _trained(study: Study, worker: Worker[Any, Done], executor: Executor, plans:
                 study.watch.note(topic, text)
             bar.advance()
     return [entries[name] for name in [*plans.plans, *plans.errors]]
+
+
+def _trained_at_defaults(study: Study, worker: Worker[Any, Done], executor: Executor, plans: Plans) -> dict[str, Trial]:
+    """Train every strategy at its defaults, before its options are searched."""
+    tasks = [TrainDefault(name) for name in plans.plans]
+
+    def lost(task: TrainDefault, why: str) -> Done:
+        return Trial(task.strategy, 0, {}, error=why), []
+
+    trials = {}
+    with _bar(study.watch, executor, "strategies", len(tasks)) as bar:
+        for trial, notes in executor.map(worker, tasks, in_order=False, lost=lost):
+            trials[trial.strategy] = trial
+            for topic, text in [*notes, *([(trial.strategy, f"failed: {trial.error}")] if trial.error else [])]:
+                study.watch.note(topic, text)
+            bar.advance()
+    return {name: trials[name] for name in plans.plans}
 
 
 def _failed(strategy: str, error: str) -> Entry:

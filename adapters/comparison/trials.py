@@ -68,13 +68,16 @@ class Study:
     watch: Watch
     until: float = float("inf")  # of time.monotonic
 
-    def trial(self, plan: Plan) -> Trial:
+    def trial(self, plan: Plan, *, again: bool = False) -> Trial:
         """Return the trial of a plan: the stored one, or that of a training now.
 
-        Whatever a strategy raises, of memory too, is the trial's error; a signal ends the study.
+        That it is stored is a remark, unless it is read `again`. Whatever a strategy raises, of memory too, is the
+        trial's error; a signal ends the study.
         """
         path = self.folder / self._key(plan)
         if (stored := self._stored(path)) is not None:
+            if not again:
+                self.watch.note("", f"{stored.strategy}, seed {stored.seed}: trained before, from {path}")
             return stored
         values = plan.values()
         if time.monotonic() > self.until:
@@ -108,7 +111,6 @@ class Study:
         except (OSError, ValueError, TypeError, AdapterError):
             shutil.rmtree(path, ignore_errors=True)  # an incomplete one of a full disk; it is trained again
             return None
-        self.watch.note("", f"{trial.strategy}, seed {trial.seed}: trained before, from {path}")
         return trial
 
     def _trained(self, plan: Plan, path: Path) -> Trial:

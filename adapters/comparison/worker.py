@@ -19,7 +19,8 @@ from ..workflows.plan import Plan
 from ..workflows.row_defaults import with_row_defaults
 from ..workflows.run import RunSetup, prepare_run
 from ..workflows.run_command import run_command
-from ..workflows.search_space import with_values
+from ..workflows.search_space import read_search, with_values
+from ..workflows.search_trial import Attempt, train_attempt
 from .entries import Entry, Options
 from .measure import measured_values
 from .plans import Plans, plans_of, with_seed
@@ -84,23 +85,59 @@ class _Notes(Watch):
         return notes
 
 
+def default_plan(study: Study, plans: Plans, strategy: str) -> Plan:
+    """Return the plan of a strategy at its defaults for the study's rows."""
+    on = study.on
+    plan, _ = with_row_defaults(plans.plans[strategy], on.task, len(on.splits["train"]), on.base)
+    return replace(plan, name=None, task_name=on.task.name, task_options=on.task.recorded())
+
+
 @dataclass(frozen=True)
-class TrainStrategy:
-    """Train a strategy at its defaults and then tuned, with every seed; the result is its better choice."""
+class TrainDefault:
+    """Train a strategy at its defaults."""
 
     strategy: str
 
+    def __call__(self, study: Study, plans: Plans, options: Options) -> Trial:
+        """Return the trial, whose adapter is in the study's folder."""
+        return study.trial(default_plan(study, plans, self.strategy))
+
+
+@dataclass(frozen=True)
+class TryOptions:
+    """Train a strategy with options of a search."""
+
+    strategy: str
+    search: dict[str, str]
+    attempt: Attempt
+
+    def __call__(self, study: Study, plans: Plans, options: Options) -> Any:
+        """Return Optuna's record, or the error that ends the strategy's search."""
+        plan, on = default_plan(study, plans, self.strategy), study.on
+        try:
+            spaces = read_search(plan, self.search)
+            return train_attempt(on, plan, spaces, self.attempt, shared=study.shared, watch=study.watch)
+        except StoppedError:
+            raise
+        except AdapterkitError as error:
+            return error
+
+
+@dataclass(frozen=True)
+class TrainStrategy:
+    """Train a strategy with every seed, at its defaults or with the best options of its search, whichever is better."""
+
+    strategy: str
+    tried: tuple[Tried, ...] = ()  # best first
+
     def __call__(self, study: Study, plans: Plans, options: Options) -> Entry:
         """Return the strategy's entry of the table; its trials are in the study's folder."""
-        on = study.on
-        plan, _ = with_row_defaults(plans.plans[self.strategy], on.task, len(on.splits["train"]), on.base)
-        plan = replace(plan, name=None, task_name=on.task.name, task_options=on.task.recorded())
-        first = study.trial(plan)
-        tried: list[Tried] = []
-        if options.trials and not first.error:
-            plan, first, tried = _tuned(study, plan, first, options)
+        plan = default_plan(study, plans, self.strategy)
+        first = study.trial(plan, again=bool(options.trials))
+        if self.tried and self.tried[0].state == "done":
+            plan, first = _better(study, plan, first, self.tried[0].options)
         trials = [first, *(study.trial(with_seed(plan, plan.training.seed + k)) for k in range(1, options.seeds))]
-        return _entry(study, plan, [t for t in trials if not t.error] or trials[:1], tried)
+        return _entry(study, plan, [t for t in trials if not t.error] or trials[:1], list(self.tried))
 
 
 @dataclass(frozen=True)
@@ -121,29 +158,15 @@ class MeasureTrial:
         return ""
 
 
-def _tuned(study: Study, plan: Plan, first: Trial, options: Options) -> tuple[Plan, Trial, list[Tried]]:
-    """Search options of a strategy; return the plan and trial that are better on the validation rows, and all tried."""
-    from ..workflows.tune import tune
-
-    on, task = study.on, study.on.task
-    setup = replace(on, plan=plan, name=plan.strategy_name)
-    try:
-        tuned = tune(
-            plan, study.folder / "tuning", trials=options.trials, setup=setup, shared=study.shared, until=study.until
-        )
-    except StoppedError:
-        raise
-    except AdapterkitError as error:
-        study.watch.note(plan.strategy_name, f"not tuned: {error}")
-        return plan, first, []
-    tried = [Tried(t.values, t.state, t.score, t.seconds) for t in tuned.trials]
-    best = with_values(plan, tuned.trials[0].values)
-    trial = study.trial(best)
+def _better(study: Study, plan: Plan, first: Trial, values: dict[str, Any]) -> tuple[Plan, Trial]:
+    """Return the plan and the trial that are better on the validation rows: at the defaults, or with other values."""
+    best = with_values(plan, values)
+    trial = study.trial(best, again=best == plan)
     if trial.error:
-        return plan, first, tried
-    sign = 1 if task.lower_is_better else -1
-    better = sign * trial.metrics[task.best] < sign * first.metrics[task.best]
-    return (best, trial, tried) if better else (plan, first, tried)
+        return plan, first
+    sign, metric = 1 if study.on.task.lower_is_better else -1, study.on.task.best
+    better = sign * trial.metrics[metric] < sign * first.metrics[metric]
+    return (best, trial) if better else (plan, first)
 
 
 def _entry(study: Study, plan: Plan, trials: list[Trial], tried: list[Tried]) -> Entry:

@@ -1,4 +1,4 @@
-"""End trials of a search early: which ones, and how."""
+"""End a trial of a search early, once an epoch shows that it is among the worse ones."""
 
 from __future__ import annotations
 
@@ -7,33 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..watch import Watch
-
-
-def halving(optuna: Any) -> Any:
-    """Return a pruner that continues the best third of the trials at 1, 3, 9, ... epochs.
-
-    Optuna's HyperbandPruner chooses brackets by the numbers of trials, and counts those of a killed process, too; then
-    a study that was interrupted would differ from one that was not.
-    """
-
-    class Completed:
-        """A study without the trials that a killed process left."""
-
-        def __init__(self, study: Any) -> None:
-            self._study = study
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._study, name)
-
-        def get_trials(self, deepcopy: bool = True, states: Any = None) -> list[Any]:
-            failed = optuna.trial.TrialState.FAIL
-            return [t for t in self._study.get_trials(deepcopy=deepcopy, states=states) if t.state != failed]
-
-    class Halving(optuna.pruners.SuccessiveHalvingPruner):  # type: ignore[misc]
-        def prune(self, study: Any, trial: Any) -> bool:
-            return bool(super().prune(Completed(study), trial))
-
-    return Halving(min_resource=1, reduction_factor=3)
 
 
 class Epochs(Watch):

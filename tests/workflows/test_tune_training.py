@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 import torch
 
 from adapterkit import Base, Plan, Watch
+from adapterkit.cluster import Local
+from adapterkit.cluster.local_processes import LocalProcesses
 from adapterkit.errors import StrategyError
 from adapterkit.training import train as training
-from adapterkit.workflows import tune as tuning
 from adapterkit.workflows.tune import tune
 from tests.helpers.cli import Adapt
 from tests.helpers.snapshots import assert_same, state
+from tests.helpers.watches import Heard
 
 
 def test_the_best_trial_is_had_again_from_its_config_and_by_its_command(
@@ -83,12 +86,10 @@ def test_a_pruned_trial_leaves_the_base_as_it_was(
     planned: Callable[..., Plan],
     tiny_base: Base,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tuning, "_RANDOM_TRIALS", 1)
     before = state(tiny_base)
-    plan = planned("full", num_train_epochs=3, seed=1)
-    found = tune(plan, tmp_path, search={"learning_rate": "1e-4,3e-3,1e-9"}, base=tiny_base)
+    plan = planned("full", num_train_epochs=3, seed=1, learning_rate=3e-3)  # the first trial's
+    found = tune(plan, tmp_path, search={"learning_rate": "3e-3,1e-9,3e-9,1e-8,3e-8,1e-7"}, base=tiny_base)
     assert_same(tiny_base, before)
     assert "pruned" in {t.state for t in found.trials}
     assert torch.is_grad_enabled()
@@ -101,3 +102,18 @@ def test_a_plan_that_does_not_fit_the_base_ends_the_study(
 ) -> None:
     with pytest.raises(StrategyError, match="top=9"):
         tune(planned("layerwise", top=9), tmp_path, search={"lr": "3e-4,1e-3"}, base=tiny_base)
+
+
+def test_several_processes_end_with_the_study_of_one(
+    planned: Callable[..., Plan], tiny_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    plan = planned("bitfit", num_train_epochs=2, base=str(tiny_folder()))
+    studies = []
+    for place, executor in (("one", Local()), ("two", LocalProcesses(2))):
+        heard = Heard()
+        with executor:
+            found = tune(plan, tmp_path / place, trials=6, executor=executor, watch=heard)
+        studies.append([replace(trial, seconds=0.0) for trial in found.trials])
+        assert {f"trial {number}/6" for number in range(1, 7)} <= set(heard.notes)
+    assert studies[0] == studies[1]
+    assert sorted(trial.number for trial in studies[0]) == [1, 2, 3, 4, 5, 6]
