@@ -93,7 +93,7 @@ test: $(VENV)/.installed
 # what needs Ray (485 MB) or an S3 server, in an environment of its own; several raylets on loopback, about five minutes
 .ray/.installed: pyproject.toml constraints.txt $(SOURCES) | $(UV)
 	@test -x .ray/bin/python || $(PYTHON) -m venv .ray
-	@$(UV_PIP) --python .ray/bin/python --constraint constraints.txt --editable '.[demo,dev,tune,ray,remote]' 'moto[server]'
+	@$(UV_PIP) --python .ray/bin/python --constraint constraints.txt --editable '.[demo,dev,tune,ray,remote]' 'moto[server]' kubernetes-validate
 	@touch $@
 
 test-ray: .ray/.installed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -140,22 +141,53 @@ def test_predictions_are_the_same_over_a_cluster_of_which_a_node_dies(
     assert len(list((tmp_path / "there").iterdir())) == 13
 
 
-def test_a_comparison_and_a_search_are_the_same_over_a_cluster(
+@contextlib.contextmanager
+def killing(cluster: Cluster, folder: Path, begun: str) -> Iterator[list[str]]:
+    """Kill a node that does a task, once a file of the folder shows that some of the work is done; yield what it was."""
+    killed: list[str] = []
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.02):
+            if list(folder.rglob(begun)) and (busy := cluster.busy()):
+                killed.append(busy[0])
+                cluster.kill(busy[0])
+                return
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_comparison_and_a_search_are_the_same_over_a_cluster_of_which_a_node_dies(
     cluster: Cluster, tasks: Path, tiny_folder: Callable[..., Path], adapt: Adapt
 ) -> None:
-    flags = ["--base", tiny_folder(), "--epochs", 2]
+    flags = ["--base", tiny_folder(), "--epochs", 4]
     on_ray = ["--on", "ray", "--ray-address", cluster.address]
-    compared, tuned = [], []
-    for place, more in (("here", []), ("there", on_ray)):
-        to = ["--out", place, *flags, *more]
-        names = ["--strategies", "lora,head-only,bitfit", "--registry", f"{place}/registry.json"]
-        done = adapt("compare", "--dataset", tasks / "a.csv", *names, *to, "--json")
+
+    def compare(place: str, *more: Any) -> list[Any]:
+        names = ["--strategies", "lora,head-only,bitfit,layerwise", "--registry", f"{place}/registry.json"]
+        done = adapt("compare", "--dataset", tasks / "a.csv", *names, "--out", place, *flags, *more, "--json")
         assert done.exit_code == 0, done.output
         results = json.loads(done.stdout)
-        compared.append([(c["name"], c["metrics"], c.get("registered")) for c in results["candidates"]])
-        done = adapt("tune", "--dataset", tasks / "b.csv", "--trials", 3, "--search", "r=2,4,8", *to, "--json")
+        return [(c["name"], c["metrics"], c.get("registered")) for c in results["candidates"]]
+
+    def tune(place: str, *more: Any) -> list[Any]:
+        search = ["--trials", 5, "--search", "r=2,4,8"]
+        done = adapt("tune", "--dataset", tasks / "b.csv", *search, "--out", place, *flags, *more, "--json")
         assert done.exit_code == 0, done.output
-        trials = json.loads(done.stdout)["trials"]
-        tuned.append([(t["number"], t["values"], t["score"], t["state"]) for t in trials])
-    assert compared[0] == compared[1]
-    assert tuned[0] == tuned[1]
+        return [(t["number"], t["values"], t["score"], t["state"]) for t in json.loads(done.stdout)["trials"]]
+
+    compared, tuned = compare("here"), tune("here")
+    there = Path("there")
+    with killing(cluster, there, "adapter_model.safetensors") as killed:
+        assert compare("there", *on_ray) == compared
+    assert len(killed) == 1
+    cluster.fill()
+    with killing(cluster, there, "trials.csv") as killed:
+        assert tune("there", *on_ray) == tuned
+    assert len(killed) == 1

@@ -46,6 +46,15 @@ class Cluster:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
 
+    def busy(self) -> list[str]:
+        """Return the ids of the nodes whose workers do a task."""
+        return [
+            node.node_id
+            for node in self.nodes
+            for process in psutil.Process(node.all_processes["raylet"][0].process.pid).children()
+            if "ray::_Actor.do" in " ".join(process.cmdline())
+        ]
+
     @contextlib.contextmanager
     def executor(self, **options: Any) -> Iterator[Executor]:
         """Open an executor on the cluster."""
