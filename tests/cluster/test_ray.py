@@ -56,6 +56,22 @@ def test_tasks_of_a_killed_node_are_done_by_another(cluster: Cluster) -> None:
         list(executor.map(Nodes(0), [1]))
 
 
+def test_a_node_without_the_package_is_one_line(cluster: Cluster, tmp_path: Path) -> None:
+    import ray
+
+    with cluster.bare_node(tmp_path / "env"), cluster.executor(cpus_per_worker=4.0) as executor:
+        until = time.monotonic() + 60
+        while all(node["Resources"].get("CPU") != 4 for node in ray.nodes()):
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        with pytest.raises(ClusterError) as raised:
+            list(executor.map(Nodes(0), [1]))
+    assert str(raised.value) == (
+        "a node of the cluster lacks a package: ModuleNotFoundError: No module named 'adapterkit'; "
+        "install the same environment on every node"
+    )
+
+
 @pytest.fixture
 def tasks(tmp_path: Path) -> Path:
     """Return a folder of four data sets."""
@@ -143,7 +159,7 @@ def test_predictions_are_the_same_over_a_cluster_of_which_a_node_dies(
 
 @contextlib.contextmanager
 def killing(cluster: Cluster, folder: Path, begun: str) -> Iterator[list[str]]:
-    """Kill a node that does a task, once a file of the folder shows that some of the work is done; yield what it was."""
+    """Kill a node that does a task, once a file of the folder shows that some of the work is done; yield its id."""
     killed: list[str] = []
     over = threading.Event()
 

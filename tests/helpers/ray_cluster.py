@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
+import sysconfig
 import time
+import venv
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -54,6 +58,25 @@ class Cluster:
             for process in psutil.Process(node.all_processes["raylet"][0].process.pid).children()
             if "ray::_Actor.do" in " ".join(process.cmdline())
         ]
+
+    @contextlib.contextmanager
+    def bare_node(self, folder: Path) -> Iterator[None]:
+        """Start a node of 4 CPUs whose Python has all that this one has, but not adapterkit."""
+        venv.create(folder, with_pip=False)
+        (packages,) = folder.glob("lib/python*/site-packages")
+        for source in Path(sysconfig.get_path("purelib")).iterdir():
+            if "adapterkit" not in source.name:
+                (packages / source.name).symlink_to(source)
+        command = [folder / "bin/python", "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus", 4]
+        command += ["--address", self.address, "--object-store-memory", STORE, "--disable-usage-stats"]
+        node = psutil.Popen(list(map(str, command)), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        try:
+            yield
+        finally:
+            for process in (*node.children(recursive=True), node):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            node.wait(30)
 
     @contextlib.contextmanager
     def executor(self, **options: Any) -> Iterator[Executor]:
