@@ -156,7 +156,7 @@ def cluster_options(command: Any) -> Any:
             "--jobs",
             "workers",
             type=click.IntRange(min=1),
-            help="Processes. [default: on Ray one per GPU, else per node; here 1, for adapt compare and adapt tune as many as fit]",
+            help="Processes. [default: on Ray one per GPU, else per node; here 1, for compare and tune as many as fit]",
         ),
         click.option(
             "--ray-address", metavar="HOST:PORT", help="The Ray cluster. [default: $RAY_ADDRESS, else a local Ray]"

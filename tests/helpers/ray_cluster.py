@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sysconfig
 import time
+import uuid
 import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 
 from adapterkit.cluster import Executor, Placement, open_executor
 
 STORE = 80 << 20
+_MARK = "ADAPTERKIT_TEST_CLUSTER"
+"""The environment variable by which the processes of a cluster are known."""
 
 
 class Cluster:
@@ -94,17 +99,17 @@ def cluster_started() -> Iterator[Cluster]:
     """Start a cluster and stop it; a process that is left fails."""
     import ray
 
-    before = {process.pid for process in psutil.process_iter()}
-    cluster = None
+    cluster, mark = None, str(uuid.uuid4())
     try:
-        cluster = Cluster()
-        yield cluster
+        with mock.patch.dict(os.environ, {_MARK: mark}):
+            cluster = Cluster()
+            yield cluster
     finally:
         ray.shutdown()
         if cluster is not None:
             cluster.stop()
         until = time.monotonic() + 30
-        while (left := _of_ray(before)) and time.monotonic() < until:
+        while (left := _of_ray(mark)) and time.monotonic() < until:
             time.sleep(0.2)
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -112,7 +117,12 @@ def cluster_started() -> Iterator[Cluster]:
         assert [process.info for process in left] == []
 
 
-def _of_ray(before: set[int]) -> list[psutil.Process]:
-    marks = ("ray::", "/site-packages/ray/")
-    every = psutil.process_iter(["cmdline"])
-    return [p for p in every if p.pid not in before and any(mark in str(p.info) for mark in marks)]
+def _of_ray(mark: str) -> list[psutil.Process]:
+    """Return the processes of Ray that inherited the mark of a cluster: others may have one of their own."""
+    names = ("ray::", "/site-packages/ray/")
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        with contextlib.suppress(psutil.Error):
+            if any(name in str(process.info) for name in names) and process.environ().get(_MARK) == mark:
+                found.append(process)
+    return found
