@@ -118,7 +118,7 @@ class Group(click.Group):
 
         gc.set_threshold(50_000, 20, 50)  # the defaults take an eighth of the time of importing torch and transformers
         words = list(args[0] if args and args[0] is not None else kwargs.get("args") or sys.argv[1:])
-        imports.defer()
+        imports.defer(answers=words[:1] == ["predict"])
         try:
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}) or 0)
         except click.exceptions.NoArgsIsHelpError as error:

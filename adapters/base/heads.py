@@ -73,7 +73,13 @@ class Unfilled(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        try:
+            return self._unfilled(func, args, kwargs or {})
+        except NotImplementedError:  # a command imports torch's Python kernels of the meta device where they are used
+            torch._meta_registrations.activate_meta  # noqa: B018
+            return func(*args, **kwargs or {})
+
+    def _unfilled(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if func in _FILLS and (tensor := args[0] if args else kwargs["tensor"]).is_meta:
             return tensor
         if not kwargs.keys() <= {"dtype", "device"}:  # what follows is as models call it
@@ -83,7 +89,13 @@ class Unfilled(TorchFunctionMode):
             return torch.empty(len(range(*args)), dtype=dtype or torch.int64, device=device)
         if func is torch.empty_like and args[0].is_meta:
             return torch.empty(args[0].shape, dtype=dtype or args[0].dtype, device=device or args[0].device)
-        return func(*args, **kwargs)
+        try:
+            return func(*args, **kwargs)
+        except (
+            NotImplementedError
+        ):  # a command may import torch's Python kernels of the meta device where they are used
+            torch._meta_registrations.activate_meta  # noqa: B018
+            return func(*args, **kwargs)
 
 
 def _share_base(model: Any, base: Any, newly_initialized: Collection[str], name: str) -> None:

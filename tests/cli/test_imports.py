@@ -41,3 +41,45 @@ assert graphs
 
 def test_torchs_compiler_is_imported_where_it_is_used_and_not_before(tiny_folder: Callable[..., Path]) -> None:
     subprocess.run([sys.executable, "-c", CODE, str(tiny_folder("bert"))], cwd=ROOT, check=True)
+
+
+ANSWERS = """
+import sys
+from adapterkit.cli import imports
+imports.defer(answers=True)
+import torch
+from adapterkit import Base
+from adapterkit.base.heads import Unfilled
+for folder in sys.argv[1:]:
+    base = Base.load(folder)
+    model = base.task_model("AutoModelForSequenceClassification")
+    with torch.inference_mode():
+        assert model(input_ids=torch.ones(1, 3, dtype=torch.int64)).logits.isfinite().all()
+assert "torch._decomp" not in sys.modules
+with Unfilled(), torch.device("meta"):
+    assert torch.cdist(torch.empty(2, 3), torch.empty(4, 3)).shape == (2, 4)  # torch's kernel of it is Python
+assert "torch._decomp" in sys.modules
+from torch.export import export
+class Double(torch.nn.Module):
+    def forward(self, x):
+        return 2 * x
+assert export(Double(), (torch.ones(2),)).module()(torch.ones(2)).tolist() == [2.0, 2.0]
+"""
+
+
+def test_an_answer_needs_no_decompositions_and_has_them_where_it_does(tiny_folder: Callable[..., Path]) -> None:
+    folders = [str(tiny_folder(family)) for family in ("bert", "roberta", "modernbert", "deberta-v2", "llama")]
+    subprocess.run([sys.executable, "-c", ANSWERS, *folders], cwd=ROOT, check=True)
+
+
+def test_transformers_finds_the_same_names(tmp_path: Path) -> None:
+    code = "import json, sys; from transformers.utils.import_utils import fetch__all__ as fetch; "
+    code += "print(json.dumps(fetch(open(sys.argv[1]).read())))"
+    found = []
+    (tmp_path / "a.py").write_text(
+        '__all__ = ["a"]\ndef f():\n    __all__ = 3\n__all__ = [\n    "b",\n    "c",\n]\nx = 1\n'
+    )
+    for before in ("", "from adapterkit.cli import imports; imports.defer(); "):
+        done = subprocess.run([sys.executable, "-c", before + code, tmp_path / "a.py"], capture_output=True, check=True)
+        found.append(done.stdout)
+    assert found == [b'["b", "c"]\n'] * 2
