@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ def answer_files(
     Outputs that are newer than their file are left as they are. Raises `OptionError` where two files have one output,
     or the outputs in the folder are answers of other adapters or options than `description`.
     """
+    paths = list(dict.fromkeys(Path(os.path.normpath(path)) for path in paths))
     outputs = {path: folder / f"{path.stem}.{form}" for path in paths}
     for output, count in Counter(outputs.values()).items():
         if count > 1:

@@ -21,6 +21,7 @@ from adapterkit.cli.common import (
     size,
 )
 from adapterkit.errors import OptionError
+from adapterkit.store.object_store import is_url
 from adapterkit.store.registry import Registry
 
 
@@ -70,8 +71,9 @@ def command(
     elif index:
         echo(f"no match among {counted(len(index), 'adapter')} in {opened.path}")
     else:
-        problem = "no adapters in" if os.path.exists(opened.path) else "no file"
-        echo(f"{problem} {opened.path}; adapt run creates one")
+        where = registry if is_url(registry) else opened.path  # of a URL, not its local copy
+        problem = "no adapters in" if where is registry or os.path.exists(opened.path) else "no file"
+        echo(f"{problem} {where}; adapt run creates one")
 
 
 def _current(entry: dict[str, Any]) -> dict[str, Any]:

@@ -90,8 +90,9 @@ class LocalProcesses(Executor):
                         raise StoppedError(stop.signal, f"stopped by {signal.Signals(stop.signal).name}")
                     for result in order.ready():
                         yield attempted(result)
-            except BaseException:
-                self.__exit__()
+            except BaseException as error:
+                if not isinstance(error, GeneratorExit) or not order.over():  # tasks that nobody waits for
+                    self.__exit__()
                 raise
 
     def _has_room(self, count: int) -> bool:

@@ -6,20 +6,26 @@ import functools
 import logging
 import os
 import re
+import secrets
+import signal
 import socket
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from ..errors import ClusterError
+from ..execution.stop_signals import StoppedError
 from .placement import Placement
 
 CONNECT_SECONDS = 5.0
+_MODE = "RAY_AUTH_MODE"
 OBJECT_STORE = 256 << 20
 """Bytes of the object store of a Ray that is started here: it holds the tasks and results in flight."""
 _PASSED = re.compile(
     r"HF_(?!TOKEN)\w+|TRANSFORMERS_\w+|ACCELERATE_\w+|ADAPT_\w+|TOKENIZERS_PARALLELISM|(OMP|MKL)_NUM_THREADS"
-    r"|ONEDNN_\w+|PYTHONHASHSEED"
+    r"|ONEDNN_\w+|PYTHONHASHSEED|AWS_(DEFAULT_)?REGION|AWS_ENDPOINT_URL\w*"
 )
 """Environment variables that workers get from this process; credentials aren't among them."""
 
@@ -34,12 +40,21 @@ def connect(ray: Any, placement: Placement) -> bool:
     if not starts:
         _check_answers(address)
     more = {"include_dashboard": False, "object_store_memory": OBJECT_STORE} if starts else {}
+    if starts and not {_MODE, "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        # else Ray writes a token to ~/.ray, which clusters that are started later would require
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **more)
     except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and others
         raise ClusterError(_reason(error, address, ray.__version__)) from error
     _print_to_stderr(ray._private.worker)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)  # Ray's prints a stack and aborts
     return starts
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise StoppedError(number, f"stopped by {signal.Signals(number).name}")
 
 
 def _print_to_stderr(worker: Any) -> None:
@@ -77,6 +92,11 @@ def _reason(error: Exception, address: str, version: str) -> str:
         which = f"Ray {theirs[1]} on Python {theirs[2]}" if theirs else "another version of Ray or Python"
         return f"the cluster at {address} runs {which}, and this process Ray {version}; install the same on both"
     if "Could not find any running Ray" in text or isinstance(error, ConnectionError):
+        if address != "auto" and _MODE not in os.environ:  # somebody listens there, as was seen before
+            return (
+                f"Ray at {address} doesn't accept this process; where it requires a token, set {_MODE}=token, and "
+                "RAY_AUTH_TOKEN or ~/.ray/auth_token"
+            )
         return f"no Ray answers at {address}; start one with `ray start --head`, or leave out --ray-address"
     return f"Ray at {address} can't be used: {text[:300]}"
 
@@ -90,11 +110,11 @@ class Resources:
     gpus: float
 
 
-def resources(placement: Placement, nodes: list[Mapping[str, Any]]) -> Resources:
+def resources(placement: Placement, nodes: list[Mapping[str, Any]], *, flag: str = "--workers") -> Resources:
     """Return the workers for the nodes as `ray.nodes()` lists them.
 
     By default one worker for each GPU or, without any, one for each node, with the CPUs of the smallest node. Raises
-    `ClusterError` where no node has room for one worker.
+    `ClusterError` where no node has room for one worker, or the cluster none for the number that was set, by `flag`.
     """
     sizes = [node["Resources"] for node in nodes if node["Alive"]]
     all_gpus = int(sum(size.get("GPU", 0) for size in sizes))
@@ -107,8 +127,12 @@ def resources(placement: Placement, nodes: list[Mapping[str, Any]]) -> Resources
         raise ClusterError(
             f"no node of the cluster has room for a worker with {cpus:g} CPUs and {gpus:g} GPUs; there are: {largest}"
         )
+    if placement.workers is not None and placement.workers > room:
+        raise ClusterError(
+            f"{flag} {placement.workers}: the cluster has room for {room} with {cpus:g} CPUs and {gpus:g} GPUs each"
+        )
     by_default = all_gpus if gpus and placement.gpus_per_worker is None else len(with_cpus)
-    return Resources(min(placement.workers or by_default, room), cpus, gpus)
+    return Resources(placement.workers or min(by_default, room), cpus, gpus)
 
 
 def _fits(size: Mapping[str, float], cpus: float, gpus: float) -> int:

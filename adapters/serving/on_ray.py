@@ -89,7 +89,9 @@ def deployed(served: Served, placement: Placement, scale: Scale) -> Iterator[Any
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     try:
         size = resources(placement, ray.nodes())
-        least = min(scale.min_workers or size.workers, size.workers)
+        least = scale.min_workers or size.workers
+        if least > size.workers:
+            raise OptionError(f"--min-workers {least} is more than --workers, which is {size.workers}")
         deployment = serve.deployment(Replica).options(
             ray_actor_options={"num_cpus": size.cpus, "num_gpus": size.gpus},
             max_ongoing_requests=scale.requests_per_worker,

@@ -20,7 +20,7 @@ from typing import Any
 import filelock
 
 from ..adapter.manifest import MANIFEST
-from ..errors import RegistryError
+from ..errors import OptionError, RegistryError
 from ..io.atomic import sha256, version_of, write_file, write_folder
 from ..io.untrusted import MOST_JSON, is_name, parse_json
 from .index import MOST, Index
@@ -51,6 +51,8 @@ class Mirror:
         """Return the mirror of a URL, in the folder of cached assets."""
         from huggingface_hub import cached_assets_path
 
+        if not url.partition("://")[2].strip("/"):
+            raise OptionError(f"'{url}' names no bucket; expected a URL such as s3://BUCKET/PREFIX")
         url = re.sub(rf"/({re.escape(INDEX)})?$", "", url)
         folder = cached_assets_path("adapterkit", "registries", subfolder=sha256(url.encode())[:16])
         return cls(ObjectStore(url), Path(folder))

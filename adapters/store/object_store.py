@@ -61,7 +61,9 @@ class ObjectStore:
             }
         try:
             kind = fsspec.get_filesystem_class(protocol)
-        except (ImportError, ValueError) as error:
+        except ValueError:
+            raise OptionError(f"'{self.url}': there is no store of the protocol {protocol}://") from None
+        except ImportError as error:
             hint = f": {_EXTRAS[protocol]}" if protocol in _EXTRAS else f" ({error})"
             raise OptionError(f"'{self.url}' requires a package that is not installed{hint}") from None
         files = kind(**(more if protocol != "memory" else {}))
@@ -76,6 +78,18 @@ class ObjectStore:
     def conditional(self) -> bool:
         """Whether a write can depend on the state of the file."""
         return hasattr(self._files, "call_s3")
+
+    def check(self) -> None:
+        """Raise `RegistryError` where there is no such bucket, as far as the store tells."""
+        if not self.conditional:
+            return
+        bucket, _, _ = self._files.split_path(self._path(""))
+        try:
+            self._again("", lambda: self._files.call_s3("head_bucket", Bucket=bucket))
+        except FileNotFoundError:
+            raise RegistryError(f"there is no bucket '{bucket}', of {self.url}") from None
+        except RegistryError:  # a policy may forbid this request, and allow those that follow
+            return
 
     # ---- reading
 

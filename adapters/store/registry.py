@@ -166,8 +166,10 @@ class Registry:
     # ---- changing
 
     def prepare(self) -> None:
-        """Raise `RegistryError` now where adding an adapter would fail later: a bad index, a full disk."""
+        """Raise `RegistryError` now where adding an adapter would fail later: a bad index, no bucket, a full disk."""
         self.adapters()
+        if self.mirror is not None:
+            self.mirror.store.check()
         with file_errors_as(RegistryError):
             check_writable(self.path.parent)
 

@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import shutil
+import signal
+import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,6 +24,7 @@ from ..cluster.placement import Placement
 from ..cluster.ray_connection import connect, environment, resources
 from ..cluster.ray_executor import MOST_ATTEMPTS, no_start
 from ..errors import AdapterkitError, ClusterError, OptionError, TrainingError
+from ..execution.stop_signals import StoppedError
 from ..io.atomic import json_bytes, write_file
 from ..store.registry import Registry
 from .plan import Plan
@@ -58,12 +61,7 @@ def run_on_ray(
     try:
         if placement.cpus_per_worker is None:
             placement = replace(placement, cpus_per_worker=1.0)
-        size = resources(replace(placement, workers=count), ray.nodes())
-        if size.workers < count:
-            raise ClusterError(
-                f"--num-processes {count}: the cluster has room for {size.workers} with {size.cpus:g} CPUs and "
-                f"{size.gpus:g} GPUs each"
-            )
+        size = resources(replace(placement, workers=count), ray.nodes(), flag="--num-processes")
         here = {
             "values": dict(values),
             "config": dict(config),
@@ -85,11 +83,17 @@ def run_on_ray(
                 worker_runtime_env={"env_vars": environment()},
             ),
         )
+        before = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit()
         except TrainingFailedError as error:
             _raise_recorded(folder)
             raise ClusterError(f"the run failed {MOST_ATTEMPTS} times: {no_start(str(error))}") from None
+        except SystemExit:  # Ray Train's, once a signal has stopped its processes
+            raise StoppedError(signal.SIGINT, "stopped by SIGINT") from None
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, before)
         _raise_recorded(folder)
         return _report(json.loads((folder / _REPORT).read_bytes()))
     finally:

@@ -188,6 +188,7 @@ def search(
             topic = f"trial {attempt.number + 1}/{trials}"
             named = f"{study.plan.strategy_name}, {topic}" if len(studies) > 1 else topic
             watch.note(named, line_of_trial(trial, study.on.task.best))
+        next(done, None)  # there is none: ends the iterator, so that the processes stay for the next round
 
 
 def line_of_trial(trial: Trial, metric: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -60,7 +61,6 @@ def node(cpus: int, gpus: int = 0, *, alive: bool = True) -> dict[str, Any]:
         ([node(4), node(4, alive=False)], {}, (1, 4, 0)),
         ([node(2), node(64, 8), node(64, 8)], {}, (16, 1, 1)),
         ([node(8), node(8)], {"cpus_per_worker": 2.0, "workers": 6}, (6, 2, 0)),
-        ([node(8), node(8)], {"cpus_per_worker": 2.0, "workers": 60}, (8, 2, 0)),
         ([node(8, 2)], {"gpus_per_worker": 0.0}, (1, 8, 0)),
     ],
 )
@@ -69,6 +69,12 @@ def test_workers_fit_the_cluster(
 ) -> None:
     size = resources(Placement(on="ray", **options), nodes)
     assert (size.workers, size.cpus, size.gpus) == expected
+
+
+def test_more_workers_than_fit_are_an_error() -> None:
+    placement = Placement(on="ray", cpus_per_worker=2.0, workers=60)
+    with pytest.raises(ClusterError, match=r"--workers 60: the cluster has room for 8 with 2 CPUs and 0 GPUs each"):
+        resources(placement, [node(8), node(8)])
 
 
 def test_a_cluster_without_room_is_an_error() -> None:
@@ -98,6 +104,11 @@ class OtherRay:
         ("nonsense", None, "'nonsense' is no address of Ray; expected HOST:PORT"),
         ("auto", ConnectionError("Could not find any running Ray instance"), "no Ray answers at auto"),
         (
+            "listening",
+            ConnectionError("timed out"),
+            "doesn't accept this process; where it requires a token, set RAY_AUTH",
+        ),
+        (
             "auto",
             RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.10.1\nThis"),
             "runs Ray 2.9.0 on Python 3.10.1, and this process Ray 2.60.0; install the same on both",
@@ -106,16 +117,21 @@ class OtherRay:
     ],
 )
 def test_a_ray_that_cannot_be_used_is_one_line(address: str, error: Exception | None, message: str) -> None:
-    with pytest.raises(ClusterError, match=message) as raised:
-        connect(OtherRay(error or AssertionError()), Placement(on="ray", ray_address=address))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}" if address == "listening" else address
+        placement = Placement(on="ray", ray_address=address)
+        with pytest.raises(ClusterError, match=message) as raised:
+            connect(OtherRay(error or AssertionError()), placement)
     assert "\n" not in str(raised.value)
 
 
 def test_workers_get_settings_and_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "HF_HUB_OFFLINE", "OMP_NUM_THREADS"):
+    passed = {"HF_HUB_OFFLINE", "OMP_NUM_THREADS", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"}
+    secret = {"HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN"}
+    for name in passed | secret:
         monkeypatch.setenv(name, "1")
-    assert {"HF_HUB_OFFLINE", "OMP_NUM_THREADS"} <= set(environment())
-    assert not {"HF_TOKEN", "AWS_SECRET_ACCESS_KEY"} & set(environment())
+    assert passed <= set(environment())
+    assert not secret & set(environment())
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")

@@ -120,7 +120,8 @@ def test_what_needs_a_folder_refuses_a_url(machine: Machine) -> None:
     ("url", "message"),
     [
         ("s3://key:secret@bucket/a", "a registry's URL has no credentials and no query"),
-        ("nowhere://bucket/a", "'nowhere://bucket/a' requires a package that is not installed"),
+        ("nowhere://bucket/a", "'nowhere://bucket/a': there is no store of the protocol nowhere://"),
+        ("s3://", "'s3://' names no bucket; expected a URL such as s3://BUCKET/PREFIX"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_one_line(url: str, message: str) -> None:
@@ -199,6 +200,17 @@ def test_two_machines_that_publish_at_once_lose_nothing(bucket: str, tmp_path: P
         assert registry.resolve("a@prod") == ("a", first)
         assert registry.resolve("a") == ("a", second)
         assert list(registry.adapters()) == ["a", "b"]
+
+
+@needs_s3
+def test_a_run_that_could_not_publish_is_refused_before_it_trains(
+    bucket: str, adapt: Adapt, tiny_folder: Callable[..., Path], small_csv: Path
+) -> None:
+    where = bucket.replace("s3://", "s3://no-")
+    done = adapt("run", "--train-file", small_csv, "--base", tiny_folder(), "--epochs", 1, "--registry", where)
+    assert done.exit_code == 2
+    assert f"there is no bucket '{where.split('/')[2]}', of {where}" in done.stderr
+    assert "epoch" not in done.output
 
 
 @needs_s3

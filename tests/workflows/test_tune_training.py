@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from adapterkit import Base, Plan, Watch
-from adapterkit.cluster import Local
+from adapterkit.cluster import Local, local_processes
 from adapterkit.cluster.local_processes import LocalProcesses
 from adapterkit.errors import StrategyError
 from adapterkit.training import train as training
@@ -105,10 +105,11 @@ def test_a_plan_that_does_not_fit_the_base_ends_the_study(
 
 
 def test_several_processes_end_with_the_study_of_one(
-    planned: Callable[..., Plan], tiny_folder: Callable[..., Path], tmp_path: Path
+    planned: Callable[..., Plan], tiny_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned("bitfit", num_train_epochs=2, base=str(tiny_folder()))
-    studies = []
+    studies, started, start = [], [], local_processes._Process.start
+    monkeypatch.setattr(local_processes._Process, "start", lambda *how: started.append(start(*how)) or started[-1])
     for place, executor in (("one", Local()), ("two", LocalProcesses(2))):
         heard = Heard()
         with executor:
@@ -116,4 +117,5 @@ def test_several_processes_end_with_the_study_of_one(
         studies.append([replace(trial, seconds=0.0) for trial in found.trials])
         assert {f"trial {number}/6" for number in range(1, 7)} <= set(heard.notes)
     assert studies[0] == studies[1]
+    assert len(started) == 2  # each of which has loaded the base once
     assert sorted(trial.number for trial in studies[0]) == [1, 2, 3, 4, 5, 6]
