@@ -1,6 +1,7 @@
 """Measure what a model of many machines rests on: the driver's rows, the index of many adapters, a base, a task of Ray.
 
-python -m benchmarks.scale            # with Ray where it is installed
+python -m benchmarks.scale                       # with Ray where it is installed
+python -m benchmarks.scale --rows 1000000        # answers rows here and on Ray instead, in two processes each
 """
 
 from __future__ import annotations
@@ -8,17 +9,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from adapterkit import Base, Registry, run
 from adapterkit.cli.writing import WRITERS, records
 from adapterkit.cluster import Placement, open_executor
 from adapterkit.data.streams import from_file
 from adapterkit.store.index import Index
+from adapterkit.testing import tiny
 from adapterkit.watch import Watch
 from adapterkit.workflows.answer import Answering
 
@@ -78,8 +84,48 @@ def ray_seconds(count: int = 500) -> dict[str, float]:
         return {"start": started - began, "task": (time.perf_counter() - started) / (count - 1)}
 
 
+def rows_answered(folder: Path, rows: int, files: int = 20) -> dict[str, Any]:
+    """Return seconds and memory of `adapt predict` for short rows with a tiny base: here and on a local Ray."""
+    tiny.make("bert", folder / "base")
+    values = {"base": str(folder / "base"), "strategy": "head-only", "num_train_epochs": 1, "name": "s"}
+    run(dataset="demo:sentiment", registry=folder / "registry.json", **values)
+    words = ("soup", "staff", "room", "view", "bed", "bar", "film", "plot", "warm", "cold", "dull", "fine")
+    paths = [folder / f"part{number:02}.txt" for number in range(files)]
+    for number, path in enumerate(paths):
+        lines = (f"the {words[i % 12]} was {words[(i // 12 + number) % 12]} on visit {i}" for i in range(rows // files))
+        path.write_text("".join(f"{line}\n" for line in lines))
+    ray = ["--on", "ray", "--cpus-per-worker", "1"]
+    figures: dict[str, Any] = {"rows": rows}
+    for place, flags in (("here", []), ("ray", ray)):
+        command = [sys.executable, "-m", "adapterkit.cli", "predict", "s", *paths, "--out", place]
+        command += ["--workers", "2", *flags]
+        began, memory = time.perf_counter(), []
+        process = psutil.Popen(
+            list(map(str, command)), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None:
+            time.sleep(1)
+            with contextlib.suppress(psutil.Error):
+                memory.append(round(process.memory_info().rss / 1e6))
+        assert process.wait() == 0
+        middle = len(memory) // 2
+        figures[place] = {
+            "s": round(time.perf_counter() - began, 1),
+            "MB in the middle and at most": [memory[middle], max(memory)],
+        }
+    outputs = [[(folder / place / f"{path.stem}.jsonl").read_bytes() for path in paths] for place in ("here", "ray")]
+    figures["equal files"] = sum(a == b for a, b in zip(*outputs, strict=True))
+    return figures
+
+
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, help="answer so many rows here and on Ray, and measure nothing else")
+    options = parser.parse_args()
+    if options.rows:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(rows_answered(Path(folder), options.rows), indent=2))
+        return
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         figures["driver rows per CPU second"] = round(driver_rows_per_second(Path(folder)))

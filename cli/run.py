@@ -227,7 +227,7 @@ def _show(report: Report, plan: Plan, registry: Path | None, as_json: bool, page
     "--each",
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="Train an adapter for each data set of a folder, or for each entry of a YAML list of options, in one process.",
+    help="Train an adapter for each data set of a folder, or for each entry of a YAML list of options.",
 )
 @launching
 @cluster_options
