@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from adapterkit import Registry
@@ -207,3 +211,38 @@ def test_a_comparison_and_a_search_are_the_same_over_a_cluster_of_which_a_node_d
     with killing(cluster, there, "trials.csv") as killed:
         assert tune("there", *on_ray) == tuned
     assert len(killed) == 1
+
+
+def test_a_signal_ends_a_command_on_a_ray_of_its_own_which_leaves_nothing(
+    tasks: Path, tmp_path: Path, tiny_folder: Callable[..., Path], adapt: Adapt
+) -> None:
+    done = adapt("run", "--dataset", tasks / "a.csv", "--base", tiny_folder(), "--epochs", 1, "--name", "a")
+    assert done.exit_code == 0, done.output
+    rows = tmp_path / "rows.txt"
+    rows.write_text("".join(f"text {i}\n" for i in range(200_000)))
+    command = [
+        sys.executable,
+        "-m",
+        "adapterkit.cli",
+        "predict",
+        "a",
+        rows,
+        "--on",
+        "ray",
+        "--out",
+        tmp_path / "o.jsonl",
+    ]
+    home = {"HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    process = psutil.Popen(list(map(str, command)), env=os.environ | home, stdout=-1, stderr=-1, text=True)
+    until = time.monotonic() + 120
+    while not any("ray::_Actor" in " ".join(child.cmdline()) for child in process.children(recursive=True)):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    children = process.children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.splitlines()[-1]) == (143, "Error: stopped by SIGTERM")
+    assert psutil.wait_procs(children, timeout=30)[1] == []
+    assert not (tmp_path / "o.jsonl").exists()
+    assert not (tmp_path / ".ray" / "auth_token").exists()  # which later clusters would require
