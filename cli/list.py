@@ -71,9 +71,9 @@ def command(
     elif index:
         echo(f"no match among {counted(len(index), 'adapter')} in {opened.path}")
     else:
-        where = registry if is_url(registry) else opened.path  # of a URL, not its local copy
-        problem = "no adapters in" if where is registry or os.path.exists(opened.path) else "no file"
-        echo(f"{problem} {where}; adapt run creates one")
+        location = registry if is_url(registry) else opened.path  # of a URL, not its local copy
+        problem = "no adapters in" if location is registry or os.path.exists(opened.path) else "no file"
+        echo(f"{problem} {location}; adapt run creates one")
 
 
 def _current(entry: dict[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class ObjectStore:
         return hasattr(self._files, "call_s3")
 
     def check(self) -> None:
-        """Raise `RegistryError` where there is no such bucket, as far as the store tells."""
+        """Raise `RegistryError` where there is no such bucket, and the request that shows it is allowed."""
         if not self.conditional:
             return
         bucket, _, _ = self._files.split_path(self._path(""))
