@@ -71,6 +71,7 @@ class Mirror:
         try:
             data, self.tag = self.store.read(INDEX, MOST)
         except FileNotFoundError:
+            self.store.check()
             self.tag = None
             self.path.unlink(missing_ok=True)
         else:

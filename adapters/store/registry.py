@@ -168,8 +168,6 @@ class Registry:
     def prepare(self) -> None:
         """Raise `RegistryError` now where adding an adapter would fail later: a bad index, no bucket, a full disk."""
         self.adapters()
-        if self.mirror is not None:
-            self.mirror.store.check()
         with file_errors_as(RegistryError):
             check_writable(self.path.parent)
 
