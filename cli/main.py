@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
+import functools
 import gc
 import importlib
 import keyword
@@ -117,8 +119,12 @@ class Group(click.Group):
         from adapterkit.errors import AdapterkitError
 
         gc.set_threshold(50_000, 20, 50)  # the defaults take an eighth of the time of importing torch and transformers
+        _leave_at_once()
         words = list(args[0] if args and args[0] is not None else kwargs.get("args") or sys.argv[1:])
-        imports.defer(answers=words[:1] == ["predict"])
+        answers = words[:1] == ["predict"]
+        imports.defer(answers=answers)
+        if answers:
+            gc.disable()  # until there are many rows; what is imported is no garbage
         try:
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}) or 0)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -156,6 +162,14 @@ class Group(click.Group):
             if processes.launched() == 1 or processes.failed_first():
                 raise
             sys.exit(1)  # another process ended, and said why
+        finally:
+            gc.enable()
+
+
+@functools.cache
+def _leave_at_once() -> None:
+    """Let the interpreter end without looking for garbage among all that was imported."""
+    atexit.register(gc.freeze)
 
 
 def _place_of(error: click.ClickException, words: Sequence[str]) -> str:

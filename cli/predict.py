@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib.util
 import re
 import sys
@@ -171,6 +172,7 @@ def command(
             rows = from_file(str(file), ReadOptions.of(data), skip_bad=skip_bad_rows)
             return kind(rows, opened, names, text_columns=columns)
 
+        gc.enable()
         references = ["@".join(opened.resolve(name)) for name in names]
         described = {"adapters": references, "columns": columns, "base": base_name, "reading": reading}
         with open_executor(placement) as on:
@@ -181,6 +183,8 @@ def command(
     if out is not None and path not in (None, "-") and out.exists() and out.samefile(str(path)):
         raise OptionError(f"--out {out} is the file of rows, which it would replace")
     rows = _input_rows((*texts, *ctx.meta["texts"]), path, input_format, data)
+    if rows.name:  # a file or a stream, of any length
+        gc.enable()
     form = form or ("table" if not rows.name or sys.stdout.isatty() else "jsonl")
     with nullcontext() if out is None else new_file(out) as file, open_executor(placement) as on:
         answering = kind(rows, opened, names, text_columns=columns)

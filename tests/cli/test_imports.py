@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from adapterkit.cli import predict
 from tests.helpers.files import ROOT
 
 CODE = """
@@ -83,3 +88,16 @@ def test_transformers_finds_the_same_names(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", before + code, tmp_path / "a.py"], capture_output=True, check=True)
         found.append(done.stdout)
     assert found == [b'["b", "c"]\n'] * 2
+
+
+def test_garbage_is_collected_where_rows_may_be_many(
+    adapt: Callable[..., Any], small_csv: Path, tiny_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = adapt("run", "--train-file", small_csv, "--base", tiny_folder(), "--epochs", 1, "--name", "a")
+    assert done.exit_code == 0, done.output
+    collects, records = [], predict.records
+    monkeypatch.setattr(predict, "records", lambda *what: collects.append(gc.isenabled()) or records(*what))
+    for words in (["fine"], [small_csv], [small_csv, "--out", "answers.csv"]):
+        assert adapt("predict", "a", *words).exit_code == 0
+        assert gc.isenabled()
+    assert collects == [False, True, True]
