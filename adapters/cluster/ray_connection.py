@@ -12,11 +12,9 @@ import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 from ..errors import ClusterError
-from ..execution.stop_signals import StoppedError
 from .placement import Placement
 
 CONNECT_SECONDS = 5.0
@@ -49,12 +47,9 @@ def connect(ray: Any, placement: Placement) -> bool:
         raise ClusterError(_reason(error, address, ray.__version__)) from error
     _print_to_stderr(ray._private.worker)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)  # Ray's prints a stack and aborts
+        # as Ctrl-C, the one exception that Ray passes on: its own handler prints a stack and aborts
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     return starts
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise StoppedError(number, f"stopped by {signal.Signals(number).name}")
 
 
 def _print_to_stderr(worker: Any) -> None:
