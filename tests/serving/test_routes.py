@@ -191,6 +191,7 @@ def test_the_server_describes_itself(server: Running) -> None:
     _, schema, _ = server.send("/openapi.json")
     assert set(schema["paths"]) >= {"/models/{name}", "/v1/decisions", "/classify", "/v1/annotate", "/metrics"}
     assert "Inputs" in schema["components"]["schemas"]
+    assert server.send("/models/mood", {"inputs": ROWS["mood"]})[0] == 200
     text = server.send("/metrics")[1]
     assert 'adapterkit_requests_total{route="/models/{name}",status="200"}' in text
     assert "<title>" in server.send("/")[1]
