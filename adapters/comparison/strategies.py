@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
-
 from ..cluster import Executor, Local, Worker
 from ..errors import AdapterkitError, OptionError
 from ..io.atomic import check_writable, write_file
@@ -26,7 +24,7 @@ from ..watch import Watch
 from ..workflows.plan import run_yaml
 from ..workflows.remarks import remarks_file
 from ..workflows.run import prepare_run
-from ..workflows.search_study import AT_A_TIME
+from ..workflows.search_study import AT_A_TIME, alone
 from .entries import Entry, Options
 from .measure import last_split, measure_baselines, measure_entry, ran, rows_of
 from .plans import Plans, plans_of
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
     from ..data.splits import Splits
 
 RESULTS = "results.json"
-_LOCK, _SUFFIX = ".lock", "-comparison"
+_SUFFIX = "-comparison"
 
 
 def compare(
@@ -70,7 +68,7 @@ def compare(
     name = plans.first.name or _default_name(on.splits.name)
     path = folder / name
     check_writable(path)
-    with _alone(path):
+    with alone(path):
         executor = Local() if executor is None or splits is not None else executor
         executor = executor.fitted(len(plans.plans) * (AT_A_TIME if options.trials else 1), on.base.nbytes)
         left = options.seconds - (time.monotonic() - began) if options.seconds is not None else float("inf")
@@ -181,16 +179,6 @@ class _Preparing(Watch):
 
 def _default_name(data: str) -> str:
     return check_name(re.sub(r"[^A-Za-z0-9_-]+", "-", data).strip("-_")[:80] + _SUFFIX)
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Lock a study against other processes."""
-    try:
-        with filelock.FileLock(path / _LOCK, timeout=0):
-            yield
-    except filelock.Timeout:
-        raise OptionError(f"another process is running '{path}'; wait for it, or choose another --name") from None
 
 
 def _results(study: Study, entries: list[Entry], options: Options, began: float, trained: str) -> Results:
