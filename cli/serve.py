@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 @click.option("--base", "base_name", metavar="NAME", help="Serve adapters of this base alone. [default: of every base]")
 @click.option(
     "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    type=click.Choice(["auto", "float32", "bfloat16", "float16", "float16-weights", "int8"]),
     default="auto",
     show_default=True,
-    help="Precision of the base: auto is bfloat16 where the hardware computes in it, else the base's.",
+    help="Precision of the base: auto is bfloat16 where the hardware computes in it, else float16-weights.",
 )
 @click.option("--max-bytes", type=Bytes(), help="Memory for adapters, such as 256MB. [default: no limit]")
 @click.option(

@@ -33,7 +33,7 @@ from .requests import (
     embeddings,
     outputs_by_row,
 )
-from .routed_base import RoutedBase, device_of, dtype_of
+from .routed_base import RoutedBase, device_of, dtype_of, kernels_of
 from .sources import base_and_registry, named_sources
 
 
@@ -74,8 +74,9 @@ class Pool:
         `source` is a `Registry`, the path of a registry.json, a `Base`, or what `Base.load` takes. A registry's pool
         has all its adapters, by `name`, `name@tag` and `name@version`, on the base that they were trained on, or on
         `base`. `adapters` are further ones: in memory or in folders by name, or folders, named as they are. `dtype`
-        and `device` are the base's by default; any other needs a copy of the base. `batch_size` is the maximum number
-        of rows in a pass. Raises `PoolError` where the base isn't determined, or an option is invalid.
+        and `device` are the base's by default; any other needs a copy of the base, or, for a float32 base on CPUs
+        without bfloat16, "float16-weights" and "int8", other forms of its linear maps' weights beside it. `batch_size`
+        is the maximum number of rows in a pass. Raises `PoolError` where the base isn't determined, or an option is invalid.
         """
         for option, value in (("batch_size", batch_size), ("max_bytes", 1 if max_bytes is None else max_bytes)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -83,10 +84,12 @@ class Pool:
         sources = named_sources(adapters)
         to_device = None if device is None else device_of(device)
         to_dtype = None if dtype is None else dtype_of(dtype)
+        kind, to_dtype = (to_dtype, None) if isinstance(to_dtype, str) else (None, to_dtype)
         self.base, self.registry = base_and_registry(source, base, registry)
         self.batch_size = batch_size
         model = self.base.model
-        self._routed = RoutedBase(self.base, to_device or model.device, to_dtype or model.dtype)
+        to = (to_device or model.device, to_dtype or model.dtype)
+        self._routed = RoutedBase(self.base, *to, None if kind is None else kernels_of(kind, *to))
         self._cache = AdapterCache(self._routed, sources, self.registry, max_bytes, allow_base_mismatch)
         self._lock = threading.Lock()
         self._closed, self._requests = False, 0

@@ -21,6 +21,7 @@ from ..probe.model import Form
 from ..tasks import Task
 from .expansion import Expansion, block_forward, recorded_forward
 from .folding import Folding
+from .linear_kernels import KINDS, LinearKernels, exact, unsupported
 from .packing import Packing
 from .routing import route, unrouted_twin
 from .rows import ModulePatch, ReplacedTensors
@@ -39,8 +40,10 @@ class RoutedBase:
     While it shares the base's tensors, it counts as serving from them, until `release`.
     """
 
-    def __init__(self, base: Base, device: torch.device, dtype: torch.dtype) -> None:
-        self.device, self.dtype = device, dtype
+    def __init__(
+        self, base: Base, device: torch.device, dtype: torch.dtype, kernels: LinearKernels | None = None
+    ) -> None:
+        self.device, self.dtype, self._kernels = device, dtype, kernels
         self.original = base
         base.acquire_serving(self)  # before the modules are copied, so that no training begins meanwhile
         try:
@@ -71,6 +74,8 @@ class RoutedBase:
         self._stack_keys: dict[Hashable, Hashable] = {}
         self._lock = threading.RLock()
         self._add_owners(self.model)
+        if kernels is not None:
+            kernels.apply(self.model)
         self.packing, self.folding = Packing(self.model), Folding()
         for i, name in enumerate(self.trace.blocks):
             module = self.modules[name]
@@ -85,7 +90,8 @@ class RoutedBase:
         """Return the base's last hidden states, (rows, tokens, features), without any adapter."""
         entries = [(i, None) for i in range(len(ids))]
         expansion = Expansion(entries, self.trace, self.device, packed_lengths=packed_lengths)
-        hidden: Tensor = expansion.run(self.model, {"input_ids": ids, "attention_mask": mask})[0]
+        with exact():
+            hidden: Tensor = expansion.run(self.model, {"input_ids": ids, "attention_mask": mask})[0]
         return hidden
 
     def release(self) -> None:
@@ -96,7 +102,7 @@ class RoutedBase:
         """Return the modules for an adapter: these, or, where it adds tokens, others over the same tensors."""
         if "added_tokens" not in adapter.manifest:
             return self
-        routed = RoutedBase(adapter.on(self._plain_base()), self.device, self.dtype)
+        routed = RoutedBase(adapter.on(self._plain_base()), self.device, self.dtype, self._kernels)
         routed.folding = self.folding
         routed.release()  # this one serves from the same tensors
         return routed
@@ -152,6 +158,8 @@ class RoutedBase:
         """Return an unrouted copy of the base's modules over the same tensors with one adapter's patches, by name."""
         parameters = dict(self._plain.named_parameters())
         model = replicate(self._plain, {id(parameters[name]): tensor for name, tensor in replaced.items()})
+        if self._kernels is not None:
+            self._kernels.apply(model, frozenset(replaced))
         for name, patch in patches.items():
             patch.attach(model.get_submodule(name))
         for i, name in enumerate(self.trace.blocks):
@@ -199,12 +207,21 @@ def device_of(device: str | torch.device) -> torch.device:
     return tensor.device
 
 
-def dtype_of(dtype: str | torch.dtype) -> torch.dtype:
-    """Return a dtype by its name. Raises `PoolError` where a pool can't compute in it."""
+def dtype_of(dtype: str | torch.dtype) -> torch.dtype | str:
+    """Return a dtype by its name, or a kind of `LinearKernels`. Raises `PoolError` where there is none of that name."""
     name = str(dtype).removeprefix("torch.")
+    if name in KINDS:
+        return name
     if name not in DTYPES:
-        raise PoolError(unknown("dtype", name, DTYPES, known_as="a pool computes in"))
+        raise PoolError(unknown("dtype", name, [*DTYPES, *KINDS], known_as="a pool computes in"))
     return DTYPES[name]
+
+
+def kernels_of(kind: str, device: torch.device, dtype: torch.dtype) -> LinearKernels:
+    """Return the linear maps of a kind for a base in `dtype`. Raises `PoolError` where it can't compute in them."""
+    if (reason := unsupported(kind, device, dtype)) is not None:
+        raise PoolError(f"dtype {kind!r}: {reason}")
+    return LinearKernels(kind)
 
 
 def _converted(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:

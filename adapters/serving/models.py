@@ -8,24 +8,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ..base.base import Base
 from ..errors import BaseModelError, RegistryError, unknown
 from ..execution.precision import bf16_support
 from ..pool import Pool
+from ..pool.linear_kernels import FLOAT16_WEIGHTS, unsupported
 from ..store.bundles import bundles
 from ..store.registry import Registry
 from .errors import RequestError
 
 
 def fastest_dtype(base: Base, device: str | None) -> tuple[str, str]:
-    """Return bfloat16 for a base in float32 on hardware that computes in it, else the base's dtype, and the reason."""
-    name = str(base.model.dtype).removeprefix("torch.")
-    supported, hardware = bf16_support((device or base.model.device.type).partition(":")[0])
+    """Return the dtype of a pool for a base in float32 that answers fastest and as well, and the reason.
+
+    It is bfloat16 on hardware that computes in it, else float16-weights; a base in another dtype keeps it.
+    """
+    name, on = str(base.model.dtype).removeprefix("torch."), device or base.model.device.type
+    supported, hardware = bf16_support(on.partition(":")[0])
     if name != "float32":
         return name, "the base's"
-    if not supported:
-        return name, f"{hardware} doesn't compute in bfloat16"
-    return "bfloat16", f"{hardware} computes in it; --dtype float32 is exact"
+    if supported:
+        return "bfloat16", f"{hardware} computes in it; --dtype float32 is exact"
+    why = f"{hardware} doesn't compute in bfloat16"
+    if unsupported(FLOAT16_WEIGHTS, torch.device(on), base.model.dtype) is not None:
+        return name, why
+    return FLOAT16_WEIGHTS, f"{why}, and short passes read weights in float16; --dtype float32 is exact"
 
 
 @dataclass(frozen=True)

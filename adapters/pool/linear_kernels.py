@@ -1,0 +1,159 @@
+"""Linear maps of a pool's base by weights in a form that CPUs without bfloat16 compute with faster.
+
+`float16-weights` are float16 weights with float32 arithmetic (FBGEMM): a pass of few tokens spends its time on reading
+weights, and these are half as large. `int8` has weights in int8 by output feature, and inputs in seven bits by batch,
+symmetric and affine as in Jacob et al. 2018 (arXiv:1712.05877), multiplied by oneDNN.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+FLOAT16_WEIGHTS, INT8 = "float16-weights", "int8"
+KINDS = (FLOAT16_WEIGHTS, INT8)
+"""The kinds of weights, by the names that `Pool(dtype=...)` takes."""
+
+_FEW_TOKENS = 128  # up to which reading weights takes longer than multiplying by them
+_FEWER_TOKENS = 48  # up to which float16 weights are as fast as int8
+_INPUT_LEVELS = 127  # oneDNN adds pairs of products in 16 bits on CPUs without VNNI, which eight bits overflow
+
+_EXACT: ContextVar[bool] = ContextVar("adapterkit_exact", default=False)
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """Compute every linear map from the base's own weights in this context."""
+    token = _EXACT.set(True)
+    try:
+        yield
+    finally:
+        _EXACT.reset(token)
+
+
+class Kernel:
+    """A weight in another form, and the product with it."""
+
+    def __init__(self, most_tokens: float) -> None:
+        self.most_tokens = most_tokens
+        """The number of tokens up to which it is the fastest."""
+
+    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the linear map of `x`, (..., inputs), as (..., outputs)."""
+        raise NotImplementedError
+
+
+class Float16Weight(Kernel):
+    """A weight in float16, multiplied in float32."""
+
+    def __init__(self, weight: Tensor, most_tokens: float) -> None:
+        super().__init__(most_tokens)
+        self._packed = torch.ops.quantized.linear_prepack_fp16(weight, None)
+
+    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the linear map of `x`, whose values are float32."""
+        y: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
+        return y if bias is None else y.add_(bias)
+
+
+class Int8Weight(Kernel):
+    """A weight in int8, scaled by output feature; inputs are scaled by their least and greatest value in a call."""
+
+    def __init__(self, weight: Tensor, most_tokens: float) -> None:
+        super().__init__(most_tokens)
+        self._scales = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+        self._zeros = torch.zeros(len(weight), dtype=torch.int32)
+        rounded = (weight / self._scales[:, None]).round().to(torch.int8)
+        self._packed = torch.ops.onednn.qlinear_prepack(rounded, None)
+
+    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the linear map of `x`, of inputs rounded to seven bits."""
+        least, greatest = (min(0.0, float(x.min())), max(0.0, float(x.max())))
+        scale = max((greatest - least) / _INPUT_LEVELS, torch.finfo(torch.float32).tiny)
+        zero = round(-least / scale)
+        levels = (x * (1 / scale)).add_(zero).round_().clamp_(0, _INPUT_LEVELS).to(torch.uint8)
+        inputs = (levels, scale, zero, self._packed, self._scales, self._zeros, bias)
+        y: Tensor = torch.ops.onednn.qlinear_pointwise(*inputs, 1.0, 0, torch.float32, "none", [], "")
+        return y
+
+
+class LinearKernels:
+    """The weights of linear maps in another form, made when they are first used. Threads may share them."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._made: dict[int, tuple[Tensor, list[Kernel]]] = {}
+        """Each weight by its address, and its other forms."""
+        self._lock = threading.Lock()
+
+    def of(self, weight: Tensor) -> Sequence[Kernel]:
+        """Return the forms of a weight, those for fewer tokens first; none where it has values beyond float16."""
+        made = self._made.get(weight.data_ptr())
+        if made is None:
+            with self._lock:
+                made = self._made.get(weight.data_ptr()) or (weight, self._make(weight))
+                self._made[weight.data_ptr()] = made
+        return made[1]
+
+    def _make(self, weight: Tensor) -> list[Kernel]:
+        if not bool(weight.abs().max() < torch.finfo(torch.float16).max):
+            return []
+        with torch.inference_mode(False), torch.no_grad():
+            if self.kind == FLOAT16_WEIGHTS:
+                return [Float16Weight(weight.detach(), _FEW_TOKENS)]
+            return [Float16Weight(weight.detach(), _FEWER_TOKENS), Int8Weight(weight.detach(), float("inf"))]
+
+    def __deepcopy__(self, memo: object) -> LinearKernels:
+        """Return itself, since copies of a base share its weights."""
+        return self
+
+    def apply(self, model: nn.Module, but: Collection[str] = ()) -> None:
+        """Let the linear maps of `model` compute by these, `but` those with weights of these names.
+
+        A map whose weight is replaced later computes as ever.
+        """
+        for name, module in model.named_modules():
+            if type(module) is nn.Linear and module.weight.dtype == torch.float32 and f"{name}.weight" not in but:
+                module.__class__ = FastLinear
+                module.__dict__.update(kernels=self, source=module.weight)
+
+
+class FastLinear(nn.Linear):
+    """A linear map that computes by `kernels` while its weight is `source`."""
+
+    kernels: LinearKernels
+    source: nn.Parameter
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the linear map of `input`, (..., inputs), as (..., outputs)."""
+        weight, attributes = self._parameters["weight"], self.__dict__
+        if weight is attributes["source"] and input.dtype == torch.float32 and not _EXACT.get():
+            tokens = input.numel() // input.shape[-1]
+            for kernel in attributes["kernels"].of(weight) if tokens else ():
+                if tokens <= kernel.most_tokens:
+                    result: Tensor = kernel(input, self._parameters["bias"])
+                    return result
+        return super().forward(input)
+
+
+def unsupported(kind: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Return why a base in `dtype` on `device` can't compute in `kind` here, or None where it can."""
+    if device.type != "cpu":
+        return f"{kind} is for CPUs, and the pool is on {device.type}"
+    if dtype != torch.float32:
+        return f"{kind} is for a base in float32, and this one is in {str(dtype).removeprefix('torch.')}"
+    weight, x = torch.linspace(-1, 1, 128).view(8, 16), torch.linspace(-1, 1, 32).view(2, 16)
+    try:
+        results: list[Any] = [kernel(x, None) for kernel in LinearKernels(kind).of(weight)]
+    except (RuntimeError, AttributeError, NotImplementedError) as error:
+        return f"torch {torch.__version__} has no {kind} here: {' '.join(str(error).split())[:120]}"
+    expected = x @ weight.mT
+    wrong = any(not torch.allclose(y, expected, atol=0.05 * float(expected.abs().max()), rtol=0) for y in results)
+    return f"this CPU computes wrong products in {kind}" if wrong else None
+
