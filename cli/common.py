@@ -233,10 +233,11 @@ def echo(text: str = "", *, err: bool = False) -> None:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, dispensable: Sequence[str] = ()) -> None:
     """Print a table; on a terminal that is too narrow for it, without the `dispensable` columns, the first one first.
 
-    Rich takes a second for a thousand rows, so longer tables are printed without it.
+    Rich takes a second for a thousand rows, so longer tables are printed without it, as are those that no terminal
+    shows.
     """
-    if len(rows) > 500:
-        _print_long([columns, *rows])
+    if len(rows) > 500 or not sys.stdout.isatty():
+        _print_plain([columns, *rows])
         return
     from rich.table import Table
 
@@ -284,16 +285,20 @@ def print_encoding(encoding: Mapping[str, Any], best: str | None) -> None:
     echo(f"encoding   {encoding['name']}: {sizes[0]} before, {sizes[1]} after")
 
 
-def _print_long(rows: Sequence[Sequence[Any]]) -> None:
-    from rich.cells import cell_len
-
+def _print_plain(rows: Sequence[Sequence[Any]]) -> None:
     texts = [[printable(str(cell)) for cell in row] for row in rows]
     columns = list(zip(*texts, strict=True))
     for i, column in enumerate(columns):
-        widths = [len(text) if text.isascii() else cell_len(text) for text in column]
+        widths = [len(text) if text.isascii() else _cells(text) for text in column]
         widest = max(widths)
         columns[i] = tuple(text + " " * (widest - width) for text, width in zip(column, widths, strict=True))
     echo("\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True)))
+
+
+def _cells(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def print_faults(faults: Sequence[Fault], as_json: bool, otherwise: str, *, fixes: bool) -> None:

@@ -28,8 +28,7 @@ from adapterkit.cli.common import (
 )
 from adapterkit.cli.writing import BINARY, WRITERS, binary_writer, new_file, print_tables, records
 from adapterkit.cluster import Placement, open_executor
-from adapterkit.data.readers import ReadOptions, is_data_file
-from adapterkit.data.streams import STREAMED, InputRows, from_file, from_stream, from_texts
+from adapterkit.data.input_rows import STREAMED, InputRows, from_texts
 from adapterkit.errors import DataError, OptionError
 from adapterkit.settings import DataOptions
 from adapterkit.store.registry import Registry
@@ -167,6 +166,8 @@ def command(
     if len(files := _several_files(texts, path)) > 1:
         if as_json or form == "table" or out is None:
             raise OptionError(f"{len(files)} files are answered into a folder, as jsonl, csv or tsv: give --out FOLDER")
+        from adapterkit.data.readers import ReadOptions
+        from adapterkit.data.streams import from_file
 
         def read(file: Path) -> Answering:
             rows = from_file(str(file), ReadOptions.of(data), skip_bad=skip_bad_rows)
@@ -257,9 +258,23 @@ def _names_and_texts(words: tuple[str, ...], registry: Registry) -> tuple[list[s
     return names, rest
 
 
+def _has_suffix_of_data(word: str) -> bool:
+    """Return whether a word ends as a data file's name does; the readers are imported only where it may."""
+    suffix = Path(word).suffix
+    if not suffix or " " in suffix:
+        return False
+    from adapterkit.data.readers import is_data_file
+
+    return is_data_file(word)
+
+
+def _is_data_file(word: str) -> bool:
+    return _has_suffix_of_data(word) and Path(word).is_file()
+
+
 def _several_files(words: list[str], path: str | None) -> list[Path]:
     """Return the files that words name, or none where any of them is no file."""
-    if path is not None or not all(is_data_file(word) and Path(word).is_file() for word in words):
+    if path is not None or not all(_is_data_file(word) for word in words):
         return []
     return [Path(word) for word in words]
 
@@ -269,10 +284,10 @@ def _file_among(words: list[str], path: str | None) -> tuple[str | None, list[st
 
     Raises `OptionError` for a file among other words, or together with --file.
     """
-    files = [word for word in words if word == "-" or (is_data_file(word) and Path(word).is_file())]
+    files = [word for word in words if word == "-" or _is_data_file(word)]
     if not files:
         for word in words:
-            if is_data_file(word) and not word[:1].isspace() and len(word.split()) == 1:
+            if _has_suffix_of_data(word) and not word[:1].isspace() and len(word.split()) == 1:
                 echo(f"warning    no file named '{word}'; it is read as a text", err=True)
         return path, words
     if len(words) > 1 or path:
@@ -297,6 +312,9 @@ def _input_rows(texts: tuple[str, ...], path: str | None, kind: str | None, opti
         raise OptionError(f"--input-format {kind} is for the standard input, got {path or 'texts'}")
     if texts:
         return from_texts(texts)
+    from adapterkit.data.readers import ReadOptions
+    from adapterkit.data.streams import from_file, from_stream
+
     if path not in (None, "-"):
         return from_file(path, ReadOptions.of(options), skip_bad=options.skip_bad_rows)
     if path is None and sys.stdin.isatty():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from adapterkit.cli.common import json_text, print_table
-from adapterkit.data.streams import InputRows
+from adapterkit.data.input_rows import InputRows
 from adapterkit.errors import DataError, OptionError, file_errors_as
 from adapterkit.io import atomic
 from adapterkit.watch import Watch

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 from ..settings import DataOptions
 from .column_types import LINE, Fit, Mixed, Parses, of_one_type
-from .readers import BadRow, NumberedRows, Row, Source, table_rows
-from .splits import Splits
+from .readers.source import BadRow, NumberedRows, Row, Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from .splits import Splits
 
 MEMORY = "memory:"
 """The prefix of a split's name where its rows come from no file."""
@@ -53,6 +54,8 @@ def memory_splits(rows: Mapping[str, Any], options: DataOptions) -> Splits:
     Each split is a `datasets.Dataset`, a pandas DataFrame, an Arrow table, or a list of dicts. `fingerprints` holds the
     SHA-256 of its rows. Raises `DataError` where rows are of another kind or don't fit together.
     """
+    from .splits import Splits
+
     if rows.get("train") is None:
         others = " and ".join(split for split, values in rows.items() if values is not None)
         raise DataError(f"{others} rows without train rows; give train=, the rows to learn from")
@@ -127,6 +130,8 @@ def _row(row: Any) -> Row | BadRow:
 def _table_rows(name: str, rows: Any) -> NumberedRows | None:
     """Return the rows of a data set, data frame or Arrow table; None for what is none of them."""
     if hasattr(rows, "features") and hasattr(rows, "with_format"):  # datasets.Dataset, which torch users may not have
+        from .readers import table_rows
+
         visible = rows.remove_columns([LINE]) if LINE in (rows.column_names or ()) else rows
         count = len(rows) if hasattr(rows, "__len__") else 0  # an IterableDataset has none
         return table_rows(Source(name, count), visible.features or {}, visible.with_format("arrow").iter(1000))
@@ -135,6 +140,8 @@ def _table_rows(name: str, rows: Any) -> NumberedRows | None:
     if not is_frame and (hasattr(rows, "iloc") or not hasattr(rows, "__arrow_c_stream__")):
         return None
     import pyarrow as pa
+
+    from .readers import table_rows
 
     if is_frame:
         if twice := [column for column, again in zip(rows.columns, rows.columns.duplicated(), strict=True) if again]:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.splits import LINE
+from ..data.column_types import LINE
 from ..io.atomic import json_bytes, write_file
 
 if TYPE_CHECKING:

@@ -88,18 +88,18 @@ class LinearKernels:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._made: dict[int, tuple[Tensor, list[Kernel]]] = {}
+        self._kernels: dict[int, tuple[Tensor, list[Kernel]]] = {}
         """Each weight by its address, and its other forms."""
         self._lock = threading.Lock()
 
     def of(self, weight: Tensor) -> Sequence[Kernel]:
         """Return the forms of a weight, those for fewer tokens first; none where it has values beyond float16."""
-        made = self._made.get(weight.data_ptr())
-        if made is None:
+        entry = self._kernels.get(weight.data_ptr())
+        if entry is None:
             with self._lock:
-                made = self._made.get(weight.data_ptr()) or (weight, self._make(weight))
-                self._made[weight.data_ptr()] = made
-        return made[1]
+                entry = self._kernels.get(weight.data_ptr()) or (weight, self._make(weight))
+                self._kernels[weight.data_ptr()] = entry
+        return entry[1]
 
     def _make(self, weight: Tensor) -> list[Kernel]:
         if not bool(weight.abs().max() < torch.finfo(torch.float16).max):
@@ -156,4 +156,3 @@ def unsupported(kind: str, device: torch.device, dtype: torch.dtype) -> str | No
     expected = x @ weight.mT
     wrong = any(not torch.allclose(y, expected, atol=0.05 * float(expected.abs().max()), rtol=0) for y in results)
     return f"this CPU computes wrong products in {kind}" if wrong else None
-

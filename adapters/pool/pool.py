@@ -76,7 +76,8 @@ class Pool:
         `base`. `adapters` are further ones: in memory or in folders by name, or folders, named as they are. `dtype`
         and `device` are the base's by default; any other needs a copy of the base, or, for a float32 base on CPUs
         without bfloat16, "float16-weights" and "int8", other forms of its linear maps' weights beside it. `batch_size`
-        is the maximum number of rows in a pass. Raises `PoolError` where the base isn't determined, or an option is invalid.
+        is the maximum number of rows in a pass. Raises `PoolError` where the base isn't determined, or an option is
+        invalid.
         """
         for option, value in (("batch_size", batch_size), ("max_bytes", 1 if max_bytes is None else max_bytes)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..data.splits import LINE
+from ..data.column_types import LINE
 from ..tasks import Task
 from .results import Answer
 

@@ -15,7 +15,9 @@ from ..io.private_copy import PrivateCopy
 from ..io.tensors import places
 from ..io.untrusted import read_file
 from .graph_check import check_graph
+from .graph_weights import without_weights
 from .manifest import MANIFEST, MOST_MANIFEST, TOKENIZER, ExportManifest, parse_manifest
+from .session import Session
 from .tokenizer import ExportedTokenizer
 
 _DTYPE = "F32"
@@ -44,12 +46,29 @@ class ExportFolder:
         self._check_digest(name, data)
         return data
 
+    def session(self, name: str, *, threads: int | None, prepack: bool = True) -> Session:
+        """Return an ONNX file of standard operators, all of whose tensors are in the file, ready to run."""
+        return self.session_of(name, self.graph(name), threads=threads, prepack=prepack)
+
     def graph(self, name: str) -> PrivateCopy:
         """Return an ONNX file of standard operators, all of whose tensors are in the file."""
         copy = self._loaded(name, PrivateCopy)
         self._check_digest(name, copy.data)
         check_graph(copy.data, str(self.path / name))
         return copy
+
+    def session_of(self, name: str, graph: PrivateCopy, *, threads: int | None, prepack: bool = True) -> Session:
+        """Return what `graph` returned, ready to run, by weights that are mapped from it."""
+        path = str(self.path / name)
+        if graph.folder is None:
+            return Session(bytes(graph.data), path, threads=threads, prepack=prepack)
+        try:
+            data = without_weights(graph.data, PrivateCopy.NAME)
+            return Session(data, path, weights=graph.folder, threads=threads, prepack=prepack)
+        except (ValueError, IndexError) as error:
+            raise AdapterError(f"{path} is no ONNX file: {error}") from error
+        finally:
+            graph.delete()
 
     def _loaded(self, name: str, load: Callable[[Path, int], T]) -> T:
         folder = (self.path / name).parent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from .folder import ExportFolder
 from .generation import greedy
 from .manifest import BASE_GRAPH
 from .requests import Names, by_text, outputs_by_row
-from .session import Session
+from .session import Session, import_onnxruntime
 
 _MOST_TOKENS = 1 << 14  # of a pass, padding included
 
@@ -66,9 +67,12 @@ class OnnxPool:
         max_bytes: int | None = None,
         batch_size: int = 64,
         threads: int | None = None,
+        prepack: bool = True,
         fingerprint: str | None = None,
     ) -> None:
         """Open an export; `threads` are those of one operator, by default one for each core.
+
+        Without `prepack`, it is open sooner, and answers take longer: for a process that answers a few texts.
 
         Raises `AdapterError` where it is damaged, or its base has another `fingerprint`.
         """
@@ -82,9 +86,12 @@ class OnnxPool:
                 f"{folder} is an export of base '{self.manifest.base.name}' ({self.manifest.base.fingerprint[:12]}), "
                 f"expected a base of fingerprint {fingerprint[:12]}"
             )
-        self.tokenizer = self.folder.tokenizer()
+        with ThreadPoolExecutor(1) as thread:  # hashes the base, which takes as long as the imports that it needs
+            graph = thread.submit(self.folder.graph, BASE_GRAPH)
+            import_onnxruntime()
+            self.tokenizer = self.folder.tokenizer()
         self._cache = AdapterCache(self.folder, max_bytes)
-        self._base = Session(self.folder.graph(BASE_GRAPH), str(self.folder.path / BASE_GRAPH), threads=threads)
+        self._base = self.folder.session_of(BASE_GRAPH, graph.result(), threads=threads, prepack=prepack)
         self._heads: dict[str, Session] = {}
         self._lock, self._tokenizing = threading.Lock(), threading.Lock()
 
@@ -233,8 +240,7 @@ class OnnxPool:
     def _head(self, name: str) -> Session:
         with self._lock:
             if name not in self._heads:
-                path = str(self.folder.path / name)
-                self._heads[name] = Session(self.folder.graph(name), path, threads=self.threads)
+                self._heads[name] = self.folder.session(name, threads=self.threads)
             return self._heads[name]
 
     def _padded(self, texts: Sequence[Text]) -> dict[str, np.ndarray]:

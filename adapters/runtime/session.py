@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ..errors import AdapterError, OptionError
-from ..io.private_copy import PrivateCopy
+
+
+def import_onnxruntime() -> ModuleType:
+    """Return onnxruntime. Raises `OptionError` where it isn't installed."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise OptionError("the ONNX runtime needs onnxruntime: pip install 'adapterkit[runtime]'") from error
+    module: ModuleType = onnxruntime
+    return module
 
 
 class Session:
     """One graph, ready to run; threads may share it."""
 
-    def __init__(self, data: bytes | PrivateCopy, name: str, *, threads: int | None = None) -> None:
-        """Load a graph from the content of its file; `name` is for errors. Raises `AdapterError` for an invalid one."""
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise OptionError("the ONNX runtime needs onnxruntime: pip install 'adapterkit[runtime]'") from error
+    def __init__(
+        self,
+        data: bytes,
+        name: str,
+        *,
+        weights: str | None = None,
+        threads: int | None = None,
+        prepack: bool = True,
+    ) -> None:
+        """Load a graph from the content of its file; `name` is for errors. Raises `AdapterError` for an invalid one.
+
+        `weights` is the folder of the file that the graph names, which may be deleted afterwards. Without `prepack` it
+        is loaded sooner, and each run takes longer.
+        """
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised, and nothing is printed
         options.intra_op_num_threads = threads or 0
         options.inter_op_num_threads = 1
+        if weights is not None:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", weights)
+        if not prepack:
+            options.add_session_config_entry("session.disable_prepacking", "1")
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         try:
-            source = data if isinstance(data, bytes) else data.path or bytes(data.data)  # of bytes it keeps a copy
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has an exception for each status, without a common class
             raise AdapterError(f"{name} can't be loaded by onnxruntime: {_first_line(error)}") from error
         self.name = name

@@ -23,7 +23,7 @@ from .errors import RequestError
 def fastest_dtype(base: Base, device: str | None) -> tuple[str, str]:
     """Return the dtype of a pool for a base in float32 that answers fastest and as well, and the reason.
 
-    It is bfloat16 on hardware that computes in it, else float16-weights; a base in another dtype keeps it.
+    It is bfloat16 on hardware that computes in it, else float16-weights; for a base in another dtype, that.
     """
     name, on = str(base.model.dtype).removeprefix("torch."), device or base.model.device.type
     supported, hardware = bf16_support(on.partition(":")[0])

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from ..adapter.manifest import MANIFEST
 from ..errors import OptionError, RegistryError
 from ..io.atomic import sha256, version_of, write_file, write_folder
@@ -90,6 +88,8 @@ class Mirror:
 
         Files of a version on the Hub may be missing. Raises `RegistryError` where they are missing or damaged.
         """
+        import filelock
+
         if _complete(folder):
             return
         place = f"store/{folder.parent.name}/{folder.name}"

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
-
 from ..adapter.manifest import MANIFEST, TENSORS
 from ..display import html_table
 from ..errors import MOST, RegistryError, file_errors_as, unknown
@@ -384,6 +382,8 @@ class Registry:
     @contextlib.contextmanager
     def locked(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
         """Hold the lock on the registry. Raises `RegistryError` where another process holds it for so many seconds."""
+        import filelock
+
         lock = filelock.FileLock(f"{self.path}.lock")
         try:
             lock.acquire(timeout=seconds, poll_interval=0.01)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..data.splits import LINE
+from ..data.column_types import LINE
 from ..errors import AdapterError, DataError, OptionError, unknown
 from .inputs import Inputs, inputs_of
 from .values import is_empty

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ..data.splits import LINE
+from ..data.column_types import LINE
 from ..errors import DataError, printable
 
 if TYPE_CHECKING:

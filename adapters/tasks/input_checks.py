@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..data.splits import LINE
+from ..data.column_types import LINE
 from ..errors import DataError
 from .columns import check_there, each
 from .inputs import inputs_of

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-from ..discovery import TASKS as GROUP
-from ..discovery import Plugin, all_plugins, find_plugin
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
 from ..errors import TaskError, unknown
 from ..options import options
-from .fill_mask import FillMask
-from .multiple_choice import MultipleChoice
-from .question_answering import QuestionAnswering
-from .sentence_similarity import SentenceSimilarity
 from .task import Task
-from .text2text_generation import Text2TextGeneration
-from .text_classification import TextClassification
-from .text_generation import TextGeneration
-from .text_ranking import TextRanking
-from .token_classification import TokenClassification
 
-TASKS: dict[str, type[Task]] = {
-    task.name: task
-    for task in (
-        QuestionAnswering,
-        MultipleChoice,
-        TokenClassification,
-        Text2TextGeneration,
-        TextGeneration,
-        SentenceSimilarity,
-        TextRanking,
-        TextClassification,
-        FillMask,
-    )
+if TYPE_CHECKING:
+    from ..discovery import Plugin
+
+_CLASSES = {
+    "question-answering": "QuestionAnswering",
+    "multiple-choice": "MultipleChoice",
+    "token-classification": "TokenClassification",
+    "text2text-generation": "Text2TextGeneration",
+    "text-generation": "TextGeneration",
+    "sentence-similarity": "SentenceSimilarity",
+    "text-ranking": "TextRanking",
+    "text-classification": "TextClassification",
+    "fill-mask": "FillMask",
 }
+"""The class of each of adapterkit's tasks."""
+
+
+class _Tasks(Mapping[str, type[Task]]):
+    """Tasks by name, each imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> type[Task]:
+        task: type[Task] = getattr(sys.modules[__package__], _CLASSES[name])  # the package imports it
+        return task
+
+    def __contains__(self, name: object) -> bool:
+        return name in _CLASSES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_CLASSES)
+
+    def __len__(self) -> int:
+        return len(_CLASSES)
+
+
+TASKS: Mapping[str, type[Task]] = _Tasks()
 """Adapterkit's own tasks, in the order in which a row is tried on them; a plugin's has to be named."""
 
 ALIASES = {
@@ -49,6 +63,9 @@ def task_class(name: str) -> type[Task]:
     ours = TASKS.get(ALIASES.get(name, name))
     if ours is not None:
         return ours
+    from ..discovery import TASKS as GROUP
+    from ..discovery import all_plugins, find_plugin
+
     plugins = all_plugins(GROUP)
     if not any(plugin.matches(name) for plugin in plugins):
         hint = REGRESSION if name.lower() == "regression" else ""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from ..data.splits import LINE
+from ..data.column_types import LINE
 from ..errors import DataError
 from .choices import choice_columns, choices_of, chosen, counts_from_1, names_another, right_choice
 from .columns import check_there, choose, each, first_of, require, stream, visible

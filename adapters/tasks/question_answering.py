@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..data.answer_places import Place, locate
-from ..data.splits import LINE
+from ..data.column_types import LINE
 from ..errors import DataError
 from .answer_forms import answers_of, is_form
 from .columns import choose, each, split_fields, stream, visible

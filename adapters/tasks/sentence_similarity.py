@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from ..data.splits import LINE
+from ..data.column_types import LINE
 from ..errors import DataError, OptionError, TaskError
 from ..settings import at_least
 from .columns import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from ..data.blank import is_blank
-from ..data.splits import LINE
+from ..data.column_types import LINE
 from ..errors import DataError, TaskError
 from .beginnings import beginning
 from .cells import from_cell

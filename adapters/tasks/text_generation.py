@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from ..data.splits import LINE
+from ..data.column_types import LINE
 from ..errors import DataError, TaskError
 from .chat_format import chat_parts, is_unstable, plain_ids
 from .columns import asks_yes_or_no, check_filled, choose, each, first_of, optional_field, require, stream, visible

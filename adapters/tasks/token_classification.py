@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from ..data.splits import LINE
+from ..data.column_types import LINE
 from ..errors import DataError, printable
 from .columns import TAGS, check_labels, check_weights, choose, labels_of, labels_of_head, shown, stream, visible
 from .language_modeling import IGNORED

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..cluster import Executor, Local
-from ..data.readers import BadRow, Row
-from ..data.streams import InputRows
+from ..data.input_rows import InputRows
+from ..data.readers.source import BadRow, Row
 from ..errors import (
     AdapterkitError,
     DataError,

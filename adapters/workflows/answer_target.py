@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..data.blank import is_blank
+from ..data.input_rows import TEXT
 from ..data.readers import Row
-from ..data.streams import TEXT
 from ..errors import DataError
 from ..tasks import Task
 from ..tasks.columns import LABELS, TEXTS

@@ -106,6 +106,7 @@ class OnnxWorker:
     folder: Path
     options: PoolOptions
     skip_bad: bool
+    prepack: bool = True
     pool: OnnxPool | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -113,7 +114,8 @@ class OnnxWorker:
 
     def opened(self) -> OnnxPool:
         """Return a new pool on the export."""
-        return OnnxPool(self.folder, batch_size=self.options.batch_size, max_bytes=self.options.max_bytes)
+        o = self.options
+        return OnnxPool(self.folder, batch_size=o.batch_size, max_bytes=o.max_bytes, prepack=self.prepack)
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[Callable[[list[Request]], Answers]]:
@@ -140,7 +142,8 @@ class OnnxAnswering(Answering):
                     f"{option} {value} is for --runtime torch; the export has its base, and runs on the CPU"
                 )
         self._watch = watch
-        worker = OnnxWorker(self.registry.folder, options, self.source.skip_bad)
+        several = bool(self.source.name)  # else typed texts, whose answer is to come soon
+        worker = OnnxWorker(self.registry.folder, options, self.source.skip_bad, prepack=several)
         if before is None:
             worker.pool = worker.opened()
             self._tokenizer = worker.pool.tokenizer

@@ -13,6 +13,7 @@ from ..errors import printable
 from ..watch import Watch
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
 
@@ -20,11 +21,15 @@ class TerminalWatch(Watch):
     """Print a run's remarks and draw its bars on the standard error."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self.console = Console(stderr=True, highlight=False, markup=False)
         self.task: Any = None
         self.last: int | None = None  # the last epoch that was printed
+
+    @functools.cached_property
+    def console(self) -> Console:
+        """The terminal, which a command without output on it doesn't import."""
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False, markup=False)
 
     @functools.cached_property
     def progress(self) -> Progress:
@@ -39,7 +44,6 @@ class TerminalWatch(Watch):
             TextColumn("{task.fields[values]}"),
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
         )
 
     def note(self, topic: str, text: str) -> None:
@@ -48,18 +52,25 @@ class TerminalWatch(Watch):
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Watch]:
-        """Draw a bar while the block runs."""
-        self.task = self.progress.add_task(title, total=total, values="")
+        """Draw a bar while the block runs, where the standard error is a terminal."""
+        if not sys.stderr.isatty():
+            yield self
+            return
+        before = self.task
+        task = self.task = self.progress.add_task(title, total=total, values="")
         self.progress.start()
         try:
             yield self
         finally:
-            self.progress.remove_task(self.task)
-            self.progress.stop()
+            self.progress.remove_task(task)
+            self.task = before
+            if before is None:
+                self.progress.stop()
 
     def advance(self, steps: int = 1, **values: float) -> None:
         """Move the bar, and show values such as the loss beside it."""
-        self.progress.update(self.task, advance=steps, values=_values_text(values))
+        if self.task is not None:
+            self.progress.update(self.task, advance=steps, values=_values_text(values))
 
     def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
         """Print an epoch's loss and validation metrics as a row of a table."""

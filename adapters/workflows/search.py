@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..data.streams import TEXT, InputRows
+from ..data.input_rows import TEXT, InputRows
 from ..errors import DataError, TaskError, unknown
 from ..metrics import best_first
 from ..tasks import SentenceSimilarity

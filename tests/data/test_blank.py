@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from adapterkit.data.blank import is_blank, without_invisible
+from adapterkit.data.input_rows import from_texts
 from adapterkit.data.readers import rows
 from adapterkit.data.splits import read
-from adapterkit.data.streams import from_file, from_texts
+from adapterkit.data.streams import from_file
 from adapterkit.errors import DataError
 from adapterkit.settings import DataOptions
 from adapterkit.tasks import task_class

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -17,19 +24,55 @@ def test_later_changes_of_the_file_do_not_reach_the_copy(tmp_path: Path) -> None
     copy = PrivateCopy(path, len(data))
     path.write_bytes(b"\0" * len(data))
     assert bytes(copy.data) == data
-    if copy.path is not None:
-        assert Path(copy.path).read_bytes() == data
-        before = len(os.listdir("/proc/self/fd"))
-        del copy
-        gc.collect()
-        assert len(os.listdir("/proc/self/fd")) < before
+    if (folder := copy.folder) is not None:
+        assert (Path(folder) / PrivateCopy.NAME).read_bytes() == data
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+        copy.delete()
+        assert not os.path.exists(folder)
+        assert (bytes(copy.data), copy.folder) == (data, None), "what is mapped stays"
 
 
-def test_where_there_is_no_file_in_memory_bytes_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "memfd_create", raising=False)
+@pytest.mark.skipif(not hasattr(os, "sendfile"), reason="a system without sendfile has no folder")
+def test_a_folder_goes_with_its_copy_and_with_a_process_that_ends(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     copy = PrivateCopy(tmp_path / "file", 3)
-    assert (bytes(copy.data), copy.path) == (b"abc", None)
+    folder = copy.folder
+    assert folder is not None
+    del copy
+    gc.collect()
+    assert not os.path.exists(folder)
+    code = "import sys; from pathlib import Path; from adapterkit.io.private_copy import PrivateCopy as P\n"
+    code += "copy = P(Path(sys.argv[1]), 3); print(copy.folder); raise ValueError"
+    ended = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert not os.path.exists(ended.stdout.strip())
+
+
+@pytest.mark.parametrize("lacks", ["sendfile", "room", "a folder"])
+def test_where_there_is_no_folder_bytes_are_read(lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **named: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if lacks == "sendfile":
+        monkeypatch.delattr(os, "sendfile", raising=False)
+    else:
+        monkeypatch.setattr(*((os, "sendfile") if lacks == "room" else (tempfile, "mkdtemp")), full)
+    (tmp_path / "file").write_bytes(b"abc")
+    before = set(os.listdir(tempfile.gettempdir()))
+    copy = PrivateCopy(tmp_path / "file", 3)
+    assert (bytes(copy.data), copy.folder) == (b"abc", None)
+    assert not [name for name in set(os.listdir(tempfile.gettempdir())) - before if name.startswith("adapterkit-")]
+    copy.delete()
+
+
+def test_a_small_memory_disk_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker's /dev/shm has 64 MB."""
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "file").write_bytes(b"abc")
+    copy = PrivateCopy(tmp_path / "file", 3)
+    assert copy.folder is None or Path(copy.folder).parent == tmp_path
 
 
 @pytest.mark.parametrize("size", [0, 2, 4])

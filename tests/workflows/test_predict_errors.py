@@ -285,12 +285,19 @@ MEMORY = """
 import sys
 import threading
 from pathlib import Path
+from contextlib import contextmanager
 from adapterkit.cli import common, main
+bars = []
+@contextmanager
+def bar(self, title, total):
+    bars.append(title)
+    yield self
+    bars.pop()
 def advance(self, steps=1, **values):
-    if self.progress.tasks[0].description == "answering":
+    if bars[-1] == "answering":
         memory = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("RssAnon"))
         print(int(memory.split()[1]) // 1024, file=sys.stderr)
-common.TerminalWatch.advance = advance
+common.TerminalWatch.advance, common.TerminalWatch.bar = advance, bar
 main(["predict", "topic", "--file", sys.argv[1], "--out", sys.argv[2], "--batch-size", "512"])
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 
 def _between(first: int, last: int) -> str:
     return "".join(map(chr, range(first, last + 1)))
@@ -38,46 +40,55 @@ _HANGUL = (
     "이다는에하고을의가지로기를은한도나사인리자시어정서아대해수있었게라그들일전보제주부비스상장조구동원공성과면것없내오"
     "여화관세미모발방반생신실심안야양영용우운위유음적절종중진처천체출치트파표품학행형호회너무습니말좋음식맛"
 )
-_IDEOGRAPHS = "".join(c for c in _between(0x4E00, 0x9FA5) if c.encode("gb2312", "ignore") or c.encode("big5", "ignore"))
-_KANJI = "".join(c for c in _between(0x4E00, 0x9FA5) if c.encode("shift_jis", "ignore"))
-_SYLLABLES = "".join(c for c in _between(0xAC00, 0xD7A3) if c.encode("euc_kr", "ignore"))
 
-LANGUAGES: dict[str, list[tuple[float, str, bool]]] = {
-    "French": [(1.0, "éèàêçùâîôûëïœüÿæ", True)],
-    "German": [(1.0, "üäößéàè", True)],
-    "Spanish": [(1.0, "óíáéñúüºª", True)],
-    "Portuguese": [(1.0, "ãçáéíóêõúâàôüºª", True)],
-    "Italian": [(1.0, "àèùòìéóúî", True)],
-    "Swedish": [(1.0, "äåöéü", True)],
-    "Danish": [(1.0, "øåæéöä", True)],
-    "Icelandic": [(1.0, "áðíéóúþöæý", True)],
-    "Dutch": [(1.0, "ëéïèöü", True)],
-    "Catalan": [(1.0, "àóèéíçòúïü·", True)],
-    "English": [(1.0, "éèïñöüçàâêô", True)],
-    "Polish": [(1.0, "łęąóżśćńź", True)],
-    "Czech": [(1.0, "íáěéřýžščůúťďňó", True)],
-    "Slovak": [(1.0, "íáéýčšžúťľôňóäďĺŕ", True)],
-    "Hungarian": [(1.0, "éáöóőíüúű", True)],
-    "Croatian": [(1.0, "čšžćđ", True)],
-    "Romanian": [(1.0, "ăîşâţșț", True)],
-    "Turkish": [(1.0, "ıüşğçöâî\u0307", True)],
-    "Lithuanian": [(1.0, "ėšųįžūčąę", True)],
-    "Latvian": [(1.0, "āīēšņļūžčģķ", True)],
-    "Estonian": [(1.0, "äõüöšž", True)],
-    "Russian": [(1.0, "оеаинтсрвлкмдпуяыьгзбчйхжшюцщэфъё№", True)],
-    "Ukrainian": [(1.0, "оанивітеслрдкумпзяьбгчйхцжїшєюфщґ№", True)],
-    "Bulgarian": [(1.0, "аиоентрвсдлкпмузягчбъцжхщюшйфь№", True)],
-    "Serbian": [(1.0, "аиоенрстјкудмпвлзгбцшчжњљхћфђџ", True)],
-    "Greek": [(1.0, "αοιτεσνηυρκπμλςίόδέγάωήχθύφώβξζψϊϋ", True)],
-    "Hebrew": [(1.0, "יוהלאתרבמשנכדםעחקפגטסזןצךףץ" + _between(0x05B0, 0x05C2), True)],
-    "Arabic": [(1.0, "اليمونتربدعسقفكحةهجأشصطخذىضزثغءئظإؤآپچگ،؟ـًٌٍَُِّْ", True)],
-    "Thai": [(1.0, "านรอกเงมยลวดทสตะปบคหแจพชขใไโผธซถฟศฐญภณษฉฝฮฬฆฎฏฑฒฤๆฯ็่้๊๋์ัิีึืุูำ", True)],
-    "Chinese": [(0.45, _HANZI, True), (0.03, _KANA, False), (0.52, _IDEOGRAPHS, False)],
-    "traditional Chinese": [(0.45, _HANZI + _TRADITIONAL, True), (0.03, _KANA, False), (0.52, _IDEOGRAPHS, False)],
-    "Japanese": [(0.6, _KANA, False), (0.4, _KANJI, False)],
-    "Korean": [(0.4, _HANGUL, False), (0.58, _SYLLABLES, False), (0.02, _KANJI, False)],
-}
-"""Groups of a language's characters: their share of all characters, and whether they are in order of frequency."""
+
+@functools.cache
+def languages() -> dict[str, list[tuple[float, str, bool]]]:
+    """Return the groups of each language's characters.
+
+    A group has its share of all characters, its characters, and whether they are in order of frequency.
+    """
+    ideographs = "".join(
+        c for c in _between(0x4E00, 0x9FA5) if c.encode("gb2312", "ignore") or c.encode("big5", "ignore")
+    )
+    kanji = "".join(c for c in _between(0x4E00, 0x9FA5) if c.encode("shift_jis", "ignore"))
+    syllables = "".join(c for c in _between(0xAC00, 0xD7A3) if c.encode("euc_kr", "ignore"))
+    return {
+        "French": [(1.0, "éèàêçùâîôûëïœüÿæ", True)],
+        "German": [(1.0, "üäößéàè", True)],
+        "Spanish": [(1.0, "óíáéñúüºª", True)],
+        "Portuguese": [(1.0, "ãçáéíóêõúâàôüºª", True)],
+        "Italian": [(1.0, "àèùòìéóúî", True)],
+        "Swedish": [(1.0, "äåöéü", True)],
+        "Danish": [(1.0, "øåæéöä", True)],
+        "Icelandic": [(1.0, "áðíéóúþöæý", True)],
+        "Dutch": [(1.0, "ëéïèöü", True)],
+        "Catalan": [(1.0, "àóèéíçòúïü·", True)],
+        "English": [(1.0, "éèïñöüçàâêô", True)],
+        "Polish": [(1.0, "łęąóżśćńź", True)],
+        "Czech": [(1.0, "íáěéřýžščůúťďňó", True)],
+        "Slovak": [(1.0, "íáéýčšžúťľôňóäďĺŕ", True)],
+        "Hungarian": [(1.0, "éáöóőíüúű", True)],
+        "Croatian": [(1.0, "čšžćđ", True)],
+        "Romanian": [(1.0, "ăîşâţșț", True)],
+        "Turkish": [(1.0, "ıüşğçöâî\u0307", True)],
+        "Lithuanian": [(1.0, "ėšųįžūčąę", True)],
+        "Latvian": [(1.0, "āīēšņļūžčģķ", True)],
+        "Estonian": [(1.0, "äõüöšž", True)],
+        "Russian": [(1.0, "оеаинтсрвлкмдпуяыьгзбчйхжшюцщэфъё№", True)],
+        "Ukrainian": [(1.0, "оанивітеслрдкумпзяьбгчйхцжїшєюфщґ№", True)],
+        "Bulgarian": [(1.0, "аиоентрвсдлкпмузягчбъцжхщюшйфь№", True)],
+        "Serbian": [(1.0, "аиоенрстјкудмпвлзгбцшчжњљхћфђџ", True)],
+        "Greek": [(1.0, "αοιτεσνηυρκπμλςίόδέγάωήχθύφώβξζψϊϋ", True)],
+        "Hebrew": [(1.0, "יוהלאתרבמשנכדםעחקפגטסזןצךףץ" + _between(0x05B0, 0x05C2), True)],
+        "Arabic": [(1.0, "اليمونتربدعسقفكحةهجأشصطخذىضزثغءئظإؤآپچگ،؟ـًٌٍَُِّْ", True)],
+        "Thai": [(1.0, "านรอกเงมยลวดทสตะปบคหแจพชขใไโผธซถฟศฐญภณษฉฝฮฬฆฎฏฑฒฤๆฯ็่้๊๋์ัิีึืุูำ", True)],
+        "Chinese": [(0.45, _HANZI, True), (0.03, _KANA, False), (0.52, ideographs, False)],
+        "traditional Chinese": [(0.45, _HANZI + _TRADITIONAL, True), (0.03, _KANA, False), (0.52, ideographs, False)],
+        "Japanese": [(0.6, _KANA, False), (0.4, kanji, False)],
+        "Korean": [(0.4, _HANGUL, False), (0.58, syllables, False), (0.02, kanji, False)],
+    }
+
 
 _WEST = ("cp1252", "cp850", "mac_roman", "cp1254")
 _MIDDLE = ("cp1250", "iso8859_2", "cp852")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ...errors import DataError, OptionError
-from .alphabets import FINAL, LANGUAGES, LETTER_CODECS, MARKS, PLACED, PLACES, THAI_VOWELS
+from .alphabets import FINAL, LETTER_CODECS, MARKS, PLACED, PLACES, THAI_VOWELS, languages
 
 NAMES = {
     "cp1252": "Windows-1252",
@@ -279,7 +279,7 @@ def _characters(text: str) -> Iterator[str]:
 
 def _letters(language: str) -> dict[str, float]:
     """Return the log probability of each character of a language, from letters in the order of their frequency."""
-    groups = LANGUAGES[language]
+    groups = languages()[language]
     table = {mark: math.log(0.02) for mark in MARKS} | {PLACED: math.log(0.5)}
     for share, letters, ranked in reversed(groups):  # the first group of a letter counts
         weights = [1 / (rank + 1.5) if ranked else 1.0 for rank in range(len(letters))]
