@@ -48,6 +48,7 @@ SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages:
     "few-rows": ("few_rows", lambda tables: pages.rendered(tables["few-rows"])),
     "few-shot": ("few_shot", lambda tables: pages.rendered(tables["few-shot"])),
     "checked": ("estimate", lambda tables: pages.rendered(tables["checked"])),
+    "dtypes": ("dtypes", lambda tables: pages.rendered(tables["dtypes"])),
     "serving": ("serving", serving_report.sides),
     "serving-adapters": ("serving_adapters", serving_report.adapters),
     "embeddings": ("embeddings", embeddings_report.table),

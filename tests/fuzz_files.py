@@ -25,6 +25,7 @@ import pyarrow.parquet
 
 from adapterkit import AdapterkitError
 from adapterkit.data import streams
+from adapterkit.data.input_rows import STREAMED
 from adapterkit.data.readers import READERS, BadRow, ReadOptions, open_rows
 from adapterkit.data.splits import read
 from adapterkit.errors import printable
@@ -147,7 +148,7 @@ def tried(path: Path, draw: random.Random) -> str:
         return f"read {min(len(list(streams.from_file(str(path), options))), 1)}"
     if way == "stream":
         with path.open("rb") as file:
-            kind = path.suffix[1:] if path.suffix[1:] in streams.STREAMED else None
+            kind = path.suffix[1:] if path.suffix[1:] in STREAMED else None
             list(streams.from_stream("it", file, kind, options))
         return "streamed"
     more: dict[str, Any] = {"skip_bad_rows": draw.random() < 0.7}

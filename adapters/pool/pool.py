@@ -315,6 +315,10 @@ class Pool:
         with self._in_use():
             return self._cache.get([name])[0].task
 
+    def is_tokenizing(self) -> bool:
+        """Return whether a thread tokenizes now, for which another would wait."""
+        return self._routed.tokenizing.locked()
+
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Return the number of tokens of texts."""
         with self._routed.tokenizing:

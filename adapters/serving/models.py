@@ -45,6 +45,10 @@ class Target:
     reference: str  # name@version
     pool: Pool
 
+    def is_free(self) -> bool:
+        """Return whether a row can be prepared now: the adapter is loaded, and no other thread is tokenizing."""
+        return self.pool.is_loaded(self.reference) and not self.pool.is_tokenizing()
+
 
 class Models:
     """The registered adapters, and a pool for each base that they were trained on.

@@ -11,9 +11,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import torch
 
 from adapterkit import Base, Pool, Registry
 from adapterkit.serving import queue as queue_module
+from adapterkit.serving.engine import Engine
 from adapterkit.serving.errors import RequestError
 from adapterkit.serving.limits import Limits
 from adapterkit.serving.metrics import Metrics
@@ -94,3 +96,49 @@ def test_a_row_that_would_be_late_is_refused_and_takes_no_time_of_others(
         assert (queue._count, queue._tokens, len(queue._entries)) == (0, 0, 0)
         monkeypatch.undo()
         assert server.send("/models/mood", {"inputs": ROWS["mood"]})[0] == 200
+
+
+def test_short_rows_are_tokenized_in_the_event_loop_and_others_in_threads(
+    stocked: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    prepared = Engine._prepared
+
+    def noted(pairs: Any, options: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return prepared(pairs, options)
+
+    monkeypatch.setattr(Engine, "_prepared", staticmethod(noted))
+    with Running(stocked) as server:
+        text = ROWS["mood"]
+        short = server.send("/models/mood", {"inputs": text})[1]
+        with server.app.engine.models.resolve("mood").pool._routed.tokenizing:  # another thread is tokenizing
+            waiting = threading.Thread(target=lambda: server.send("/models/mood", {"inputs": text}))
+            waiting.start()
+            time.sleep(0.2)
+            assert server.send("/health", None)[0] == 200
+        waiting.join()
+        assert server.send("/models/mood", {"inputs": f"{text} " * 400})[0] == 200
+        server.app.engine.models.resolve("mood").pool.unload("mood")
+        assert server.send("/models/mood", {"inputs": text})[1] == short
+    assert [name.startswith("adapterkit-tokenize") for name in threads] == [False, True, True, False]
+
+
+def test_a_lone_request_is_computed_on_several_cores(stocked: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    cores: list[int] = []
+    answer = Pool.answer
+
+    def noted(self: Pool, rows: Any, **options: Any) -> Any:
+        cores.append(torch.get_num_threads())
+        if len(cores) == 2:
+            time.sleep(0.5)  # until further requests wait
+        return answer(self, rows, **options)
+
+    monkeypatch.setattr(Pool, "answer", noted)
+    with Running(stocked, limits=Limits(cores=2)) as server:
+        server.send("/models/mood", {"inputs": ROWS["mood"]})
+        with concurrent.futures.ThreadPoolExecutor(4) as clients:
+            list(clients.map(lambda _: server.send("/models/mood", {"inputs": ROWS["mood"]}), range(4)))
+    assert cores[0] == 2
+    assert cores[2:] == [1] * len(cores[2:])
+    assert cores[2:]

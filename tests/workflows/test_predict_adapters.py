@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from adapterkit import Base
-from adapterkit.data import streams
+from adapterkit.data.input_rows import from_texts
 from adapterkit.testing import tiny
 from adapterkit.workflows import answer as answering
 from tests.helpers import tolerance
@@ -126,7 +126,7 @@ def test_a_version_that_is_registered_meanwhile_has_no_part_in_the_answers(
 ) -> None:
     shop.add("moving", shop.base, classes("x", "y"), "lora", seed=1)
     monkeypatch.setattr(answering, "REQUESTS", 3)
-    chunks = answering.Answering(streams.from_texts(TEXTS), shop.registry, ["moving"]).chunks(batch_size=1)
+    chunks = answering.Answering(from_texts(TEXTS), shop.registry, ["moving"]).chunks(batch_size=1)
     found, said = next(chunks), shop.say("moving", TEXTS)
     shop.add("moving", shop.base, classes("x", "y"), "lora", seed=2)
     found += next(chunks)
