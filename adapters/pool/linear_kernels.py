@@ -54,11 +54,11 @@ class Float16Weight(Kernel):
 
     def __init__(self, weight: Tensor, most_tokens: float) -> None:
         super().__init__(most_tokens)
-        self._packed = torch.ops.quantized.linear_prepack_fp16(weight, None)
+        self._packed = torch.ops.quantized.linear_prepack_fp16.default(weight, None)
 
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return the linear map of `x`, whose values are float32."""
-        y: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
+        y: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self._packed)
         return y if bias is None else y.add_(bias)
 
 
@@ -70,7 +70,7 @@ class Int8Weight(Kernel):
         self._scales = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
         self._zeros = torch.zeros(len(weight), dtype=torch.int32)
         rounded = (weight / self._scales[:, None]).round().to(torch.int8)
-        self._packed = torch.ops.onednn.qlinear_prepack(rounded, None)
+        self._packed = torch.ops.onednn.qlinear_prepack.default(rounded, None)
 
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return the linear map of `x`, of inputs rounded to seven bits."""
@@ -79,7 +79,7 @@ class Int8Weight(Kernel):
         zero = round(-least / scale)
         levels = (x * (1 / scale)).add_(zero).round_().clamp_(0, _INPUT_LEVELS).to(torch.uint8)
         inputs = (levels, scale, zero, self._packed, self._scales, self._zeros, bias)
-        y: Tensor = torch.ops.onednn.qlinear_pointwise(*inputs, 1.0, 0, torch.float32, "none", [], "")
+        y: Tensor = torch.ops.onednn.qlinear_pointwise.default(*inputs, 1.0, 0, torch.float32, "none", [], "")
         return y
 
 

@@ -23,7 +23,6 @@ class Limits:
     batch_tokens: Annotated[int, "tokens of a batch from which no further row joins it"] = 2_048
     wait_ms: Annotated[float, "how long a batch waits for other requests under load"] = 3.0
     deadline: Annotated[float, "seconds until a request is answered with 504"] = 30.0
-    cores: Annotated[int, "cores that compute a request which is the only one"] = 1
     threads: Annotated[int, "threads that compute batches, each on a core; more answer more, at more CPU a row"] = 1
 
     def __post_init__(self) -> None:

@@ -48,20 +48,13 @@ class Queue:
     """Entries by adapter; a worker thread takes one of each in turn until a batch has its tokens.
 
     A batch waits for company only where more requests are `active` than have rows in the queue or in a batch, and at
-    most for `wait_ms`. Each of `threads` computes on a core of its own; a row that is the only request, on `cores`.
-    Futures are completed in the event loop that `start` is called from.
+    most for `wait_ms`. Futures are completed in the event loop that `start` is called from.
     """
 
     def __init__(
-        self,
-        name: str,
-        limits: Limits,
-        metrics: Metrics,
-        active: Callable[[], int],
-        threads: int = 1,
-        cores: int = 1,
+        self, name: str, limits: Limits, metrics: Metrics, active: Callable[[], int], threads: int = 1
     ) -> None:
-        self.name, self.limits, self.metrics, self._active, self._cores = name, limits, metrics, active, cores
+        self.name, self.limits, self.metrics, self._active = name, limits, metrics, active
         self._entries: OrderedDict[str, deque[Entry]] = OrderedDict()
         self._changed = threading.Condition()
         self._tokens = self._count = 0
@@ -158,14 +151,9 @@ class Queue:
     # ---- the worker
 
     def _work(self) -> None:
-        computing = 0  # on so many cores
+        torch.set_num_threads(1)  # of this thread; more would wait for each other beside busy neighbours
         busy_since: float | None = None  # the end of the last batch, where more waited then
         while batch := self._next():
-            # beside busy neighbours several cores would wait for each other
-            cores = self._cores if len(batch) == 1 and self._active() <= 1 else 1
-            if cores != computing:
-                torch.set_num_threads(cores)  # of this thread
-                computing = cores
             started = time.perf_counter()
             results = self._answers(batch)
             ended = time.perf_counter()

@@ -11,7 +11,6 @@ from collections import Counter
 from typing import Any
 
 import pytest
-import torch
 
 from adapterkit import Base, Pool, Registry
 from adapterkit.serving import queue as queue_module
@@ -122,23 +121,3 @@ def test_short_rows_are_tokenized_in_the_event_loop_and_others_in_threads(
         server.app.engine.models.resolve("mood").pool.unload("mood")
         assert server.send("/models/mood", {"inputs": text})[1] == short
     assert [name.startswith("adapterkit-tokenize") for name in threads] == [False, True, True, False]
-
-
-def test_a_lone_request_is_computed_on_several_cores(stocked: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    cores: list[int] = []
-    answer = Pool.answer
-
-    def noted(self: Pool, rows: Any, **options: Any) -> Any:
-        cores.append(torch.get_num_threads())
-        if len(cores) == 2:
-            time.sleep(0.5)  # until further requests wait
-        return answer(self, rows, **options)
-
-    monkeypatch.setattr(Pool, "answer", noted)
-    with Running(stocked, limits=Limits(cores=2)) as server:
-        server.send("/models/mood", {"inputs": ROWS["mood"]})
-        with concurrent.futures.ThreadPoolExecutor(4) as clients:
-            list(clients.map(lambda _: server.send("/models/mood", {"inputs": ROWS["mood"]}), range(4)))
-    assert cores[0] == 2
-    assert cores[2:] == [1] * len(cores[2:])
-    assert cores[2:]
