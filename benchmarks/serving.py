@@ -1,9 +1,10 @@
 """Requests a second of `adapt serve` and of servers with a merged model per task, in one interleaved run.
 
 All serve the same eight adapters on the small base. FastAPI has each merged into a transformers pipeline, as a plain
-endpoint that its thread pool runs, with one torch thread. Starlette has the same merged models as ONNX files in
-onnxruntime, and in OpenVINO where it is installed, in float32. Clients keep their connection and send a text of about
-22 tokens to a random adapter. A turn is some seconds of one side; sides take turns, and a figure is the median of them.
+endpoint that its thread pool runs, with one torch thread and with as many as torch takes. Starlette has the same merged
+models as ONNX files in onnxruntime, and in OpenVINO where it is installed, in float32. Clients keep their connection
+and send a text of about 22 tokens to a random adapter. A turn is some seconds of one side; sides take turns, and a
+figure is the median of them.
 
     make bench-serving   # installs FastAPI and OpenVINO in folders of their own; eight minutes
 """
@@ -57,9 +58,12 @@ def prepare(folder: Path) -> list[str]:
     return names
 
 
-def started(command: list[str], port: int, packages: Path | None) -> subprocess.Popen[bytes]:
+def started(
+    command: list[str], port: int, packages: Path | None, *, every_core: bool = False
+) -> subprocess.Popen[bytes]:
     paths = {"PYTHONPATH": str(packages.resolve())} if packages else {}
-    env = {**os.environ, **paths, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    paths |= {} if every_core else {"OMP_NUM_THREADS": "1"}
+    env = {**os.environ, **paths, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     body = json.dumps({"inputs": TEXTS[0]}).encode()
     for _ in range(600):
@@ -168,15 +172,25 @@ def main() -> None:
             "adapt serve": serve,
             "adapt serve --dtype float32": [*serve, "--dtype", "float32"],
             "adapt serve --threads 2": [*serve, "--threads", "2"],
+            "adapt serve --dtype int8": [*serve, "--dtype", "int8"],
+            "adapt serve --dtype int8 --threads 2": [*serve, "--dtype", "int8", "--threads", "2"],
             "FastAPI, pipelines": [sys.executable, str(folder / "fastapi_app.py"), str(folder / "merged"), "PORT"],
         }
+        every_core = (folder / "fastapi_app.py").read_text().replace("torch.set_num_threads(1)", "")
+        (folder / "fastapi_cores.py").write_text(every_core)
+        of_cores = [sys.executable, str(folder / "fastapi_cores.py"), str(folder / "merged"), "PORT"]
+        commands["FastAPI, pipelines, torch's threads"] = of_cores
         for runtime in runtimes(args.openvino):
             command = [sys.executable, str(folder / "graphs_app.py"), str(folder / "merged")]
             commands[f"Starlette, {runtime}"] = [*command, "PORT", runtime]
-        packages = {"FastAPI, pipelines": args.fastapi, "Starlette, openvino": args.openvino}
+        packages = {side: args.fastapi for side in commands if "FastAPI" in side} | {
+            "Starlette, openvino": args.openvino
+        }
         ports = {side: free_port() for side in commands}
         processes = {
-            side: started(_with_port(command, ports[side]), ports[side], packages.get(side))
+            side: started(
+                _with_port(command, ports[side]), ports[side], packages.get(side), every_core="torch's threads" in side
+            )
             for side, command in commands.items()
         }
         results: dict[str, Any] = {}

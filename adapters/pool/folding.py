@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
+from .linear_kernels import FastLinear
 from .rows import ModulePatch, ReplacedTensors, RowAdapter
 
 _MOST_BYTES = 1 << 29  # of folded weights
@@ -88,11 +89,17 @@ class Folding:
 def _size(adapter: RowAdapter) -> int:
     """Return the bytes of the weights that an adapter's patches change, at most."""
     return sum(
-        t.numel() * t.element_size()
+        _bytes(patch.unrouted, t)
         for patch in adapter.patches.values()
         if not isinstance(patch, ReplacedTensors)
         for t in patch.unrouted.parameters(recurse=False)
     )
+
+
+def _bytes(module: nn.Module, tensor: Tensor) -> int:
+    """Return the bytes of a folded tensor, with those of its other forms in a module that computes by them."""
+    nbytes = tensor.numel() * tensor.element_size()
+    return nbytes * 7 // 4 if isinstance(module, FastLinear) and tensor.ndim > 1 else nbytes
 
 
 def _folded(adapter: RowAdapter) -> Folded | None:
@@ -101,8 +108,8 @@ def _folded(adapter: RowAdapter) -> Folded | None:
     nbytes = 0
     for module, patch in adapter.patches.items():
         tensors = None if isinstance(patch, ReplacedTensors) else patch.patch.fold(patch.unrouted)
-        patches[module] = patch if tensors is None else ReplacedTensors(tensors, patch.unrouted)
-        nbytes += sum(t.numel() * t.element_size() for t in (tensors or {}).values())
+        patches[module] = patch if tensors is None else ReplacedTensors(tensors, patch.unrouted, in_other_forms=True)
+        nbytes += sum(_bytes(patch.unrouted, t) for t in (tensors or {}).values())
     if not nbytes:
         return None
     return Folded(adapter.first_stage, adapter.separate_blocks, adapter.padded_blocks, patches, nbytes)

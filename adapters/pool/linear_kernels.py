@@ -83,35 +83,42 @@ class Int8Weight(Kernel):
         return y
 
 
-class LinearKernels:
-    """The weights of linear maps in another form, made when they are first used. Threads may share them."""
+class Forms:
+    """The other forms of a weight, made when they are first used. Threads may share them."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self._kernels: dict[int, tuple[Tensor, list[Kernel]]] = {}
-        """Each weight by its address, and its other forms."""
+    def __init__(self, kind: str, weight: Tensor) -> None:
+        self.kind, self.weight = kind, weight
+        self._kernels: list[Kernel] | None = None
         self._lock = threading.Lock()
 
-    def of(self, weight: Tensor) -> Sequence[Kernel]:
-        """Return the forms of a weight, those for fewer tokens first; none where it has values beyond float16."""
-        entry = self._kernels.get(weight.data_ptr())
-        if entry is None:
+    def __deepcopy__(self, memo: object) -> Forms:
+        """Return itself, since copies of a base share its weights."""
+        return self
+
+    def kernels(self) -> Sequence[Kernel]:
+        """Return the products, those for fewer tokens first; none for a weight with values beyond float16."""
+        if self._kernels is None:
             with self._lock:
-                entry = self._kernels.get(weight.data_ptr()) or (weight, self._make(weight))
-                self._kernels[weight.data_ptr()] = entry
-        return entry[1]
+                if self._kernels is None:
+                    self._kernels = self._make(self.weight.detach())
+        return self._kernels
 
     def _make(self, weight: Tensor) -> list[Kernel]:
         if not bool(weight.abs().max() < torch.finfo(torch.float16).max):
             return []
         with torch.inference_mode(False), torch.no_grad():
             if self.kind == FLOAT16_WEIGHTS:
-                return [Float16Weight(weight.detach(), _FEW_TOKENS)]
-            return [Float16Weight(weight.detach(), _FEWER_TOKENS), Int8Weight(weight.detach(), float("inf"))]
+                return [Float16Weight(weight, _FEW_TOKENS)]
+            return [Float16Weight(weight, _FEWER_TOKENS), Int8Weight(weight, float("inf"))]
 
-    def __deepcopy__(self, memo: object) -> LinearKernels:
-        """Return itself, since copies of a base share its weights."""
-        return self
+
+class LinearKernels:
+    """The forms of a base's weights, which the modules of several pools' parts share."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._forms: dict[int, Forms] = {}
+        """The forms of each weight, by its address."""
 
     def apply(self, model: nn.Module, but: Collection[str] = ()) -> None:
         """Let the linear maps of `model` compute by these, `but` those with weights of these names.
@@ -120,26 +127,31 @@ class LinearKernels:
         """
         for name, module in model.named_modules():
             if type(module) is nn.Linear and module.weight.dtype == torch.float32 and f"{name}.weight" not in but:
+                address = module.weight.data_ptr()
                 module.__class__ = FastLinear
-                module.__dict__.update(kernels=self, source=module.weight)
+                module.__dict__["forms"] = self._forms.setdefault(address, Forms(self.kind, module.weight))
 
 
 class FastLinear(nn.Linear):
-    """A linear map that computes by `kernels` while its weight is `source`."""
+    """A linear map that computes by other forms of its weight, unless another weight has taken its place."""
 
-    kernels: LinearKernels
-    source: nn.Parameter
+    forms: Forms
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the linear map of `input`, (..., inputs), as (..., outputs)."""
-        weight, attributes = self._parameters["weight"], self.__dict__
-        if weight is attributes["source"] and input.dtype == torch.float32 and not _EXACT.get():
-            tokens = input.numel() // input.shape[-1]
-            for kernel in attributes["kernels"].of(weight) if tokens else ():
+        forms: Forms = self.__dict__["forms"]
+        weight = self._parameters["weight"]
+        if weight is not None and weight.data_ptr() == forms.weight.data_ptr() and not _EXACT.get():
+            tokens = input.numel() // input.shape[-1] if input.dtype == torch.float32 else 0
+            for kernel in forms.kernels() if tokens else ():
                 if tokens <= kernel.most_tokens:
                     result: Tensor = kernel(input, self._parameters["bias"])
                     return result
         return super().forward(input)
+
+    def with_weight(self, weight: Tensor) -> None:
+        """Compute by other forms of a weight that has taken the place of the first one."""
+        self.__dict__["forms"] = Forms(self.__dict__["forms"].kind, weight)
 
 
 def unsupported(kind: str, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -150,7 +162,7 @@ def unsupported(kind: str, device: torch.device, dtype: torch.dtype) -> str | No
         return f"{kind} is for a base in float32, and this one is in {str(dtype).removeprefix('torch.')}"
     weight, x = torch.linspace(-1, 1, 128).view(8, 16), torch.linspace(-1, 1, 32).view(2, 16)
     try:
-        results: list[Any] = [kernel(x, None) for kernel in LinearKernels(kind).of(weight)]
+        results: list[Any] = [kernel(x, None) for kernel in Forms(kind, weight).kernels()]
     except (RuntimeError, AttributeError, NotImplementedError) as error:
         return f"torch {torch.__version__} has no {kind} here: {' '.join(str(error).split())[:120]}"
     expected = x @ weight.mT

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..patches.patch import Patch, Update
 from ..patches.replace import Replace
 from .layout import Layout, Selection, Stacked
+from .linear_kernels import FastLinear
 
 Part = tuple[Selection, Callable[..., Any] | None, "Rows"]
 """Some rows, the forward that computes them (None: the module's), and their adapters."""
@@ -44,11 +45,14 @@ class ReplacedTensors(ModulePatch):
 
     __slots__ = ("twin",)
 
-    def __init__(self, tensors: Mapping[str, Tensor], unrouted: nn.Module) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], unrouted: nn.Module, *, in_other_forms: bool = False) -> None:
+        """Use `tensors`; a weight `in_other_forms`, too, where the module's own has such (`FastLinear`)."""
         super().__init__(Replace(tensors), unrouted)
         self.twin = copy.copy(unrouted)
         replaced = {name: nn.Parameter(t, requires_grad=False) for name, t in tensors.items()}
         self.twin.__dict__["_parameters"] = {**unrouted._parameters, **replaced}
+        if in_other_forms and isinstance(self.twin, FastLinear) and "weight" in replaced:
+            self.twin.with_weight(replaced["weight"])
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Return the module's output with the other tensors."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import statistics
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +17,13 @@ from torch import Tensor, nn
 
 from adapterkit import Base, Pool
 from adapterkit.errors import PoolError
-from adapterkit.pool import linear_kernels
-from adapterkit.pool.linear_kernels import FastLinear, Float16Weight, Int8Weight, LinearKernels, unsupported
+from adapterkit.pool import folding, linear_kernels
+from adapterkit.pool.linear_kernels import FastLinear, Float16Weight, Forms, Int8Weight, LinearKernels, unsupported
+from adapterkit.pool.rows import ReplacedTensors
 from adapterkit.testing import tiny
+from tests.helpers import random_adapters as made
 from tests.helpers import tolerance
-from tests.helpers.adapters import TEXTS
+from tests.helpers.adapters import TEXTS, classes
 from tests.helpers.families import NOT_PACKED
 from tests.helpers.pooled import mix
 
@@ -131,7 +135,7 @@ def test_short_and_long_inputs_take_their_kernels(monkeypatch: pytest.MonkeyPatc
             called.append(f"up to {self.most_tokens}")
             return x
 
-    monkeypatch.setattr(LinearKernels, "_make", lambda self, weight: [Noted(4), Noted(9)])
+    monkeypatch.setattr(Forms, "_make", lambda self, weight: [Noted(4), Noted(9)])
     layer = linear()
     model = nn.Sequential(layer)
     LinearKernels("int8").apply(model)
@@ -150,6 +154,10 @@ def test_short_and_long_inputs_take_their_kernels(monkeypatch: pytest.MonkeyPatc
     twin.__dict__["_parameters"] = {**layer._parameters, "weight": nn.Parameter(2 * layer.weight)}
     tolerance.assert_near(twin(x[:1]) - layer.bias, 2 * (plain(x[:1]) - layer.bias), tolerance.relative(40))
     assert not called, "another weight in its place"
+    twin.with_weight(twin.weight)
+    twin(x[:1])
+    layer(x[:5])
+    assert called == ["up to 4", "up to 9"]
 
 
 def test_a_weight_beyond_float16_stays_as_it_is() -> None:
@@ -159,15 +167,15 @@ def test_a_weight_beyond_float16_stays_as_it_is() -> None:
     kernels, x = LinearKernels("float16-weights"), torch.randn(2, 40)
     expected = layer(x)
     kernels.apply(layer)
-    assert kernels.of(layer.weight) == []
+    assert layer.forms.kernels() == []  # type: ignore[attr-defined]
     assert torch.equal(layer(x), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_threads_pack_a_weight_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Tensor] = []
-    make = LinearKernels._make
-    monkeypatch.setattr(LinearKernels, "_make", lambda self, weight: made.append(weight) or make(self, weight))
+    make = Forms._make
+    monkeypatch.setattr(Forms, "_make", lambda self, weight: made.append(weight) or make(self, weight))
     layer, x = linear(), torch.randn(2, 40)
     LinearKernels(kind).apply(layer)
     with ThreadPoolExecutor(8) as threads:
@@ -199,8 +207,31 @@ def test_another_device_and_a_torch_without_the_kernels_are_named(monkeypatch: p
     def none(self: Any, *args: Any) -> None:
         raise RuntimeError("Didn't find engine for operation")
 
-    monkeypatch.setattr(LinearKernels, "of", none)
+    monkeypatch.setattr(Forms, "kernels", none)
     reason = unsupported("float16-weights", CPU, torch.float32)
     assert reason == f"torch {torch.__version__} has no float16-weights here: Didn't find engine for operation"
-    monkeypatch.setattr(LinearKernels, "of", lambda self, weight: [lambda x, bias: 2 * x @ weight.mT])
+    monkeypatch.setattr(Forms, "kernels", lambda self: [lambda x, bias: 2 * x @ self.weight.mT])
     assert unsupported("int8", CPU, torch.float32) == "this CPU computes wrong products in int8"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_folded_weights_have_other_forms_which_count_and_go_with_their_adapter(
+    kind: str, tiny_base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "_LEAST_TOKENS", 1)
+    adapter = made.adapter(tiny_base, classes(), "lora", std=0.1)
+    with Pool(tiny_base, {"it": adapter}) as plain, Pool(tiny_base, {"it": adapter}, dtype=kind) as pool:
+        expected, found = (p.predict(TEXTS, "it", all_scores=True) for p in (plain, pool))
+        loaded = pool._cache.get(["it"])[0]
+        assert loaded.folded is not None
+        twins = [p.twin for p in loaded.folded.patches.values() if isinstance(p, ReplacedTensors)]
+        forms = [weakref.ref(twin.forms) for twin in twins if isinstance(twin, FastLinear)]
+        assert forms
+        assert all(form() is not None and form()._kernels for form in forms), "the folded weights were not used"
+        assert pool._routed.folding.nbytes == plain._routed.folding.nbytes * 7 // 4
+        for a, b in zip(found, expected, strict=True):
+            assert {s["label"]: s["score"] for s in a} == pytest.approx({s["label"]: s["score"] for s in b}, abs=0.05)
+        pool.unload("it")
+        del loaded, twins
+        gc.collect()
+        assert not any(form() for form in forms)
