@@ -38,6 +38,8 @@ class Trace:
     """The parameters that are read outside the forward of the module that owns them."""
     returns_tuple: frozenset[str]
     """The modules that return a tuple; a block's first element is the hidden states."""
+    takes_cache: bool = False
+    """Whether the base's forward has an argument for whether it returns a key-value cache."""
 
     @property
     def last_stage(self) -> int:
@@ -91,13 +93,19 @@ def trace(model: Any, modality: Modality) -> Trace:
         rowwise=frozenset(rowwise),
         read_outside=frozenset(two.read_outside | three.read_outside),
         returns_tuple=frozenset(two.returns_tuple),
+        takes_cache=takes_cache(model),
     )
 
 
-def forward_arguments(model: Any, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+def takes_cache(model: Any) -> bool:
+    """Return whether a base's forward has an argument for whether it returns a key-value cache."""
+    return "use_cache" in inspect.signature(type(model).forward).parameters
+
+
+def forward_arguments(model: Any, inputs: Mapping[str, Tensor], traced: Trace | None = None) -> dict[str, Any]:
     """Return a base's arguments for tensors with a row for each item, without a key-value cache."""
     arguments: dict[str, Any] = dict(inputs)
-    if "use_cache" in inspect.signature(type(model).forward).parameters:
+    if takes_cache(model) if traced is None else traced.takes_cache:
         arguments["use_cache"] = False
     if model.config.is_encoder_decoder:
         arguments["decoder_input_ids"] = inputs["input_ids"]

@@ -80,7 +80,7 @@ class Expansion:
     def run(self, model: Any, inputs: Mapping[str, Tensor]) -> Any:
         """Return the base's output with a row for each place; its arguments, `inputs`, have a row for each item."""
         with entered(PassContext(self.step.rows, self.block, self.record)):
-            return model(**forward_arguments(model, inputs))
+            return model(**forward_arguments(model, inputs, self.trace))
 
     def block(self, index: int, module: nn.Module, unrouted: nn.Module, args: Any, kwargs: Any) -> Any:
         """Return the output of block `index` for the rows of its step."""

@@ -44,50 +44,51 @@ class Kernel:
         self.most_tokens = most_tokens
         """The number of tokens up to which it is the fastest."""
 
-    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the linear map of `x`, (..., inputs), as (..., outputs)."""
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the linear map of `x`, (..., inputs), as (..., outputs), with the bias that it was made with."""
         raise NotImplementedError
 
 
 class Float16Weight(Kernel):
     """A weight in float16, multiplied in float32."""
 
-    def __init__(self, weight: Tensor, most_tokens: float) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, most_tokens: float) -> None:
         super().__init__(most_tokens)
-        self._packed = torch.ops.quantized.linear_prepack_fp16.default(weight, None)
+        self._packed = torch.ops.quantized.linear_prepack_fp16.default(weight, bias)
 
-    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """Return the linear map of `x`, whose values are float32."""
         y: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self._packed)
-        return y if bias is None else y.add_(bias)
+        return y
 
 
 class Int8Weight(Kernel):
     """A weight in int8, scaled by output feature; inputs are scaled by their least and greatest value in a call."""
 
-    def __init__(self, weight: Tensor, most_tokens: float) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, most_tokens: float) -> None:
         super().__init__(most_tokens)
+        self._bias = bias
         self._scales = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
         self._zeros = torch.zeros(len(weight), dtype=torch.int32)
         rounded = (weight / self._scales[:, None]).round().to(torch.int8)
         self._packed = torch.ops.onednn.qlinear_prepack.default(rounded, None)
 
-    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """Return the linear map of `x`, of inputs rounded to seven bits."""
         least, greatest = (min(0.0, float(x.min())), max(0.0, float(x.max())))
         scale = max((greatest - least) / _INPUT_LEVELS, torch.finfo(torch.float32).tiny)
         zero = round(-least / scale)
         levels = (x * (1 / scale)).add_(zero).round_().clamp_(0, _INPUT_LEVELS).to(torch.uint8)
-        inputs = (levels, scale, zero, self._packed, self._scales, self._zeros, bias)
+        inputs = (levels, scale, zero, self._packed, self._scales, self._zeros, self._bias)
         y: Tensor = torch.ops.onednn.qlinear_pointwise.default(*inputs, 1.0, 0, torch.float32, "none", [], "")
         return y
 
 
 class Forms:
-    """The other forms of a weight, made when they are first used. Threads may share them."""
+    """The other forms of a weight and its bias, made when they are first used. Threads may share them."""
 
-    def __init__(self, kind: str, weight: Tensor) -> None:
-        self.kind, self.weight = kind, weight
+    def __init__(self, kind: str, weight: Tensor, bias: Tensor | None) -> None:
+        self.kind, self.weight, self.bias = kind, weight, bias
         self._kernels: list[Kernel] | None = None
         self._lock = threading.Lock()
 
@@ -100,16 +101,16 @@ class Forms:
         if self._kernels is None:
             with self._lock:
                 if self._kernels is None:
-                    self._kernels = self._make(self.weight.detach())
+                    self._kernels = self._make(self.weight.detach(), None if self.bias is None else self.bias.detach())
         return self._kernels
 
-    def _make(self, weight: Tensor) -> list[Kernel]:
+    def _make(self, weight: Tensor, bias: Tensor | None) -> list[Kernel]:
         if not bool(weight.abs().max() < torch.finfo(torch.float16).max):
             return []
         with torch.inference_mode(False), torch.no_grad():
             if self.kind == FLOAT16_WEIGHTS:
-                return [Float16Weight(weight, _FEW_TOKENS)]
-            return [Float16Weight(weight, _FEWER_TOKENS), Int8Weight(weight, float("inf"))]
+                return [Float16Weight(weight, bias, _FEW_TOKENS)]
+            return [Float16Weight(weight, bias, _FEWER_TOKENS), Int8Weight(weight, bias, float("inf"))]
 
 
 class LinearKernels:
@@ -129,29 +130,38 @@ class LinearKernels:
             if type(module) is nn.Linear and module.weight.dtype == torch.float32 and f"{name}.weight" not in but:
                 address = module.weight.data_ptr()
                 module.__class__ = FastLinear
-                module.__dict__["forms"] = self._forms.setdefault(address, Forms(self.kind, module.weight))
+                forms = Forms(self.kind, module.weight, module.bias)
+                module.__dict__["forms"] = self._forms.setdefault(address, forms)
 
 
 class FastLinear(nn.Linear):
-    """A linear map that computes by other forms of its weight, unless another weight has taken its place."""
+    """A linear map that computes by other forms of its weight, unless another weight or bias has taken its place."""
 
     forms: Forms
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the linear map of `input`, (..., inputs), as (..., outputs)."""
         forms: Forms = self.__dict__["forms"]
-        weight = self._parameters["weight"]
-        if weight is not None and weight.data_ptr() == forms.weight.data_ptr() and not _EXACT.get():
+        values = self._parameters
+        own = _is_same(values["weight"], forms.weight) and _is_same(values["bias"], forms.bias)
+        if own and not _EXACT.get():
             tokens = input.numel() // input.shape[-1] if input.dtype == torch.float32 else 0
             for kernel in forms.kernels() if tokens else ():
                 if tokens <= kernel.most_tokens:
-                    result: Tensor = kernel(input, self._parameters["bias"])
-                    return result
+                    return kernel(input)
         return super().forward(input)
 
-    def with_weight(self, weight: Tensor) -> None:
-        """Compute by other forms of a weight that has taken the place of the first one."""
-        self.__dict__["forms"] = Forms(self.__dict__["forms"].kind, weight)
+    def renew_forms(self) -> None:
+        """Compute by other forms of the weight and bias that have taken the place of the first ones."""
+        values = self._parameters
+        weight = values["weight"]
+        assert weight is not None
+        self.__dict__["forms"] = Forms(self.__dict__["forms"].kind, weight, values["bias"])
+
+
+def _is_same(a: Tensor | None, b: Tensor | None) -> bool:
+    """Return whether two parameters are one, or share their numbers, as those of copies of a base do."""
+    return a is b or (a is not None and b is not None and a.data_ptr() == b.data_ptr())
 
 
 def unsupported(kind: str, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -162,7 +172,7 @@ def unsupported(kind: str, device: torch.device, dtype: torch.dtype) -> str | No
         return f"{kind} is for a base in float32, and this one is in {str(dtype).removeprefix('torch.')}"
     weight, x = torch.linspace(-1, 1, 128).view(8, 16), torch.linspace(-1, 1, 32).view(2, 16)
     try:
-        results: list[Any] = [kernel(x, None) for kernel in Forms(kind, weight).kernels()]
+        results: list[Any] = [kernel(x) for kernel in Forms(kind, weight, None).kernels()]
     except (RuntimeError, AttributeError, NotImplementedError) as error:
         return f"torch {torch.__version__} has no {kind} here: {' '.join(str(error).split())[:120]}"
     expected = x @ weight.mT

@@ -27,8 +27,13 @@ def route(module: nn.Module, unrouted: nn.Module, batched: frozenset[Path], *arg
     `unrouted` is its unrouted twin; `batched` are the arguments that have a row for each row of the batch.
     """
     context = current()
-    parts = None if context is None else context.rows.parts(module)
-    if context is None or parts is None:
+    if context is None:
+        return unrouted(*args, **kwargs)
+    if context.rows.alone is not None:
+        patch = context.rows.alone.patches.get(module)
+        return unrouted(*args, **kwargs) if patch is None else patch.run(*args, **kwargs)
+    parts = context.rows.parts(module)
+    if parts is None:
         return unrouted(*args, **kwargs)
     if parts.only is not None:
         return parts.only.run(*args, **kwargs)

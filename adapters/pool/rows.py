@@ -51,8 +51,8 @@ class ReplacedTensors(ModulePatch):
         self.twin = copy.copy(unrouted)
         replaced = {name: nn.Parameter(t, requires_grad=False) for name, t in tensors.items()}
         self.twin.__dict__["_parameters"] = {**unrouted._parameters, **replaced}
-        if in_other_forms and isinstance(self.twin, FastLinear) and "weight" in replaced:
-            self.twin.with_weight(replaced["weight"])
+        if in_other_forms and isinstance(self.twin, FastLinear):
+            self.twin.renew_forms()
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Return the module's output with the other tensors."""
@@ -116,6 +116,8 @@ class Rows:
         for i, adapter in enumerate(self.adapters):
             by_adapter.setdefault(id(adapter), (adapter, []))[1].append(i)
         self._by_adapter = list(by_adapter.values())
+        self.alone = self._by_adapter[0][0] if len(self._by_adapter) == 1 else None
+        """The adapter of all rows, where they have the same one."""
 
     def __len__(self) -> int:
         """Return the size of the batch's first dimension."""

@@ -59,13 +59,13 @@ def test_a_map_is_that_of_rounded_weights(kind: str, bias: bool) -> None:
     layer, x = linear(bias=bias), torch.randn(3, 20, 40)
     with torch.inference_mode():
         if kind == "int8":
-            y, expected = Int8Weight(layer.weight, 0)(x, layer.bias), rounded_to_int8(layer, x)
+            y, expected = Int8Weight(layer.weight, layer.bias, 0)(x), rounded_to_int8(layer, x)
             # a value in the middle between two levels may be rounded either way in float32
             steps = (float(x.max()) - float(x.min())) / 127 * float(layer.weight.abs().max())
             assert float((y.double() - expected).abs().max()) <= 2 * steps
             assert float((y.double() - expected).abs().median()) <= tolerance.relative(40) * float(expected.abs().max())
         else:
-            y = Float16Weight(layer.weight, 0)(x, layer.bias)
+            y = Float16Weight(layer.weight, layer.bias, 0)(x)
             expected = nn.functional.linear(x, layer.weight.half().float(), layer.bias)
             tolerance.assert_near(y, expected, tolerance.relative(40))
     assert y.shape == (3, 20, 24)
@@ -76,7 +76,7 @@ def test_a_map_is_that_of_rounded_weights(kind: str, bias: bool) -> None:
 @pytest.mark.parametrize("x", [torch.zeros(2, 40), torch.full((2, 40), 3.0), torch.full((2, 40), -3.0)], ids=repr)
 def test_inputs_of_one_value(x: Tensor) -> None:
     layer = linear()
-    y = Int8Weight(layer.weight, 0)(x, layer.bias)
+    y = Int8Weight(layer.weight, layer.bias, 0)(x)
     tolerance.assert_near(y, rounded_to_int8(layer, x) if x.any() else layer.bias.expand(2, -1), 1e-5)
 
 
@@ -131,11 +131,11 @@ def test_short_and_long_inputs_take_their_kernels(monkeypatch: pytest.MonkeyPatc
     called: list[str] = []
 
     class Noted(linear_kernels.Kernel):
-        def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        def __call__(self, x: Tensor) -> Tensor:
             called.append(f"up to {self.most_tokens}")
             return x
 
-    monkeypatch.setattr(Forms, "_make", lambda self, weight: [Noted(4), Noted(9)])
+    monkeypatch.setattr(Forms, "_make", lambda self, weight, bias: [Noted(4), Noted(9)])
     layer = linear()
     model = nn.Sequential(layer)
     LinearKernels("int8").apply(model)
@@ -154,7 +154,7 @@ def test_short_and_long_inputs_take_their_kernels(monkeypatch: pytest.MonkeyPatc
     twin.__dict__["_parameters"] = {**layer._parameters, "weight": nn.Parameter(2 * layer.weight)}
     tolerance.assert_near(twin(x[:1]) - layer.bias, 2 * (plain(x[:1]) - layer.bias), tolerance.relative(40))
     assert not called, "another weight in its place"
-    twin.with_weight(twin.weight)
+    twin.renew_forms()
     twin(x[:1])
     layer(x[:5])
     assert called == ["up to 4", "up to 9"]
@@ -175,7 +175,7 @@ def test_a_weight_beyond_float16_stays_as_it_is() -> None:
 def test_threads_pack_a_weight_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Tensor] = []
     make = Forms._make
-    monkeypatch.setattr(Forms, "_make", lambda self, weight: made.append(weight) or make(self, weight))
+    monkeypatch.setattr(Forms, "_make", lambda self, w, bias: made.append(w) or make(self, w, bias))
     layer, x = linear(), torch.randn(2, 40)
     LinearKernels(kind).apply(layer)
     with ThreadPoolExecutor(8) as threads:
@@ -210,7 +210,7 @@ def test_another_device_and_a_torch_without_the_kernels_are_named(monkeypatch: p
     monkeypatch.setattr(Forms, "kernels", none)
     reason = unsupported("float16-weights", CPU, torch.float32)
     assert reason == f"torch {torch.__version__} has no float16-weights here: Didn't find engine for operation"
-    monkeypatch.setattr(Forms, "kernels", lambda self: [lambda x, bias: 2 * x @ self.weight.mT])
+    monkeypatch.setattr(Forms, "kernels", lambda self: [lambda x: 2 * x @ self.weight.mT])
     assert unsupported("int8", CPU, torch.float32) == "this CPU computes wrong products in int8"
 
 
