@@ -143,8 +143,8 @@ class FastLinear(nn.Linear):
         """Return the linear map of `input`, (..., inputs), as (..., outputs)."""
         forms: Forms = self.__dict__["forms"]
         values = self._parameters
-        own = _is_same(values["weight"], forms.weight) and _is_same(values["bias"], forms.bias)
-        if own and not _EXACT.get():
+        unchanged = _is_same(values["weight"], forms.weight) and _is_same(values["bias"], forms.bias)
+        if unchanged and not _EXACT.get():
             tokens = input.numel() // input.shape[-1] if input.dtype == torch.float32 else 0
             for kernel in forms.kernels() if tokens else ():
                 if tokens <= kernel.most_tokens:
