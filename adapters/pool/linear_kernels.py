@@ -8,6 +8,7 @@ symmetric and affine as in Jacob et al. 2018 (arXiv:1712.05877), multiplied by o
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextvars import ContextVar
@@ -74,8 +75,11 @@ class Int8Weight(Kernel):
         self._packed = torch.ops.onednn.qlinear_prepack.default(rounded, None)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the linear map of `x`, of inputs rounded to seven bits."""
-        least, greatest = (min(0.0, float(x.min())), max(0.0, float(x.max())))
+        """Return the linear map of `x`, of inputs rounded to seven bits; NaN where any of them isn't finite."""
+        least, greatest = float(x.min()), float(x.max())
+        if not math.isfinite(greatest - least):
+            return x.new_full((*x.shape[:-1], len(self._scales)), math.nan)
+        least, greatest = min(0.0, least), max(0.0, greatest)
         scale = max((greatest - least) / _INPUT_LEVELS, torch.finfo(torch.float32).tiny)
         zero = round(-least / scale)
         levels = (x * (1 / scale)).add_(zero).round_().clamp_(0, _INPUT_LEVELS).to(torch.uint8)

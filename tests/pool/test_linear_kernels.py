@@ -80,6 +80,15 @@ def test_inputs_of_one_value(x: Tensor) -> None:
     tolerance.assert_near(y, rounded_to_int8(layer, x) if x.any() else layer.bias.expand(2, -1), 1e-5)
 
 
+@pytest.mark.skipif(unsupported("int8", CPU, torch.float32) is not None, reason="no int8 here")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_an_input_that_is_no_number_is_none_afterwards(value: float) -> None:
+    x = torch.ones(2, 3, 40)
+    x[0, 0, 0] = value
+    y = Int8Weight(linear().weight, None, 0)(x)
+    assert (y.shape, bool(y.isnan().all())) == ((2, 3, 24), True)
+
+
 @pytest.mark.parametrize("family", ["bert", "roberta", "llama", "t5"])
 def test_float16_weights_are_those_of_a_base_that_was_rounded(
     family: str, tiny_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
