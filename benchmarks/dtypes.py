@@ -26,10 +26,11 @@ from adapterkit.errors import PoolError
 from adapterkit.execution.precision import bf16_support
 from adapterkit.settings import DataOptions
 
+CLASSES = {"task": "text-classification"}
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {  # training rows, test rows, and the options of a run
     "sentiment": ("sentiment/train.csv", "sentiment/test.csv", {}),
     "nli": ("nli/train.tsv", "nli/test.tsv", {}),
-    "snips intents": ("snips/train.jsonl", "snips/test.jsonl", {"label_column_name": "intent"}),
+    "snips intents": ("snips/train.jsonl", "snips/test.jsonl", {**CLASSES, "label_column_name": "intent"}),
     "banking77": ("banking77/train.csv", "banking77/test.csv", {}),
     "clinc150 travel": ("clinc150/travel/train.csv", "clinc150/travel/test.csv", {}),
     "long-reviews": ("long-reviews/train.jsonl", "long-reviews/test.jsonl", {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -52,8 +53,8 @@ class TerminalWatch(Watch):
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Watch]:
-        """Draw a bar while the block runs, where the standard error is a terminal."""
-        if not sys.stderr.isatty():
+        """Draw a bar while the block runs, where the standard error is a terminal, or FORCE_COLOR says so."""
+        if not (sys.stderr.isatty() or os.environ.get("FORCE_COLOR")):
             yield self
             return
         before = self.task
