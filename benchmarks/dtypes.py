@@ -51,9 +51,11 @@ def outcome(answer: Any) -> Any:
     """Return what an answer decides, without its scores and with its labels alone."""
     if isinstance(answer, list):
         return [outcome(part) for part in answer]
+    if not isinstance(answer, dict):
+        return answer
     if "labels" in answer:
         return sorted(answer["labels"])
-    decided = {key: value for key, value in answer.items() if key != "score"}
+    decided = {key: outcome(value) for key, value in answer.items() if key != "score"}
     return next(iter(decided.values())) if len(decided) == 1 else decided
 
 

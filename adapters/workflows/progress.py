@@ -53,7 +53,7 @@ class TerminalWatch(Watch):
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Watch]:
-        """Draw a bar while the block runs, where the standard error is a terminal, or FORCE_COLOR says so."""
+        """Draw a bar while the block runs, where the standard error is a terminal, or with FORCE_COLOR."""
         if not (sys.stderr.isatty() or os.environ.get("FORCE_COLOR")):
             yield self
             return
