@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "float32", "bfloat16", "float16", "float16-weights", "int8"]),
     default="auto",
     show_default=True,
-    help="Precision of the base: auto is bfloat16 where the hardware computes in it, else float16-weights.",
+    help="Precision of the base: auto is bfloat16 where the hardware computes in it, float16-weights on other CPUs.",
 )
 @click.option("--max-bytes", type=Bytes(), help="Memory for adapters, such as 256MB. [default: no limit]")
 @click.option(

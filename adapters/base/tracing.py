@@ -38,7 +38,7 @@ class Trace:
     """The parameters that are read outside the forward of the module that owns them."""
     returns_tuple: frozenset[str]
     """The modules that return a tuple; a block's first element is the hidden states."""
-    takes_cache: bool = False
+    takes_cache: bool
     """Whether the base's forward has an argument for whether it returns a key-value cache."""
 
     @property

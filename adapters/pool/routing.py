@@ -35,8 +35,6 @@ def route(module: nn.Module, unrouted: nn.Module, batched: frozenset[Path], *arg
     parts = context.rows.parts(module)
     if parts is None:
         return unrouted(*args, **kwargs)
-    if parts.only is not None:
-        return parts.only.run(*args, **kwargs)
     x, rows = (args[0] if args else next(iter(kwargs.values()))), context.rows
     if len(x) != len(rows):  # beams, or the choices of a question
         rows = rows.repeated(len(x) // len(rows))

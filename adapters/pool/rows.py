@@ -92,7 +92,6 @@ class SharedUpdate(NamedTuple):
 class Parts:
     """The rows of a batch, grouped by what a module computes for them."""
 
-    only: ModulePatch | None  # the patch that all rows share
     shared: Selection | None  # the rows that share the module's product; None for all
     none_shared: bool
     updates: list[SharedUpdate]
@@ -117,7 +116,7 @@ class Rows:
             by_adapter.setdefault(id(adapter), (adapter, []))[1].append(i)
         self._by_adapter = list(by_adapter.values())
         self.alone = self._by_adapter[0][0] if len(self._by_adapter) == 1 else None
-        """The adapter of all rows, where they have the same one."""
+        """The adapter of all rows, where they have the same one; its patch of a module is theirs, without `parts`."""
 
     def __len__(self) -> int:
         """Return the size of the batch's first dimension."""
@@ -154,8 +153,8 @@ class Rows:
 
     def _split(self, module: nn.Module) -> Parts | None:
         groups = [(None if a is None else a.patches.get(module), indices) for a, indices in self._by_adapter]
-        if len(groups) == 1 or all(patch is None for patch, _ in groups):
-            return None if groups[0][0] is None else Parts(groups[0][0], None, False, [], [])
+        if all(patch is None for patch, _ in groups):
+            return None
         apart = [(p, indices) for p, indices in groups if p is not None and p.stack_key is None]
         shared = sorted(i for p, indices in groups if p is None or p.stack_key is not None for i in indices)
         updates = self._shared_updates([(p, i) for p, i in groups if p is not None and p.stack_key is not None], shared)
@@ -164,7 +163,7 @@ class Rows:
             others.append((self.select(shared), None, self.subset(shared)))
             shared = []
         some = self.select(shared) if 0 < len(shared) < len(self.adapters) else None
-        return Parts(None, some, not shared, updates, others)
+        return Parts(some, not shared, updates, others)
 
     def _shared_updates(self, patched: list[tuple[ModulePatch, list[int]]], shared: list[int]) -> list[SharedUpdate]:
         """Return the updates of the rows that share the module's product, stacked where that is faster."""
