@@ -12,7 +12,7 @@ SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed
 # what many processes import is compiled once
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs site notebooks examples browser test test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings packages installs fuzz mutants clean
+.PHONY: demo docs site notebooks examples browser test test-all test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings packages installs fuzz mutants clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES) | $(UV)
@@ -85,9 +85,13 @@ demo: $(VENV)/.installed
 	@npm install --silent --no-audit --no-fund --prefix .clients axe-core@4.14.1 || echo "no axe-core" >&2
 	@touch $@
 
-test: export OPENAI_PYTHON ?= $(if $(wildcard .clients/.installed),$(CURDIR)/.clients/bin/python)
-test: export AXE ?= $(wildcard $(CURDIR)/.clients/node_modules/axe-core/axe.min.js)
+# without what is marked as slow: further families and combinations, and what takes several seconds
 test: $(VENV)/.installed
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not slow'
+
+test-all: export OPENAI_PYTHON ?= $(if $(wildcard .clients/.installed),$(CURDIR)/.clients/bin/python)
+test-all: export AXE ?= $(wildcard $(CURDIR)/.clients/node_modules/axe-core/axe.min.js)
+test-all: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # what needs Ray (485 MB) or an S3 server, in an environment of its own; several raylets on loopback, about five minutes

@@ -40,6 +40,24 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the cases of a product as slow but for some that together have every value of every parameter."""
+    products: dict[str, list[tuple[pytest.Item, set[tuple[str, str]]]]] = {}
+    for item in items:
+        if item.get_closest_marker("product"):
+            values = {(name, repr(value)) for name, value in item.callspec.params.items()}
+            products.setdefault(item.nodeid.partition("[")[0], []).append((item, values))
+    for cases in products.values():
+        unseen = set().union(*(values for _, values in cases))
+        left = list(cases)
+        while unseen:
+            chosen = max(left, key=lambda case: len(case[1] & unseen))
+            unseen -= chosen[1]
+            left.remove(chosen)
+        for item, _ in left:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Spare the garbage collector what was imported: it takes an eighth of the suite's time else."""
     gc.collect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,9 +20,22 @@ from tests.helpers.damage import attach, edit, refused, rewrite
 from tests.helpers.plans import plan
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[..., Path]) -> Path:
+    """A folder with a registry and a LoRA adapter, trained once."""
+    place = tmp_path_factory.mktemp("trained")
+    rows = [f"{text} {i},{label}" for i in range(12) for text, label in (("lovely", "pos"), ("awful", "neg"))]
+    (place / "trained.csv").write_text("\n".join(["text,label", *rows]))
+    base = Base.load(str(tiny_folder()))
+    run(plan(place / "trained.csv", base.path, "lora"), Registry(place / "registry.json"), base=base)
+    return place
+
+
 @pytest.fixture
-def folder(small_csv: Path, tiny_base: Base, registry: Registry) -> Path:
-    return Path(run(plan(small_csv, tiny_base.path, "lora"), registry, base=tiny_base).folder)
+def folder(trained: Path, registry: Registry) -> Path:
+    """Return the folder of that adapter in a registry of its own."""
+    shutil.copytree(trained, registry.path.parent, dirs_exist_ok=True)
+    return next((registry.path.parent / "store").rglob("adapter.json")).parent
 
 
 def test_an_adapter_on_another_base_is_refused(folder: Path, tiny_folder: Callable[..., Path]) -> None:

@@ -144,6 +144,7 @@ def rows_of(path: Path) -> Any:
     return datasets.Dataset.from_list([json.loads(line) for line in path.read_text().splitlines()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5"])
 def test_a_pool_answers_mixed_rows_of_adapters_with_and_without_added_tokens(
     family: str, loaded: Callable[..., Base]

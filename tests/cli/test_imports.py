@@ -44,6 +44,7 @@ assert graphs
 """
 
 
+@pytest.mark.slow
 def test_torchs_compiler_is_imported_where_it_is_used_and_not_before(tiny_folder: Callable[..., Path]) -> None:
     subprocess.run([sys.executable, "-c", CODE, str(tiny_folder("bert"))], cwd=ROOT, check=True)
 
@@ -72,6 +73,7 @@ assert export(Double(), (torch.ones(2),)).module()(torch.ones(2)).tolist() == [2
 """
 
 
+@pytest.mark.slow
 def test_an_answer_needs_no_decompositions_and_has_them_where_it_does(tiny_folder: Callable[..., Path]) -> None:
     folders = [str(tiny_folder(family)) for family in ("bert", "roberta", "modernbert", "deberta-v2", "llama")]
     subprocess.run([sys.executable, "-c", ANSWERS, *folders], cwd=ROOT, check=True)

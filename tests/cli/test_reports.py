@@ -57,6 +57,7 @@ def test_errors_are_listed_with_the_nearest_training_rows(adapt: Adapt, options:
     assert rows[0]["line"] == str(listed["errors"][0]["line"])
 
 
+@pytest.mark.slow
 def test_a_comparison_prints_its_table_and_writes_it(
     adapt: Adapt, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

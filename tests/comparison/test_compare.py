@@ -40,6 +40,7 @@ def table(results: Results) -> list[Any]:
     return rows
 
 
+@pytest.mark.slow
 def test_each_figure_equals_that_of_a_run_alone(
     compared: Callable[..., Results], small_csv: Path, tiny_base: Base, tmp_path: Path
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_training_under_way_ends_with_the_time(
     assert next(c.error for c in results.candidates if c.name == "lora") == "stopped: the time is over"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_at", [1, 2])
 def test_a_killed_study_ends_with_the_same_table(
     compared: Callable[..., Results], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dies_at: int
@@ -181,6 +183,7 @@ def test_a_damaged_trial_is_trained_again(compared: Callable[..., Results], tmp_
     assert table(compared("bitfit", keep="none")) == table(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keep", "count"), [("best", 1), ("all", 2), ("none", 0)])
 def test_adapters_are_registered_with_what_trains_them_again(
     compared: Callable[..., Results], registry: Registry, keep: str, count: int

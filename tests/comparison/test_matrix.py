@@ -71,6 +71,7 @@ def test_every_data_set_of_a_folder_is_compared_and_one_that_fails_is_named(
         compare_tasks({}, registry, tmp_path / "s", tmp_path / "none", options, base=tiny_base)
 
 
+@pytest.mark.slow
 def test_a_search_continues_after_a_kill_and_ends_with_the_same_table(
     compared: Callable[..., Results], monkeypatch: pytest.MonkeyPatch
 ) -> None:

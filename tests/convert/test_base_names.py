@@ -260,6 +260,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 def test_every_loader_of_transformers_and_peft_answers_elsewhere_with_the_labels(
     hub: Hub, loaded: Callable[..., Base], tmp_path: Path
 ) -> None:

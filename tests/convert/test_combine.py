@@ -64,6 +64,7 @@ def ours_of(base: Base, model: Any, adapter: str) -> Adapter:
     return without_training(base, CLASSIFY, patches)
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("weights", [(0.7, 0.3), (1.2, -0.4)])
 @pytest.mark.parametrize(
     ("combination_type", "ranks"), [("cat", (4, 2)), ("linear", (4, 4)), ("svd", (2, 4)), ("svd", (4, 4))]

@@ -55,6 +55,7 @@ def test_fitted_scales_bring_logits_nearer_on_other_rows(tiny_base: Base) -> Non
     assert not any(p.requires_grad or p.grad is not None for p in tiny_base.model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize(
     ("family", "dataset"),

@@ -41,6 +41,7 @@ TASKS = [
 ]
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("family", tiny.CONFIGS)
 def test_a_merged_model_is_the_attached_one(
@@ -59,6 +60,7 @@ def test_a_merged_model_is_the_attached_one(
     assert model.config.problem_type == "single_label_classification"
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("strategy", ["full", "lora", "ia3"])
 @pytest.mark.parametrize(("family", "task"), TASKS)
 def test_every_tasks_merged_model_is_the_attached_one(

@@ -20,6 +20,7 @@ from tests.helpers.adapters import without_training
 from tests.helpers.peft import CLASSIFY, PAIRS, check_equal, through_peft, written
 
 
+@pytest.mark.product
 @pytest.mark.parametrize(("family", "name"), PAIRS)
 def test_a_lora_adapter_of_ours_is_a_peft_folder(
     family: str, name: str, loaded: Callable[..., Base], tmp_path: Path

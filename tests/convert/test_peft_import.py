@@ -24,6 +24,7 @@ from tests.helpers.bases import same, state
 from tests.helpers.peft import CLASSIFY, KINDS, MIXED, check_equal, config_of, of_peft, taken, through_peft
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("family", "name"), MIXED)
 def test_what_peft_made_says_here_what_it_says_there_and_goes_back(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from adapterkit.data.readers import READERS
 from adapterkit.data.readers.compressed import SUFFIXES as COMPRESSED
 from tests.fuzz_files import fuzz
 
 
+@pytest.mark.slow
 def test_no_changed_file_ends_in_a_traceback(tmp_path: Path) -> None:
     outcomes = fuzz(tmp_path, 1200, seed=7)
     assert sum(outcomes.values()) == 1200

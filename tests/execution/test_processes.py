@@ -113,6 +113,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*STRATEGIES, *(f"{name} sharded" for name in SHARDED)])
 def test_two_processes_learn_what_one_learns(name: str, folder: Path, two: dict[str, list[dict[str, Any]]]) -> None:
     one = worker.trained(job(folder, name.partition(" ")[0], folder / "one" / name, 8))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from adapterkit.testing import tiny
 from tests.helpers.rows import ROWS
 
@@ -31,6 +35,19 @@ def tried(family: str, task: str) -> bool:
 
 PAIRS = [(family, task) for family in tiny.CONFIGS for task in ROWS if tried(family, task)]
 IMPOSSIBLE = [(family, task) for family, tasks in WITHOUT.items() for task in tasks]
+
+
+def slow(*values: Any) -> list[Any]:
+    """Return parameters that `make test` leaves out; a tuple is one of several names."""
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow) for value in values
+    ]
+
+
+SOME = ("bert", "llama", "t5")
+"""A family of each kind: an encoder, a decoder and both."""
+EVERY = [*SOME, *slow(*(family for family in tiny.CONFIGS if family not in SOME))]
+"""All families, of which `make test` has one of each kind."""
 NOT_PACKED = {
     "deberta-v2": "its attention is its own, with relative positions, and not transformers' AttentionInterface",
     "t5": "an encoder-decoder, whose heads include the base",

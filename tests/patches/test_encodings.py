@@ -36,6 +36,7 @@ def stored(adapter: Adapter, registry_folder: Path) -> Path:
     return registry_folder
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("family", tiny.CONFIGS)
 def test_exact_comes_back_to_the_bit_on_every_family_and_dtype(
@@ -119,6 +120,8 @@ def test_a_conv1d_has_its_factors_the_other_way_round(tiny_folder: Callable[...,
     torch.testing.assert_close(patch.fold(module)["weight"], module.weight.detach() + delta, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.product
 @pytest.mark.parametrize(
     ("family", "encoding"),
     [

@@ -72,6 +72,7 @@ def _own(base: Base, name: str) -> nn.Module:
     return getattr(module, "base_layer", module)
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5"])
 @pytest.mark.parametrize("options", [{}, {"use_rslora": True}, {"use_dora": True}], ids=["lora", "rslora", "dora"])
 def test_loras_patches_say_what_peft_says(
@@ -141,6 +142,7 @@ def test_every_method_of_pefts_that_can_be_chosen_is_tried() -> None:
     assert str(caught.value).endswith(": " + ", ".join(sorted(METHODS)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_any_of_pefts_methods_trains_and_is_saved(
     method: str, small_csv: Path, tiny_folder: Callable[..., Path], registry: Registry

@@ -29,6 +29,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bench]:
     return functools.cache(lambda name: Bench(name, tmp_path_factory.mktemp(name)))
 
 
+@pytest.mark.product
 @pytest.mark.parametrize(
     ("strategy", "family"),
     [  # all on BERT; on the other families every second one, so that each strategy has two more and each family five
@@ -44,6 +45,7 @@ def test_every_installed_strategy_keeps_the_contract(strategy: str, family: str,
     assert [str(outcome) for outcome in found if outcome.state != "kept"] == []
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns_with_every_strategy(bench: Callable[[str], Bench]) -> None:
     benches = [bench(name) for name in STRATEGIES]
     launch(benches, "bert")  # one start for all of them

@@ -15,14 +15,14 @@ from torch import nn
 
 from adapterkit import Adapter, Base, Bias, LowRank, Patch, Pool, Replace, Scale, predict
 from adapterkit.errors import PoolError
-from adapterkit.testing import tiny
 from tests.helpers import random_adapters as made
 from tests.helpers import tolerance
 from tests.helpers.adapters import TEXTS, alone, classes
+from tests.helpers.families import EVERY
 from tests.helpers.pooled import mix, near
 
 
-@pytest.mark.parametrize("family", tiny.CONFIGS)
+@pytest.mark.parametrize("family", EVERY)
 def test_a_batch_of_all_strategies_says_what_each_says_alone(family: str, tiny_folder: Callable[..., Path]) -> None:
     base = Base.load(str(tiny_folder(family)))
     adapters = mix(base)
@@ -36,6 +36,7 @@ def test_a_batch_of_all_strategies_says_what_each_says_alone(family: str, tiny_f
     assert base.changed_tensors() == []
 
 
+@pytest.mark.slow
 def test_the_real_base(minilm: Base) -> None:
     adapters = mix(minilm)
     wanted = {name: alone(minilm, adapter) for name, adapter in adapters.items()}

@@ -20,11 +20,10 @@ from adapterkit.errors import PoolError
 from adapterkit.pool import folding, linear_kernels
 from adapterkit.pool.linear_kernels import FastLinear, Float16Weight, Forms, Int8Weight, LinearKernels, unsupported
 from adapterkit.pool.rows import ReplacedTensors
-from adapterkit.testing import tiny
 from tests.helpers import random_adapters as made
 from tests.helpers import tolerance
 from tests.helpers.adapters import TEXTS, classes
-from tests.helpers.families import NOT_PACKED
+from tests.helpers.families import EVERY, NOT_PACKED
 from tests.helpers.pooled import mix
 
 CPU = torch.device("cpu")
@@ -89,6 +88,7 @@ def test_an_input_that_is_no_number_is_none_afterwards(value: float) -> None:
     assert (y.shape, bool(y.isnan().all())) == ((2, 3, 24), True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "roberta", "llama", "t5"])
 def test_float16_weights_are_those_of_a_base_that_was_rounded(
     family: str, tiny_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
@@ -113,7 +113,7 @@ def test_float16_weights_are_those_of_a_base_that_was_rounded(
     assert not tolerance.is_near(outputs[1], outputs[2], tolerance.of_base(base)), "no map used float16 weights"
 
 
-@pytest.mark.parametrize("family", tiny.CONFIGS)
+@pytest.mark.parametrize("family", EVERY)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_family_answers_nearly_as_in_float32(
     kind: str, family: str, tiny_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch

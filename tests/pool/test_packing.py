@@ -18,7 +18,7 @@ from adapterkit.testing import tiny
 from tests.helpers import random_adapters as made
 from tests.helpers import tolerance
 from tests.helpers.adapters import TEXTS, alone, classes
-from tests.helpers.families import NOT_PACKED
+from tests.helpers.families import EVERY, NOT_PACKED
 from tests.helpers.pooled import mix, near
 
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ def rows_of(adapters: Any) -> list[tuple[str, str]]:
     return rows
 
 
-@pytest.mark.parametrize("family", tiny.CONFIGS)
+@pytest.mark.parametrize("family", EVERY)
 def test_every_family_but_those_named_is_packed_with_equal_outputs(
     family: str, tiny_folder: Callable[..., Path], passes: Callable[[bool], list[int]]
 ) -> None:
@@ -78,6 +78,7 @@ def test_every_family_but_those_named_is_packed_with_equal_outputs(
         near(logits, wanted[name][text], base, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["bottleneck", "dora", "ia3", "bitfit", "prefix"])
 def test_adapters_of_each_kind_of_patch_have_equal_outputs_packed(
     strategy: str, tiny_base: Base, passes: Callable[[bool], list[int]]

@@ -14,13 +14,14 @@ from adapterkit.tasks import task_class
 from adapterkit.testing import tiny
 from tests.helpers import random_adapters as made
 from tests.helpers.adapters import TEXTS, classes
+from tests.helpers.families import slow
 from tests.helpers.pooled import STRATEGIES, same
 from tests.helpers.task_kinds import has_head, kinds
 
 # ---- tasks of every kind
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "deberta-v2", "modernbert"])
+@pytest.mark.parametrize("family", ["bert", *slow("roberta", "distilbert", "deberta-v2", "modernbert")])
 def test_tasks_of_every_kind_share_a_batch(family: str, tmp_path: Path) -> None:
     base = Base.load(str(tiny.make(family, tmp_path / "base", head="AutoModelForMaskedLM")))
     adapters, rows = {}, []
@@ -42,6 +43,7 @@ def test_tasks_of_every_kind_share_a_batch(family: str, tmp_path: Path) -> None:
 # ---- generation
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("family", ["gpt2", "llama", "t5", "bart"])
 @pytest.mark.parametrize("beams", [1, 3])
 def test_generation_with_an_adapter_for_each_row(family: str, beams: int, tmp_path: Path) -> None:
@@ -125,6 +127,7 @@ def test_each_adapter_names_as_many_masked_words_as_its_task_does(tiny_base: Bas
     assert [a["word"] for a in answers[1]["words"]] == [a["word"] for a in predict(tiny_base, more, text)["words"]]
 
 
+@pytest.mark.slow
 def test_candidates_of_every_task_begin_with_its_answer(tmp_path: Path) -> None:
     base = Base.load(str(tiny.make("bert", tmp_path / "base", head="AutoModelForMaskedLM")))
     tasks = kinds()

@@ -35,6 +35,7 @@ from tests.helpers.watches import Notes
 PROBED = ("text-classification", "token-classification", "question-answering", "multiple-choice")
 
 
+@pytest.mark.product
 @pytest.mark.parametrize(
     ("family", "task", "most"),
     [  # of texts with a vector each, the way of few texts and that of more
@@ -113,6 +114,7 @@ def test_texts_read_in_two_parts_and_kept_on_disk_are_the_same_examples(
     assert list(tmp_path.iterdir()) == [tmp_path / f"{task}.jsonl"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", PROBED)
 def test_it_is_solved_from_disk_and_a_full_one_is_an_error(
     task: str,
@@ -301,6 +303,7 @@ def test_an_odd_probe_is_refused(stored: Any, message: str, tiny_base: Base) -> 
         pool.predict("x", adapter="a")
 
 
+@pytest.mark.product
 @pytest.mark.parametrize(
     ("family", "task"),
     [

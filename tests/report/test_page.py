@@ -68,6 +68,7 @@ def test_each_plot_has_marks_that_are_named(opened: Browser) -> None:
     assert all(len(label) > 20 for label in labels)
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_names_in_a_plot_are_within_it_and_apart_where_points_are_close(browser: Browser, tmp_path: Path) -> None:
     close = results(candidates=5)
@@ -142,6 +143,7 @@ def test_every_control_is_reached_by_the_keyboard_and_has_a_name(opened: Browser
     assert heads == 0
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_a_page_of_many_rows_labels_and_strategies_is_small_and_opens_quickly(browser: Browser, tmp_path: Path) -> None:
     """The rows of a page are a sample: 400 of 10,000."""

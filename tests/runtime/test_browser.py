@@ -33,6 +33,7 @@ def folder(export: Export, tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_answers_equal_pythons_and_need_no_server(folder: Path, tmp_path: Path) -> None:
     pool = OnnxPool(folder)
     assert len(pool.tokenizer(LONG)["input_ids"]) > 24

@@ -44,6 +44,7 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Base, dict[str, A
     return base, adapters, folder / "onnx"
 
 
+@pytest.mark.slow
 def test_texts_equal_those_of_the_pool(decoder: tuple[Base, dict[str, Adapter], Path]) -> None:
     base, adapters, folder = decoder
     texts = [*TEXTS, "a", "the film was long and the food was cold but we came back"]

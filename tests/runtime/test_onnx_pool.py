@@ -44,6 +44,7 @@ def test_several_adapters_answer_each_text(export: Export) -> None:
         near(OnnxPool(export.folder).predict(TEXTS[0], adapters=names), pool.predict(TEXTS[0], adapters=names))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["roberta", "distilbert", "deberta-v2", "modernbert"])
 def test_families(family: str, tmp_path: Path) -> None:
     """One export a family takes seconds, and each has positions, masks and heads of its own."""
@@ -63,6 +64,7 @@ def test_families(family: str, tmp_path: Path) -> None:
         near(OnnxPool(tmp_path / "onnx").outputs(texts, adapter_of_each=names), wanted)
 
 
+@pytest.mark.slow
 def test_a_decoder_and_its_probe(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     base = Base.load(str(tiny.make("gpt2", tmp_path / "base", num_hidden_layers=2)))

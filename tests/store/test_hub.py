@@ -371,6 +371,7 @@ main(["pull", "me/without", "--json"])
 """
 
 
+@pytest.mark.slow
 def test_pull_needs_no_torch_and_verifies_all_the_same(
     hub: Command, server: Hub, version: str, registry: Registry, tmp_path: Path
 ) -> None:

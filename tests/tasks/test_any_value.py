@@ -111,6 +111,7 @@ def refusal(task: Task, data: Any) -> str:
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_checks_and_predicts_any_row_without_a_traceback(name: str) -> None:
     task, names = TASKS[name]

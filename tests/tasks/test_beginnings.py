@@ -111,6 +111,7 @@ def test_its_tokens_are_those_of_the_text(tokenizer: Any, text: str, tokens: int
     assert truncated(tokenizer, [[text]], tokens) == dict(tokenizer([text], **options))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(text=TEXTS, other=TEXTS.map(lambda text: text[:30]), tokens=st.sampled_from([8, 33]), first=st.booleans())
 def test_those_of_a_pair_are_too(tokenizer: Any, text: str, other: str, tokens: int, first: bool) -> None:

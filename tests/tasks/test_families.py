@@ -18,6 +18,7 @@ def test_the_table_names_every_family() -> None:
     assert set(WITHOUT) == set(tiny.CONFIGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "task"), IMPOSSIBLE)
 def test_a_task_without_a_head_is_refused(
     family: str, task: str, rows_of: Callable[..., Path], tiny_folder: Callable[..., Path], registry: Registry

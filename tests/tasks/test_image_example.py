@@ -106,6 +106,7 @@ def plan(pictures: Path) -> Callable[..., Plan]:
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["vit", "dinov2"])
 def test_adapters_are_trained_saved_and_share_a_batch_in_a_pool(
     family: str, plan: Any, base_folder: Any, pictures: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch

@@ -230,6 +230,7 @@ def test_a_pool_answers_long_texts_in_windows(tiny_base: Base, registry: Registr
     assert [isinstance(output, list) for output in values] == [True, False, True]
 
 
+@pytest.mark.slow
 def test_a_run_in_windows_learns_from_the_end_of_texts(tiny_base: Base, tmp_path: Path) -> None:
     data = [
         {"text": f"{'great staff ' * 12} {'lovely' if i % 2 else 'awful'}", "label": "ab"[i % 2]} for i in range(24)

@@ -58,6 +58,7 @@ def test_the_score_of_a_word_is_what_evaluation_gives_it(
     assert any(score == pytest.approx(math.exp(-loss), abs=TOLERANCE) for score in scores)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(texts=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4))
 def test_files_rows_texts_and_pools_have_one_answer(texts: Any, base: Base, adapter: Adapter, pool: Pool) -> None:

@@ -192,6 +192,7 @@ def collapsing(tmp_path_factory: pytest.TempPathFactory) -> Base:
     return Base.load(str(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gap", [" ", "\n", "\u200b", "\u0301", "a"])
 def test_what_follows_a_long_gap_is_read_in_every_way_of_prediction(
     gap: str, collapsing: Base, adapters: dict[str, Adapter], tmp_path: Path

@@ -160,6 +160,7 @@ ROWS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_is_predicted_as_it_is_evaluated(name: str) -> None:
     alike(name, ROWS[name])()

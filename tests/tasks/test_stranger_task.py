@@ -22,6 +22,7 @@ from adapterkit import Base, Pool, Registry, predict
 from adapterkit.base.tracing import forward_arguments
 from tests.helpers import tolerance
 from tests.helpers.cli import Adapt
+from tests.helpers.families import slow
 from tests.helpers.files import ROOT
 
 PACKAGE = ROOT / "tests" / "strangers" / "adapterkit-attributes"
@@ -83,12 +84,14 @@ def trained(adapt: Adapt, rows: Path, base_folder: Path) -> Callable[..., dict[s
     ("strategy", "flags", "least"),
     [
         ("lora", ["--epochs", "40", "--lr", "1e-2"], 0.7),
-        ("full", ["--epochs", "30", "--lr", "2e-3"], 0.9),
         ("head-only", [], 0.5),  # solved as a linear probe
-        ("head-only", ["--head", "model", "--epochs", "40", "--lr", "1e-2"], 0.5),
-        ("lora", ["--head-init", "auto", "--epochs", "1", "--gradient-checkpointing"], 0.0),
+        *slow(
+            ("full", ["--epochs", "30", "--lr", "2e-3"], 0.9),
+            ("head-only", ["--head", "model", "--epochs", "40", "--lr", "1e-2"], 0.5),
+            ("lora", ["--head-init", "auto", "--epochs", "1", "--gradient-checkpointing"], 0.0),
+        ),
     ],
-    ids=["lora", "full", "probe", "head", "checkpointed"],
+    ids=["lora", "probe", "full", "head", "checkpointed"],
 )
 def test_it_trains_is_evaluated_and_served(
     strategy: str, flags: list[str], least: float, trained: Any, adapt: Adapt, rows: Path, base_folder: Path
@@ -110,6 +113,7 @@ def test_it_trains_is_evaluated_and_served(
     assert all(torch.equal(p, before[name]) for name, p in base.model.named_parameters())
 
 
+@pytest.mark.slow
 def test_two_of_them_and_another_task_answer_in_one_batch(
     trained: Any, adapt: Adapt, small_csv: Path, base_folder: Path
 ) -> None:

@@ -28,6 +28,7 @@ from tests.helpers.task_plans import plan
 STRATEGIES = [found.name for found in installed()]
 
 
+@pytest.mark.product
 @pytest.mark.parametrize(
     ("family", "task", "strategy"),
     [  # of BERT all of them; of the others each task with one strategy, each of which has its turn

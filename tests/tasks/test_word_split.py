@@ -186,6 +186,7 @@ TEXTS = st.text(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(TEXTS, RULES)
 def test_no_rule_cuts_inside_a_grapheme_cluster_or_drops_a_visible_character(text: str, rule: tuple[str, ...]) -> None:
@@ -203,6 +204,7 @@ def dropped(cluster: str) -> bool:
     return regex.match(r"[\s\p{Cc}\p{Cf}]", cluster) is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(

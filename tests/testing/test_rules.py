@@ -36,6 +36,7 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter, "patch_class", lambda kind: OWN.get(kind) or patch_class(kind))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [rule.name for rule in RULES])
 def test_a_strategy_that_breaks_a_rule_is_caught_by_it(name: str, tmp_path: Path) -> None:
     bench = Bench(BREAKING[name], tmp_path)

@@ -206,6 +206,7 @@ def test_a_run_that_is_under_way_is_not_taken_up(
         run(plan(small_csv, base=tiny_base.path), registry, base=tiny_base, resume=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_lora_is_less_than_four_adapters(minilm: Base, registry: Registry) -> None:
     values = {
         "max_train_samples": 40,

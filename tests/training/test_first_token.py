@@ -28,6 +28,7 @@ def uniformity(model: Any, batch: Mapping[str, Tensor], block: int) -> list[floa
     return [float(e) / math.log(n) for e, n in zip(entropies, batch["attention_mask"].sum(1).tolist(), strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"strategy": "layerwise"}, {"strategy": "full"}])
 def test_the_first_token_attends_alike_to_texts_it_was_not_fitted_to(
     options: dict[str, Any], minilm: Base, small_csv: Path, registry: Registry

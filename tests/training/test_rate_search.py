@@ -80,6 +80,7 @@ def test_noise_is_no_rate() -> None:
     assert lr_finder.lowest([5, 5.1, 5, 4, 3, 2, 1, 1.1, 1, 4, 9], 3) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "accumulate"), [("layerwise", 1), ("lora", 2)])
 def test_a_run_with_the_found_rate_is_the_run_that_found_it(
     strategy: str,

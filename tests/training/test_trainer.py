@@ -28,6 +28,7 @@ def tagged(path: Path) -> tuple[Path, list[dict[str, Any]], list[str]]:
     return path, rows, ["B-LOC", "B-PER", "O"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_token_classification_takes_the_steps_of_trainer(tmp_path: Path, accumulate: int) -> None:
     file, rows, labels = tagged(tmp_path / "rows.jsonl")
@@ -58,6 +59,7 @@ def test_text_classification_takes_the_steps_of_trainer(tmp_path: Path, small_cs
     both(tmp_path, folder, small_csv, rows, feature, transformers.DataCollatorWithPadding, accumulate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["text-classification", "question-answering"])
 def test_lora_on_pairs_takes_the_steps_of_trainer_and_peft(
     tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch

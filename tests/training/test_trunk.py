@@ -61,6 +61,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(steps, "cache_trunk", cached)
 
 
+@pytest.mark.product
 @pytest.mark.parametrize(
     ("family", "task", "strategy"),
     [  # of BERT all of them; of the others half, in which each has its turn
@@ -302,6 +303,7 @@ def test_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
 # ---- beside other options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "modernbert", "llama", "t5"])
 @pytest.mark.parametrize("more", [{"mixed_precision": "bf16"}, {"gradient_checkpointing": True}])
 def test_bf16_and_checkpointed_activations_have_a_trunk_too(

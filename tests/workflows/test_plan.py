@@ -23,6 +23,7 @@ from tests.helpers.watches import Heard
 STRATEGIES = [found.name for found in installed() if found.distribution == "adapterkit"]
 
 
+@pytest.mark.product
 @pytest.mark.parametrize(
     ("strategy", "options"),
     [*((name, {}) for name in STRATEGIES), ("head-only", {"head": "model"}), ("lora", {"head_init": "probe"})],

@@ -22,6 +22,7 @@ from tests.helpers.snapshots import assert_same, state
 from tests.helpers.watches import Heard
 
 
+@pytest.mark.slow
 def test_the_best_trial_is_had_again_from_its_config_and_by_its_command(
     adapt: Adapt, small_csv: Path, tiny_folder: Any, tmp_path: Path
 ) -> None:
