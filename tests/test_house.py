@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+import graphlib
 import importlib
 import subprocess
 import sys
@@ -25,11 +27,16 @@ ORDER = [
 FREE = ("__init__", "demo")
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> set[str]:
     """Return the modules of the package that a file imports, wherever it does, TYPE_CHECKING included."""
     package = path.relative_to(ROOT / "adapters").parts[:-1]
     modules = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.level:
             home = package[: len(package) - node.level + 1]
             parent = ".".join((*home, *([node.module] if node.module else [])))
@@ -64,12 +71,12 @@ def test_no_two_files_import_each_other() -> None:
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:
-    """Return the nodes of a graph from which a path leads back to them."""
-    reached = {node: set(others) for node, others in graph.items()}
-    for _ in graph:
-        for others in reached.values():
-            others.update(*(reached.get(other, ()) for other in tuple(others)))
-    return sorted(node for node, others in reached.items() if node in others)
+    """Return the nodes of a circle, or none."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
 
 
 SOURCES = [path for folder in ("adapters", "plugins", "cli", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -81,7 +88,7 @@ def sizes() -> tuple[dict[str, int], dict[str, int]]:
     for path in SOURCES:
         name, text = path.relative_to(ROOT).as_posix(), path.read_text()
         files[name] = text.count("\n")
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 functions[f"{name}::{node.name}"] = (node.end_lineno or node.lineno) - node.lineno + 1
     return files, functions
@@ -89,7 +96,7 @@ def sizes() -> tuple[dict[str, int], dict[str, int]]:
 
 def test_files_say_what_they_are_for_and_are_short(capsys: pytest.CaptureFixture[str]) -> None:
     for path in SOURCES:
-        assert not (text := path.read_text()) or ast.get_docstring(ast.parse(text)), path
+        assert not path.read_text() or ast.get_docstring(parsed(path)), path
     files, functions = sizes()
     largest, longest = max(files, key=files.__getitem__), max(functions, key=functions.__getitem__)
     with capsys.disabled():
@@ -108,7 +115,7 @@ def test_tests_mirror_the_packages() -> None:
 
 def test_no_test_imports_from_another() -> None:
     for path in (ROOT / "tests").rglob("*.py"):
-        names = {n.module or "" for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)}
+        names = {n.module or "" for n in ast.walk(parsed(path)) if isinstance(n, ast.ImportFrom)}
         tests = {name for name in names if name.startswith("tests.") and name.rpartition(".")[2].startswith("test_")}
         assert not tests, (path, tests)
 
@@ -137,7 +144,7 @@ ALLOWED = {  # modules of the package, which the package itself names
 def calls(path: Path) -> set[str]:
     """Return what a file does by which data could become code, as it is written; `model.eval()` is torch's."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import | ast.ImportFrom) and "pickle" in ast.unparse(node):
             found.add(ast.unparse(node))
         if isinstance(node, ast.Call) and (node.args or node.keywords or "extract" in ast.unparse(node.func)):

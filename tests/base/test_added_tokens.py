@@ -77,6 +77,7 @@ def embedding_of(adapter: Adapter) -> dict[str, Any]:
     return {m: p for m, p in adapter.manifest["patches"].items() if "added" in p["tensors"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "task"), CASES)
 def test_rows_of_added_tokens_learn_and_come_back_to_the_bit(
     family: str, task: str, rows: Path, loaded: Callable[..., Base], registry: Registry, tmp_path: Path

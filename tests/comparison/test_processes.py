@@ -51,6 +51,7 @@ def dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "dies"
 
 
+@pytest.mark.slow
 def test_processes_end_with_the_table_of_one(
     small_csv: Path, tmp_path: Path, tiny_folder: Callable[..., Path], dies: str
 ) -> None:

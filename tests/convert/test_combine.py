@@ -94,6 +94,7 @@ def test_adapters_add_up_as_pefts_do(
     assert same(state(base), before)
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("combination_type", TYPES)
 @pytest.mark.parametrize("family", TARGETS)
 def test_peft_loads_a_combination_and_computes_the_same(

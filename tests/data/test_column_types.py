@@ -45,6 +45,7 @@ UNREAD = {
 DEEP: Any = json.loads('{"a": ' * 80 + "1" + "}" * 80)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many", [1, LATE])
 @pytest.mark.parametrize(("first", "then", "expected", "texts"), UNREAD.values(), ids=UNREAD)
 def test_a_column_that_no_task_reads_becomes_text(

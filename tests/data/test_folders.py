@@ -68,6 +68,7 @@ def test_a_folder_without_train_rows_can_be_measured_on(tmp_path: Path) -> None:
         splits["train"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["squad", "sentiment", "ner", "translation", "multilabel"])
 def test_real_folders_are_data_sets(name: str) -> None:
     if not (SHARED / name).is_dir():

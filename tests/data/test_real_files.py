@@ -25,6 +25,7 @@ COUNTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COUNTS)
 def test_real_files_have_as_many_rows_as_their_readme_says(name: str) -> None:
     if not (SHARED / name).is_dir():

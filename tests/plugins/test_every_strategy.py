@@ -19,9 +19,18 @@ from adapterkit.testing import RULES, Bench, cases, tried
 from adapterkit.testing.bench import FAMILIES
 from adapterkit.testing.runs import launch
 from tests.helpers.bases import same, state
+from tests.helpers.families import slow
 from tests.helpers.plans import plan
 
 STRATEGIES = [found.name for found in installed()]
+CASES = [
+    (strategy, family)
+    for s, strategy in enumerate(STRATEGIES)
+    for f, family in enumerate(FAMILIES)
+    if f == 0 or (f + s) % 2 == 0
+]
+"""All strategies on BERT, and on the other families every second: each strategy has two more, and each family five."""
+QUICK = [(strategy, "bert") for strategy in ("head-only", "full", "lora", "layerwise")]
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +38,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bench]:
     return functools.cache(lambda name: Bench(name, tmp_path_factory.mktemp(name)))
 
 
-@pytest.mark.product
-@pytest.mark.parametrize(
-    ("strategy", "family"),
-    [  # all on BERT; on the other families every second one, so that each strategy has two more and each family five
-        (strategy, family)
-        for s, strategy in enumerate(STRATEGIES)
-        for f, family in enumerate(FAMILIES)
-        if f == 0 or (f + s) % 2 == 0
-    ],
-)
+@pytest.mark.parametrize(("strategy", "family"), [*QUICK, *slow(*(case for case in CASES if case not in QUICK))])
 def test_every_installed_strategy_keeps_the_contract(strategy: str, family: str, bench: Callable[[str], Bench]) -> None:
     tries = [rule for rule, on in cases() if on == family and rule.name != "processes"]
     found = [tried(rule, bench(strategy), family) for rule in tries]
@@ -76,6 +76,7 @@ def test_an_exception_in_the_middle_leaves_the_base_as_it_was(
     assert not registry.store.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_only_what_the_strategy_returned_is_saved(
     strategy: str, small_csv: Path, tiny_base: Base, registry: Registry

@@ -198,6 +198,7 @@ def test_what_is_no_number_stays_with_its_own_adapter(tiny_base: Base) -> None:
             near(logits, wanted[name][text], tiny_base, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "modernbert", "llama"])
 def test_bf16_is_near_and_leaves_the_base_alone(family: str, tiny_folder: Callable[..., Path]) -> None:
     base = Base.load(str(tiny_folder(family)))

@@ -188,6 +188,7 @@ COLUMNS = {
 """The options of tasks whose columns have names that aren't usual ones."""
 
 
+@pytest.mark.slow
 def test_rows_of_every_task_are_logged_for_a_run(stocked: Registry, tmp_path: Path, adapt: Callable[..., Any]) -> None:
     """A file of labelled rows is read as the task that answered them."""
     log = RequestLog(tmp_path / "rows.jsonl")

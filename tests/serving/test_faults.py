@@ -194,6 +194,7 @@ def test_a_queue_of_requests_whose_clients_have_gone_is_emptied(small: tuple[Reg
 VALUES: list[Any] = [None, True, 0, -1, 1e308, "", "a", "\0", "é" * 50, [], {}, ["a"], [1], {"a": 1}, [["a"]], 2**70]
 
 
+@pytest.mark.slow
 def test_fuzzed_bodies_are_refused_or_answered(server: Running) -> None:
     """No body is a 500, and each has an error object where it isn't answered; FUZZED_BODIES is how many."""
     count = int(os.environ.get("FUZZED_BODIES", "640"))

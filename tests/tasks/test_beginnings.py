@@ -101,6 +101,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
     return KINDS[request.param]()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(text=TEXTS, tokens=st.sampled_from([8, 9, 32]))
 def test_its_tokens_are_those_of_the_text(tokenizer: Any, text: str, tokens: int) -> None:
@@ -129,6 +130,7 @@ def test_a_megabyte_is_cut_to_a_few_thousand_characters(kind: str) -> None:
     assert time.perf_counter() - begun < 1  # the whole text takes longer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gap", [" ", "\n", "\u200b", "=", "7"])
 def test_what_follows_a_long_gap_is_part_of_it(gap: str) -> None:
     tokenizer = KINDS["WordPiece of BERT"]()

@@ -320,6 +320,7 @@ def test_labels_are_those_of_the_file_before_a_sample_is_drawn(run: Any) -> None
 # ---- texts that are lists or numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "text", "named"),
     [

@@ -22,6 +22,7 @@ from adapterkit.tasks import task_class
 from adapterkit.tasks.word_split import split
 from adapterkit.testing import tiny
 from tests.helpers import random_adapters as made
+from tests.helpers.families import slow
 
 pytestmark = pytest.mark.filterwarnings("ignore::adapterkit.errors.TruncationWarning")  # long texts are among the rows
 TOLERANCE = 2e-5  # of a score: fp32 sums of at most 80 terms through 3 blocks, in batches of other shapes
@@ -114,6 +115,7 @@ def assert_near(answers: list[Any], others: list[Any]) -> None:
         assert answer == near(other)
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(rows=st.lists(WORDS, min_size=1, max_size=5), data=st.data())
 def test_words_have_the_entities_that_evaluation_has(
@@ -158,7 +160,7 @@ KINDS: dict[str, tuple[dict[str, Any], st.SearchStrategy[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["several labels", "windows", *slow("one label", "a number")])
 def test_a_text_has_the_answer_that_evaluation_has(kind: str, base: Base, tmp_path: Path) -> None:
     options, labels = KINDS[kind]
     adapter = made.adapter(base, classifier(**options))

@@ -28,6 +28,7 @@ from adapterkit.training import checkpoints
 from adapterkit.training.checkpoints import ABOUT, STATE, CheckpointError, committed, read
 from tests.helpers import forked
 from tests.helpers.cli import Adapt
+from tests.helpers.families import slow
 from tests.helpers.files import ROOT
 from tests.helpers.resumable import Dies, plan
 
@@ -60,15 +61,17 @@ def test_killed_after_steps_and_resumed_a_run_is_the_run() -> None:
     ("options", "dies"),
     [
         ({"gradient_accumulation_steps": 2}, 5),
-        ({"early_stopping_patience": 1, "lr_scheduler_type": "cosine"}, 5),
-        ({"learning_rate": "auto", "num_train_epochs": 9}, 40),
         ({"task": "fill-mask", "strategy": "full", "max_seq_length": 16}, 5),
         ({"strategy": "head-only"}, None),
-        ({"layer_lr_decay": 0.5, "strategy": "full", "max_tokens_per_batch": 24}, 5),
         ({"keep_features": True, "strategy": "layerwise", "top": 1}, 5),
-        ({"learning_rate": 3.0, "head_init": "probe"}, 5),
+        *slow(
+            ({"early_stopping_patience": 1, "lr_scheduler_type": "cosine"}, 5),
+            ({"learning_rate": "auto", "num_train_epochs": 9}, 40),
+            ({"layer_lr_decay": 0.5, "strategy": "full", "max_tokens_per_batch": 24}, 5),
+            ({"learning_rate": 3.0, "head_init": "probe"}, 5),
+        ),
     ],
-    ids=["accumulated", "stopped early", "rate found", "masks", "probe", "two rates", "features kept", "start best"],
+    ids=["accumulated", "masks", "probe", "features kept", "stopped early", "rate found", "two rates", "start best"],
 )
 def test_a_resumed_run_is_the_run(
     options: dict[str, Any],

@@ -99,6 +99,7 @@ def test_losses_are_those_of_a_trunk_that_is_computed_at_every_step(
     assert same(state(base), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "deberta-v2", "gpt2", "t5"])
 def test_blocks_of_the_trunk_run_once_over_the_rows(
     family: str,
@@ -323,6 +324,7 @@ def test_bf16_and_checkpointed_activations_have_a_trunk_too(
 # ---- what a head reads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "level"),
     [

@@ -17,16 +17,22 @@ from adapterkit.workflows.estimate import measure
 from adapterkit.workflows.meters import Memory
 from adapterkit.workflows.outlook import Outlook, spanning
 from tests.helpers.cli import Adapt
+from tests.helpers.families import slow
 from tests.helpers.snapshots import assert_same, state
 from tests.helpers.watches import Heard
 
-STRATEGIES = [found.name for found in installed() if found.distribution == "adapterkit"]
+NAMED = ("head-only", "full", "lora", "layerwise")
+OTHERS = [found.name for found in installed() if found.distribution == "adapterkit" and found.name not in NAMED]
 
 
-@pytest.mark.product
 @pytest.mark.parametrize(
     ("strategy", "options"),
-    [*((name, {}) for name in STRATEGIES), ("head-only", {"head": "model"}), ("lora", {"head_init": "probe"})],
+    [
+        *((name, {}) for name in NAMED),
+        *slow(*((name, {}) for name in OTHERS)),
+        ("head-only", {"head": "model"}),
+        ("lora", {"head_init": "probe"}),
+    ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value.values()),
 )
 def test_what_is_planned_is_what_the_run_does(

@@ -124,6 +124,7 @@ def test_a_pretrained_head_needs_no_more_steps() -> None:
     assert (plan.training.num_train_epochs, notes) == (5, {})
 
 
+@pytest.mark.slow
 def test_a_run_prints_and_records_the_number_and_repeats_it(
     tiny_base: Base, small_csv: Path, tmp_path: Path, registry: Registry
 ) -> None:
