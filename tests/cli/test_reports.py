@@ -18,6 +18,7 @@ def options(tiny_folder, small_csv: Path) -> list[str]:  # type: ignore[no-untyp
     return [f"--base={tiny_folder()}", *files, "--epochs=2"]
 
 
+@pytest.mark.slow
 def test_a_run_an_evaluation_and_a_report_write_pages(adapt: Adapt, options: list[str], tmp_path: Path) -> None:
     done = adapt("run", "--strategy", "bitfit", *options, "--name", "one", "--report", "run.html")
     assert done.exit_code == 0, done.output

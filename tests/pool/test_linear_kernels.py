@@ -113,6 +113,7 @@ def test_float16_weights_are_those_of_a_base_that_was_rounded(
     assert not tolerance.is_near(outputs[1], outputs[2], tolerance.of_base(base)), "no map used float16 weights"
 
 
+@pytest.mark.product
 @pytest.mark.parametrize("family", EVERY)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_family_answers_nearly_as_in_float32(

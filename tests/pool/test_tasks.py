@@ -44,7 +44,7 @@ def test_tasks_of_every_kind_share_a_batch(family: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.product
-@pytest.mark.parametrize("family", ["gpt2", "llama", "t5", "bart"])
+@pytest.mark.parametrize("family", ["gpt2", "t5", *slow("llama", "bart")])
 @pytest.mark.parametrize("beams", [1, 3])
 def test_generation_with_an_adapter_for_each_row(family: str, beams: int, tmp_path: Path) -> None:
     seq2seq = family in ("t5", "bart")

@@ -303,7 +303,7 @@ def test_an_odd_probe_is_refused(stored: Any, message: str, tiny_base: Base) -> 
         pool.predict("x", adapter="a")
 
 
-@pytest.mark.product
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "task"),
     [

@@ -164,6 +164,7 @@ def test_a_page_without_rows_or_tables_is_made(tmp_path: Path) -> None:
         write_page(empty, tmp_path / "page.pdf")
 
 
+@pytest.mark.slow
 def test_the_front_has_what_no_other_beats_in_cost_and_quality() -> None:
     assert pareto([(1, 0.5), (2, 0.4), (3, 0.9), (3, 0.8), (9, 0.9)]) == [0, 2]
     assert pareto([(1, 0.5), (2, 0.4), (3, 0.9)], lower=True) == [0, 1]

@@ -78,6 +78,7 @@ def test_damaged_and_deleted_files_are_reported_and_harm_no_other_adapter(small:
         assert server.send("/health")[0] == 200
 
 
+@pytest.mark.slow
 def test_beyond_the_queue_requests_are_refused_and_then_it_is_as_before(small: tuple[Registry, Base]) -> None:
     registry, _ = small
     with Running(registry, limits=Limits(max_queue_tokens=120, batch_tokens=30)) as server:

@@ -146,6 +146,7 @@ def damages(folder: Path, older: Path, draw: random.Random) -> str:
     return kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_damage_is_named_and_the_one_before_is_taken(
     seed: int, dead: Path, registry: Registry, tiny_base: Base, small_csv: Path, tmp_path: Path

@@ -45,6 +45,7 @@ def test_token_classification_takes_the_steps_of_trainer(tmp_path: Path, accumul
     both(tmp_path, folder, file, rows, feature, transformers.DataCollatorForTokenClassification, accumulate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_text_classification_takes_the_steps_of_trainer(tmp_path: Path, small_csv: Path, accumulate: int) -> None:
     with small_csv.open() as file:

@@ -249,6 +249,7 @@ def test_states_come_back_as_they_went_in(in_file: bool, dtype: torch.dtype, tmp
 # ---- kept between runs
 
 
+@pytest.mark.slow
 def test_kept_features_are_taken_by_later_runs_with_another_seed_and_head(
     rows_of: Callable[..., Path],
     base_for: Callable[[str, str], Base],

@@ -129,6 +129,7 @@ def test_memory_is_that_of_the_worst_moment(tiny_base: Base) -> None:
     assert 600e6 < memory.growth() < 700e6
 
 
+@pytest.mark.slow
 def test_more_rows_take_more_time(planned: Callable[..., Plan], tiny_base: Base, tmp_path: Path) -> None:
     def of(rows: int) -> Outlook:
         file = tmp_path / f"{rows}.csv"

@@ -18,6 +18,7 @@ from tests.helpers.cli import Adapt
 from tests.helpers.shop import TASKS, TEXTS, WRITE, Shop, classes, close, lines
 
 
+@pytest.mark.slow
 def test_leading_words_are_adapters_and_the_others_texts(adapt: Adapt, good: Any, shop: Shop) -> None:
     version = shop.registry.resolve("mood")[1]
 
