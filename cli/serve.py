@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from adapterkit.cli.predict import Bytes
 from adapterkit.errors import OptionError, RegistryError
 from adapterkit.options import options
 from adapterkit.serving.canary import Canary
+from adapterkit.serving.intra_op import cores, prepare_environment
 from adapterkit.serving.limits import Access, Limits
 from adapterkit.store.registry import Registry
 
@@ -58,6 +58,11 @@ if TYPE_CHECKING:
     "--canary-report",
     type=click.Path(dir_okay=False, path_type=Path),
     help="File of the comparison. [default: canary.json beside the registry]",
+)
+@click.option(
+    "--intra-op-threads",
+    type=click.IntRange(1),
+    help="Most threads of torch for a request that is alone, where they are quicker. [default: the cores, at most 4]",
 )
 @click.option(
     "--otel", is_flag=True, help="Export a span of each request with OpenTelemetry; OTEL_ variables configure it."
@@ -110,15 +115,15 @@ def command(
     adapt serve --host 0.0.0.0 --token-file token --allowed-hosts models.example.org
     adapt serve --on ray --workers 4 --min-workers 1
     """
-    # before torch is imported: threads that wait for work must not spin beside the server's own
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    prepare_environment()
     opened = Registry.at(registry)
     if not opened.path.exists():
         raise RegistryError(f"there is no {opened.path}; `adapt run` creates it")
     if redact and log_requests is None:
         raise OptionError("--redact is for the rows that --log-requests writes; give --log-requests FILE")
     access = Access.of(host, _token(token_file), _names(allowed_hosts), _names(cors), admin=admin)
+    usual = min(4, cores()) if placement.on == "local" else 1  # a replica has the cores that Ray gives it
+    limits["intra_op_threads"] = limits["intra_op_threads"] or usual
     checked = Limits(**{name: value for name, value in limits.items() if value is not None})
     counts = {"min_workers": min_workers, "requests_per_worker": requests_per_worker}
     scale = {name: value for name, value in counts.items() if value is not None}
@@ -157,7 +162,7 @@ def command(
     )
 
 
-command.params[:0] = [flag(options(Limits)[field.name]) for field in fields(Limits)]
+command.params[:0] = [flag(options(Limits)[f.name]) for f in fields(Limits) if f.name != "intra_op_threads"]
 
 
 def _serve_on_ray(registry: Registry, placement: Placement, scale: dict[str, int], **options: Any) -> None:

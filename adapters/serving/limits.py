@@ -24,6 +24,7 @@ class Limits:
     wait_ms: Annotated[float, "how long a batch waits for other requests under load"] = 3.0
     deadline: Annotated[float, "seconds until a request is answered with 504"] = 30.0
     threads: Annotated[int, "threads that compute batches, each on a core; more answer more, at more CPU a row"] = 1
+    intra_op_threads: Annotated[int, "most threads of torch for a request that is alone, where they are quicker"] = 1
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -17,6 +17,7 @@ import torch
 from ..pool import Pool
 from ..pool.prepared import Prepared
 from .errors import RequestError
+from .intra_op import IntraOpThreads
 from .limits import Limits
 from .metrics import Metrics
 from .streaming import stop_where
@@ -151,16 +152,22 @@ class Queue:
     # ---- the worker
 
     def _work(self) -> None:
-        torch.set_num_threads(1)  # of this thread; more would wait for each other beside busy neighbours
+        several = IntraOpThreads(self.limits.intra_op_threads)
         busy_since: float | None = None  # the end of the last batch, where more waited then
         while batch := self._next():
+            alone = self._active() <= len(batch)
+            tokens = sum(entry.tokens for entry in batch)
+            threads = several.choose(tokens) if alone else 1
+            torch.set_num_threads(threads)  # of this thread
             started = time.perf_counter()
             results = self._answers(batch)
             ended = time.perf_counter()
             seconds = ended - started
+            if alone:
+                several.record(tokens, threads, seconds)
             # what comes between two batches, such as other threads' work on the same core, is a part of the rate
             elapsed = ended - (started if busy_since is None else busy_since)
-            rate = len(self._threads) * sum(entry.tokens for entry in batch) / elapsed
+            rate = len(self._threads) * tokens / elapsed
             with self._changed:
                 self._computing -= len(batch)
                 self._rate = rate if not self._rate else 0.8 * self._rate + 0.2 * rate

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ClusterError
+from .intra_op import prepare_environment
 
 if TYPE_CHECKING:
     from ..store.registry import Registry
@@ -37,8 +38,7 @@ class Replica:
 
     def __init__(self, served: Served) -> None:
         os.environ.update(served.variables)  # before torch is imported
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        prepare_environment()
         try:
             os.chdir(served.folder)
         except OSError as error:

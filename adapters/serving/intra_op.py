@@ -1,0 +1,62 @@
+"""How many threads of torch a batch takes: one, or several for a request that is alone, where they are quicker."""
+
+from __future__ import annotations
+
+import os
+
+_SPIN = "10000"
+"""How often a waiting thread of GNU's OpenMP looks before it sleeps, some tens of microseconds.
+
+Sleeping at once (OMP_WAIT_POLICY=PASSIVE) makes two threads as slow as one for a short text; spinning for long takes
+the core from what else runs.
+"""
+_EXPLORED = 32
+"""Every so many batches of a size, one takes another number of threads."""
+_WEIGHT = 0.3
+"""Of a batch in the mean of its size and number of threads."""
+
+
+def prepare_environment() -> None:
+    """Set what OpenMP reads when torch is imported, but for what is set already: one thread, and little spinning."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPIN)
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class IntraOpThreads:
+    """The quickest number of threads for batches of like size, by their own times.
+
+    Several threads are quicker where the other cores are idle, and can take ten times as long beside busy neighbours,
+    since each waits for the last; so both are timed, and one slow batch is enough to go back to one. Not thread-safe:
+    each worker has its own.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._choices = [1] + [n for n in (2, 4, 8, 16) if n < most] + ([most] if most > 1 else [])
+        self._seconds: dict[tuple[int, int], float] = {}  # by the size of a batch and the number of threads
+        self._batches: dict[int, int] = {}  # by size
+
+    def choose(self, tokens: int) -> int:
+        """Return the number of threads for a batch of that many tokens."""
+        size = tokens.bit_length()
+        untimed = [n for n in self._choices if (size, n) not in self._seconds]
+        if untimed:
+            return untimed[0]
+        batches = self._batches[size] = self._batches.get(size, 0) + 1
+        best = min(self._choices, key=lambda n: self._seconds[size, n])
+        others = [n for n in self._choices if n != best]
+        if others and batches % _EXPLORED == 0:
+            return others[batches // _EXPLORED % len(others)]
+        return best
+
+    def record(self, tokens: int, threads: int, seconds: float) -> None:
+        """Note how long a batch took."""
+        key = (tokens.bit_length(), threads)
+        a_token = seconds / max(1, tokens)
+        before = self._seconds.get(key)
+        self._seconds[key] = a_token if before is None else (1 - _WEIGHT) * before + _WEIGHT * a_token

@@ -1,0 +1,71 @@
+"""The number of torch's threads for a request that is alone is the quickest one, by the times of such batches."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from adapterkit.serving.intra_op import IntraOpThreads
+
+
+def chosen(threads: IntraOpThreads, seconds: Callable[[int], float], batches: int, tokens: int = 20) -> list[int]:
+    """Return the numbers of threads of some batches, which take as long as a function of the number says."""
+    numbers = []
+    for _ in range(batches):
+        numbers.append(threads.choose(tokens))
+        threads.record(tokens, numbers[-1], seconds(numbers[-1]))
+    return numbers
+
+
+@pytest.mark.parametrize(("most", "tried"), [(1, [1]), (2, [1, 2]), (4, [1, 2, 4]), (12, [1, 2, 4, 8, 12])])
+def test_each_number_is_tried_first(most: int, tried: list[int]) -> None:
+    assert chosen(IntraOpThreads(most), lambda n: 1.0, len(tried)) == tried
+
+
+@pytest.mark.parametrize("quickest", [1, 2, 4])
+def test_the_quickest_is_taken_and_the_others_are_timed_from_time_to_time(quickest: int) -> None:
+    numbers = chosen(IntraOpThreads(4), lambda n: 1.0 if n == quickest else 2.0, 203)[3:]
+    assert numbers.count(quickest) > 190
+    assert set(numbers) == {1, 2, 4}
+
+
+def test_neighbours_that_become_busy_are_noticed_at_once_and_that_they_stopped_later() -> None:
+    threads = IntraOpThreads(2)
+    assert chosen(threads, lambda n: 1 / n, 10)[2:] == [2] * 8
+    assert chosen(threads, lambda n: 10.0 if n == 2 else 1.0, 10) == [2] + [1] * 9
+    later = chosen(threads, lambda n: 1 / n, 1000)
+    assert later[-20:].count(2) >= 19
+
+
+def test_batches_of_other_sizes_have_their_own_times() -> None:
+    threads = IntraOpThreads(2)
+    chosen(threads, lambda n: float(n), 10, tokens=10)
+    chosen(threads, lambda n: 1 / n, 10, tokens=1000)
+    assert (threads.choose(10), threads.choose(1000)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, ("1", None, "10000")),
+        ({"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "3"}, ("3", "PASSIVE", None)),
+        ({"GOMP_SPINCOUNT": "5"}, ("1", None, "5")),
+    ],
+)
+def test_the_variables_of_openmp_are_those_that_are_set_already(
+    before: dict[str, str], after: tuple[str | None, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    code = f"""import os, sys
+from adapterkit.serving.intra_op import prepare_environment
+prepare_environment()
+print(tuple(os.environ.get(name) for name in {names}), "torch" in sys.modules)"""
+    env = {**os.environ, **before}
+    printed = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == f"{after} False"
