@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.blank import is_blank
 from ..errors import TaskError
 from ..options import options
-from .columns import first_of, stream, usual_label
+from .columns import LABELS, TAGS, first_of, stream, usual_label
 from .installed import TASKS
 from .task import Task
 from .text_generation import PROMPTS
@@ -49,7 +49,10 @@ def infer_task(first: Mapping[str, Any], chosen: Mapping[str, Any] | None = None
 
 
 def renamed(task: type[Task], first: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with each chosen column under the name that the task knows it by."""
+    """Return a row with each chosen column under the name that the task knows it by.
+
+    Where the label's column is chosen, others that could be one are left out.
+    """
     names: dict[str, str] = {}
     for option, value in columns.items():
         parsed = options(task)[option].parse(value)
@@ -58,7 +61,7 @@ def renamed(task: type[Task], first: Mapping[str, Any], columns: Mapping[str, An
         if len(selected) > len(usual) == 1:  # a column for each of several endings
             usual = tuple(f"{usual[0].removesuffix('s')}{i}" for i in range(len(selected)))
         names.update(zip(selected, usual, strict=False))
-    replaced = set(names.values())
+    replaced = {*names.values(), *((*LABELS, *TAGS) if "label_column_name" in columns else ())}
     return {names.get(key, key): value for key, value in first.items() if key in names or key not in replaced}
 
 

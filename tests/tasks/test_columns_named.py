@@ -164,3 +164,12 @@ def test_an_aspect_that_is_not_read_is_named(tmp_path: Path) -> None:
 
 def test_an_id_is_no_text_to_learn() -> None:
     assert suggested({"id": "a-long-id-of-a-row", "items": [{"from": "human"}]}) == ()
+
+
+@pytest.mark.parametrize(
+    ("label", "task"),
+    [(None, "token-classification"), ("slots", "token-classification"), ("intent", "text-classification")],
+)
+def test_of_words_with_tags_and_a_label_the_chosen_column_decides(label: str | None, task: str) -> None:
+    row = {"intent": "PlayMusic", "text": "play a song", "tokens": ["play", "a", "song"], "slots": ["O", "O", "O"]}
+    assert infer_task(row, {"label_column_name": label}) == task
