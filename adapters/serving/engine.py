@@ -316,12 +316,14 @@ class Engine:
         self.metrics.loaded_bytes.set(sum(s.bytes for s in stats))
 
     def close(self) -> None:
-        """End the threads once their work is done, and close the pools."""
+        """End the threads once their work is done, and close the pools and the log of requests."""
         self.batches.close()
         self.generation.close()
         for threads in (self._loaders, self._tokenizers, self._embedder):
             threads.shutdown(wait=False, cancel_futures=True)
         self.models.close()
+        if self.request_log is not None:
+            self.request_log.close()
 
 
 def _is_short(pairs: Sequence[tuple[Any, Target | AdapterkitError]]) -> bool:

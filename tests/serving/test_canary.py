@@ -199,7 +199,6 @@ def test_rows_of_every_task_are_logged_for_a_run(stocked: Registry, tmp_path: Pa
                 assert server.send(f"/models/{name}", body, id_)[0] == 200
                 status, answer, _ = server.send("/v1/feedback", {"id": f"{name}-{i}", "label": labels[i % 2]})
                 assert status == 200, answer
-    log.close()
     tasks = {name: entry["versions"][entry["current"]]["task"] for name, entry in stocked.adapters().items()}
     for name in LABELS:
         result = adapt("data", log.feedback_path(name), "--json", *COLUMNS.get(name, ()))
