@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from adapterkit.cli.predict import Bytes
 from adapterkit.errors import OptionError, RegistryError
 from adapterkit.options import options
 from adapterkit.serving.canary import Canary
-from adapterkit.serving.intra_op import cores, prepare_environment
+from adapterkit.serving.intra_op import cores
 from adapterkit.serving.limits import Access, Limits
 from adapterkit.store.registry import Registry
 
@@ -115,7 +116,8 @@ def command(
     adapt serve --host 0.0.0.0 --token-file token --allowed-hosts models.example.org
     adapt serve --on ray --workers 4 --min-workers 1
     """
-    prepare_environment()
+    # before torch is imported: each thread computes alone, but for a request that is alone
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     opened = Registry.at(registry)
     if not opened.path.exists():
         raise RegistryError(f"there is no {opened.path}; `adapt run` creates it")

@@ -12,11 +12,8 @@ import numpy as np
 from ..errors import PoolError
 from ..options import build
 from ..tasks import Task, task_class
-from .folder import ExportFolder
+from .folder import HEAD, ExportFolder
 from .manifest import AdapterRecord
-
-HEAD = "head."
-"""The prefix of the head's parameters among an adapter's tensors."""
 
 
 def task_of(record: AdapterRecord) -> Task:
@@ -34,6 +31,7 @@ class ExportedAdapter:
     head: str  # the file of its head's graph
     head_tensors: dict[str, np.ndarray]  # by the names of the graph's inputs
     factors: dict[str, tuple[np.ndarray, np.ndarray]]  # (inputs, r) and (r, outputs), by module
+    labels: int | None = None  # None where the task has none
 
     @property
     def rank(self) -> int:
@@ -76,7 +74,7 @@ class AdapterCache:
             adapter = self._load(name)
             if self.max_bytes is not None:
                 if adapter.nbytes > self.max_bytes:
-                    raise PoolError(f"adapter '{name}' has {adapter.nbytes} bytes, max_bytes is {self.max_bytes}")
+                    raise PoolError(f"adapter '{name}' has {adapter.nbytes:,} bytes, but max_bytes={self.max_bytes:,}")
                 while self._loaded and self.nbytes + adapter.nbytes > self.max_bytes:
                     self._loaded.popitem(last=False)
             self._loaded[name] = adapter
@@ -86,7 +84,8 @@ class AdapterCache:
         record, tensors = self.folder.manifest.adapters[name], self.folder.tensors(name)
         head = {key.removeprefix(HEAD): value for key, value in tensors.items() if key.startswith(HEAD)}
         factors = {module: (tensors[f"{module}.A"], tensors[f"{module}.B"]) for module in record.modules}
-        return ExportedAdapter(name, self.task(name), record.head, head, factors)
+        task = self.task(name)
+        return ExportedAdapter(name, task, record.head, head, factors, task.config().get("num_labels"))
 
 
 def stacked(adapters: Sequence[ExportedAdapter | None], modules: dict[str, tuple[int, int]]) -> dict[str, np.ndarray]:

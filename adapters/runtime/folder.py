@@ -21,11 +21,13 @@ from .session import Session
 from .tokenizer import ExportedTokenizer
 
 _DTYPE = "F32"
+HEAD = "head."
+"""The prefix of the head's parameters among an adapter's tensors."""
 T = TypeVar("T")
 
 
 class ExportFolder:
-    """The files of an export. Methods raise `AdapterError` path one is missing, damaged or not as in the manifest."""
+    """The files of an export. Methods raise `AdapterError` where one is missing, damaged or not as in the manifest."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -33,7 +35,12 @@ class ExportFolder:
             self.manifest: ExportManifest = parse_manifest(
                 read_file(self.path / MANIFEST, most=MOST_MANIFEST),
             )
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if not self.path.is_dir():
+                kind = "is no folder" if self.path.exists() else "doesn't exist"
+                raise AdapterError(
+                    f"{self.path} {kind}; adapt export NAME --format onnx --to {self.path} writes an export"
+                ) from error
             raise AdapterError(f"{self.path} is no export: it has no {MANIFEST}; adapt export --format onnx") from error
         except OSError as error:
             raise AdapterError(f"{self.path / MANIFEST} can't be read: {error.strerror}") from error
@@ -114,6 +121,9 @@ class ExportFolder:
             tensors[name] = flat.reshape(place.shape)
         for module in record.modules:
             self._check_factors(tensors, module, path)
+        named = {f"{module}.{letter}" for module in record.modules for letter in "AB"}
+        if others := sorted(name for name in tensors if not name.startswith(HEAD) and name not in named):
+            raise AdapterError(f"{path}: '{others[0]}' belongs to no module that {MANIFEST} lists for '{adapter}'")
         return tensors
 
     def _check_factors(self, tensors: dict[str, np.ndarray], module: str, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..base.tokens import Text, has_choices, texts_of
-from ..errors import AdapterkitError, DataError, PoolError, unknown
+from ..errors import AdapterError, AdapterkitError, DataError, PoolError, unknown, warn
+from ..features.lengths import count_cut, cut_note
 from ..tasks import Task
 from ..tasks.columns import Columns, columns_of
 from ..tasks.feature_rows import features_of
@@ -93,6 +94,7 @@ class OnnxPool:
         self._cache = AdapterCache(self.folder, max_bytes)
         self._base = self.folder.session_of(BASE_GRAPH, graph.result(), threads=threads, prepack=prepack)
         self._heads: dict[str, Session] = {}
+        self._cut_reported: set[str] = set()
         self._lock, self._tokenizing = threading.Lock(), threading.Lock()
 
     def names(self) -> list[str]:
@@ -176,10 +178,16 @@ class OnnxPool:
         try:
             with self._tokenizing:
                 features = Columns(adapter.task.prompts(columns.values, self.tokenizer))
+                cut = 0
+                if name not in self._cut_reported:
+                    cut = count_cut(adapter.task, columns.values, self.tokenizer, features.values)
         except AdapterkitError:
             raise
         except Exception as error:  # tokenizers raise a bare Exception for rows that they can't truncate
             raise DataError(f"{adapter.task.name} can't read these rows: {type(error).__name__}: {error}") from error
+        if cut:
+            self._cut_reported.add(name)
+            warn(f"adapter '{name}': {cut_note(adapter.task, cut, len(columns))}; later ones aren't reported")
         return _Request(adapter, columns, features)
 
     # ---- passes
@@ -220,6 +228,7 @@ class OnnxPool:
             rows = [place[text, _changing(adapter)] for example in group for text in example.texts]
             selected = {name: value[rows] for name, value in values.items()}
             results = self._head(adapter.head).run({**selected, **adapter.head_tensors})
+            self._check_labels(adapter, results)
             if choosing:  # in the graph, each choice or text of a row is a row
                 shape = (len(group), choices)
                 results = {name: value.reshape(*shape, *value.shape[2:]) for name, value in results.items()}
@@ -236,6 +245,13 @@ class OnnxPool:
         generated = greedy(self._base, self.manifest.generation, prompts, limits, {**feeds, "adapter_of_row": rows})
         for example, ids in zip(batch, generated, strict=True):
             yield example, self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    def _check_labels(self, adapter: ExportedAdapter, results: Mapping[str, np.ndarray]) -> None:
+        """Raise `AdapterError` where the manifest has more or fewer labels than the head has outputs."""
+        outputs = results["logits"].shape[-1] if "logits" in results else None
+        if adapter.labels is not None and outputs not in (None, adapter.labels):
+            path = self.folder.path
+            raise AdapterError(f"{path}: adapter '{adapter.name}' has {adapter.labels} labels, and its head {outputs}")
 
     def _head(self, name: str) -> Session:
         with self._lock:

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 import os
 
-_SPIN = "10000"
-"""How often a waiting thread of GNU's OpenMP looks before it sleeps, some tens of microseconds.
-
-Sleeping at once (OMP_WAIT_POLICY=PASSIVE) makes two threads as slow as one for a short text; spinning for long takes
-the core from what else runs.
-"""
 _EXPLORED = 32
 """Every so many batches of a size, one takes another number of threads."""
 _WEIGHT = 0.3
 """Of a batch in the mean of its size and number of threads."""
-
-
-def prepare_environment() -> None:
-    """Set what OpenMP reads when torch is imported, but for what is set already: one thread, and little spinning."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", _SPIN)
 
 
 def cores() -> int:

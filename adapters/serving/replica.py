@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ClusterError
-from .intra_op import prepare_environment
 
 if TYPE_CHECKING:
     from ..store.registry import Registry
@@ -38,7 +37,7 @@ class Replica:
 
     def __init__(self, served: Served) -> None:
         os.environ.update(served.variables)  # before torch is imported
-        prepare_environment()
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
         try:
             os.chdir(served.folder)
         except OSError as error:

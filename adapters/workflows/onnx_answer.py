@@ -65,6 +65,8 @@ class ExportedAdapters:
             raise PoolError(unknown("adapter", name, self.manifest.adapters, known_as=f"exported to {self.folder}"))
         version = self.manifest.adapters[name].version
         if wanted and not version.startswith(wanted):
+            if not registered and not set(wanted) <= set("0123456789abcdef"):
+                raise PoolError(f"there is no registry.json, by which '{reference}' would name a version; pass {name}")
             raise PoolError(
                 f"{self.folder} has version {version} of '{name}', expected {wanted}; export it again: adapt export "
                 f"{name} --format onnx --to DIR"

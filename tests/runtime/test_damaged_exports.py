@@ -168,3 +168,26 @@ def test_random_bytes_are_no_graph(export: Export) -> None:
             continue
         refused += 1
     assert refused > 30
+
+
+@pytest.mark.parametrize("labels", [None, [], ["a"], ["a", "b", "c"]])
+def test_a_head_has_an_output_for_each_label(labels: list[str] | None, folder: Path) -> None:
+    def change(manifest: dict) -> None:
+        options = manifest["adapters"][NAME]["task"]["options"]
+        del options["labels"]
+        options.update({} if labels is None else {"labels": labels})
+
+    edit(folder, change)
+    assert f"adapter '{NAME}' has {len(labels or ())} labels, and its head 4" in refused(folder)
+
+
+def test_every_tensor_belongs_to_a_module_of_the_manifest(folder: Path) -> None:
+    edit(folder, lambda m: m["adapters"][NAME]["modules"].pop())
+    assert f"belongs to no module that export.json lists for '{NAME}'" in refused(folder)
+
+
+def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
+    assert f"{tmp_path}/nowhere doesn't exist" in refused(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("x")
+    assert f"{tmp_path}/file is no folder" in refused(tmp_path / "file")
+    assert "is no export: it has no export.json" in refused(tmp_path)

@@ -45,7 +45,9 @@ def test_flags_that_contradict(export: Export, adapt: Adapt) -> None:
     assert "--export" in adapt(*text, "--runtime", "torch").stderr
     assert "--device cpu is for --runtime torch" in adapt(*text, "--device", "cpu").stderr
     assert "--base x is for --runtime torch" in adapt(*text, "--base", "x").stderr
-    assert "is no export: it has no export.json" in adapt("predict", "a", "b", "--runtime", "onnx").stderr
+    assert "onnx doesn't exist; adapt export NAME" in adapt("predict", "a", "b", "--runtime", "onnx").stderr
+    tagged = adapt("predict", "classes-lora@prod", "a", "--export", export.folder)
+    assert "there is no registry.json, by which 'classes-lora@prod' would name a version" in tagged.stderr
     assert "no adapter named 'classes-lor'" in adapt("predict", "classes-lor", "a", "--export", export.folder).stderr
 
 

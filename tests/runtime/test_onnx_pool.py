@@ -6,13 +6,14 @@ import functools
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 from adapterkit import AdapterkitError, Base, Pool
 from adapterkit.convert.onnx_export import write_onnx
-from adapterkit.errors import PoolError
+from adapterkit.errors import PoolError, TruncationWarning
 from adapterkit.runtime import OnnxPool
 from adapterkit.testing import tiny
 from tests.helpers import random_adapters as made
@@ -35,6 +36,20 @@ def test_every_task_and_kind_of_adapter_in_one_batch(export: Export) -> None:
         kept = [i for i, name in enumerate(names) if name.startswith(alike)]
         texts, names = [texts[i] for i in kept], [names[i] for i in kept]
         near(exported.outputs(texts, adapter_of_each=names), pool.outputs(texts, adapter_of_each=names))
+
+
+def test_texts_that_are_cut_are_counted_once_as_in_a_pool(export: Export) -> None:
+    texts, messages = [TEXTS[0], " ".join(TEXTS * 20)], []
+    with Pool(export.base, export.adapters) as pool:
+        for asked in (OnnxPool(export.folder), pool):
+            with pytest.warns(TruncationWarning) as caught:
+                asked.predict(texts * 2, adapter="vectors-lora")
+            messages.append([str(warning.message) for warning in caught])
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                asked.predict(texts, adapter="vectors-lora")
+    assert messages[0] == messages[1]
+    assert ["2 of 4 texts are longer than 48 tokens and were cut" in message for message in messages[0]] == [True]
 
 
 def test_several_adapters_answer_each_text(export: Export) -> None:
@@ -124,7 +139,7 @@ def test_the_least_recently_used_adapters_are_evicted(export: Export) -> None:
         assert 0 < small.nbytes <= largest
     with pytest.raises(PoolError, match="adapters must be one or more names"):
         exported.predict("a", adapters=[])
-    with pytest.raises(PoolError, match=r"has \d+ bytes, max_bytes is 8"):
+    with pytest.raises(PoolError, match=r"has [\d,]+ bytes, but max_bytes=8"):
         OnnxPool(export.folder, max_bytes=8).predict("a", "classes-lora")
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -46,26 +43,3 @@ def test_batches_of_other_sizes_have_their_own_times() -> None:
     chosen(threads, lambda n: float(n), 10, tokens=10)
     chosen(threads, lambda n: 1 / n, 10, tokens=1000)
     assert (threads.choose(10), threads.choose(1000)) == (1, 2)
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ({}, ("1", None, "10000")),
-        ({"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "3"}, ("3", "PASSIVE", None)),
-        ({"GOMP_SPINCOUNT": "5"}, ("1", None, "5")),
-    ],
-)
-def test_the_variables_of_openmp_are_those_that_are_set_already(
-    before: dict[str, str], after: tuple[str | None, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-    for name in names:
-        monkeypatch.delenv(name, raising=False)
-    code = f"""import os, sys
-from adapterkit.serving.intra_op import prepare_environment
-prepare_environment()
-print(tuple(os.environ.get(name) for name in {names}), "torch" in sys.modules)"""
-    env = {**os.environ, **before}
-    printed = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == f"{after} False"
