@@ -247,6 +247,7 @@ def test_two_adapters_at_once_are_refused_and_both_come_off(folder: Path, tiny_b
     assert not any("forward" in vars(m) for m in tiny_base.model.modules())
 
 
+@pytest.mark.slow
 def test_another_adapter_between_changes_nothing(small_csv: Path, tiny_base: Base, registry: Registry) -> None:
     names = ["full", "lora", "layerwise", "head-only"]
     for name in names:

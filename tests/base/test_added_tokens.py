@@ -127,6 +127,7 @@ def test_rows_of_added_tokens_learn_and_come_back_to_the_bit(
         tolerance.assert_near(plain(**batch).logits, found[0], tolerance.of_base(base))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [found.name for found in installed()])
 def test_they_learn_with_every_strategy(
     strategy: str, rows: Path, loaded: Callable[..., Base], registry: Registry

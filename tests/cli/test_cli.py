@@ -115,6 +115,7 @@ def test_a_file_alone_makes_no_checkpoints_code_run(adapt: Adapt, trained: list[
     assert adapt("run", "--config", asks, *trained, "--trust-remote-code").exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_run_yaml_that_is_anyones_is_an_error_of_one_line(
     adapt: Adapt, trained: list[str], registry: Registry
 ) -> None:
@@ -349,6 +350,7 @@ def test_a_registry_in_a_place_that_can_not_be_written_is_said_before_training(a
     assert "Error: can't write '/proc/nowhere'" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -91,6 +91,7 @@ def test_a_signal_ends_all_processes(tmp_path: Path) -> None:
     assert left() == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_processes_end_with_the_one_that_started_them_were_it_killed(tmp_path: Path) -> None:
     code = (

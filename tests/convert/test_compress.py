@@ -35,6 +35,7 @@ def rows(count: int = 40) -> datasets.Dataset:
     return datasets.Dataset.from_dict({"text": texts, "label": [f"l{i % 3}" for i in range(count)]})
 
 
+@pytest.mark.slow
 def test_fitted_scales_bring_logits_nearer_on_other_rows(tiny_base: Base) -> None:
     adapter, data = full(tiny_base), rows(200)
     train, other = data.select(range(150)), data.select(range(150, 200))
@@ -173,6 +174,7 @@ def test_a_task_that_names_no_column_is_refused_by_commands(
     assert adapt("show", "odd").exit_code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["exact", "bf16", "1bit", "rank:8"])
 def test_on_a_real_base(minilm: Base, encoding: str) -> None:
     adapter = made.adapter(minilm, classes(), "layerwise", layers="5", std=0.002)

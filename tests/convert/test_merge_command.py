@@ -24,6 +24,7 @@ def trained(adapt: Adapt, small_csv: Path, tiny_folder: Callable[..., Path]) -> 
         assert done.exit_code == 0, done.output
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_merge_writes_models_and_registers_sums_that_every_command_knows(
     adapt: Adapt, small_csv: Path, tmp_path: Path, tiny_folder: Callable[..., Path]

@@ -101,6 +101,7 @@ def test_the_same_rows_give_the_same_intervals(
         assert interval == pytest.approx(first.intervals[name], rel=1e-12), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accuracy", [0.7, 0.9])
 def test_about_95_of_100_intervals_hold_the_true_accuracy(accuracy: float) -> None:
     rng = np.random.default_rng(5)
@@ -112,6 +113,7 @@ def test_about_95_of_100_intervals_hold_the_true_accuracy(accuracy: float) -> No
     assert 180 <= held <= 198
 
 
+@pytest.mark.slow
 def test_most_intervals_hold_a_macro_f1_of_rare_labels_which_resamples_underrate() -> None:
     rng = np.random.default_rng(6)
     share = 1 / np.arange(1, 78)

@@ -54,6 +54,7 @@ def test_two_processes_learn_what_one_learns_with_every_strategy(bench: Callable
     assert [str(outcome) for outcome in found if outcome.state != "kept"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_an_exception_in_the_middle_leaves_the_base_as_it_was(
     strategy: str, small_csv: Path, tiny_base: Base, registry: Registry, monkeypatch: pytest.MonkeyPatch
@@ -196,6 +197,7 @@ class Odd(Strategy):
             raise RuntimeError("stuck")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "message"),
     [

@@ -156,6 +156,7 @@ PATCHES: dict[str, dict[str, Callable[[], Patch]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("wave")
 def test_patches_of_every_kind_share_a_batch(tiny_base: Base) -> None:
     task = classes(3)

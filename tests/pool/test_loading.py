@@ -176,6 +176,7 @@ def test_a_dtype_is_given_by_its_name_too(tiny_base: Base) -> None:
         near(named.outputs(TEXTS, "a"), plain.outputs(TEXTS, "a"), tiny_base)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a0@", "a@b", "", "two words", "-a"])
 def test_a_name_is_one_that_could_be_registered(name: str, stocked: tuple[Base, Registry, dict[str, Adapter]]) -> None:
     base, registry, adapters = stocked

@@ -57,6 +57,7 @@ def test_html_in_a_row_is_shown_as_text(opened: Browser) -> None:
     assert opened.run("document.querySelectorAll('main b, main i').length") == 0
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_each_plot_has_marks_that_are_named(opened: Browser) -> None:
     marks = opened.run(

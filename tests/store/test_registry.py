@@ -59,6 +59,7 @@ def test_adding_a_damaged_version_again_repairs_it(registry: Registry) -> None:
     assert [p.name for p in registry.folder("a", version).parent.iterdir()] == [version]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locked", [True, False])
 def test_adds_from_many_processes_all_stand_after_a_rebuild_even_where_the_lock_does_nothing(
     registry: Registry, locked: bool

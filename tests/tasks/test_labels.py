@@ -95,6 +95,7 @@ def test_labels_joined_by_spaces_are_named_where_each_part_is_a_label(run: Any) 
 # ---- spaces, case, spelling
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [" ", "\t", "\u00a0", "  ", "\u200b", " \ufeff "])
 def test_spaces_around_labels_are_no_part_of_them(space: str, run: Any) -> None:
     report = run(["pos", f"pos{space}", f"{space}neg", "neg"])
@@ -181,6 +182,7 @@ def test_a_csv_and_the_lists_it_was_written_from_train_the_same(run: Any, tiny_b
     assert labels(both[0]) == labels(both[1]) == ("a", "b", "c")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("separator", "cells"), [(",", '"a, b"'), ("|", "a|b"), (";", "a;b;"), ("; ", "a; b")])
 def test_joined_labels_are_split_at_a_separator(separator: str, cells: str, run: Any) -> None:
     report = run([cells, "a", "b", ""], label_separator=separator)

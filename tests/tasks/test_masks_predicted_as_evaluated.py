@@ -39,6 +39,7 @@ def adapter(base: Base) -> Adapter:
     return made.adapter(base, task_class("fill-mask")(**options), std=0.2)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(before=TEXTS, after=TEXTS, token=st.integers(5, 40))
 def test_the_score_of_a_word_is_what_evaluation_gives_it(

@@ -133,6 +133,7 @@ def test_words_have_the_entities_that_evaluation_has(
             assert_near([predict(base, adapter, text)], [expected])
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(texts=st.lists(TEXTS, min_size=1, max_size=4))
 def test_a_text_has_the_entities_of_its_words_at_their_places(
@@ -219,6 +220,7 @@ def test_what_follows_a_long_gap_is_read_in_every_way_of_prediction(
     assert len(scores) == (1 if gap == "a" else 3)
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(rows=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4))
 def test_a_pair_has_the_answer_that_evaluation_has(
@@ -232,6 +234,7 @@ def test_a_pair_has_the_answer_that_evaluation_has(
         assert_near(predict(base, adapter, [f"{a}\t{b}" for a, b in rows]), evaluated)
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(rows=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=3))
 def test_a_question_has_the_answer_that_evaluation_has(
@@ -246,6 +249,7 @@ def test_a_question_has_the_answer_that_evaluation_has(
     assert_near(predict(base, adapter, [{"question": q, "context": c} for q, c in rows]), evaluated)
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(rows=st.lists(st.tuples(TEXTS, st.lists(TEXTS, min_size=3, max_size=3)), min_size=1, max_size=3))
 def test_a_choice_has_the_answer_that_evaluation_has(

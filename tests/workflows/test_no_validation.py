@@ -36,6 +36,7 @@ def test_head_only_uses_every_row_of_few_and_is_cross_validated(
     assert "(cross-validation, 16 rows)" in repr(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "labels", "split", "rows"),
     [

@@ -218,6 +218,7 @@ def test_what_is_not_done_is_not_written(
     assert (tmp_path / "old.csv").read_text() == "old"
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_it_quietly(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("".join(f"a fine film {i}\n" for i in range(9_000)))
     command = [ADAPT, "predict", "topic", "--file", "texts.txt"]

@@ -13,6 +13,7 @@ from tests.helpers.rows import ASK
 from tests.helpers.shop import TEXTS, WRITE, Shop, close, lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITE)
 def test_every_kind_of_file_is_answered_row_by_row(kind: str, good: Any, shop: Shop, tmp_path: Path) -> None:
     rows = [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)]
@@ -50,6 +51,7 @@ def test_the_standard_input_holds_texts_or_rows(good: Any, shop: Shop) -> None:
     assert lines(good("mood", input='{"text": "a", "of": [1, {"b": null}]}'))[0]["of"] == [1, {"b": None}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text", "row"),
     [

@@ -77,6 +77,7 @@ def test_json_is_one_list_however_many_chunks_it_has(good: Any, monkeypatch: pyt
     close(json.loads(good("mood", "--json", "--batch-size", 2, *TEXTS, "a\u2028b")), json.loads(whole))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::adapterkit.errors.TruncationWarning")
 def test_order_is_kept_over_chunks(good: Any, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(0)

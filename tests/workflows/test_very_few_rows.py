@@ -23,6 +23,7 @@ def csv_of(labels: Sequence[str], folder: Path) -> str:
     return str(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "labels", "split", "remarks"),
     [
