@@ -85,12 +85,12 @@ demo: $(VENV)/.installed
 	@npm install --silent --no-audit --no-fund --prefix .clients axe-core@4.14.1 || echo "no axe-core" >&2
 	@touch $@
 
+test test-all: export OPENAI_PYTHON ?= $(if $(wildcard .clients/.installed),$(CURDIR)/.clients/bin/python)
+test test-all: export AXE ?= $(wildcard $(CURDIR)/.clients/node_modules/axe-core/axe.min.js)
 # without what is marked as slow: further families and combinations, and what takes several seconds
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not slow'
 
-test-all: export OPENAI_PYTHON ?= $(if $(wildcard .clients/.installed),$(CURDIR)/.clients/bin/python)
-test-all: export AXE ?= $(wildcard $(CURDIR)/.clients/node_modules/axe-core/axe.min.js)
 test-all: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 

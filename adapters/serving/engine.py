@@ -55,7 +55,7 @@ class Engine:
         self._tokenizers = ThreadPoolExecutor(2, "adapterkit-tokenize")
         self._embedder = ThreadPoolExecutor(1, "adapterkit-embed")
         self._embedding = 0
-        self.batches = Queue("batches", limits, metrics, lambda: self.active, limits.threads)
+        self.batches = Queue("batches", limits, metrics, lambda: self.active, limits.threads, limits.intra_op_threads)
         self.generation = Queue("generation", limits, metrics, lambda: 0)
 
     def start(self) -> None:

@@ -53,9 +53,16 @@ class Queue:
     """
 
     def __init__(
-        self, name: str, limits: Limits, metrics: Metrics, active: Callable[[], int], threads: int = 1
+        self,
+        name: str,
+        limits: Limits,
+        metrics: Metrics,
+        active: Callable[[], int],
+        threads: int = 1,
+        intra_op_threads: int = 1,
     ) -> None:
         self.name, self.limits, self.metrics, self._active = name, limits, metrics, active
+        self._intra_op_threads = intra_op_threads  # of a batch that is all that is active, at most
         self._entries: OrderedDict[str, deque[Entry]] = OrderedDict()
         self._changed = threading.Condition()
         self._tokens = self._count = 0
@@ -152,7 +159,7 @@ class Queue:
     # ---- the worker
 
     def _work(self) -> None:
-        several = IntraOpThreads(self.limits.intra_op_threads)
+        several = IntraOpThreads(self._intra_op_threads)
         busy_since: float | None = None  # the end of the last batch, where more waited then
         while batch := self._next():
             alone = self._active() <= len(batch)

@@ -121,7 +121,6 @@ def test_a_conv1d_has_its_factors_the_other_way_round(tiny_folder: Callable[...,
 
 
 @pytest.mark.slow
-@pytest.mark.product
 @pytest.mark.parametrize(
     ("family", "encoding"),
     [

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from adapterkit import Registry
+from adapterkit.serving.engine import Engine
 from adapterkit.serving.intra_op import IntraOpThreads
+from adapterkit.serving.limits import Limits
+from adapterkit.serving.metrics import Metrics
+from adapterkit.serving.models import Models
+from adapterkit.serving.queue import Queue
 
 
 def chosen(threads: IntraOpThreads, seconds: Callable[[int], float], batches: int, tokens: int = 20) -> list[int]:
@@ -49,3 +57,27 @@ def test_batches_of_other_sizes_have_their_own_times() -> None:
     chosen(threads, lambda n: float(n), 10, tokens=10)
     chosen(threads, lambda n: 1 / n, 10, tokens=1000)
     assert (threads.choose(10), threads.choose(1000)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("active", "most", "taken"),
+    [(1, 4, {1, 2, 4}), (2, 4, {1}), (0, 1, {1})],
+    ids=["alone", "beside another request", "generation"],
+)
+def test_a_batch_takes_several_threads_where_it_is_alone(
+    active: int, most: int, taken: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", numbers.append)
+    queue = Queue("batches", Limits(), Metrics(), lambda: active, intra_op_threads=most)
+    batches = iter([[SimpleNamespace(tokens=10, rows=[1])] for _ in range(9)])
+    monkeypatch.setattr(queue, "_next", lambda: next(batches, []))
+    monkeypatch.setattr(queue, "_answers", lambda batch: [[] for _ in batch])
+    queue._loop = SimpleNamespace(call_soon_threadsafe=lambda *args: None)  # type: ignore[assignment]
+    queue._work()
+    assert set(numbers) == taken
+
+
+def test_generation_takes_one_thread_beside_batches_that_take_several(stocked: Registry) -> None:
+    engine = Engine(Models(stocked), Limits(intra_op_threads=4), Metrics())
+    assert (engine.batches._intra_op_threads, engine.generation._intra_op_threads) == (4, 1)
