@@ -78,7 +78,8 @@ function answer() {
     measured.first ??= performance.now();
     showAnswer(result);
     showFacts();
-    status.textContent = `${menu.value}: ${result.chosen.join(", ") || "no label"}`;
+    const cut = result.tokens < result.uncut ? ` (the text has ${result.uncut} tokens and was cut to ${result.tokens})` : "";
+    status.textContent = `${menu.value}: ${result.chosen.join(", ") || "no label"}${cut}`;
     table.dataset.answered = JSON.stringify([text.value, menu.value]);
   }).catch(fail);
   return queue;

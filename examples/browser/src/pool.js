@@ -66,10 +66,10 @@ export class Pool {
     return feeds;
   }
 
-  /** Return label and score of every label, the best first, and the labels that are the answer. */
+  /** Return label and score of every label, the best first, the labels that are the answer, and the text's tokens. */
   async answer(text, name) {
     const adapter = await this.load(name);
-    const ids = this.tokenizer(text, adapter.task.max_seq_length);
+    const { ids, uncut } = this.tokenizer(text, adapter.task.max_seq_length);
     const shape = [1, ids.length];
     const tokens = {
       input_ids: new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), shape),
@@ -79,7 +79,7 @@ export class Pool {
     };
     const outputs = await run(this.base, { ...tokens, ...adapter.factors });
     const { logits } = await run(adapter.session, { ...tokens, ...outputs, ...adapter.head });
-    return scored(Array.from(logits.data), adapter.task);
+    return { ...scored(Array.from(logits.data), adapter.task), tokens: ids.length, uncut };
   }
 }
 
@@ -91,19 +91,20 @@ function run(graph, values) {
   return graph.run(Object.fromEntries(graph.inputNames.map((name) => [name, values[name]])));
 }
 
-/** Return a function from a text and the most tokens to token ids, cut as Python's tokenizers cut them. */
+/** Return a function from a text and the most tokens to token ids, cut as Python's tokenizers cut them, and to their number uncut. */
 function tokenizer(data, record) {
   const config = { ...record.special_tokens, clean_up_tokenization_spaces: record.clean_up };
   const backend = new Tokenizer(JSON.parse(new TextDecoder().decode(data)), config);
   return (text, most) => {
     const plain = backend.encode(text, { add_special_tokens: false }).ids;
     const ids = backend.encode(text).ids;
-    if (ids.length <= most) return ids;
+    const uncut = ids.length;
+    if (uncut <= most) return { ids, uncut };
     const special = ids.length - plain.length;
     const before = ids.findIndex((_, i) => plain.every((id, j) => ids[i + j] === id));
     const room = most - special;
     const cut = record.truncation_side === "left" ? plain.slice(plain.length - room) : plain.slice(0, room);
-    return [...ids.slice(0, before), ...cut, ...ids.slice(before + plain.length)];
+    return { ids: [...ids.slice(0, before), ...cut, ...ids.slice(before + plain.length)], uncut };
   };
 }
 
