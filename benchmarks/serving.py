@@ -2,9 +2,10 @@
 
 All serve the same eight adapters on the small base. FastAPI has each merged into a transformers pipeline, as a plain
 endpoint that its thread pool runs, with one torch thread and with as many as torch takes. Starlette has the same merged
-models as ONNX files in onnxruntime, and in OpenVINO where it is installed, in float32. Clients keep their connection
-and send a text of about 22 tokens to a random adapter. A turn is some seconds of one side; sides take turns, and a
-figure is the median of them.
+models as ONNX files in onnxruntime, and in OpenVINO where it is installed, in float32. `adapt serve --runtime onnx` has
+LoRA adapters in the place of two layerwise ones, which aren't exported. Clients keep their connection and send a text
+of about 22 tokens to a random adapter. A turn is some seconds of one side; sides take turns, and a figure is the median
+of them.
 
     make bench-serving   # installs FastAPI and OpenVINO in folders of their own; eight minutes
 """
@@ -40,20 +41,25 @@ TEXTS = [
 
 
 def prepare(folder: Path) -> list[str]:
-    """Register eight adapters, and merge each into a plain model; return their names."""
+    """Register eight adapters, merge each into a plain model, and export eight; return their names."""
     from adapterkit import Base, Registry
     from adapterkit.convert.merge import merge
+    from adapterkit.convert.onnx_export import write_onnx
     from tests.helpers import random_adapters as made
     from tests.helpers.adapters import classes
     from tests.helpers.pooled import add
 
     base, registry, names = Base.load("minilm"), Registry(folder / "registry.json"), []
+    exported = {}
     for i, strategy in enumerate(["lora"] * 4 + ["head-only"] * 2 + ["layerwise"] * 2):
         options = {"top": 1} if strategy == "layerwise" else {}
         adapter = made.adapter(base, classes(2 + i), strategy, seed=i, std=0.02, **options)
         names.append(f"task{i}")
         add(registry, names[-1], adapter)
         merge(base, adapter, folder / "merged" / names[-1])
+        other = made.adapter(base, classes(2 + i), "lora", seed=i, std=0.02) if strategy == "layerwise" else adapter
+        exported[names[-1]] = ("1", other)
+    write_onnx(base, exported, folder / "onnx")
     export(folder / "merged")
     return names
 
@@ -168,12 +174,16 @@ def main() -> None:
         (folder / "graphs_app.py").write_text(GRAPHS)
         serve = [sys.executable, "-m", "adapterkit.cli", "serve", "--registry", str(folder / "registry.json")]
         serve += ["--port", "PORT"]
+        onnx = [sys.executable, "-m", "adapterkit.cli", "serve", "--runtime", "onnx"]
+        onnx += ["--export", str(folder / "onnx"), "--port", "PORT"]
         commands: dict[str, Any] = {
             "adapt serve": serve,
             "adapt serve --dtype float32": [*serve, "--dtype", "float32"],
             "adapt serve --threads 2": [*serve, "--threads", "2"],
             "adapt serve --dtype int8": [*serve, "--dtype", "int8"],
             "adapt serve --dtype int8 --threads 2": [*serve, "--dtype", "int8", "--threads", "2"],
+            "adapt serve --runtime onnx": onnx,
+            "adapt serve --runtime onnx --threads 2": [*onnx, "--threads", "2"],
             "FastAPI, pipelines": [sys.executable, str(folder / "fastapi_app.py"), str(folder / "merged"), "PORT"],
         }
         every_core = (folder / "fastapi_app.py").read_text().replace("torch.set_num_threads(1)", "")

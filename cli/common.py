@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 import json
 import re
 import shlex
@@ -18,7 +19,7 @@ from click.shell_completion import CompletionItem
 
 from adapterkit.display import best_metric, metric_table
 from adapterkit.display import size as size
-from adapterkit.errors import AdapterkitError, printable
+from adapterkit.errors import AdapterkitError, OptionError, printable
 from adapterkit.options import Option, options
 from adapterkit.settings import DataOptions
 from adapterkit.store.registry import Registry
@@ -144,6 +145,34 @@ def device_option(command: Any) -> Any:
     return click.option("--device", metavar="NAME", help="Where to run: cpu, cuda, cuda:1, mps. [default: cpu]")(
         command
     )
+
+
+def runtime_options(command: Any) -> Any:
+    """Add --runtime and --export, as the keywords `runtime` and `exported`."""
+    for option in (
+        click.option(
+            "--export",
+            "exported",
+            metavar="DIR",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="The export for --runtime onnx. [default: the folder onnx beside registry.json]",
+        ),
+        click.option(
+            "--runtime",
+            type=click.Choice(["torch", "onnx"]),
+            help="What computes: onnx answers from an export, without torch. [default: torch, where it is installed]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def is_onnx(runtime: str | None, exported: Path | None) -> bool:
+    """Return whether an export is to answer. Raises `OptionError` where --runtime and --export don't agree."""
+    chosen = runtime or ("torch" if not exported and importlib.util.find_spec("torch") else "onnx")
+    if exported and chosen == "torch":
+        raise OptionError(f"--export {exported} is for --runtime onnx, got --runtime torch")
+    return chosen == "onnx"
 
 
 def cluster_options(command: Any) -> Any:

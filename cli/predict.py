@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import gc
-import importlib.util
 import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -23,8 +22,10 @@ from adapterkit.cli.common import (
     counted,
     device_option,
     echo,
+    is_onnx,
     reading_options,
     registry_option,
+    runtime_options,
 )
 from adapterkit.cli.writing import BINARY, WRITERS, binary_writer, new_file, print_tables, records
 from adapterkit.cluster import Placement, open_executor
@@ -92,18 +93,7 @@ class Bytes(click.ParamType[int]):
 @base_options()
 @device_option
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Rows per forward pass.")
-@click.option(
-    "--runtime",
-    type=click.Choice(["torch", "onnx"]),
-    help="What computes: onnx answers from an export, without torch. [default: torch, where it is installed]",
-)
-@click.option(
-    "--export",
-    "exported",
-    metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The export for --runtime onnx. [default: the folder onnx beside registry.json]",
-)
+@runtime_options
 @cluster_options
 @click.option("--max-bytes", type=Bytes(), help="Memory for adapters, such as 256MB. [default: no limit]")
 @registry_option()
@@ -210,10 +200,7 @@ def _adapters_and_kind(
     registry: Registry, runtime: str | None, exported: Path | None
 ) -> tuple[Registry, type[Answering]]:
     """Return where adapters are looked up, and the kind of answering, by the flags --runtime and --export."""
-    chosen = runtime or ("torch" if not exported and importlib.util.find_spec("torch") else "onnx")
-    if chosen == "torch":
-        if exported:
-            raise OptionError(f"--export {exported} is for --runtime onnx, got --runtime torch")
+    if not is_onnx(runtime, exported):
         return registry, Answering
     from adapterkit.workflows.onnx_answer import ExportedAdapters, OnnxAnswering
 

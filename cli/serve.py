@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import fields
 from pathlib import Path
@@ -9,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapterkit.cli.common import cluster_options, common_options, device_option, flag, registry_option
+from adapterkit.cli.common import (
+    cluster_options,
+    common_options,
+    device_option,
+    flag,
+    is_onnx,
+    registry_option,
+    runtime_options,
+)
 from adapterkit.cli.predict import Bytes
 from adapterkit.errors import OptionError, RegistryError
 from adapterkit.options import options
@@ -63,7 +72,8 @@ if TYPE_CHECKING:
 @click.option(
     "--intra-op-threads",
     type=click.IntRange(1),
-    help="Most threads of torch for a request that is alone, where they are quicker. [default: the cores, at most 4]",
+    help="Most threads of torch for a request that is alone, where they are quicker; with --runtime onnx, the threads "
+    "of every batch. [default: the cores, at most 4; for onnx, divided by --threads]",
 )
 @click.option(
     "--otel", is_flag=True, help="Export a span of each request with OpenTelemetry; OTEL_ variables configure it."
@@ -76,6 +86,7 @@ if TYPE_CHECKING:
     help="Seconds from SIGTERM until connections are closed.",
 )
 @device_option
+@runtime_options
 @cluster_options
 @click.option("--min-workers", type=int, help="Replicas on Ray without load. [default: all of --workers]")
 @click.option("--requests-per-worker", type=int, help="Requests that a replica has at a time. [default: 64]")
@@ -98,6 +109,8 @@ def command(
     otel: bool,
     drain_seconds: float,
     device: str | None,
+    runtime: str | None,
+    exported: Path | None,
     placement: Placement,
     min_workers: int | None,
     requests_per_worker: int | None,
@@ -111,20 +124,26 @@ def command(
     (/classify); / is a page to try them, /openapi.json the schema. Changes of the registry take effect with the next
     request. Addresses other than loopback need --token-file and --allowed-hosts.
 
+    With --runtime onnx, an export answers in the versions that it has, without torch and without a registry.
+
     \b
     adapt serve
+    adapt serve --runtime onnx --export exported
     adapt serve --host 0.0.0.0 --token-file token --allowed-hosts models.example.org
     adapt serve --on ray --workers 4 --min-workers 1
     """
     # before torch is imported: each thread computes alone, but for a request that is alone
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     opened = Registry.at(registry)
-    if not opened.path.exists():
+    onnx = is_onnx(runtime, exported)
+    if not onnx and not opened.path.exists():
         raise RegistryError(f"there is no {opened.path}; `adapt run` creates it")
     if redact and log_requests is None:
         raise OptionError("--redact is for the rows that --log-requests writes; give --log-requests FILE")
     access = Access.of(host, _token(token_file), _names(allowed_hosts), _names(cors), admin=admin)
     usual = min(4, cores()) if placement.on == "local" else 1  # a replica has the cores that Ray gives it
+    if onnx:  # every batch has the threads that the session was opened with
+        usual = max(1, usual // (limits["threads"] or 1))
     limits["intra_op_threads"] = limits["intra_op_threads"] or usual
     checked = Limits(**{name: value for name, value in limits.items() if value is not None})
     counts = {"min_workers": min_workers, "requests_per_worker": requests_per_worker}
@@ -137,6 +156,9 @@ def command(
         "access": access,
         "drain_seconds": drain_seconds,
     }
+    if onnx:
+        _check_onnx({"--base": base_name, "--device": device, "--canary": canaries}, dtype, placement)
+        of_models = {"export": _export(opened, exported), "threads": checked.intra_op_threads, "max_bytes": max_bytes}
     if placement.on != "local":
         of_one = {"--admin": admin, "--log-requests": log_requests, "--canary": canaries, "--otel": otel}
         for name, value in of_one.items():
@@ -151,7 +173,8 @@ def command(
     try:
         from adapterkit.serving import serve
     except ImportError as error:
-        raise OptionError(f"adapt serve needs the extra: pip install 'adapterkit[serve]' ({error})") from error
+        package = "adapterkit" if importlib.util.find_spec("torch") else "adapterkit-runtime"
+        raise OptionError(f"adapt serve needs the extra: pip install '{package}[serve]' ({error})") from error
     serve(
         opened,
         **to,
@@ -165,6 +188,21 @@ def command(
 
 
 command.params[:0] = [flag(options(Limits)[f.name]) for f in fields(Limits) if f.name != "intra_op_threads"]
+
+
+def _export(registry: Registry, exported: Path | None) -> Path:
+    from adapterkit.runtime.folder import FOLDER
+
+    return exported or registry.path.parent / FOLDER
+
+
+def _check_onnx(of_torch: dict[str, Any], dtype: str, placement: Placement) -> None:
+    """Raise `OptionError` for flags that are of --runtime torch."""
+    of_torch = {**of_torch, "--dtype": dtype if dtype != "auto" else None}
+    of_torch["--on"] = placement.on if placement.on != "local" else None
+    for name, value in of_torch.items():
+        if value:
+            raise OptionError(f"{name} is for --runtime torch; an export has its base and versions, and runs here")
 
 
 def _serve_on_ray(registry: Registry, placement: Placement, scale: dict[str, int], **options: Any) -> None:

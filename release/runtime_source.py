@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -16,9 +17,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LIGHT = ("click", "filelock", "huggingface_hub", "lazy_loader", "msgspec", "regex", "rich")
 """What the commands need beside the extra `runtime`; versions are those of pyproject.toml."""
+EXTRAS = ("serve",)
+"""The extras that work without torch."""
 README = """# adapterkit-runtime
 
-adapterkit without torch: `adapt predict --runtime onnx`, `list`, `show`, `pull` and `adapterkit.runtime.OnnxPool`.
+adapterkit without torch: `adapt predict --runtime onnx`, `list`, `show`, `pull` and `adapterkit.runtime.OnnxPool`, and
+with the extra `serve`, `adapt serve --runtime onnx`.
 It has the same modules as the package adapterkit, so install one of the two in an environment.
 """
 
@@ -33,7 +37,9 @@ def project(text: str) -> str:
         r'^description = "[^\n]*"$', 'description = "Answers of adapterkit\'s adapters without torch."', text
     )
     text = replaced(r"^dependencies = \[\n.*?^\]$", f"dependencies = [\n{lines}]", text)
-    text = replaced(r"^\[project\.optional-dependencies\]\n.*?(?=^\[)", "", text)
+    extras = "".join(f"{extra} = {json.dumps(known['optional-dependencies'][extra])}\n" for extra in EXTRAS)
+    table = f"[project.optional-dependencies]\n{extras}\n"
+    text = replaced(r"^\[project\.optional-dependencies\]\n.*?(?=^\[)", table, text)
     text = replaced(r'^\[project\.entry-points\."adapterkit.*?(?=^\[tool)', "", text)
     text = replaced(r'^"adapterkit\.demo" = .*?\n', "", text)
     return replaced(r"^\[tool\.distutils.*?(?=^\[)", "", text)

@@ -74,6 +74,7 @@ def test_adapterkit_runtime_requires_what_answers_need_and_no_torch() -> None:
     assert light["name"] == "adapterkit-runtime"
     assert light["version"] == full["version"]
     assert light["scripts"] == full["scripts"]
+    assert light["optional-dependencies"] == {"serve": full["optional-dependencies"]["serve"]}
     assert "entry-points" not in light
 
 

@@ -25,7 +25,7 @@ from ..runtime.graph_check import check_graph
 from ..runtime.session import Session
 from ..tasks import Task
 
-_OPSET = 18
+_OPSET = 20  # the first with Gelu
 _MOST_BYTES = (2 << 30) - (1 << 20)  # of a protobuf
 _TOLERANCE = 1e-4  # of the largest output
 _SIZES = ((2, 7, 2, 2), (1, 5, 1, 1), (3, 9, 1, 0), (4, 12, 3, 5))
@@ -49,6 +49,9 @@ class BaseGraph(nn.Module):
         self._factors: dict[str, tuple[Tensor, Tensor]] = {}
         self._hidden: dict[int, Tensor] = {}
         self.mixing |= self._mixing_modules()
+        for module in self.model.modules():
+            if type(module) is nn.Linear:
+                module.forward = functools.partial(by_tokens, module)  # type: ignore[method-assign]
         for name, module in self.modules_by_name.items():
             module.forward = with_update(module, functools.partial(self._factors_of, name))
         self.depth = len(blocks(self.model))
@@ -128,7 +131,8 @@ class BaseGraph(nn.Module):
         values = dict(zip(self.input_names, inputs, strict=True))
         if "adapter_of_row" in values:
             rows = values["adapter_of_row"]
-            self._factors = {n: (values[f"{n}.A"][rows], values[f"{n}.B"][rows]) for n in self.shapes}
+            of_rows = {name: values[name].index_select(0, rows) for name in values if name[-2:] in (".A", ".B")}
+            self._factors = {name: (of_rows[f"{name}.A"], of_rows[f"{name}.B"]) for name in self.shapes}
         types = {"token_type_ids": values["token_type_ids"]} if self.token_types else {}
         arguments = forward_arguments(self.model, {key: values[key] for key in ("input_ids", "attention_mask")})
         output = self.model(**arguments, **types)
@@ -196,6 +200,12 @@ class HeadGraph(nn.Module):
             output = torch.func.functional_call(self.model, parameters, (hidden, mask, choices))
         self.output_names = [name for name in _FIELDS if output.get(name) is not None]
         return tuple(output[name] for name in self.output_names)
+
+
+def by_tokens(module: nn.Linear, x: Tensor) -> Tensor:
+    """Return a linear map of (..., inputs) as one product for all tokens, in which onnxruntime adds the bias."""
+    output = nn.functional.linear(x.reshape(-1, x.shape[-1]), module.weight, module.bias)
+    return output.reshape(*x.shape[:-1], output.shape[-1])
 
 
 def with_update(module: nn.Module, factors: Callable[[], tuple[Tensor, Tensor]]) -> Callable[[Tensor], Tensor]:

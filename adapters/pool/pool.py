@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -22,7 +22,7 @@ from ..tasks import Task
 from ..watch import Watch
 from .adapter_cache import AdapterCache, Stats
 from .loaded_adapter import LoadedAdapter
-from .prepared import Prepared, Preparer, raised_or_value
+from .prepared import Prepared, Preparer, raised_or_value, until
 from .requests import (
     Reader,
     answers,
@@ -271,12 +271,20 @@ class Pool:
                     prepared.append(error)
         return prepared
 
-    def answer(self, prepared: Sequence[Prepared], *, all_scores: bool | Sequence[bool] = False) -> list[Any]:
+    def answer(
+        self,
+        prepared: Sequence[Prepared],
+        *,
+        all_scores: bool | Sequence[bool] = False,
+        stopped: Callable[[], bool] | None = None,
+    ) -> list[Any]:
         """Return the answer to each prepared row, as `predict` does, in shared batches; `all_scores` may differ by row.
 
-        Where a row fails, its error is in the place of its answer.
+        Where a row fails, its error is in the place of its answer. Generated texts end once `stopped` returns true.
         """
         scored = [all_scores] * len(prepared) if isinstance(all_scores, bool) else all_scores
+        if stopped is not None:
+            prepared = until(prepared, stopped)
         with self._in_use():
             values = self._values(prepared, [candidates if scores else answers for scores in scored])
         self._cache.count_rows(Counter(p.adapter.name for p in prepared))

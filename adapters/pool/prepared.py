@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import torch
+from torch import Tensor
 
 from ..base.modality import Item
-from ..errors import AdapterkitError, DataError, PoolError, unknown, warn
-from ..features.lengths import count_cut, cut_note
+from ..errors import AdapterkitError
+from ..runtime.tokenized_rows import RowTokenizer, warn_of_cut, with_options
 from ..tasks import Task
-from ..tasks.columns import Columns, columns_of
+from ..tasks.columns import Columns
 from ..tasks.feature_rows import features_of
 from .loaded_adapter import LoadedAdapter
+
+if TYPE_CHECKING:
+    from transformers import StoppingCriteriaList
 
 T = TypeVar("T")
 
@@ -44,13 +50,27 @@ class Prepared:
         length = self.adapter.base.modality.length
         return sum(length(item) for feature in self.items for item in feature)
 
+    def streamed(self, send: Callable[[str], object], stopped: Callable[[], bool]) -> Self:
+        """Return it with a generation that sends the text in pieces and ends once `stopped` returns true.
+
+        Beam search can't be streamed, since it has no text before its end.
+        """
+        if self.task.generation.get("num_beams", 1) != 1 or self.generation.get("num_beams", 1) != 1:
+            return self
+        from transformers import TextStreamer
+
+        streamer = TextStreamer(self.adapter.base.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        streamer.on_finalized_text = lambda text, stream_end=False: send(text)
+        more = {"streamer": streamer, "stopping_criteria": stop_where(stopped)}
+        return replace(self, generation={**self.generation, **more})
+
 
 class Preparer:
     """Turns rows into `Prepared` ones; tasks that tokenize the same way share the work for the same texts."""
 
     def __init__(self, *, report_cut: bool = False) -> None:
         """Prepare with a warning for the first texts of an adapter that are cut, where `report_cut`."""
-        self._tokenized: dict[Any, tuple[Columns, Columns]] = {}
+        self._rows = RowTokenizer()
         self._report_cut = report_cut
 
     def prepare(self, adapter: LoadedAdapter, rows: Sequence[Any], options: Mapping[str, Any]) -> Prepared:
@@ -59,51 +79,29 @@ class Preparer:
         `options` are options of generate where the task generates, else options of the task that its outputs depend
         on, such as top_k. Raises `DataError` for a row that the task can't read, `PoolError` for an invalid option.
         """
-        task = adapter.task if adapter.task.generates else _with_options(adapter.task, options)
-        key: Any = None
-        if all(isinstance(row, str) for row in rows):
-            key = (adapter.base, task.tokenize_key, tuple(rows))
-        if key is None or key not in self._tokenized:
-            columns = columns_of(task, rows)
-            with adapter.base.tokenizing:
-                features = _features(task, columns, adapter.base.tokenizer)
-            if key is not None:
-                self._tokenized[key] = columns, features
-        else:
-            columns, features = self._tokenized[key]
-        if self._report_cut:
-            _report_cut(adapter, columns, features)
+        task = adapter.task if adapter.task.generates else with_options(adapter.task, options)
+        columns, features = self._rows.read(task, rows, adapter.base)
+        if self._report_cut and not adapter.cut_reported:
+            adapter.cut_reported = warn_of_cut(adapter.name, adapter.task, columns, features, adapter.base)
         return Prepared(adapter, task, columns, features, options if task.generates else {})
 
 
-def _report_cut(adapter: LoadedAdapter, columns: Columns, features: Columns) -> None:
-    """Issue a warning for the first request of an adapter with texts that are cut; later ones would repeat it."""
-    if adapter.cut_reported:
-        return
-    with adapter.base.tokenizing:
-        cut = count_cut(adapter.task, columns.values, adapter.base.tokenizer, features.values)
-    if cut:
-        adapter.cut_reported = True
-        warn(f"adapter '{adapter.name}': {cut_note(adapter.task, cut, len(columns))}; later ones aren't reported")
+def until(prepared: Sequence[Prepared], stopped: Callable[[], bool]) -> list[Prepared]:
+    """Return rows whose generation ends once `stopped` returns true, unless they have other criteria."""
+    if not any(p.task.generates for p in prepared):
+        return list(prepared)
+    criteria = {"stopping_criteria": stop_where(stopped)}  # the same ones, so that rows share a batch
+    return [replace(p, generation={**criteria, **p.generation}) if p.task.generates else p for p in prepared]
 
 
-def _with_options(task: Task, options: Mapping[str, Any]) -> Task:
-    if not options:
-        return task
-    names = {field.name for field in fields(task)}
-    for name in options:
-        if name not in names:
-            raise PoolError(unknown(f"option of {task.name}", name, names))
-    return replace(task, **options)
+def stop_where(stopped: Callable[[], bool]) -> StoppingCriteriaList:
+    """Return criteria that end the generation of a batch once `stopped` returns true."""
+    from transformers import StoppingCriteriaList
 
+    def criterion(input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        return torch.full((len(input_ids),), stopped(), dtype=torch.bool, device=input_ids.device)
 
-def _features(task: Task, columns: Columns, tokenizer: Any) -> Columns:
-    try:
-        return Columns(task.prompts(columns.values, tokenizer))
-    except AdapterkitError:
-        raise
-    except Exception as error:  # tokenizers raise a bare Exception for rows that they can't truncate
-        raise DataError(f"{task.name} can't read these rows: {type(error).__name__}: {error}") from error
+    return StoppingCriteriaList([criterion])
 
 
 def raised_or_value(value: T | AdapterkitError) -> T:

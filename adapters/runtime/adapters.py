@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +33,11 @@ class ExportedAdapter:
     labels: int | None = None  # None where the task has none
 
     @property
+    def changes_base(self) -> bool:
+        """Whether the base's outputs differ with this adapter."""
+        return bool(self.factors)
+
+    @property
     def rank(self) -> int:
         """The largest rank of its updates; 0 where it doesn't change the base."""
         return max((a.shape[1] for a, _ in self.factors.values()), default=0)
@@ -57,7 +61,26 @@ class AdapterCache:
     @property
     def nbytes(self) -> int:
         """The memory of the loaded adapters."""
-        return sum(adapter.nbytes for adapter in self._loaded.values())
+        return sum(adapter.nbytes for adapter in tuple(self._loaded.values()))
+
+    def names(self) -> list[str]:
+        """Return the names of the loaded adapters."""
+        with self._lock:
+            return list(self._loaded)
+
+    def is_loaded(self, name: str) -> bool:
+        """Return whether an adapter is in memory."""
+        return name in self._loaded
+
+    def remove(self, name: str) -> None:
+        """Remove an adapter from memory, if it is there."""
+        with self._lock:
+            self._loaded.pop(name, None)
+
+    def clear(self) -> None:
+        """Remove all adapters from memory."""
+        with self._lock:
+            self._loaded.clear()
 
     def task(self, name: str) -> Task:
         """Return an adapter's task, with its labels; no tensor is read."""
@@ -86,21 +109,3 @@ class AdapterCache:
         factors = {module: (tensors[f"{module}.A"], tensors[f"{module}.B"]) for module in record.modules}
         task = self.task(name)
         return ExportedAdapter(name, task, record.head, head, factors, task.config().get("num_labels"))
-
-
-def stacked(adapters: Sequence[ExportedAdapter | None], modules: dict[str, tuple[int, int]]) -> dict[str, np.ndarray]:
-    """Return the factors of adapters as inputs of the graph, padded with zeros to the largest rank.
-
-    By module: A (adapters, inputs, rank) and B (adapters, rank, outputs). None has no update.
-    """
-    rank = max((adapter.rank for adapter in adapters if adapter), default=0)
-    feeds = {}
-    for module, (inputs, outputs) in modules.items():
-        a = np.zeros((len(adapters), inputs, rank), np.float32)
-        b = np.zeros((len(adapters), rank, outputs), np.float32)
-        for i, adapter in enumerate(adapters):
-            if adapter is not None and module in adapter.factors:
-                left, right = adapter.factors[module]
-                a[i, :, : left.shape[1]], b[i, : right.shape[0]] = left, right
-        feeds[f"{module}.A"], feeds[f"{module}.B"] = a, b
-    return feeds

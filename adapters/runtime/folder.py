@@ -21,6 +21,8 @@ from .session import Session
 from .tokenizer import ExportedTokenizer
 
 _DTYPE = "F32"
+FOLDER = "onnx"
+"""The export that is looked for beside registry.json."""
 HEAD = "head."
 """The prefix of the head's parameters among an adapter's tensors."""
 T = TypeVar("T")

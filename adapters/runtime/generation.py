@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,10 +17,12 @@ def greedy(
     prompts: Sequence[Sequence[int]],
     limits: Sequence[int],
     feeds: Mapping[str, np.ndarray],
+    ended: Callable[[int], bool] = lambda row: False,
 ) -> list[list[int]]:
     """Return the tokens that follow each prompt, at most its limit, the token that ends the text included.
 
-    `feeds` are the low-rank updates and `adapter_of_row`. Raises `DataError` for a prompt without tokens.
+    `feeds` are the low-rank updates and `adapter_of_row`; a row ends early once `ended` returns true.
+    Raises `DataError` for a prompt without tokens.
     """
     if not all(prompts):
         raise DataError("a prompt without tokens can't be continued")
@@ -41,6 +43,7 @@ def greedy(
         for i in open_rows:
             generated[i].append(int(chosen[i]))
         open_rows = [i for i in open_rows if chosen[i] not in record.eos_token_ids and len(generated[i]) < limits[i]]
+        open_rows = [i for i in open_rows if not ended(i)]
         cache = {f"past.{name}": outputs[f"present.{name}"] for name in names}
         ids, last = chosen.astype(np.int64)[:, None], np.zeros(count, np.int64)
         mask = np.concatenate([mask, np.ones((count, 1), np.int64)], 1)

@@ -5,49 +5,34 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..base.tokens import Text, has_choices, texts_of
-from ..errors import AdapterError, AdapterkitError, DataError, PoolError, unknown, warn
-from ..features.lengths import count_cut, cut_note
+from ..base.tokens import Text
+from ..errors import AdapterError, AdapterkitError, PoolError, unknown
 from ..tasks import Task
-from ..tasks.columns import Columns, columns_of
-from ..tasks.feature_rows import features_of
-from .adapters import AdapterCache, ExportedAdapter, stacked
+from .adapters import AdapterCache, ExportedAdapter
+from .examples import Example, batches, changing, examples_of
 from .folder import ExportFolder
 from .generation import greedy
 from .manifest import BASE_GRAPH
+from .prepared import Prepared, most_new_tokens
 from .requests import Names, by_text, outputs_by_row
 from .session import Session, import_onnxruntime
+from .stacks import Stacks
+from .tokenized_rows import RowTokenizer, warn_of_cut, with_options
 
-_MOST_TOKENS = 1 << 14  # of a pass, padding included
-
-
-@dataclass(frozen=True, eq=False)
-class _Request:
-    """The rows of one adapter, tokenized."""
-
-    adapter: ExportedAdapter
-    columns: Columns
-    features: Columns
+_Reader = Callable[[Prepared, list[Any]], list[Any]]
+_Stopped = Callable[[], bool]
 
 
-@dataclass(frozen=True, eq=False)
-class _Example:
-    """One feature of a request, and the texts of it: one, or one for each choice."""
+class Stats(NamedTuple):
+    """The adapters in memory."""
 
-    request: int
-    index: int
-    adapter: ExportedAdapter
-    texts: tuple[Text, ...]
-    choosing: bool
-
-
-_Reader = Callable[[_Request, list[Any]], list[Any]]
+    loaded: int
+    bytes: int
 
 
 class OnnxPool:
@@ -91,11 +76,13 @@ class OnnxPool:
             graph = thread.submit(self.folder.graph, BASE_GRAPH)
             import_onnxruntime()
             self.tokenizer = self.folder.tokenizer()
-        self._cache = AdapterCache(self.folder, max_bytes)
+        self._cache, self._stacks = AdapterCache(self.folder, max_bytes), Stacks(self.manifest.modules)
         self._base = self.folder.session_of(BASE_GRAPH, graph.result(), threads=threads, prepack=prepack)
         self._heads: dict[str, Session] = {}
         self._cut_reported: set[str] = set()
-        self._lock, self._tokenizing = threading.Lock(), threading.Lock()
+        self._lock, self.tokenizing = threading.Lock(), threading.Lock()
+
+    # ---- adapters
 
     def names(self) -> list[str]:
         """Return the names of the adapters, sorted."""
@@ -103,12 +90,60 @@ class OnnxPool:
 
     def task(self, name: str) -> Task:
         """Return an adapter's task, with its labels. Raises `PoolError` for an unknown one."""
-        return self._cache.task(self._checked(name))
+        return self._cache.task(self.name_of(name))
+
+    def name_of(self, reference: str) -> str:
+        """Return the name of an adapter that is named by NAME or NAME@VERSION.
+
+        Raises `PoolError` where the export lacks it, or has another version of it.
+        """
+        name, _, wanted = str(reference).partition("@")
+        if name not in self.manifest.adapters:
+            raise PoolError(unknown("adapter", str(reference), self.names(), known_as="the export has"))
+        version = self.manifest.adapters[name].version
+        if not version.startswith(wanted):
+            raise PoolError(f"the export has version {version} of '{name}', expected {wanted}")
+        return name
+
+    def is_loaded(self, name: str) -> bool:
+        """Return whether an adapter is in memory. Raises `PoolError` for an unknown name."""
+        return self._cache.is_loaded(self.name_of(name))
+
+    def loaded(self) -> list[str]:
+        """Return the adapters in memory."""
+        return self._cache.names()
+
+    def load(self, name: str) -> None:
+        """Load an adapter and the graph of its head now rather than on first use."""
+        self._head(self._cache.get(self.name_of(name)).head)
+
+    def unload(self, name: str) -> None:
+        """Remove an adapter from memory until the next request for it. Requests in progress are unaffected."""
+        self._cache.remove(self.name_of(name))
+        self._stacks.clear()
 
     @property
     def nbytes(self) -> int:
         """The memory of the loaded adapters."""
         return self._cache.nbytes
+
+    def stats(self) -> Stats:
+        """Return the number of adapters in memory, and their bytes."""
+        return Stats(len(self._cache.names()), self._cache.nbytes)
+
+    def is_tokenizing(self) -> bool:
+        """Return whether a thread tokenizes now, for which another would wait."""
+        return self.tokenizing.locked()
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Return the number of tokens of texts."""
+        with self.tokenizing:
+            return sum(map(len, self.tokenizer(list(texts))["input_ids"]))
+
+    def close(self) -> None:
+        """Remove the adapters from memory; the base's graph goes with the pool."""
+        self._cache.clear()
+        self._stacks.clear()
 
     # ---- requests
 
@@ -139,32 +174,31 @@ class OnnxPool:
             raise PoolError("the export's adapters generate texts; use predict")
         return self._each(texts, (adapter, adapters, adapter_of_each), _outputs_by_row)
 
-    def _answers(self, request: _Request, outputs: list[Any]) -> list[Any]:
-        task = request.adapter.task
+    def _answers(self, request: Prepared, outputs: list[Any]) -> list[Any]:
+        task = request.task
         if task.generates:
             return [{"generated_text": text} for text in outputs]
         predictions = task.predictions(outputs, request.features, request.columns)
         return task.answers(predictions, request.columns, self.tokenizer)
 
-    def _candidates(self, request: _Request, outputs: list[Any]) -> list[Any]:
-        if request.adapter.task.generates:
+    def _candidates(self, request: Prepared, outputs: list[Any]) -> list[Any]:
+        if request.task.generates:
             return [[answer] for answer in self._answers(request, outputs)]
-        return request.adapter.task.candidates(outputs, request.features, request.columns, self.tokenizer)
+        return request.task.candidates(outputs, request.features, request.columns, self.tokenizer)
 
     def _each(self, texts: Any, names: Names, reader: _Reader) -> Any:
         return by_text(texts, names, self.names, "the export", lambda pairs: self._answered(pairs, reader))
-
-    def _checked(self, name: str) -> str:
-        if name not in self.manifest.adapters:
-            raise PoolError(unknown("adapter", str(name), self.names(), known_as="the export has"))
-        return name
 
     def _answered(self, pairs: list[tuple[Any, str]], reader: _Reader) -> list[Any]:
         """Return the value of each pair of a row and an adapter's name, in their order."""
         by_name: dict[str, list[int]] = {}
         for i, (_, name) in enumerate(pairs):
-            by_name.setdefault(self._checked(name), []).append(i)
-        requests = [self._request(name, [pairs[i][0] for i in rows]) for name, rows in by_name.items()]
+            by_name.setdefault(self.name_of(name), []).append(i)
+        tokenizer = RowTokenizer()
+        requests = [
+            self._prepared(name, [pairs[i][0] for i in rows], {}, tokenizer, report_cut=True)
+            for name, rows in by_name.items()
+        ]
         outputs = self._computed(requests)
         values: list[Any] = [None] * len(pairs)
         for request, of_request, rows in zip(requests, outputs, by_name.values(), strict=True):
@@ -172,79 +206,127 @@ class OnnxPool:
                 values[i] = value
         return values
 
-    def _request(self, name: str, rows: Sequence[Any]) -> _Request:
+    def _prepared(
+        self,
+        name: str,
+        rows: Sequence[Any],
+        options: Mapping[str, Any],
+        tokenizer: RowTokenizer,
+        *,
+        report_cut: bool = False,
+    ) -> Prepared:
         adapter = self._cache.get(name)
-        columns = columns_of(adapter.task, rows)
-        try:
-            with self._tokenizing:
-                features = Columns(adapter.task.prompts(columns.values, self.tokenizer))
-                cut = 0
-                if name not in self._cut_reported:
-                    cut = count_cut(adapter.task, columns.values, self.tokenizer, features.values)
-        except AdapterkitError:
-            raise
-        except Exception as error:  # tokenizers raise a bare Exception for rows that they can't truncate
-            raise DataError(f"{adapter.task.name} can't read these rows: {type(error).__name__}: {error}") from error
-        if cut:
+        task = adapter.task if adapter.task.generates else with_options(adapter.task, options)
+        most = most_new_tokens(task, options) if task.generates else 0
+        columns, features = tokenizer.read(task, rows, self)
+        if report_cut and name not in self._cut_reported and warn_of_cut(name, task, columns, features, self):
             self._cut_reported.add(name)
-            warn(f"adapter '{name}': {cut_note(adapter.task, cut, len(columns))}; later ones aren't reported")
-        return _Request(adapter, columns, features)
+        return Prepared(adapter, task, columns, features, most)
+
+    # ---- rows of several callers
+
+    def prepare_each(
+        self, pairs: Sequence[tuple[Any, str]], *, requested: bool = False, **options: Any
+    ) -> list[Prepared | AdapterkitError]:
+        """Return each pair of a row and an adapter's name ready for `answer`, or the error of the row.
+
+        `options` are max_new_tokens for an adapter that generates, else options of the task that its outputs depend
+        on, such as top_k of fill-mask. `requested` rows are anyone's: no file is opened for them.
+        """
+        tokenizer = RowTokenizer()
+        prepared: list[Prepared | AdapterkitError] = []
+        for row, reference in pairs:
+            try:
+                name = self.name_of(reference)
+                checked = self._cache.task(name).requested(row) if requested else row
+                prepared.append(self._prepared(name, [checked], options, tokenizer))
+            except AdapterkitError as error:
+                prepared.append(error)
+        return prepared
+
+    def answer(
+        self,
+        prepared: Sequence[Prepared],
+        *,
+        all_scores: bool | Sequence[bool] = False,
+        stopped: _Stopped | None = None,
+    ) -> list[Any]:
+        """Return the answer to each prepared row, as `predict` does, in shared batches; `all_scores` may differ by row.
+
+        Where a row fails, its error is in the place of its answer. Generated texts end once `stopped` returns true.
+        """
+        scored = [all_scores] * len(prepared) if isinstance(all_scores, bool) else all_scores
+        return self._values(prepared, [self._candidates if s else self._answers for s in scored], stopped)
+
+    def _values(self, prepared: Sequence[Prepared], readers: Sequence[_Reader], stopped: _Stopped | None) -> list[Any]:
+        """Return the value of each prepared row, or its error; rows of a batch that fails run one by one."""
+        rows = list(zip(prepared, readers, strict=True))
+        try:
+            outputs = self._computed(prepared, stopped)
+            return [read(p, of_row)[0] for (p, read), of_row in zip(rows, outputs, strict=True)]
+        except Exception as error:
+            if len(rows) == 1:
+                return [error]
+            return [value for p, read in rows for value in self._values([p], [read], stopped)]
 
     # ---- passes
 
-    def _computed(self, requests: Sequence[_Request]) -> list[list[Any]]:
+    def _computed(self, requests: Sequence[Prepared], stopped: _Stopped | None = None) -> list[list[Any]]:
         """Return the outputs of the features of each request, in batches that these share."""
         outputs: list[list[Any]] = [[None] * len(request.features) for request in requests]
-        examples = [
-            _Example(n, i, request.adapter, texts_of(feature), has_choices(feature))
-            for n, request in enumerate(requests)
-            for i, feature in enumerate(features_of(request.features))
-        ]
-        groups: dict[ExportedAdapter | None, list[_Example]] = {}
-        for example in examples:
-            apart = _changing(example.adapter) if self.manifest.base.one_adapter_a_pass else None
+        groups: dict[ExportedAdapter | None, list[Example]] = {}
+        for example in examples_of(requests):
+            apart = changing(example.adapter) if self.manifest.base.one_adapter_a_pass else None
             groups.setdefault(apart, []).append(example)
-        compute = self._batch_outputs if self.manifest.generation is None else self._generated
-        for batch in (batch for group in groups.values() for batch in _batches(group, self.batch_size)):
-            for example, value in compute(batch):
-                outputs[example.request][example.index] = value
+        for batch in (batch for group in groups.values() for batch in batches(group, self.batch_size)):
+            values = self._batch_outputs(batch) if self.manifest.generation is None else self._generated(batch, stopped)
+            for example, value in values:
+                for n, i in example.places:
+                    outputs[n][i] = value
         return outputs
 
-    def _batch_outputs(self, batch: list[_Example]) -> Iterator[tuple[_Example, Any]]:
+    def _batch_outputs(self, batch: list[Example]) -> Iterator[tuple[Example, Any]]:
         """Yield the output of each example: the base runs once for each text and update, then each adapter's head."""
         place: dict[tuple[Text, ExportedAdapter | None], int] = {}
         for example in batch:
             for text in example.texts:
-                place.setdefault((text, _changing(example.adapter)), len(place))
+                place.setdefault((text, changing(example.adapter)), len(place))
         inputs = self._padded([text for text, _ in place])
-        updates = list(dict.fromkeys(adapter for _, adapter in place))
-        feeds = stacked(updates, self.manifest.modules)
-        feeds["adapter_of_row"] = np.array([updates.index(adapter) for _, adapter in place], np.int64)
+        feeds = self._updates([adapter for _, adapter in place])
         values = {**inputs, **self._base.run({**inputs, **feeds})}
-        groups: dict[tuple[ExportedAdapter, int, bool], list[_Example]] = {}
+        groups: dict[Any, list[Example]] = {}
         for example in batch:
-            groups.setdefault((example.adapter, len(example.texts), example.choosing), []).append(example)
-        for (adapter, choices, choosing), group in groups.items():
-            rows = [place[text, _changing(adapter)] for example in group for text in example.texts]
-            selected = {name: value[rows] for name, value in values.items()}
-            results = self._head(adapter.head).run({**selected, **adapter.head_tensors})
+            key = (example.adapter, example.prepared.task.outputs_key, len(example.texts), example.choosing)
+            groups.setdefault(key, []).append(example)
+        for (adapter, _, choices, choosing), group in groups.items():
+            rows = [place[text, changing(adapter)] for example in group for text in example.texts]
+            head = self._head(adapter.head)
+            selected = {name: values[name][rows] for name in head.inputs if name in values}
+            results = head.run({**selected, **adapter.head_tensors})
             self._check_labels(adapter, results)
             if choosing:  # in the graph, each choice or text of a row is a row
                 shape = (len(group), choices)
                 results = {name: value.reshape(*shape, *value.shape[2:]) for name, value in results.items()}
-            yield from zip(group, adapter.task.outputs_of(results), strict=True)
+            yield from zip(group, group[0].prepared.task.outputs_of(results), strict=True)
 
-    def _generated(self, batch: list[_Example]) -> Iterator[tuple[_Example, str]]:
+    def _generated(self, batch: list[Example], stopped: _Stopped | None) -> Iterator[tuple[Example, str]]:
         """Yield the text that follows each example's."""
         assert self.manifest.generation is not None
-        updates = list(dict.fromkeys(_changing(example.adapter) for example in batch))
-        feeds = stacked(updates, self.manifest.modules)
-        rows = np.array([updates.index(_changing(example.adapter)) for example in batch], np.int64)
-        limits = [int(example.adapter.task.generation["max_new_tokens"]) for example in batch]
+        feeds = self._updates([changing(example.adapter) for example in batch])
         prompts = [example.texts[0][0] for example in batch]
-        generated = greedy(self._base, self.manifest.generation, prompts, limits, {**feeds, "adapter_of_row": rows})
+        limits = [example.prepared.most_new_tokens for example in batch]
+
+        def ended(row: int) -> bool:
+            return batch[row].prepared.stopped() or (stopped is not None and stopped())
+
+        generated = greedy(self._base, self.manifest.generation, prompts, limits, feeds, ended)
         for example, ids in zip(batch, generated, strict=True):
             yield example, self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    def _updates(self, adapters: Sequence[ExportedAdapter | None]) -> dict[str, np.ndarray]:
+        """Return the low-rank updates of rows as inputs of the graph."""
+        stack = self._stacks.of(adapters)
+        return {**stack.feeds, "adapter_of_row": np.array([stack.slots[adapter] for adapter in adapters], np.int64)}
 
     def _check_labels(self, adapter: ExportedAdapter, results: Mapping[str, np.ndarray]) -> None:
         """Raise `AdapterError` where the manifest has more or fewer labels than the head has outputs."""
@@ -269,25 +351,5 @@ class OnnxPool:
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
 
-def _changing(adapter: ExportedAdapter) -> ExportedAdapter | None:
-    """Return an adapter that changes the base's outputs, else None."""
-    return adapter if adapter.factors else None
-
-
-def _batches(examples: Sequence[_Example], batch_size: int) -> Iterator[list[_Example]]:
-    """Yield examples in batches of similar lengths, those with equal texts beside each other."""
-    batch: list[_Example] = []
-    count = 0
-    for example in sorted(examples, key=lambda e: (max(len(ids) for ids, _ in e.texts), e.texts)):
-        longest = max(len(ids) for ids, _ in example.texts)
-        if batch and (len(batch) >= batch_size or (count + len(example.texts)) * longest > _MOST_TOKENS):
-            yield batch
-            batch, count = [], 0
-        batch.append(example)
-        count += len(example.texts)
-    if batch:
-        yield batch
-
-
-def _outputs_by_row(request: _Request, outputs: list[Any]) -> list[Any]:
+def _outputs_by_row(request: Prepared, outputs: list[Any]) -> list[Any]:
     return outputs_by_row(request.adapter.task, request.features, len(request.columns), outputs)

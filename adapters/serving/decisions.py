@@ -11,8 +11,8 @@ from starlette.responses import Response
 from ..errors import AdapterkitError
 from .errors import RequestError
 from .http import Call, Endpoint, check_count, json_response
-from .models import Target
 from .results import Result
+from .target import Target
 
 _YES = ("true", "yes", "1", "positive", "label_1")
 

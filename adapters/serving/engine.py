@@ -11,19 +11,17 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..errors import AdapterkitError
-from ..pool import Pool
-from ..pool.prepared import Prepared
 from ..tasks import Task
 from .canary import Canaries, Canary
 from .errors import RequestError
 from .limits import Limits
 from .metrics import Metrics
-from .models import Models, Target
 from .outcomes import outcome, scores
 from .queue import Entry, Queue
 from .request_log import RequestLog
 from .results import Recent, Result
 from .streaming import Stream
+from .target import Row, ServedModels, Target
 
 T = TypeVar("T")
 
@@ -39,7 +37,7 @@ class Engine:
 
     def __init__(
         self,
-        models: Models,
+        models: ServedModels,
         limits: Limits,
         metrics: Metrics,
         canaries: Canaries | None = None,
@@ -55,8 +53,16 @@ class Engine:
         self._tokenizers = ThreadPoolExecutor(2, "adapterkit-tokenize")
         self._embedder = ThreadPoolExecutor(1, "adapterkit-embed")
         self._embedding = 0
-        self.batches = Queue("batches", limits, metrics, lambda: self.active, limits.threads, limits.intra_op_threads)
-        self.generation = Queue("generation", limits, metrics, lambda: 0)
+        self.batches = Queue(
+            "batches",
+            limits,
+            metrics,
+            lambda: self.active,
+            limits.threads,
+            limits.intra_op_threads,
+            models.use_threads,
+        )
+        self.generation = Queue("generation", limits, metrics, lambda: 0, use_threads=models.use_threads)
 
     def start(self) -> None:
         """Start the worker threads, in the event loop that serves."""
@@ -170,8 +176,8 @@ class Engine:
             Result(
                 target.reference if isinstance(target, Target) else "",
                 value,
-                p.tokens if isinstance(p, Prepared) else 0,
-                p.task if isinstance(p, Prepared) else None,
+                0 if isinstance(p, AdapterkitError) else p.tokens,
+                None if isinstance(p, AdapterkitError) else p.task,
             )
             for (_, target), p, value in zip(pairs, prepared, values, strict=True)
         ]
@@ -252,7 +258,7 @@ class Engine:
     @staticmethod
     def _prepared(
         pairs: Sequence[tuple[Any, Target | AdapterkitError]], options: Mapping[str, Any]
-    ) -> list[Prepared | AdapterkitError]:
+    ) -> list[Row | AdapterkitError]:
         prepared: list[Any] = [target for _, target in pairs]
         for pool in dict.fromkeys(target.pool for _, target in pairs if isinstance(target, Target)):
             indices = [i for i, (_, t) in enumerate(pairs) if isinstance(t, Target) and t.pool is pool]
@@ -263,17 +269,17 @@ class Engine:
 
     @staticmethod
     def _entries(
-        pairs: Sequence[tuple[Any, Any]], prepared: Sequence[Prepared | AdapterkitError], all_scores: bool
+        pairs: Sequence[tuple[Any, Any]], prepared: Sequence[Row | AdapterkitError], all_scores: bool
     ) -> list[tuple[list[int], Entry]]:
         """Return an entry for each text: adapters that read the same text run in one batch, and share its trunk."""
         groups: dict[Any, list[int]] = {}
         for i, p in enumerate(prepared):
-            if isinstance(p, Prepared):
+            if not isinstance(p, AdapterkitError):
                 key = (pairs[i][1].pool, p.task.generates, *p.items)
                 groups.setdefault(key, []).append(i)
         loop, entries = asyncio.get_running_loop(), []
         for (pool, *_), indices in groups.items():
-            rows = [p for i in indices if isinstance(p := prepared[i], Prepared)]
+            rows = [p for i in indices if not isinstance(p := prepared[i], AdapterkitError)]
             changing = sum({p.adapter: p.tokens for p in rows if p.adapter.changes_base}.values())
             tokens = max(rows[0].tokens, changing)  # heads alone cost next to nothing
             entries.append((indices, Entry(pool, rows, tokens, all_scores, loop.create_future())))
@@ -281,14 +287,13 @@ class Engine:
 
     # ---- generation, token by token
 
-    async def stream(self, row: Any, target: Target, options: Mapping[str, Any]) -> tuple[Stream, Prepared]:
+    async def stream(self, row: Any, target: Target, options: Mapping[str, Any]) -> tuple[Stream, Row]:
         """Return the stream of a generated text, and its prepared row. Raises the error of the row."""
         (prepared,) = await self.in_thread(self._tokenizers, self._prepared, [(row, target)], options)
         if isinstance(prepared, AdapterkitError):
             raise prepared
-        stream = Stream(prepared.adapter.base.tokenizer)
-        if prepared.task.generation.get("num_beams", 1) == 1 and options.get("num_beams", 1) == 1:
-            prepared = replace(prepared, generation={**prepared.generation, **stream.options()})
+        stream = Stream()
+        prepared = stream.of(prepared)
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self.generation.submit(Entry(target.pool, [prepared], prepared.tokens, False, future))
         future.add_done_callback(stream.finished)
@@ -297,7 +302,7 @@ class Engine:
 
     # ---- embeddings
 
-    async def embed(self, pool: Pool, texts: Sequence[str]) -> list[list[float]]:
+    async def embed(self, pool: Any, texts: Sequence[str]) -> list[list[float]]:
         """Return the base's vectors of texts. Raises `RequestError`, 429, where too many requests wait."""
         if self._embedding >= 64:
             raise RequestError(429, "64 requests for embeddings wait; try again in 1 s", {"Retry-After": "1"})
@@ -311,7 +316,7 @@ class Engine:
 
     def refresh_metrics(self) -> None:
         """Set the metrics that are read on request."""
-        stats = [pool.stats() for pool in self.models.bases().values()]
+        stats = [pool.stats() for pool in self.models.pools()]
         self.metrics.loaded.set(sum(s.loaded for s in stats))
         self.metrics.loaded_bytes.set(sum(s.bytes for s in stats))
 

@@ -11,8 +11,8 @@ from starlette.responses import Response, StreamingResponse
 from ..tasks import Task
 from .errors import RequestError, message_of, status_of
 from .http import Call, Endpoint, check_count, event, json_response
-from .models import Target
 from .results import Result
+from .target import Target
 
 _IGNORED = {"options", "clean_up_tokenization_spaces", "truncation", "align_to_words", "return_text", "return_tensors"}
 _IGNORED |= {"details", "decoder_input_details", "watermark", "doc_stride", "max_seq_len", "max_question_len", "stride"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from ..pool.linear_kernels import FLOAT16_WEIGHTS, unsupported
 from ..store.bundles import bundles
 from ..store.registry import Registry
 from .errors import RequestError
+from .target import Target
 
 
 def fastest_dtype(base: Base, device: str | None) -> tuple[str, str]:
@@ -35,19 +35,6 @@ def fastest_dtype(base: Base, device: str | None) -> tuple[str, str]:
     if unsupported(FLOAT16_WEIGHTS, torch.device(on), base.model.dtype) is not None:
         return name, why
     return FLOAT16_WEIGHTS, f"{why}, and short passes read weights in float16; --dtype float32 is exact"
-
-
-@dataclass(frozen=True)
-class Target:
-    """One version of an adapter, and the pool of its base."""
-
-    name: str
-    reference: str  # name@version
-    pool: Pool
-
-    def is_free(self) -> bool:
-        """Return whether a row can be prepared now: the adapter is loaded, and no other thread is tokenizing."""
-        return self.pool.is_loaded(self.reference) and not self.pool.is_tokenizing()
 
 
 class Models:
@@ -93,6 +80,10 @@ class Models:
     def bases(self) -> dict[str, Pool]:
         """Return the pools by the name of their base."""
         return {pool.base.name: pool for pool in tuple(self._pools.values())}
+
+    def pools(self) -> list[Pool]:
+        """Return the pools that are open."""
+        return list(self._pools.values())
 
     def entry(self, name: str) -> Mapping[str, Any]:
         """Return what registry.json has about the current version of an adapter."""
@@ -146,6 +137,10 @@ class Models:
             options["dtype"], why = fastest_dtype(base, options.get("device"))
             self.precisions.append(f"{base.name} in {options['dtype']}: {why}")
         return Pool(base, registry=self.registry, batch_size=128, **options)
+
+    def use_threads(self, count: int) -> None:
+        """Let this thread compute with that many threads of torch."""
+        torch.set_num_threads(count)
 
     def close(self) -> None:
         """Close all pools."""

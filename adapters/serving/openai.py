@@ -12,14 +12,13 @@ from starlette.responses import Response, StreamingResponse
 
 from ..data.blank import is_blank
 from ..errors import unknown
-from ..pool import Pool
 from ..tasks import Task
 from .errors import RequestError, error_object, message_of, status_of
 from .http import Call, Endpoint, check_count, event, json_response, new_id, now
 from .huggingface import generation_options
-from .models import Target
 from .results import Result
 from .streaming import Stream
+from .target import ServedPool, Target
 
 
 class Generation(msgspec.Struct, kw_only=True):
@@ -192,7 +191,7 @@ def _reason(call: Call, result: Result, text: str, body: Generation) -> str:
     return "length" if _count(target.pool, [text]) >= most else "stop"
 
 
-def _count(pool: Pool, texts: Sequence[str]) -> int:
+def _count(pool: ServedPool, texts: Sequence[str]) -> int:
     """Return the tokens of texts."""
     return pool.count_tokens(texts)
 

@@ -9,18 +9,14 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
-from ..pool import Pool
-from ..pool.prepared import Prepared
 from .errors import RequestError
 from .intra_op import IntraOpThreads
 from .limits import Limits
 from .metrics import Metrics
-from .streaming import stop_where
+from .target import Row, ServedPool
 
 _IN_TIME = 0.3
 """The part of the deadline that a row may be expected to wait: the rest is for its batch, and for rates that vary."""
@@ -32,8 +28,8 @@ _LATE = 0.7
 class Entry:
     """Rows that run in the same batch, and the future of their answers; a cancelled one is skipped."""
 
-    pool: Pool
-    rows: list[Prepared]
+    pool: ServedPool
+    rows: list[Row]
     tokens: int
     all_scores: bool
     future: asyncio.Future[list[Any]]
@@ -60,9 +56,11 @@ class Queue:
         active: Callable[[], int],
         threads: int = 1,
         intra_op_threads: int = 1,
+        use_threads: Callable[[int], object] = lambda count: None,
     ) -> None:
         self.name, self.limits, self.metrics, self._active = name, limits, metrics, active
         self._intra_op_threads = intra_op_threads  # of a batch that is all that is active, at most
+        self._use_threads = use_threads  # let this thread compute with that many
         self._entries: OrderedDict[str, deque[Entry]] = OrderedDict()
         self._changed = threading.Condition()
         self._tokens = self._count = 0
@@ -165,7 +163,7 @@ class Queue:
             alone = self._active() <= len(batch)
             tokens = sum(entry.tokens for entry in batch)
             threads = several.choose(tokens) if alone else 1
-            torch.set_num_threads(threads)  # of this thread
+            self._use_threads(threads)
             started = time.perf_counter()
             results = self._answers(batch)
             ended = time.perf_counter()
@@ -230,17 +228,16 @@ class Queue:
 
     def _answers(self, batch: list[Entry]) -> list[list[Any]]:
         results: list[list[Any]] = [[] for _ in batch]
-        stop = {"stopping_criteria": stop_where(lambda: all(entry.future.cancelled() for entry in batch))}
+
+        def stopped() -> bool:
+            return all(entry.future.cancelled() for entry in batch)
+
         for pool in dict.fromkeys(entry.pool for entry in batch):
             indices = [i for i, entry in enumerate(batch) if entry.pool is pool]
-            rows = [
-                replace(row, generation={**stop, **row.generation}) if row.task.generates else row
-                for i in indices
-                for row in batch[i].rows
-            ]
+            rows = [row for i in indices for row in batch[i].rows]
             scored = [batch[i].all_scores for i in indices for _ in batch[i].rows]
             try:
-                values = iter(pool.answer(rows, all_scores=scored))
+                values = iter(pool.answer(rows, all_scores=scored, stopped=stopped))
             except Exception as error:
                 values = iter([error] * len(rows))
             for i in indices:

@@ -90,7 +90,7 @@ class Replica:
 
     def record_routing_stats(self) -> dict[str, Any]:
         """Return the adapters in memory, by which the router chooses."""
-        loaded = (name for pool in self._models.bases().values() for name in pool.loaded())
+        loaded = (name for pool in self._models.pools() for name in pool.loaded())
         return {"warm": list({name.partition("@")[0] for name in loaded})}
 
 

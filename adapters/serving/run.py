@@ -23,15 +23,15 @@ from .canary import Canaries, Canary, report_path
 from .engine import Engine
 from .limits import Access, Limits
 from .metrics import Metrics
-from .models import Models
 from .protocol import Refusals, Server, http_server
 from .request_log import RequestLog
+from .target import ServedModels
 
 _OPEN_FILES = 65_536
 
 
 def application(
-    models: Models,
+    models: ServedModels,
     limits: Limits,
     access: Access,
     *,
@@ -46,6 +46,7 @@ def application(
 def serve(
     registry: Registry,
     *,
+    export: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     limits: Limits | None = None,
@@ -59,9 +60,11 @@ def serve(
     base: str | None = None,
     **pool_options: Any,
 ) -> None:
-    """Serve a registry until SIGTERM or SIGINT; a second signal ends at once. Prints the address to stderr.
+    """Serve a registry, or an `export` without torch, until SIGTERM or SIGINT; a second signal ends at once.
 
-    Raises `OptionError` for an address that can't be bound, and `RegistryError` for a canary that isn't registered.
+    `pool_options` are those of `Models` or of `ExportedModels`. Prints the address to stderr. Raises `OptionError` for
+    an address that can't be bound, `RegistryError` for a canary that isn't registered, and `AdapterError` for a damaged
+    export.
     """
     for canary in canaries:
         registry.resolve(f"{canary.name}@{canary.version}")
@@ -73,10 +76,9 @@ def serve(
     allow_open_files()
     bound = bound_to(host, port)
     print(f"serving    http://{host}:{bound.getsockname()[1]}", file=sys.stderr, flush=True)
-    models = Models(registry, base, **pool_options)
-    models.load()
-    for line in models.precisions:
-        print(f"precision  {line}", file=sys.stderr, flush=True)
+    models, notes = _opened(registry, export, base, pool_options)
+    for line in notes:
+        print(line, file=sys.stderr, flush=True)
     limits = limits or Limits()
     log = log_to_stderr("adapterkit.serving", logging.Formatter("%(message)s"))
     for name in ("uvicorn.error", "asyncio"):
@@ -88,6 +90,22 @@ def serve(
     asyncio.run(_served(app, host, port, drain_seconds, bound))
     if provided is not None:
         provided.shutdown()
+
+
+def _opened(
+    registry: Registry, export: Path | None, base: str | None, options: dict[str, Any]
+) -> tuple[ServedModels, list[str]]:
+    """Return the models to serve, and notes on how they compute."""
+    if export is not None:
+        from .exported import ExportedModels
+
+        exported = ExportedModels(export, **options)
+        return exported, [f"export     {export}: {len(exported.names())} adapters of {exported.base}, by onnxruntime"]
+    from .models import Models  # imports torch
+
+    models = Models(registry, base, **options)
+    models.load()
+    return models, [f"precision  {line}" for line in models.precisions]
 
 
 def allow_open_files() -> None:

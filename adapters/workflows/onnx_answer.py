@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError, PoolError, unknown
 from ..runtime.adapters import task_of
-from ..runtime.folder import ExportFolder
+from ..runtime.folder import FOLDER, ExportFolder
 from ..runtime.pool import OnnxPool
 from ..store.registry import Registry
 from ..tasks import Task
@@ -23,9 +23,6 @@ from .pool_worker import Answers, PoolOptions, Request, answers_of
 if TYPE_CHECKING:
     from ..adapter.adapter import Adapter
     from ..runtime.manifest import ExportManifest
-
-FOLDER = "onnx"
-"""The export that is looked for beside registry.json."""
 
 
 @dataclass
@@ -90,17 +87,6 @@ class _Stored:
     manifest: dict[str, Any]
 
 
-class _Named:
-    """The pool of an export, whose adapters are named by NAME@VERSION."""
-
-    def __init__(self, pool: OnnxPool) -> None:
-        self._pool = pool
-
-    def predict(self, texts: Any, *, adapter_of_each: Any) -> Any:
-        """Return the answer to each text by the adapter that is named for it."""
-        return self._pool.predict(texts, adapter_of_each=[name.partition("@")[0] for name in adapter_of_each])
-
-
 @dataclass
 class OnnxWorker:
     """Opens an export, again in other processes than the one that has it."""
@@ -122,7 +108,7 @@ class OnnxWorker:
     @contextlib.contextmanager
     def __call__(self) -> Iterator[Callable[[list[Request]], Answers]]:
         """Yield the function from requests to answers."""
-        yield partial(answers_of, _Named(self.pool or self.opened()), self.skip_bad)
+        yield partial(answers_of, self.pool or self.opened(), self.skip_bad)
 
 
 class OnnxAnswering(Answering):

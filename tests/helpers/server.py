@@ -24,6 +24,7 @@ from adapterkit.serving.app import App
 from adapterkit.serving.limits import Access, Limits
 from adapterkit.serving.models import Models
 from adapterkit.serving.run import application, server_of
+from adapterkit.serving.target import ServedModels
 from adapterkit.tasks import task_class
 from adapterkit.testing import tiny
 from tests.helpers import forked
@@ -96,7 +97,7 @@ class Running:
 
     def __init__(
         self,
-        registry: Registry,
+        served: Registry | ServedModels,
         *,
         limits: Limits | None = None,
         access: Access | None = None,
@@ -109,8 +110,9 @@ class Running:
         handler = logging.Handler()
         handler.emit = lambda record: self.lines.append(json.loads(record.getMessage()))  # type: ignore[method-assign]
         log.addHandler(handler)
-        self.models = Models(registry)
-        self.models.load()
+        self.models = Models(served) if isinstance(served, Registry) else served
+        if isinstance(self.models, Models):
+            self.models.load()
         self.app: App = application(
             self.models, limits or Limits(), access or Access.of("127.0.0.1", None, (), ()), log=log, **parts
         )

@@ -15,6 +15,7 @@ from tests.helpers import random_adapters as made
 from tests.helpers.adapters import TEXTS, classes
 from tests.helpers.cli import Adapt
 from tests.helpers.pooled import add
+from tests.helpers.without_torch import WITHOUT_TORCH
 from tests.runtime.conftest import Export
 
 PAIR = ["classes-lora", "classes-probe"]
@@ -65,14 +66,7 @@ def test_other_versions_and_bases_than_the_registry_has(export: Export, adapt: A
     assert "is an export of base" in adapt("predict", "pair-lora", "a\tb", *flags).stderr
 
 
-WITHOUT = """
-import sys
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "transformers", "peft", "datasets", "accelerate", "scipy", "sklearn"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Blocker())
-from adapterkit.cli import main
+COMMANDS = """
 for words in (["list"], ["show", "classes-lora", "--json"], ["predict", "classes-lora", "a film", "--runtime", "onnx"],
               ["predict", "classes-lora", "a film", "--runtime", "torch"]):
     try:
@@ -84,7 +78,9 @@ for words in (["list"], ["show", "classes-lora", "--json"], ["predict", "classes
 
 def test_list_show_and_predict_without_torch(export: Export) -> None:
     env = {**os.environ, "ADAPT_REGISTRY": str(export.registry.path)}
-    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, env=env, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH + COMMANDS], capture_output=True, text=True, env=env, check=False
+    )
     assert done.stdout.count("exit 0") == 3, done.stderr
     assert "classes-probe" in done.stdout
     assert '"problem_type": "single_label_classification"' in done.stdout

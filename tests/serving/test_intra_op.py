@@ -68,8 +68,7 @@ def test_a_batch_takes_several_threads_where_it_is_alone(
     active: int, most: int, taken: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", numbers.append)
-    queue = Queue("batches", Limits(), Metrics(), lambda: active, intra_op_threads=most)
+    queue = Queue("batches", Limits(), Metrics(), lambda: active, intra_op_threads=most, use_threads=numbers.append)
     batches = iter([[SimpleNamespace(tokens=10, rows=[1])] for _ in range(9)])
     monkeypatch.setattr(queue, "_next", lambda: next(batches, []))
     monkeypatch.setattr(queue, "_answers", lambda batch: [[] for _ in batch])
@@ -81,3 +80,11 @@ def test_a_batch_takes_several_threads_where_it_is_alone(
 def test_generation_takes_one_thread_beside_batches_that_take_several(stocked: Registry) -> None:
     engine = Engine(Models(stocked), Limits(intra_op_threads=4), Metrics())
     assert (engine.batches._intra_op_threads, engine.generation._intra_op_threads) == (4, 1)
+    before = torch.get_num_threads()
+    try:
+        for queue in (engine.batches, engine.generation):
+            for count in (2, 1):
+                queue._use_threads(count)
+                assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
