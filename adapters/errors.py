@@ -163,6 +163,14 @@ def named(who: str) -> Iterator[None]:
         raise StrategyError(f"{who} failed: {raised(error)}") from error
 
 
+def install(extra: str) -> str:
+    """Return the command that installs an extra; the distribution without torch has another name."""
+    import importlib.util
+
+    name = "adapterkit" if importlib.util.find_spec("torch") else "adapterkit-runtime"
+    return f"pip install '{name}[{extra}]'"
+
+
 def unknown(kind: str, name: str, valid: Iterable[str], *, known_as: str = "known") -> str:
     """Return the message for an unknown name: the nearest valid one, and the list, introduced by `known_as`.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from dataclasses import fields
 from pathlib import Path
@@ -20,7 +19,7 @@ from adapterkit.cli.common import (
     runtime_options,
 )
 from adapterkit.cli.predict import Bytes
-from adapterkit.errors import OptionError, RegistryError
+from adapterkit.errors import OptionError, RegistryError, install
 from adapterkit.options import options
 from adapterkit.serving.canary import Canary
 from adapterkit.serving.intra_op import cores
@@ -157,7 +156,8 @@ def command(
         "drain_seconds": drain_seconds,
     }
     if onnx:
-        _check_onnx({"--base": base_name, "--device": device, "--canary": canaries}, dtype, placement)
+        of_torch = {"--base": base_name, "--device": device, "--canary": canaries, "--canary-report": canary_report}
+        _check_onnx(of_torch, dtype, placement)
         of_models = {"export": _export(opened, exported), "threads": checked.intra_op_threads, "max_bytes": max_bytes}
     if placement.on != "local":
         of_one = {"--admin": admin, "--log-requests": log_requests, "--canary": canaries, "--otel": otel}
@@ -173,8 +173,7 @@ def command(
     try:
         from adapterkit.serving import serve
     except ImportError as error:
-        package = "adapterkit" if importlib.util.find_spec("torch") else "adapterkit-runtime"
-        raise OptionError(f"adapt serve needs the extra: pip install '{package}[serve]' ({error})") from error
+        raise OptionError(f"adapt serve needs the extra: {install('serve')} ({error})") from error
     serve(
         opened,
         **to,
@@ -201,7 +200,7 @@ def _check_onnx(of_torch: dict[str, Any], dtype: str, placement: Placement) -> N
     of_torch = {**of_torch, "--dtype": dtype if dtype != "auto" else None}
     of_torch["--on"] = placement.on if placement.on != "local" else None
     for name, value in of_torch.items():
-        if value:
+        if value not in (None, ()):
             raise OptionError(f"{name} is for --runtime torch; an export has its base and versions, and runs here")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LIGHT = ("click", "filelock", "huggingface_hub", "lazy_loader", "msgspec", "regex", "rich")
 """What the commands need beside the extra `runtime`; versions are those of pyproject.toml."""
-EXTRAS = ("serve",)
+EXTRAS = ("otel", "serve")
 """The extras that work without torch."""
 README = """# adapterkit-runtime
 

@@ -55,7 +55,7 @@ def test_each_extra_that_a_message_names_exists() -> None:
         extra
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("*.py")
-        for extra in re.findall(r"adapterkit\[(\w+)\]", path.read_text())
+        for extra in re.findall(r"(?:adapterkit\[|install\(['\"])(\w+)", path.read_text())
     }
     assert named
     assert named <= extras
@@ -74,7 +74,7 @@ def test_adapterkit_runtime_requires_what_answers_need_and_no_torch() -> None:
     assert light["name"] == "adapterkit-runtime"
     assert light["version"] == full["version"]
     assert light["scripts"] == full["scripts"]
-    assert light["optional-dependencies"] == {"serve": full["optional-dependencies"]["serve"]}
+    assert light["optional-dependencies"] == {name: full["optional-dependencies"][name] for name in ("otel", "serve")}
     assert "entry-points" not in light
 
 

@@ -97,8 +97,8 @@ class OnnxPool:
 
         Raises `PoolError` where the export lacks it, or has another version of it.
         """
-        name, _, wanted = str(reference).partition("@")
-        if name not in self.manifest.adapters:
+        name, at, wanted = str(reference).partition("@")
+        if name not in self.manifest.adapters or (at and not wanted):
             raise PoolError(unknown("adapter", str(reference), self.names(), known_as="the export has"))
         version = self.manifest.adapters[name].version
         if not version.startswith(wanted):

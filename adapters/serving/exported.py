@@ -60,8 +60,7 @@ class ExportedModels:
 
         Raises `RequestError`, 404 with the nearest name, or where the export has another version.
         """
-        stem = name.partition("@")[0]
-        if stem not in self._pool.manifest.adapters:
+        if (stem := name.partition("@")[0]) not in self._pool.manifest.adapters:
             raise RequestError(404, unknown("adapter", stem[:200], self.names(), known_as="exported"))
         try:
             self._pool.name_of(name)

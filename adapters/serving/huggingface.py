@@ -45,9 +45,11 @@ async def infer(call: Call) -> Response:
     failed = [(i, r.error) for i, r in enumerate(results, 1) if r.error is not None]
     if failed and len(failed) == len(results):
         number, error = failed[0]
-        raise RequestError(
-            status_of(error), f"row {number}: {message_of(error)}" if len(rows) > 1 else message_of(error)
-        )
+        message = message_of(error)
+        if len(rows) > 1:
+            of_row = message.removeprefix("row 1")  # each was read alone
+            message = f"row {number}: {message}" if of_row == message else f"row {number}{of_row}"
+        raise RequestError(status_of(error), message)
     answers = [
         {"error": message_of(r.error), "status": status_of(r.error)}
         if r.error is not None

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import socket
 import sys
@@ -75,9 +76,8 @@ def serve(
     provided = telemetry.provider() if otel else None
     allow_open_files()
     bound = bound_to(host, port)
-    print(f"serving    http://{host}:{bound.getsockname()[1]}", file=sys.stderr, flush=True)
     models, notes = _opened(registry, export, base, pool_options)
-    for line in notes:
+    for line in (f"serving    http://{host}:{bound.getsockname()[1]}", *notes):
         print(line, file=sys.stderr, flush=True)
     limits = limits or Limits()
     log = log_to_stderr("adapterkit.serving", logging.Formatter("%(message)s"))
@@ -87,9 +87,12 @@ def serve(
     app = application(models, limits, access, log=log, canaries=compared, request_log=request_log)
     if provided is not None:
         app.asgi, app.describe = telemetry.traced(app.asgi, provided), telemetry.describe
-    asyncio.run(_served(app, host, port, drain_seconds, bound))
+    at_once = asyncio.run(_served(app, host, port, drain_seconds, bound))
     if provided is not None:
         provided.shutdown()
+    if at_once:  # threads that compute would abort an interpreter that is finalized
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _opened(
@@ -100,7 +103,8 @@ def _opened(
         from .exported import ExportedModels
 
         exported = ExportedModels(export, **options)
-        return exported, [f"export     {export}: {len(exported.names())} adapters of {exported.base}, by onnxruntime"]
+        adapters = f"{len(exported.names())} adapters of {exported.base}"
+        return exported, [f"export     {export}: {adapters}, by onnxruntime; no registry is read"]
     from .models import Models  # imports torch
 
     models = Models(registry, base, **options)
@@ -151,7 +155,8 @@ def log_to_stderr(name: str, formatter: logging.Formatter) -> logging.Logger:
     return log
 
 
-async def _served(app: App, host: str, port: int, drain_seconds: float, bound: socket.socket) -> None:
+async def _served(app: App, host: str, port: int, drain_seconds: float, bound: socket.socket) -> bool:
+    """Serve until a signal, and return whether a second one came before requests were answered."""
     server = server_of(app, host, port)
     app.engine.start()
     reports = asyncio.create_task(_write_reports(app))
@@ -161,6 +166,7 @@ async def _served(app: App, host: str, port: int, drain_seconds: float, bound: s
         reports.cancel()
         app.engine.close()
         _save(app)
+    return bool(server.force_exit)
 
 
 async def until_signal(server: uvicorn.Server, drained: Any, drain_seconds: float, bound: socket.socket) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import OptionError
+from ..errors import OptionError, install
 from .http import Call
 
 
@@ -16,7 +16,7 @@ def provider() -> Any:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
-        raise OptionError(f"--otel needs the extra: pip install 'adapterkit[otel]' ({error})") from error
+        raise OptionError(f"--otel needs the extra: {install('otel')} ({error})") from error
     provided = TracerProvider(resource=Resource({"service.name": "adapterkit"}).merge(Resource.create()))
     provided.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provided

@@ -83,6 +83,7 @@ def test_names_versions_and_what_an_export_lacks(export: Export, server: Running
     assert server.send(f"/models/classes-lora@{version[:8]}", row)[0] == 200
     status, error, _ = server.send("/models/classes-lora@0000", row)
     assert (status, f"the export has version {version} of 'classes-lora', expected 0000" in str(error)) == (404, True)
+    assert server.send("/models/classes-lora@", row)[0] == 404
     status, error, _ = server.send("/models/classes-lor", row)
     assert (status, "did you mean 'classes-lora'" in str(error)) == (404, True)
     listed = {model["id"]: model for model in server.send("/v1/models")[1]["data"]}
@@ -99,6 +100,7 @@ def test_one_bad_row_fails_alone_and_adapters_are_loaded_and_unloaded(server: Ru
     status, answers, _ = server.send("/models/classes-lora", {"inputs": [TEXTS[0], "", TEXTS[1]]})
     assert status == 200
     assert ["error" in json.dumps(answer) for answer in answers] == [False, True, False]
+    assert server.send("/models/classes-lora", {"inputs": ["", " "]})[1]["error"] == "row 1: text is empty"
     assert server.models.resolve("classes-lora").pool.is_loaded("classes-lora")
     assert server.send("/v1/unload_lora_adapter", {"lora_name": "classes-lora"})[0] == 200
     assert not server.models.resolve("classes-lora").pool.is_loaded("classes-lora")
@@ -169,7 +171,8 @@ def test_options_of_greedy_search() -> None:
 
 def test_flags_of_torch_are_refused(export: Export, adapt: Adapt) -> None:
     flags = ["serve", "--runtime", "onnx", "--export", export.folder]
-    for more in (["--base", "x"], ["--dtype", "int8"], ["--device", "cpu"], ["--canary", "a=1:10%"], ["--on", "ray"]):
+    of_torch = [["--base", "x"], ["--base", ""], ["--dtype", "int8"], ["--device", "cpu"], ["--canary", "a=1:10%"]]
+    for more in (*of_torch, ["--canary-report", "report.json"], ["--on", "ray"]):
         refused = adapt(*flags, *more)
         assert (refused.exit_code, f"{more[0]} is for --runtime torch" in refused.stderr) == (2, True)
     assert "onnx doesn't exist; adapt export NAME" in adapt("serve", "--runtime", "onnx", "--port", "0").stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import signal
@@ -51,6 +52,27 @@ def test_sigterm_drains_and_exits_with_0(stocked: Registry, tmp_path: Path) -> N
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(rows) == 1600
     assert set(rows[0]) == {"id", "adapter", "text", "label"}
+
+
+def test_a_second_signal_ends_it_at_once(stocked: Registry) -> None:
+    with serving(stocked) as (process, port):
+        body = json.dumps({"inputs": ["a fine film by a great staff"] * 256}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/models/mood", body)
+
+        def ask() -> None:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                urllib.request.urlopen(request, timeout=60).close()
+
+        threads = [threading.Thread(target=ask) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        for _ in range(2):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+        assert process.wait(30) == 0
+        for thread in threads:
+            thread.join(60)
 
 
 def seconds_of_answers(port: int) -> float:
