@@ -34,7 +34,8 @@ def stocked(tmp_path_factory: pytest.TempPathFactory, base_for: Callable[[str, s
 
 @pytest.fixture(scope="module")
 def front(started: Cluster, stocked: Registry) -> Iterator[tuple[Any, int]]:
-    with serving(stocked, "--on", "ray", "--ray-address", started.address, seconds=400) as running:
+    flags = ["--on", "ray", "--ray-address", started.address, "--dtype", "float32"]  # as the server to compare with
+    with serving(stocked, *flags, seconds=400) as running:
         yield running
 
 
@@ -196,7 +197,7 @@ def test_replicas_are_replaced_without_an_error_and_grow_with_the_queue(
     _, port = front
     before = settled(2)
     flags = ["--on", "ray", "--ray-address", cluster.address, "--base", base_for("bert", "fill-mask").name]
-    flags += ["--min-workers", "1", "--requests-per-worker", "2"]
+    flags += ["--min-workers", "1", "--requests-per-worker", "2", "--dtype", "float32"]
     with load(port) as running, serving(stocked, *flags, seconds=400) as (process, other):
         assert send(other, "/models/story", {"inputs": "a"})[0] == 409  # of another base
         assert not {*replicas()} & {*before}
