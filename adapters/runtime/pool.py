@@ -43,7 +43,8 @@ class OnnxPool:
     ['label', 'score']
 
     Rows of different adapters, tasks and ranks share a batch. Adapters are loaded on first use, and the least recently
-    used are evicted where `max_bytes` would be exceeded. Threads may share a pool.
+    used are evicted where `max_bytes` would be exceeded; the updates of the last batches are held once more, in at most
+    64 MiB, and at most `max_bytes`. Threads may share a pool.
     """
 
     def __init__(
@@ -76,7 +77,8 @@ class OnnxPool:
             graph = thread.submit(self.folder.graph, BASE_GRAPH)
             import_onnxruntime()
             self.tokenizer = self.folder.tokenizer()
-        self._cache, self._stacks = AdapterCache(self.folder, max_bytes), Stacks(self.manifest.modules)
+        self._cache = AdapterCache(self.folder, max_bytes)
+        self._stacks = Stacks(self.manifest.modules, max_bytes)
         self._base = self.folder.session_of(BASE_GRAPH, graph.result(), threads=threads, prepack=prepack)
         self._heads: dict[str, Session] = {}
         self._cut_reported: set[str] = set()

@@ -10,6 +10,7 @@ import numpy as np
 from .adapters import ExportedAdapter
 
 _MOST = 32  # adapters of a stack that later batches use, too
+_MOST_BYTES = 64 << 20  # of such a stack
 _WIDEST = 2  # times the rank that a batch needs
 
 
@@ -28,9 +29,10 @@ class Stacks:
     Stacking takes a twentieth of the time of a batch of eight adapters and texts. Threads may share it.
     """
 
-    def __init__(self, modules: Mapping[str, tuple[int, int]]) -> None:
-        """`modules` has the inputs and outputs of each module."""
+    def __init__(self, modules: Mapping[str, tuple[int, int]], max_bytes: int | None = None) -> None:
+        """`modules` has the inputs and outputs of each module; a stack above `max_bytes` isn't used again."""
         self._modules = modules
+        self._most_bytes = min(_MOST_BYTES, _MOST_BYTES if max_bytes is None else max_bytes)
         self._none = self._stacked([])
         self._last = self._none
 
@@ -43,10 +45,17 @@ class Stacks:
         if wanted.keys() <= last.slots.keys() and last.rank <= _WIDEST * rank:
             return last
         both = wanted | dict.fromkeys(a for a in last.slots if a is not None and a.rank <= _WIDEST * rank)
-        stack = self._stacked(list(both if len(both) <= _MOST else wanted))
-        if len(stack.slots) <= _MOST + 1:
+        chosen = list(both if self._may_last(list(both)) else wanted)
+        stack = self._stacked(chosen)
+        if self._may_last(chosen):
             self._last = stack
         return stack
+
+    def _may_last(self, adapters: list[ExportedAdapter]) -> bool:
+        """Return whether a stack of adapters is small enough to be used again."""
+        numbers = sum(inputs + outputs for inputs, outputs in self._modules.values())
+        nbytes = 4 * numbers * (len(adapters) + 1) * max(adapter.rank for adapter in adapters)
+        return len(adapters) <= _MOST and nbytes <= self._most_bytes
 
     def clear(self) -> None:
         """Forget the last stack."""

@@ -69,6 +69,18 @@ def test_neither_ranks_nor_stacks_grow_without_need() -> None:
     assert len(stacks.of([many[0]]).slots) <= 33
 
 
+def test_a_stack_above_max_bytes_is_not_held() -> None:
+    numbers = sum(map(sum, MODULES.values()))
+    several = [adapter(f"{i}", 2) for i in range(3)]
+    two = 4 * numbers * 2 * 3  # bytes of two adapters and of none, at rank 2
+    for most, again in ((two, True), (two - 1, False)):
+        stacks = Stacks(MODULES, most)
+        first = stacks.of(several[:2])
+        assert_updates(first, [*several[:2], None])
+        assert (stacks.of(several[:2]) is first) == again
+        assert len(stacks.of(several[2:]).slots) == 2, "not with those of before, which would be too large"
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_any_sequence_of_batches_has_its_updates(seed: int) -> None:
     draw = np.random.default_rng(seed)
