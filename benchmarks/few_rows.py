@@ -200,7 +200,6 @@ def main() -> None:
     if args.child:
         child(args.child, args.folder)
         return
-    import bitplanes
     import pages
 
     import adapterkit as ak
@@ -215,7 +214,7 @@ def main() -> None:
     note = (
         f"Rival: sentence-transformers' encode and LogisticRegression. Means of {args.draws} draws (in brackets the "
         f"least and the largest difference of a draw), {args.limit:,} test rows at most, {args.threads} thread; "
-        f"medians of CPU seconds from texts to fitted model; imports and loading: {started}; {bitplanes.cpu()}."
+        f"medians of CPU seconds from texts to fitted model; imports and loading: {started}; {pages.cpu_name()}."
     )
     if args.most < 100_000:
         note += f" Cells of more than {args.most:,} training rows were not run."

@@ -104,7 +104,6 @@ def main() -> None:
         run = by_setfit(args.folder) if args.child == "setfit" else few_rows.by_strategy(args.child, args.folder)
         few_rows.answer_jobs(run)
         return
-    import bitplanes
     import pages
 
     import adapterkit as ak
@@ -117,7 +116,7 @@ def main() -> None:
     note = (
         "SetFit 1.2 at the paper's settings, few-shot and head-only at their defaults, in turns. Means of the draws "
         f"(in brackets the least and the largest difference of a draw), {args.limit:,} test rows at most, "
-        f"{args.threads} thread; medians of CPU seconds from texts to fitted model; {bitplanes.cpu()}."
+        f"{args.threads} thread; medians of CPU seconds from texts to fitted model; {pages.cpu_name()}."
     )
     table: dict[str, Any] = {"titles": titles, "rows": [], "note": note}
     with tempfile.TemporaryDirectory() as temporary:

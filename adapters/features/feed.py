@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
     from ..base.modality import Modality
 
-_TOKENS, _ROWS = 8192, 64  # of a batch without gradients
+_ROWS = 64  # of a batch without gradients, with padding at most so many tokens as here
+_TOKENS = 8192
+_TOKENS_A_THREAD = 512  # a CPU multiplies no faster with more, and its caches hold no more
+_PADDING_A_THREAD = 64  # that takes as long as a further batch
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
 
@@ -57,15 +61,25 @@ def rows(features: Dataset, indices: Sequence[int] | np.ndarray) -> list[dict[st
     return [{key: values[i] for key, values in columns.items()} for i in range(len(indices))]
 
 
-def chunks(order: Sequence[int], shapes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
-    """Yield features in batches within a budget of rows and tokens, all of one number of texts."""
+def chunks(order: Sequence[int], shapes: Sequence[tuple[int, int]], device: torch.device) -> Iterator[list[int]]:
+    """Yield features in batches within a budget of rows and tokens, all of one number of texts.
+
+    The budget is what `device` computes fastest; on a CPU it bounds the padding of features in order of length, too.
+    """
+    on_cpu = device.type == "cpu"
+    threads = torch.get_num_threads()
+    most = min(_TOKENS, threads * _TOKENS_A_THREAD) if on_cpu else _TOKENS
     chunk: list[int] = []
+    texts = longest = real = 0
     for i in order:
-        choices, longest = shapes[i]
-        full = (len(chunk) + 1) * choices > _ROWS or (len(chunk) + 1) * choices * longest > _TOKENS
-        if chunk and (full or shapes[chunk[0]][0] != choices):
+        choices, length = shapes[i]
+        padded = (texts + choices) * max(longest, length)
+        full = texts + choices > _ROWS or padded > most
+        sparse = on_cpu and padded - real - choices * length > threads * _PADDING_A_THREAD
+        if chunk and (full or sparse or shapes[chunk[0]][0] != choices):
             yield chunk
-            chunk = []
+            chunk, texts, longest, real = [], 0, 0, 0
         chunk.append(i)
+        texts, longest, real = texts + choices, max(longest, length), real + choices * length
     if chunk:
         yield chunk

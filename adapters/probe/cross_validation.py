@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _FEW, _FOLDS_OF_FEW, _FOLDS = 200, 10, 5
 _FITTED, _REPEATS = 300, 5
 """Repetitions: as many as fit about so many texts, at most five."""
+_CORRECTIONS = 4  # of L-BFGS: scaled components need no more steps than with ten, and each step is quicker
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class _Problem:
             return float(loss.detach()), w.grad.double().numpy().ravel()
 
         start = np.zeros(fits * outs * (x.shape[1] + 1))
-        options = {"maxiter": MAX_ITERATIONS, "ftol": tolerance}
+        options = {"maxiter": MAX_ITERATIONS, "ftol": tolerance, "maxcor": _CORRECTIONS}
         solution: Any = minimize(value, start, jac=True, method="L-BFGS-B", options=options)
         w = torch.from_numpy(solution.x).float().view(fits, outs, -1)
         return torch.cat([w[:, :, :-1] * scale, w[:, :, -1:]], -1), float(solution.fun)

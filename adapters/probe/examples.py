@@ -103,7 +103,7 @@ class Reader(Generic[K]):
             if order and count > 1:
                 self._allocate(run_on_device(self.feed.batch(order[:1])))
             with processes.agreed(OSError):
-                for turn, chosen in enumerate(chunks(order, shapes)):
+                for turn, chosen in enumerate(chunks(order, shapes, self.device)):
                     batch = self.feed.batch(chosen)
                     self._label(chosen, batch)
                     if turn % count == rank:
@@ -127,7 +127,7 @@ class Reader(Generic[K]):
         Returns whether they were stored; `vectors` are in memory, and `features` the first that are read.
         """
         shapes = self.feed.shapes
-        batches = list(chunks(sorted(features, key=lambda i: (shapes[i], i)), shapes))
+        batches = list(chunks(sorted(features, key=lambda i: (shapes[i], i)), shapes, self.device))
         first = Reader[K](
             self.feed,
             self.device,

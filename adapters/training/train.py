@@ -112,8 +112,9 @@ def train(
         adapter = adapter_of(run, outcome.target, task, about)
         validation = outcome.metrics(task, data["validation"])
         rows = data["validation"]
-        checked = min(len(rows), _CHECKED if fit.trainable else _CHECKED_OF_HEAD)
-        few = tokenized(task, rows.select(range(checked)), base, labelled=False)
+        few = tokenized(task, rows.select(range(min(len(rows), _CHECKED))), base, labelled=False)
+        if not fit.trainable:
+            few = few.select(_shortest(base.modality.shapes(few), _CHECKED_OF_HEAD))
         trained_outputs = outputs(task, outcome.target.model, few, base, batch_size=8)
     _check_adapter(adapter, strategy, base, few, trained_outputs)
     return Trained(
@@ -129,6 +130,10 @@ def train(
         advice=advice_on(run, outcome, validation),
         predictions=outcome.predictions,
     )
+
+
+def _shortest(shapes: Sequence[tuple[int, int]], count: int) -> list[int]:
+    return sorted(range(len(shapes)), key=lambda i: (shapes[i], i))[:count]
 
 
 def adapter_of(run: Prepared, target: TaskModel, task: Task, about: Mapping[str, Any] | None = None) -> Adapter:

@@ -265,7 +265,7 @@ def _fill(cached: CachedFeed, room: float, watch: Watch, mixed: str, store: bool
         return
     if store and cached.read_from_disk(mixed):
         return
-    mine = _share_of_process(order, feed)
+    mine = _share_of_process(order, feed, device)
     with processes.agreed(OSError), watch.bar("running the trunk", sum(map(len, mine))) as bar:
         for chosen in mine:
             batch = moved_to(feed.batch(chosen), device)
@@ -288,10 +288,10 @@ def _check_lengths(
             raise _NotCached(f"items have {hidden.shape[1]} hidden states, but {feed.modality.name} counts {longest}")
 
 
-def _share_of_process(order: Sequence[int], feed: Feed) -> list[list[int]]:
+def _share_of_process(order: Sequence[int], feed: Feed, device: torch.device) -> list[list[int]]:
     """Return the batches that this process runs, of those that its node shares."""
     rank, count = processes.on_node()
-    batches = list(chunks(order, feed.shapes))
+    batches = list(chunks(order, feed.shapes, device))
     if len(batches) >= 4 * count:
         return batches[rank::count]
     return [part for batch in batches if (part := batch[rank::count])]  # too few to share evenly, so each is split

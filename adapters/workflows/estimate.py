@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from accelerate.utils import set_seed
 from torch import Tensor
 
@@ -149,7 +150,7 @@ def _stepped(run: Prepared, mixed: Precision, build: Callable[[Prepared], TaskMo
         final = 0.0 if exact else _seconds_of_outputs(run, target.model, few["validation"])
     del copies
     ran = _clock(run).laps.get("running the trunk", [])
-    filling = _seconds_to_run(ran, few, sum(_passed(feeds))) if trunk.cached else 0.0
+    filling = _seconds_to_run(ran, few, feeds, run.base.model.device) if trunk.cached else 0.0
     tried = {
         k: Tried(len(batches[k]), padded[k] // len(batches[k]), laps[n]) for n, k in enumerate(chosen) if n in laps
     }
@@ -265,9 +266,11 @@ def _trunk(training: Training, steps: Steps, feeds: Mapping[str, Feed]) -> Trunk
     return TrunkPlan(True, training.trunk.extent, size, size <= memory_for_cache(training.run.options))
 
 
-def _seconds_to_run(laps: Sequence[float], few: Mapping[str, Feed], tokens: int) -> float:
+def _seconds_to_run(
+    laps: Sequence[float], few: Mapping[str, Feed], feeds: Mapping[str, Feed], device: torch.device
+) -> float:
     """Extrapolate the seconds of running the base from those of a few rows, without the first batch, to all tokens."""
-    tried = _passed(few)
+    tried, tokens = _passed(few, device), sum(_passed(feeds, device))
     if len(laps) == len(tried) > 1:
         return laps[0] + sum(laps[1:]) / sum(tried[1:]) * max(0, tokens - tried[0])
     return sum(laps) / sum(tried) * tokens
@@ -320,7 +323,7 @@ def _seconds_to_solve(
     took = time.perf_counter() - began
     laps, tried = _clock(few).laps["running the base"], feeds_of(few, model)
     share = len(feeds["train"]) / len(tried["train"])
-    return _seconds_to_run(laps, tried, sum(_passed(feeds))), (took - sum(laps)) * share
+    return _seconds_to_run(laps, tried, feeds, model.device), (took - sum(laps)) * share
 
 
 def _drawn(rows: Dataset, most: int, draw: np.random.Generator) -> Dataset:
@@ -344,9 +347,9 @@ def _by_length(feed: Feed) -> list[int]:
     return sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
 
 
-def _passed(feeds: Mapping[str, Feed]) -> list[int]:
+def _passed(feeds: Mapping[str, Feed], device: torch.device) -> list[int]:
     """Return the tokens, padding included, of each batch in which the frozen base is run over feeds."""
-    return [_padded(feed, rows) for feed in feeds.values() for rows in chunks(_by_length(feed), feed.shapes)]
+    return [_padded(feed, rows) for feed in feeds.values() for rows in chunks(_by_length(feed), feed.shapes, device)]
 
 
 def _validation_batches(feed: Feed, options: TrainingOptions) -> list[list[int]]:
