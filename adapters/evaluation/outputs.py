@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from ..base.base import Base
 from ..errors import DataError, OptionError
 from ..execution import processes
-from ..features.feed import Feed
+from ..features.feed import Feed, by_length, chunks
 from ..tasks import Task
 from ..watch import Watch
 
@@ -60,7 +60,7 @@ def generate(
         return task.generate(model, batch, base.tokenizer)
 
     feed = Feed(prompts, task.collate(base.tokenizer, model), base.modality)
-    return _batched(model, feed, run, batch_size=batch_size, watch=watch, distributed=distributed)
+    return _batched(model, feed, run, batch_size=batch_size, watch=watch, distributed=distributed, generates=True)
 
 
 def check_room(base: Base, task: Task, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> None:
@@ -83,22 +83,21 @@ def largest_difference(a: Any, b: Any) -> float:
     return float(difference.max()) if difference.size else 0.0
 
 
-def _batches(shapes: Sequence[tuple[int, int]], size: int) -> Iterator[list[int]]:
-    """Yield features of similar length together, with equal numbers of texts."""
-    order = sorted(range(len(shapes)), key=lambda i: (shapes[i], i))
-    start = 0
-    while start < len(order):
-        chosen = order[start : start + size]
-        chosen = [i for i in chosen if shapes[i][0] == shapes[chosen[0]][0]]
-        start += len(chosen)
-        yield chosen
-
-
-def _batched(model: Any, feed: Feed, run: Any, *, batch_size: int, watch: Watch | None, distributed: bool) -> list[Any]:
+def _batched(
+    model: Any,
+    feed: Feed,
+    run: Callable[[dict[str, Any]], list[Any]],
+    *,
+    batch_size: int,
+    watch: Watch | None,
+    distributed: bool,
+    generates: bool = False,
+) -> list[Any]:
     if type(batch_size) is not int or batch_size < 1:
         raise OptionError(f"batch_size must be an integer >= 1, got {batch_size!r}")
     by_feature: dict[int, Any] = {}
-    batches = list(_batches(feed.shapes, batch_size))
+    device = None if generates else model.device  # a step has one token of each row: the more rows, the faster
+    batches = list(chunks(by_length(feed.shapes), feed.shapes, device, batch_size))
     own_share = batches[processes.index() :: processes.count()] if distributed else batches
     was_training = model.training
     model.eval()

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..execution import processes
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from ..base.modality import Modality
 
-_ROWS = 64  # of a batch without gradients, with padding at most so many tokens as here
-_TOKENS = 8192
+_ROWS, _TOKENS = 64, 8192
 _TOKENS_A_THREAD = 512  # a CPU multiplies no faster with more, and its caches hold no more
 _PADDING_A_THREAD = 64  # that takes as long as a further batch
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
@@ -61,20 +62,23 @@ def rows(features: Dataset, indices: Sequence[int] | np.ndarray) -> list[dict[st
     return [{key: values[i] for key, values in columns.items()} for i in range(len(indices))]
 
 
-def chunks(order: Sequence[int], shapes: Sequence[tuple[int, int]], device: torch.device) -> Iterator[list[int]]:
-    """Yield features in batches within a budget of rows and tokens, all of one number of texts.
+def chunks(
+    order: Sequence[int], shapes: Sequence[tuple[int, int]], device: torch.device | None, rows: int = _ROWS
+) -> Iterator[list[int]]:
+    """Yield features in batches of at most `rows`, all of one number of texts, for passes without gradients.
 
-    The budget is what `device` computes fastest; on a CPU it bounds the padding of features in order of length, too.
+    Batches have at most as many tokens, padding included, as `device` computes fastest, any number without one; on a
+    CPU, features in order of length have little padding, too. All processes of a run get the same batches.
     """
-    on_cpu = device.type == "cpu"
-    threads = torch.get_num_threads()
-    most = min(_TOKENS, threads * _TOKENS_A_THREAD) if on_cpu else _TOKENS
+    on_cpu = device is not None and device.type == "cpu"
+    threads = torch.get_num_threads() if processes.count() == 1 else 1
+    most = float("inf") if device is None else min(_TOKENS, threads * _TOKENS_A_THREAD) if on_cpu else _TOKENS
     chunk: list[int] = []
     texts = longest = real = 0
     for i in order:
         choices, length = shapes[i]
         padded = (texts + choices) * max(longest, length)
-        full = texts + choices > _ROWS or padded > most
+        full = len(chunk) == rows or padded > most
         sparse = on_cpu and padded - real - choices * length > threads * _PADDING_A_THREAD
         if chunk and (full or sparse or shapes[chunk[0]][0] != choices):
             yield chunk
@@ -83,3 +87,8 @@ def chunks(order: Sequence[int], shapes: Sequence[tuple[int, int]], device: torc
         texts, longest, real = texts + choices, max(longest, length), real + choices * length
     if chunk:
         yield chunk
+
+
+def by_length(shapes: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the order of features by their shapes: number of texts, then the length of the longest."""
+    return sorted(range(len(shapes)), key=lambda i: (shapes[i], i))

@@ -17,7 +17,7 @@ from ..adapter.manifest import FILE_METADATA
 from ..base.base import Base
 from ..evaluation.outputs import outputs
 from ..execution.precision import Precision, precision
-from ..features.feed import Feed, chunks
+from ..features.feed import Feed, by_length, chunks
 from ..io import tensors
 from ..probe import search
 from ..settings import TrainingOptions
@@ -136,7 +136,7 @@ def _stepped(run: Prepared, mixed: Precision, build: Callable[[Prepared], TaskMo
     batches = list(batches_of(feeds["train"], options, accelerator.num_processes))
     padded = [_padded(feeds["train"], rows) for rows in batches]
     chosen = _spread(padded)
-    few, numbers = _few(feeds, [batches[k] for k in chosen], options)
+    few, numbers = _few(run, feeds, [batches[k] for k in chosen])
     with stepping(training, accelerator, few) as steps:
         trying = [[numbers[i] for i in batches[k]] for k in chosen]
         laps = _laps(steps, trying)
@@ -156,7 +156,7 @@ def _stepped(run: Prepared, mixed: Precision, build: Callable[[Prepared], TaskMo
     }
     by_size = sorted((padded[k], each.seconds) for k, each in tried.items())
     epoch = float(np.interp(padded, [size for size, _ in by_size], [lap for _, lap in by_size]).sum())
-    more = _validation_tokens(feeds, options) / _validation_tokens(few, options)
+    more = _validation_tokens(run, feeds) / _validation_tokens(run, few)
     tokens, processes = sum(count * longest for count, longest in feeds["train"].shapes), accelerator.num_processes
     return _Measured(
         target,
@@ -193,14 +193,14 @@ def _for_trying(options: TrainingOptions) -> TrainingOptions:
 
 
 def _few(
-    feeds: Mapping[str, Feed], batches: Sequence[Sequence[int]], options: TrainingOptions
+    run: Prepared, feeds: Mapping[str, Feed], batches: Sequence[Sequence[int]]
 ) -> tuple[dict[str, Feed], dict[int, int]]:
     """Return the rows of some training batches, and of the shortest, middle and longest validation batch.
 
     Also returns the training rows' numbers among them.
     """
     rows = sorted({i for batch in batches for i in batch})
-    held_out = _validation_batches(feeds["validation"], options)
+    held_out = _validation_batches(run, feeds["validation"])
     some = sorted({i for k in (0, len(held_out) // 2, -1) for i in held_out[k]})
     few = {"train": _select(feeds["train"], rows), "validation": _select(feeds["validation"], some)}
     return few, {i: number for number, i in enumerate(rows)}
@@ -293,7 +293,7 @@ def _solved(run: Prepared, mixed: Precision) -> _Measured:
     assert outcome is not None
     target = outcome.target
     few = feeds_of(trial, target.model)
-    more = _validation_tokens(feeds, run.options) / _validation_tokens(few, run.options)
+    more = _validation_tokens(run, feeds) / _validation_tokens(run, few)
     by_token = run.task.probe_unit == "token"
     cached, tried = (search.most_cached(run.base, _units(some, by_token), by_token) for some in (feeds, few))
     return _Measured(
@@ -343,23 +343,21 @@ def _padded(feed: Feed, rows: Sequence[int]) -> int:
     return len(rows) * max(count * longest for count, longest in (feed.shapes[i] for i in rows))
 
 
-def _by_length(feed: Feed) -> list[int]:
-    return sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
-
-
 def _passed(feeds: Mapping[str, Feed], device: torch.device) -> list[int]:
     """Return the tokens, padding included, of each batch in which the frozen base is run over feeds."""
-    return [_padded(feed, rows) for feed in feeds.values() for rows in chunks(_by_length(feed), feed.shapes, device)]
+    return [
+        _padded(feed, rows) for feed in feeds.values() for rows in chunks(by_length(feed.shapes), feed.shapes, device)
+    ]
 
 
-def _validation_batches(feed: Feed, options: TrainingOptions) -> list[list[int]]:
-    order, size = _by_length(feed), options.per_device_eval_batch_size
-    return [order[start : start + size] for start in range(0, len(order), size)]
+def _validation_batches(run: Prepared, feed: Feed) -> list[list[int]]:
+    size = run.options.per_device_eval_batch_size
+    return list(chunks(by_length(feed.shapes), feed.shapes, run.base.model.device, size))
 
 
-def _validation_tokens(feeds: Mapping[str, Feed], options: TrainingOptions) -> int:
+def _validation_tokens(run: Prepared, feeds: Mapping[str, Feed]) -> int:
     feed = feeds["validation"]
-    return max(1, sum(_padded(feed, rows) for rows in _validation_batches(feed, options)))
+    return max(1, sum(_padded(feed, rows) for rows in _validation_batches(run, feed)))
 
 
 def _select(feed: Feed, rows: Sequence[int]) -> Feed:
