@@ -192,7 +192,7 @@ def looped(job: dict[str, Any], plan: Plan, model: Any, tokenizer: Any, features
             weight_decay=options.weight_decay,
             max_grad_norm=options.max_grad_norm,
             seed=options.seed,
-            bf16=best or (side != "defaults" and job["precision"] == "bf16"),
+            bf16=job.get("best_in_bf16", True) if best else side != "defaults" and job["precision"] == "bf16",
             train_sampling_strategy="group_by_length" if best else "random",
             optim="adamw_torch_fused",
             use_cpu=not torch.cuda.is_available(),
