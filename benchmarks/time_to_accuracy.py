@@ -1,10 +1,11 @@
 """How long training takes to an accuracy, here and with transformers' Trainer (and PEFT) at its best.
 
-Both sides get the same base, rows, validation rows, strategy, rank, batch size, schedule, epochs, seed and threads, each
-measurement in a process of its own, in turns, seed by seed. Ours runs with its defaults otherwise, and Trainer as
+Both sides get the same base, rows, validation rows, strategy, rank, batch size, schedule, epochs, seed and threads,
+each measurement in a process of its own, in turns, seed by seed. Ours runs with its defaults otherwise, and Trainer as
 `benchmarks/training.py` has it at its best: batches by length, SDPA, fused AdamW, no saves, in the precision of
---precision, and at the rate, of ours and its multiples, with which a trial of another seed is most accurate. After each epoch the validation rows are measured, in both sides' time. CPU seconds count from rows to
-that measurement: tokenizing, fitting ours' first head, training, validating; not imports or loading.
+--precision, and at the rate, of ours and its multiples, with which a trial of another seed is most accurate. After
+each epoch the validation rows are measured, in both sides' time. CPU seconds count from rows to that measurement:
+tokenizing, fitting ours' first head, training, validating; not imports or loading.
 
 The accuracy to reach is one point below the mean of Trainer's best epochs, for both sides. A side has reached it at the
 end of the first epoch that does; before the first epoch is epoch 0, which ours measures, too.
@@ -27,6 +28,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +106,8 @@ def trainer(job: dict[str, Any], train: str, validation: str, epochs: int) -> Cu
         encoding = tokenizer(*[rows[n] for n in texts], truncation=True, max_length=job["values"]["max_seq_length"])
         return {**encoding, "labels": [index[str(value)] for value in rows[label]]}
 
-    plan.strategy.learning_rate *= job["times_rate"]
+    rate = job["times_rate"] * plan.strategy.learning_rate
+    plan = replace(plan, strategy=replace(plan.strategy, learning_rate=rate))
     clock = Clock()
     encoded = {
         split: rows.map(features, batched=True, remove_columns=rows.column_names) for split, rows in sets.items()
