@@ -12,7 +12,7 @@ SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed
 # what many processes import is compiled once
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs site notebooks examples browser test test-all test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings packages installs fuzz mutants clean
+.PHONY: demo docs site notebooks examples browser test test-all test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings packages installs fuzz mutants kernels clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES) | $(UV)
@@ -107,6 +107,7 @@ check: $(VENV)/.installed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@cd benchmarks && $(abspath $(BIN))/mypy --config-file mypy.ini *.py
 
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/strategies.py
@@ -174,6 +175,10 @@ fuzz: $(VENV)/.installed
 mutants: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check mutmut==3.8.1
 	@$(BIN)/python -m tests.mutants --count $(or $(COUNT),150) --seed $(or $(SEED),0)
+
+# the suite under each set of CPU kernels that this CPU has, and on two threads
+kernels: $(VENV)/.installed
+	@$(BIN)/python -m tests.kernels
 
 clean:
 	rm -rf $(VENV) .browser .clients .package .ray .release .site .uv .demo build dist *.egg-info

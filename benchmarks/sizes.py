@@ -22,7 +22,7 @@ import torch
 
 from adapterkit import Adapter, Base, Plan, Registry, run
 from adapterkit.convert.compress import compress_and_measure
-from adapterkit.workflows.run import load_run_splits
+from adapterkit.workflows.run_rows import load_run_splits
 
 TRAINED: dict[str, dict[str, Any]] = {
     "head-only, transformers' head": {"strategy": "head-only", "head": "model"},

@@ -66,8 +66,8 @@ def measured(base: Base, strategy: str, case: dict[str, Any], seed: int, threads
         answer = pipe.read()
     if os.waitpid(child, 0)[1] or not answer:
         raise SystemExit(f"{strategy} on {case}, seed {seed}, failed")
-    figures: dict[str, Any] = json.loads(answer)
-    return figures
+    measured: dict[str, Any] = json.loads(answer)
+    return measured
 
 
 def main() -> None:

@@ -70,8 +70,8 @@ class Evaluated(transformers.TrainerCallback):
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
 
-    def on_evaluate(self, *args: Any, metrics: Mapping[str, float], **more: Any) -> None:
-        self.clock.epoch(0, 0, {"accuracy": metrics["eval_accuracy"]})
+    def on_evaluate(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self.clock.epoch(0, 0, {"accuracy": more["metrics"]["eval_accuracy"]})
 
 
 def child(job: dict[str, Any]) -> Curve:

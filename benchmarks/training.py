@@ -371,9 +371,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.child:
         with contextlib.redirect_stdout(io.StringIO()):
-            figures = child(args.child)
+            measurement = child(args.child)
         if os.environ.get("RANK", "0") == "0":
-            print(json.dumps(figures))
+            print(json.dumps(measurement))
         return
     if args.again:
         finish(json.loads(args.again.read_text()), args)
