@@ -11,7 +11,7 @@ from .errors import message_of, status_of
 from .http import Call, Endpoint, check_count, json_response
 
 
-class Annotate(msgspec.Struct):
+class Annotate(msgspec.Struct, forbid_unknown_fields=True):
     """A text, or an object of columns, and the adapters or bundles that answer it; by default all adapters."""
 
     text: str | dict[str, Any]

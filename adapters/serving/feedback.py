@@ -12,7 +12,7 @@ from .http import Call, Endpoint, json_response
 from .outcomes import checked, outcome, training_row
 
 
-class Feedback(msgspec.Struct):
+class Feedback(msgspec.Struct, forbid_unknown_fields=True):
     """The right label of a row: the request's x-request-id, the row's number from 0, and its adapter where several."""
 
     id: str

@@ -122,6 +122,19 @@ def test_decisions(server: Running) -> None:
     assert decision["usage"]["total_tokens"] == len(pool_of(server, "mood").prepare(TEXT, "mood").items[0][0][0])
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/annotate", {"text": "fine", "all_score": True}),
+        ("/v1/feedback", {"id": "a", "label": "positive", "rows": 1}),
+    ],
+)
+def test_a_mistyped_field_of_our_routes_is_refused(server: Running, path: str, body: dict[str, Any]) -> None:
+    status, result, _ = server.send(path, body)
+    assert status == 400
+    assert f"`{list(body)[-1]}`" in result["error"]["message"], result
+
+
 def test_many_adapters_annotate_one_text(server: Running) -> None:
     names = ["mood", "tags", "stars", "entities", "nobody", "questions"]
     status, result, _ = server.send("/v1/annotate", {"text": TEXT, "adapters": names})
