@@ -78,6 +78,7 @@ def parse_json(data: bytes | bytearray) -> Any:
     most = max(_FEW_VALUES, len(data) // _BYTES_A_VALUE)
     if data.count(b",") + data.count(b"[") + data.count(b"{") > most or data.count(b'"') > 2 * most:
         raise ValueError("it holds more values than its size allows")
+    text = data.decode()
     brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKET)
     for _ in range(_DEEPEST):
         if not brackets:
@@ -85,7 +86,6 @@ def parse_json(data: bytes | bytearray) -> Any:
         brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
     if brackets:
         raise ValueError(f"its brackets don't match, or are nested more than {_DEEPEST} deep")
-    text = data.decode()
     value = json.loads(
         text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_finite, parse_int=_integer
     )

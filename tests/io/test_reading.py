@@ -123,6 +123,7 @@ def test_at_every_moment_of_writing_a_folder_there_is_the_old_or_the_new(there: 
         (b'["\\ud800"]', "surrogates not allowed"),
         (b'["\xff"]', "invalid start byte"),
         ('{"a": 1}'.encode("utf-16"), "invalid start byte"),
+        (b'{"a": "\xff"}]', "invalid start byte"),
         (b"", "Expecting value"),
         (b"{'a': 1}", "Expecting property name"),
     ],
