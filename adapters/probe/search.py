@@ -201,26 +201,34 @@ def probe(
     def examples_of(split: str, form: Form) -> Examples:
         return concatenated([readers[split].examples(Form((k,), form.pooling)) for k in form.layers])
 
-    def fit_form(form: Form, penalties: Sequence[float], tolerance: float = MEDIUM) -> tuple[Form, Solved]:
+    def fit_form(form: Form, penalties: Sequence[float] | None, near: Solved | None = None) -> tuple[Form, Solved]:
         head = ProbeModel(base, task, form).probe
         train, validation = _labelled(examples_of("train", form), by_token), examples_of("validation", form)
-        smoothing = solver.smoothing
         solution = fit(
-            task, head, train, validation, judge, smoothing=smoothing, tolerance=tolerance, penalties=penalties
+            task,
+            head,
+            train,
+            validation,
+            judge,
+            smoothing=solver.smoothing,
+            tolerance=MEDIUM if near is None else FINE,
+            penalties=penalties,
+            start=near,
         )
         solver.watch.note("", f"{form}: {task.best} {solution.value:.4f} at an L2 penalty of {solution.penalty:g}")
         return form, solution
 
     def best() -> tuple[Form, Solved]:
         pick = min if task.lower_is_better else max
-        fitted = [fit_form(form, PENALTIES) for form in chosen]
+        fitted = [fit_form(chosen[0], None)]
+        near = _neighbours(fitted[0][1].penalty)
+        fitted += [fit_form(form, near) for form in chosen[1:]]
         form, alone = pick(fitted, key=lambda one: one[1].value)
         layers = tuple(sorted(k for f in chosen if f.pooling == form.pooling for k in f.layers))
         if len(layers) > 1:
-            around = PENALTIES.index(alone.penalty)
-            fitted.append(fit_form(Form(layers, form.pooling), PENALTIES[max(0, around - 1) : around + 2]))
+            fitted.append(fit_form(Form(layers, form.pooling), _neighbours(alone.penalty)))
         form, nearly = pick(fitted, key=lambda one: one[1].value)
-        return fit_form(form, [nearly.penalty], FINE)
+        return fit_form(form, [nearly.penalty], nearly)
 
     form, weights = processes.from_main(best)
     note = processes.from_main(judge.optimism)
@@ -229,6 +237,12 @@ def probe(
     scores = torch.addmm(weights.bias, examples.x, weights.weight.T)
     predictions = _predictions(model.probe, examples, scores, features["validation"], data["validation"])
     return Probed(model, weights.loss, predictions, notes=(note,))
+
+
+def _neighbours(penalty: float) -> Sequence[float]:
+    """Return one of `PENALTIES` with those beside it."""
+    k = PENALTIES.index(penalty)
+    return PENALTIES[max(0, k - 1) : k + 2]
 
 
 def _solved_model(base: Base, task: Task, form: Form, weights: Weights) -> ProbeModel:

@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from . import few_texts
 from .examples import Examples
 from .model import ProbeHead
 
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 
-PENALTIES = (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
-_USUAL = 1e-4  # lower penalties are tried only while they improve the metric
+PENALTIES = (1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)
 MAX_ITERATIONS = 500
 _LEAST_HALF = 10  # validation rows to choose by
 COARSE, MEDIUM, FINE = 1e-3, 1e-5, 1e-7
@@ -109,27 +109,59 @@ def fit(
     *,
     smoothing: float = 0.0,
     tolerance: float = FINE,
-    penalties: Sequence[float] = PENALTIES,
+    penalties: Sequence[float] | None = None,
+    start: Weights | None = None,
 ) -> Solved:
-    """Fit a probe with each of `penalties` and return the one that `judge` scores best on the validation rows."""
+    """Fit a probe with each of `penalties` and return the one that `judge` scores best on the validation rows.
+
+    By default, those of `PENALTIES` around the one that few texts have are tried, and further ones in the direction in
+    which the metric improves. `start` has the first weights, by default zeros.
+    """
     mean, scale = train.x.mean(0), train.x.std(0, unbiased=False).clamp(min=1e-6)
     inner, outer = train.standardised(mean, scale), validation.standardised(mean, scale)
     outs = head.score.out_features
     flat = np.zeros(outs * (train.x.shape[-1] + 1))
+    if start is not None:
+        scaled = torch.cat([start.weight * scale, (start.bias + start.weight @ mean)[:, None]], 1)
+        flat = scaled.double().numpy().ravel()
     best: Solved | None = None
+
+    def better_with(penalty: float) -> bool:
+        """Fit with a penalty, from the last weights; of two that are equally good, the higher penalty is better."""
+        nonlocal flat, best
+        result = minimise_loss(task, head, inner, flat, penalty, smoothing, tolerance)
+        flat = result.x
+        w = torch.from_numpy(flat).float().view(outs, -1)
+        value = judge(head, outer, outer.scores(w))
+        if best is not None:
+            gain = best.value - value if task.lower_is_better else value - best.value
+            if gain < 0 or (gain == 0 and penalty < best.penalty):
+                return False
+        best = Solved(*inner.unscaled(w), float(result.fun), penalty, value)
+        return True
+
+    grid = PENALTIES if penalties is None else penalties
+    usual = few_texts.penalty(len(train.x), train.x.shape[1], outs)
+    first, last = _around(usual) if penalties is None else (0, len(grid))
     # with more BLAS threads, those of scipy and torch contend: ten times slower
     with torch.enable_grad(), threadpool_limits(1, user_api="blas"):
-        for penalty in penalties:
-            if best is not None and penalty < _USUAL and best.penalty > penalty * 10.1:
-                break
-            result = minimise_loss(task, head, inner, flat, penalty, smoothing, tolerance)
-            flat = result.x
-            w = torch.from_numpy(flat).float().view(outs, -1)
-            value = judge(head, outer, outer.scores(w))
-            if best is None or (value < best.value if task.lower_is_better else value > best.value):
-                best = Solved(*inner.unscaled(w), float(result.fun), penalty, value)
+        tried = [better_with(penalty) for penalty in grid[first:last]]
+        if penalties is None and tried[-1]:
+            for penalty in grid[last:]:
+                if not better_with(penalty):
+                    break
+        elif penalties is None and not any(tried[1:]):
+            for penalty in reversed(grid[:first]):
+                if not better_with(penalty):
+                    break
     assert best is not None
     return best
+
+
+def _around(penalty: float) -> tuple[int, int]:
+    """Return the range of `PENALTIES` to try first: the nearest one, two higher ones and a lower one."""
+    nearest = min(range(len(PENALTIES)), key=lambda k: abs(np.log(PENALTIES[k] / penalty)))
+    return max(0, nearest - 2), min(len(PENALTIES), nearest + 2)
 
 
 class Judge:

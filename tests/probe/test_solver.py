@@ -37,16 +37,48 @@ def test_scores_of_standardised_features_are_those_of_a_standardised_copy() -> N
     torch.testing.assert_close(x @ weight.T + bias, wanted, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("scores", "tried", "best"), [([1.0] * 10, 8, 1.0), (list(range(10)), 10, 1e-6)])
-def test_penalties_below_the_usual_are_tried_while_each_is_better(scores: list[float], tried: int, best: float) -> None:
+@pytest.mark.parametrize(
+    ("rows", "scores", "tried", "best"),
+    [
+        (20, [1.0] * 11, 4, 1.0),  # the nearest to 0.1 with what is beside it; of equals the highest
+        (20, list(range(11)), 11, 1e-6),  # further down while each is better
+        (2000, [5, 4, 3, 2, 6, 7, 1], 7, 0.1),  # from 0.01, and further up
+        (2000, [1, 2, 3, 4, 4], 5, 3e-4),
+        (2000, [1, 5, 3, 2], 4, 3e-3),  # the best is between others
+    ],
+)
+def test_penalties_are_tried_in_the_direction_in_which_they_are_better(
+    rows: int, scores: list[float], tried: int, best: float
+) -> None:
     task = task_of(labels=("a", "b"))
     head = ProbeHead(task, Form((0,), "mean"), made_config(2, task), width=3)
-    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
-    examples = Examples(x, np.ones(20, dtype=int), None, {"labels": (x[:, 0] > 0).long()})
-    asked = []
-    found = solver.fit(task, head, examples, examples, lambda *_: (asked.append(1), float(scores[len(asked) - 1]))[1])
-    assert len(asked) == tried
+    x = torch.randn(rows, 3, generator=torch.Generator().manual_seed(0))
+    examples = Examples(x, np.ones(rows, dtype=int), None, {"labels": (x[:, 0] > 0).long()})
+    count = 0
+
+    def judge(*_: object) -> float:
+        nonlocal count
+        count += 1
+        return float(scores[count - 1])
+
+    found = solver.fit(task, head, examples, examples, judge)
+    assert count == tried
     assert found.penalty == best
+
+
+def test_a_fit_from_weights_ends_where_one_from_zeros_does() -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(loc=3, scale=2, size=(300, 12)).astype("float32")
+    y = (x @ generator.normal(size=(12, 3)) + 8 * generator.normal(size=(300, 3))).argmax(-1)
+    task = task_of(labels=("a", "b", "c"))
+    head = ProbeHead(task, Form((0,), "mean"), made_config(3, task), width=12)
+    examples = Examples(torch.from_numpy(x), np.ones(300, dtype=int), None, {"labels": torch.from_numpy(y)})
+    first = solver.fit(task, head, examples, examples, lambda *_: 0.0, penalties=[1e-2])
+    again = solver.fit(task, head, examples, examples, lambda *_: 0.0, penalties=[1e-2], start=first)
+    other = solver.fit(task, head, examples, examples, lambda *_: 0.0, penalties=[1.0], start=first)
+    torch.testing.assert_close(again.weight, first.weight, atol=1e-2, rtol=1e-2)
+    assert again.loss <= first.loss + 1e-6
+    assert other.loss > first.loss + 1e-2
 
 
 def test_layers_side_by_side_are_one_linear_map_of_all(
