@@ -12,7 +12,7 @@ SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed
 # what many processes import is compiled once
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs site notebooks examples browser test test-all test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings packages installs fuzz mutants kernels clean
+.PHONY: demo docs site notebooks examples browser test test-all test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings bench-time-to-accuracy packages installs fuzz mutants kernels clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES) | $(UV)
@@ -140,6 +140,11 @@ bench-few-shot: $(VENV)/.installed
 	@test -x .rivals/setfit/bin/python || $(PYTHON) -m venv .rivals/setfit
 	@.rivals/setfit/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setfit==1.2.0
 	@$(BIN)/python benchmarks/few_shot.py --data $(DATA) --rival .rivals/setfit/bin/python --draws $(or $(DRAWS),2) $(if $(CELLS),--cells $(CELLS)) --figures docs/figures/few_shot.json
+
+# against Trainer at its best, about an hour and a half on one thread
+bench-time-to-accuracy: $(VENV)/.installed
+	@$(BIN)/python benchmarks/time_to_accuracy.py --data $(DATA) --figures docs/figures/time_to_accuracy.json
+	@$(BIN)/python benchmarks/figures.py
 
 bench-embeddings: $(VENV)/.installed
 	@test -x .rivals/embeddings/bin/python || $(PYTHON) -m venv .rivals/embeddings

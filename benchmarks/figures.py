@@ -40,6 +40,7 @@ SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages:
     "pool-mixed": ("pool_pass", lambda tables: pages.rendered(tables["pool-mixed"])),
     "training": ("training", training_report.table),
     "training-short": ("training", training_report.short),
+    "time-to-accuracy": ("time_to_accuracy", lambda tables: pages.rendered(tables["time-to-accuracy"])),
     "strategies": ("strategies", strategies_report.table),
     "defaults": ("defaults", defaults_report.table),
     "sizes": ("sizes", lambda tables: pages.rendered(tables["sizes"])),
