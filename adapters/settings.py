@@ -91,7 +91,7 @@ class TrainingOptions:
     per_device_train_batch_size: Annotated[
         int, "batch size per device for training", "--batch-size", "--train-batch-size"
     ] = 16
-    per_device_eval_batch_size: Annotated[int, "batch size per device for evaluation", "--eval-batch-size"] = 64
+    per_device_eval_batch_size: Annotated[int, "largest batch size per device for evaluation", "--eval-batch-size"] = 64
     gradient_accumulation_steps: Annotated[int, "number of batches to accumulate gradients over before an update"] = 1
     warmup_ratio: Annotated[float, "fraction of training steps used for linear learning rate warmup"] = 0.1
     lr_scheduler_type: Annotated[

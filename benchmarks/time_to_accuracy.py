@@ -23,12 +23,9 @@ import io
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +39,8 @@ import adapterkit as ak
 from adapterkit.base.checkpoint import find_base
 
 SIDES = ("ours", "best")
-CASES = {"lora": "lora", "full": "full"}
+CASES = ("lora", "full")
+BASES = ("minilm", "modernbert")
 RATES = (1, 3)  # times ours, of which Trainer takes the best
 Curve = list[tuple[float, float]]  # CPU seconds since the start and accuracy, after each epoch
 
@@ -50,22 +48,21 @@ Curve = list[tuple[float, float]]  # CPU seconds since the start and accuracy, a
 # ---- one measurement, in a process of its own
 
 
-def cpu_seconds() -> float:
-    return sum(os.times()[:2])
-
-
 class Clock(ak.Watch):
     """Notes when each epoch was measured, and its accuracy."""
 
     def __init__(self) -> None:
-        self.began, self.curve = cpu_seconds(), Curve()
+        self.start()
+
+    def start(self) -> None:
+        self.began, self.curve = sum(os.times()[:2]), Curve()
 
     def epoch(self, number: int, of: int, metrics: Mapping[str, float]) -> None:
-        self.curve.append((cpu_seconds() - self.began, float(metrics["accuracy"])))
+        self.curve.append((sum(os.times()[:2]) - self.began, float(metrics["accuracy"])))
 
 
 class Evaluated(transformers.TrainerCallback):
-    """Does as `Clock` for a Trainer."""
+    """Notes on a `Clock` what a Trainer measured."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -80,53 +77,13 @@ def child(job: dict[str, Any]) -> Curve:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
-    train = ours if job["side"] == "ours" else trainer
-    train(job, "warm", "warm", 1)
-    return train(job, "train", "validation", job["values"]["num_train_epochs"])
-
-
-def ours(job: dict[str, Any], train: str, validation: str, epochs: int) -> Curve:
-    base = ak.Base.load(job["base"])
-    plan, _ = training.planned(job, train, validation, epochs, **job["options"])
     clock = Clock()
-    ak.run(plan, ak.Registry(Path(job["scratch"]) / train / "registry.json"), base=base, watch=clock)
+    trainings = training.ours(job, clock) if job["side"] == "ours" else training.trainer(job, [Evaluated(clock)])
+    trainings("warm", "warm", 1)()
+    train = trainings("train", "validation", job["values"]["num_train_epochs"])
+    clock.start()
+    train()
     return clock.curve
-
-
-def trainer(job: dict[str, Any], train: str, validation: str, epochs: int) -> Curve:
-    path = find_base(job["base"])
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-    plan, sets = training.planned(job, train, validation, epochs)
-    texts, label = training.columns_of(sets["train"].column_names, job["values"])
-    index = {name: i for i, name in enumerate(sorted(set(map(str, sets["train"][label]))))}
-    transformers.set_seed(plan.training.seed)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(path, num_labels=len(index))
-
-    def features(rows: Any) -> Any:
-        encoding = tokenizer(*[rows[n] for n in texts], truncation=True, max_length=job["values"]["max_seq_length"])
-        return {**encoding, "labels": [index[str(value)] for value in rows[label]]}
-
-    rate = job["times_rate"] * plan.strategy.learning_rate
-    plan = replace(plan, strategy=replace(plan.strategy, learning_rate=rate))
-    clock = Clock()
-    encoded = {
-        split: rows.map(features, batched=True, remove_columns=rows.column_names) for split, rows in sets.items()
-    }
-    loop = training.looped(job, plan, fitted(plan, model), tokenizer, encoded)
-    loop.add_callback(Evaluated(clock))
-    loop.train()
-    return clock.curve
-
-
-def fitted(plan: Any, model: Any) -> Any:
-    """Put PEFT's LoRA on all linear maps, as ours has it by default; a full fine-tune trains all as it is."""
-    if plan.strategy_name != "lora":
-        return model
-    from peft import LoraConfig, get_peft_model
-
-    scale = {"r": plan.strategy.r, "lora_alpha": plan.strategy.lora_alpha}
-    config = LoraConfig(task_type="SEQ_CLS", target_modules="all-linear", **scale)
-    return get_peft_model(model, config)
 
 
 # ---- all of them
@@ -165,23 +122,17 @@ def job_of(args: argparse.Namespace, strategy: str, base: str, side: str, folder
 
 def measured(job: dict[str, Any], seed: int) -> Curve:
     """Run a job in a process of its own."""
-    with tempfile.TemporaryDirectory() as scratch:
-        child_job = {**job, "values": {**job["values"], "seed": seed}, "scratch": scratch}
-        env = {**os.environ, "HF_DATASETS_CACHE": f"{scratch}/datasets", "OMP_NUM_THREADS": str(job["threads"])}
-        command = [sys.executable, __file__, "--child", json.dumps(child_job)]
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{job['side']} with {job['values']} failed:\n{done.stderr[-3000:]}")
-    curve: Curve = json.loads(done.stdout.splitlines()[-1])
+    curve: Curve = training.measured(job, seed, __file__)
     return curve
 
 
-def with_best_rate(job: dict[str, Any]) -> dict[str, Any]:
-    """Return Trainer's job at the best of the rates."""
-    jobs = [{**job, "times_rate": times} for times in RATES]
-    best = max(jobs, key=lambda one: max(value for _, value in measured(one, 1000)))
-    print(f"# Trainer's rate: {best['times_rate']} times ours", flush=True)
-    return best
+def with_best_rate(job: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """Return Trainer's job at the best of the rates, and how many times ours that is."""
+    ours = ak.Plan.resolve(job["values"]).strategy.learning_rate
+    jobs = {times: {**job, "values": {**job["values"], "learning_rate": times * ours}} for times in RATES}
+    best = max(jobs, key=lambda times: max(value for _, value in measured(jobs[times], 1000)))
+    print(f"# Trainer's rate: {best} times ours", flush=True)
+    return jobs[best], best
 
 
 def reached(curve: Curve, accuracy: float) -> float | None:
@@ -228,7 +179,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the folder of the data sets, one folder each")
     parser.add_argument("--problem", default="snips", help="data set")
     parser.add_argument("--cases", type=training.names, default=list(CASES))
-    parser.add_argument("--bases", type=training.names, default=["minilm", "modernbert"])
+    parser.add_argument("--bases", type=training.names, default=list(BASES))
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--limit", type=int, default=2000, help="training rows")
     parser.add_argument("--limit-eval", type=int, default=700, help="validation rows")
@@ -245,6 +196,11 @@ def main() -> None:
             curve = child(args.child)
         print(json.dumps(curve))
         return
+    for chosen, choices in ((args.cases, CASES), (args.bases, BASES)):
+        if wrong := [name for name in chosen if name not in choices]:
+            parser.error(f"no '{wrong[0]}'; there is {', '.join(choices)}")
+    if args.data is None:
+        parser.error("--data is needed")
     args.options, args.no_best = {}, True
     note = (
         f"{args.limit:,} rows of {args.problem}, {args.limit_eval} validation rows, {args.epochs} epochs, batches of "
@@ -257,13 +213,13 @@ def main() -> None:
             where = base if base == "minilm" else without_dropout(Path(folder) / base)
             for name in args.cases:
                 curves: dict[str, list[Curve]] = {side: [] for side in SIDES}
-                jobs = {side: job_of(args, CASES[name], where, side, Path(folder)) for side in SIDES}
-                jobs["best"] = with_best_rate(jobs["best"])
+                jobs = {side: job_of(args, name, where, side, Path(folder)) for side in SIDES}
+                jobs["best"], times_rate = with_best_rate(jobs["best"])
                 for seed in range(args.seeds):
                     for side in SIDES:
                         curves[side].append(measured(jobs[side], seed))
                         print(f"# {base} {name} {side} {seed}: {curves[side][-1]}", flush=True)
-                table["rows"].append(row_of(name, base, jobs["best"]["times_rate"], curves))
+                table["rows"].append(row_of(name, base, times_rate, curves))
                 print("# " + "  ".join(table["rows"][-1]), flush=True)
                 if args.figures:
                     args.figures.write_text(json.dumps({"time-to-accuracy": table}, indent=1) + "\n")

@@ -34,7 +34,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ from training_cases import (
 )
 from training_report import chart, short, table
 
-from adapterkit import Base, Plan, Registry, evaluate, run
+from adapterkit import Base, Plan, Registry, Watch, evaluate, run
 from adapterkit.base.checkpoint import find_base
 from adapterkit.data import splits
 
@@ -113,7 +113,7 @@ def tested(job: dict[str, Any]) -> Any:
     return splits.read(f"{job['folder']}/test.jsonl")
 
 
-def ours(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
+def ours(job: dict[str, Any], watch: Watch | None = None) -> Callable[[str, str, int], Training]:
     """Return what makes a training of so many epochs from the names of its training and validation rows."""
     base = Base.load(job["base"])
 
@@ -121,7 +121,7 @@ def ours(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
         plan, _ = planned(job, train, validation, epochs, **job["options"])
 
         def go() -> Callable[[], float]:
-            report = run(plan, Registry(Path(job["scratch"]) / train / "registry.json"), base=base)
+            report = run(plan, Registry(Path(job["scratch"]) / train / "registry.json"), base=base, watch=watch)
             return lambda: float(evaluate(base, report.adapter, tested(job)).metrics.values["accuracy"])
 
         return go
@@ -129,7 +129,7 @@ def ours(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
     return training
 
 
-def trainer(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
+def trainer(job: dict[str, Any], callbacks: Sequence[Any] = ()) -> Callable[[str, str, int], Training]:
     """Return the same for transformers' own model and Trainer, written as transformers' examples are."""
     path = find_base(job["base"])
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
@@ -153,6 +153,8 @@ def trainer(job: dict[str, Any]) -> Callable[[str, str, int], Training]:
         def go() -> Callable[[], float]:
             features = {split: encoded(rows) for split, rows in sets.items()}
             loop = looped(job, plan, fitted(plan, model), tokenizer, features)
+            for callback in callbacks:
+                loop.add_callback(callback)
             loop.train()
             return lambda: float(loop.predict(encoded(tested(job))).metrics["test_accuracy"])
 
@@ -165,8 +167,10 @@ def fitted(plan: Plan, model: Any) -> Any:
     """Freeze what the strategy freezes, and put PEFT's LoRA in where it is what learns."""
     strategy: Any = plan.strategy
     if plan.strategy_name == "lora":
+        targets = list(strategy.target_modules)
         scale = {"r": strategy.r, "lora_alpha": strategy.lora_alpha}
-        return get_peft_model(model, LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"], **scale))
+        names = "all-linear" if targets == ["all-linear"] else targets
+        return get_peft_model(model, LoraConfig(task_type="SEQ_CLS", target_modules=names, **scale))
     if plan.strategy_name in ("head-only", "layerwise"):
         model.base_model.requires_grad_(False)
     if plan.strategy_name == "layerwise":
@@ -292,8 +296,8 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def measured(job: dict[str, Any], seed: int) -> Figures:
-    """Run a job in a process of its own, with caches of its own, so that nothing is met again."""
+def measured(job: dict[str, Any], seed: int, script: str = __file__) -> Any:
+    """Run a job in a process of its own, a child of `script`, with caches of its own, so that nothing is met again."""
     shm = "/dev/shm"
     with tempfile.TemporaryDirectory(dir=shm if os.access(shm, os.W_OK) else None) as scratch:
         child_job = {**job, "values": {**job["values"], "seed": seed}, "scratch": scratch}
@@ -301,12 +305,11 @@ def measured(job: dict[str, Any], seed: int) -> Figures:
         env |= {"HF_DATASETS_CACHE": f"{scratch}/datasets", "OMP_NUM_THREADS": str(job["threads"])}
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(job["processes"])]
         launcher = torchrun if job["processes"] > 1 else []
-        command = [sys.executable, *launcher, __file__, "--child", json.dumps(child_job)]
+        command = [sys.executable, *launcher, script, "--child", json.dumps(child_job)]
         done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{job['side']} with {job['values']} failed:\n{done.stderr[-3000:]}")
-    figures: Figures = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def all_measured(args: argparse.Namespace, figures: dict[str, Any]) -> None:

@@ -23,7 +23,6 @@ SETS = {  # the flag of /proc/cpuinfo that each needs, and the variables that ch
     "AVX512_CORE": ("avx512bw", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}),
     "two threads": ("", {"ADAPTERKIT_TEST_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}),
 }
-SUITE = ["-n", "3", "--dist", "worksteal", "-m", "not slow"]
 
 
 def flags() -> set[str]:
@@ -35,7 +34,7 @@ def flags() -> set[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("pytest", nargs="*", help="arguments of pytest, after -- [default: the suite]")
+    parser.add_argument("pytest", nargs="*", help="arguments of pytest, after -- [default: make test]")
     args = parser.parse_args()
     chosen, results = args.sets.split(","), {}
     if unknown := [name for name in chosen if name not in SETS]:
@@ -46,9 +45,8 @@ def main() -> None:
             results[name] = f"not run: this CPU has no {flag}"
             continue
         began = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *(args.pytest or SUITE)], env={**os.environ, **variables}
-        )
+        command = [sys.executable, "-m", "pytest", *args.pytest] if args.pytest else ["make", "test"]
+        done = subprocess.run(command, env={**os.environ, **variables})
         results[name] = f"{'passed' if not done.returncode else 'FAILED'} in {time.monotonic() - began:.0f} s"
     for name, result in results.items():
         print(f"{name}: {result}")

@@ -83,6 +83,15 @@ def largest_difference(a: Any, b: Any) -> float:
     return float(difference.max()) if difference.size else 0.0
 
 
+def evaluation_batches(feed: Feed, device: torch.device | None, size: int) -> list[list[int]]:
+    """Return features of similar length together, at most `size`; on a CPU, fewer where they are long.
+
+    Without a device, `size` alone bounds them: a step of a generation has one token of each row.
+    """
+    bounded = device if device is not None and device.type == "cpu" else None
+    return list(chunks(by_length(feed.shapes), feed.shapes, bounded, size))
+
+
 def _batched(
     model: Any,
     feed: Feed,
@@ -96,8 +105,7 @@ def _batched(
     if type(batch_size) is not int or batch_size < 1:
         raise OptionError(f"batch_size must be an integer >= 1, got {batch_size!r}")
     by_feature: dict[int, Any] = {}
-    device = None if generates else model.device  # a step has one token of each row: the more rows, the faster
-    batches = list(chunks(by_length(feed.shapes), feed.shapes, device, batch_size))
+    batches = evaluation_batches(feed, None if generates else model.device, batch_size)
     own_share = batches[processes.index() :: processes.count()] if distributed else batches
     was_training = model.training
     model.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,22 +63,22 @@ def rows(features: Dataset, indices: Sequence[int] | np.ndarray) -> list[dict[st
 
 
 def chunks(
-    order: Sequence[int], shapes: Sequence[tuple[int, int]], device: torch.device | None, rows: int = _ROWS
+    order: Sequence[int], shapes: Sequence[tuple[int, int]], device: torch.device | None, most_rows: int = _ROWS
 ) -> Iterator[list[int]]:
-    """Yield features in batches of at most `rows`, all of one number of texts, for passes without gradients.
+    """Yield features in batches of at most `most_rows`, all of one number of texts, for passes without gradients.
 
     Batches have at most as many tokens, padding included, as `device` computes fastest, any number without one; on a
     CPU, features in order of length have little padding, too. All processes of a run get the same batches.
     """
     on_cpu = device is not None and device.type == "cpu"
     threads = torch.get_num_threads() if processes.count() == 1 else 1
-    most = float("inf") if device is None else min(_TOKENS, threads * _TOKENS_A_THREAD) if on_cpu else _TOKENS
+    most_tokens = float("inf") if device is None else min(_TOKENS, threads * _TOKENS_A_THREAD) if on_cpu else _TOKENS
     chunk: list[int] = []
     texts = longest = real = 0
     for i in order:
         choices, length = shapes[i]
         padded = (texts + choices) * max(longest, length)
-        full = len(chunk) == rows or padded > most
+        full = len(chunk) == most_rows or padded > most_tokens
         sparse = on_cpu and padded - real - choices * length > threads * _PADDING_A_THREAD
         if chunk and (full or sparse or shapes[chunk[0]][0] != choices):
             yield chunk
@@ -89,6 +89,6 @@ def chunks(
         yield chunk
 
 
-def by_length(shapes: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the order of features by their shapes: number of texts, then the length of the longest."""
-    return sorted(range(len(shapes)), key=lambda i: (shapes[i], i))
+def by_length(shapes: Sequence[tuple[int, int]], some: Iterable[int] | None = None) -> list[int]:
+    """Return features, by default all, in the order of their shapes: number of texts, then length of the longest."""
+    return sorted(range(len(shapes)) if some is None else some, key=lambda i: (shapes[i], i))

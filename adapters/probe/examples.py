@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..execution import processes
-from ..features.feed import Feed, chunks
+from ..features.feed import Feed, by_length, chunks
 from ..features.hidden_states import HiddenStates
 from ..tasks.multiple_choice import real_choices
 from ..watch import Watch
@@ -91,7 +91,7 @@ class Reader(Generic[K]):
         `OSError` if the disk is full.
         """
         shapes = self.feed.shapes
-        order = sorted((i for i in features if i not in self.labels), key=lambda i: (shapes[i], i))
+        order = by_length(shapes, (i for i in features if i not in self.labels))
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed == "bf16")
         rank, count = processes.on_node()
 
@@ -127,7 +127,7 @@ class Reader(Generic[K]):
         Returns whether they were stored; `vectors` are in memory, and `features` the first that are read.
         """
         shapes = self.feed.shapes
-        batches = list(chunks(sorted(features, key=lambda i: (shapes[i], i)), shapes, self.device))
+        batches = list(chunks(by_length(shapes, features), shapes, self.device))
         first = Reader[K](
             self.feed,
             self.device,

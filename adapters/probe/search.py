@@ -201,7 +201,7 @@ def probe(
     def examples_of(split: str, form: Form) -> Examples:
         return concatenated([readers[split].examples(Form((k,), form.pooling)) for k in form.layers])
 
-    def fit_form(form: Form, penalties: Sequence[float] | None, near: Solved | None = None) -> tuple[Form, Solved]:
+    def fit_form(form: Form, penalties: Sequence[float] | None, start: Solved | None = None) -> tuple[Form, Solved]:
         head = ProbeModel(base, task, form).probe
         train, validation = _labelled(examples_of("train", form), by_token), examples_of("validation", form)
         solution = fit(
@@ -211,9 +211,9 @@ def probe(
             validation,
             judge,
             smoothing=solver.smoothing,
-            tolerance=MEDIUM if near is None else FINE,
+            tolerance=MEDIUM if start is None else FINE,
             penalties=penalties,
-            start=near,
+            start=start,
         )
         solver.watch.note("", f"{form}: {task.best} {solution.value:.4f} at an L2 penalty of {solution.penalty:g}")
         return form, solution

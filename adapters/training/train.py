@@ -17,6 +17,7 @@ from ..errors import StrategyError, TrainingError
 from ..evaluation.outputs import largest_difference, outputs
 from ..execution import processes
 from ..execution.precision import Precision, precision
+from ..features.feed import by_length
 from ..features.shared_states import SharedStates
 from ..features.tokenize import tokenized
 from ..metrics import Metrics
@@ -114,7 +115,7 @@ def train(
         rows = data["validation"]
         few = tokenized(task, rows.select(range(min(len(rows), _CHECKED))), base, labelled=False)
         if not fit.trainable:
-            few = few.select(_shortest(base.modality.shapes(few), _CHECKED_OF_HEAD))
+            few = few.select(by_length(base.modality.shapes(few))[:_CHECKED_OF_HEAD])
         trained_outputs = outputs(task, outcome.target.model, few, base, batch_size=8)
     _check_adapter(adapter, strategy, base, few, trained_outputs)
     return Trained(
@@ -130,10 +131,6 @@ def train(
         advice=advice_on(run, outcome, validation),
         predictions=outcome.predictions,
     )
-
-
-def _shortest(shapes: Sequence[tuple[int, int]], count: int) -> list[int]:
-    return sorted(range(len(shapes)), key=lambda i: (shapes[i], i))[:count]
 
 
 def adapter_of(run: Prepared, target: TaskModel, task: Task, about: Mapping[str, Any] | None = None) -> Adapter:

@@ -21,7 +21,7 @@ from ..evaluation.outputs import largest_difference
 from ..execution import processes
 from ..execution.precision import precision
 from ..features import cache
-from ..features.feed import Feed, chunks, rows
+from ..features.feed import Feed, by_length, chunks, rows
 from ..features.hidden_states import HiddenStates, disk_folder
 from ..features.shared_states import SharedStates
 from ..settings import TrainingOptions
@@ -252,7 +252,7 @@ def _fill(cached: CachedFeed, room: float, watch: Watch, mixed: str, store: bool
     trunk, feed = cached.trunk, cached.feed
     device = trunk.model.device
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=mixed == "bf16")
-    order = sorted(range(len(feed)), key=lambda i: (feed.shapes[i], i))
+    order = by_length(feed.shapes)
     few = order[:4]
     with autocast:
         sample = trunk.run(moved_to(feed.batch(few), device))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..adapter.manifest import FILE_METADATA
 from ..base.base import Base
-from ..evaluation.outputs import outputs
+from ..evaluation.outputs import evaluation_batches, outputs
 from ..execution.precision import Precision, precision
 from ..features.feed import Feed, by_length, chunks
 from ..io import tensors
@@ -352,7 +352,7 @@ def _passed(feeds: Mapping[str, Feed], device: torch.device) -> list[int]:
 
 def _validation_batches(run: Prepared, feed: Feed) -> list[list[int]]:
     size = run.options.per_device_eval_batch_size
-    return list(chunks(by_length(feed.shapes), feed.shapes, run.base.model.device, size))
+    return evaluation_batches(feed, run.base.model.device, size)
 
 
 def _validation_tokens(run: Prepared, feeds: Mapping[str, Feed]) -> int:
