@@ -6,10 +6,11 @@ import dataclasses
 import functools
 import importlib.util
 import json
+import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from adapterkit.discovery import installed
 from adapterkit.display import best_metric, metric_table
 from adapterkit.display import size as size
 from adapterkit.errors import AdapterkitError, OptionError, printable
@@ -233,6 +235,22 @@ def common_options(command: Any) -> Any:
     """Add --json and --debug."""
     debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(debug(command))
+
+
+def flag_for(word: str, flags: Collection[str]) -> str:
+    """Return which of the flags a word without one belongs to, by what it names, and what for; "" for none of them."""
+    is_file = os.path.isfile(word)
+    strategies = {plugin.name for plugin in installed()} if "--strategy" in flags else ()
+    choices = (
+        ("--dataset", "for a data set", os.path.isdir(word) or word.startswith("demo:")),
+        ("--config", "to read options from it", is_file and word.endswith((".yaml", ".yml"))),
+        ("--train-file", "to train on its rows", is_file),
+        ("--test-file", "to read a file", is_file),
+        ("--file", "to read a file", is_file),
+        ("--strategy", "to train with that strategy", word in strategies),
+    )
+    flag, purpose = next(((flag, why) for flag, why, fits in choices if fits and flag in flags), ("", ""))
+    return f"{purpose}, give {flag} {shlex.quote(word)}" if flag else ""
 
 
 def predict_command(name: str) -> str:

@@ -178,9 +178,12 @@ def _place_of(error: click.ClickException, words: Sequence[str]) -> str:
         return ""
     if error.ctx.info_name == "serve":
         return "; every adapter of the registry is served, each at /models/NAME"
-    flags = [flag for param in error.ctx.command.params for flag in param.opts if flag in ("--test-file", "--file")]
-    file = next((word for word in reversed(words) if f"({word})" in error.message and os.path.exists(word)), None)
-    return f"; to read a file, give {flags[0]} {shlex.quote(file)}" if flags and file else ""
+    from adapterkit.cli.common import flag_for
+
+    flags = {flag for param in error.ctx.command.get_params(error.ctx) for flag in param.opts}
+    word = next((word for word in reversed(words) if f"({word})" in error.message), "")
+    hint = flag_for(word, flags)
+    return f"; {hint}" if hint else ""
 
 
 def completed(words: Sequence[str], suggestion: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from adapterkit.cli.common import (
     common_options,
     echo,
     flag,
+    flag_for,
     predict_command,
     print_json,
     print_table,
@@ -174,9 +174,8 @@ def launched(num_processes: int | None, launcher_flags: tuple[str, ...]) -> None
     """Run this command again in several processes and exit, if --num-processes requests that."""
     if launcher_flags and (num_processes is None or "--" not in sys.argv):
         first = launcher_flags[0]
-        expected = "flags of the launcher follow after --, with --num-processes"
-        if os.path.exists(first):
-            expected = f"to train on its rows, give --train-file {shlex.quote(first)}"
+        flags = ("--dataset", "--config", "--train-file", "--strategy")
+        expected = flag_for(first, flags) or "flags of the launcher follow after --, with --num-processes"
         raise OptionError(f"'{first}' was not expected; {expected}")
     if num_processes is None or (num_processes == 1 and not launcher_flags) or "RANK" in os.environ:
         return

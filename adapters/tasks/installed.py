@@ -69,6 +69,8 @@ def task_class(name: str) -> type[Task]:
     plugins = all_plugins(GROUP)
     if not any(plugin.matches(name) for plugin in plugins):
         hint = REGRESSION if name.lower() == "regression" else ""
+        if name.startswith("demo:"):
+            hint = f"; a data set is chosen with --dataset {name}"
         raise TaskError(unknown("task", name, [*TASKS, *ALIASES, *(plugin.name for plugin in plugins)]) + hint)
     return load_task(find_plugin(name, GROUP))
 

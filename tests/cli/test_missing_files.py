@@ -41,6 +41,16 @@ def test_it_is_named_with_those_that_are_there(command: list[str], flag: str, ad
     ("command", "message"),
     [
         (["run", "rows.csv"], "'rows.csv' was not expected; to train on its rows, give --train-file rows.csv"),
+        (["run", "."], "'.' was not expected; for a data set, give --dataset ."),
+        (
+            ["plan", "demo:sentiment"],
+            "Got unexpected extra argument (demo:sentiment); for a data set, give --dataset demo:sentiment",
+        ),
+        (["run", "lora"], "'lora' was not expected; to train with that strategy, give --strategy lora"),
+        (
+            ["run", "run.yaml"],
+            "'run.yaml' was not expected; to read options from it, give --config run.yaml",
+        ),
         (
             ["run", "gone.csv"],
             "'gone.csv' was not expected; flags of the launcher follow after --, with --num-processes",
@@ -60,5 +70,6 @@ def test_it_is_named_with_those_that_are_there(command: list[str], flag: str, ad
 def test_a_file_without_its_flag_is_an_error_that_names_the_flag(
     command: list[str], message: str, adapt: Adapt, small_csv: Path
 ) -> None:
+    (small_csv.parent / "run.yaml").touch()
     done = adapt(*command)
     assert (done.exit_code, done.stderr) == (2, f"Error: {message}\n")

@@ -134,6 +134,11 @@ def test_a_column_with_the_usual_name_of_a_label_is_suggested_first() -> None:
     assert suggested(row) == ("--text-column", "body", "--label-column", "category")
 
 
+def test_a_data_set_is_no_task() -> None:
+    with pytest.raises(TaskError, match=r"a data set is chosen with --dataset demo:ner$"):
+        task_class("demo:ner")
+
+
 def test_regression_is_an_option_of_text_classification() -> None:
     with pytest.raises(TaskError, match="regression is --task text-classification --problem-type regression"):
         task_class("regression")
