@@ -115,6 +115,10 @@ class PoolError(AdapterkitError):
     """A pool doesn't have an adapter, or can't hold it."""
 
 
+class PoolMemoryError(PoolError):
+    """An adapter has more bytes than a pool may hold."""
+
+
 class TrainingError(AdapterkitError):
     """A run saw a loss that is not finite, or changed no weight."""
 

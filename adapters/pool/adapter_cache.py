@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ..adapter.adapter import Adapter
 from ..adapter.manifest import TENSORS
 from ..display import size
-from ..errors import AdapterkitError, PoolError, unknown
+from ..errors import AdapterkitError, PoolError, PoolMemoryError, unknown
 from ..io.untrusted import opened
 from ..store.registry import Registry
 from .loaded_adapter import LoadedAdapter
@@ -251,7 +251,9 @@ class AdapterCache:
         fixed = sum(a.nbytes for key, a in self.loaded.items() if self._is_fixed(key))
         if self.max_bytes is not None and adapter.nbytes + fixed > self.max_bytes:
             beside = f" and {fixed:,} bytes of the pool are pinned or in memory" if fixed else ""
-            raise PoolError(f"adapter '{name}' has {adapter.nbytes:,} bytes, but max_bytes={self.max_bytes:,}{beside}")
+            raise PoolMemoryError(
+                f"adapter '{name}' has {adapter.nbytes:,} bytes, but max_bytes={self.max_bytes:,}{beside}"
+            )
 
     def _is_fixed(self, key: str) -> bool:
         """Return whether an adapter is never evicted: pinned, or without a folder to load it from again."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import PoolError
+from ..errors import PoolMemoryError
 from ..options import build
 from ..tasks import Task, task_class
 from .folder import HEAD, ExportFolder
@@ -89,7 +89,7 @@ class AdapterCache:
         return self._tasks[name]
 
     def get(self, name: str) -> ExportedAdapter:
-        """Return an adapter. Raises `PoolError` where it alone exceeds `max_bytes`."""
+        """Return an adapter. Raises `PoolMemoryError` where it alone exceeds `max_bytes`."""
         with self._lock:
             if name in self._loaded:
                 self._loaded.move_to_end(name)
@@ -97,7 +97,9 @@ class AdapterCache:
             adapter = self._load(name)
             if self.max_bytes is not None:
                 if adapter.nbytes > self.max_bytes:
-                    raise PoolError(f"adapter '{name}' has {adapter.nbytes:,} bytes, but max_bytes={self.max_bytes:,}")
+                    raise PoolMemoryError(
+                        f"adapter '{name}' has {adapter.nbytes:,} bytes, but max_bytes={self.max_bytes:,}"
+                    )
                 while self._loaded and self.nbytes + adapter.nbytes > self.max_bytes:
                     self._loaded.popitem(last=False)
             self._loaded[name] = adapter

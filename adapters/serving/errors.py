@@ -12,6 +12,7 @@ from ..errors import (
     HubError,
     OptionError,
     PoolError,
+    PoolMemoryError,
     RegistryError,
     TaskError,
 )
@@ -41,7 +42,8 @@ class RequestError(AdapterkitError):
 def status_of(error: BaseException) -> int:
     """Return the HTTP status of an error.
 
-    A row that can't be read is 422, an invalid option 400, an adapter whose files can't be used 503.
+    A row that can't be read is 422, an invalid option 400, an adapter whose files can't be used, or that memory has no
+    room for, 503.
     """
     if isinstance(error, RequestError):
         return error.status
@@ -49,6 +51,7 @@ def status_of(error: BaseException) -> int:
         (DataError, 422),
         (TaskError, 422),
         (OptionError, 400),
+        (PoolMemoryError, 503),
         (PoolError, 400),
         (AdapterError, 503),
         (HubError, 503),

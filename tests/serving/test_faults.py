@@ -7,6 +7,7 @@ import concurrent.futures
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import threading
@@ -20,6 +21,7 @@ import pytest
 
 from adapterkit import Base, Pool, Registry
 from adapterkit.serving.limits import Access, Limits
+from adapterkit.serving.models import Models
 from adapterkit.serving.queue import Entry
 from tests.helpers import random_adapters as made
 from tests.helpers.adapters import classes
@@ -76,6 +78,14 @@ def test_damaged_and_deleted_files_are_reported_and_harm_no_other_adapter(small:
         assert server.send("/models/a0", {"inputs": TEXT})[0] == 503
         assert server.send("/ready")[0] == 503
         assert server.send("/health")[0] == 200
+
+
+def test_an_adapter_that_memory_has_no_room_for_is_the_servers_fault(small: tuple[Registry, Base]) -> None:
+    registry, _ = small
+    with Running(Models(registry, max_bytes=1)) as server:
+        status, error, _ = server.send("/models/a0", {"inputs": TEXT})
+        assert status == 503
+        assert re.fullmatch(r"adapter 'a0@\w+' has [\d,]+ bytes, but max_bytes=1", error["error"])
 
 
 @pytest.mark.slow
