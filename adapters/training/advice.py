@@ -10,6 +10,7 @@ from typing import Any
 from ..metrics import Metrics
 from ..modules import blocks
 from ..probe import few_texts
+from .pairs import reason_against
 from .stages import Outcome, Prepared, Progress
 
 RISEN = 1.05
@@ -18,6 +19,11 @@ SKEWED = 0.75
 """The share of the most frequent label from which weights of the labels are suggested."""
 HARDLY = 0.9
 """The factor between these losses down to which a training has hardly begun to learn."""
+
+LEAST_A_LABEL = 4
+"""The number of rows a label from which training on pairs of texts is suggested."""
+SOLVED = 0.95
+"""The metric from which no other strategy is suggested."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ def advice_on(run: Prepared, outcome: Outcome, validation: Metrics) -> Advice | 
         or _at_chance(run, progress, validation)
         or _start_is_best(run, progress, rate)
         or _still_improving(run, progress)
+        or _few_rows(run, outcome, validation)
     )
 
 
@@ -120,6 +127,22 @@ def _still_improving(run: Prepared, progress: Progress) -> Advice | None:
         return None
     text = f"{name} was still improving in the last epoch, from {best:.3f} to {last[name]:.3f}"
     return Advice(text, {"num_train_epochs": 2 * epochs})
+
+
+def _few_rows(run: Prepared, outcome: Outcome, validation: Metrics) -> Advice | None:
+    """Return that pairs of texts may teach more where rows of a label are few, on a base of sentence vectors.
+
+    docs/explanation/strategies-compared.md has few-shot beside what trains by the task's loss, and beside head-only,
+    which does as well on some data.
+    """
+    texts, labels = len(run.data["train"]), max(2, int(run.task.config().get("num_labels", 2)))
+    if run.strategy.pair_training() is not None or not LEAST_A_LABEL <= texts / labels <= few_texts.FEW_A_LABEL:
+        return None
+    solved = outcome.split != "train" and validation.values[run.task.best] >= SOLVED
+    if solved or run.base.sentence_pooling is None or reason_against(run):
+        return None
+    text = f"{texts:,} rows of {labels} labels: of so few, few-shot often learns more"
+    return Advice(text, {"strategy": "few-shot"})
 
 
 def chance_of(run: Prepared) -> float | None:

@@ -44,13 +44,14 @@ def trains_on_pairs(run: Prepared) -> bool:
     """Return whether a run's strategy trains on pairs of texts, and the task, the base and the head allow it."""
     if run.strategy.pair_training() is None:
         return False
-    reason = _reason_against(run)
+    reason = reason_against(run)
     if reason:
         run.watch.note("pairs", f"not trained on: {reason}; the task's loss is trained")
     return not reason
 
 
-def _reason_against(run: Prepared) -> str:
+def reason_against(run: Prepared) -> str:
+    """Return why the head, the task or the base of a run can't be trained on pairs of texts; "" where they can."""
     if run.options.head == "model":
         return "--head model"
     if not (few_texts.supports(run.task) and search.applies(run.base, run.task)):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from adapterkit import Base, Plan, Pool, Registry, Report, predict, run
+from adapterkit.data.splits import demo_files
 from adapterkit.strategy import PairTraining
 from adapterkit.training.pairs import pair_batches, pair_loss
 from tests.helpers.adapters import TEXTS
@@ -90,3 +91,25 @@ def test_elsewhere_the_tasks_loss_is_trained(
     report = few_shot(small_csv, registry, tiny_base, notes, num_train_epochs=2, **options)
     assert "the task's loss is trained" in notes.heard["pairs"]
     assert len(report.history) == 2
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rows", "more", "expected"),
+    [
+        ("layerwise", 24, {}, True),
+        ("layerwise", 6, {}, False),
+        ("layerwise", 24, {"head": "model", "num_train_epochs": 1}, False),
+        ("few-shot", 24, {"passes": 1}, False),
+        ("head-only", 24, {}, False),  # which does as well on some data
+    ],
+)
+def test_a_run_on_few_rows_of_a_label_suggests_it(
+    strategy: str, rows: int, more: dict[str, Any], expected: bool, minilm: Base, registry: Registry, tmp_path: Path
+) -> None:
+    header, *lines = Path(demo_files("sentiment")["train"]).read_text().splitlines()
+    file = tmp_path / "rows.csv"
+    file.write_text("\n".join([header, *lines[:rows]]))
+    values = {"train_file": str(file), "name": "few", "strategy": strategy}
+    report = run(Plan.resolve(values | more), registry, base=minilm)
+    advice = f"{rows} rows of 2 labels: of so few, few-shot often learns more; try adapt run --strategy few-shot "
+    assert any(remark.startswith(advice) for remark in report.remarks) == expected, report.remarks

@@ -79,6 +79,9 @@ class OfClasses:
     def strata(self, data: list[str]) -> list[str]:
         return data
 
+    def config(self) -> dict[str, int]:
+        return {"num_labels": 2}
+
 
 def advised(start: float, epochs: list[tuple[float, float]], interval: tuple[float, float]) -> Advice | None:
     """Return the advice on a training with these losses and accuracies."""
@@ -89,7 +92,9 @@ def advised(start: float, epochs: list[tuple[float, float]], interval: tuple[flo
     best = max(range(len(values)), key=lambda i: (values[i], -i if values[i] > start else i))
     progress = Progress(losses=[1.0], start={"accuracy": start}, history=history, best_epoch=best)
     options = SimpleNamespace(num_train_epochs=len(epochs))
-    run_: Any = SimpleNamespace(task=OfClasses(), data={"validation": ["a", "b"] * 50}, options=options, held_out=True)
+    rows = {"train": ["a", "b"] * 500, "validation": ["a", "b"] * 50}
+    strategy = SimpleNamespace(pair_training=lambda: None)
+    run_: Any = SimpleNamespace(task=OfClasses(), strategy=strategy, data=rows, options=options, held_out=True)
     outcome: Any = SimpleNamespace(progress=progress, learning_rate=0.001)
     prepared: Prepared = run_
     result: Outcome = outcome
