@@ -12,7 +12,7 @@ SOURCES := $(shell find adapters plugins cli -name '*.py' -o -name '*.pyi' | sed
 # what many processes import is compiled once
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo docs site notebooks examples browser test test-all test-ray check bench bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings bench-time-to-accuracy packages installs fuzz mutants kernels clean
+.PHONY: demo docs site notebooks examples browser test test-all test-ray check bench-rows bench-pool bench-serving bench-serving-adapters bench-few-rows bench-few-shot bench-embeddings bench-time-to-accuracy packages installs fuzz mutants kernels clean
 
 # the link tree of a strict editable install holds the files that there were, so a new file needs it again
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES) | $(UV)
@@ -109,9 +109,6 @@ check: $(VENV)/.installed
 	@$(BIN)/mypy
 	@cd benchmarks && $(abspath $(BIN))/mypy --config-file mypy.ini *.py
 
-bench: $(VENV)/.installed
-	@$(BIN)/python benchmarks/strategies.py
-
 # against transformers, on one thread: DATA is the folder with the data sets
 bench-pool: $(VENV)/.installed
 	@$(BIN)/python benchmarks/pool_pass.py --data $(DATA) --out docs/figures/pool_pass.json
@@ -129,17 +126,27 @@ bench-serving-adapters: $(VENV)/.installed
 	@$(BIN)/python -m benchmarks.serving_adapters --out docs/figures/serving_adapters.json
 	@$(BIN)/python benchmarks/figures.py
 
-# against sentence-transformers, in an environment of its own: DATA is the folder with the data sets
-bench-few-rows: $(VENV)/.installed
-	@test -x .rivals/sentence-transformers/bin/python || $(PYTHON) -m venv .rivals/sentence-transformers
-	@.rivals/sentence-transformers/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt sentence-transformers
+# rivals, each in an environment of its own
+.rivals/sentence-transformers/.installed: PACKAGES = --constraint constraints.txt sentence-transformers
+.rivals/setfit/.installed: PACKAGES = --constraint constraints.txt setfit==1.2.0
+.rivals/adapterhub/.installed: PACKAGES = adapters==1.3.0 accelerate torch==2.13.0
+.rivals/%/.installed: constraints.txt | $(UV)
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(UV_PIP) --python $(@D)/bin/python $(PACKAGES)
+	@touch $@
+
+# DATA is the folder with the data sets
+bench-few-rows: $(VENV)/.installed .rivals/sentence-transformers/.installed
 	@$(BIN)/python benchmarks/few_rows.py --data $(DATA) --rival .rivals/sentence-transformers/bin/python --draws $(or $(DRAWS),5) --figures docs/figures/few_rows.json
 
-# against SetFit, in an environment of its own; SetFit takes minutes a cell: CELLS=sentiment:16,snips-intent:8 are some of them
-bench-few-shot: $(VENV)/.installed
-	@test -x .rivals/setfit/bin/python || $(PYTHON) -m venv .rivals/setfit
-	@.rivals/setfit/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt setfit==1.2.0
+# SetFit takes minutes a cell: CELLS=sentiment:16,snips-intent:8 are some of them
+bench-few-shot: $(VENV)/.installed .rivals/setfit/.installed
 	@$(BIN)/python benchmarks/few_shot.py --data $(DATA) --rival .rivals/setfit/bin/python --draws $(or $(DRAWS),2) $(if $(CELLS),--cells $(CELLS)) --figures docs/figures/few_shot.json
+
+# every strategy, these rivals, AdapterHub and Trainer: hours; what docs/figures holds isn't measured again
+bench-rows: $(VENV)/.installed .rivals/sentence-transformers/.installed .rivals/setfit/.installed .rivals/adapterhub/.installed
+	@$(BIN)/python benchmarks/accuracy_by_rows.py --data $(DATA) --sentence-transformers .rivals/sentence-transformers/bin/python --setfit .rivals/setfit/bin/python --adapterhub .rivals/adapterhub/bin/python --draws $(or $(DRAWS),1) $(if $(SETS),--sets $(SETS)) $(if $(ROWS),--rows $(ROWS)) --out docs/figures/accuracy_by_rows.json
+	@$(BIN)/python benchmarks/figures.py
 
 # against Trainer at its best, about an hour and a half on one thread
 bench-time-to-accuracy: $(VENV)/.installed

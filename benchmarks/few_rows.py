@@ -67,17 +67,28 @@ def by_strategy(strategy: str, folder: str) -> Any:
     base = ak.Base.load(folder)
 
     def run(job: dict[str, Any]) -> tuple[float, float]:
-        names = ["text"] if len(job["train"][0]) == 2 else ["premise", "hypothesis"]
-        train, test = ([dict(zip([*names, "label"], row, strict=True)) for row in job[s]] for s in ("train", "test"))
-        with tempfile.TemporaryDirectory() as store:
-            began = cpu_seconds()
-            report = ak.run(
-                strategy=strategy, train=train, base=base, registry=f"{store}/registry.json", name="a", watch=None
-            )
-            seconds = cpu_seconds() - began
-            return seconds, float(report.model.evaluate(test).metrics.values["accuracy"])
+        seconds, value, _ = trained(base, strategy, job)
+        return seconds, value
 
     return run
+
+
+def trained(base: Any, strategy: str, job: dict[str, Any]) -> tuple[float, float, Any]:
+    """Return the CPU seconds of a run, its task's metric on the test rows, and its report."""
+    import adapterkit as ak
+
+    names = job.get("columns") or (
+        ["text", "label"] if len(job["train"][0]) == 2 else ["premise", "hypothesis", "label"]
+    )
+    train, test = ([dict(zip(names, row, strict=True)) for row in job[s]] for s in ("train", "test"))
+    with tempfile.TemporaryDirectory() as store:
+        options = {"registry": f"{store}/registry.json", "name": "a", "watch": None}
+        options |= {"seed": job["seed"]} if "seed" in job else {}
+        began = cpu_seconds()
+        report = ak.run(strategy=strategy, train=train, base=base, **options)
+        seconds = cpu_seconds() - began
+        values = report.model.evaluate(test).metrics.values
+        return seconds, float(values[report.adapter.task.best]), report
 
 
 def by_rival(folder: str) -> Any:

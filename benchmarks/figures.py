@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import accuracy_by_rows_report
 import defaults_report
 import embeddings_report
 import pages
 import pool_report
 import serving_report
-import strategies_report
 import training_report
 
 
@@ -41,7 +41,7 @@ SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages:
     "training": ("training", training_report.table),
     "training-short": ("training", training_report.short),
     "time-to-accuracy": ("time_to_accuracy", lambda tables: pages.rendered(tables["time-to-accuracy"])),
-    "strategies": ("strategies", strategies_report.table),
+    "accuracy-by-rows": ("accuracy_by_rows", accuracy_by_rows_report.table),
     "defaults": ("defaults", defaults_report.table),
     "sizes": ("sizes", lambda tables: pages.rendered(tables["sizes"])),
     "bitplanes": ("bitplanes", bitplanes),
@@ -66,6 +66,8 @@ def rendered() -> dict[str, str]:
 
 def main() -> None:
     texts = rendered()
+    by_rows = json.loads((DOCS / "figures/accuracy_by_rows.json").read_text())
+    accuracy_by_rows_report.plot(by_rows, DOCS / "figures/accuracy_by_rows.svg")
     for page in sorted(DOCS.rglob("*.md")):
         if any(pages.block(mark).search(page.read_text(encoding="utf-8")) for mark in texts):
             pages.update(page, texts)
