@@ -15,6 +15,7 @@ import defaults_report
 import embeddings_report
 import pages
 import pool_report
+import saved_epoch
 import serving_report
 import training_report
 
@@ -42,6 +43,7 @@ SOURCES: dict[str, tuple[str, Callable[[Any], str]]] = {  # a mark in the pages:
     "training-short": ("training", training_report.short),
     "time-to-accuracy": ("time_to_accuracy", lambda tables: pages.rendered(tables["time-to-accuracy"])),
     "accuracy-by-rows": ("accuracy_by_rows", accuracy_by_rows_report.table),
+    "saved-epoch": ("saved_epoch", saved_epoch.table),
     "defaults": ("defaults", defaults_report.table),
     "sizes": ("sizes", lambda tables: pages.rendered(tables["sizes"])),
     "bitplanes": ("bitplanes", bitplanes),

@@ -13,6 +13,7 @@ import torch
 from ..execution.precision import Precision
 from ..execution.stop_signals import signals_noted
 from ..features.feed import Feed
+from ..metrics import Metrics
 from .accelerate_setup import accelerator_for
 from .checkpoints import Checkpoint, Checkpoints
 from .inputs import batches_of, feeds_of
@@ -20,6 +21,9 @@ from .rate_search import searched_rate
 from .stages import Training
 from .steps import Steps, predictions_of, stepping
 from .training_state import Position, learning_rate_of, restore
+
+ERRORS = 1.96
+"""Standard errors from the middle of a 95 % interval to its ends."""
 
 
 def loop(
@@ -138,7 +142,7 @@ def _note_epoch(training: Training, epoch: int, loss: float, predictions: list[A
     metrics = run.task.metrics(predictions, run.data["validation"])
     progress.history.append({"train_loss": loss, **metrics.values})
     run.watch.epoch(epoch, run.options.num_train_epochs, progress.history[-1])
-    if not _is_best(training, metrics.values[run.task.best]):
+    if not is_saved(training, metrics):
         return
     at_start = progress.best_epoch == 0  # whose values are also needed to tell whether any changed
     progress.best_epoch, progress.best_predictions = epoch, predictions
@@ -152,13 +156,22 @@ def _note_epoch(training: Training, epoch: int, loss: float, predictions: list[A
                 values.copy_(p)
 
 
-def _is_best(training: Training, value: float) -> bool:
-    """Return whether a value of the task's metric is at least as good as the best so far.
+def is_saved(training: Training, metrics: Metrics) -> bool:
+    """Return whether an epoch with these metrics is saved, in place of the start or of the best epoch so far.
 
-    Of equally good epochs, which few validation rows often make, the most trained one is the best.
+    It has to be at least as good as the best epoch. Of equally good epochs, which few validation rows often make, the
+    most trained one is the best. The start has to be better than an epoch by more than a standard error to stay: few
+    rows like it by chance more often than a training does harm, and what diverges is far below it. A metric that is
+    better the lower it is, such as perplexity, measures rows more finely, and is compared with the start as it is.
     """
     progress, task = training.progress, training.run.task
+    value, error = metrics.values[task.best], 0.0
     before = progress.history[progress.best_epoch - 1] if progress.best_epoch else progress.start
     if before is None or math.isnan(before[task.best]):
         return True
-    return value <= before[task.best] if task.lower_is_better else value >= before[task.best]
+    if task.lower_is_better:
+        return value <= before[task.best]
+    if not progress.best_epoch:
+        low, high = metrics.intervals.get(task.best, (value, value))
+        error = (high - low) / (2 * ERRORS)
+    return value >= before[task.best] - error

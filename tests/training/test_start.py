@@ -14,6 +14,7 @@ from torch import Tensor
 from adapterkit import Base, Plan, Registry, Report, Watch, run
 from adapterkit.metrics import Metrics
 from adapterkit.training.advice import Advice, advice_on
+from adapterkit.training.loop import is_saved
 from adapterkit.training.stages import Outcome, Prepared, Progress
 from adapterkit.workflows.progress import epoch_lines
 from adapterkit.workflows.run_command import run_command
@@ -144,3 +145,33 @@ def test_the_command_to_try_has_the_options_of_the_run_and_the_changed_ones() ->
     assert run_command(plan, {"strategy": "head-only"}) == (
         "adapt run --strategy head-only --train-file 'a b.csv' --num-train-epochs 3"
     )
+
+
+@pytest.mark.parametrize(
+    ("start", "history", "saved", "interval", "lower_is_better", "expected"),
+    [
+        (0.76, [0.68], 0, (0.48, 0.84), False, True),  # on 25 rows, a standard error of 0.09
+        (0.76, [0.66], 0, (0.48, 0.84), False, False),
+        (0.76, [0.68], 0, (0.65, 0.71), False, False),  # on 1,000 rows
+        (None, [0.5], 0, (0.3, 0.7), False, True),
+        (0.76, [0.7, 0.69], 1, (0.5, 0.88), False, False),  # less than the epoch that is saved
+        (0.76, [0.7, 0.7], 1, (0.5, 0.88), False, True),
+        (30.0, [30.5], 0, (20.0, 41.0), True, False),  # perplexities
+        (30.0, [30.0], 0, (20.0, 41.0), True, True),
+    ],
+)
+def test_the_start_is_saved_where_it_is_better_than_an_epoch_by_a_standard_error(
+    start: float | None,
+    history: list[float],
+    saved: int,
+    interval: tuple[float, float],
+    lower_is_better: bool,
+    expected: bool,
+) -> None:
+    from types import SimpleNamespace
+
+    of_start = None if start is None else {"value": start}
+    progress = Progress(start=of_start, history=[{"value": value} for value in history], best_epoch=saved)
+    task = SimpleNamespace(best="value", lower_is_better=lower_is_better)
+    training: Any = SimpleNamespace(run=SimpleNamespace(task=task), progress=progress)
+    assert is_saved(training, Metrics({"value": history[-1]}, {"value": interval}, 100)) == expected
