@@ -3,7 +3,7 @@
 A training measures 600 further rows of the training file after each epoch. Of these, some are drawn as validation rows
 by which a rule chooses an epoch, whose accuracy on the rest is what that rule saves; 400 draws for each number of rows.
 
-    python benchmarks/saved_epoch.py --data DATA --case sentiment --rows 250 --strategies bitfit,lora \\
+    python benchmarks/saved_epoch.py --data DATA --rows 250 --strategies bitfit,lora \\
         --out docs/figures/saved_epoch.json && python benchmarks/figures.py
 """
 
