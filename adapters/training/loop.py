@@ -15,6 +15,7 @@ from ..execution.stop_signals import signals_noted
 from ..features.feed import Feed
 from ..metrics import Metrics
 from .accelerate_setup import accelerator_for
+from .advice import chance_of
 from .checkpoints import Checkpoint, Checkpoints
 from .inputs import batches_of, feeds_of
 from .rate_search import searched_rate
@@ -22,8 +23,8 @@ from .stages import Training
 from .steps import Steps, predictions_of, stepping
 from .training_state import Position, learning_rate_of, restore
 
-ERRORS = 1.96
-"""Standard errors from the middle of a 95 % interval to its ends."""
+INTERVAL_ERRORS = 2 * 1.96
+"""The width of a 95 % interval, in standard errors."""
 
 
 def loop(
@@ -160,18 +161,20 @@ def is_saved(training: Training, metrics: Metrics) -> bool:
     """Return whether an epoch with these metrics is saved, in place of the start or of the best epoch so far.
 
     It has to be at least as good as the best epoch. Of equally good epochs, which few validation rows often make, the
-    most trained one is the best. The start has to be better than an epoch by more than a standard error to stay: few
-    rows like it by chance more often than a training does harm, and what diverges is far below it. A metric that is
-    better the lower it is, such as perplexity, measures rows more finely, and is compared with the start as it is.
+    most trained one is the best. The start stays only if it is better by more than a standard error, or the epoch is at
+    chance: few rows like the start by chance more often than a training does harm. A metric that is better the lower it
+    is, such as perplexity, measures rows more finely, and is compared with the start as it is.
     """
     progress, task = training.progress, training.run.task
-    value, error = metrics.values[task.best], 0.0
+    value = metrics.values[task.best]
     before = progress.history[progress.best_epoch - 1] if progress.best_epoch else progress.start
     if before is None or math.isnan(before[task.best]):
         return True
     if task.lower_is_better:
         return value <= before[task.best]
+    error, chance = 0.0, -math.inf
     if not progress.best_epoch:
         low, high = metrics.intervals.get(task.best, (value, value))
-        error = (high - low) / (2 * ERRORS)
-    return value >= before[task.best] - error
+        error, of_one_answer = (high - low) / INTERVAL_ERRORS, chance_of(training.run)
+        chance = chance if of_one_answer is None else of_one_answer
+    return value >= before[task.best] - (error if value > chance else 0.0)

@@ -152,6 +152,7 @@ def test_the_command_to_try_has_the_options_of_the_run_and_the_changed_ones() ->
     [
         (0.76, [0.68], 0, (0.48, 0.84), False, True),  # on 25 rows, a standard error of 0.09
         (0.76, [0.66], 0, (0.48, 0.84), False, False),
+        (0.55, [0.5], 0, (0.32, 0.68), False, False),  # one answer for every row
         (0.76, [0.68], 0, (0.65, 0.71), False, False),  # on 1,000 rows
         (None, [0.5], 0, (0.3, 0.7), False, True),
         (0.76, [0.7, 0.69], 1, (0.5, 0.88), False, False),  # less than the epoch that is saved
@@ -170,8 +171,10 @@ def test_the_start_is_saved_where_it_is_better_than_an_epoch_by_a_standard_error
 ) -> None:
     from types import SimpleNamespace
 
-    of_start = None if start is None else {"value": start}
-    progress = Progress(start=of_start, history=[{"value": value} for value in history], best_epoch=saved)
-    task = SimpleNamespace(best="value", lower_is_better=lower_is_better)
-    training: Any = SimpleNamespace(run=SimpleNamespace(task=task), progress=progress)
-    assert is_saved(training, Metrics({"value": history[-1]}, {"value": interval}, 100)) == expected
+    best = "perplexity" if lower_is_better else "accuracy"
+    of_start = None if start is None else {best: start}
+    progress = Progress(start=of_start, history=[{best: value} for value in history], best_epoch=saved)
+    task = SimpleNamespace(best=best, lower_is_better=lower_is_better, strata=OfClasses().strata)
+    run_ = SimpleNamespace(task=task, data={"validation": ["a", "b"] * 50})
+    training: Any = SimpleNamespace(run=run_, progress=progress)
+    assert is_saved(training, Metrics({best: history[-1]}, {best: interval}, 100)) == expected
