@@ -18,7 +18,6 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from adapterkit.discovery import installed
 from adapterkit.display import best_metric, metric_table
 from adapterkit.display import size as size
 from adapterkit.errors import AdapterkitError, OptionError, printable
@@ -239,6 +238,8 @@ def common_options(command: Any) -> Any:
 
 def flag_for(word: str, flags: Collection[str]) -> str:
     """Return which of the flags a word without one belongs to, by what it names, and what for; "" for none of them."""
+    from adapterkit.discovery import installed
+
     is_file = os.path.isfile(word)
     strategies = {plugin.name for plugin in installed()} if "--strategy" in flags else ()
     choices = (
