@@ -130,6 +130,7 @@ bench-serving-adapters: $(VENV)/.installed
 .rivals/sentence-transformers/.installed: PACKAGES = --constraint constraints.txt sentence-transformers
 .rivals/setfit/.installed: PACKAGES = --constraint constraints.txt setfit==1.2.0
 .rivals/adapterhub/.installed: PACKAGES = adapters==1.3.0 accelerate torch==2.13.0
+.rivals/embeddings/.installed: PACKAGES = --constraint constraints.txt 'sentence-transformers[train]==6.2.0' peft
 .rivals/%/.installed: constraints.txt | $(UV)
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	@$(UV_PIP) --python $(@D)/bin/python $(PACKAGES)
@@ -153,9 +154,7 @@ bench-time-to-accuracy: $(VENV)/.installed
 	@$(BIN)/python benchmarks/time_to_accuracy.py --data $(DATA) --figures docs/figures/time_to_accuracy.json
 	@$(BIN)/python benchmarks/figures.py
 
-bench-embeddings: $(VENV)/.installed
-	@test -x .rivals/embeddings/bin/python || $(PYTHON) -m venv .rivals/embeddings
-	@.rivals/embeddings/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'sentence-transformers[train]==6.2.0' peft
+bench-embeddings: $(VENV)/.installed .rivals/embeddings/.installed
 	@$(BIN)/python benchmarks/embeddings.py --data $(DATA) --rival .rivals/embeddings/bin/python $(if $(CELLS),--cells $(CELLS)) --figures docs/figures/embeddings.json
 
 # wheel and sdist of adapterkit and of adapterkit-runtime in dist/, checked as an index would

@@ -1,4 +1,4 @@
-"""Accuracy against the number of training rows: every installed strategy at its defaults, and what people take else.
+"""Accuracy against the number of training rows: adapterkit's strategies at their defaults, and what people take else.
 
 All methods read the same rows of the training file, drawn by seed, the same number of each label (of sentences with
 tags: at random), and are measured on the same rows of the test file; the data set's validation file is not read, so
@@ -24,11 +24,13 @@ What --out holds already isn't measured again.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import random
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,16 @@ def by_adapterkit(folder: str) -> Any:
     return run
 
 
+def measured(seconds: float, value: float) -> dict[str, Any]:
+    """Return the figures of a method of others."""
+    return {"metric": "accuracy", "value": float(value), "seconds": round(seconds, 2)}
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """Return a temporary folder for checkpoints, in memory where there is a place for it."""
+    return tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+
+
 def encoded(tokenizer: Any, rows: list[list[str]], names: list[str]) -> dict[str, Any]:
     """Return the columns that a Trainer reads; rows of labels that aren't among `names` are left out."""
     rows = [row for row in rows if row[-1] in names]
@@ -103,9 +115,9 @@ def by_adapterhub(folder: str) -> Any:
             columns = encoded(tokenizer, rows, names)
             return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
-        with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as scratch:
+        with scratch() as folder_of_run:
             options: dict[str, Any] = {  # by the names of its own transformers, which is an older one
-                "output_dir": scratch,
+                "output_dir": folder_of_run,
                 "num_train_epochs": epochs,
                 "per_device_train_batch_size": 16,
                 "per_device_eval_batch_size": 64,
@@ -136,7 +148,7 @@ def by_adapterhub(folder: str) -> Any:
             loop.train()
             seconds = few_rows.cpu_seconds() - began
             value = loop.predict(features(job["test"])).metrics["test_accuracy"]
-        return {"metric": "accuracy", "value": float(value), "seconds": round(seconds, 2)}
+        return measured(seconds, value)
 
     return run
 
@@ -164,15 +176,16 @@ def by_trainer(folder: str) -> Any:
         def features(rows: list[list[str]]) -> Any:
             return Dataset.from_dict(encoded(tokenizer, rows, names))
 
-        with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as scratch:
-            side = {"side": "best", "best_in_bf16": False, "precision": "no", "no_best": not cut, "scratch": scratch}
+        with scratch() as folder_of_run:
+            side = {"side": "best", "best_in_bf16": False, "precision": "no", "no_best": not cut}
+            side["scratch"] = folder_of_run
             began = few_rows.cpu_seconds()
             sets = {"train": features(rows[cut:]), **({"validation": features(rows[:cut])} if cut else {})}
             loop = training.looped(side, plan, training.fitted(plan, model), tokenizer, sets)
             loop.train()
             seconds = few_rows.cpu_seconds() - began
             value = loop.predict(features(job["test"])).metrics["test_accuracy"]
-        return {"metric": "accuracy", "value": float(value), "seconds": round(seconds, 2)}
+        return measured(seconds, value)
 
     return run
 
@@ -194,7 +207,7 @@ def by_sentence_transformers(folder: str) -> Any:
             model.fit(texts["train"], [row[-1] for row in job["train"]])
             seconds = few_rows.cpu_seconds() - began
             value = model.score(texts["test"], [row[-1] for row in job["test"]])
-        return {"metric": "accuracy", "value": float(value), "seconds": round(seconds, 2)}
+        return measured(seconds, value)
 
     return run
 
@@ -202,11 +215,7 @@ def by_sentence_transformers(folder: str) -> Any:
 def by_setfit(folder: str) -> Any:
     run = few_shot.by_setfit(folder)
 
-    def with_names(job: dict[str, Any]) -> dict[str, Any]:
-        seconds, value = run(job)
-        return {"metric": "accuracy", "value": float(value), "seconds": round(seconds, 2)}
-
-    return with_names
+    return lambda job: measured(*run(job))
 
 
 CHILDREN = {
@@ -248,6 +257,18 @@ def job_of(rows: dict[str, Any], case: str, count: int, seed: int, limit: int) -
     return {"train": drawn, "test": test, "columns": rows["columns"], "seed": seed}
 
 
+def jobs(args: argparse.Namespace) -> Iterator[tuple[str, int, str, dict[str, Any]]]:
+    """Yield each data set, number of rows and method, and what it is to do: the methods in turn, draw by draw."""
+    data = {case: rows_of(args.data, case) for case in args.sets}
+    for count, seed, case in itertools.product(map(int, args.rows.split(",")), range(args.draws), data):
+        job = job_of(data[case], case, count, seed, args.limit)
+        of_texts = case not in TAGS
+        for method in args.methods if job is not None else ():
+            too_many = method == "SetFit" and count > args.setfit_most
+            if job is not None and not too_many and (of_texts or (method in STRATEGIES and method != "few-shot")):
+                yield case, count, method, job
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="the folder of the data sets, one folder each")
@@ -273,42 +294,41 @@ def main() -> None:
 
     import adapterkit as ak
 
-    args.base = args.base or str(ak.Base.load("minilm").path)
+    if args.data is None or args.out is None:
+        parser.error("--data and --out are needed")
     pythons = {
         "sentence-transformers": args.sentence_transformers,
         "setfit": args.setfit,
         "adapterhub": args.adapterhub,
     }
-    methods = args.methods.split(";") if args.methods else [*SIDES]
-    methods = [name for name in methods if pythons.get(SIDES[name], True)]
+    args.methods = args.methods.split(";") if args.methods else [*SIDES]
+    args.sets = args.sets.split(",")
+    for chosen, choices in ((args.methods, SIDES), (args.sets, [*few_rows.SETS, *TAGS])):
+        if wrong := [name for name in chosen if name not in choices]:
+            parser.error(f"no '{wrong[0]}'; there is {', '.join(choices)}")
+    for name in [name for name in args.methods if pythons.get(SIDES[name], True) is None]:
+        print(f"# {name} is left out: no --{SIDES[name]}")
+        args.methods.remove(name)
+    args.base = args.base or str(ak.Base.load("minilm").path)
     figures = json.loads(args.out.read_text()) if args.out.exists() else []
     done = {(row["case"], row["rows"], row["method"], row["seed"]) for row in figures}
     running: dict[str, few_rows.Side] = {}
-    data = {case: rows_of(args.data, case) for case in args.sets.split(",")}
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "job.json"
-        for count in map(int, args.rows.split(",")):
-            for seed in range(args.draws):
-                for case, rows in data.items():
-                    job = job_of(rows, case, count, seed, args.limit)
-                    if job is None:
-                        continue
-                    for method in methods:
-                        if case in TAGS and (method in RIVALS or method == "few-shot"):
-                            continue
-                        if (method == "SetFit" and count > args.setfit_most) or (case, count, method, seed) in done:
-                            continue
-                        side = SIDES[method]
-                        if side not in running:
-                            python = str(pythons.get(side, sys.executable))
-                            running[side] = few_rows.Side(side, python, args.base, args.threads, __file__)
-                        file.write_text(json.dumps({**job, "method": method}))
-                        row = {"case": case, "rows": count, "method": method, "seed": seed}
-                        row |= {"drawn": len(job["train"]), "tests": len(job["test"]), **running[side].run(file)}
-                        figures.append({**row, "cpu": pages.cpu_name()})
-                        lines = ",\n".join(map(json.dumps, figures))
-                        args.out.write_text(f"[\n{lines}\n]\n")
-                        print("#", row["case"], count, method, seed, round(row["value"], 4), row["seconds"], flush=True)
+        for case, count, method, job in jobs(args):
+            if (case, count, method, job["seed"]) in done:
+                continue
+            side = SIDES[method]
+            if side not in running:
+                python = str(pythons.get(side, sys.executable))
+                running[side] = few_rows.Side(side, python, args.base, args.threads, __file__)
+            file.write_text(json.dumps({**job, "method": method}))
+            row = {"case": case, "rows": count, "method": method, "seed": job["seed"]}
+            row |= {"drawn": len(job["train"]), "tests": len(job["test"]), **running[side].run(file)}
+            figures.append({**row, "cpu": pages.cpu_name()})
+            lines = ",\n".join(map(json.dumps, figures))
+            args.out.write_text(f"[\n{lines}\n]\n")
+            print("#", case, count, method, job["seed"], round(row["value"], 4), row["seconds"], flush=True)
 
 
 if __name__ == "__main__":

@@ -49,14 +49,14 @@ def table(figures: Figures) -> str:
             *(f"{n:,} rows" for n in counts),
             *(f"CPU s, {n:,} rows" for n in costs),
         ]
+        draws = {n: len({row["seed"] for row in of_case if row["rows"] == n}) for n in counts}
         lines = []
         for method in dict.fromkeys(row["method"] for row in of_case):
             values = {n: [row for row in of_case if (row["method"], row["rows"]) == (method, n)] for n in counts}
             cells = [f"`{method}`" if method in OURS + FAMILY else method]
-            cells += [_mean(values[n], "value", ".3f") for n in counts]
+            cells += [_mean(values[n], "value", ".3f") + _fewer(values[n], draws[n]) for n in counts]
             cells += [_mean(values[n], "seconds", ".1f") for n in costs]
             lines.append(cells)
-        draws = {n: len({row["seed"] for row in of_case if row["rows"] == n}) for n in counts}
         note = f"{of_case[0]['tests']:,} test rows; draws of the training rows: "
         note += ", ".join(f"{draws[n]} of {n:,}" for n in counts) + "."
         parts.append(f"{pages.table(titles, lines)}\n\n{note}")
@@ -74,6 +74,11 @@ def _sizes(figures: Figures) -> str:
 
 def _mean(rows: Figures, name: str, form: str) -> str:
     return format(statistics.mean(row[name] for row in rows), form) if rows else "-"
+
+
+def _fewer(rows: Figures, draws: int) -> str:
+    """Return how many draws a mean is of, where it isn't of all."""
+    return f" ({len(rows)} of {draws} draws)" if 0 < len(rows) < draws else ""
 
 
 def plot(figures: Figures, path: Path) -> None:
